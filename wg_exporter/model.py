@@ -1,0 +1,163 @@
+"""The rows that flow through the program: what was read, when, and how well it went.
+
+Everything here is immutable and holds no secret: there is no field in which a private key or a preshared key
+could be expressed, so no log line, page or metric can leak one.
+
+Rows are `NamedTuple`s because a host may have tens of thousands of peers and reads them every few seconds: a named
+tuple is made five times faster than a frozen dataclass. A source returns *the same object* for a peer that has not
+changed since its last read. Everything downstream relies on that to skip what did not move, with `is`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Backend(StrEnum):
+    """How a device is implemented, which decides where it is read from."""
+
+    KERNEL = "kernel"
+    USERSPACE = "userspace"
+    AMNEZIAWG = "amneziawg"
+
+
+class SourceName(StrEnum):
+    """The places that data comes from; the `source` label of `wireguard_exporter_source_success`."""
+
+    KERNEL = "kernel"
+    AMNEZIAWG = "amneziawg"
+    USERSPACE = "userspace"
+    LINKS = "links"
+    CONF = "conf"
+
+
+class Peer(NamedTuple):
+    """One peer of a device, as WireGuard reports it.
+
+    `endpoint` is `address:port` with IPv6 in brackets, or empty while unknown. `allowed_ips` are CIDR strings in the
+    order of the device. `last_handshake_ns` is wall-clock nanoseconds since the epoch, 0 = never. `persistent_keepalive`
+    is in seconds, 0 = off. The byte counters count WireGuard messages, handshakes and keepalives included.
+    """
+
+    public_key: str
+    endpoint: str
+    allowed_ips: tuple[str, ...]
+    persistent_keepalive: int
+    last_handshake_ns: int
+    rx_bytes: int
+    tx_bytes: int
+
+
+class Device(NamedTuple):
+    """One WireGuard device that could be read.
+
+    `netns` is the configured name of its network namespace, empty for the exporter's own. `public_key` is empty on a
+    device without a private key. `fresh` is False when the list is the last complete one of an earlier read, served
+    because this read failed half way.
+    """
+
+    netns: str
+    name: str
+    backend: Backend
+    public_key: str
+    listen_port: int
+    fwmark: int
+    peers: tuple[Peer, ...]
+    fresh: bool = True
+
+
+class FailedDevice(NamedTuple):
+    """A device that is known to exist but could not be read, with one line that says why."""
+
+    netns: str
+    name: str
+    backend: Backend
+    problem: str
+
+
+class Link(NamedTuple):
+    """A network interface and its counters (`struct rtnl_link_stats64`, linux/if_link.h).
+
+    `kind` is IFLA_INFO_KIND: `wireguard`, `amneziawg`, `tun`, ... `up` is the administrative state (IFF_UP).
+    """
+
+    netns: str
+    name: str
+    ifindex: int
+    kind: str
+    up: bool
+    mtu: int
+    rx_packets: int
+    tx_packets: int
+    rx_bytes: int
+    tx_bytes: int
+    rx_errors: int
+    tx_errors: int
+    rx_dropped: int
+    tx_dropped: int
+
+
+class ConfPeer(NamedTuple):
+    """What a configuration file says of one peer. Empty string and None mean that the file does not say.
+
+    `name` is the friendly name from the comments or, where there is none, empty. `endpoint` is as written,
+    a host name perhaps. `persistent_keepalive` is in seconds, 0 = off.
+    """
+
+    public_key: str
+    name: str = ""
+    endpoint: str = ""
+    allowed_ips: tuple[str, ...] = ()
+    persistent_keepalive: int | None = None
+
+
+class ConfFile(NamedTuple):
+    """One wg-quick `.conf` or systemd-networkd `.netdev` file: names and intent, never keys that are secret.
+
+    `interface` is the device it describes, empty if it describes none. `problems` are one-line warnings: lines that
+    could not be understood, or why the file could not be read at all (then `peers` is empty).
+    """
+
+    path: str
+    interface: str
+    peers: tuple[ConfPeer, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+class Outcome(NamedTuple):
+    """How one read of one source went. `problem` is one line, empty on success. `duration` is in seconds."""
+
+    source: SourceName
+    netns: str
+    success: bool
+    duration: float
+    problem: str = ""
+
+
+class Snapshot(NamedTuple):
+    """Everything that one pass over all sources brought.
+
+    `wall` (seconds since the epoch) and `monotonic` (seconds, arbitrary origin) are read together when the pass began.
+    `links` maps (netns, interface name) to the link. `conf` is the same object as before while no file changed.
+    """
+
+    wall: float
+    monotonic: float
+    devices: tuple[Device, ...]
+    failed: tuple[FailedDevice, ...]
+    links: Mapping[tuple[str, str], Link]
+    conf: tuple[ConfFile, ...]
+    outcomes: tuple[Outcome, ...]
+
+
+class Problem(NamedTuple):
+    """Something a user got wrong or should know: where it is, what is wrong, what to do. Printed as one line."""
+
+    where: str
+    what: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}" + (f"; {self.fix}" if self.fix else "")
