@@ -1,0 +1,153 @@
+"""WireGuard devices of the kernel, over generic netlink, of the network namespace of the calling thread.
+
+AmneziaWG's kernel module speaks the same protocol under a family name of its own; `KernelSource` reads either. A family
+that does not exist means that there are no devices of that kind, which is normal.
+
+Sources: drivers/net/wireguard/netlink.c, linux/wireguard.h, net/core/rtnetlink.c (rtnl_dump_ifinfo).
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+from wg_exporter.model import Backend, Device, FailedDevice
+from wg_exporter.sources.errors import SourceError
+from wg_exporter.sources.links import LinkReader
+from wg_exporter.sources.netlink import (
+    GENERIC,
+    NETLINK_GENERIC,
+    DecodeError,
+    Interrupted,
+    Netlink,
+    NetlinkError,
+    attribute,
+)
+from wg_exporter.sources.wgdump import WGDEVICE_A_IFINDEX, DeviceFacts, Extractor, PeerTable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WG_CMD_GET_DEVICE = 0
+WG_GENL_VERSION = 1
+
+# How often a dump that was interrupted by a change is asked for again before the last complete one is served.
+ATTEMPTS = 3
+
+# What the kernel answers for a device that went away between being listed and being read.
+_GONE = (errno.ENODEV, errno.EOPNOTSUPP)
+
+NO_PERMISSION = (
+    "reading WireGuard devices needs CAP_NET_ADMIN; run as root, or grant it: "
+    "AmbientCapabilities=CAP_NET_ADMIN in the systemd unit, --cap-add NET_ADMIN for a container"
+)
+
+
+class _Known(NamedTuple):
+    """What is kept of a device between two reads."""
+
+    name: str
+    extractor: Extractor
+    table: PeerTable
+
+
+class KernelSource:
+    """Reads all devices of one generic netlink family. Not thread-safe: one thread, one namespace."""
+
+    def __init__(self, backend: Backend = Backend.KERNEL, wanted: Callable[[str], bool] = lambda _name: True) -> None:
+        self._backend = backend
+        self._family_name = "amneziawg" if backend is Backend.AMNEZIAWG else "wireguard"
+        self._wanted = wanted
+        self._generic = Netlink(NETLINK_GENERIC)
+        self._links = LinkReader((self._family_name,))
+        self._known: dict[int, _Known] = {}
+        self._last: dict[int, Device] = {}
+
+    def close(self) -> None:
+        """Close the sockets, so that the next read opens them in the namespace of its thread."""
+        self._generic.close()
+        self._links.close()
+
+    def read(self) -> tuple[list[Device], list[FailedDevice]]:
+        """All devices that could be read, and those that could not. Device.netns is left empty.
+
+        Raises SourceError if the source as a whole failed: no permission, or the kernel does not answer.
+        """
+        family = self._generic.family(self._family_name)
+        if family is None:
+            return [], []
+        links = [link for link in self._links.read() if self._wanted(link.name)]
+        devices: list[Device] = []
+        failed: list[FailedDevice] = []
+        try:
+            for link in links:
+                self._read_one(family, link.ifindex, link.name, devices, failed)
+            if not links:
+                self._check_permission(family)
+        except NetlinkError as error:
+            if error.errno == errno.EPERM:
+                raise SourceError(NO_PERMISSION) from None
+            raise
+        present = {link.ifindex for link in links}
+        self._known = {index: known for index, known in self._known.items() if index in present}
+        self._last = {index: device for index, device in self._last.items() if index in present}
+        return devices, failed
+
+    def _read_one(
+        self, family: int, ifindex: int, name: str, devices: list[Device], failed: list[FailedDevice]
+    ) -> None:
+        try:
+            device = self._dump(family, ifindex)
+        except NetlinkError as error:
+            if error.errno == errno.EPERM:
+                raise
+            if error.errno not in _GONE:
+                failed.append(FailedDevice("", name, self._backend, f"reading it failed: {error}"))
+        except Interrupted as error:
+            last = self._last.get(ifindex)
+            if last is None:
+                failed.append(FailedDevice("", name, self._backend, f"{error}, {ATTEMPTS} times in a row"))
+            else:
+                devices.append(last._replace(name=name, fresh=False))
+        except (DecodeError, SourceError) as error:
+            self._known.pop(ifindex, None)
+            failed.append(FailedDevice("", name, self._backend, f"reading it failed: {error}"))
+        else:
+            self._last[ifindex] = device
+            devices.append(device)
+
+    def _dump(self, family: int, ifindex: int) -> Device:
+        request = GENERIC.pack(WG_CMD_GET_DEVICE, WG_GENL_VERSION, 0)
+        request += attribute(WGDEVICE_A_IFINDEX, struct.pack("=I", ifindex))
+        for attempt in range(1, ATTEMPTS + 1):
+            known = self._known.setdefault(ifindex, _Known("", Extractor(), PeerTable()))
+            known.extractor.begin()
+            try:
+                for data, start, end in self._generic.dump(family, request):
+                    known.extractor.feed(data, start + GENERIC.size, end)
+            except Interrupted:
+                if attempt == ATTEMPTS:
+                    raise
+                continue
+            facts, entries = known.extractor.finish()
+            return self._device(facts, known.table.update(entries))
+        raise AssertionError("unreachable")
+
+    def _device(self, facts: DeviceFacts, peers: tuple) -> Device:  # type: ignore[type-arg]
+        return Device("", facts.name, self._backend, facts.public_key, facts.listen_port, facts.fwmark, peers)
+
+    def _check_permission(self, family: int) -> None:
+        """Without any device nothing would fail for want of permission; ask for one that can't be a WireGuard device.
+
+        The kernel checks the capability first, so the loopback device tells: EPERM, or "not a WireGuard device".
+        """
+        try:
+            self._dump(family, 1)
+        except NetlinkError as error:
+            if error.errno == errno.EPERM:
+                raise
+        except (Interrupted, DecodeError):
+            pass
+        finally:
+            self._known.pop(1, None)

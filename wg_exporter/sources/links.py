@@ -1,0 +1,101 @@
+"""Network interfaces and their counters over rtnetlink, of the network namespace of the calling thread.
+
+Only kinds of links that can be WireGuard devices are asked for, so that a host with a thousand containers costs no more than
+one with none: the kernel filters the dump by kind.
+
+Sources: rtnetlink(7), linux/if_link.h (struct rtnl_link_stats64), net/core/rtnetlink.c (rtnl_dump_ifinfo).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from wg_exporter.model import Link
+from wg_exporter.sources.netlink import NETLINK_ROUTE, DecodeError, Interrupted, Netlink, attribute, attributes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+RTM_NEWLINK = 16
+RTM_GETLINK = 18
+IFLA_IFNAME = 3
+IFLA_MTU = 4
+IFLA_LINKINFO = 18
+IFLA_STATS64 = 23
+IFLA_EXT_MASK = 29
+IFLA_INFO_KIND = 1
+IFF_UP = 1
+
+# Userspace WireGuard (wireguard-go, boringtun, amneziawg-go) drives a tun device.
+WIREGUARD_KINDS = ("wireguard", "amneziawg", "tun")
+
+ATTEMPTS = 3
+
+_IFINFO = struct.Struct("=BxHiII")
+# rx_packets, tx_packets, rx_bytes, tx_bytes, rx_errors, tx_errors, rx_dropped, tx_dropped; newer fields follow.
+_STATS64 = struct.Struct("=8Q")
+
+
+class LinkReader:
+    """Reads the links of the given kinds. Not thread-safe: one thread, one namespace."""
+
+    def __init__(self, kinds: Sequence[str] = WIREGUARD_KINDS) -> None:
+        self._kinds = kinds
+        self._netlink = Netlink(NETLINK_ROUTE)
+
+    def close(self) -> None:
+        """Close the socket, so that the next read opens it in the namespace of its thread."""
+        self._netlink.close()
+
+    def read(self) -> list[Link]:
+        """All links of the wanted kinds, by index. Link.netns is left empty.
+
+        Raises SourceError (NetlinkError, Interrupted) if the kernel gives none.
+        """
+        found: dict[int, Link] = {}
+        for kind in self._kinds:
+            # A kind whose module is not loaded is no filter at all, so the answer is filtered once more below.
+            for link in self._dump(kind):
+                if link.kind in self._kinds:
+                    found[link.ifindex] = link
+        return [found[index] for index in sorted(found)]
+
+    def _dump(self, kind: str) -> list[Link]:
+        info = attribute(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, kind.encode()))
+        request = _IFINFO.pack(0, 0, 0, 0, 0) + info
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                links = [decode(data, start, end) for data, start, end in self._netlink.dump(RTM_GETLINK, request)]
+            except Interrupted:
+                if attempt == ATTEMPTS:
+                    raise
+            else:
+                return links
+        raise AssertionError("unreachable")
+
+
+def decode(data: bytes | bytearray, start: int, end: int) -> Link:
+    """One RTM_NEWLINK message, `data[start:end]` without its netlink header. Raises DecodeError."""
+    if end - start < _IFINFO.size:
+        raise DecodeError("link message cut short")
+    _family, _type, ifindex, flags, _change = _IFINFO.unpack_from(data, start)
+    name = kind = ""
+    mtu = 0
+    stats: tuple[int, ...] = (0,) * 8
+    for attr, first, last in attributes(data, start + _IFINFO.size, end):
+        if attr == IFLA_IFNAME:
+            name = _text(data[first:last])
+        elif attr == IFLA_MTU and last - first == 4:
+            (mtu,) = struct.unpack_from("=I", data, first)
+        elif attr == IFLA_STATS64 and last - first >= _STATS64.size:
+            stats = _STATS64.unpack_from(data, first)
+        elif attr == IFLA_LINKINFO:
+            for nested, inner, stop in attributes(data, first, last):
+                if nested == IFLA_INFO_KIND:
+                    kind = _text(data[inner:stop])
+    return Link("", name, ifindex, kind, bool(flags & IFF_UP), mtu, *stats)
+
+
+def _text(data: bytes | bytearray) -> str:
+    return bytes(data).rstrip(b"\0").decode(errors="replace")
