@@ -1,0 +1,120 @@
+"""Boot a kernel under software emulation and run one script in it as root.
+
+The guest sees the host's file system, so the project and its virtual environment are there under the same paths. All
+that the guest writes goes to memory and is gone afterwards, except one directory that both sides share. Everything
+takes about ten times as long as on the host: compare by ratio inside one run, never by absolute times.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from tests.vm.kernels import REPO, Kernel, Unavailable, kernel
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_NEEDED = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "busybox": "busybox-static",
+    "wg": "wireguard-tools",
+    "ip": "iproute2",
+}
+
+
+class VmResult(NamedTuple):
+    """What the script left behind. `rc` is its exit code; None means that it never came to an end, and `log`, the
+    kernel's console, tells more."""
+
+    rc: int | None
+    out: str
+    err: str
+    log: str
+
+    def __str__(self) -> str:
+        log = self.log if self.rc is None else ""
+        return f"exit code {self.rc} in the virtual machine\n{self.out}{self.err}{log}"
+
+
+class Vm:
+    """One kernel and one directory shared with its guests, which is `shared` on both sides.
+
+    Every `run` is a boot of its own: seven seconds and a clean kernel.
+    """
+
+    def __init__(self, series: str, *, memory: str = "2G", cpus: int = 2) -> None:
+        """Find or fetch the newest Debian kernel of this series. Raises Unavailable with the reason."""
+        self._vng = _tools()
+        self.kernel: Kernel = kernel(series)
+        self._size = ("--memory", memory, "--cpus", str(cpus))
+        self._directory = tempfile.TemporaryDirectory(prefix="wg-exporter-vm-")
+        self.shared = Path(self._directory.name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self._directory.cleanup()
+
+    def run(self, script: str, *, timeout: float = 300) -> VmResult:
+        """Run a bash script in a new guest, with the repository as working directory. `timeout` is in seconds."""
+        files = {name: self.shared / name for name in ("script.sh", "rc", "out", "err")}
+        for path in files.values():
+            path.unlink(missing_ok=True)
+        files["script.sh"].write_text(script)
+        # The console mixes the script's output with the kernel's, and vng has its own exit code: both go by file.
+        there = {name: shlex.quote(str(path)) for name, path in files.items()}
+        inside = (
+            f"cd {shlex.quote(str(REPO))}; "
+            f"bash {there['script.sh']} >{there['out']} 2>{there['err']} </dev/null; echo $? >{there['rc']}"
+        )
+        log = self._boot(inside, timeout)
+        text = {name: path.read_text(errors="replace") if path.exists() else "" for name, path in files.items()}
+        return VmResult(int(text["rc"]) if text["rc"].strip() else None, text["out"], text["err"], log)
+
+    def _boot(self, inside: str, timeout: float) -> str:
+        command = [self._vng, "-r", str(self.kernel.image), "--disable-kvm", "--user", "root", *self._size]
+        command += [f"--rwdir={self.shared}", "--", inside]
+        # vng looks for its own helpers on PATH.
+        environment = os.environ | {"PATH": f"{Path(self._vng).parent}:{os.environ.get('PATH', os.defpath)}"}
+        with (self.shared / "console").open("w+") as console:
+            vm = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+            try:
+                vm.wait(timeout)
+            except subprocess.TimeoutExpired:
+                console.write(f"\nstopped after {timeout:.0f} s\n")
+            finally:
+                if vm.poll() is None:  # also when the test run is interrupted: no guest is left behind
+                    os.killpg(vm.pid, signal.SIGKILL)
+                    vm.wait()
+            console.seek(0)
+            return "".join(console.readlines()[-60:])
+
+
+def _tools() -> str:
+    """The path of vng. Raises Unavailable when something is missing to boot a guest."""
+    if os.geteuid() != 0:
+        raise Unavailable("the virtual machine needs root: run as root")
+    for tool, package in _NEEDED.items():
+        if shutil.which(tool) is None:
+            raise Unavailable(f"the virtual machine needs {tool}: apt-get install {package}")
+    beside = Path(sys.executable).parent / "vng"
+    found = str(beside) if beside.exists() else shutil.which("vng")
+    if found is None:
+        raise Unavailable("the virtual machine needs vng: pip install virtme-ng")
+    return found
