@@ -1,0 +1,131 @@
+"""Write docs/configuration.md from the structs that read the configuration, so that the two can't disagree.
+
+The words about a setting stand beside its field in wg_exporter/config.py. With `--check` nothing is written, and the
+exit code is 1 if the page is not what it should be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec.inspect as mi
+
+DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS.parent))  # the sources beside this page, not a version that happens to be installed
+
+from wg_exporter.config import Config  # noqa: E402  after the path is set
+
+PAGE = DOCS / "configuration.md"
+EXAMPLE = DOCS / "config.example.yml"
+
+HEAD = """\
+<!-- Written by docs/generate_configuration.py from wg_exporter/config.py. Do not edit by hand. -->
+# Configuration
+
+No configuration is needed. With `--config.file=FILE`, a YAML file says what to leave out, where else to look, what
+peers are called and which of them should always be up. SIGHUP reads it again: a file with a mistake changes nothing.
+
+- Every mistake is reported in one go, one line each, with file, line, key path and what to write instead; the exit
+  code is 2. Unknown and repeated keys are mistakes. Nothing is converted: `name: 123` and `name: no` need quotes.
+  A value that looks like a key is never shown.
+- Patterns are those of a shell (`*`, `?`, `[abc]`), and upper and lower case differ.
+- Anchors and aliases may be used, merge keys (`<<`) may not. A file has at most 1 MiB.
+- Private and preshared keys have no place in this file.
+
+## Example
+
+```yaml
+{example}```
+
+## Reference
+"""
+
+
+def page() -> str:
+    """The whole text of docs/configuration.md."""
+    root = mi.type_info(Config)
+    assert isinstance(root, mi.StructType)  # noqa: S101  for the type checker
+    parts = [HEAD.format(example=EXAMPLE.read_text()), _table(root)]
+    for field in root.fields:
+        section, is_list = _section(field.type)
+        if section:
+            title = f"{field.encode_name}[]" if is_list else field.encode_name
+            parts.append(f"\n### `{title}`\n\n{inspect.getdoc(section.cls)}\n\n{_table(section)}")
+    return "".join(parts)
+
+
+def _table(struct: mi.StructType) -> str:
+    rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    for field in struct.fields:
+        cells = (f"`{field.encode_name}`", _type(field.type), _default(field), _schema(field.type)["description"])
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def _section(kind: mi.Type) -> tuple[mi.StructType | None, bool]:
+    """The struct that a field holds, or a list of which it holds."""
+    kind = _bare(kind)
+    is_list = isinstance(kind, mi.VarTupleType)
+    item = _bare(kind.item_type) if isinstance(kind, mi.VarTupleType) else kind
+    return (item if isinstance(item, mi.StructType) else None), is_list
+
+
+def _bare(kind: mi.Type) -> mi.Type:
+    while isinstance(kind, mi.Metadata):
+        kind = kind.type
+    return kind
+
+
+def _schema(kind: mi.Type) -> dict[str, Any]:
+    return (kind.extra_json_schema or {}) if isinstance(kind, mi.Metadata) else {}
+
+
+def _type(kind: mi.Type) -> str:
+    if "title" in _schema(kind):
+        return str(_schema(kind)["title"])
+    match _bare(kind):
+        case mi.UnionType(types=types):
+            return next(_type(part) for part in types if not isinstance(part, mi.NoneType))
+        case mi.VarTupleType(item_type=item) if isinstance(_bare(item), mi.StructType):
+            return "list, see below"
+        case mi.VarTupleType(item_type=item):
+            return f"list: {_type(item)}"
+        case mi.StructType():
+            return "see below"
+        case mi.EnumType(cls=words):
+            return ", ".join(f"`{word.value}`" for word in words)
+        case other:
+            raise TypeError(f"no words for {other}: give the type a title")
+
+
+def _default(field: mi.Field) -> str:
+    if field.required:
+        return "required"
+    value = field.default
+    if value is None or isinstance(_bare(field.type), mi.StructType):
+        return "none" if value is None else ""
+    if isinstance(value, tuple):
+        return "`[" + ", ".join(f'"{item}"' for item in value) + "]`"
+    return f"`{value}`"
+
+
+def main() -> int:
+    """Write the page, or check it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is stale")
+    check = parser.parse_args().check
+    text = page()
+    if check and (not PAGE.exists() or PAGE.read_text() != text):
+        sys.stderr.write(f"{PAGE} is stale: run {Path(__file__).name}\n")
+        return 1
+    if not check:
+        PAGE.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

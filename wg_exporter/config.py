@@ -1,0 +1,296 @@
+"""What the user may configure, as frozen structs, and the checks that hold one setting against another.
+
+Everything has a default: no file, an empty file and `Config()` are the same thing. A section is a struct and a field of
+`Config`; its meaning for users is the text beside each field, from which `docs/configuration.md` is generated. To add
+one, write the struct, give `Config` a field and, if settings can contradict each other, add a function to `_RULES`.
+
+Patterns are those of a shell, upper and lower case distinguished (`fnmatch.fnmatchcase`).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+
+from msgspec import Meta, Struct, field
+
+from wg_exporter import configfields as kinds  # noqa: TC001  msgspec reads the types of fields at run time
+from wg_exporter.configtree import Document, resembling
+from wg_exporter.configyaml import CONTROL, MAX_BYTES, shown
+from wg_exporter.model import Problem
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Collection
+
+S = TypeVar("S", bound=Struct)
+
+
+class Expected(StrEnum):
+    """Whether a peer should always be up: yes, no, or as its keepalive and its configured endpoint say."""
+
+    UP = "up"
+    ANY = "any"
+    AUTO = "auto"
+
+
+class EndpointMode(StrEnum):
+    """How much of a peer's endpoint becomes a label: address and port, the address alone, or nothing."""
+
+    FULL = "full"
+    ADDRESS = "address"
+    OFF = "off"
+
+
+def _text(description: str) -> Meta:
+    return Meta(description=description)
+
+
+class Interfaces(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which WireGuard interfaces are served. Names of interfaces, in whatever network namespace they are."""
+
+    include: Annotated[tuple[kinds.InterfacePattern, ...], _text("Serve the interfaces that match one of these.")] = (
+        "*",
+    )
+    exclude: Annotated[tuple[kinds.InterfacePattern, ...], _text("But leave out those that match one of these.")] = ()
+    expect: Annotated[
+        tuple[kinds.ExpectedInterface, ...],
+        _text(
+            "Interfaces that must exist: `wireguard_interface_up` is there from the start, and 0 while they do not. "
+            "`wg0` is in the exporter's own namespace, `blue/wg0` in the one named `blue` under `namespaces`."
+        ),
+    ] = ()
+
+    def wanted(self, name: str) -> bool:
+        """Whether the interface of this name is to be served."""
+        included = any(fnmatchcase(name, pattern) for pattern in self.include)
+        return included and not any(fnmatchcase(name, pattern) for pattern in self.exclude)
+
+    @property
+    def expected(self) -> tuple[tuple[str, str], ...]:
+        """`expect` as (netns, name); netns is empty for the exporter's own namespace."""
+        return tuple((netns, name) for netns, _, name in (item.rpartition("/") for item in self.expect))
+
+
+class Namespace(Struct, frozen=True, forbid_unknown_fields=True):
+    """Another network namespace to look for interfaces in. At most one of `netns`, `path` and `pid` says where."""
+
+    name: Annotated[
+        kinds.NamespaceName,
+        _text("Value of the `netns` label, unique. Alone, it is also the name of the namespace, as for `netns`."),
+    ]
+    netns: Annotated[kinds.NamespaceName | None, _text("Name under `/run/netns`, as `ip netns` lists it.")] = None
+    # The key is `path`; the attribute of that name answers for all three ways.
+    file: Annotated[kinds.AbsolutePath | None, _text("File of the namespace, such as `/proc/1234/ns/net`.")] = field(
+        name="path", default=None
+    )
+    pid: Annotated[kinds.Pid | None, _text("A process that lives in the namespace.")] = None
+
+    @property
+    def path(self) -> str:
+        """The file to open and enter (setns(2))."""
+        if self.pid is not None:
+            return f"/proc/{self.pid}/ns/net"
+        return self.file or f"/run/netns/{self.netns or self.name}"
+
+
+class PeerConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """What people know of a peer. It goes before every name in WireGuard's own files."""
+
+    public_key: Annotated[kinds.PublicKey, _text("The peer.")]
+    interface: Annotated[
+        kinds.InterfaceName | None,
+        _text("Only on this interface. An entry with an interface goes before one without."),
+    ] = None
+    name: Annotated[kinds.PeerName | None, _text("Friendly name: the `peer` label of every metric of the peer.")] = None
+    target: Annotated[kinds.Address | None, _text("Address of the peer inside the tunnel.")] = None
+
+
+# With a `__dict__`, for the network is parsed once and kept.
+class ExpectRule(Struct, frozen=True, forbid_unknown_fields=True, dict=True):
+    """Which peers should always be up. The first rule that matches decides; a rule matches if all its conditions do.
+
+    A rule without conditions matches every peer, so it can only be the last. Without a matching rule, `auto` holds.
+    """
+
+    state: Annotated[
+        Expected,
+        _text(
+            "`up`: should always be up. `any`: need not be. `auto`: should be up if it has a persistent keepalive and "
+            "the configuration file of its device names its endpoint; where no file describes the device, the "
+            "keepalive alone decides."
+        ),
+    ]
+    interface: Annotated[kinds.InterfacePattern | None, _text("Condition: the interface matches this.")] = None
+    name: Annotated[
+        kinds.Pattern | None, _text("Condition: the friendly name matches this. A peer without one matches only `*`.")
+    ] = None
+    allowed_ip: Annotated[
+        kinds.Network | None, _text("Condition: one of the peer's allowed IPs lies within this network.")
+    ] = None
+    public_key: Annotated[kinds.PublicKey | None, _text("Condition: it is this peer.")] = None
+
+    @cached_property
+    def network(self) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+        """`allowed_ip`, parsed."""
+        return None if self.allowed_ip is None else ipaddress.ip_network(self.allowed_ip)
+
+
+class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
+    """What to leave out of `/metrics`: for those who pay by the series, and to whom an address is personal data."""
+
+    exclude: Annotated[
+        tuple[kinds.MetricPattern, ...], _text("Leave out the metrics whose names match one of these.")
+    ] = ()
+    endpoint: Annotated[
+        EndpointMode,
+        _text(
+            "The `endpoint` label of `wireguard_peer_info`: `full` is address and port, `address` no port, `off` empty."
+        ),
+    ] = EndpointMode.FULL
+
+    def excluded(self, metric_name: str) -> bool:
+        """Whether the metric of this full name is left out."""
+        return any(fnmatchcase(metric_name, pattern) for pattern in self.exclude)
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole configuration."""
+
+    interfaces: Annotated[Interfaces, _text("Which interfaces are served.")] = Interfaces()
+    namespaces: Annotated[tuple[Namespace, ...], _text("Other network namespaces to look in.")] = ()
+    names: Annotated[
+        tuple[kinds.PathPattern, ...] | None,
+        _text(
+            "wg-quick and systemd-networkd files to take friendly names from. By default `/etc/wireguard/*.conf` and "
+            "`/etc/systemd/network/*.netdev`; `[]` reads none."
+        ),
+    ] = None
+    peers: Annotated[tuple[PeerConfig, ...], _text("Names and addresses of peers.")] = ()
+    expect: Annotated[tuple[ExpectRule, ...], _text("Which peers should always be up.")] = ()
+    metrics: Annotated[Metrics, _text("What to leave out of `/metrics`.")] = Metrics()
+
+
+class ConfigError(Exception):
+    """A configuration that can't be used: everything that is wrong with it, one line each."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__(problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.problems))
+
+
+def parse(text: str, where: str, metric_names: Collection[str] = ()) -> Config:
+    """The configuration that a YAML text describes. `where` is the name of the file, for messages.
+
+    With `metric_names`, every pattern under `metrics.exclude` has to match one of them. Raises `ConfigError`, with all
+    problems in the order of the lines and no value that looks like a key.
+    """
+    document = Document(where)
+    config = document.read(text, Config)
+    for rule in _RULES:
+        rule(document)
+    _check_metrics(document, metric_names)
+    if document.problems or not isinstance(config, Config):
+        raise ConfigError(document.problems)
+    return config
+
+
+def load(path: pathlib.Path, metric_names: Collection[str] = ()) -> Config:
+    """The configuration in a file of at most 1 MiB. Raises `ConfigError`, also if the file can't be read."""
+    where = CONTROL.sub("?", str(path))
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+        text = raw.decode() if len(raw) <= MAX_BYTES else ""
+    except UnicodeDecodeError as error:
+        problem = Problem(where, f"is not UTF-8 text (line {raw.count(10, 0, error.start) + 1})", "save it as UTF-8")
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        problem = Problem(where, f"can't be read: {why}", "correct the path, or run without a configuration")
+    else:
+        if len(raw) <= MAX_BYTES:
+            return parse(text, where, metric_names)
+        problem = Problem(where, f"is larger than {MAX_BYTES >> 20} MiB", "check that this is the configuration file")
+    # Out here, so that no exception carries the decoder's, and with it the file, as its context.
+    raise ConfigError((problem,))
+
+
+def _parts(document: Document, kind: type[S]) -> list[tuple[str, S]]:
+    return [(path, struct) for path, struct in document.structs if isinstance(struct, kind)]
+
+
+def _check_namespaces(document: Document) -> None:
+    names: dict[str, str] = {}
+    files: dict[str, str] = {}
+    for path, namespace in _parts(document, Namespace):
+        if sum(given is not None for given in (namespace.netns, namespace.file, namespace.pid)) > 1:
+            document.wrong(path, "has more than one of netns, path and pid", "keep the one that is right")
+            continue
+        first = names.setdefault(namespace.name, path)
+        if first != path:
+            document.wrong(f"{path}.name", f"is the name of {first} too ({shown(namespace.name)})", "choose another")
+            continue
+        first = files.setdefault(namespace.path, path)
+        if first != path:
+            document.wrong(path, f"is the same namespace as {first} ({shown(namespace.path)})", "remove one of the two")
+
+
+def _check_interfaces(document: Document) -> None:
+    namespaces = [namespace.name for _, namespace in _parts(document, Namespace)]
+    for path, interfaces in _parts(document, Interfaces):
+        if not interfaces.include:
+            document.wrong(
+                f"{path}.include", "is empty, so nothing is served", "remove the key to serve all interfaces"
+            )
+            continue
+        for i, (netns, name) in enumerate(interfaces.expected):
+            where = f"{path}.expect[{i}]"
+            if not interfaces.wanted(name):
+                fix = "remove it here, or change include and exclude"
+                document.wrong(where, f"is expected but not served ({shown(name)})", fix)
+            if netns and netns not in namespaces and document.sound("namespaces"):
+                meant = resembling(netns, namespaces)
+                fix = f"did you mean {shown(meant)}?" if meant else "add it there"
+                document.wrong(where, f"no entry of namespaces has this name ({shown(netns)})", fix)
+
+
+def _check_peers(document: Document) -> None:
+    seen: dict[tuple[str, str | None], str] = {}
+    for path, peer in _parts(document, PeerConfig):
+        if peer.name is None and peer.target is None:
+            document.wrong(path, "says nothing about the peer", "give it a name or a target, or remove it")
+        first = seen.setdefault((peer.public_key, peer.interface), path)
+        if first != path:
+            document.wrong(path, f"is about the same peer as {first}", "make one entry of the two")
+
+
+def _check_expect(document: Document) -> None:
+    """A rule after one with the same conditions, or with none, is never reached."""
+    seen: dict[tuple[str | None, ...], str] = {}
+    for path, rule in _parts(document, ExpectRule):
+        # The pattern `*` says no more than no condition does.
+        patterns = (pattern if pattern and pattern.strip("*") else None for pattern in (rule.interface, rule.name))
+        conditions = (*patterns, rule.allowed_ip, rule.public_key)
+        first = seen.setdefault(conditions, path)
+        if first != path:
+            document.wrong(path, f"is never reached, {first} has the same conditions", "remove one of the two")
+        elif (every := seen.get((None, None, None, None), path)) != path:
+            document.wrong(path, f"is never reached, {every} matches every peer", f"move {every} to the end")
+
+
+def _check_metrics(document: Document, metric_names: Collection[str]) -> None:
+    for path, metrics in _parts(document, Metrics) if metric_names else ():
+        for i, pattern in enumerate(metrics.exclude):
+            if not any(fnmatchcase(name, pattern) for name in metric_names):
+                meant = resembling(pattern, metric_names)
+                fix = f"did you mean {meant}?" if meant else "remove it, or look the name up at /metrics"
+                document.wrong(f"{path}.exclude[{i}]", f"matches no metric ({shown(pattern)})", fix)
+
+
+_RULES: Final = (_check_namespaces, _check_interfaces, _check_peers, _check_expect)

@@ -1,0 +1,167 @@
+"""The kinds of values in the configuration: what each may be, checked and brought into its one canonical form.
+
+Every kind is an annotated type: `title` is what the reference calls it, `check` is the function that takes the value
+from the file and returns the one to use, or raises `FieldError` with what is wrong and what to write instead.
+No check but that of a public key lets a WireGuard key through: a private key pasted into the wrong place must not
+become a label or end in a `repr`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import fnmatch
+import ipaddress
+import re
+from typing import TYPE_CHECKING, Annotated, Final
+
+from msgspec import Meta
+
+from wg_exporter.configtree import FieldError
+from wg_exporter.configyaml import CONTROL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_KEY: Final = re.compile("[A-Za-z0-9+/]{43}=")
+_KEY_RUN: Final = re.compile("[A-Za-z0-9+/]{43}")
+_CIDR: Final = re.compile("[0-9A-Fa-f:.]+(/[0-9]{1,3})?")  # `ipaddress` takes netmasks and zones as well
+PID_MAX: Final = 4 * 1024 * 1024  # PID_MAX_LIMIT of include/linux/threads.h
+
+
+def _plain(text: str, longest: int = 255) -> str:
+    """Text for one line: not empty, no control characters, no key. `longest` is in characters."""
+    if not text.strip():
+        raise FieldError("is empty", "give it a value, or remove the key")
+    if CONTROL.search(text):
+        raise FieldError("holds a line break or control character", "remove it")
+    if text != text.strip():
+        raise FieldError("begins or ends with a space", "remove the space")
+    if len(text) > longest:
+        raise FieldError(f"is longer than {longest} characters", "shorten it")
+    if _KEY.search(text):
+        raise FieldError("holds a WireGuard key", "write keys under public_key only, and private keys nowhere")
+    return text
+
+
+def _public_key(text: str) -> str:
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raw = b""
+    if len(raw) != 32 or base64.b64encode(raw).decode() != text:
+        fix = "it has 44 characters and ends in =, as `wg show` prints it"
+        raise FieldError(f"is not a WireGuard public key, but {len(text)} characters", fix)
+    return text
+
+
+def _interface(text: str) -> str:
+    """As the kernel takes it (dev_valid_name in net/core/dev.c)."""
+    _plain(text)
+    if set(text) & set("*?["):
+        raise FieldError("is a pattern", "give the exact name of one interface")
+    if "/" in text:
+        raise FieldError("is not an interface name", "leave out the part up to the /")
+    if len(text.encode()) > 15 or text in {".", ".."} or re.search(r"[:\s]", text):
+        raise FieldError("can't be an interface name", "names have up to 15 bytes, no spaces and no :")
+    return text
+
+
+def _expected_interface(text: str) -> str:
+    netns, slash, name = _plain(text).rpartition("/")
+    if slash:
+        _namespace(netns)
+    _interface(name)
+    return text
+
+
+def _namespace(text: str) -> str:
+    if "/" in _plain(text) or text in {".", ".."}:
+        raise FieldError("is not a name", "use a name without /; for a file, use the key path")
+    return text
+
+
+def _pattern(text: str) -> str:
+    _plain(text)
+    try:
+        re.compile(fnmatch.translate(text))
+    except re.error:
+        raise FieldError("is not a pattern", "* stands for any characters, ? for one, [abc] for one of these") from None
+    return text
+
+
+def _interface_pattern(text: str) -> str:
+    if "/" in _pattern(text):
+        raise FieldError("can't match an interface", "leave out the part up to the /; the namespace is no condition")
+    return text
+
+
+def _path(text: str) -> str:
+    _plain(text, longest=4095)  # PATH_MAX of include/uapi/linux/limits.h, without the final NUL
+    if not text.startswith("/"):
+        raise FieldError("is a relative path", "write the path from / on")
+    return text
+
+
+def _peer_name(text: str) -> str:
+    if _KEY_RUN.search(_plain(text, longest=128)):
+        raise FieldError("looks like a key", "a name becomes a label that everyone can read: choose another")
+    return text
+
+
+def _address(text: str) -> str:
+    _plain(text)
+    address, slash, _ = text.partition("/")
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        raise FieldError("is not an IP address", "write the address of the peer inside the tunnel: 10.0.0.2") from None
+    if getattr(found, "scope_id", None) is not None:
+        raise FieldError("has a zone", "leave out the part from % on: the interface is known")
+    if slash:
+        raise FieldError(
+            "is a network, not an address", "write one address of the peer, without the / and what follows"
+        )
+    if found.is_unspecified or found.is_multicast:
+        raise FieldError("is not the address of one peer", "write the address of the peer inside the tunnel")
+    return str(found)
+
+
+def _network(text: str) -> str:
+    _plain(text)
+    try:
+        found = ipaddress.ip_network(text, strict=False) if _CIDR.fullmatch(text) else None
+    except ValueError:
+        found = None
+    if found is None:
+        raise FieldError("is not a network", "write it like 10.1.0.0/16 or fd00::/64")
+    address = text.partition("/")[0]
+    if ipaddress.ip_address(address) != found.network_address:
+        one = ipaddress.ip_network(address)
+        raise FieldError("has host bits set", f"write {found}, or {one} for this address alone")
+    return str(found)
+
+
+def _metric_pattern(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_:*?\[\]!-]+", _pattern(text)):
+        raise FieldError("can't match a metric name", "names have letters, digits and _ only; labels can't be given")
+    return text
+
+
+def _kind(title: str, check: Callable[[str], str]) -> Meta:
+    return Meta(title=title, extra={"check": check})
+
+
+PublicKey = Annotated[str, _kind("public key, base64", _public_key)]
+InterfaceName = Annotated[str, _kind("interface name", _interface)]
+ExpectedInterface = Annotated[str, _kind("interface name, or namespace/interface", _expected_interface)]
+InterfacePattern = Annotated[str, _kind("pattern", _interface_pattern)]
+NamespaceName = Annotated[str, _kind("name", _namespace)]
+Pattern = Annotated[str, _kind("pattern", _pattern)]
+AbsolutePath = Annotated[str, _kind("absolute path", _path)]
+PathPattern = Annotated[str, _kind("absolute path, * and ? allowed", _path)]
+PeerName = Annotated[str, _kind("string", _peer_name)]
+Address = Annotated[str, _kind("IP address", _address)]
+Network = Annotated[str, _kind("network, CIDR", _network)]
+MetricPattern = Annotated[str, _kind("pattern", _metric_pattern)]
+Pid = Annotated[int, Meta(title="process id", ge=1, le=PID_MAX)]
