@@ -1,0 +1,59 @@
+"""A collector for prometheus_client: the samples of `/metrics` in a registry of your own.
+
+    from prometheus_client import REGISTRY
+    from wg_exporter.collector import WireGuardCollector
+
+    REGISTRY.register(WireGuardCollector())
+
+The same rules as for the exporter hold: reading kernel devices needs CAP_NET_ADMIN, and what can't be read is told by
+`wireguard_exporter_source_success`.
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from wg_exporter.catalogue import METRICS, Kind
+from wg_exporter.config import Config, load
+from wg_exporter.service import Exporter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client import Metric
+
+
+class WireGuardCollector(Collector):
+    """Every WireGuard device of this host, read at each collection.
+
+    A background thread of its own counts handshakes and roaming in between; `close` ends it. Raises ConfigError for
+    a bad configuration file.
+    """
+
+    def __init__(self, config_file: Path | str | None = None) -> None:
+        path = None if config_file is None else Path(config_file)
+        config = Config() if path is None else load(path, [metric.name for metric in METRICS])
+        self._exporter = Exporter(config, path)
+        self._exporter.start()
+
+    def collect(self) -> Iterator[Metric]:
+        """The families, in the order of `/metrics`; those without a sample are left out, as there."""
+        for metric, group in groupby(self._exporter.samples(), key=lambda sample: sample.metric):
+            family_type = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
+            family = family_type(metric.family, metric.help)
+            for sample in group:
+                family.add_sample(metric.name, dict(sample.labels), sample.value)
+            yield family
+
+    def describe(self) -> list[Metric]:
+        """Nothing: a registry must not read the host to learn the names."""
+        return []
+
+    def close(self) -> None:
+        """End the background threads."""
+        self._exporter.stop()

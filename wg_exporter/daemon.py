@@ -1,0 +1,109 @@
+"""`serve`: the exporter behind the HTTP server, until a signal ends it.
+
+Everything that a user can have got wrong is found before the first socket is opened; then sockets are bound, all of them or
+none; then the devices are read. SIGHUP reads the configuration again, SIGTERM and SIGINT stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+from wg_exporter import __version__
+from wg_exporter.listen import bind, parse_listen, parse_telemetry_path
+from wg_exporter.log import Log
+from wg_exporter.negotiation import Format
+from wg_exporter.service import Exporter
+from wg_exporter.web import Page, Server
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from wg_exporter.config import Config
+
+PAGES = (
+    Page("", "Metrics", "every tunnel of this host, for Prometheus"),
+    Page("mindflavor", "Metrics, MindFlavor", "the same devices as prometheus_wireguard_exporter names them"),
+    Page("mdlayher", "Metrics, mdlayher", "the same devices as wireguard_exporter names them"),
+)
+
+
+class _Application:
+    """What the server serves, as it wants to call it."""
+
+    def __init__(self, exporter: Exporter) -> None:
+        self._exporter = exporter
+
+    def scrape(self, path: str, format: Format, /) -> list[bytes]:  # noqa: A002 - the server's word
+        return self._exporter.scrape(path, openmetrics=format is Format.OPENMETRICS)
+
+    def ready(self) -> str:
+        return self._exporter.ready()
+
+
+def run(config: Config, config_file: Path | None, listen: Sequence[str], telemetry_path: str) -> int:
+    """Serve until a signal comes. Returns the exit code.
+
+    Raises ListenError if an address or the path can't be served; nothing is left open then.
+    """
+    path = parse_telemetry_path(telemetry_path)
+    sockets = bind([parse_listen(address) for address in listen])
+    return asyncio.run(_serve(Exporter(config, config_file), sockets, path))
+
+
+async def _serve(exporter: Exporter, sockets: Sequence[socket.socket], path: str) -> int:
+    log = Log(__name__)
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    tasks: set[asyncio.Future[str]] = set()
+
+    def reload() -> None:
+        task = loop.run_in_executor(None, exporter.reload)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+
+    server = Server(_Application(exporter), PAGES, path)
+    await server.start(sockets)
+    for address in server.addresses:
+        log.info("listening", address=address, path=path, version=__version__)
+    exporter.start()
+    await loop.run_in_executor(None, exporter.wait_until_ready, 10.0)
+    _settle()
+    _notify("READY=1")
+    await stopping.wait()
+    log.info("stopping")
+    _notify("STOPPING=1")
+    exporter.stop()
+    await server.stop()
+    return 0
+
+
+def _settle() -> None:
+    """Tell the garbage collector that what lives now lives on, so that it need not look at modules and tables again.
+
+    Rows are tuples of numbers and text, which form no cycles: a collection finds next to nothing in tens of thousands of them.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
+
+
+def _notify(state: str) -> None:
+    """Tell systemd, where it asked to be told (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notifier:
+        try:
+            notifier.sendto(state.encode(), "\0" + address[1:] if address[0] == "@" else address)
+        except OSError as error:
+            Log(__name__).warn("systemd not notified", problem=error.strerror)

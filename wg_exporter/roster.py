@@ -1,0 +1,86 @@
+"""Names and expectations of the peers of each device, kept from one look to the next.
+
+Asking the configuration about 10,000 peers takes a while, and next to nothing of the answer ever changes.
+"""
+
+from __future__ import annotations
+
+from itertools import compress, count
+from operator import is_not, itemgetter
+from typing import TYPE_CHECKING, NamedTuple
+
+from wg_exporter.identity import Identity, PeerMeta
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wg_exporter.config import Config
+    from wg_exporter.model import ConfFile, Device, Peer
+    from wg_exporter.tracker import DeviceKey
+
+_public_key = itemgetter(0)
+
+
+class _Known(NamedTuple):
+    """A device's peers at the last look, and what came of them."""
+
+    identity: Identity
+    peers: tuple[Peer, ...]
+    metas: list[PeerMeta]
+
+
+class Roster:
+    """Answers for the peers of whole devices; the same list again while nothing about them changed."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._conf: tuple[ConfFile, ...] = ()
+        self._identity = Identity(config, ())
+        self._known: dict[DeviceKey, _Known] = {}
+
+    def use(self, conf: tuple[ConfFile, ...]) -> None:
+        """Take names and intent from these files from now on."""
+        if conf is not self._conf:
+            self._conf = conf
+            self._identity = Identity(self._config, conf)
+
+    def metas(self, device: Device) -> Sequence[PeerMeta]:
+        """A PeerMeta for each peer of the device, in the device's order."""
+        key = (device.netns, device.name)
+        known = self._known.get(key)
+        if known is None or known.identity is not self._identity:
+            metas = [self._identity.meta(*key, peer) for peer in device.peers]
+        elif known.peers is device.peers:
+            return known.metas
+        else:
+            metas = self._refreshed(known, device)
+        self._known[key] = _Known(self._identity, device.peers, metas)
+        return metas
+
+    def forget_all_but(self, present: set[DeviceKey]) -> None:
+        """Drop what is kept of devices that are gone."""
+        self._known = {key: known for key, known in self._known.items() if key in present}
+
+    def _refreshed(self, known: _Known, device: Device) -> list[PeerMeta]:
+        """The list of before where nothing that decides has changed, else a new one."""
+        old, new = known.peers, device.peers
+        if len(old) != len(new) or list(map(_public_key, old)) != list(map(_public_key, new)):
+            before = dict(zip(map(_public_key, old), zip(old, known.metas, strict=True), strict=True))
+            return [self._meta(device, peer, *before.get(peer.public_key, (None, None))) for peer in new]
+        metas = known.metas
+        for index in compress(count(), map(is_not, old, new)):
+            meta = self._meta(device, new[index], old[index], metas[index])
+            if meta is not metas[index]:
+                metas = metas.copy() if metas is known.metas else metas
+                metas[index] = meta
+        return metas
+
+    def _meta(self, device: Device, peer: Peer, then: Peer | None, meta: PeerMeta | None) -> PeerMeta:
+        if (
+            then is not None
+            and meta is not None
+            and peer.allowed_ips is then.allowed_ips
+            and peer.persistent_keepalive == then.persistent_keepalive
+        ):
+            return meta
+        return self._identity.meta(device.netns, device.name, peer)

@@ -1,0 +1,270 @@
+"""The exporter as one object: sources, tracker and writer, wired together and kept running.
+
+`Exporter` is used by `serve`, by `show` and by the collector for other people's registries. A scrape reads the sources
+and only reads the tracker; the tick, every few seconds, reads the sources and drives it. What a configuration decides is in
+a `_Setup`, so that a reload builds a new one and swaps it; what must survive a reload is in the `Exporter`.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prometheus_client.process_collector import ProcessCollector
+
+from wg_exporter import __version__, compat
+from wg_exporter.catalogue import METRICS, Kind, Metric, Scope
+from wg_exporter.config import Config, ConfigError, load
+from wg_exporter.exposition import Writer, render
+from wg_exporter.families import DeviceView, ExporterFacts, Sample, View, samples
+from wg_exporter.log import Log, OnChange
+from wg_exporter.model import Backend, Outcome, Snapshot, SourceName
+from wg_exporter.reader import Clock, Reader, Reading, StoppedError, Worker
+from wg_exporter.roster import Roster
+from wg_exporter.sources.conf import DEFAULT_PATTERNS, ConfSource
+from wg_exporter.sources.kernel import KernelSource
+from wg_exporter.sources.links import LinkReader
+from wg_exporter.sources.namespaces import Namespace
+from wg_exporter.sources.userspace import UserspaceSource
+from wg_exporter.tracker import NOTHING_YET, DeviceKey, Tracker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+TICK_SECONDS = 5.0
+
+SYSTEM_CLOCK = Clock(time.time, time.monotonic)
+
+# Bits of a capability set (linux/capability.h).
+_NET_ADMIN, _NET_RAW, _SYS_ADMIN = 12, 13, 21
+
+_UAPI_DIRECTORY = Path("/var/run/wireguard")
+
+
+class _Setup:
+    """What a configuration decides: which sources are read, and how peers are called and written."""
+
+    def __init__(self, config: Config, clock: Clock) -> None:
+        self.config = config
+        self.roster = Roster(config)
+        self.writer = Writer(lambda name: not config.metrics.excluded(name))
+        self.reader = Reader(list(_workers(config, clock)), clock)
+
+
+def _workers(config: Config, clock: Clock) -> Iterator[Worker]:
+    wanted = config.interfaces.wanted
+    for name, path in [("", ""), *((namespace.name, namespace.path) for namespace in config.namespaces)]:
+        for source, backend in ((SourceName.KERNEL, Backend.KERNEL), (SourceName.AMNEZIAWG, Backend.AMNEZIAWG)):
+            kernel = KernelSource(backend, wanted)
+            yield _worker(source, lambda kernel=kernel: Reading(*kernel.read()), kernel.close, clock, name, path)
+        links = LinkReader()
+        yield _worker(SourceName.LINKS, lambda links=links: Reading(links=links.read()), links.close, clock, name, path)
+    userspace = UserspaceSource(wanted=wanted)
+    yield Worker(SourceName.USERSPACE, lambda: Reading(*userspace.read()), clock=clock)
+    conf = ConfSource(DEFAULT_PATTERNS if config.names is None else config.names)
+    yield Worker(SourceName.CONF, lambda: Reading(conf=conf.read()), clock=clock)
+
+
+def _worker(source: SourceName, read, close, clock: Clock, netns: str, path: str) -> Worker:
+    namespace = Namespace(netns, path) if netns else None
+    return Worker(source, read, close, clock=clock, netns=netns, namespace=namespace)
+
+
+class Exporter:
+    """Everything but HTTP. Thread-safe. `start` it, `scrape` it, `stop` it."""
+
+    def __init__(self, config: Config, config_path: Path | None = None, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
+        self._config_path = config_path
+        self._log = Log(__name__)
+        self._news = OnChange()
+        self._tracker = Tracker()
+        self._process = ProcessCollector(registry=None)
+        self._reload_successful = True
+        self._reload_timestamp = clock.wall()
+        self._setup = _Setup(config, clock)
+        # One at a time: the roster, the writer and the tracker keep what they made, and are not thread-safe.
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._ticked = threading.Event()
+        self._ticker = threading.Thread(target=self._run, name="tick", daemon=True)
+
+    def start(self) -> None:
+        """Begin to tick. The first tick is what `ready` waits for."""
+        self._ticker.start()
+
+    def stop(self) -> None:
+        """End the tick and the threads of the sources."""
+        self._stopping.set()
+        self._setup.reader.stop()
+
+    def wait_until_ready(self, timeout: float) -> bool:
+        """Wait in seconds for the first look at the devices."""
+        return self._ticked.wait(timeout)
+
+    def ready(self) -> str:
+        """Empty once the devices were looked at for the first time, else one line why not."""
+        return "" if self._ticked.is_set() else "the WireGuard devices have not been read yet; try again in a moment"
+
+    def scrape(self, path: str, openmetrics: bool = False) -> list[bytes]:  # noqa: FBT001, FBT002
+        """The chunks of one exposition: ours at the path "", those of others at "mindflavor" and "mdlayher"."""
+        setup, snapshot = self._read()
+        with self._lock:
+            view = self._view(setup, snapshot)
+            if not path:
+                return setup.writer.write(view, self._process_samples(), openmetrics=openmetrics)
+        theirs = compat.mindflavor(view, self._clock.wall()) if path == "mindflavor" else compat.mdlayher(view)
+        chunks = render(theirs, lambda _name: True, openmetrics=openmetrics)
+        return [*chunks, b"# EOF\n"] if openmetrics else chunks
+
+    def samples(self) -> list[Sample]:
+        """All samples of `/metrics` but those of the process, as values."""
+        _snapshot, view, config = self.look()
+        return [sample for sample in samples(view) if not config.metrics.excluded(sample.metric.name)]
+
+    def look(self) -> tuple[Snapshot, View, Config]:
+        """One look at everything: what was read, what a scrape would show of it, and the configuration in use."""
+        setup, snapshot = self._read()
+        with self._lock:
+            return snapshot, self._view(setup, snapshot), setup.config
+
+    def _read(self) -> tuple[_Setup, Snapshot]:
+        while True:
+            setup = self._setup
+            try:
+                return setup, setup.reader.read()
+            except StoppedError:
+                if self._stopping.is_set():
+                    raise  # a reload in between is no reason to fail; the end of the program is
+
+    def reload(self) -> str:
+        """Read the configuration again: empty if it is in use now, else its problems, a line each, and nothing changed."""
+        if self._config_path is None:
+            return "no configuration file was given, so there is none to read again"
+        try:
+            setup = _Setup(load(self._config_path, [metric.name for metric in METRICS]), self._clock)
+        except ConfigError as error:
+            self._reload_successful = False
+            for problem in error.problems:
+                self._log.error("configuration not reloaded", problem=str(problem))
+            return str(error)
+        with self._lock:
+            before, self._setup = self._setup, setup
+            self._tracker.keep_namespaces({"", *(namespace.name for namespace in setup.config.namespaces)})
+            self._reload_successful = True
+            self._reload_timestamp = self._clock.wall()
+        before.reader.stop()
+        self._log.info("configuration reloaded", file=self._config_path)
+        return ""
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.tick()
+            except StoppedError:
+                return
+            except Exception as error:  # noqa: BLE001 - the tick must go on; its failures are seen in the log
+                self._log.error("tick failed", exc=error)
+            self._ticked.set()
+            self._stopping.wait(TICK_SECONDS)
+
+    def tick(self) -> None:
+        """Read the sources and drive the tracker."""
+        setup, snapshot = self._read()
+        with self._lock:
+            if setup is not self._setup:
+                return
+            setup.roster.use(snapshot.conf)
+            expected = {
+                (device.netns, device.name): sum(meta.expected_up for meta in setup.roster.metas(device))
+                for device in snapshot.devices
+            }
+            self._tracker.update(snapshot, {key for key, number in expected.items() if number})
+            setup.roster.forget_all_but(set(expected))
+        self._report(snapshot, sum(expected.values()))
+
+    def _view(self, setup: _Setup, snapshot: Snapshot) -> View:
+        setup.roster.use(snapshot.conf)
+        devices = tuple(
+            DeviceView(
+                device,
+                snapshot.links.get((device.netns, device.name)),
+                device.peers,
+                setup.roster.metas(device),
+                self._tracker.counts_of(device),
+            )
+            for device in snapshot.devices
+        )
+        return View(
+            devices,
+            tuple((failed, snapshot.links.get((failed.netns, failed.name))) for failed in snapshot.failed),
+            self._missing(setup, snapshot),
+            snapshot.outcomes,
+            self._facts(setup, snapshot.outcomes),
+            setup.config.metrics.endpoint,
+        )
+
+    def _missing(self, setup: _Setup, snapshot: Snapshot) -> tuple[DeviceKey, ...]:
+        """Expected interfaces that are gone. Where links can't be read nobody knows, so nothing is said."""
+        known = {outcome.netns for outcome in snapshot.outcomes if outcome.source is SourceName.LINKS and outcome.success}
+        expected = {*setup.config.interfaces.expected, *self._tracker.expecting()}
+        return tuple(sorted(key for key in expected if key[0] in known and key not in snapshot.links))
+
+    def _facts(self, setup: _Setup, outcomes: Sequence[Outcome]) -> ExporterFacts:
+        return ExporterFacts(
+            __version__,
+            platform.python_version(),
+            self._reload_successful,
+            self._reload_timestamp,
+            _capabilities(outcomes),
+            self._tracker.clock_steps,
+        )
+
+    def _process_samples(self) -> Iterator[Sample]:
+        for family in self._process.collect():
+            kind = Kind.COUNTER if family.type == "counter" else Kind.GAUGE
+            for sample in family.samples:
+                metric = Metric(sample.name, kind, Scope.EXPORTER, tuple(sample.labels), family.documentation)
+                yield Sample(metric, tuple(sample.labels.items()), sample.value)
+
+    def _report(self, snapshot: Snapshot, expected: int) -> None:
+        """Log what is news: sources and devices that fail or recover, problems in files, how many peers are expected up."""
+        for outcome in snapshot.outcomes:
+            if self._news.changed((outcome.source, outcome.netns), outcome.problem):
+                where = {"source": outcome.source} | ({"netns": outcome.netns} if outcome.netns else {})
+                if outcome.problem:
+                    self._log.error("source failed", **where, problem=outcome.problem)
+                else:
+                    self._log.info("source works again", **where)
+        for failed in snapshot.failed:
+            if self._news.changed(("device", failed.netns, failed.name), failed.problem):
+                self._log.warn("device not read", interface=failed.name, netns=failed.netns, problem=failed.problem)
+        for file in snapshot.conf:
+            if self._news.changed(file.path, file.problems):
+                for problem in file.problems:
+                    self._log.warn("names file has a problem", problem=problem)
+        peers = sum(len(device.peers) for device in snapshot.devices)
+        if self._news.changed("peers", (len(snapshot.devices), expected, peers - expected)):
+            self._log.info(
+                "peers", devices=len(snapshot.devices), expected_up=expected, not_expected_up=peers - expected
+            )
+
+
+def _capabilities(outcomes: Sequence[Outcome]) -> tuple[tuple[str, bool], ...]:
+    """What the process may do, as the kernel says (proc(5), CapEff) and as the sources found."""
+    effective = 0
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            effective = int(line.split()[1], 16)
+    works = {outcome.source: outcome.success for outcome in outcomes if not outcome.netns}
+    return (
+        ("net_admin", bool(effective >> _NET_ADMIN & 1)),
+        ("net_raw", bool(effective >> _NET_RAW & 1)),
+        ("uapi", works.get(SourceName.USERSPACE, False) and (os.geteuid() == 0 or os.access(_UAPI_DIRECTORY, os.R_OK))),
+        ("conf_read", works.get(SourceName.CONF, False)),
+        ("netns", bool(effective >> _SYS_ADMIN & 1)),
+    )
