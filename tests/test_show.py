@@ -313,6 +313,18 @@ def test_in_json_a_device_that_could_not_be_read_does_not_look_fine():
     assert (row["read_success"], row["problem"], row["up"], row["peers"]) == (False, "connection refused", None, [])
 
 
+def test_in_json_a_list_of_peers_from_an_earlier_read_is_no_success():
+    [row] = json.loads(show.to_json(host(device(peer("anna"), fresh=False))))["devices"]
+    assert row["read_success"] is False
+    assert len(row["peers"]) == 1
+
+
+def test_json_does_not_even_hold_a_raw_delete_character():
+    written = show.to_json(host(device(peer("a\x7fb"))))
+    assert "\x7f" not in written
+    assert json.loads(written)["devices"][0]["peers"][0]["name"] == "a\x7fb"
+
+
 # --- selection ------------------------------------------------------------------------------------------------------
 
 
@@ -448,9 +460,10 @@ def test_on_a_terminal_the_alternate_screen_is_left_again_even_if_reading_fails(
 def test_a_host_too_big_for_the_terminal_keeps_what_is_broken_in_view_and_says_that_more_follows():
     rows = [peer(f"peer-{n}", key="A", age=1) for n in range(500)] + [peer("last", key="B", expected=True)]
     file = io.StringIO()
-    console = Console(file=file, width=80, height=12, force_terminal=True, color_system=None)
+    console = Console(file=file, width=80, height=6, force_terminal=True, color_system=None)
     seen = []
-    show.watch(lambda: seen.append(1) or host(device(*rows)), console, 0.01, lambda: bool(seen))
+    problems = [f"problem {n}" for n in range(5)]
+    show.watch(lambda: seen.append(1) or host(device(*rows), problems=problems), console, 0.01, lambda: bool(seen))
     assert "! 1 peer expected up, 1 not: last on wg0" in file.getvalue()
     assert "more does not fit" in file.getvalue()
     assert "peer-20 " not in file.getvalue()
@@ -488,3 +501,17 @@ def test_a_stop_is_noticed_during_a_long_interval():
     start = time.monotonic()
     show.watch(lambda: host(device()), Console(file=io.StringIO(), width=80), 3600, stop.is_set)
     assert time.monotonic() - start < 2
+
+
+def test_a_terminal_of_a_new_size_is_redrawn_without_waiting_for_the_next_reading():
+    file = io.StringIO()
+    console = Console(file=file, width=120, height=40, force_terminal=True, color_system=None)
+    looks = []
+
+    def stop():
+        looks.append(1)
+        console.width = 60 if len(looks) > 1 else 120  # after the first reading was drawn
+        return len(looks) > 4
+
+    show.watch(office, console, 3600, stop)
+    assert "no room at 60 columns" in file.getvalue()

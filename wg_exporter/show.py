@@ -194,7 +194,7 @@ def to_json(overview: Overview) -> str:
         ],
         "problems": list(overview.problems),
     }
-    return json.dumps(document, indent=2).replace("\x7f", "\\u007f")
+    return json.dumps(document, indent=2)
 
 
 def _device_json(row: DeviceRow, wall: float) -> dict[str, object]:
@@ -393,13 +393,9 @@ class _Screen:
         encoding = "utf-8" if options.encoding.startswith("utf") else options.encoding
         if height is None:
             parts = [*self._devices(width, encoding, None), *self._verdict(encoding)]
-        else:  # the top is what stays in view
-            parts = [
-                Text(self._heading, "dim"),
-                *self._verdict(encoding),
-                Text(""),
-                *self._devices(width, encoding, height),
-            ]
+        else:  # the top is what stays in view, so the summary comes first
+            verdict = reversed([*self._verdict(encoding)])
+            parts = [Text(self._heading, "dim"), *verdict, Text(""), *self._devices(width, encoding, height)]
         lines: list[list[Segment]] = []
         for part in parts:
             lines += [part] if isinstance(part, list) else _wrapped(part, console, options)
