@@ -1,0 +1,267 @@
+"""Reads what wg-quick `.conf` and systemd-networkd `.netdev` files say of peers: their names and what was intended.
+
+`wg` refuses a whole file for one bad line. This reader is the opposite: it takes what it can and reports the rest, one
+line each, because the file is not ours and a name is better than none. It is one parser for both kinds of file, as they
+differ in little more than the names of sections. Like `wg` it ignores case, and blanks inside keys and values.
+
+Private and preshared keys are dropped before their value is looked at, and no message repeats a value. What a comment
+says is decided in `comments.py`; to which peer it belongs is decided here:
+
+- `friendly_name` and `friendly_json` belong to the section that they stand in, wherever in it. But where their block of
+  comments touches the next `[Peer]` and not the settings above, it heads that next peer, unless that has its own.
+- A bare comment belongs to the `[Peer]` that it touches: the block right over it, the block right under it, or the end
+  of its line. A blank line parts them, and the block under one `[Peer]` is never the block over the next.
+- What follows a commented-out section header describes a peer that is switched off.
+
+Sources: wg(8), wireguard-tools config.c, wg-quick(8), systemd.netdev(5), systemd.syntax(7).
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from wg_exporter.comments import COMMENT_CHARACTERS, Kind, UnusableNameError, clean, kind_of, name_from_json
+from wg_exporter.model import ConfFile, ConfPeer
+from wg_exporter.peersection import PeerSection, is_public_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+# Bounds on what a hostile or broken file can cost. WireGuard's own is 2**20 peers a device.
+PROBLEMS_PER_FILE = 20
+PEERS_PER_FILE = 100_000
+LINE_CHARACTERS = 1 << 20
+BLOCK_LINES = 64
+
+_PEER_SECTIONS = ("[peer]", "[wireguardpeer]")
+_KNOWN_SECTIONS = (*_PEER_SECTIONS, "[interface]", "[wireguard]", "[netdev]")
+
+
+def parse_wg_quick(text: str, path: str) -> ConfFile:
+    """Read a wg-quick file; the interface is the stem of its name, as for `wg-quick up PATH`. Never raises."""
+    parser = _Parser()
+    parser.feed(path, text)
+    return ConfFile(path, _interface(PurePosixPath(path).stem), parser.finish(None), parser.problems())
+
+
+def parse_netdev(
+    text: str, path: str, *, read_key: Callable[[str], str | None], drop_ins: Sequence[tuple[str, str]] = ()
+) -> ConfFile:
+    """Read a .netdev file and its drop-ins, (path, text) in the order in which systemd reads them. Never raises.
+
+    `read_key` gives the text of a PublicKeyFile=, None if it cannot be read. A .netdev that is not of kind wireguard
+    describes no interface and has no peers.
+    """
+    parser = _Parser()
+    for source, content in ((path, text), *drop_ins):
+        parser.feed(source, content, continued=True)
+    if parser.netdev.get("kind", "").lower() != "wireguard":
+        return ConfFile(path, "")
+    return ConfFile(path, _interface(parser.netdev.get("name", "")), parser.finish(read_key), parser.problems())
+
+
+def _interface(name: str) -> str:
+    """The name if a network interface can have it (dev_valid_name, net/core/dev.c), else empty."""
+    fits = 0 < len(name.encode("utf-8", "replace")) < 16 and name.isprintable() and name not in (".", "..")
+    return name if fits and not re.search(r"[\s/:]", name) else ""
+
+
+class _Parser:
+    """Reads one file after the other. `netdev` is what [NetDev] says, for the keys that matter."""
+
+    def __init__(self) -> None:
+        self.netdev: dict[str, str] = {}
+        self._problems: list[str] = []
+        self._peers: list[PeerSection] = []
+        self._secret_files: set[str] = set()
+        self._path = ""
+        self._known = False
+        self._start_section("")
+
+    def feed(self, path: str, text: str, *, continued: bool = False) -> None:
+        """Take in one file; `continued` if a backslash at the end of a line joins it to the next."""
+        self._path = path
+        self._start_section("")
+        line = 1
+        for line, content in _logical_lines(text, continued=continued):
+            if not content:
+                self._end_block()
+                self._start_block("blank")
+            elif content[0] in "#;":
+                self._comment(line, content)
+            elif content[0] == "[":
+                self._header(line, content)
+            else:
+                self._end_block()
+                self._off = False
+                self._setting(line, content)
+                self._start_block("setting")
+        self._end_block()
+        if not self._known and text.strip():
+            self._problem(line, "no [Peer] and no [Interface] in the whole file; is this a WireGuard file?")
+            self._known = True
+
+    def problems(self) -> tuple[str, ...]:
+        """The first problems, and that there were more: a file of garbage must not fill the log."""
+        more = len(self._problems) > PROBLEMS_PER_FILE
+        return (*self._problems[:PROBLEMS_PER_FILE], *((f"{_shown(self._path)}: and more problems",) if more else ()))
+
+    def finish(self, read_key: Callable[[str], str | None] | None) -> tuple[ConfPeer, ...]:
+        """The peers, each key once.
+
+        Of two sections for one key the later has the last word on each thing it says, and on allowed IPs even where it
+        says nothing: that is what `wg setconf` makes of them (tried).
+        """
+        for peer in self._peers:
+            peer.settle_head()
+        found: dict[str, ConfPeer] = {}
+        for peer in self._peers:
+            key = peer.public_key or self._key_from_file(peer, read_key)
+            if not key:
+                continue
+            before = found.get(key, ConfPeer(key))
+            found[key] = ConfPeer(
+                key,
+                peer.name() or before.name,
+                peer.endpoint or before.endpoint,
+                tuple(peer.allowed_ips),
+                before.persistent_keepalive if peer.keepalive is None else peer.keepalive,
+            )
+        return tuple(found.values())
+
+    def _key_from_file(self, peer: PeerSection, read_key: Callable[[str], str | None] | None) -> str:
+        self._path = peer.path
+        if not peer.public_key_file or read_key is None:
+            if not peer.reported:
+                self._problem(peer.line, "this peer has no PublicKey and is left out; give it one")
+            return ""
+        if peer.public_key_file in self._secret_files:
+            self._problem(peer.line, "PublicKeyFile is also named as the file of a secret key; name the public one")
+            return ""
+        content = read_key(peer.public_key_file)
+        if content is None:
+            self._problem(peer.line, "PublicKeyFile cannot be read; give the full path of a file that we may read")
+            return ""
+        key = content.strip()
+        if not is_public_key(key):
+            self._problem(peer.line, "PublicKeyFile does not hold a public key; write what `wg pubkey` prints into it")
+            return ""
+        return key
+
+    def _problem(self, line: int, what: str) -> None:
+        if len(self._problems) <= PROBLEMS_PER_FILE:
+            self._problems.append(f"{_shown(self._path)}:{line}: {what}")
+
+    def _start_section(self, section: str, peer: PeerSection | None = None) -> None:
+        self._section = section
+        self._peer = peer
+        self._off = False
+        self._start_block("header")
+
+    def _start_block(self, after: str) -> None:
+        """Begin a block of comments; `after` is what it touches above: header, setting, blank, end or off."""
+        self._after = after
+        self._block: list[str] = []
+        self._block_friendly: dict[Kind, str] = {}
+
+    def _comment(self, line: int, content: str) -> None:
+        if len(content) > COMMENT_CHARACTERS:
+            return
+        kind, value = kind_of(content)
+        if kind in (Kind.END, Kind.OFF):
+            self._end_block()
+            self._off = kind is Kind.OFF
+            self._start_block(kind.value)
+        elif kind is Kind.BARE:
+            self._block.append(content)
+            if len(self._block) > BLOCK_LINES:
+                del self._block[-1 if self._after == "header" else 0]
+        elif self._after != "off":
+            try:
+                self._block_friendly[kind] = clean(value) if kind is Kind.FRIENDLY_NAME else name_from_json(value)
+            except UnusableNameError as error:
+                self._problem(line, f"{kind.value} {error}")
+
+    def _end_block(self) -> None:
+        """What was collected turned out to belong to the section that it stands in."""
+        if self._peer is None or self._off:
+            return
+        self._peer.friendly.update(self._block_friendly)
+        if self._after == "header":
+            self._peer.under += self._block
+
+    def _header(self, line: int, content: str) -> None:
+        before, _, remark = content.partition("#")
+        section = "".join(before.split()).lower()
+        self._known = self._known or section in _KNOWN_SECTIONS
+        if not section.endswith("]"):
+            self._problem(line, "a section's name must end with ]; the section is skipped")
+        peer = None
+        if section in _PEER_SECTIONS:
+            if len(self._peers) < PEERS_PER_FILE:
+                peer = PeerSection(self._path, line)
+                self._peers.append(peer)
+            else:
+                self._problem(line, f"more than {PEERS_PER_FILE} peers; the rest is skipped")
+        self._hand_over(peer)
+        if peer is not None and remark:
+            peer.under.append("#" + remark[:COMMENT_CHARACTERS])
+        self._start_section(section, peer)
+
+    def _hand_over(self, peer: PeerSection | None) -> None:
+        """Share out the comments between the section that ends and the peer that begins, if it is one."""
+        if peer is None or (self._peer is not None and self._after == "header"):
+            self._end_block()
+            return
+        # Nothing but the very last line can still speak of the next peer where one is commented out.
+        peer.over = self._block[-1:] if self._after == "off" else self._block[::-1]
+        if self._peer is None or self._after in ("blank", "end"):
+            peer.head = self._block_friendly
+            peer.above = None if self._off else self._peer
+        else:
+            self._end_block()
+
+    def _setting(self, line: int, content: str) -> None:
+        if len(content) > LINE_CHARACTERS:
+            self._problem(line, "this line is too long and is skipped; write several")
+            return
+        name, equals, value = content.partition("=")
+        key = "".join(name.split()).lower()
+        if self._section == "[netdev]" and key in ("name", "kind"):
+            self.netdev[key] = value.partition("#")[0].strip()
+        elif key in ("privatekeyfile", "presharedkeyfile"):
+            self._secret_files.add(value.strip())
+        elif self._peer is None:
+            return
+        elif not equals:
+            self._problem(line, "not understood; write Key = value")
+        elif key == "publickeyfile":
+            self._peer.public_key_file = value.strip()
+        elif fault := self._peer.set(key, "".join(value.partition("#")[0].split())):
+            self._problem(line, fault)
+
+
+def _shown(path: str) -> str:
+    return "".join(c if c.isprintable() else "\ufffd" for c in path)
+
+
+def _logical_lines(text: str, *, continued: bool) -> Iterator[tuple[int, str]]:
+    """The lines with their numbers, stripped. In systemd's files a setting may go on over lines that end with `\\`."""
+    carried: list[str] = []
+    number = 0
+    # Line by line, not all at once: eight million empty lines would be a list of 64 MB.
+    for number, raw in enumerate(io.StringIO(text.removeprefix("\ufeff"), newline="\n"), 1):
+        content = raw.strip()
+        is_comment = content.startswith(("#", ";"))
+        if carried and is_comment:
+            continue
+        if continued and content.endswith("\\") and not is_comment and len(carried) < 4096:
+            carried.append(content[:-1])
+        else:
+            yield number, " ".join((*carried, content)).strip()
+            carried.clear()
+    if carried:
+        yield number, " ".join(carried).strip()
