@@ -1,0 +1,54 @@
+# Everything that one does with this project, from a fresh Debian machine on. `make` alone lists it.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The interpreter for the virtual environment; by default deploy/find-python.sh chooses.
+PYTHON ?=
+PYTEST_ARGS ?=
+# Each of these writes a page of the docs, or with --check says whether the page is still right.
+GENERATORS := $(sort $(wildcard docs/generate_*.py))
+
+export PYTHON
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# The environment is made anew unless it was finished, in this directory, and its interpreter still runs.
+USABLE := $(shell test "$$(cat $(VENV)/.ready 2>/dev/null)" = "$(CURDIR)" && $(BIN)/python -c '' 2>/dev/null && echo yes)
+
+.PHONY: help setup demo test lint bench docs clean always
+
+help: ## list the targets (default)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.ready ## virtual environment with wg-exporter in .venv/bin, and Python from Debian where it is missing
+
+$(VENV)/.ready: pyproject.toml $(if $(USABLE),,always)
+	deploy/ensure-packages.sh python
+	$(if $(USABLE),,"$$(deploy/find-python.sh)" -m venv --clear $(VENV))
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@echo "$(CURDIR)" >$@
+
+demo: setup ## a real WireGuard network to look at, on http://127.0.0.1:9586 (needs root)
+	deploy/ensure-packages.sh demo
+	@$(BIN)/wg-exporter demo
+
+test: setup ## the whole test suite; PYTEST_ARGS='-k handshake' chooses
+	deploy/ensure-packages.sh test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: setup ## ruff, mypy --strict, the layers of imports, and whether generated docs are fresh
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict
+	$(BIN)/lint-imports
+	@set -e; for generator in $(GENERATORS); do echo $$generator --check; $(BIN)/python $$generator --check; done
+
+bench: setup ## measure speed and memory against other exporters, into bench/RESULTS.md
+	deploy/ensure-packages.sh test
+	PATH="$(CURDIR)/$(BIN):$$PATH" bench/run
+
+docs: setup ## write the generated pages of docs/ again
+	@set -e; for generator in $(GENERATORS); do echo $$generator; $(BIN)/python $$generator; done
+
+clean: ## remove what these targets made inside the checkout
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .cache
+	find . -name __pycache__ -type d -not -path './.git/*' -exec rm -rf {} +

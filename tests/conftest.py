@@ -1,0 +1,52 @@
+"""Fixtures that every test may use, and the rule that CI skips nothing.
+
+Tests that need root or a tool skip, with the reason printed, where it is missing. In CI (the environment has CI=true)
+all of it is there, so a skip is a hole in the net: it counts as a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lab import Lab, lab_prefix, missing
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    """An empty lab of userspace WireGuard; all that is built in it goes when the test ends, however it ends."""
+    lacking = missing()
+    if not shutil.which("wireguard-go"):
+        lacking.append("wireguard-go: no such command; apt-get install wireguard-go")
+    if lacking:
+        pytest.skip("; ".join(dict.fromkeys(lacking)))
+    with Lab(lab_prefix(), tmp_path / "lab", kernel=False) as lab:
+        yield lab
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("CI") == "true":
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"{report.nodeid}: CI skips nothing, but this was: {reason}"
