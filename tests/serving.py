@@ -1,0 +1,126 @@
+"""A real server on a free loopback port, in a thread of its own, with something to serve: help for the HTTP tests."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from wg_exporter.listen import bind, parse_listen
+from wg_exporter.web import Format, Limits, Page, Server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+PAGES = (
+    Page("", "Metrics", "every tunnel"),
+    Page("mindflavor", "MindFlavor", "the names of <another> exporter"),
+    Page("mdlayher", "mdlayher", "and of a third"),
+)
+
+
+class App:
+    """Serves what it was given. `gate` holds a scrape until it is set, `calls` are the scrapes that were made."""
+
+    def __init__(self, body: Callable[[str, Format], Sequence[bytes]] | None = None) -> None:
+        self.body = body or (lambda path, wanted: [f"{path or 'native'} ".encode(), wanted.value.encode(), b"\n"])
+        self.calls: list[tuple[str, Format]] = []
+        self.problem = ""
+        self.gate = threading.Event()
+        self.gate.set()
+        self.begun = threading.Event()
+
+    def scrape(self, path: str, wanted: Format) -> Sequence[bytes]:
+        self.calls.append((path, wanted))
+        self.begun.set()
+        assert self.gate.wait(10)
+        return self.body(path, wanted)
+
+    def ready(self) -> str:
+        return self.problem
+
+
+@contextmanager
+def running(
+    app: App | None = None, listen: str = "127.0.0.1:0", telemetry_path: str = "/metrics", limits: Limits | None = None
+) -> Iterator[Running]:
+    """A started server, stopped at the end. It fails if that takes long."""
+    sockets = bind([parse_listen(listen)])
+    app = app or App()
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    async def start() -> Server:
+        server = Server(app, PAGES, telemetry_path, limits)
+        await server.start(sockets)
+        return server
+
+    try:
+        server = asyncio.run_coroutine_threadsafe(start(), loop).result(5)
+        try:
+            yield Running(app, server, sockets[0].getsockname()[1])
+        finally:
+            app.gate.set()
+            asyncio.run_coroutine_threadsafe(server.stop(), loop).result(8)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(5)
+        loop.close()
+
+
+class Running:
+    def __init__(self, app: App, server: Server, port: int) -> None:
+        self.app, self.server, self.port = app, server, port
+
+    def get(self, path: str = "/metrics", method: str = "GET", host: str = "127.0.0.1", **headers: str) -> Answer:
+        """One request on a connection of its own. `Accept_Encoding` stands for Accept-Encoding."""
+        connection = http.client.HTTPConnection(host, self.port, timeout=10)
+        try:
+            connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+            response = connection.getresponse()
+            return Answer(response.status, response.getheaders(), response.read())
+        finally:
+            connection.close()
+
+    def connect(self, receive_buffer: int = 0) -> socket.socket:
+        sock = socket.socket()
+        sock.settimeout(10)
+        if receive_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.connect(("127.0.0.1", self.port))
+        return sock
+
+    def ask(self, request: bytes) -> bytes:
+        """Send raw bytes and return all that comes back until the server closes."""
+        with self.connect() as sock:
+            sock.sendall(request)
+            return read_all(sock)
+
+
+class Answer:
+    def __init__(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        self.status, self.headers, self.body = status, dict(headers), body
+
+
+def read_all(sock: socket.socket) -> bytes:
+    data = bytearray()
+    while True:
+        try:
+            part = sock.recv(1 << 20)
+        except ConnectionResetError:
+            return bytes(data)
+        if not part:
+            return bytes(data)
+        data += part
+
+
+def eventually(condition: Callable[[], bool], timeout: float = 5.0) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)

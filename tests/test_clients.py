@@ -1,0 +1,191 @@
+"""Clients that connect and ask nothing, ask too slowly or do not read, on real sockets."""
+
+from __future__ import annotations
+
+import gc
+import socket
+import time
+import tracemalloc
+
+import pytest
+
+from tests.serving import App, eventually, read_all, running
+from wg_exporter.web import Limits
+
+REQUEST = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def serving(size: int) -> App:
+    """Every scrape makes chunks of its own: memory that is really used."""
+    return App(lambda path, wanted: [b"x" * (1 << 20) for _ in range(size >> 20)])
+
+
+def read_until(sock: socket.socket, end: bytes) -> bytes:
+    data = b""
+    while not data.endswith(end):
+        part = sock.recv(4096)
+        assert part
+        data += part
+    return data
+
+
+def closed(sock: socket.socket) -> bool:
+    """Whether the server closed, told without reading what is still on its way."""
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+    return info[0] != 1  # TCP_ESTABLISHED, include/net/tcp_states.h
+
+
+def test_silent_clients_do_not_keep_others_waiting():
+    with running() as server:
+        silent = [server.connect() for _ in range(50)]
+        half = server.connect()
+        half.sendall(b"GET /metrics HTTP/1.1\r\nHo")
+        begun = time.monotonic()
+        assert server.get().status == 200
+        assert time.monotonic() - begun < 1
+        for sock in (*silent, half):
+            sock.close()
+
+
+def test_a_client_that_asks_nothing_is_cut_off_in_time():
+    with running(limits=Limits(first_request=0.2)) as server, server.connect() as sock:
+        assert read_all(sock) == b""
+
+
+def test_a_client_that_asks_one_byte_at_a_time_is_cut_off_in_time():
+    with running(limits=Limits(first_request=0.3)) as server, server.connect() as sock:
+        begun = time.monotonic()
+        try:
+            for byte in REQUEST * 10:
+                sock.sendall(bytes([byte]))
+                time.sleep(0.02)
+        except ConnectionError:
+            pass
+        assert 0.2 < time.monotonic() - begun < 2
+
+
+def test_a_client_with_a_good_request_may_stay_longer():
+    with running(limits=Limits(first_request=0.2)) as server, server.connect() as sock:
+        for _ in range(2):
+            sock.sendall(REQUEST)
+            assert read_until(sock, b"native text\n").startswith(b"HTTP/1.1 200")
+            time.sleep(0.4)
+        assert not closed(sock)
+
+
+def test_an_idle_connection_is_closed_in_the_end():
+    with running(limits=Limits(keepalive=0.2)) as server, server.connect() as sock:
+        sock.sendall(REQUEST)
+        assert read_all(sock).startswith(b"HTTP/1.1 200")
+
+
+def test_the_newcomer_gets_in_when_there_are_too_many_and_the_oldest_silent_one_goes(caplog):
+    caplog.set_level("INFO")
+    with running(limits=Limits(connections=5)) as server:
+        socks = [server.connect() for _ in range(5)]
+        socks[0].sendall(REQUEST)
+        read_until(socks[0], b"native text\n")
+        assert server.get().status == 200
+        eventually(lambda: closed(socks[1]))
+        assert [closed(sock) for sock in socks] == [False, True, False, False, False]
+        assert [r.fields for r in caplog.records] == [{"client": "127.0.0.1", "reason": "too many connections"}]
+        for sock in socks:
+            sock.close()
+
+
+def test_a_client_that_stops_reading_is_cut_off_and_others_are_served_meanwhile(caplog):
+    caplog.set_level("INFO")
+    with running(serving(16 << 20), limits=Limits(write=0.5)) as server, server.connect(4096) as stuck:
+        stuck.sendall(REQUEST)
+        time.sleep(0.1)
+        begun = time.monotonic()
+        assert len(server.get().body) == 16 << 20
+        assert time.monotonic() - begun < 0.4
+        assert not closed(stuck)
+        eventually(lambda: closed(stuck))
+        assert [r.fields["reason"] for r in caplog.records] == ["too slow"]
+
+
+def test_a_client_that_reads_a_trickle_is_cut_off_too():
+    with running(serving(16 << 20), limits=Limits(write=0.5)) as server, server.connect(4096) as slow:
+        slow.sendall(REQUEST)
+        begun = time.monotonic()
+        try:
+            while slow.recv(100):
+                time.sleep(0.02)
+        except ConnectionError:
+            pass
+        assert time.monotonic() - begun < 3
+
+
+def test_a_client_that_asks_on_and_on_and_reads_nothing_is_cut_off():
+    with running(limits=Limits(write=0.5)) as server, server.connect(4096) as sock:
+        sock.settimeout(5)
+        try:
+            for _ in range(20_000):
+                sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 20)
+        except ConnectionError:
+            pass
+        assert closed(sock)
+        assert server.get().status == 200
+
+
+@pytest.fixture
+def traced():
+    """The bytes of Python objects that are alive; no garbage collection helps."""
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    yield lambda: tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    gc.enable()
+
+
+def test_slow_readers_of_different_bodies_hold_no_more_memory_than_the_limit(traced):
+    size = 16 << 20
+    with running(serving(size), limits=Limits(unsent_bytes=40 << 20)) as server:
+        slow = []
+        for _ in range(10):  # each of them gets a body of its own: 160 MB
+            slow.append(server.connect(4096))
+            slow[-1].sendall(REQUEST)
+            time.sleep(0.1)
+        assert [closed(sock) for sock in slow] == [True] * 8 + [False] * 2
+        assert traced() < 41 << 20
+        assert len(server.get().body) == size
+        for sock in slow:
+            sock.close()
+
+
+def test_clients_that_are_too_slow_or_gone_leave_no_body_behind(traced):
+    with running(serving(16 << 20), limits=Limits(write=0.3)) as server:
+        for leave in (True, False) * 3:
+            sock = server.connect(4096)
+            sock.sendall(REQUEST)
+            sock.recv(1000)
+            if leave:
+                sock.close()
+            else:
+                eventually(lambda sock=sock: closed(sock))
+                sock.close()
+        eventually(lambda: traced() < 4 << 20)
+
+
+def test_a_client_that_closes_in_the_middle_of_a_body_does_no_harm(caplog):
+    caplog.set_level("INFO")
+    with running(serving(16 << 20)) as server:
+        for _ in range(20):
+            with server.connect(4096) as sock:
+                sock.sendall(REQUEST)
+                sock.recv(1000)
+        assert len(server.get().body) == 16 << 20
+    assert [r.getMessage() for r in caplog.records] == []
+
+
+def test_a_stop_does_not_wait_for_a_client_that_does_not_read():
+    with running(serving(16 << 20), limits=Limits(stop=0.2)) as server:
+        stuck = server.connect(4096)
+        stuck.sendall(REQUEST)
+        time.sleep(0.1)
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 2
+    stuck.close()
