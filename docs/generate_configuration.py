@@ -42,6 +42,7 @@ peers are called and which of them should always be up. SIGHUP reads it again: a
 {example}```
 
 ## Reference
+
 """
 
 
@@ -107,7 +108,7 @@ def _default(field: mi.Field) -> str:
         return "required"
     value = field.default
     if value is None or isinstance(_bare(field.type), mi.StructType):
-        return "none" if value is None else ""
+        return ""
     if isinstance(value, tuple):
         return "`[" + ", ".join(f'"{item}"' for item in value) + "]`"
     return f"`{value}`"

@@ -10,6 +10,7 @@ Patterns are those of a shell, upper and lower case distinguished (`fnmatch.fnma
 from __future__ import annotations
 
 import ipaddress
+import re
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -52,9 +53,7 @@ def _text(description: str) -> Meta:
 class Interfaces(Struct, frozen=True, forbid_unknown_fields=True):
     """Which WireGuard interfaces are served. Names of interfaces, in whatever network namespace they are."""
 
-    include: Annotated[tuple[kinds.InterfacePattern, ...], _text("Serve the interfaces that match one of these.")] = (
-        "*",
-    )
+    include: Annotated[tuple[kinds.InterfacePattern, ...], _text("Serve those that match one of these.")] = ("*",)
     exclude: Annotated[tuple[kinds.InterfacePattern, ...], _text("But leave out those that match one of these.")] = ()
     expect: Annotated[
         tuple[kinds.ExpectedInterface, ...],
@@ -147,9 +146,7 @@ class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
     ] = ()
     endpoint: Annotated[
         EndpointMode,
-        _text(
-            "The `endpoint` label of `wireguard_peer_info`: `full` is address and port, `address` no port, `off` empty."
-        ),
+        _text("The `endpoint` label of `wireguard_peer_info`: address and port, the address alone, or nothing."),
     ] = EndpointMode.FULL
 
     def excluded(self, metric_name: str) -> bool:
@@ -222,42 +219,48 @@ def load(path: pathlib.Path, metric_names: Collection[str] = ()) -> Config:
 
 
 def _parts(document: Document, kind: type[S]) -> list[tuple[str, S]]:
-    return [(path, struct) for path, struct in document.structs if isinstance(struct, kind)]
+    return [(path, value) for path, value in document.values.items() if isinstance(value, kind)]
+
+
+def _texts(document: Document, path: str) -> list[tuple[str, str]]:
+    """The strings at a key path, `[*]` in it standing for every place in a list."""
+    places = re.compile(re.escape(path).replace(r"\[\*\]", r"\[[0-9]+\]"))
+    return [(at, text) for at, text in document.values.items() if isinstance(text, str) and places.fullmatch(at)]
 
 
 def _check_namespaces(document: Document) -> None:
     names: dict[str, str] = {}
+    for path, name in _texts(document, "namespaces[*].name"):
+        first = names.setdefault(name, path)
+        if first != path:
+            document.wrong(path, f"is the same as {first} ({shown(name)})", "each namespace needs a name of its own")
     files: dict[str, str] = {}
     for path, namespace in _parts(document, Namespace):
+        first = files.setdefault(namespace.path, path)
         if sum(given is not None for given in (namespace.netns, namespace.file, namespace.pid)) > 1:
             document.wrong(path, "has more than one of netns, path and pid", "keep the one that is right")
-            continue
-        first = names.setdefault(namespace.name, path)
-        if first != path:
-            document.wrong(f"{path}.name", f"is the name of {first} too ({shown(namespace.name)})", "choose another")
-            continue
-        first = files.setdefault(namespace.path, path)
-        if first != path:
+        elif first != path and names[namespace.name] == f"{path}.name":
             document.wrong(path, f"is the same namespace as {first} ({shown(namespace.path)})", "remove one of the two")
 
 
 def _check_interfaces(document: Document) -> None:
-    namespaces = [namespace.name for _, namespace in _parts(document, Namespace)]
+    namespaces = [name for _, name in _texts(document, "namespaces[*].name")]
+    for path, interface in _texts(document, "interfaces.expect[*]"):
+        netns = interface.rpartition("/")[0]
+        if netns and netns not in namespaces and document.sound("namespaces"):
+            meant = resembling(netns, namespaces)
+            fix = f"did you mean {shown(meant)}?" if meant else "add it there"
+            document.wrong(path, f"no entry of namespaces has this name ({shown(netns)})", fix)
     for path, interfaces in _parts(document, Interfaces):
         if not interfaces.include:
             document.wrong(
                 f"{path}.include", "is empty, so nothing is served", "remove the key to serve all interfaces"
             )
             continue
-        for i, (netns, name) in enumerate(interfaces.expected):
-            where = f"{path}.expect[{i}]"
+        for i, (_, name) in enumerate(interfaces.expected):
             if not interfaces.wanted(name):
                 fix = "remove it here, or change include and exclude"
-                document.wrong(where, f"is expected but not served ({shown(name)})", fix)
-            if netns and netns not in namespaces and document.sound("namespaces"):
-                meant = resembling(netns, namespaces)
-                fix = f"did you mean {shown(meant)}?" if meant else "add it there"
-                document.wrong(where, f"no entry of namespaces has this name ({shown(netns)})", fix)
+                document.wrong(f"{path}.expect[{i}]", f"is expected but not served ({shown(name)})", fix)
 
 
 def _check_peers(document: Document) -> None:
@@ -285,12 +288,11 @@ def _check_expect(document: Document) -> None:
 
 
 def _check_metrics(document: Document, metric_names: Collection[str]) -> None:
-    for path, metrics in _parts(document, Metrics) if metric_names else ():
-        for i, pattern in enumerate(metrics.exclude):
-            if not any(fnmatchcase(name, pattern) for name in metric_names):
-                meant = resembling(pattern, metric_names)
-                fix = f"did you mean {meant}?" if meant else "remove it, or look the name up at /metrics"
-                document.wrong(f"{path}.exclude[{i}]", f"matches no metric ({shown(pattern)})", fix)
+    for path, pattern in _texts(document, "metrics.exclude[*]") if metric_names else ():
+        if not any(fnmatchcase(name, pattern) for name in metric_names):
+            meant = resembling(pattern, metric_names)
+            fix = f"did you mean {meant}?" if meant else "remove it, or look the name up at /metrics"
+            document.wrong(path, f"matches no metric ({shown(pattern)})", fix)
 
 
 _RULES: Final = (_check_namespaces, _check_interfaces, _check_peers, _check_expect)

@@ -50,8 +50,10 @@ def _public_key(text: str) -> str:
     except (binascii.Error, ValueError):
         raw = b""
     if len(raw) != 32 or base64.b64encode(raw).decode() != text:
-        fix = "it has 44 characters and ends in =, as `wg show` prints it"
-        raise FieldError(f"is not a WireGuard public key, but {len(text)} characters", fix)
+        length = "" if len(text) == 44 else f", but {len(text)} characters"
+        raise FieldError(
+            "is not a WireGuard public key" + length, "copy it from `wg show`: 44 characters, the last is ="
+        )
     return text
 
 
@@ -159,7 +161,7 @@ InterfacePattern = Annotated[str, _kind("pattern", _interface_pattern)]
 NamespaceName = Annotated[str, _kind("name", _namespace)]
 Pattern = Annotated[str, _kind("pattern", _pattern)]
 AbsolutePath = Annotated[str, _kind("absolute path", _path)]
-PathPattern = Annotated[str, _kind("absolute path, * and ? allowed", _path)]
+PathPattern = Annotated[str, _kind("absolute path, `*` and `?` allowed", _path)]
 PeerName = Annotated[str, _kind("string", _peer_name)]
 Address = Annotated[str, _kind("IP address", _address)]
 Network = Annotated[str, _kind("network, CIDR", _network)]

@@ -66,12 +66,12 @@ def resembling(word: str, known: Iterable[str]) -> str:
 class Document:
     """One YAML text read into a struct. Afterwards `problems` holds what is wrong, in the order of the lines.
 
-    `structs` are the parts that could be read, each with its key path, for checks across fields; such a check reports
-    with `wrong`, which knows the line of every key path.
+    `values` has what could be read, structs and all they are made of, by key path. It is for checks across fields; such
+    a check reports with `wrong`, which knows the line of every key path.
     """
 
     def __init__(self, where: str, loader: Any = LOADER) -> None:
-        self.structs: list[tuple[str, msgspec.Struct]] = []
+        self.values: dict[str, object] = {}
         self._where = CONTROL.sub("?", where)
         self._loader = loader
         self._lines: dict[str, int] = {}
@@ -122,13 +122,15 @@ class Document:
                 value = self._list(node, kind, path)
             case _:
                 value = self._scalar(node, kind, path)
-        if check is None or value is INVALID:
-            return value
         try:
-            return check(value)
+            if check and value is not INVALID:
+                value = check(value)
         except FieldError as error:
             self.wrong(path, f"{error.what} ({shown(str(value))})", error.fix)
             return INVALID
+        if value is not INVALID:
+            self.values[path] = value
+        return value
 
     def _count(self) -> None:
         self._nodes += 1
@@ -159,9 +161,7 @@ class Document:
                 values[field.name] = INVALID
         if len(seen) != len(node.value) or any(value is INVALID for value in values.values()):
             return INVALID
-        struct: msgspec.Struct = kind.cls(**values)
-        self.structs.append((path, struct))
-        return struct
+        return kind.cls(**values)
 
     def _key(self, node: yaml.Node, path: str, seen: dict[str, int]) -> str | None:
         line = node.start_mark.line + 1
@@ -203,6 +203,9 @@ class Document:
         if _is_null(node):
             self.wrong(path, "is empty", "give it a value, or remove the key")
             return INVALID
+        if not node.tag.startswith(_TAG):
+            self.wrong(path, "has a tag, which is not supported", "remove the word that begins with !")
+            return INVALID
         try:
             return _read_scalar(node, kind, wanted)
         except FieldError as error:
@@ -219,8 +222,9 @@ def _read_scalar(node: yaml.ScalarNode, kind: mi.Type, wanted: str) -> object:
             return words(text)
         case mi.StrType() if tag == _STR:
             return text
-        case mi.StrType() if tag in _TAGS:
-            raise FieldError(f"must be a string, but {shown(text)} without quotes is {_TAGS[tag]}", "put it in quotes")
+        case mi.StrType():
+            what = f"must be a string, but {shown(text)} without quotes is {_TAGS.get(tag, 'something else')}"
+            raise FieldError(what, "put it in quotes")
         case mi.IntType(ge=low, le=high) if tag == _INT and _WHOLE.fullmatch(text):
             _within(int(text), low, high)
             return int(text)
@@ -230,7 +234,7 @@ def _read_scalar(node: yaml.ScalarNode, kind: mi.Type, wanted: str) -> object:
         case mi.BoolType() if tag == _BOOL:
             return text.lower() in ("true", "yes", "on")
     fix = ""
-    if not isinstance(kind, mi.EnumType | mi.StrType):
+    if not isinstance(kind, mi.EnumType):
         fix = "write it in decimal, without leading zeros" if tag == _INT else "remove the quotes" if quoted else ""
     raise FieldError(f"must be {wanted} ({shown(text)})", fix)
 
