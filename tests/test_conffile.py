@@ -162,6 +162,28 @@ def test_the_names_of_a_commented_out_peer_go_to_nobody() -> None:
     assert names(f"[Peer]\nPublicKey = {A}\n\n{off}\n# Bob\n[Peer]\nPublicKey = {B}\n") == ["", "Bob"]
 
 
+def test_a_friendly_name_of_a_commented_out_peer_goes_to_nobody_even_over_the_first_or_past_a_blank_line() -> None:
+    off = "# [Peer]\n# friendly_name = Off\n"
+    assert names(f"[Interface]\n{off}[Peer]\nPublicKey = {A}\n") == [""]
+    assert names(f"[Peer]\nPublicKey = {A}\n# [Peer]\n\n# friendly_name = Off\n\n[Peer]\nPublicKey = {B}\n") == ["", ""]
+    own = f"\n# friendly_name = Off\n[Peer]\n# friendly_name = Bob\nPublicKey = {B}\n"
+    assert names(f"[Peer]\nPublicKey = {A}\n# [Peer]\n{own}") == ["", "Bob"]
+
+
+def test_a_setting_after_a_commented_out_header_shows_that_the_section_goes_on() -> None:
+    assert names(f"[Peer]\n# [Peer]\nPublicKey = {A}\n# friendly_name = Alice\n") == ["Alice"]
+
+
+def test_a_line_that_pivpn_switched_off_is_no_name() -> None:
+    off = f"#[disabled] [Peer]\n#[disabled] PublicKey = {C}\n#[disabled] # Off\n"
+    assert names(f"[Peer]\nPublicKey = {A}\n{off}[Peer]\nPublicKey = {B}\n") == ["", ""]
+
+
+def test_a_friendly_name_between_an_end_mark_and_a_header_names_the_next_peer() -> None:
+    text = f"[Peer]\nPublicKey = {A}\n# END_PEER a\n# friendly_name = Bob\n[Peer]\nPublicKey = {B}\n"
+    assert names(text) == ["", "Bob"]
+
+
 # What never becomes a name
 
 
@@ -181,6 +203,7 @@ def test_the_names_of_a_commented_out_peer_go_to_nobody() -> None:
         f"### Client {SECRET}",
         f"# BEGIN_PEER {SECRET}",
         f"# Name: {SECRET[:20]}\u200b{SECRET[20:]}",
+        f"# Name: {SECRET[:20]}\u200b{SECRET[20:-1]}",
         f"# {SECRET} / x@example.org / Updated: now / Created: then",
         "# AllowedIPs 10.0.0.0/8",
         "# Endpoint old.example.org",
@@ -368,8 +391,14 @@ def test_a_private_key_file_is_not_read_as_a_public_one_by_mistake() -> None:
     assert SECRET not in repr(found)
 
 
-def test_an_empty_allowed_ips_clears_the_list_as_in_systemd() -> None:
+def test_allowed_ips_are_cleared_by_nothing_as_in_systemd_and_one_is_removed_by_a_minus_as_in_wg() -> None:
+    assert one("AllowedIPs = 10.0.0.0/8, ::/0\nAllowedIPs = -::/0").peers[0].allowed_ips == ("10.0.0.0/8",)
     assert one("AllowedIPs = ::/0\nAllowedIPs=\nAllowedIPs = 10.0.0.0/8").peers[0].allowed_ips == ("10.0.0.0/8",)
+
+
+def test_a_line_may_go_on_after_a_backslash_to_the_end_of_the_file() -> None:
+    text = f"[NetDev]\nName=wg0\nKind=wireguard\n[WireGuardPeer]\nPublicKey={A}\nAllowedIPs=::/0,\\\n"
+    assert netdev(text + "; between\n10.0.0.0/8\\").peers == (ConfPeer(A, "", "", ("::/0", "10.0.0.0/8")),)
 
 
 # Broken and hostile files

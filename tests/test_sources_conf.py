@@ -56,6 +56,14 @@ def unprivileged() -> Iterator[None]:
         os.seteuid(0)
 
 
+def watch_opens(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are opened from now on."""
+    opened: list[str] = []
+    real = os.open
+    monkeypatch.setattr(os, "open", lambda path, *rest: (opened.append(Path(path).name), real(path, *rest))[1])
+    return opened
+
+
 def test_files_are_read_by_their_suffix_and_given_by_path(tmp_path: Path) -> None:
     (tmp_path / "wg1.conf").write_text(ALICE)
     (tmp_path / "wg0.conf").write_text("")
@@ -103,9 +111,7 @@ def test_while_nothing_changes_the_same_tuple_comes_back(tmp_path: Path) -> None
 def test_only_the_file_that_changed_is_parsed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("wg0.conf", "wg1.conf"):
         (tmp_path / name).write_text(ALICE)
-    opened: list[str] = []
-    real = os.open
-    monkeypatch.setattr(os, "open", lambda path, *rest: (opened.append(Path(path).name), real(path, *rest))[1])
+    opened = watch_opens(monkeypatch)
     conf = source(tmp_path)
     first = conf.read()
     conf.read()
@@ -115,6 +121,30 @@ def test_only_the_file_that_changed_is_parsed_again(tmp_path: Path, monkeypatch:
     assert opened == ["wg0.conf", "wg1.conf", "wg1.conf"]
     assert second[0] is first[0]
     assert second[1].peers[0].name == "Al"
+
+
+def test_a_netdev_with_drop_ins_and_key_files_is_not_read_again_while_none_of_them_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.pub").write_text(A)
+    (tmp_path / "wg.netdev").write_text(NETDEV)
+    (tmp_path / "wg.netdev.d").mkdir()
+    (tmp_path / "wg.netdev.d" / "a.conf").write_text(f"[WireGuardPeer]\nPublicKeyFile={tmp_path}/a.pub\n")
+    opened = watch_opens(monkeypatch)
+    conf = source(tmp_path)
+    assert len(conf.read()[0].peers) == 1
+    assert conf.read() is conf.read()
+    assert opened == ["wg.netdev", "a.conf", "a.pub"]
+
+
+def test_a_file_that_changed_a_moment_ago_is_read_again_as_its_stamp_may_hide_a_second_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wg0.conf").write_text(ALICE)
+    opened = watch_opens(monkeypatch)
+    conf = ConfSource([f"{tmp_path}/*.conf"])
+    assert conf.read() is conf.read()
+    assert opened == ["wg0.conf"] * 2
 
 
 def test_a_change_is_seen_even_where_size_and_modification_time_stay(tmp_path: Path) -> None:
@@ -175,7 +205,11 @@ def test_drop_ins_and_key_files_of_a_netdev_are_read_again_when_they_change(tmp_
 
 
 @pytest.mark.parametrize("name", ["alice.pub", "/dev/zero", "/dev/null", "/a\0b", "/", "/proc/self/mem"])
-def test_a_key_file_that_is_no_small_regular_file_with_a_full_path_gives_no_key(tmp_path: Path, name: str) -> None:
+def test_a_key_file_that_is_no_small_regular_file_with_a_full_path_gives_no_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "alice.pub").write_text(A)
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "wg.netdev").write_text(NETDEV + f"[WireGuardPeer]\nPublicKeyFile={name}\n")
     (row,) = source(tmp_path).read()
     assert row.peers == ()
