@@ -1,0 +1,69 @@
+"""The two things that are done with the secrets in a userspace daemon's answer: one is used, all are overwritten.
+
+The private key gives the device's public key, which the protocol does not send. Nothing else looks at an answer before
+`overwrite_secrets` was over it. Both work in the caller's buffer, so that no immutable object ever holds a key.
+
+What this can promise: no bytes, string or row that outlives the call has a key in it. What it can't: a growing buffer
+may have left a copy behind in memory that was freed, and the kernel's socket buffer is not ours to clear.
+"""
+
+from __future__ import annotations
+
+from binascii import b2a_base64
+
+PRIVATE_KEY = b"private_key="
+# The last two are AmneziaWG's.
+SECRETS = (PRIVATE_KEY, b"preshared_key=", b"obfs_psk=", b"header_protection_key=")
+
+_NIBBLES = {ord(digit): int(digit, 16) for digit in "0123456789abcdefABCDEF"}
+
+
+def overwrite_secrets(answer: bytearray) -> None:
+    """Overwrite the value of every key in SECRETS with zeros of the same length, wherever in a line it stands."""
+    for name in SECRETS:
+        found = answer.find(name)
+        while found != -1:
+            start = found + len(name)
+            end = answer.find(b"\n", start)
+            end = len(answer) if end == -1 else end
+            answer[start:end] = b"0" * (end - start)
+            found = answer.find(name, end)
+
+
+def overwrite(buffer: bytearray) -> None:
+    """Overwrite a whole buffer that held, or may have held, secrets."""
+    buffer[:] = bytes(len(buffer))
+
+
+def derived_public_key(answer: bytearray) -> str:
+    """The device's public key in base64, from its private key (X25519, RFC 7748); empty if it has none or a zero one.
+
+    Derived anew at every read: 50 microseconds, and there is nothing to keep. Raises ValueError, whose text holds
+    nothing of the answer, if the private key is not 64 hex digits.
+    """
+    start = 0 if answer.startswith(PRIVATE_KEY) else answer.find(b"\n" + PRIVATE_KEY) + 1
+    if start == 0 and not answer.startswith(PRIVATE_KEY):
+        return ""
+    private_key = bytearray(32)
+    try:
+        _unhex_into(private_key, answer, start + len(PRIVATE_KEY))
+        if not any(private_key):
+            return ""
+        # Imported here because it costs 8 MB and 25 ms, which only hosts with a userspace device should pay.
+        from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey  # noqa: PLC0415
+
+        public_key = X25519PrivateKey.from_private_bytes(private_key).public_key().public_bytes_raw()
+    finally:
+        overwrite(private_key)
+    return b2a_base64(public_key, newline=False).decode("ascii")
+
+
+def _unhex_into(key: bytearray, answer: bytearray, start: int) -> None:
+    """Digit by digit, because unhexlify() would make an immutable copy of the key."""
+    for i in range(len(key)):
+        high, low = (_NIBBLES.get(digit) for digit in answer[start + 2 * i : start + 2 * i + 2].ljust(2))
+        if high is None or low is None:
+            raise ValueError("private_key is not 64 hex digits")
+        key[i] = high << 4 | low
+    if not answer.startswith(b"\n", start + 2 * len(key)):
+        raise ValueError("private_key is not 64 hex digits")
