@@ -27,7 +27,7 @@ _Address = tuple[str | int | bytes, ...]  # as getaddrinfo(3) gives it, for bind
 
 _PORT = re.compile(r"[0-9]{1,5}")
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
-_PATH = re.compile(r"/|(/[A-Za-z0-9._~-]+)+")
+_PATH = re.compile(r"/|(/[A-Za-z0-9._~-]+)+/?")
 
 
 class ListenError(Exception):
@@ -78,8 +78,8 @@ def parse_listen(text: str) -> Listen:
 
 def parse_telemetry_path(text: str) -> str:
     """Check a `--web.telemetry-path` and return it without a trailing slash. Raises ListenError with the fix."""
-    path = text if text == "/" else text.removesuffix("/")
-    if not _PATH.fullmatch(path) or {".", ".."} & set(path.split("/")):
+    path = text.rstrip("/") or "/"
+    if not _PATH.fullmatch(text) or {".", ".."} & set(path.split("/")):
         raise ListenError(
             f"telemetry path {text!r}: not a plain URL path; write it as /metrics, of letters, digits and . _ ~ -"
         )
@@ -168,6 +168,8 @@ def _explain(error: OSError, port: int) -> str:
         return f"the port is in use; find who has it with: ss -ltnp 'sport = :{port}'"
     if error.errno == errno.EADDRNOTAVAIL:
         return "no interface of this host has the address; list them with: ip address"
+    if error.errno == errno.EAFNOSUPPORT:
+        return "this host has no IPv6; listen on an IPv4 address"
     if error.errno in (errno.EACCES, errno.EPERM):
         return "no permission; use a port above 1023 or grant CAP_NET_BIND_SERVICE"
     return f"{error.strerror or error}; use another address"

@@ -52,11 +52,11 @@ class Log:
     def info(self, event: str, /, **fields: object) -> None:
         self._log(logging.INFO, event, None, fields)
 
-    def warn(self, event: str, /, *, exc: BaseException | None = None, **fields: object) -> None:
-        self._log(logging.WARNING, event, exc, fields)
+    def warn(self, event: str, /, **fields: object) -> None:
+        self._log(logging.WARNING, event, None, fields)
 
     def error(self, event: str, /, *, exc: BaseException | None = None, **fields: object) -> None:
-        """`exc` adds the traceback: for faults of the program, not of its surroundings."""
+        """`exc` adds its traceback: for faults of the program, not of its surroundings."""
         self._log(logging.ERROR, event, exc, fields)
 
     def _log(self, level: int, event: str, exc: BaseException | None, fields: Mapping[str, object]) -> None:

@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 _QVALUE = re.compile(r"0(\.[0-9]{0,9})?|1(\.0{0,9})?")  # RFC 9110 has three digits; some clients print a float
+_MAX_PARTS = 64  # of a header or an element; what follows is ignored, for a client must not cost us time
 _VERSION = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){0,2}")
 
 # Every range that the text format satisfies, the most specific first: it is the one whose q-value counts.
@@ -76,8 +77,8 @@ def accepts_gzip(accept_encoding: str) -> bool:
 def _ranges(header: str) -> list[_Range]:
     """The elements of a header; those with an unreadable q-value are left out, for nobody knows what they mean."""
     ranges = []
-    for position, element in enumerate(header.split(",")):
-        kind, *rest = (part.strip(" \t") for part in element.split(";"))
+    for position, element in enumerate(header.split(",", _MAX_PARTS)[:_MAX_PARTS]):
+        kind, *rest = (part.strip(" \t") for part in element.split(";", _MAX_PARTS)[:_MAX_PARTS])
         parameters = {}
         for parameter in rest:
             name, _, value = parameter.partition("=")
