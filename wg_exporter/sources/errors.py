@@ -1,0 +1,5 @@
+"""The one error that every source raises when it fails as a whole."""
+
+
+class SourceError(Exception):
+    """A source could not be read; the message is one line that says why and what to do."""
