@@ -9,26 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import MARK, SOCKETS, Lab, LabError, eventually, keypair, lab_prefix, tunnel
-from wg_exporter.netlab import NAMESPACES, run, stop_marked
-
-
-def traces(prefix: str) -> list[str]:
-    """Everything on this host that bears the prefix."""
-    marked = [
-        entry.name
-        for entry in Path("/proc").iterdir()
-        if entry.name.isdigit() and f"{MARK}={prefix}".encode() in environ(entry).split(b"\0")
-    ]
-    files = [*NAMESPACES.glob(f"{prefix}*"), *SOCKETS.glob(f"{prefix}*")]
-    return [*marked, *map(str, files)]
-
-
-def environ(process: Path) -> bytes:
-    try:
-        return (process / "environ").read_bytes()
-    except OSError:
-        return b""
+from tests.lab import MARK, Lab, LabError, eventually, keypair, lab_prefix, traces, tunnel
+from wg_exporter.netlab import run, stop_marked
 
 
 @pytest.mark.lab

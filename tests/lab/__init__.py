@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from wg_exporter.netlab import MARK, SOCKETS, Keys, Lab, LabError, Namespace, WireGuard, keypair, missing
+from wg_exporter.netlab import MARK, NAMESPACES, SOCKETS, Keys, Lab, LabError, Namespace, WireGuard, keypair, missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -49,6 +49,7 @@ __all__ = [
     "lab_prefix",
     "missing",
     "start_exporter",
+    "traces",
     "tunnel",
 ]
 
@@ -109,6 +110,21 @@ Endpoint = 192.0.2.1:51820
         hub_keys,
         spoke_keys,
     )
+
+
+def traces(prefix: str) -> list[str]:
+    """Everything on this host that bears the prefix of a lab: processes, namespaces, sockets."""
+    mark = f"{MARK}={prefix}".encode()
+    processes = [path.parent.name for path in Path("/proc").glob("[0-9]*/environ") if mark in _variables(path)]
+    files = [*NAMESPACES.glob(f"{prefix}*"), *SOCKETS.glob(f"{prefix}*")]
+    return [*processes, *map(str, files)]
+
+
+def _variables(path: Path) -> list[bytes]:
+    try:
+        return path.read_bytes().split(b"\0")
+    except OSError:
+        return []  # it has just ended
 
 
 def free_port() -> int:

@@ -1,0 +1,200 @@
+"""The demo: four peers that look as they are called, and a host that is afterwards as it was before."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lab import WireGuard, eventually, traces
+from wg_exporter.conffile import parse_wg_quick
+from wg_exporter.config import load
+from wg_exporter.demo import Demo, run
+from wg_exporter.netlab import Namespace
+
+if TYPE_CHECKING:
+    from tests.lab import Lab
+
+# Runs the demo under the lab's prefix; `serve` prints where its configuration is, and waits for a signal.
+SCRIPT = """
+    import signal, sys, time
+    from pathlib import Path
+    from wg_exporter.demo import Demo, run
+
+    def serve(config):
+        asked = []
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: asked.append(True))
+        print("serving", config, flush=True)
+        while not asked:
+            time.sleep(0.01)
+        return 7
+
+    sys.exit(run(serve, demo=Demo(sys.argv[1], Path(sys.argv[2]))))
+"""
+
+
+def start(lab: Lab) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), lab.prefix, str(lab.directory)]
+    root = Path(__file__).parents[1]
+    return subprocess.Popen(command, cwd=root, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def wait_until_serving(process: subprocess.Popen[str]) -> list[str]:
+    """What it printed until then; fails if it ends first."""
+    lines: list[str] = []
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith("serving"):
+            return lines
+        lines.append(line)
+    raise AssertionError(process.communicate(timeout=5))
+
+
+@pytest.mark.lab
+def test_each_of_the_four_peers_looks_as_it_is_called(lab: Lab) -> None:
+    demo = Demo(lab.prefix, lab.directory)
+    try:
+        plan = demo.start()
+        config = load(plan.config_path)
+        (conf,) = map(Path, config.names)
+        assert conf.stat().st_mode & 0o777 == 0o600
+        keys = {peer.name: peer.public_key for peer in parse_wg_quick(conf.read_text(), str(conf)).peers}
+        healthy, idle = keys["office (healthy)"], keys["backup (idle)"]
+        dead, never = keys["branch (dead)"], keys["laptop (never connected)"]
+        assert len(keys) == 4
+
+        (namespace,) = config.namespaces
+        assert config.interfaces.include == (plan.interface,)
+        hub = WireGuard(Namespace(lab, namespace.netns.removeprefix(lab.prefix)), plan.interface, conf, None)
+        handshakes, before = hub.handshakes(), hub.transfer()
+        assert [bool(handshakes[key]) for key in (healthy, idle, dead, never)] == [True, True, True, False]
+
+        # The branch gets a keepalive every 5 seconds.
+        eventually(lambda: hub.transfer()[dead][1] > before[dead][1], within=12)
+        after = hub.transfer()
+        assert after[healthy][0] > before[healthy][0]
+        assert after[healthy][1] > before[healthy][1]
+        assert after[dead][0] == before[dead][0]
+        assert after[never] == (0, 0)
+        assert sum(after[idle]) - sum(before[idle]) <= 32, "no more than the keepalive that ends the handshake"
+    finally:
+        demo.stop()
+    assert traces(lab.prefix) == []
+    assert not lab.directory.exists()
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_and_removes_everything(lab: Lab, number: signal.Signals) -> None:
+    process = start(lab)
+    introduction = wait_until_serving(process)
+    assert len(introduction) == 3
+    whole = len(traces(lab.prefix))
+    assert whole >= 5
+    process.send_signal(number)
+    eventually(lambda: len(traces(lab.prefix)) < whole, within=5, every=0.001)
+    process.send_signal(number)  # while it cleans up: changes nothing
+    assert process.wait(10) == 7, "what serve returned"
+    assert traces(lab.prefix) == []
+    assert not lab.directory.exists()
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_it_is_being_built_takes_it_down_again(lab: Lab, number: signal.Signals) -> None:
+    process = start(lab)
+    eventually(lambda: traces(lab.prefix), within=5, every=0.001)
+    process.send_signal(number)
+    assert process.wait(10) == 130
+    assert traces(lab.prefix) == []
+    assert not lab.directory.exists()
+
+
+@pytest.mark.lab
+def test_it_starts_again_after_a_kill(lab: Lab) -> None:
+    first = start(lab)
+    wait_until_serving(first)
+    first.kill()
+    first.wait(5)
+    left = set(traces(lab.prefix))
+    assert len(left) >= 5
+
+    second = start(lab)
+    wait_until_serving(second)
+    pids = {trace for trace in traces(lab.prefix) if trace.isdigit()}
+    assert pids, "the new ping at least"
+    assert not pids & left, "no process of the first lives on"
+    second.terminate()
+    assert second.wait(10) == 7
+    assert traces(lab.prefix) == []
+
+
+@pytest.mark.lab
+def test_a_second_demo_is_refused_in_one_line_and_harms_nothing(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    first = start(lab)
+    wait_until_serving(first)
+    there = traces(lab.prefix)
+    assert run(_never_called, demo=Demo(lab.prefix, lab.directory)) == 1
+    assert capsys.readouterr() == ("", f"another demo is running, process {first.pid}; stop that one first\n")
+    assert traces(lab.prefix) == there
+    first.terminate()
+    assert first.wait(10) == 7
+
+
+@pytest.mark.lab
+def test_an_exporter_that_cannot_serve_takes_the_network_with_it(lab: Lab) -> None:
+    def serve(_: Path) -> int:
+        assert traces(lab.prefix)
+        raise OSError("port in use")
+
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    with pytest.raises(OSError, match="port in use"):
+        run(serve, demo=Demo(lab.prefix, lab.directory))
+    assert traces(lab.prefix) == []
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == handlers
+
+
+@pytest.mark.lab
+def test_a_network_that_cannot_be_built_is_one_line_and_leaves_nothing(
+    lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lab.write("network", "a file where the directory should be")
+    assert run(_never_called, demo=Demo(lab.prefix, lab.directory)) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "network" in line
+    assert traces(lab.prefix) == []
+
+
+def test_without_root_or_tools_each_missing_thing_is_one_line_with_its_cure() -> None:
+    script = """
+        import os
+        from wg_exporter.demo import run
+        os.environ["PATH"] = "/nowhere"
+        if os.geteuid() == 0:
+            os.setuid(65534)
+        raise SystemExit(run(lambda config: 0))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("not root: ")
+    assert "wg: no such command; apt-get install wireguard-tools" in lines
+    assert "ip: no such command; apt-get install iproute2" in lines
+
+
+def _never_called(_: Path) -> int:
+    raise AssertionError("the demo was not to be served")
