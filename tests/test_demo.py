@@ -33,6 +33,8 @@ SCRIPT = """
         print("serving", config, flush=True)
         while not asked:
             time.sleep(0.01)
+        for number in (signal.SIGTERM, signal.SIGINT):  # as an event loop leaves them
+            signal.signal(number, signal.SIG_DFL)
         return 7
 
     sys.exit(run(serve, demo=Demo(sys.argv[1], Path(sys.argv[2]))))
