@@ -230,6 +230,11 @@ def test_a_tab_in_the_indentation_is_named_as_the_reason():
     assert line.endswith("indent with spaces, not with tabs")
 
 
+def test_a_namespace_with_a_mistake_in_its_name_is_not_called_missing_as_well():
+    (line,) = problems("interfaces: {expect: [blue/wg0]}\nnamespaces: [{name: ' blue'}]")
+    assert line.startswith("f.yml:2: namespaces[0].name: begins or ends with a space")
+
+
 def test_a_rule_that_needs_no_condition_is_not_blamed_when_it_is_the_last():
     assert problems("expect: [{interface: wg0, state: up}, {state: any}]") == []
 
@@ -371,6 +376,7 @@ BOMBS = {
     "deep lines": "\n".join(" " * i + "a:" for i in range(1000)),
     "many values": "[" + "a," * (MAX_BYTES // 3) + "]",
     "many keys": "{" + "".join(f"k{i}: 1," for i in range(70_000)) + "}",
+    "many misspelt keys": "{" + "".join(f"interfaces_namespaces{i}: 1," for i in range(35_000)) + "}",
     "many bad entries": "peers: [" + "{a}," * (MAX_BYTES // 12) + "]",
     "aliases of aliases": "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{f'*a{i - 1},' * 9}]\n" for i in range(1, 40)),
     "aliases of a long entry": "peers: [&p {"
@@ -392,7 +398,13 @@ BOMBS = {
 def test_hostile_text_is_refused_in_bounded_time(text):
     began = time.process_time()
     assert problems(text, METRICS)
-    assert time.process_time() - began < 5  # the slowest takes a fifth of that, and unbounded ones minutes
+    assert time.process_time() - began < 5  # with libyaml the slowest takes a fourth of that
+
+
+def test_values_are_counted_before_a_tree_is_built_and_again_while_aliases_multiply_them():
+    assert problems(BOMBS["many values"])[0].startswith(f"f.yml:1: more than {MAX_NODES} values")
+    peers = f"peers:\n- &p {{public_key: {ONES}, interface: wg0, name: a, target: 10.0.0.2}}\n" + "- *p\n" * 40_000
+    assert problems(peers)[0].startswith(f"f.yml:1: aliases make more than {MAX_NODES} values")
 
 
 def test_patterns_that_match_slowly_elsewhere_match_fast_here():
