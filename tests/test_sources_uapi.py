@@ -104,6 +104,11 @@ def test_the_public_key_is_that_of_rfc_7748():
     assert decode(answer(f"private_key={private}"), NOW).public_key == b64(public)
 
 
+def test_a_private_key_within_another_value_is_not_the_devices():
+    got = decode(answer(f"later_key=private_key={PRESHARED}", *DEVICE_LINES), NOW)
+    assert got.public_key == decode(whole(), NOW).public_key
+
+
 @pytest.mark.parametrize("lines", [[], ["listen_port=1"], [f"private_key={'0' * 64}"]])
 def test_a_device_without_a_private_key_has_no_public_key_and_no_peers(lines):
     got = decode(answer(*lines), NOW)
@@ -171,6 +176,16 @@ def test_boringtuns_handshake_does_not_move_with_the_jitter_of_reading():
     assert second.peers[0] is first.peers[0]
     third = decode(bytearray(BORINGTUN.replace("_sec=3", "_sec=1").encode()), NOW + 9_000_000_000, second.known)
     assert third.peers[0].last_handshake_ns == NOW + 9_000_000_000 - 1_405_472_147
+
+
+def test_an_age_is_an_age_in_the_order_of_wireguard_go_too():
+    usual = [*ALICE_LINES[:4], "last_handshake_time_sec=60", *ALICE_LINES[5:]]
+    (got,) = decode(answer(f"own_public_key={CAROL}", *usual), NOW).peers
+    assert got.last_handshake_ns == NOW - 60_000_000_005
+
+
+def test_a_handshake_older_than_the_clock_is_still_not_never():
+    assert decode(bytearray(BORINGTUN.encode()), 1_000_000_000).peers[0].last_handshake_ns == 1
 
 
 def test_a_fixed_boringtun_that_sends_a_time_is_believed():
@@ -249,6 +264,7 @@ BAD_PEER_LINES = [
     ("rx_bytes=٣", "rx_bytes is not a number"),
     ("rx_bytes=", "rx_bytes is not a number"),
     ("rx_bytes=" + "9" * 5000, "rx_bytes is not a number"),
+    ("tx_bytes=18446744073709551616", "tx_bytes is not a number"),
     ("tx_bytes=1\r", "tx_bytes is not a number"),
     ("persistent_keepalive_interval=65536", "persistent_keepalive_interval is not a number"),
     ("persistent_keepalive_interval=1-65536", "persistent_keepalive_interval is not a number"),

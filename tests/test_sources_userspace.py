@@ -270,6 +270,28 @@ def test_an_answer_in_many_pieces_is_put_together(daemons, source):
     assert len(device.peers) == 2
 
 
+def test_an_end_that_comes_in_two_pieces_is_seen(daemons, source):
+    def behave(connection: socket.socket, stop: threading.Event) -> None:
+        connection.sendall(good()[:-1])
+        time.sleep(TIMEOUT / 4)
+        connection.sendall(good()[-1:])
+        stop.wait(10)
+
+    daemons.start("wg0", behave)
+    assert [d.name for d in source.read()[0]] == ["wg0"]
+
+
+def test_a_socket_that_vanishes_after_it_was_listed_is_no_device(daemons, directory):
+    def wanted(name: str) -> bool:
+        (directory / f"{name}.sock").unlink()
+        return True
+
+    daemons.start("wg0", answers(good()))
+    source = UserspaceSource({Backend.USERSPACE: [str(directory)]}, wanted)
+    assert source.read() == ([], [])
+    assert source.leftovers == ()
+
+
 def test_the_connection_left_open_after_the_answer_is_not_waited_for(daemons, directory):
     daemons.start("wg0", hangs_after(good()))
     begin = time.monotonic()
@@ -386,6 +408,16 @@ def test_permission_denied_on_one_of_two_sockets_is_one_failed_device(daemons, d
         devices, failed = source.read()
     assert [d.name for d in devices] == ["wg1"]
     assert failed == [FailedDevice("", "wg0", Backend.USERSPACE, userspace.NEEDS_ROOT)]
+
+
+def test_permission_denied_beside_another_failure_is_two_failed_devices(daemons, directory, source):
+    directory.chmod(0o755)
+    for name, mode in (("wg0", 0), ("wg1", 0o777)):
+        daemons.start(name, answers(b"rubbish"))
+        (directory / f"{name}.sock").chmod(mode)
+    with unprivileged():
+        devices, failed = source.read()
+    assert (devices, [f.name for f in failed]) == ([], ["wg0", "wg1"])
 
 
 # Secrets
