@@ -65,7 +65,7 @@ install_without_starting() {
     fi
     # No recommended packages: those of wireguard-tools and qemu bring a kernel and a desktop.
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
-        -o DPkg::Lock::Timeout=300 --no-install-recommends "$@" || return 1
+        -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 --no-install-recommends "$@" || return 1
     case " $* " in
     *" prometheus "*) if command -v systemctl >/dev/null; then systemctl disable -q prometheus.service || true; fi ;;
     esac
