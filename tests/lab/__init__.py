@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from wg_exporter.netlab import MARK, NAMESPACES, SOCKETS, Keys, Lab, LabError, Namespace, WireGuard, keypair, missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 __all__ = [
     "MARK",
@@ -204,14 +204,15 @@ def start_exporter(
     config: str | Path | None = None,
     namespace: Namespace | None = None,
     env: Mapping[str, str] | None = None,
+    wrapper: Sequence[str] = (),
 ) -> Iterator[Exporter]:
     """Runs `wg-exporter serve` on a free port until the block ends, and waits until it is ready.
 
     `config` is a file or its text; `directory` (a tmp_path) takes it and the log. A start that fails raises
-    AssertionError with all that was printed.
+    AssertionError with all that was printed. `wrapper` is a command that runs another, such as setpriv.
     """
     port = free_port()
-    command = [sys.executable, "-m", "wg_exporter.cli", "serve", f"--web.listen-address=127.0.0.1:{port}"]
+    command = [*wrapper, sys.executable, "-m", "wg_exporter.cli", "serve", f"--web.listen-address=127.0.0.1:{port}"]
     if config is not None:
         if isinstance(config, str):
             path = directory / f"exporter-{port}.yml"

@@ -1,0 +1,50 @@
+"""The systemd unit: what it takes away must not be needed, tried with the same capabilities on real devices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lab import start_exporter, tunnel
+
+if TYPE_CHECKING:
+    from tests.lab import Lab
+
+UNITS = Path(__file__).parents[1] / "deploy/systemd"
+UNIT = UNITS / "wg-exporter.service"
+NAMESPACES = UNITS / "wg-exporter.service.d/namespaces.conf"
+
+
+def under_the_capabilities_of(*units: Path) -> list[str]:
+    """The command that starts another with no more than these units allow, and without a way to get more."""
+    lines = [line for unit in units for line in unit.read_text().splitlines()]
+    allowed = [line.partition("=")[2].split() for line in lines if line.startswith("CapabilityBoundingSet=")]
+    names = [name.removeprefix("CAP_").lower() for names in allowed for name in names]
+    assert names
+    assert "NoNewPrivileges=yes" in lines
+    return ["setpriv", "--no-new-privs", "--bounding-set", ",".join(["-all", *(f"+{name}" for name in names)])]
+
+
+@pytest.mark.lab
+def test_the_capabilities_of_the_unit_suffice_for_devices_and_names(lab: Lab, tmp_path: Path) -> None:
+    pair = tunnel(lab)
+    config = f"interfaces: {{include: [{pair.hub.name}]}}\nnames: [{pair.hub.conf}]\n"
+    with start_exporter(directory=tmp_path, config=config, wrapper=under_the_capabilities_of(UNIT)) as exporter:
+        metrics = exporter.get("/metrics").text
+    assert f'public_key="{pair.spoke_keys.public}",peer="spoke"' in metrics
+    success = [line for line in metrics.splitlines() if line.startswith("wireguard_exporter_source_success{")]
+    assert success
+    assert all(line.endswith(" 1") for line in success), success
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize(("units", "success"), [([UNIT], "0"), ([UNIT, NAMESPACES], "1")])
+def test_another_namespace_takes_the_drop_in(lab: Lab, tmp_path: Path, units: list[Path], success: str) -> None:
+    pair = tunnel(lab)
+    config = f"interfaces: {{include: [{pair.hub.name}]}}\nnamespaces: [{{name: other, netns: {lab.prefix}hub}}]\n"
+    with start_exporter(directory=tmp_path, config=config, wrapper=under_the_capabilities_of(*units)) as exporter:
+        metrics = exporter.get("/metrics").text
+    assert f'wireguard_exporter_source_success{{source="links",netns="other"}} {success}\n' in metrics
+    assert (f'wireguard_interface_up{{interface="{pair.hub.name}",netns="other"}} 1\n' in metrics) == (success == "1")
