@@ -1,0 +1,139 @@
+"""The programs that are measured, and how: the lean HTTP client, the CPU account of a control group, spawning `wg`.
+
+Every server runs in a control group of its own, whose `cpu.stat` counts microseconds and includes the processes that
+the server starts (one of the contestants spawns `wg`).
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CGROUPS = Path("/sys/fs/cgroup")
+_BUFFER = bytearray(1 << 20)
+
+
+class Cost(NamedTuple):
+    """What one scrape cost: wall clock and CPU in seconds, and the size of the body in bytes."""
+
+    wall: float
+    cpu: float
+    size: int
+
+
+def get(port: int, *, gzip: bool = False, timeout: float = 120, keep: list[bytes] | None = None) -> int:
+    """GET /metrics as Prometheus asks for it; the size of the body. Appends the answer to `keep`, if given.
+
+    Raises OSError if the answer is not a 200, and TimeoutError (an OSError) after so many seconds of silence.
+    """
+    accept = "Accept-Encoding: gzip\r\n" if gzip else ""
+    request = f"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: text/plain\r\n{accept}Connection: close\r\n\r\n"
+    head, size = b"", 0
+    with socket.create_connection(("127.0.0.1", port), timeout=timeout) as s:
+        s.sendall(request.encode())
+        while count := s.recv_into(_BUFFER):
+            if keep is not None:
+                keep.append(bytes(_BUFFER[:count]))
+            if b"\r\n\r\n" not in head:
+                head += _BUFFER[: min(count, 4096)]
+            size += count
+    if not head.startswith(b"HTTP/1.1 200"):
+        raise OSError(f"port {port}: {head[:60]!r}")
+    return size - head.index(b"\r\n\r\n") - 4
+
+
+class Server:
+    """One exporter, running on a port of its own in a control group of its own."""
+
+    def __init__(self, name: str, port: int, command: Sequence[str], log: Path) -> None:
+        self.name, self.port = name, port
+        self._group = CGROUPS / name
+        self._group.mkdir(exist_ok=True)
+        with log.open("ab") as out:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                preexec_fn=self._enter,  # noqa: PLW1509
+            )
+        self.pid = self._process.pid
+
+    def _enter(self) -> None:
+        (self._group / "cgroup.procs").write_text(str(os.getpid()))
+
+    def wait(self, timeout: float = 60) -> None:
+        """Until the first scrape succeeds. Raises TimeoutError."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                get(self.port, timeout=timeout)
+            except ConnectionRefusedError:
+                time.sleep(0.05)
+            else:
+                return
+        raise TimeoutError(f"{self.name} did not answer on port {self.port}; exit code {self._process.poll()}")
+
+    def cpu(self) -> float:
+        """CPU seconds used so far, by the server and all that it started."""
+        return int((self._group / "cpu.stat").read_text().split()[1]) / 1e6
+
+    def memory(self, field: str = "VmRSS") -> int:
+        """A line of /proc/PID/status in KiB: VmRSS, or VmHWM for the highest ever."""
+        text = Path(f"/proc/{self.pid}/status").read_text()
+        return int(text.split(f"{field}:")[1].split()[0])
+
+    def scrape(self, *, gzip: bool = False) -> Cost:
+        """One scrape. CPU is read a moment later, when the server has put everything away."""
+        before, start = self.cpu(), time.perf_counter()
+        size = get(self.port, gzip=gzip)
+        wall = time.perf_counter() - start
+        time.sleep(0.03)
+        return Cost(wall, self.cpu() - before, size)
+
+    def rest(self) -> None:
+        """Stop where it is: background work of one must not disturb the measurement of another."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """Go on, and let the background work that was due be done before anything is measured."""
+        os.kill(self.pid, signal.SIGCONT)
+        quiet, last = time.monotonic(), self.cpu()
+        deadline = quiet + 10
+        while time.monotonic() - quiet < 0.2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+            if (now := self.cpu()) - last > 0.002:
+                quiet = time.monotonic()
+            last = now
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """End it and all that it started."""
+        os.kill(self.pid, signal.SIGCONT)
+        self._process.terminate()
+        try:
+            self._process.wait(0 if at_once else 10)
+        except subprocess.TimeoutExpired:
+            (self._group / "cgroup.kill").write_text("1")
+            self._process.wait()
+
+
+def wg(*, pipe: bool) -> Cost:
+    """`wg show all dump` once, to /dev/null or a pipe that is read; exec included, as for all who run it."""
+    before, start, size = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter(), 0
+    if pipe:
+        with subprocess.Popen(["wg", "show", "all", "dump"], stdout=subprocess.PIPE, bufsize=0) as child:
+            while count := os.readv(child.stdout.fileno(), [_BUFFER]):  # type: ignore[union-attr]
+                size += count
+    else:
+        subprocess.run(["wg", "show", "all", "dump"], stdout=subprocess.DEVNULL, check=True)
+    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return Cost(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, size)

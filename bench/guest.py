@@ -1,0 +1,214 @@
+"""Inside the virtual machine: build a device, move bytes, let every contestant answer in turn, write the figures.
+
+`python -m bench.guest PLAN.json RESULT.json`. One round is: bytes move for the wanted peers; one scrape of each
+contestant, plain; bytes move again; one scrape of each, gzip. Whoever is not being measured is stopped (SIGSTOP).
+That exactly the wanted peers moved is checked with `wg show` in every round.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.contestants import Cost, Server, get, wg
+from bench.sessions import SAFE_AGE, FarEnds, Identity, identity
+
+PORT = 51820
+PATIENCE = 60.0  # seconds: who takes longer for a scrape is not measured at that size
+OURS = "wg-exporter"
+
+
+class Device:
+    """wg0 with so many peers: two allowed IPs, an endpoint, a keepalive interval and a session each."""
+
+    def __init__(self, count: int) -> None:
+        source = random.Random(count)
+        own = identity(0, source.randbytes(32))
+        self.peers = [identity(n + 1, source.randbytes(32)) for n in range(count)]
+        subprocess.run(["ip", "link", "add", "wg0", "type", "wireguard"], check=True)
+        head = f"[Interface]\nPrivateKey = {_base64(own.private.private_bytes_raw())}\nListenPort = {PORT}\n"
+        conf = head + "".join(_section(peer) for peer in self.peers)
+        subprocess.run(["wg", "setconf", "wg0", "/dev/stdin"], input=conf, text=True, check=True)
+        subprocess.run(["ip", "link", "set", "wg0", "up"], check=True)
+        self.far = FarEnds(own.public, PORT, self.peers, _received)
+        self.far.connect([peer.number for peer in self.peers])
+        # Set after the handshake, and as long as can be: set before, the device would try to reach all of them at once.
+        for start in range(0, count, 300):
+            words = [word for p in self.peers[start : start + 300] for word in _keepalive(p)]
+            subprocess.run(["wg", "set", "wg0", *words], check=True)
+
+    def transfer(self) -> dict[str, str]:
+        """Bytes of every peer, as `wg` shows them."""
+        text = subprocess.run(["wg", "show", "wg0", "transfer"], check=True, capture_output=True, text=True).stdout
+        return {line[:44]: line[45:] for line in text.splitlines()}
+
+    def remove(self) -> None:
+        """Make room for the next size."""
+        self.far.close()
+        subprocess.run(["ip", "link", "del", "wg0"], check=True)
+
+
+def _received() -> int:
+    """Packets that the device took in."""
+    return int(Path("/sys/class/net/wg0/statistics/rx_packets").read_text())
+
+
+def _base64(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()
+
+
+def _section(peer: Identity) -> str:
+    a, b, c = peer.number >> 16, peer.number >> 8 & 255, peer.number & 255
+    return f"[Peer]\nPublicKey = {_base64(peer.public)}\nAllowedIPs = 10.{a}.{b}.{c}/32, fd00::{peer.number:x}/128\n"
+
+
+def _keepalive(peer: Identity) -> list[str]:
+    return ["peer", _base64(peer.public), "persistent-keepalive", "65535"]
+
+
+class Run:
+    """All measurements of one size."""
+
+    def __init__(self, plan: dict[str, Any], count: int, logs: Path) -> None:
+        self.rounds: int = plan["rounds"]
+        self.count = count
+        self.device = Device(count)
+        commands: dict[str, list[str]] = plan["contestants"]
+        self.servers = [
+            Server(name, 9600 + n, [word.replace("PORT", str(9600 + n)) for word in command], logs / f"{name}.log")
+            for n, (name, command) in enumerate(commands.items())
+        ]
+        self.gzip: dict[str, bool] = {}
+        self.sizes: dict[str, int] = {}
+        self.incomplete: dict[str, int] = {}
+        self.samples: dict[str, int] = {}
+        self.too_slow: dict[str, float] = {}
+        for server in list(self.servers):
+            try:
+                self._warm(server)
+            except TimeoutError:
+                self.too_slow[server.name] = PATIENCE
+                self.servers.remove(server)
+                server.stop(at_once=True)
+
+    def _warm(self, server: Server) -> None:
+        server.wait(PATIENCE)
+        body: list[bytes] = []
+        get(server.port, keep=body)
+        lines = b"".join(body).split(b"\r\n\r\n", 1)[1].splitlines()
+        self.samples[server.name] = sum(not line.startswith(b"#") for line in lines if line)
+        plain, packed = len(b"".join(body)), get(server.port, gzip=True)
+        self.sizes |= {server.name: plain, f"{server.name} gzip": packed}
+        self.gzip[server.name] = packed < plain / 2
+        server.rest()
+
+    def load(self, share: str) -> dict[str, list[Cost]]:
+        """Every round under one load: `tenth` or `all` of the peers move."""
+        step = 10 if share == "tenth" else 1
+        moving = [peer.number for peer in self.device.peers[::step]]
+        wanted = {_base64(peer.public) for peer in self.device.peers[::step]}
+        costs: dict[str, list[Cost]] = {}
+        ready = 0
+        for _ in range(self.rounds):
+            if ready == 0 or self.device.far.age() > SAFE_AGE - self.count / 300:
+                self.device.far.connect(moving)
+                ready = 2 * self.rounds
+                self.device.far.prepare(moving, ready)
+                time.sleep(1)
+            before = self.device.transfer()
+            self._turn(moving, costs, gzip=False)
+            costs.setdefault("wg to /dev/null", []).append(wg(pipe=False))
+            costs.setdefault("wg to a pipe", []).append(wg(pipe=True))
+            self._turn(moving, costs, gzip=True)
+            ready -= 2
+            after = self.device.transfer()
+            moved = {key for key in after if after[key] != before[key]}
+            if moved != wanted:
+                raise RuntimeError(f"{len(moved)} peers moved instead of {len(wanted)}")
+        return costs
+
+    def _turn(self, moving: list[int], costs: dict[str, list[Cost]], *, gzip: bool) -> None:
+        """One scrape of each. Ours comes first: it alone works in the background, where it could see the move early."""
+        ours, *others = self.servers
+        ours.wake()
+        self.device.far.move(moving)
+        for server in (ours, *others):
+            if gzip and not self.gzip[server.name]:
+                continue
+            if server is not ours:
+                server.wake()
+            cost = server.scrape(gzip=gzip)
+            server.rest()
+            name = f"{server.name} gzip" if gzip else server.name
+            if cost.size < 0.9 * self.sizes[name]:
+                self.incomplete[name] = self.incomplete.get(name, 0) + 1
+            else:
+                costs.setdefault(name, []).append(cost)
+
+    def soak(self, scrapes: int) -> dict[str, list[int]]:
+        """RSS of ours in KiB, ten times over so many scrapes while a tenth of the peers moves."""
+        ours = self.servers[0]
+        ours.wake()
+        moving = [peer.number for peer in self.device.peers[::10]]
+        self.device.far.connect(moving)
+        self.device.far.prepare(moving, 10)
+        seen = []
+        for n in range(scrapes):
+            if n % (scrapes // 10) == 0 and self.device.far.age() < SAFE_AGE:
+                self.device.far.move(moving)
+            get(ours.port, gzip=n % 2 == 1)
+            if (n + 1) % (scrapes // 10) == 0:
+                seen.append(ours.memory())
+        return {"rss": seen, "highest": [ours.memory("VmHWM")]}
+
+    def background(self, seconds: float) -> float:
+        """CPU that ours uses while nobody scrapes, as a share of one CPU."""
+        ours = self.servers[0]
+        ours.wake()
+        before = ours.cpu()
+        time.sleep(seconds)
+        return (ours.cpu() - before) / seconds
+
+    def end(self) -> None:
+        """Stop everything of this size."""
+        for server in self.servers:
+            server.stop()
+        self.device.remove()
+
+
+def main(plan_file: Path, result_file: Path) -> None:
+    """Measure every size of the plan and write the result after each, so that an abort leaves what there was."""
+    plan = json.loads(plan_file.read_text())
+    subprocess.run(["modprobe", "wireguard"], check=True)
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    result: dict[str, Any] = {"kernel": os.uname().release, "python": platform.python_version(), "sizes": {}}
+    for count in plan["sizes"]:
+        start = time.monotonic()
+        run = Run(plan, count, result_file.parent)
+        figures: dict[str, Any] = {"samples": run.samples, "too_slow": run.too_slow, "setup": time.monotonic() - start}
+        for share in ("tenth", "all"):
+            figures[share] = run.load(share)
+        if OURS in plan["contestants"]:
+            ours = run.servers[0]
+            figures["rss"], figures["highest"] = ours.memory(), ours.memory("VmHWM")
+            if soak := plan["soak"].get(str(count)):
+                figures["soak"] = run.soak(soak)
+            figures["background"] = run.background(20)
+        figures["incomplete"] = run.incomplete
+        run.end()
+        figures["took"] = time.monotonic() - start
+        result["sizes"][str(count)] = figures
+        result_file.write_text(json.dumps(result))
+        print(f"{count} peers: {figures['took']:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,128 @@
+"""Outside the virtual machine, at the machine's own speed: how long a start takes, and memory over 1,000 scrapes.
+
+The memory test reads 10,000 peers of a wireguard-go device in a network namespace of its own; nothing leaves it.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.contestants import get
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAMESPACE, DEVICE = "wg-exporter-bench", "wgxbench"
+SOCKET = Path(f"/var/run/wireguard/{DEVICE}.sock")
+
+
+@contextmanager
+def _serving() -> Iterator[tuple[int, int, float]]:
+    """Our exporter: its port, its pid, and when it was started (perf_counter)."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "wg_exporter.cli", "serve", f"--web.listen-address=127.0.0.1:{port}"]
+    start = time.perf_counter()
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield port, process.pid, start
+        finally:
+            process.terminate()
+
+
+def _first_scrape(port: int) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        body: list[bytes] = []
+        with contextlib.suppress(ConnectionRefusedError):
+            get(port, keep=body)
+            if b'wireguard_exporter_source_success{source="kernel"} 1' in b"".join(body):
+                return
+        time.sleep(0.005)
+    raise TimeoutError("no good scrape within 30 s of the start")
+
+
+def _rss(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0])
+
+
+def starts(times: int = 9) -> tuple[list[float], int]:
+    """Seconds from the start to the end of the first good scrape, and RSS in KiB after that, idle for a while."""
+    took, rss = [], 0
+    for n in range(times + 1):
+        with _serving() as (port, pid, start):
+            _first_scrape(port)
+            took.append(time.perf_counter() - start)
+            if n == times:
+                time.sleep(6)  # longer than a background tick
+                for _ in range(20):
+                    get(port)
+                rss = _rss(pid)
+    return took[1:], rss  # the first start reads the disk and may compile the sources
+
+
+def soak(peers: int, scrapes: int) -> list[int] | str:
+    """RSS in KiB, ten times over so many scrapes of so many userspace peers; or why not, in one line."""
+    missing = [tool for tool in ("wireguard-go", "wg", "ip") if shutil.which(tool) is None]
+    if os.geteuid() != 0 or missing or not Path("/dev/net/tun").exists():
+        return f"needs root and /dev/net/tun; missing programs: {', '.join(missing) or 'none'}"
+    with _userspace_device(peers), _serving() as (port, pid, _):
+        _first_scrape(port)
+        seen = []
+        for n in range(scrapes):
+            get(port, gzip=n % 2 == 1)
+            if (n + 1) % (scrapes // 10) == 0:
+                seen.append(_rss(pid))
+        return seen
+
+
+@contextmanager
+def _userspace_device(peers: int) -> Iterator[None]:
+    _clean()
+    subprocess.run(["ip", "netns", "add", NAMESPACE], check=True)
+    command = ["ip", "netns", "exec", NAMESPACE, "wireguard-go", "-f", DEVICE]
+    try:
+        nothing = subprocess.DEVNULL
+        with subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing) as go:
+            try:
+                deadline = time.monotonic() + 10
+                while not SOCKET.exists() and time.monotonic() < deadline:
+                    time.sleep(0.02)
+                subprocess.run(["wg", "setconf", DEVICE, "/dev/stdin"], input=_conf(peers), text=True, check=True)
+                yield
+            finally:
+                go.terminate()
+    finally:
+        _clean()
+
+
+def _clean() -> None:
+    """Remove what this run made, or what an earlier one left that was killed."""
+    if Path(f"/run/netns/{NAMESPACE}").exists():
+        subprocess.run(["ip", "netns", "del", NAMESPACE], check=True)
+    SOCKET.unlink(missing_ok=True)
+
+
+def _conf(peers: int) -> str:
+    source = random.Random(peers)
+
+    def key() -> str:
+        return base64.b64encode(source.randbytes(32)).decode()
+
+    return f"[Interface]\nPrivateKey = {key()}\n" + "".join(
+        f"[Peer]\nPublicKey = {key()}\nEndpoint = 198.51.100.{n % 250}:{1 + n}\nPersistentKeepalive = 25\n"
+        f"AllowedIPs = 10.{n >> 16}.{n >> 8 & 255}.{n & 255}/32, fd00::{n:x}/128\n"
+        for n in range(peers)
+    )

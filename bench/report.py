@@ -1,0 +1,153 @@
+"""Turn the figures of one run into RESULTS.md: what was measured, the ratios, and each limit with its verdict."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING, Any
+
+from bench.contestants import Cost
+from bench.guest import OURS, PATIENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LOADS = {"tenth": "a tenth of the peers moved", "all": "all peers moved"}
+MIB = 1024.0  # KiB
+
+_HEAD = """\
+<!-- Written by `make bench`. Do not edit by hand. -->
+# Benchmark
+
+{date}, Linux {kernel} in a virtual machine under software emulation (2 CPUs, 3 GB) on {cpu}, Python {python}.
+Everything there takes about ten times as long as on real hardware: **read the ratios, not the times**.
+
+One scrape of a kernel device whose peers have two allowed IPs (IPv4 and IPv6), an endpoint, a keepalive interval and a
+session each. `wg` is `wg show all dump`, to /dev/null or through a pipe, whichever is cheaper. Time is from connecting
+to the last byte of the body, at a client that does nothing else; CPU is that of the server and of all that it starts.
+Median (lowest to highest) of {rounds} rounds, in which all take turns. Before each measured scrape of ours bytes
+moved for exactly the wanted peers, spread evenly over the device (checked with `wg show` in each round): each of them
+sends one keepalive of 32 bytes over a real session. How it is done: [README.md](README.md).
+"""
+
+
+def render(figures: dict[str, Any]) -> str:
+    """The whole file."""
+    parts = [_HEAD.format(**figures), "## Verdict\n", _table(("limit", "measured", "met"), verdicts(figures))]
+    for count, size in figures["sizes"].items():
+        for load, words in LOADS.items():
+            parts += [f"## {int(count):,} peers, {words}\n", _table(_COLUMNS, _rows(figures, size, load))]
+        samples = ", ".join(f"{name} {n / int(count):.1f}" for name, n in size["samples"].items())
+        parts.append(f"Samples for each peer, everything included: {samples}.\n")
+        if size["incomplete"]:
+            parts.append(f"Answers without all peers, left out of the figures: {size['incomplete']}.\n")
+        if "background" in size:
+            share = f"{100 * size['background']:.1f} %"
+            parts.append(f"Background tick of ours while nobody scrapes: {share} of one (emulated) CPU.\n")
+    return "\n".join(parts)
+
+
+_COLUMNS = ("", "time, ms", "CPU, ms", "time / wg", "CPU / wg", "time / mdlayher", "body, kB")
+
+
+def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]] | list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _rows(figures: dict[str, Any], size: dict[str, Any], load: str) -> Iterator[tuple[str, ...]]:
+    costs = size[load]
+    baseline = _baseline(costs)
+    for name in sorted(costs, key=lambda name: ("gzip" in name, name != OURS, name)):
+        wall, cpu, size_kb = _all(costs, name)
+        yield (
+            name,
+            _spread(wall),
+            _spread(cpu),
+            f"{_time(costs, name) / _time(costs, baseline):.2f}",
+            f"{_cpu(costs, name) / _cpu(costs, baseline):.2f}",
+            f"{_time(costs, name) / _time(costs, 'mdlayher'):.2f}" if "mdlayher" in costs else "-",
+            f"{size_kb / 1000:.0f}" if size_kb else "-",
+        )
+    for name, patience in size["too_slow"].items():
+        yield (name, f"more than {patience:.0f} s: not waited for", *("-",) * 5)
+    for name, reason in figures["missing"].items():
+        yield (name, f"not available: {reason}", *("-",) * 5)
+
+
+def _all(costs: dict[str, Any], name: str) -> tuple[list[float], list[float], int]:
+    rows = [Cost(*row) for row in costs[name]]
+    return [row.wall for row in rows], [row.cpu for row in rows], int(statistics.median(row.size for row in rows))
+
+
+def _time(costs: dict[str, Any], name: str) -> float:
+    return statistics.median(_all(costs, name)[0])
+
+
+def _cpu(costs: dict[str, Any], name: str) -> float:
+    return statistics.median(_all(costs, name)[1])
+
+
+def _baseline(costs: dict[str, Any]) -> str:
+    return min((name for name in costs if name.startswith("wg to ")), key=lambda name: _time(costs, name))
+
+
+def _spread(seconds: list[float]) -> str:
+    return f"{statistics.median(seconds) * 1e3:.0f} ({min(seconds) * 1e3:.0f} to {max(seconds) * 1e3:.0f})"
+
+
+def verdicts(figures: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Each limit, what was measured, and whether it holds."""
+    sizes = figures["sizes"]
+    largest = sizes.get("10000")
+    if largest:
+        for load, of_wg, of_mdlayher in (("tenth", 0.5, 0.15), ("all", 1.0, 0.3)):
+            yield from _against(figures, largest, load, of_wg, of_mdlayher)
+        if "1000" in sizes:
+            for load, words in LOADS.items():
+                small, large = (_time(sizes[n][load], OURS) / int(n) for n in ("1000", "10000"))
+                limit = f"cost for each peer at 10,000 within 20 % of that at 1,000, {words}"
+                measured = f"{1e6 * small:.0f} µs, then {1e6 * large:.0f} µs: {100 * (large / small - 1):+.0f} %"
+                yield limit, measured, _met(large / small <= 1.2)
+        rss, highest = largest["rss"] / MIB, largest["highest"] / MIB
+        measured = f"{rss:.0f} MB (highest ever {highest:.0f} MB)"
+        yield "at most 140 MB resident at 10,000 peers", measured, _met(highest <= 140)
+        if "soak" in largest:
+            yield "memory flat over 300 scrapes, 10,000 kernel peers", *_flat(largest["soak"]["rss"])
+    soak = figures["native_soak"]
+    what = "memory flat over 1,000 scrapes, 10,000 userspace peers, outside the virtual machine"
+    yield (what, soak, "not measured") if isinstance(soak, str) else (what, *_flat(soak))
+    idle = figures["idle_rss"] / MIB
+    yield "at most 64 MB resident when idle", f"{idle:.0f} MB", _met(idle <= 64)
+    start = statistics.median(figures["starts"])
+    limit = "first good scrape within 1.0 s of the start, outside the virtual machine"
+    yield limit, f"{_spread(figures['starts'])} ms", _met(start <= 1.0)
+
+
+def _against(
+    figures: dict[str, Any], size: dict[str, Any], load: str, of_wg: float, of_mdlayher: float
+) -> Iterator[tuple[str, str, str]]:
+    costs, words = size[load], LOADS[load]
+    for name, label, limit in (
+        (_baseline(costs), f"at most {of_wg} x `wg show all dump`", of_wg),
+        ("mdlayher", f"at most {of_mdlayher} x mdlayher's", of_mdlayher),
+        ("MindFlavor", "below MindFlavor's", 1.0),
+    ):
+        what = f"10,000 peers, {words}: {label}"
+        if name in costs:
+            time, cpu = _time(costs, OURS) / _time(costs, name), _cpu(costs, OURS) / _cpu(costs, name)
+            yield what, f"{time:.2f} x the time, {cpu:.2f} x the CPU", _met(time <= limit and cpu <= limit)
+        elif name in size["too_slow"]:
+            time = _time(costs, OURS)
+            yield what, f"{time:.1f} s against more than {PATIENCE:.0f} s", _met(time < PATIENCE)
+        else:
+            yield what, f"not available: {figures['missing'].get(name, '')}", "not measured"
+
+
+def _flat(rss: list[int]) -> tuple[str, str]:
+    """Flat: the last tenth of the scrapes ends at most 2 % above the second one (the first warms up)."""
+    growth = 100 * (rss[-1] / rss[1] - 1)
+    return f"{rss[1] / MIB:.1f} MB, at the end {rss[-1] / MIB:.1f} MB: {growth:+.1f} %", _met(growth <= 2)
+
+
+def _met(yes: bool) -> str:  # noqa: FBT001
+    return "yes" if yes else "**no**"

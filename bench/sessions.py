@@ -1,0 +1,171 @@
+"""Make chosen peers of a kernel device move bytes, cheaply and exactly.
+
+A peer's counters move when WireGuard accepts a message. So this file is the far end of every peer: it does the
+handshake with the device over loopback as the initiator (the device then only answers, and never begins a handshake
+or a retry by itself), and afterwards one keepalive of 32 bytes moves the counter of exactly the peer that it is sent
+for. A session lives 180 s (REJECT_AFTER_TIME).
+
+Source: the WireGuard paper, sections 5.4.2 to 5.4.6 (https://www.wireguard.com/papers/wireguard.pdf).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import select
+import socket
+import struct
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+SAFE_AGE = 160.0  # seconds: REJECT_AFTER_TIME is 180
+KEEPALIVE_SIZE = 32
+BATCH = 128  # handshakes under way at once; above 512 the device asks for cookies
+SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33  # asm-generic/socket.h
+QUEUED = 512  # packets under way at once; a device holds 1,024 and drops the rest
+UDP_SEGMENT, SEGMENTS = 103, 64  # linux/udp.h: one send becomes up to 64 datagrams of equal size
+
+
+def _hash(*parts: bytes) -> bytes:
+    return hashlib.blake2s(b"".join(parts)).digest()
+
+
+def _kdf(count: int, key: bytes, data: bytes) -> list[bytes]:
+    secret = hmac.digest(key, data, "blake2s")
+    out = [b""]
+    for n in range(1, count + 1):
+        out.append(hmac.digest(secret, out[-1] + bytes([n]), "blake2s"))
+    return out[1:]
+
+
+_CHAIN = _hash(b"Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s")
+_IDENTIFIED = _hash(_CHAIN, b"WireGuard v1 zx2c4 Jason@zx2c4.com")
+_NO_NONCE = bytes(12)
+
+
+class Identity(NamedTuple):
+    """A peer of the device: its number is the index that the device answers to."""
+
+    number: int
+    private: X25519PrivateKey
+    public: bytes
+
+
+def identity(number: int, private: bytes) -> Identity:
+    """The peer of this number with this private key (32 bytes)."""
+    key = X25519PrivateKey.from_private_bytes(private)
+    return Identity(number, key, key.public_key().public_bytes_raw())
+
+
+class FarEnds:
+    """The far end of many peers of one device that listens on 127.0.0.1, by their numbers."""
+
+    def __init__(self, device_public: bytes, port: int, peers: Iterable[Identity], received: Callable[[], int]) -> None:
+        """`received` tells how many packets the device has taken in so far."""
+        self._received = received
+        self._device_public = device_public
+        self._mac1_key = _hash(b"mac1----", device_public)
+        self._peers = {who.number: who for who in peers}
+        # One ephemeral key for all handshakes: no way to treat secrets, but half the curve operations of a long wait.
+        self._ephemeral = X25519PrivateKey.generate()
+        device = X25519PublicKey.from_public_bytes(device_public)
+        self._first_shared = self._ephemeral.exchange(device)
+        self._static_shared = {who.number: who.private.exchange(device) for who in self._peers.values()}
+        self._sessions: dict[int, tuple[ChaCha20Poly1305, int]] = {}
+        self._ready: dict[int, list[bytes]] = {}
+        self._connected_at = 0.0
+        self._hello, self._data = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+        for one in (self._hello, self._data):
+            one.connect(("127.0.0.1", port))
+            one.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
+            one.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 8 << 20)
+        self._data.setsockopt(socket.SOL_UDP, UDP_SEGMENT, KEEPALIVE_SIZE)
+
+    def close(self) -> None:
+        """Forget all sessions."""
+        self._hello.close()
+        self._data.close()
+
+    def age(self) -> float:
+        """Seconds since the last `connect` began."""
+        return time.monotonic() - self._connected_at
+
+    def connect(self, numbers: Sequence[int]) -> None:
+        """A handshake for each of these peers, confirmed by a first keepalive. Raises TimeoutError."""
+        self._connected_at = time.monotonic()
+        for start in range(0, len(numbers), BATCH):
+            pending = {number: self._initiate(self._peers[number]) for number in numbers[start : start + BATCH]}
+            while pending:
+                if not select.select([self._hello], [], [], 5)[0]:
+                    raise TimeoutError(f"the device did not answer {len(pending)} handshakes")
+                answer = self._hello.recv(256)
+                kind, index, number = struct.unpack_from("<III", answer)
+                if kind == 2 and number in pending:
+                    self._sessions[number] = self._derive(pending.pop(number), self._peers[number], answer), index
+        self.prepare(numbers, 1, first=0)
+        self.move(numbers)
+
+    def prepare(self, numbers: Sequence[int], moves: int, *, first: int = 1) -> None:
+        """Make the keepalives for this many moves of these peers beforehand, because encryption takes time."""
+        for number in numbers:
+            key, index = self._sessions[number]
+            self._ready[number] = [_keepalive(key, index, n) for n in range(first + moves - 1, first - 1, -1)]
+
+    def move(self, numbers: Sequence[int]) -> None:
+        """One keepalive from each of these peers, until all are counted: its rx_bytes grow by 32.
+
+        Raises TimeoutError if the device does not take them all.
+        """
+        packets = [self._ready[number].pop() for number in numbers]
+        goal = self._received()
+        for start in range(0, len(packets), SEGMENTS):
+            chunk = packets[start : start + SEGMENTS]
+            self._data.send(b"".join(chunk))
+            goal += len(chunk)
+            last = start + SEGMENTS >= len(packets)
+            self._wait(goal if last else goal - QUEUED)
+
+    def _wait(self, goal: int) -> None:
+        deadline = time.monotonic() + 30
+        while (now := self._received()) < goal:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the device did not take {goal - now} keepalives")
+            time.sleep(0.001)
+
+    def _initiate(self, who: Identity) -> bytes:
+        """Send a handshake initiation (5.4.2); the chaining key after it."""
+        public = self._ephemeral.public_key().public_bytes_raw()
+        transcript = _hash(_hash(_IDENTIFIED, self._device_public), public)
+        (chain,) = _kdf(1, _CHAIN, public)
+        chain, key = _kdf(2, chain, self._first_shared)
+        static = ChaCha20Poly1305(key).encrypt(_NO_NONCE, who.public, transcript)
+        transcript = _hash(transcript, static)
+        chain, key = _kdf(2, chain, self._static_shared[who.number])
+        now = time.time_ns()
+        stamp = struct.pack(">QI", 0x400000000000000A + now // 10**9, now % 10**9)
+        message = struct.pack("<II", 1, who.number) + public + static
+        message += ChaCha20Poly1305(key).encrypt(_NO_NONCE, stamp, transcript)
+        mac1 = hashlib.blake2s(message, digest_size=16, key=self._mac1_key).digest()
+        self._hello.send(message + mac1 + bytes(16))
+        return chain
+
+    def _derive(self, chain: bytes, who: Identity, answer: bytes) -> ChaCha20Poly1305:
+        """The sending key from a handshake response (5.4.3, 5.4.5). Whether it is authentic is not looked at."""
+        theirs = X25519PublicKey.from_public_bytes(answer[12:44])
+        (chain,) = _kdf(1, chain, answer[12:44])
+        (chain,) = _kdf(1, chain, self._ephemeral.exchange(theirs))
+        (chain,) = _kdf(1, chain, who.private.exchange(theirs))
+        chain = _kdf(3, chain, bytes(32))[0]
+        return ChaCha20Poly1305(_kdf(2, chain, b"")[0])
+
+
+def _keepalive(key: ChaCha20Poly1305, index: int, counter: int) -> bytes:
+    """A transport message without a payload (5.4.6)."""
+    head = struct.pack("<IIQ", 4, index, counter)
+    return head + key.encrypt(bytes(4) + counter.to_bytes(8, "little"), b"", None)

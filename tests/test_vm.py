@@ -1,0 +1,74 @@
+"""The exporter on real kernels: the tests of tests/vm/guest run in a virtual machine, one boot for each kernel.
+
+Each test in the guest is a test here as well, so that what failed is seen by its name. The guest's pytest writes a
+JUnit file to the directory that both sides share.
+"""
+
+from __future__ import annotations
+
+import ast
+import shlex
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from tests.vm.harness import Vm
+from tests.vm.kernels import Unavailable
+
+pytestmark = pytest.mark.vm
+
+GUEST = Path(__file__).parent / "vm" / "guest"
+KERNELS = ("6.1", "6.12")
+
+
+def guest_tests() -> list[str]:
+    """`file::function` of every test in the guest, found without importing them."""
+    return [
+        f"{file.stem}::{node.name}"
+        for file in sorted(GUEST.glob("guest_*.py"))
+        for node in ast.parse(file.read_text()).body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    ]
+
+
+class Report:
+    """How the tests in one guest went: empty for those that passed, else what pytest said."""
+
+    def __init__(self, series: str) -> None:
+        with Vm(series) as vm:
+            pytest_command = [sys.executable, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
+            options = ["-o", "python_files=guest_*.py", f"--confcutdir={GUEST}", f"--junitxml={vm.shared}/junit.xml"]
+            self.boot = vm.run(
+                f"export WG_EXPORTER_GUEST=1\n{shlex.join([*pytest_command, *options, str(GUEST)])}", timeout=400
+            )
+            self.release = vm.kernel.release
+            junit = vm.shared / "junit.xml"
+            cases = ET.parse(junit).iter("testcase") if junit.exists() else ()
+            self.outcomes = {
+                f"{case.get('classname', '').rpartition('.')[2]}::{case.get('name')}": "\n".join(
+                    f"{kind.get('message')}\n{kind.text}"
+                    for kind in case
+                    if kind.tag in ("failure", "error", "skipped")
+                )
+                for case in cases
+            }
+
+
+@pytest.fixture(scope="module")
+def report(request: pytest.FixtureRequest) -> Report:
+    """One boot for each kernel, shared by all its tests."""
+    try:
+        return Report(request.param)
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.mark.parametrize("report", KERNELS, indirect=True)
+@pytest.mark.parametrize("name", guest_tests())
+def test_in_the_guest(report: Report, name: str) -> None:
+    if name not in report.outcomes:
+        pytest.fail(f"did not run on Linux {report.release}\n{report.boot}", pytrace=False)
+    if report.outcomes[name]:
+        pytest.fail(f"on Linux {report.release}: {report.outcomes[name]}", pytrace=False)
