@@ -20,23 +20,23 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import shutil
-import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
+
+from wg_exporter.netlab_processes import MARK, stop_marked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 NAMESPACES = Path("/run/netns")
 SOCKETS = Path("/var/run/wireguard")
-MARK = "WG_EXPORTER_LAB"  # environment variable of every process of a lab; its value is the lab's prefix
 COMMAND_TIMEOUT = 10.0  # seconds: `ip` and `wg` take milliseconds, unless the kernel is stuck
 START_TIMEOUT = 5.0  # seconds for wireguard-go to open its socket; usually 0.1
-STOP_TIMEOUT = 2.0  # seconds from SIGTERM to SIGKILL, and from there to giving up
+NO_SUCH_KIND = ("Unknown device type.", "Operation not supported")  # what newer and older kernels say
 LONGEST_NAME = 15  # IFNAMSIZ - 1 (linux/if.h)
 
 
@@ -223,16 +223,20 @@ class Lab:
         return path
 
     def close(self) -> None:
-        """Removes everything under this lab's prefix, whoever made it. Can be called at any time, again and again."""
+        """Removes everything under this lab's prefix, whoever made it. Can be called at any time, again and again.
+
+        Raises LabError if a namespace can't be removed; all else is gone then.
+        """
         stop_marked(self.prefix)
         for child in self._children:
             child.poll()
         self._children.clear()
-        for path in NAMESPACES.glob(f"{self.prefix}*"):
-            run(["ip", "netns", "delete", path.name])
         for path in SOCKETS.glob(f"{self.prefix}*.sock"):
             path.unlink(missing_ok=True)  # wireguard-go removes its own, unless it was killed
         shutil.rmtree(self.directory, ignore_errors=True)
+        with contextlib.ExitStack() as deletions:  # tries all of them, also after one has failed
+            for path in NAMESPACES.glob(f"{self.prefix}*"):
+                deletions.callback(run, ["ip", "netns", "delete", path.name])
 
     def _make_directory(self) -> None:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -243,7 +247,7 @@ class Lab:
         try:
             namespace.ip("link", "add", device, "type", "wireguard")
         except LabError as error:
-            if self._kernel or "Unknown device type" not in str(error):
+            if self._kernel or not str(error).endswith(NO_SUCH_KIND):
                 raise
             self._kernel = False
             return False
@@ -257,7 +261,7 @@ class Lab:
             raise LabError(f"{SOCKETS}/{device}.sock: already there, a second device of this name cannot be had")
         process = self.start(["wireguard-go", "-f", device], log=log, namespace=namespace, env=env)
         deadline = time.monotonic() + START_TIMEOUT
-        while not (SOCKETS / f"{device}.sock").is_socket():
+        while not _listening(SOCKETS / f"{device}.sock"):
             if process.poll() is not None or time.monotonic() > deadline:
                 said = (self.directory / log).read_text(errors="replace").strip().splitlines()
                 raise LabError(f"wireguard-go {device}: did not start: {said[-1] if said else 'it said nothing'}")
@@ -265,50 +269,8 @@ class Lab:
         return process
 
 
-def stop_marked(prefix: str) -> None:
-    """Stops every process that carries this lab prefix: SIGTERM, and SIGKILL for those that stay.
-
-    Signals go through a pidfd taken before the mark is read, so a pid that is reused meanwhile is no danger.
-    """
-    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-    pidfds = [fd for pid in pids if (fd := _open_if_marked(pid, prefix)) is not None]
-    try:
-        living = pidfds
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for fd in living:
-                with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(fd, number)
-            living = _still_living(living, STOP_TIMEOUT)
-    finally:
-        for fd in pidfds:
-            os.close(fd)
-
-
-def _still_living(pidfds: Sequence[int], timeout: float) -> list[int]:
-    """Waits at most `timeout` seconds for all to end, and returns those that have not."""
-    living = list(pidfds)
-    deadline = time.monotonic() + timeout
-    while living and (left := deadline - time.monotonic()) > 0:
-        poll = select.poll()
-        for fd in living:
-            poll.register(fd, select.POLLIN)
-        ended = {fd for fd, _ in poll.poll(left * 1000)}
-        living = [fd for fd in living if fd not in ended]
-    return living
-
-
-def _open_if_marked(pid: int, prefix: str) -> int | None:
-    if pid == os.getpid():
-        return None
-    try:
-        fd = os.pidfd_open(pid)
-    except OSError:
-        return None
-    try:
-        marked = f"{MARK}={prefix}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        marked = False
-    if marked:
-        return fd
-    os.close(fd)
-    return None
+def _listening(path: Path) -> bool:
+    """Whether someone accepts connections there; the file alone is there a moment earlier."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(COMMAND_TIMEOUT)
+        return client.connect_ex(str(path)) == 0
