@@ -86,7 +86,7 @@ def mindflavor(view: View, now: float) -> Iterator[Sample]:
     )
     for metric, value in values:
         for row in view.devices:
-            for peer, meta in zip(row.peers, row.metas, strict=True):
+            for peer, meta in zip(row.device.peers, row.metas, strict=True):
                 allowed_ips = ",".join(peer.allowed_ips) or "(none)"
                 pairs = zip(_MINDFLAVOR_LABELS, (row.device.name, peer.public_key, allowed_ips, meta.name), strict=True)
                 labels = tuple(pairs) if meta.named else tuple(pairs)[:-1]
@@ -102,12 +102,12 @@ def mdlayher(view: View) -> Iterator[Sample]:
     for row in view.devices:
         yield sample(MDLAYHER_DEVICE_INFO, row, 1, row.device.name, row.device.public_key)
     for row in view.devices:
-        for peer, meta in zip(row.peers, row.metas, strict=True):
+        for peer, meta in zip(row.device.peers, row.metas, strict=True):
             endpoint = endpoint_label(peer.endpoint, view.endpoints)
             name = meta.name if meta.named else ""
             yield sample(MDLAYHER_PEER_INFO, row, 1, row.device.name, peer.public_key, endpoint, name)
     for row in view.devices:
-        for peer in row.peers:
+        for peer in row.device.peers:
             for allowed_ip in peer.allowed_ips:
                 family = "IPv6" if ":" in allowed_ip else "IPv4"
                 yield sample(MDLAYHER_ALLOWED_IPS, row, 1, row.device.name, peer.public_key, allowed_ip, family)
@@ -118,7 +118,7 @@ def mdlayher(view: View) -> Iterator[Sample]:
     )
     for metric, value in values:
         for row in view.devices:
-            for peer in row.peers:
+            for peer in row.device.peers:
                 yield sample(metric, row, value(peer), row.device.name, peer.public_key)
 
 

@@ -10,8 +10,8 @@ https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.
 
 from __future__ import annotations
 
-from itertools import chain, compress, count, groupby
-from operator import is_not, itemgetter
+from itertools import compress, count, groupby
+from operator import is_not
 from typing import TYPE_CHECKING, Any
 
 from wg_exporter import catalogue as c
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from wg_exporter.families import DeviceView, Sample, View
     from wg_exporter.tracker import DeviceKey
 
-_public_key = itemgetter(Peer._fields.index("public_key"))
+# Peers whose lines are joined and kept as one piece. Writes of a quarter of a megabyte keep a socket busy, and a peer
+# that moves costs no more than that to join again.
+BLOCK = 2048
 
 
 def escape(value: str) -> str:
@@ -75,7 +77,7 @@ class Writer:
 
     def __init__(self, included: Callable[[str], bool] = lambda _name: True) -> None:
         self._included = included
-        self._tables: dict[DeviceKey, _PeerLines] = {}
+        self._tables: dict[DeviceKey, _PeerTable] = {}
 
     def write(self, view: View, extra: Iterable[Sample] = (), *, openmetrics: bool) -> list[bytes]:
         """The whole body in chunks, a family each. `extra` are samples of families of others, rendered last."""
@@ -88,43 +90,57 @@ class Writer:
         return chunks
 
     def _peers(self, view: View, *, openmetrics: bool) -> list[bytes]:
-        tables: dict[DeviceKey, _PeerLines] = {}
+        tables: dict[DeviceKey, _PeerTable] = {}
         for row in view.devices:
-            if row.peers:
+            if row.device.peers:
                 key = (row.device.netns, row.device.name)
-                tables[key] = self._tables.get(key) or _PeerLines(*key, self._included)
+                tables[key] = self._tables.get(key) or _PeerTable(*key, self._included)
                 tables[key].update(row, view.endpoints)
         self._tables = tables
-        families: dict[Metric, list[list[bytes]]] = {}
-        for table in tables.values():
-            for metric, lines in table.lines.items():
-                families.setdefault(metric, []).append(lines)
-        return [
-            b"".join(chain((header(metric, openmetrics=openmetrics),), *lines)) for metric, lines in families.items()
-        ]
+        chunks: list[bytes] = []
+        for metric in (c.PEER_INFO, *(field.metric for field in PEER_FIELDS)):
+            if tables and self._included(metric.name):
+                chunks.append(header(metric, openmetrics=openmetrics))
+                for table in tables.values():
+                    chunks += table.columns[metric].blocks()
+        return chunks
 
 
-class _PeerLines:
-    """The rendered lines of one device's peers: for each metric a list, in the order of the peers."""
+class _Column:
+    """The lines of one metric of one device's peers, also joined to blocks that are kept until a line of theirs changes."""
+
+    __slots__ = ("_blocks", "_lines")
+
+    def __init__(self, length: int) -> None:
+        self._lines = [b""] * length
+        self._blocks: list[bytes | None] = [None] * -(-length // BLOCK)
+
+    def set(self, index: int, line: str) -> None:
+        self._lines[index] = line.encode()
+        self._blocks[index // BLOCK] = None
+
+    def blocks(self) -> list[bytes]:
+        """All lines, in few pieces."""
+        for number, block in enumerate(self._blocks):
+            if block is None:
+                self._blocks[number] = b"".join(self._lines[number * BLOCK : (number + 1) * BLOCK])
+        return self._blocks  # type: ignore[return-value]  # none is None any more
+
+
+_Step = tuple[str, _Column, int, "Callable[[Any], float]"]
+
+
+class _PeerTable:
+    """The rendered lines of one device's peers, a column for each metric."""
 
     def __init__(self, netns: str, interface: str, included: Callable[[str], bool]) -> None:
         self._netns = netns
         self._interface = interface
-        self.lines: dict[Metric, list[bytes]] = {}
-        # For each kind of row: (metric's name, its lines, index of the field in the row, what makes the value of it).
-        self._plans: dict[type, list[tuple[str, list[bytes], int, Callable[[Any], float]]]] = {
-            Peer: [],
-            PeerMeta: [],
-            PeerCounts: [],
-        }
-        if included(c.PEER_INFO.name):
-            self.lines[c.PEER_INFO] = []
-        for metric, row, field, value in PEER_FIELDS:
-            if included(metric.name):
-                self.lines[metric] = []
-                self._plans[row].append((metric.name, self.lines[metric], row._fields.index(field), value))
-        self._keys: list[str] = []
-        self._blocks: list[str] = []
+        self._included = included
+        self.columns: dict[Metric, _Column] = {}
+        self._plans: dict[type, list[_Step]] = {}
+        self._keys: tuple[str, ...] = ()
+        self._labels: list[str] = []
         self._peers: Sequence[Peer] = ()
         self._metas: Sequence[PeerMeta] = ()
         self._counts: Sequence[PeerCounts] = ()
@@ -132,55 +148,63 @@ class _PeerLines:
 
     def update(self, row: DeviceView, endpoints: str) -> None:
         """Render again what changed since the last call."""
-        keys = self._keys if row.peers is self._peers else list(map(_public_key, row.peers))
+        device = row.device
+        keys = device.keys_of()
         if keys != self._keys or endpoints != self._endpoints:
             self._keys, self._endpoints = keys, endpoints
-            self._blocks = [""] * len(keys)
-            for lines in self.lines.values():
-                lines[:] = [b""] * len(keys)
+            self._labels = [""] * len(keys)
+            metrics = (c.PEER_INFO, *(field.metric for field in PEER_FIELDS))
+            self.columns = {metric: _Column(len(keys)) for metric in metrics if self._included(metric.name)}
+            self._plans = {kind: self._plan(kind) for kind in (Peer, PeerMeta, PeerCounts)}
             renamed: Iterable[int] = range(len(keys))
         else:
-            self._update_fields(Peer, self._peers, row.peers)
-            self._update_fields(PeerCounts, self._counts, row.counts)
+            self._update(Peer, self._peers, device.peers)
+            self._update(PeerCounts, self._counts, row.counts)
             self._update_info(row)
             renamed = _changed(self._metas, row.metas)
         for index in renamed:
             self._render(index, row)
-        self._peers, self._metas, self._counts = row.peers, row.metas, row.counts
+        self._peers, self._metas, self._counts = device.peers, row.metas, row.counts
 
-    def _update_fields(self, kind: type, before: Sequence[Any], after: Sequence[Any]) -> None:
+    def _plan(self, kind: type) -> list[_Step]:
+        """For each metric of one kind of row: its name, its column, the field's place in the row, what makes the value."""
+        return [
+            (metric.name, self.columns[metric], row._fields.index(field), value)
+            for metric, row, field, value in PEER_FIELDS
+            if row is kind and metric in self.columns
+        ]
+
+    def _update(self, kind: type, before: Sequence[Any], after: Sequence[Any]) -> None:
         """Render the fields of one kind of row that differ. This loop is most of a scrape of a busy device."""
-        plan = self._plans[kind]
-        blocks = self._blocks
-        for index in _changed(before, after):
-            then, now, block = before[index], after[index], blocks[index]
-            for name, lines, field, value in plan:
-                if now[field] != then[field]:
-                    lines[index] = f"{name}{block} {value(now[field])!r}\n".encode()
+        changed = list(_changed(before, after))
+        for name, column, field, value in self._plans[kind]:
+            for index in changed:
+                now = after[index][field]
+                if now != before[index][field]:
+                    column.set(index, f"{name}{self._labels[index]} {value(now)!r}\n")
 
     def _update_info(self, row: DeviceView) -> None:
-        lines = self.lines.get(c.PEER_INFO)
-        if lines is None:
+        if c.PEER_INFO not in self.columns:
             return
-        for index in _changed(self._peers, row.peers):
-            then, now = self._peers[index], row.peers[index]
+        for index in _changed(self._peers, row.device.peers):
+            then, now = self._peers[index], row.device.peers[index]
             if now.endpoint != then.endpoint or now.allowed_ips is not then.allowed_ips:
-                lines[index] = self._info(now, row.metas[index])
+                self._render_info(index, now, row.metas[index])
 
     def _render(self, index: int, row: DeviceView) -> None:
         """All lines of one peer."""
-        peer, meta = row.peers[index], row.metas[index]
+        peer, meta = row.device.peers[index], row.metas[index]
         pairs = labels(c.PEER_KEEPALIVE, self._netns, self._interface, peer.public_key, meta.name)
-        block = self._blocks[index] = label_block(pairs)
+        block = self._labels[index] = label_block(pairs)
         for holder in (peer, meta, row.counts[index]):
-            for name, lines, field, value in self._plans[type(holder)]:
-                lines[index] = f"{name}{block} {value(holder[field])!r}\n".encode()
-        if c.PEER_INFO in self.lines:
-            self.lines[c.PEER_INFO][index] = self._info(peer, meta)
+            for name, column, field, value in self._plans[type(holder)]:
+                column.set(index, f"{name}{block} {value(holder[field])!r}\n")
+        if c.PEER_INFO in self.columns:
+            self._render_info(index, peer, meta)
 
-    def _info(self, peer: Peer, meta: PeerMeta) -> bytes:
+    def _render_info(self, index: int, peer: Peer, meta: PeerMeta) -> None:
         pairs = labels(c.PEER_INFO, self._netns, *peer_info(self._interface, peer, meta, self._endpoints))
-        return f"{c.PEER_INFO.name}{label_block(pairs)} 1\n".encode()
+        self.columns[c.PEER_INFO].set(index, f"{c.PEER_INFO.name}{label_block(pairs)} 1\n")
 
 
 def _changed(before: Sequence[object], after: Sequence[object]) -> Iterable[int]:

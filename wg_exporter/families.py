@@ -26,11 +26,10 @@ ALLOWED_IPS_SHOWN = 16
 
 
 class DeviceView(NamedTuple):
-    """A readable device with all that is known of its peers; the three sequences run in parallel."""
+    """A readable device with all that is known of its peers; `metas` and `counts` run in parallel to `device.peers`."""
 
     device: Device
     link: Link | None
-    peers: Sequence[Peer]
     metas: Sequence[PeerMeta]
     counts: Sequence[PeerCounts]
 
@@ -141,7 +140,9 @@ def interface_samples(view: View) -> Iterator[Sample]:
     for netns, name, link in links:
         yield Sample(c.INTERFACE_MTU, labels(c.INTERFACE_MTU, netns, name), link.mtu)
     for row in devices:
-        yield Sample(c.INTERFACE_PEERS, labels(c.INTERFACE_PEERS, row.device.netns, row.device.name), len(row.peers))
+        yield Sample(
+            c.INTERFACE_PEERS, labels(c.INTERFACE_PEERS, row.device.netns, row.device.name), len(row.device.peers)
+        )
     for metric, field in c.LINK_COUNTERS:
         for netns, name, link in links:
             yield Sample(metric, labels(metric, netns, name), getattr(link, field))
@@ -150,13 +151,13 @@ def interface_samples(view: View) -> Iterator[Sample]:
 def peer_samples(view: View) -> Iterator[Sample]:
     """The families of scope Peer."""
     for row in view.devices:
-        for peer, meta in zip(row.peers, row.metas, strict=True):
+        for peer, meta in zip(row.device.peers, row.metas, strict=True):
             values = peer_info(row.device.name, peer, meta, view.endpoints)
             yield Sample(c.PEER_INFO, labels(c.PEER_INFO, row.device.netns, *values), 1)
     for metric, kind, field, value in PEER_FIELDS:
         for row in view.devices:
-            rows = {Peer: row.peers, PeerMeta: row.metas, PeerCounts: row.counts}[kind]
-            for peer, meta, holder in zip(row.peers, row.metas, rows, strict=True):
+            rows = {Peer: row.device.peers, PeerMeta: row.metas, PeerCounts: row.counts}[kind]
+            for peer, meta, holder in zip(row.device.peers, row.metas, rows, strict=True):
                 pairs = labels(metric, row.device.netns, row.device.name, peer.public_key, meta.name)
                 yield Sample(metric, pairs, value(getattr(holder, field)))
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from operator import itemgetter
 from typing import NamedTuple
 
 
@@ -50,12 +51,17 @@ class Peer(NamedTuple):
     tx_bytes: int
 
 
+_public_key = itemgetter(Peer._fields.index("public_key"))
+
+
 class Device(NamedTuple):
     """One WireGuard device that could be read.
 
     `netns` is the configured name of its network namespace, empty for the exporter's own. `public_key` is empty on a
     device without a private key. `fresh` is False when the list is the last complete one of an earlier read, served
-    because this read failed half way.
+    because this read failed half way. `keys` are the public keys of `peers`, the same object as before while no peer
+    came, went or moved, so that two lists of peers can be seen to run in parallel at one glance. A source that doesn't
+    keep them leaves it empty; ask `keys_of`.
     """
 
     netns: str
@@ -66,6 +72,11 @@ class Device(NamedTuple):
     fwmark: int
     peers: tuple[Peer, ...]
     fresh: bool = True
+    keys: tuple[str, ...] = ()
+
+    def keys_of(self) -> tuple[str, ...]:
+        """The public keys of the peers, in order."""
+        return self.keys or tuple(map(_public_key, self.peers))
 
 
 class FailedDevice(NamedTuple):

@@ -61,7 +61,8 @@ class Worker:
     """A source and the thread that reads it.
 
     `read` raises SourceError if the source as a whole failed. `close` lets go of sockets, because the thread ends or
-    is in another namespace from now on. Both are called by the worker's thread alone.
+    is in another namespace from now on. Both are called by the worker's thread alone. An answer younger than `every`
+    seconds is given again instead of a new one: for a source that hardly ever changes but takes a while to read.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Worker:
         clock: Clock,
         netns: str = "",
         namespace: Namespace | None = None,
+        every: float = 0.0,
     ) -> None:
         self.name = name
         self.netns = netns
@@ -80,6 +82,8 @@ class Worker:
         self._close = close
         self._clock = clock
         self._namespace = namespace
+        self._every = every
+        self._begun = 0.0
         self._orders: SimpleQueue[Future[_Done] | None] = SimpleQueue()
         self._current: Future[_Done] | None = None
         self._stopped = False
@@ -91,7 +95,9 @@ class Worker:
         with self._lock:
             if self._stopped:
                 raise StoppedError
-            if self._current is None or self._current.done():
+            now = self._clock.monotonic()
+            if self._current is None or (self._current.done() and now - self._begun >= self._every):
+                self._begun = now
                 self._current = Future()
                 self._orders.put(self._current)
             return self._current
@@ -189,7 +195,9 @@ class Reader:
         for worker, reading in readings:
             for device in reading.devices:
                 netns = home(worker, device.name, links)
-                devices.setdefault((netns, device.name), device if netns == device.netns else device._replace(netns=netns))
+                devices.setdefault(
+                    (netns, device.name), device if netns == device.netns else device._replace(netns=netns)
+                )
             for problem in reading.failed:
                 netns = home(worker, problem.name, links)
                 failed.setdefault((netns, problem.name), problem._replace(netns=netns))

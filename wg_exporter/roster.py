@@ -5,8 +5,8 @@ Asking the configuration about 10,000 peers takes a while, and next to nothing o
 
 from __future__ import annotations
 
-from itertools import compress, count
-from operator import is_not, itemgetter
+from itertools import compress
+from operator import is_not
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.identity import Identity, PeerMeta
@@ -18,15 +18,14 @@ if TYPE_CHECKING:
     from wg_exporter.model import ConfFile, Device, Peer
     from wg_exporter.tracker import DeviceKey
 
-_public_key = itemgetter(0)
-
 
 class _Known(NamedTuple):
     """A device's peers at the last look, and what came of them."""
 
     identity: Identity
+    keys: tuple[str, ...]
     peers: tuple[Peer, ...]
-    metas: list[PeerMeta]
+    metas: tuple[PeerMeta, ...]
 
 
 class Roster:
@@ -49,31 +48,31 @@ class Roster:
         key = (device.netns, device.name)
         known = self._known.get(key)
         if known is None or known.identity is not self._identity:
-            metas = [self._identity.meta(*key, peer) for peer in device.peers]
+            metas = tuple(self._identity.meta(*key, peer) for peer in device.peers)
         elif known.peers is device.peers:
             return known.metas
         else:
             metas = self._refreshed(known, device)
-        self._known[key] = _Known(self._identity, device.peers, metas)
+        self._known[key] = _Known(self._identity, device.keys_of(), device.peers, metas)
         return metas
 
     def forget_all_but(self, present: set[DeviceKey]) -> None:
         """Drop what is kept of devices that are gone."""
         self._known = {key: known for key, known in self._known.items() if key in present}
 
-    def _refreshed(self, known: _Known, device: Device) -> list[PeerMeta]:
-        """The list of before where nothing that decides has changed, else a new one."""
+    def _refreshed(self, known: _Known, device: Device) -> tuple[PeerMeta, ...]:
+        """The same object as before where nothing that decides has changed."""
         old, new = known.peers, device.peers
-        if len(old) != len(new) or list(map(_public_key, old)) != list(map(_public_key, new)):
-            before = dict(zip(map(_public_key, old), zip(old, known.metas, strict=True), strict=True))
-            return [self._meta(device, peer, *before.get(peer.public_key, (None, None))) for peer in new]
-        metas = known.metas
-        for index in compress(count(), map(is_not, old, new)):
-            meta = self._meta(device, new[index], old[index], metas[index])
-            if meta is not metas[index]:
-                metas = metas.copy() if metas is known.metas else metas
-                metas[index] = meta
-        return metas
+        if known.keys != device.keys_of():
+            before = dict(zip(known.keys, zip(old, known.metas, strict=True), strict=True))
+            return tuple(self._meta(device, peer, *before.get(peer.public_key, (None, None))) for peer in new)
+        updated: list[PeerMeta] = []
+        for index in compress(range(len(new)), map(is_not, old, new)):
+            meta = self._meta(device, new[index], old[index], known.metas[index])
+            if meta is not known.metas[index]:
+                updated = updated or list(known.metas)
+                updated[index] = meta
+        return tuple(updated) if updated else known.metas
 
     def _meta(self, device: Device, peer: Peer, then: Peer | None, meta: PeerMeta | None) -> PeerMeta:
         if (

@@ -33,9 +33,12 @@ from wg_exporter.sources.userspace import UserspaceSource
 from wg_exporter.tracker import NOTHING_YET, DeviceKey, Tracker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 TICK_SECONDS = 5.0
+
+# Names change rarely, and looking through directories of files takes longer than reading most devices.
+CONF_SECONDS = 4.0
 
 SYSTEM_CLOCK = Clock(time.time, time.monotonic)
 
@@ -57,21 +60,26 @@ class _Setup:
 
 def _workers(config: Config, clock: Clock) -> Iterator[Worker]:
     wanted = config.interfaces.wanted
-    for name, path in [("", ""), *((namespace.name, namespace.path) for namespace in config.namespaces)]:
-        for source, backend in ((SourceName.KERNEL, Backend.KERNEL), (SourceName.AMNEZIAWG, Backend.AMNEZIAWG)):
-            kernel = KernelSource(backend, wanted)
-            yield _worker(source, lambda kernel=kernel: Reading(*kernel.read()), kernel.close, clock, name, path)
-        links = LinkReader()
-        yield _worker(SourceName.LINKS, lambda links=links: Reading(links=links.read()), links.close, clock, name, path)
+    yield from _workers_inside("", None, wanted, clock)
+    for place in config.namespaces:
+        yield from _workers_inside(place.name, place.path, wanted, clock)
     userspace = UserspaceSource(wanted=wanted)
     yield Worker(SourceName.USERSPACE, lambda: Reading(*userspace.read()), clock=clock)
     conf = ConfSource(DEFAULT_PATTERNS if config.names is None else config.names)
-    yield Worker(SourceName.CONF, lambda: Reading(conf=conf.read()), clock=clock)
+    yield Worker(SourceName.CONF, lambda: Reading(conf=conf.read()), clock=clock, every=CONF_SECONDS)
 
 
-def _worker(source: SourceName, read, close, clock: Clock, netns: str, path: str) -> Worker:
-    namespace = Namespace(netns, path) if netns else None
-    return Worker(source, read, close, clock=clock, netns=netns, namespace=namespace)
+def _workers_inside(netns: str, path: str | None, wanted: Callable[[str], bool], clock: Clock) -> Iterator[Worker]:
+    """The sources that each network namespace has of its own."""
+    kernel, amneziawg = KernelSource(Backend.KERNEL, wanted), KernelSource(Backend.AMNEZIAWG, wanted)
+    links = LinkReader()
+    for source, read, close in (
+        (SourceName.KERNEL, lambda: Reading(*kernel.read()), kernel.close),
+        (SourceName.AMNEZIAWG, lambda: Reading(*amneziawg.read()), amneziawg.close),
+        (SourceName.LINKS, lambda: Reading(links=links.read()), links.close),
+    ):
+        namespace = None if path is None else Namespace(netns, path)
+        yield Worker(source, read, close, clock=clock, netns=netns, namespace=namespace)
 
 
 class Exporter:
@@ -193,7 +201,6 @@ class Exporter:
             DeviceView(
                 device,
                 snapshot.links.get((device.netns, device.name)),
-                device.peers,
                 setup.roster.metas(device),
                 self._tracker.counts_of(device),
             )
@@ -210,7 +217,9 @@ class Exporter:
 
     def _missing(self, setup: _Setup, snapshot: Snapshot) -> tuple[DeviceKey, ...]:
         """Expected interfaces that are gone. Where links can't be read nobody knows, so nothing is said."""
-        known = {outcome.netns for outcome in snapshot.outcomes if outcome.source is SourceName.LINKS and outcome.success}
+        known = {
+            outcome.netns for outcome in snapshot.outcomes if outcome.source is SourceName.LINKS and outcome.success
+        }
         expected = {*setup.config.interfaces.expected, *self._tracker.expecting()}
         return tuple(sorted(key for key in expected if key[0] in known and key not in snapshot.links))
 
@@ -235,11 +244,12 @@ class Exporter:
         """Log what is news: sources and devices that fail or recover, problems in files, how many peers are expected up."""
         for outcome in snapshot.outcomes:
             if self._news.changed((outcome.source, outcome.netns), outcome.problem):
-                where = {"source": outcome.source} | ({"netns": outcome.netns} if outcome.netns else {})
                 if outcome.problem:
-                    self._log.error("source failed", **where, problem=outcome.problem)
+                    self._log.error(
+                        "source failed", source=outcome.source, netns=outcome.netns, problem=outcome.problem
+                    )
                 else:
-                    self._log.info("source works again", **where)
+                    self._log.info("source works again", source=outcome.source, netns=outcome.netns)
         for failed in snapshot.failed:
             if self._news.changed(("device", failed.netns, failed.name), failed.problem):
                 self._log.warn("device not read", interface=failed.name, netns=failed.netns, problem=failed.problem)

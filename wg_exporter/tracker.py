@@ -8,12 +8,12 @@ anew goes on counting where it was; an interface that had a peer expected up is 
 
 from __future__ import annotations
 
-from itertools import compress, repeat
-from operator import is_not, itemgetter
+from itertools import compress
+from operator import is_not
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from wg_exporter.model import Device, Peer, Snapshot
 
@@ -22,8 +22,6 @@ RETENTION_SECONDS = 3600.0
 
 # The wall clock moves against the monotonic one by less than this unless it is stepped: adjtime(3) slews at 0.05 %.
 CLOCK_STEP_SECONDS = 1.0
-
-_public_key = itemgetter(0)
 
 DeviceKey = tuple[str, str]
 """(netns, interface name)"""
@@ -40,13 +38,14 @@ NOTHING_YET = PeerCounts()
 
 
 class _Tracked:
-    """One device: its peers at the last look, and their counts."""
+    """One device: its peers at the last look and, in parallel, their counts."""
 
-    __slots__ = ("counts", "expects_peers", "ifindex", "peers", "seen")
+    __slots__ = ("expects_peers", "ifindex", "keys", "peers", "rows", "seen")
 
     def __init__(self) -> None:
         self.peers: tuple[Peer, ...] = ()
-        self.counts: dict[str, PeerCounts] = {}
+        self.keys: tuple[str, ...] = ()
+        self.rows: tuple[PeerCounts, ...] = ()
         self.ifindex = 0
         self.seen = 0.0
         self.expects_peers = False
@@ -78,12 +77,18 @@ class Tracker:
                 _count(tracked, device, self._started_ns)
         self._forget(present, snapshot.monotonic)
 
-    def counts_of(self, device: Device) -> list[PeerCounts]:
-        """Counts of the device's peers, in its order; those that no tick has seen yet are at zero."""
+    def counts_of(self, device: Device) -> Sequence[PeerCounts]:
+        """Counts of the device's peers, in its order; those that no tick has seen yet are at zero.
+
+        The same object as before while no count changed.
+        """
         tracked = self._devices.get((device.netns, device.name))
         if tracked is None:
-            return [NOTHING_YET] * len(device.peers)
-        return list(map(tracked.counts.get, map(_public_key, device.peers), repeat(NOTHING_YET)))
+            return (NOTHING_YET,) * len(device.peers)
+        if device.keys_of() == tracked.keys:
+            return tracked.rows
+        counts = dict(zip(tracked.keys, tracked.rows, strict=True))
+        return [counts.get(key, NOTHING_YET) for key in device.keys_of()]
 
     def expecting(self) -> set[DeviceKey]:
         """Devices that had a peer expected up when last seen."""
@@ -122,33 +127,37 @@ class Tracker:
 
 
 def _count(tracked: _Tracked, device: Device, started_ns: int) -> None:
-    old, new = tracked.peers, device.peers
-    if old is new:
+    if tracked.peers is device.peers:
         return
-    tracked.peers = new
-    if len(old) == len(new) and list(map(_public_key, old)) == list(map(_public_key, new)):
-        changed = compress(zip(old, new, strict=True), map(is_not, old, new))
-        for before, after in changed:
-            _compare(tracked, before, after)
-        return
-    known = {peer.public_key: peer for peer in old}
-    tracked.counts = {peer.public_key: tracked.counts.get(peer.public_key, NOTHING_YET) for peer in new}
-    for after in new:
-        before = known.get(after.public_key)
-        if before is not None:
-            _compare(tracked, before, after)
-        elif after.last_handshake_ns > started_ns:
-            # Seen for the first time, but shaken since the exporter started.
-            _add(tracked, after.public_key, 1, 0)
+    old, rows, keys = tracked.peers, tracked.rows, device.keys_of()
+    if tracked.keys != keys:
+        peers = dict(zip(tracked.keys, old, strict=True))
+        counts = dict(zip(tracked.keys, rows, strict=True))
+        # A peer seen for the first time: its handshake counts if it happened since the exporter started.
+        strangers = (
+            peer._replace(last_handshake_ns=0) if peer.last_handshake_ns > started_ns else peer for peer in device.peers
+        )
+        old = tuple(peers.get(stranger.public_key, stranger) for stranger in strangers)
+        rows = tuple(counts.get(key, NOTHING_YET) for key in keys)
+    changes = {
+        index: more
+        for index in compress(range(len(keys)), map(is_not, old, device.peers))
+        if any(more := _compare(old[index], device.peers[index]))
+    }
+    if changes:
+        updated = list(rows)
+        for index, (handshakes, endpoint_changes) in changes.items():
+            counted = rows[index]
+            updated[index] = PeerCounts(counted.handshakes + handshakes, counted.endpoint_changes + endpoint_changes)
+        rows = tuple(updated)
+    tracked.peers, tracked.keys, tracked.rows = device.peers, keys, rows
 
 
-def _compare(tracked: _Tracked, before: Peer, after: Peer) -> None:
+def _compare(before: Peer, after: Peer) -> tuple[bool, bool]:
+    """Whether there was a handshake, and whether the peer roamed, between two looks.
+
+    A device that is set up anew forgets both times and endpoints; that is neither.
+    """
     shaken = after.last_handshake_ns not in (before.last_handshake_ns, 0)
     moved = after.endpoint != before.endpoint and bool(before.endpoint and after.endpoint)
-    if shaken or moved:
-        _add(tracked, after.public_key, int(shaken), int(moved))
-
-
-def _add(tracked: _Tracked, public_key: str, handshakes: int, endpoint_changes: int) -> None:
-    counts = tracked.counts[public_key]
-    tracked.counts[public_key] = PeerCounts(counts.handshakes + handshakes, counts.endpoint_changes + endpoint_changes)
+    return shaken, moved

@@ -19,12 +19,13 @@ from wg_exporter.sources.netlink import (
     GENERIC,
     NETLINK_GENERIC,
     DecodeError,
+    Families,
     Interrupted,
     Netlink,
     NetlinkError,
     attribute,
 )
-from wg_exporter.sources.wgdump import WGDEVICE_A_IFINDEX, DeviceFacts, Extractor, PeerTable
+from wg_exporter.sources.wgdump import WGDEVICE_A_IFINDEX, Extractor, PeerTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +48,6 @@ NO_PERMISSION = (
 class _Known(NamedTuple):
     """What is kept of a device between two reads."""
 
-    name: str
     extractor: Extractor
     table: PeerTable
 
@@ -60,6 +60,7 @@ class KernelSource:
         self._family_name = "amneziawg" if backend is Backend.AMNEZIAWG else "wireguard"
         self._wanted = wanted
         self._generic = Netlink(NETLINK_GENERIC)
+        self._families = Families(self._generic)
         self._links = LinkReader((self._family_name,))
         self._known: dict[int, _Known] = {}
         self._last: dict[int, Device] = {}
@@ -74,7 +75,7 @@ class KernelSource:
 
         Raises SourceError if the source as a whole failed: no permission, or the kernel does not answer.
         """
-        family = self._generic.family(self._family_name)
+        family = self._families.get(self._family_name)
         if family is None:
             return [], []
         links = [link for link in self._links.read() if self._wanted(link.name)]
@@ -121,7 +122,7 @@ class KernelSource:
         request = GENERIC.pack(WG_CMD_GET_DEVICE, WG_GENL_VERSION, 0)
         request += attribute(WGDEVICE_A_IFINDEX, struct.pack("=I", ifindex))
         for attempt in range(1, ATTEMPTS + 1):
-            known = self._known.setdefault(ifindex, _Known("", Extractor(), PeerTable()))
+            known = self._known.setdefault(ifindex, _Known(Extractor(), PeerTable()))
             known.extractor.begin()
             try:
                 for data, start, end in self._generic.dump(family, request):
@@ -131,11 +132,10 @@ class KernelSource:
                     raise
                 continue
             facts, entries = known.extractor.finish()
-            return self._device(facts, known.table.update(entries))
+            peers = known.table.update(entries)
+            name, key, port, mark = facts.name, facts.public_key, facts.listen_port, facts.fwmark
+            return Device("", name, self._backend, key, port, mark, peers, keys=known.table.keys)
         raise AssertionError("unreachable")
-
-    def _device(self, facts: DeviceFacts, peers: tuple) -> Device:  # type: ignore[type-arg]
-        return Device("", facts.name, self._backend, facts.public_key, facts.listen_port, facts.fwmark, peers)
 
     def _check_permission(self, family: int) -> None:
         """Without any device nothing would fail for want of permission; ask for one that can't be a WireGuard device.

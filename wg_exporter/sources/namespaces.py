@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
+from typing import TYPE_CHECKING
 
 from wg_exporter.sources.errors import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CLONE_NEWNET = 0x40000000
 
@@ -21,6 +26,7 @@ class Namespace:
         self._name = name
         self._path = path
         self._entered: tuple[int, int] | None = None
+        self._setns = _find_setns()  # here, for an import would count against the deadline of the first read
 
     def enter(self) -> bool:
         """Make sure that this thread is in the namespace; True if it moved, so that sockets must be opened anew.
@@ -37,7 +43,7 @@ class Namespace:
             identity = (status.st_dev, status.st_ino)
             if identity == self._entered:
                 return False
-            _setns(handle)
+            self._setns(handle)
         except OSError as error:
             raise self._problem(error) from None
         finally:
@@ -56,10 +62,9 @@ class Namespace:
         return SourceError(f"{where}: {error.strerror}")
 
 
-def _setns(handle: int) -> None:
-    if hasattr(os, "setns"):  # Python 3.12
-        os.setns(handle, CLONE_NEWNET)
-        return
+def _find_setns() -> Callable[[int], object]:
+    if sys.version_info >= (3, 12):
+        return lambda handle: os.setns(handle, CLONE_NEWNET)
     from pyroute2 import netns  # noqa: PLC0415 - 13 MB that only a host with `namespaces` and an older Python needs
 
-    netns.setns(handle)
+    return netns.setns  # type: ignore[no-any-return]

@@ -1,30 +1,35 @@
-"""WireGuard's netlink dump: from messages to peers, without ever keeping a secret, and without decoding what did not move.
+"""WireGuard's netlink dump: from messages to peers, keeping no secret, and decoding only what moved.
 
 The work is split in two, at the line that secrets must not cross:
 
 1. `Extractor` cuts each message into *entries*, leaving the preshared keys out. An entry is a `head` (the public key in
-   its headers) and a `rest` (everything behind the preshared key: times, counters, endpoint, allowed IPs).
-2. `PeerTable` turns entries into peers. It compares each `rest` with that of the dump before and gives the same `Peer`
-   object again where they are equal; where only the counters moved it reads only those.
+   its headers), `counters` (last handshake, keepalive, bytes) and a `rest` (endpoint, allowed IPs).
+2. `PeerTable` turns entries into peers. It compares them with those of the dump before, gives the same `Peer` object
+   again where they are equal, and reads only the counters where only those moved.
 
-A dump of a large device is thousands of small entries, so both steps work on whole messages in C: the layout of a message (where
-each entry begins) hardly ever changes, so the extractor keeps it as one `struct.Struct` and checks the heads afterwards.
+A dump of a large device is thousands of small entries, so both steps work on whole messages in C: the layout of a
+message (where each entry begins) hardly ever changes, so the extractor keeps it as one `struct.Struct` that takes all
+entries at once, and checks the heads afterwards.
 
-The format is that of drivers/net/wireguard/netlink.c and linux/wireguard.h. A peer that does not fit in a message comes again in the next
-one, with its public key and the rest of its allowed IPs only.
+The format is that of drivers/net/wireguard/netlink.c and linux/wireguard.h. A peer that does not fit in a message comes
+again in the next one, with its public key and the rest of its allowed IPs only.
 """
 
 from __future__ import annotations
 
 import struct
 from base64 import b64encode
-from itertools import compress, count
+from itertools import chain, compress, count
 from operator import ne
 from socket import AF_INET, AF_INET6, inet_ntop
-from typing import NamedTuple
+from sys import byteorder
+from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.model import Peer
 from wg_exporter.sources.netlink import ATTRIBUTE, ATTRIBUTE_TYPE_MASK, DecodeError, attributes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 WGDEVICE_A_IFINDEX = 1
 WGDEVICE_A_IFNAME = 2
@@ -49,7 +54,7 @@ WGALLOWEDIP_A_CIDR_MASK = 3
 KEY_LENGTH = 32
 
 _HEAD = struct.Struct("=HHHH32s")
-# What the kernel writes behind the preshared key, headers as one number each: last handshake, keepalive, tx and rx bytes.
+# What the kernel writes behind the preshared key: last handshake, keepalive, tx and rx bytes; a header is one number.
 _COUNTERS = struct.Struct("=IqqIHxxIQIQ")
 _COUNTER_HEADERS = tuple(
     struct.unpack("=I", ATTRIBUTE.pack(length, kind))[0]
@@ -72,9 +77,10 @@ _SOCKADDR_IN6 = struct.Struct("=H2sI16sI")
 
 
 class Entries(NamedTuple):
-    """The entries of one dump, flat: `heads[i]` and `rests[i]` belong together. No secret is in them."""
+    """The entries of one dump, flat: the lists run in parallel. No secret is in them."""
 
     heads: list[bytes]
+    counters: list[bytes]
     rests: list[bytes]
 
 
@@ -108,7 +114,7 @@ class Extractor:
         """Forget the entries of the dump before; keep its layouts, as guesses."""
         self._message = 0
         self._facts: DeviceFacts | None = None
-        self._entries = Entries([], [])
+        self._entries = Entries([], [], [])
 
     def feed(self, data: bytes | bytearray, start: int, end: int) -> None:
         """Take one message's attributes, `data[start:end]`. Raises DecodeError."""
@@ -134,23 +140,18 @@ class Extractor:
     def _feed_peers(self, data: bytes | bytearray, start: int, end: int) -> None:
         index = self._message
         self._message += 1
-        heads, rests = self._entries
-        if index < len(self._layouts):
-            layout = self._layouts[index]
-            if layout.length == end - start:
-                values = layout.reader.unpack_from(data, start)
-                if values[0::3] == layout.heads and values[1::3] == layout.psk_headers:
-                    heads.extend(layout.heads)
-                    rests.extend(values[2::3])
-                    return
-        layout = _learn(data, start, end)
-        if index < len(self._layouts):
-            self._layouts[index] = layout
-        elif index < _MAX_LAYOUTS:
-            self._layouts.append(layout)
-        values = layout.reader.unpack_from(data, start)
-        heads.extend(values[0::3])
-        rests.extend(values[2::3])
+        layout = self._layouts[index] if index < len(self._layouts) else None
+        values: tuple[bytes, ...] = ()
+        if layout is not None and layout.length == end - start:
+            values = layout.reader.unpack_from(data, start)
+        if layout is None or values[0::4] != layout.heads or values[1::4] != layout.psk_headers:
+            layout, values = _learn(data, start, end)
+            if index < _MAX_LAYOUTS:
+                self._layouts[index : index + 1] = [layout]
+        heads, counters, rests = self._entries
+        heads.extend(layout.heads)
+        counters.extend(values[2::4])
+        rests.extend(values[3::4])
 
 
 # The length of each attribute of a device that is kept; the private key is not one of them.
@@ -169,7 +170,7 @@ def _device_facts(device: dict[int, bytes]) -> DeviceFacts:
             raise DecodeError(f"device attribute {kind} has {len(value)} bytes")
 
     def number(kind: int) -> int:
-        return int.from_bytes(device.get(kind, b""), _BYTE_ORDER)
+        return int.from_bytes(device.get(kind, b""), byteorder)
 
     name = device[WGDEVICE_A_IFNAME].rstrip(b"\0").decode(errors="replace")
     key = device.get(WGDEVICE_A_PUBLIC_KEY)
@@ -182,11 +183,8 @@ def _device_facts(device: dict[int, bytes]) -> DeviceFacts:
     )
 
 
-_BYTE_ORDER = "little" if struct.pack("=H", 1) == b"\1\0" else "big"
-
-
-def _learn(data: bytes | bytearray, start: int, end: int) -> _Layout:
-    """The layout of the peers in `data[start:end]`, found by walking them one by one."""
+def _learn(data: bytes | bytearray, start: int, end: int) -> tuple[_Layout, tuple[bytes, ...]]:
+    """The layout of the peers in `data[start:end]`, found by walking them one by one, and what it reads there."""
     pieces: list[str] = ["="]
     offset = start
     while offset + 4 <= end:
@@ -199,13 +197,15 @@ def _learn(data: bytes | bytearray, start: int, end: int) -> _Layout:
             raise DecodeError("a peer does not begin with its public key")
         secret = offset + _HEAD.size
         if data[secret : secret + 4] == _PRESHARED_KEY_HEADER and secret + _PRESHARED_KEY_LENGTH <= stop:
-            pieces.append(f"{_HEAD.size}s4s{KEY_LENGTH}x{stop - secret - _PRESHARED_KEY_LENGTH}s")
+            behind = stop - secret - _PRESHARED_KEY_LENGTH
+            counters = min(_COUNTERS.size, behind)
+            pieces.append(f"{_HEAD.size}s4s{KEY_LENGTH}x{counters}s{behind - counters}s")
         else:
-            # The rest of a peer that began in the message before. Should the kernel ever move the preshared key elsewhere,
-            # refuse the dump: an entry that holds one must not be kept.
+            # The rest of a peer that began in the message before. Should the kernel ever move the preshared key
+            # elsewhere, refuse the dump: an entry that holds one must not be kept.
             if any(kind == WGPEER_A_PRESHARED_KEY for kind, _, _ in attributes(data, offset + 4, stop)):
                 raise DecodeError("the preshared key is not where it was expected")
-            pieces.append(f"{_HEAD.size}s0s{stop - secret}s")
+            pieces.append(f"{_HEAD.size}s0s0s{stop - secret}s")
         pieces.append(f"{-length % 4}x")
         offset += (length + 3) & ~3
     if offset < end:
@@ -214,7 +214,7 @@ def _learn(data: bytes | bytearray, start: int, end: int) -> _Layout:
         raise DecodeError("the last peer is not padded")
     reader = struct.Struct("".join(pieces))
     values = reader.unpack_from(data, start)
-    return _Layout(end - start, reader, values[0::3], values[1::3])
+    return _Layout(end - start, reader, values[0::4], values[1::4]), values
 
 
 class PeerTable:
@@ -224,76 +224,83 @@ class PeerTable:
         self._forget()
 
     def _forget(self) -> None:
-        self._heads: list[bytes] = []
-        self._rests: list[bytes] = []
-        self._owners: list[int] = []  # the peer that each entry belongs to, as its index in `_peers`
+        self._entries = Entries([], [], [])
+        self._members: list[list[int]] = []  # for each peer the indices of its entries, of which it has few
+        self._owners: list[int] = []  # for each entry the index of its peer
         self._peers: list[Peer] = []
         self._result: tuple[Peer, ...] = ()
+        self.keys: tuple[str, ...] = ()  # of the peers; the same object while the list of peers is the same
 
     def update(self, entries: Entries) -> tuple[Peer, ...]:
-        """The peers of this dump, in the device's order. Raises DecodeError, and then forgets the dump before."""
-        heads, rests = entries
-        if heads != self._heads:
-            return self._rebuild(heads, rests)
-        changed = list(compress(count(), map(ne, rests, self._rests)))
-        if not changed:
-            return self._result
-        for index in changed:
-            owner = self._owners[index]
-            moved = _counters_moved(self._peers[owner], self._rests[index], rests[index])
-            if moved is None:
-                return self._rebuild(heads, rests)
-            self._peers[owner] = moved
-        self._rests = rests
+        """The peers of this dump, in the device's order; the same object as before if nothing changed.
+
+        Raises DecodeError, and then forgets the dump before: a failure must leave nothing half done.
+        """
+        try:
+            if entries.heads != self._entries.heads:
+                self._regroup(entries)
+                return self._result
+            moved = list(compress(count(), map(ne, entries.counters, self._entries.counters)))
+            edited = list(compress(count(), map(ne, entries.rests, self._entries.rests)))
+            if moved or edited:
+                self._count(entries.counters, moved)
+                self._decode(entries, {self._owners[index] for index in edited})
+                self._entries = entries
+                self._result = tuple(self._peers)
+        except DecodeError:
+            self._forget()
+            raise
+        return self._result
+
+    def _count(self, counters: list[bytes], moved: list[int]) -> None:
+        """Read the counters of these entries. On a busy device this loop is most of the work."""
+        peers, owners = self._peers, self._owners
+        expected = _COUNTER_HEADERS
+        for index, values in zip(moved, map(_COUNTERS.unpack, map(counters.__getitem__, moved)), strict=True):
+            h0, seconds, nanoseconds, h1, keepalive, h2, tx_bytes, h3, rx_bytes = values
+            if (h0, h1, h2, h3) != expected:
+                raise DecodeError("the counters of a peer are not where they were")
+            owner = owners[index]
+            key, endpoint, allowed_ips, *_ = peers[owner]
+            handshake = seconds * 1_000_000_000 + nanoseconds
+            peers[owner] = Peer(key, endpoint, allowed_ips, keepalive, handshake, rx_bytes, tx_bytes)
+
+    def _decode(self, entries: Entries, peers: Iterable[int]) -> None:
+        """Decode these peers from all of their entries."""
+        heads, counters, rests = entries
+        for position in peers:
+            parts = [_peer(heads[index], counters[index] + rests[index]) for index in self._members[position]]
+            first = parts[0]
+            if len(parts) > 1:  # all but the allowed IPs stands in the first
+                first = first._replace(allowed_ips=tuple(chain.from_iterable(part.allowed_ips for part in parts)))
+            if first != self._peers[position]:
+                self._peers[position] = first
+
+    def _regroup(self, entries: Entries) -> None:
+        """Start anew, for peers came, went, or are cut into messages in another way. Equal peers keep their object."""
+        before = dict(zip(self.keys, self._peers, strict=True))
+        keys = self.keys
+        self._forget()
+        positions: dict[bytes, int] = {}
+        for index, head in enumerate(entries.heads):
+            position = positions.setdefault(head[-KEY_LENGTH:], len(positions))
+            if position == len(self._members):
+                self._members.append([])
+            self._members[position].append(index)
+            self._owners.append(position)
+        fresh = tuple(b64encode(key).decode() for key in positions)
+        self.keys = keys if fresh == keys else fresh
+        self._peers = [before.get(key, _NOBODY) for key in fresh]
+        self._decode(entries, range(len(fresh)))
+        self._entries = entries
         self._result = tuple(self._peers)
-        return self._result
-
-    def _rebuild(self, heads: list[bytes], rests: list[bytes]) -> tuple[Peer, ...]:
-        before = {peer.public_key: peer for peer in self._peers}
-        self._forget()  # a failure below must leave nothing half done
-        positions: dict[str, int] = {}
-        peers: list[Peer] = []
-        owners: list[int] = []
-        for head, rest in zip(heads, rests, strict=True):
-            peer = _peer(b64encode(head[-KEY_LENGTH:]).decode(), rest)
-            position = positions.get(peer.public_key)
-            if position is None:
-                position = positions[peer.public_key] = len(peers)
-                peers.append(peer)
-            else:
-                peers[position] = _merge(peers[position], peer)
-            owners.append(position)
-        # Equal peers keep their object, so that a change of one peer's allowed IPs does not make all others look new.
-        peers = [old if (old := before.get(peer.public_key)) == peer and old is not None else peer for peer in peers]
-        self._heads, self._rests, self._owners, self._peers = heads, rests, owners, peers
-        self._result = tuple(peers)
-        return self._result
 
 
-def _counters_moved(peer: Peer, before: bytes, after: bytes) -> Peer | None:
-    """`peer` with the counters of `after`, or None if anything else has changed too."""
-    if len(after) < _COUNTERS.size or after[_COUNTERS.size :] != before[_COUNTERS.size :]:
-        return None
-    h0, seconds, nanoseconds, h1, keepalive, h2, tx_bytes, h3, rx_bytes = _COUNTERS.unpack_from(after)
-    if (h0, h1, h2, h3) != _COUNTER_HEADERS:
-        return None
-    return Peer(
-        peer.public_key,
-        peer.endpoint,
-        peer.allowed_ips,
-        keepalive,
-        seconds * 1_000_000_000 + nanoseconds,
-        rx_bytes,
-        tx_bytes,
-    )
+_NOBODY = Peer("", "", (), 0, 0, 0, 0)
 
 
-def _merge(first: Peer, more: Peer) -> Peer:
-    """A peer that came in two messages: all but the allowed IPs stands in the first."""
-    return first._replace(allowed_ips=first.allowed_ips + more.allowed_ips)
-
-
-def _peer(public_key: str, rest: bytes) -> Peer:
+def _peer(head: bytes, rest: bytes) -> Peer:
+    public_key = b64encode(head[-KEY_LENGTH:]).decode()
     endpoint = ""
     allowed_ips: list[str] = []
     keepalive = handshake = rx_bytes = tx_bytes = 0
@@ -302,11 +309,11 @@ def _peer(public_key: str, rest: bytes) -> Peer:
             seconds, nanoseconds = _TIMESPEC.unpack(_exactly(rest, start, end, 16))
             handshake = seconds * 1_000_000_000 + nanoseconds
         elif kind == WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL:
-            keepalive = int.from_bytes(_exactly(rest, start, end, 2), _BYTE_ORDER)
+            keepalive = int.from_bytes(_exactly(rest, start, end, 2), byteorder)
         elif kind == WGPEER_A_TX_BYTES:
-            tx_bytes = int.from_bytes(_exactly(rest, start, end, 8), _BYTE_ORDER)
+            tx_bytes = int.from_bytes(_exactly(rest, start, end, 8), byteorder)
         elif kind == WGPEER_A_RX_BYTES:
-            rx_bytes = int.from_bytes(_exactly(rest, start, end, 8), _BYTE_ORDER)
+            rx_bytes = int.from_bytes(_exactly(rest, start, end, 8), byteorder)
         elif kind == WGPEER_A_ENDPOINT:
             endpoint = _endpoint(rest[start:end])
         elif kind == WGPEER_A_ALLOWEDIPS:
@@ -322,7 +329,7 @@ def _exactly(data: bytes, start: int, end: int, length: int) -> bytes:
 
 def _endpoint(sockaddr: bytes) -> str:
     """`address:port`, IPv6 in brackets, from a struct sockaddr_in or sockaddr_in6 (ip(7), ipv6(7))."""
-    family = int.from_bytes(sockaddr[:2], _BYTE_ORDER)
+    family = int.from_bytes(sockaddr[:2], byteorder)
     if family == AF_INET and len(sockaddr) >= _SOCKADDR_IN.size:
         _, port, address = _SOCKADDR_IN.unpack_from(sockaddr)
         return f"{inet_ntop(AF_INET, address)}:{int.from_bytes(port, 'big')}"
@@ -338,7 +345,7 @@ def _allowed_ip(data: bytes, start: int, end: int) -> str:
     address = b""
     for kind, first, last in attributes(data, start, end):
         if kind == WGALLOWEDIP_A_FAMILY:
-            family = int.from_bytes(data[first:last], _BYTE_ORDER)
+            family = int.from_bytes(data[first:last], byteorder)
         elif kind == WGALLOWEDIP_A_IPADDR:
             address = data[first:last]
         elif kind == WGALLOWEDIP_A_CIDR_MASK:
