@@ -1,0 +1,80 @@
+"""Handshakes of real peers: counted by the tick, so that it makes no difference who scrapes, or whether anyone does."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lab import start_exporter
+from tests.lab.exporting import Metrics, dump, scrape, star, until
+from wg_exporter.service import TICK_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.lab import Exporter, Lab
+
+pytestmark = pytest.mark.lab
+
+SCRAPERS = (0, 1, 4)
+
+
+def test_handshakes_and_roaming_are_the_same_with_none_one_and_several_scrapers_and_survive_a_reload(
+    lab: Lab, tmp_path: Path
+) -> None:
+    network = star(lab)
+    network.ping()  # a handshake before the exporters start is not theirs
+    with ExitStack() as stack:
+        exporters = [stack.enter_context(start_exporter(directory=tmp_path, config=network.config())) for _ in SCRAPERS]
+        with ExitStack() as scrapers:
+            for exporter, number in zip(exporters, SCRAPERS, strict=True):
+                for _ in range(number):
+                    scrapers.enter_context(scraping(exporter))
+            endpoints = [dump(network.hub).peers[0].endpoint]
+            for _ in range(2):
+                # Every tick sees one handshake at most, so that each counts.
+                network.shake(network.near)
+                endpoints.append(dump(network.hub).peers[0].endpoint)
+                time.sleep(TICK_SECONDS + 0.5)
+        assert len(set(endpoints)) == 3, "a spoke that is set up anew takes another port"
+        for exporter in exporters:
+            metrics = scrape(exporter)
+            assert handshakes(metrics, network.hub.name, "near") == 2
+            assert handshakes(metrics, network.hub.name, "far") == 0
+            assert handshakes(metrics, network.near.name, "hub") == 2
+            assert metrics.one("wireguard_peer_endpoint_changes_total", interface=network.hub.name, peer="near") == 2
+            assert metrics.one("wireguard_peer_endpoint_changes_total", interface=network.near.name, peer="hub") == 0
+
+        exporter = exporters[0]
+        before = metrics.one("wireguard_exporter_config_last_reload_success_timestamp_seconds")
+        exporter.reload()
+        metrics = until(exporter, "wireguard_exporter_config_last_reload_successful", 1)
+        assert metrics.one("wireguard_exporter_config_last_reload_success_timestamp_seconds") != before
+        assert handshakes(metrics, network.hub.name, "near") == 2
+
+
+def handshakes(metrics: Metrics, interface: str, peer: str) -> float:
+    return metrics.one("wireguard_peer_handshakes_total", interface=interface, peer=peer)
+
+
+@contextmanager
+def scraping(exporter: Exporter) -> Iterator[None]:
+    """While inside, somebody scrapes it five times a second."""
+    done = threading.Event()
+
+    def run() -> None:
+        while not done.wait(0.2):
+            exporter.get("/metrics")
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(10)
