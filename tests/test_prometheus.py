@@ -1,0 +1,263 @@
+"""What the rest of the field makes of our pages: prometheus_client's parsers, promtool, and a real Prometheus."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import json
+import os
+import shutil
+import subprocess
+import urllib.parse
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lab import eventually, free_port, keypair, start_exporter
+from tests.lab.exporting import OPENMETRICS, Metrics, lab_or_skip, scrape, star
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.lab import Exporter
+    from tests.lab.exporting import Star
+
+pytestmark = pytest.mark.lab
+
+# What Prometheus 2.42 asks with.
+PROMETHEUS_ACCEPT = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+PATHS = ("/metrics", "/metrics/mindflavor", "/metrics/mdlayher")
+AWKWARD = 'Büro "Nord" \\ 東京'
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Star]:
+    with lab_or_skip(tmp_path_factory.mktemp("prometheus") / "lab") as lab:
+        network = star(lab)
+        network.ping()
+        # Two peers of one name, and one peer on two devices: what makes duplicate series of careless labels.
+        near, far = network.keys["near"].public, network.keys["far"].public
+        twin = f"[Interface]\nPrivateKey = {keypair().private}\n[Peer]\nPublicKey = {near}\n[Peer]\nPublicKey = {far}\n"
+        lab.wireguard(network.hub.namespace, "twin", twin)
+        yield network
+
+
+@pytest.fixture(scope="module")
+def exporter(network: Star, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
+    peers = "".join(
+        f"  - {{public_key: {json.dumps(network.keys[spoke].public)}, name: {json.dumps(AWKWARD)}}}\n"
+        for spoke in ("near", "far")
+    )
+    config = network.config(f"names: []\npeers:\n{peers}")
+    with start_exporter(directory=tmp_path_factory.mktemp("exporter"), config=config) as exporter:
+        yield exporter
+
+
+# Formats
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_both_formats_parse_and_give_the_same_samples(exporter: Exporter, path: str) -> None:
+    def look() -> bool:
+        text, other = exporter.get(path), exporter.get(path, OPENMETRICS)
+        assert text.headers["content-type"].startswith("text/plain; version=0.0.4")
+        assert other.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+        plain, openmetrics = Metrics(text.text), Metrics(other.text, openmetrics=True)
+        assert plain.lasting().keys() == openmetrics.lasting().keys()
+        assert plain.names() == openmetrics.names()
+        assert plain.all("wireguard_peer_info") or path == PATHS[1]
+        return plain.lasting() == openmetrics.lasting()
+
+    # A keepalive may pass between the two scrapes, and the age of a handshake may grow: once they must be equal.
+    eventually(look, within=5)
+
+
+def test_what_prometheus_asks_for_it_gets(exporter: Exporter) -> None:
+    assert exporter.get("/metrics", {"Accept": PROMETHEUS_ACCEPT}).headers["content-type"].startswith(
+        "application/openmetrics-text"
+    )
+    for accept in ("text/plain", "*/*", "text/html,*/*;q=0.8"):
+        assert exporter.get("/metrics", {"Accept": accept}).headers["content-type"].startswith("text/plain")
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("accept", [{}, OPENMETRICS])
+def test_gzip_is_the_same_page(exporter: Exporter, path: str, accept: dict[str, str]) -> None:
+    strict = bool(accept)
+
+    def look() -> bool:
+        packed = exporter.get(path, {**accept, "Accept-Encoding": "gzip"})
+        plain = exporter.get(path, accept)
+        assert packed.headers["content-encoding"] == "gzip"
+        assert "content-encoding" not in plain.headers
+        unpacked = gzip.decompress(packed.body).decode()
+        assert len(packed.body) < len(unpacked)
+        ours, theirs = (Metrics(text, openmetrics=strict).lasting() for text in (unpacked, plain.text))
+        assert ours.keys() == theirs.keys()
+        return ours == theirs
+
+    eventually(look, within=5)
+
+
+def test_awkward_names_survive_both_formats(network: Star, exporter: Exporter) -> None:
+    pages = scrape(exporter), Metrics(exporter.get("/metrics", OPENMETRICS).text, openmetrics=True)
+    for metrics in pages:
+        of_the_hub = metrics.all("wireguard_peer_info", interface=network.hub.name, peer=AWKWARD)
+        assert {labels["public_key"] for labels, _ in of_the_hub} == {
+            network.keys["near"].public,
+            network.keys["far"].public,
+        }
+
+
+# promtool
+
+
+@pytest.mark.prometheus
+def test_promtool_has_nothing_to_say_about_our_page(exporter: Exporter) -> None:
+    done = promtool(exporter.get("/metrics").body)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.prometheus
+@pytest.mark.parametrize("path", PATHS[1:])
+def test_promtool_can_read_the_pages_of_the_other_exporters(exporter: Exporter, path: str) -> None:
+    """Their names are as they are, so lint (exit code 3) is not ours to mend; a page that can't be parsed (1) is."""
+    done = promtool(exporter.get(path).body)
+    print(done.stdout, done.stderr)
+    assert done.returncode in (0, 3), done.stderr
+    assert "error while linting" not in done.stderr
+
+
+def promtool(page: bytes) -> subprocess.CompletedProcess[str]:
+    needs("promtool")
+    return subprocess.run(
+        ["promtool", "check", "metrics"], input=page.decode(), capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+def needs(tool: str) -> None:
+    if not shutil.which(tool):
+        pytest.skip(f"{tool}: no such command; apt-get install prometheus")
+
+
+# Prometheus
+
+
+class Prometheus:
+    """A running Prometheus on a port of its own."""
+
+    def __init__(self, port: int, log: Path) -> None:
+        self._port = port
+        self._log = log
+
+    def api(self, path: str, **parameters: str) -> dict:
+        """The `data` of an answer of its HTTP API; raises OSError while it does not listen."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=5)
+        try:
+            connection.request("GET", f"/api/v1/{path}?{urllib.parse.urlencode(parameters)}")
+            response = connection.getresponse()
+            body = response.read()
+        finally:
+            connection.close()
+        assert response.status == 200, body
+        return json.loads(body)["data"]
+
+    def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
+        """The labels and values of an instant vector."""
+        result = self.api("query", query=expression)["result"]
+        return [(row["metric"], float(row["value"][1])) for row in result]
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+
+@pytest.fixture(scope="module")
+def prometheus(exporter: Exporter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """A Prometheus that has scraped each of our pages at least twice."""
+    needs("prometheus")
+    directory = tmp_path_factory.mktemp("server")
+    jobs = "".join(
+        f"""\
+  - job_name: {path.rpartition("/")[2]}
+    metrics_path: {path}
+    static_configs: [{{targets: ["127.0.0.1:{exporter.port}"]}}]
+"""
+        for path in PATHS
+    )
+    config = directory / "prometheus.yml"
+    config.write_text(f"global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n{jobs}")
+    port = free_port()
+    log = directory / "prometheus.log"
+    command = [
+        "prometheus",
+        f"--config.file={config}",
+        f"--storage.tsdb.path={directory / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, "GOMAXPROCS": "1"}
+        )
+    server = Prometheus(port, log)
+
+    def scraped() -> bool:
+        assert process.poll() is None, server.log()
+        try:
+            return [value >= 2 for _, value in server.query("count_over_time(up[1m])")] == [True] * len(PATHS)
+        except OSError:
+            return False
+
+    try:
+        eventually(scraped, within=30, every=0.2)
+        yield server
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.mark.prometheus
+def test_prometheus_finds_every_page_up_and_keeps_every_sample(exporter: Exporter, prometheus: Prometheus) -> None:
+    up = {labels["job"]: value for labels, value in prometheus.query("up")}
+    assert up == {"metrics": 1, "mindflavor": 1, "mdlayher": 1}
+    targets = prometheus.api("targets")["activeTargets"]
+    assert {(target["health"], target["lastError"]) for target in targets} == {("up", "")}
+    for path in PATHS:
+        samples = len(scrape(exporter, path).series)
+        job = f'{{job="{path.rpartition("/")[2]}"}}'
+        assert [value for _, value in prometheus.query(f"scrape_samples_scraped{job}")] == [samples]
+        assert [value for _, value in prometheus.query(f"scrape_samples_post_metric_relabeling{job}")] == [samples]
+    assert "level=warn" not in prometheus.log()
+    assert "level=error" not in prometheus.log()
+
+
+@pytest.mark.prometheus
+def test_prometheus_returns_the_series_that_we_serve(network: Star, exporter: Exporter, prometheus: Prometheus) -> None:
+    name = "wireguard_peer_receive_bytes_total"
+    job = '{job="metrics"}'
+
+    def agree() -> bool:
+        theirs = {
+            frozenset((key, value) for key, value in labels.items() if key not in ("__name__", "job", "instance")): value
+            for labels, value in prometheus.query(name + job)
+        }
+        ours = {frozenset(labels.items()): value for labels, value in scrape(exporter).all(name)}
+        assert theirs.keys() == ours.keys()
+        return theirs == ours
+
+    eventually(agree, within=5, every=0.3)
+    (near,) = prometheus.query(
+        f'{name}{{job="metrics",interface="{network.hub.name}",public_key="{network.keys["near"].public}"}}'
+    )
+    assert near[0]["peer"] == AWKWARD
+    assert near[0]["netns"] == "centre"
+    assert near[1] > 0
+
+
+@pytest.mark.prometheus
+def test_prometheus_knows_types_and_units_of_our_metrics(prometheus: Prometheus) -> None:
+    metadata = prometheus.api("metadata")
+    # Prometheus has asked for OpenMetrics, in which the family of a counter has no `_total`.
+    assert {row["type"] for row in metadata["wireguard_peer_receive_bytes"]} == {"counter"}
+    assert {row["unit"] for row in metadata["wireguard_peer_receive_bytes"]} >= {"bytes"}
+    assert {row["type"] for row in metadata["wireguard_interface_up"]} == {"gauge"}
