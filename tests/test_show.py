@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
-import os
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -19,65 +16,9 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
+from tests.hosts import HOSTILE, NOW, check_golden, device, failed, host, hostile_host, office, outcome, peer
 from wg_exporter import model, show
-
-NOW = 1_760_000_000.0
-GOLDEN = Path(__file__).parent / "data" / "show"
-
-
-# --- a small language for hosts -------------------------------------------------------------------------------------
-
-
-def peer(name="", *, key="A", age=None, keepalive=0, expected=False, rx=0, tx=0, endpoint="", ips=("10.8.0.2/32",)):
-    """A peer whose key is one letter over and over; `age` is in seconds, None = never connected."""
-    full = (key * 43)[:43] + "="
-    stamp = 0 if age is None else int((NOW - age) * 1e9)
-    row = model.Peer(full, endpoint, tuple(ips), keepalive, stamp, rx, tx)
-    return show.PeerRow(row, name or full[:8], bool(name), expected)
-
-
-def link(name="wg0", *, up=True, netns="", errors=0):
-    return model.Link(netns, name, 3, "wireguard", up, 1420, 1234, 5678, 10, 20, 0, errors, 0, 0)
-
-
-def device(*peers, name="wg0", netns="", up=True, backend=model.Backend.KERNEL, fresh=True, errors=0):
-    rows = tuple(p.peer for p in peers)
-    read = model.Device(netns, name, backend, "Z" * 43 + "=", 51820, 0, rows, fresh)
-    return show.DeviceRow(read, None, link(name, up=up, netns=netns, errors=errors), tuple(peers))
-
-
-def failed(problem, name="wg1", backend=model.Backend.USERSPACE):
-    return show.DeviceRow(None, model.FailedDevice("", name, backend, problem), None, ())
-
-
-def host(*devices, wall=NOW, outcomes=(), problems=(), hidden=()):
-    return show.Overview(wall, devices, tuple(outcomes), tuple(problems), hidden)
-
-
-def outcome(problem="", source=model.SourceName.KERNEL):
-    return model.Outcome(source, "", not problem, 0.01, problem)
-
-
-def office():
-    """A hub on a bad night: of every kind of peer one."""
-    lans = ("10.8.0.3/32", *(f"192.168.{third}.0/24" for third in range(40, 52)))
-    v6 = "[2001:db8:1234:5678:9abc:def0:1234:5678]:40123"
-    return host(
-        device(
-            peer("berlin-office", key="A", age=41, keepalive=25, expected=True, rx=123_456_789, tx=98_765_432,
-                 endpoint="198.51.100.23:51820", ips=("10.8.0.2/32", "192.168.40.0/24", "fd00::2/128")),
-            peer("lyon-office", key="B", age=10_800, keepalive=25, expected=True, rx=5_000_000_000, tx=7_000_000,
-                 endpoint="203.0.113.77:51820", ips=lans),
-            peer("paris", key="C", keepalive=25, expected=True, tx=14_800, endpoint="203.0.113.9:51820"),
-            peer("anna's phone", key="D", age=3 * 86_400, rx=900_000, tx=12_000_000, endpoint=v6),
-            peer(key="E"),
-            peer("backup", key="F", age=4_000, expected=True, rx=1 << 40, tx=1 << 30, endpoint="192.0.2.2:51820"),
-            errors=17,
-        ),
-        device(name="wg1", netns="blue", up=False, backend=model.Backend.USERSPACE),
-        failed("/var/run/wireguard/utun9.sock: connection refused", name="utun9"),
-        problems=("names.yml: no such file; remove it from `names`",),
-    )  # fmt: skip
+from wg_exporter.overview import reason_when_empty
 
 
 def text(overview, width=120, **more):
@@ -101,14 +42,6 @@ def styled(overview, what):
 # --- golden screens -------------------------------------------------------------------------------------------------
 
 
-def check_golden(name, screen):
-    path = GOLDEN / f"{name}.txt"
-    if os.environ.get("UPDATE_GOLDEN"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(screen, encoding="utf-8")
-    assert screen == path.read_text(encoding="utf-8")
-
-
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 def test_a_bad_night_on_a_terminal_of_this_width(width):
     check_golden(f"office_{width}", text(office(), width))
@@ -119,10 +52,6 @@ def test_a_bad_night_while_watching():
     rows = tuple(p._replace(peer=p.peer._replace(rx_bytes=p.peer.rx_bytes * 9 // 10)) for p in before.devices[0].peers)
     before = before._replace(wall=NOW - 5, devices=(before.devices[0]._replace(peers=rows), *before.devices[1:]))
     check_golden("office_watched_120", text(office(), previous=before))
-
-
-def test_the_office_in_json():
-    check_golden("office_json", show.to_json(office()) + "\n")
 
 
 # --- what is broken stands out --------------------------------------------------------------------------------------
@@ -249,19 +178,6 @@ def test_ten_thousand_peers_are_drawn_in_under_three_seconds():
 
 # --- hostile text ---------------------------------------------------------------------------------------------------
 
-HOSTILE = "[red]\x1b]0;owned\x07\x1b[2J\n\u202e日本\ud83d"
-
-
-def hostile_host(bad):
-    row = peer(bad, age=1, endpoint=bad, ips=(bad, bad), expected=True)
-    broken = peer(bad, key="B", expected=True)
-    return host(
-        device(row, broken, name=bad, netns=bad),
-        failed(bad, name=bad),
-        outcomes=[outcome(bad)],
-        problems=[bad],
-    )
-
 
 def test_escape_sequences_and_markup_in_names_are_shown_and_not_obeyed():
     screen = text(host(device(peer(HOSTILE))), 200)
@@ -284,146 +200,12 @@ def test_a_terminal_that_is_not_unicode_gets_what_it_can_show():
         assert rb"\u6771" in raw.getvalue()
 
 
-@given(st.text(alphabet=st.characters(exclude_categories=[]), max_size=60))
-@settings(max_examples=60, deadline=None)
-def test_json_is_ascii_without_control_characters_and_gives_the_text_back(bad):
-    written = show.to_json(hostile_host(bad))
-    assert all(" " <= c <= "~" or c == "\n" for c in written)
-    assert json.loads(written)["devices"][0]["peers"][0]["endpoint"] == (bad or None)
-
-
-# --- JSON -----------------------------------------------------------------------------------------------------------
-
-
-def test_in_json_a_peer_that_never_connected_has_no_handshake_and_no_age():
-    [row] = json.loads(show.to_json(host(device(peer()))))["devices"][0]["peers"]
-    assert row["latest_handshake"] is None
-    assert row["latest_handshake_age_seconds"] is None
-    assert row["name"] is None
-
-
-def test_in_json_a_handshake_is_unix_seconds_and_its_age_is_against_the_same_clock():
-    [row] = json.loads(show.to_json(host(device(peer(age=90.5)))))["devices"][0]["peers"]
-    assert row["latest_handshake"] == pytest.approx(NOW - 90.5)
-    assert row["latest_handshake_age_seconds"] == pytest.approx(90.5)
-
-
-def test_in_json_a_device_that_could_not_be_read_does_not_look_fine():
-    [row] = json.loads(show.to_json(host(failed("connection refused"))))["devices"]
-    assert (row["read_success"], row["problem"], row["up"], row["peers"]) == (False, "connection refused", None, [])
-
-
-def test_in_json_a_list_of_peers_from_an_earlier_read_is_no_success():
-    [row] = json.loads(show.to_json(host(device(peer("anna"), fresh=False))))["devices"]
-    assert row["read_success"] is False
-    assert len(row["peers"]) == 1
-
-
-def test_json_does_not_even_hold_a_raw_delete_character():
-    written = show.to_json(host(device(peer("a\x7fb"))))
-    assert "\x7f" not in written
-    assert json.loads(written)["devices"][0]["peers"][0]["name"] == "a\x7fb"
-
-
-# --- selection ------------------------------------------------------------------------------------------------------
-
-
-def two_devices():
-    return host(
-        device(peer("anna", key="A"), peer("bert", key="B")),
-        device(peer("anna", key="C"), peer(key="D"), name="wg1"),
-    )
-
-
-def selected(interface=None, name=None):
-    chosen = show.select(two_devices(), interface, name)
-    return [(row.device.name, [p.peer.public_key[0] for p in row.peers]) for row in chosen.devices]
-
-
-def test_without_a_choice_everything_is_selected():
-    assert selected() == [("wg0", ["A", "B"]), ("wg1", ["C", "D"])]
-
-
-def test_an_interface_is_selected_with_all_its_peers():
-    assert selected("wg1") == [("wg1", ["C", "D"])]
-
-
-def test_a_peer_is_found_by_name_on_every_device_that_has_one():
-    assert selected(name="anna") == [("wg0", ["A"]), ("wg1", ["C"])]
-
-
-@pytest.mark.parametrize("wanted", ["D" * 43 + "=", "DDDDDDDD", "D"])
-def test_a_peer_is_found_by_its_key_or_the_start_of_it(wanted):
-    assert selected(name=wanted) == [("wg1", ["D"])]
-
-
-def test_a_name_wins_over_a_key_that_starts_with_it():
-    overview = host(device(peer("B", key="A"), peer("bert", key="B")))
-    assert [p.name for p in show.select(overview, None, "B").devices[0].peers] == ["B"]
-
-
-def test_an_unknown_interface_is_answered_with_those_there_are():
-    with pytest.raises(show.NothingSelected, match=r"^no WireGuard interface wg9; there is: wg0, wg1$"):
-        selected("wg9")
-
-
-def test_an_unknown_peer_is_answered_with_those_there_are():
-    with pytest.raises(show.NothingSelected, match=r"^no peer zoe on wg1; there is: anna, DDDDDDDD$"):
-        selected("wg1", "zoe")
-
-
-def test_an_empty_peer_selects_nothing():
-    with pytest.raises(show.NothingSelected):
-        selected(name="")
-
-
-def test_a_peer_may_hide_on_a_device_that_could_not_be_read_and_the_answer_says_so():
-    with pytest.raises(show.NothingSelected, match=r"could not read wg1"):
-        show.select(host(device(peer("anna")), failed("refused")), None, "zoe")
-
-
-def test_the_answer_to_a_hostile_name_is_one_safe_line():
-    with pytest.raises(show.NothingSelected) as caught:
-        show.select(hostile_host(HOSTILE), None, "\x1b[2J\n")
-    assert str(caught.value).isprintable()
-
-
 # --- nothing there --------------------------------------------------------------------------------------------------
-
-
-def test_where_something_is_shown_there_is_no_reason_for_nothing():
-    assert show.reason_when_empty(host(device())) == ""
-
-
-def test_without_any_device_the_reason_says_how_to_get_one():
-    assert show.reason_when_empty(host(outcomes=[outcome()])).startswith("no WireGuard device here; bring one up")
-
-
-def test_without_permission_the_reason_names_the_capability_and_the_command():
-    reason = show.reason_when_empty(host(outcomes=[outcome("Operation not permitted")]))
-    assert "CAP_NET_ADMIN" in reason
-    assert "sudo wg-exporter show" in reason
-
-
-def test_a_source_that_failed_otherwise_is_the_reason_with_its_own_words():
-    reason = show.reason_when_empty(host(outcomes=[outcome("no answer in 3 s")]))
-    assert reason == "no WireGuard device could be read: kernel: no answer in 3 s"
-
-
-def test_conf_files_that_cannot_be_read_are_no_reason_for_missing_devices():
-    failure = outcome("/etc/wireguard: is not a directory", model.SourceName.CONF)
-    assert show.reason_when_empty(host(outcomes=[failure])).startswith("no WireGuard device here")
-
-
-def test_devices_that_the_configuration_leaves_out_are_named_as_the_reason():
-    reason = show.reason_when_empty(host(hidden=("wg0", "wg1")))
-    assert "leaves out" in reason
-    assert "(wg0, wg1)" in reason
 
 
 def test_an_empty_host_is_one_line_on_the_screen():
     empty = host(outcomes=[outcome("Operation not permitted")])
-    assert text(empty, 200).splitlines() == [show.reason_when_empty(empty)]
+    assert text(empty, 200).splitlines() == [reason_when_empty(empty)]
 
 
 # --- watching -------------------------------------------------------------------------------------------------------
@@ -473,10 +255,10 @@ def test_ctrl_c_ends_watching_at_once_and_without_a_traceback():
     program = textwrap.dedent("""
         import sys
         from rich.console import Console
-        from wg_exporter import show
+        from wg_exporter import overview, show
         def read():
             print("reading", file=sys.stderr, flush=True)
-            return show.Overview(0.0, (), (), ())
+            return overview.Overview(0.0, (), (), ())
         show.watch(read, Console(force_terminal=True), 60, lambda: False)
         print("left", file=sys.stderr)
     """)

@@ -1,25 +1,54 @@
-"""The command line: where flags become calls. Exit codes: 0 done, 1 it could not be done, 2 wrong usage or configuration."""
+"""The command line: where flags become calls.
+
+Exit codes: 0 done, 1 it could not be done, 2 wrong usage or configuration. Ctrl-C gives 130, and a reader that leaves
+before the end (`show | head`) 141, as with other tools. What goes wrong is one line on standard error for each thing.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from wg_exporter import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from wg_exporter.config import Config
-    from wg_exporter.service import Exporter
-    from wg_exporter.show import Overview
+    from wg_exporter.overview import Overview
 
-# Modules are imported in the commands that use them: `--help` and a bad flag answer at once, the daemon stays small.
+# ruff: noqa: PLC0415 - imported in the commands that use them: `--help` answers at once, the daemon stays small
 
-DEFAULT_LISTEN = ":9586"
 
-KERNEL_KINDS = ("wireguard", "amneziawg")
+class UsageProblem(click.ClickException):
+    """Something the user wrote can't be used: its lines, and exit code 2."""
+
+    exit_code = 2
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the lines as they are; each says where it belongs."""
+        click.echo(self.message, file=file, err=file is None)
+
+
+class Program(click.Group):
+    """The commands, none of which ends in a traceback because somebody had seen enough."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; turn Ctrl-C and a reader that left into exit codes."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(128 + signal.SIGINT)
+        except BrokenPipeError:
+            _drop_output()
+            ctx.exit(128 + signal.SIGPIPE)
+
 
 config_option = click.option(
     "--config.file",
@@ -30,28 +59,18 @@ config_option = click.option(
 )
 
 
-class UsageProblem(click.ClickException):
-    """Something the user wrote can't be used: its lines, and exit code 2."""
-
-    exit_code = 2
-
-    def show(self, file: object = None) -> None:  # noqa: ARG002 - click's signature
-        """Print the lines as they are; each says where it belongs."""
-        click.echo(self.message, err=True)
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="wg-exporter")
 def main() -> None:
     """Prometheus exporter and health monitor for WireGuard tunnels."""
 
 
-@main.command()
+@main.command(short_help="Serve the metrics of every tunnel of this host.")
 @click.option(
     "--web.listen-address",
     "listen",
     multiple=True,
-    default=(DEFAULT_LISTEN,),
+    default=(":9586",),
     show_default=True,
     metavar="ADDRESS",
     help="Where to listen, such as :9586, 127.0.0.1:9586 or [::1]:9586. May be given several times.",
@@ -68,7 +87,7 @@ def main() -> None:
 @click.option(
     "--log.level",
     "log_level",
-    type=click.Choice(["debug", "info", "warn", "error"]),
+    type=click.Choice(["debug", "info", "warn", "warning", "error"], case_sensitive=False),
     default="info",
     show_default=True,
     help="Log only messages of this level or above.",
@@ -76,26 +95,29 @@ def main() -> None:
 @click.option(
     "--log.format",
     "log_format",
-    type=click.Choice(["logfmt", "json"]),
+    type=click.Choice(["logfmt", "json"], case_sensitive=False),
     default="logfmt",
     show_default=True,
     help="Format of the log, on standard error.",
 )
-def serve(listen: tuple[str, ...], telemetry_path: str, config_file: Path | None, log_level: str, log_format: str) -> None:
-    """Serve every WireGuard tunnel of this host at /metrics."""
-    config = _load(config_file)
+def serve(
+    listen: tuple[str, ...], telemetry_path: str, config_file: Path | None, log_level: str, log_format: str
+) -> None:
+    """Serve the metrics of every WireGuard tunnel of this host.
 
-    from wg_exporter import daemon, log
-    from wg_exporter.listen import ListenError
+    Needs CAP_NET_ADMIN, and root for userspace devices and for names out of /etc/wireguard. SIGHUP reads the
+    configuration file again, SIGTERM and Ctrl-C stop.
+    """
+    config = _load(config_file)
+    _check_flags(listen, telemetry_path)
+
+    from wg_exporter import log
 
     log.setup(log_level, log_format)
-    try:
-        sys.exit(daemon.run(config, config_file, listen, telemetry_path))
-    except ListenError as error:
-        raise click.ClickException(str(error)) from None
+    sys.exit(_serve(config, config_file, listen, telemetry_path))
 
 
-@main.command()
+@main.command(short_help="Show devices and peers, here and now.")
 @click.argument("interface", required=False)
 @click.argument("peer", required=False)
 @config_option
@@ -104,12 +126,12 @@ def serve(listen: tuple[str, ...], telemetry_path: str, config_file: Path | None
 @click.option(
     "--interval",
     type=click.FloatRange(min=0.2, max=3600),
-    default=2.0,
+    default=2,
     show_default=True,
     metavar="SECONDS",
     help="Time between two looks of --watch.",
 )
-def show(
+def show(  # noqa: PLR0917 - click passes them by name
     interface: str | None,
     peer: str | None,
     config_file: Path | None,
@@ -117,55 +139,100 @@ def show(
     watch: bool,  # noqa: FBT001
     interval: float,
 ) -> None:
-    """Show the WireGuard devices of this host, or one INTERFACE, or one PEER of it (its name or key)."""
-    from wg_exporter import log, show as view
-    from wg_exporter.service import Exporter
+    """Show the WireGuard devices of this host, or one INTERFACE, or one PEER of it (its name, its key or the start of
+    its key).
 
+    The exit code is 1 if there is nothing to show, or no device of it could be read.
+    """
     if as_json and watch:
         raise click.UsageError("--json and --watch exclude each other; run --json in a loop of your own")
+    config = _load(config_file)
+
+    from wg_exporter import log, overview
+    from wg_exporter import show as view
+    from wg_exporter.service import Exporter
+
     log.setup("error", "logfmt")
-    exporter = Exporter(_load(config_file), config_file)
+    exporter = Exporter(config, config_file)
 
     def look() -> Overview:
-        return view.select(_overview(exporter), interface, peer)
+        return overview.selected(overview.from_view(*exporter.look()), interface, peer)
 
     try:
-        if watch:
-            view.watch(look, view.console(), interval, lambda: False)
-            return
-        overview = _overview(exporter)
-        if as_json:
-            chosen = view.select(overview, interface, peer) if overview.devices else overview
-            click.echo(view.to_json(chosen))
-        else:
-            view.console().print(view.render(view.select(overview, interface, peer)))
-    except view.NothingSelected as nothing:
-        raise click.ClickException(str(nothing)) from None
+        first = look()
+        with _output():
+            if as_json:
+                click.echo(overview.to_json(first))
+            elif first.devices and watch:
+                view.watch(look, view.console(), interval, lambda: False)
+            elif first.devices:
+                view.console().print(view.render(first))
     finally:
         exporter.stop()
-    if not overview.devices and any(not outcome.success for outcome in overview.outcomes):
-        raise click.ClickException(view.reason_when_empty(overview))
+    reason = overview.reason_when_empty(first) if watch else overview.reason_for_failure(first)
+    if reason:
+        raise click.ClickException(reason)
 
 
-def _overview(exporter: Exporter) -> Overview:
-    """One look, as a person wants to see it."""
-    from wg_exporter.show import DeviceRow, Overview, PeerRow
+@main.command(short_help="Build a WireGuard network to look at, and serve it.")
+@click.option(
+    "--web.listen-address",
+    "listen",
+    default="127.0.0.1:9586",
+    show_default=True,
+    metavar="ADDRESS",
+    help="Where to listen.",
+)
+def demo(listen: str) -> None:
+    """Build a WireGuard network to look at, and serve its metrics until Ctrl-C.
 
-    snapshot, view, config = exporter.look()
-    rows = [
-        DeviceRow(row.device, None, row.link, tuple(map(PeerRow, row.peers, *zip(*row.metas, strict=True))))
-        if row.peers
-        else DeviceRow(row.device, None, row.link, ())
-        for row in view.devices
-    ]
-    rows += [DeviceRow(None, failed, link, ()) for failed, link in view.failed]
-    hidden = [
-        link.name for link in snapshot.links.values() if link.kind in KERNEL_KINDS and not config.interfaces.wanted(link.name)
-    ]
-    problems = [outcome.problem for outcome in snapshot.outcomes if outcome.problem]
-    problems += [problem for file in snapshot.conf for problem in file.problems]
-    problems += [f"{name} is gone" + (f" from namespace {netns}" if netns else "") for netns, name in view.missing]
-    return Overview(snapshot.wall, tuple(rows), snapshot.outcomes, tuple(problems), tuple(hidden))
+    A hub with four peers: healthy, idle, dead, never connected. Each is a network namespace of its own; nothing touches
+    the network of this host, and all of it goes at the end. Needs root.
+    """
+    _check_flags([listen], "/metrics")
+
+    from wg_exporter import demo as network
+    from wg_exporter import log
+    from wg_exporter.listen import ListenError, bind, parse_listen
+
+    # A port in use is told before the network is built, not after.
+    wanted = parse_listen(listen)
+    try:
+        sockets = bind([wanted])
+    except ListenError as error:
+        raise click.ClickException(str(error)) from None
+    address = type(wanted)(wanted.host, sockets[0].getsockname()[1])
+    for sock in sockets:
+        sock.close()
+
+    log.setup("info", "logfmt")
+    at = address if address.host else f"127.0.0.1:{address.port}"
+    sys.exit(network.run(lambda path: _serve(_load(path), path, [str(address)], "/metrics"), f"http://{at}"))
+
+
+def _serve(config: Config, config_file: Path | None, listen: Sequence[str], telemetry_path: str) -> int:
+    """Serve until a signal comes; the exit code."""
+    from wg_exporter import daemon
+    from wg_exporter.listen import ListenError
+
+    try:
+        return daemon.run(config, config_file, listen, telemetry_path)
+    except ListenError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _check_flags(listen: Sequence[str], telemetry_path: str) -> None:
+    """Exit 2, with a line for each, if addresses or the path are not written as such."""
+    from wg_exporter.listen import ListenError, parse_listen, parse_telemetry_path
+
+    problems = []
+    for parse, text in [*((parse_listen, address) for address in listen), (parse_telemetry_path, telemetry_path)]:
+        try:
+            parse(text)
+        except ListenError as error:
+            problems.append(str(error))
+    if problems:
+        raise UsageProblem("\n".join(problems))
 
 
 def _load(config_file: Path | None) -> Config:
@@ -179,6 +246,24 @@ def _load(config_file: Path | None) -> Config:
         return load(config_file, [metric.name for metric in METRICS])
     except ConfigError as error:
         raise UsageProblem(str(error)) from None
+
+
+@contextmanager
+def _output() -> Iterator[None]:
+    """Where standard output is written: a disk that is full is one line, not a traceback."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop_output()
+        raise click.ClickException(f"cannot write to standard output: {error.strerror}") from None
+
+
+def _drop_output() -> None:
+    """Send to nowhere what is still in the buffer; it would fail again when the program ends."""
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

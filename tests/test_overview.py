@@ -1,0 +1,231 @@
+"""What `show` has to say: who is judged and how, what is selected, JSON to rely on, reasons for nothing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.hosts import HOSTILE, NOW, check_golden, device, failed, host, hostile_host, link, office, outcome, peer
+from wg_exporter import model
+from wg_exporter.config import Config, Interfaces
+from wg_exporter.families import DeviceView, ExporterFacts, View
+from wg_exporter.identity import PeerMeta
+from wg_exporter.overview import (
+    DeviceRow,
+    NothingSelected,
+    Standing,
+    from_view,
+    reason_when_empty,
+    select,
+    standing,
+    to_json,
+)
+
+# --- who is judged, and how -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("age", "keepalive", "found"),
+    [
+        (205, 5, Standing.FINE),
+        (206, 5, Standing.BROKEN),
+        (200, 0, Standing.FINE),
+        (201, 0, Standing.DOUBT),
+        (None, 0, Standing.BROKEN),
+        (-600, 25, Standing.FINE),
+    ],
+)
+def test_a_peer_expected_up_is_judged_by_its_age_and_its_keepalive(age, keepalive, found):
+    assert standing(peer(age=age, keepalive=keepalive, expected=True), link(), NOW) is found
+
+
+def test_a_peer_that_nobody_expects_is_fine_whatever_its_age():
+    for age in (None, 10**8):
+        assert standing(peer(age=age), link(up=False), NOW) is Standing.FINE
+
+
+def test_a_device_whose_link_is_not_known_says_nothing_against_its_peers():
+    assert standing(peer(age=1, expected=True), None, NOW) is Standing.FINE
+
+
+# --- from what was read ---------------------------------------------------------------------------------------------
+
+
+def seen(rows, *, failed=(), missing=(), links=(), conf=(), outcomes=(), config=None):
+    """The overview of devices given as rows of `hosts.device`, by way of what an exporter's look would bring."""
+    metas = [tuple(PeerMeta(p.name, p.named, p.expected_up) for p in row.peers) for row in rows]
+    devices = [DeviceView(row.device, row.link, metas=m, counts=()) for row, m in zip(rows, metas, strict=True)]
+    facts = ExporterFacts("1", "3", True, 0.0, (), 0)
+    view = View(tuple(devices), tuple(failed), tuple(missing), tuple(outcomes), facts)
+    found = {(one.netns, one.name): one for one in links}
+    snapshot = model.Snapshot(NOW, 1.0, tuple(r.device for r in rows), (), found, tuple(conf), tuple(outcomes))
+    return from_view(snapshot, view, config or Config())
+
+
+def test_each_peer_keeps_its_own_name_and_expectation_and_a_device_without_peers_is_there_too():
+    rows = (device(peer("anna", key="A", expected=True), peer(key="B")), device(name="wg1"))
+    assert seen(rows).devices == rows
+    assert seen(rows).wall == NOW
+
+
+def test_a_device_that_could_not_be_read_comes_with_its_link_and_after_those_that_could():
+    lost = model.FailedDevice("", "wg0", model.Backend.KERNEL, "busy")
+    overview = seen([device(name="wg1")], failed=[(lost, link())])
+    assert overview.devices[1] == DeviceRow(None, lost, link(), ())
+
+
+def test_problems_of_files_and_missing_interfaces_are_told_and_those_of_sources_not_twice():
+    files = [model.ConfFile("a.conf", "wg0", (), ("a.conf:3: no key",))]
+    overview = seen([], conf=files, missing=[("", "wg0"), ("blue", "wg1")], outcomes=[outcome("no answer")])
+    assert overview.problems == ("a.conf:3: no key", "wg0 is gone", "wg1 is gone from namespace blue")
+    assert [row.problem for row in overview.outcomes] == ["no answer"]
+
+
+def test_only_wireguard_interfaces_that_the_configuration_leaves_out_are_hidden():
+    config = Config(interfaces=Interfaces(exclude=("wg9", "eth0")))
+    links = [link("wg0"), link("wg9"), link("eth0")._replace(kind="")]
+    assert seen([], links=links, config=config).hidden == ("wg9",)
+
+
+# --- JSON -----------------------------------------------------------------------------------------------------------
+
+
+def test_in_json_a_peer_that_never_connected_has_no_handshake_and_no_age():
+    [row] = json.loads(to_json(host(device(peer()))))["devices"][0]["peers"]
+    assert row["latest_handshake"] is None
+    assert row["latest_handshake_age_seconds"] is None
+    assert row["name"] is None
+
+
+def test_in_json_a_handshake_is_unix_seconds_and_its_age_is_against_the_same_clock():
+    [row] = json.loads(to_json(host(device(peer(age=90.5)))))["devices"][0]["peers"]
+    assert row["latest_handshake"] == pytest.approx(NOW - 90.5)
+    assert row["latest_handshake_age_seconds"] == pytest.approx(90.5)
+
+
+def test_in_json_a_device_that_could_not_be_read_does_not_look_fine():
+    [row] = json.loads(to_json(host(failed("connection refused"))))["devices"]
+    assert (row["read_success"], row["problem"], row["up"], row["peers"]) == (False, "connection refused", None, [])
+
+
+def test_in_json_a_list_of_peers_from_an_earlier_read_is_no_success():
+    [row] = json.loads(to_json(host(device(peer("anna"), fresh=False))))["devices"]
+    assert row["read_success"] is False
+    assert len(row["peers"]) == 1
+
+
+def test_json_does_not_even_hold_a_raw_delete_character():
+    written = to_json(host(device(peer("a\x7fb"))))
+    assert "\x7f" not in written
+    assert json.loads(written)["devices"][0]["peers"][0]["name"] == "a\x7fb"
+
+
+def test_the_office_in_json():
+    check_golden("office_json", to_json(office()) + "\n")
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=[]), max_size=60))
+@settings(max_examples=60, deadline=None)
+def test_json_is_ascii_without_control_characters_and_gives_the_text_back(bad):
+    written = to_json(hostile_host(bad))
+    assert all(" " <= c <= "~" or c == "\n" for c in written)
+    assert json.loads(written)["devices"][0]["peers"][0]["endpoint"] == (bad or None)
+
+
+# --- selection ------------------------------------------------------------------------------------------------------
+
+
+def two_devices():
+    return host(
+        device(peer("anna", key="A"), peer("bert", key="B")),
+        device(peer("anna", key="C"), peer(key="D"), name="wg1"),
+    )
+
+
+def selected(interface=None, name=None):
+    chosen = select(two_devices(), interface, name)
+    return [(row.device.name, [p.peer.public_key[0] for p in row.peers]) for row in chosen.devices]
+
+
+def test_without_a_choice_everything_is_selected():
+    assert selected() == [("wg0", ["A", "B"]), ("wg1", ["C", "D"])]
+
+
+def test_an_interface_is_selected_with_all_its_peers():
+    assert selected("wg1") == [("wg1", ["C", "D"])]
+
+
+def test_a_peer_is_found_by_name_on_every_device_that_has_one():
+    assert selected(name="anna") == [("wg0", ["A"]), ("wg1", ["C"])]
+
+
+@pytest.mark.parametrize("wanted", ["D" * 43 + "=", "DDDDDDDD", "D"])
+def test_a_peer_is_found_by_its_key_or_the_start_of_it(wanted):
+    assert selected(name=wanted) == [("wg1", ["D"])]
+
+
+def test_a_name_wins_over_a_key_that_starts_with_it():
+    overview = host(device(peer("B", key="A"), peer("bert", key="B")))
+    assert [p.name for p in select(overview, None, "B").devices[0].peers] == ["B"]
+
+
+def test_an_unknown_interface_is_answered_with_those_there_are():
+    with pytest.raises(NothingSelected, match=r"^no WireGuard interface wg9; there is: wg0, wg1$"):
+        selected("wg9")
+
+
+def test_an_unknown_peer_is_answered_with_those_there_are():
+    with pytest.raises(NothingSelected, match=r"^no peer zoe on wg1; there is: anna, DDDDDDDD$"):
+        selected("wg1", "zoe")
+
+
+def test_an_empty_peer_selects_nothing():
+    with pytest.raises(NothingSelected):
+        selected(name="")
+
+
+def test_a_peer_may_hide_on_a_device_that_could_not_be_read_and_the_answer_says_so():
+    with pytest.raises(NothingSelected, match=r"could not read wg1"):
+        select(host(device(peer("anna")), failed("refused")), None, "zoe")
+
+
+def test_the_answer_to_a_hostile_name_is_one_safe_line():
+    with pytest.raises(NothingSelected) as caught:
+        select(hostile_host(HOSTILE), None, "\x1b[2J\n")
+    assert str(caught.value).isprintable()
+
+
+# --- nothing there --------------------------------------------------------------------------------------------------
+
+
+def test_where_something_is_shown_there_is_no_reason_for_nothing():
+    assert reason_when_empty(host(device())) == ""
+
+
+def test_without_any_device_the_reason_says_how_to_get_one():
+    assert reason_when_empty(host(outcomes=[outcome()])).startswith("no WireGuard device here; bring one up")
+
+
+def test_without_permission_the_reason_names_the_capability_and_the_command():
+    reason = reason_when_empty(host(outcomes=[outcome("Operation not permitted")]))
+    assert "CAP_NET_ADMIN" in reason
+    assert "sudo wg-exporter show" in reason
+
+
+def test_a_source_that_failed_otherwise_is_the_reason_with_its_own_words():
+    reason = reason_when_empty(host(outcomes=[outcome("no answer in 3 s")]))
+    assert reason == "no WireGuard device could be read: kernel: no answer in 3 s"
+
+
+def test_conf_files_that_cannot_be_read_are_no_reason_for_missing_devices():
+    failure = outcome("/etc/wireguard: is not a directory", model.SourceName.CONF)
+    assert reason_when_empty(host(outcomes=[failure])).startswith("no WireGuard device here")
+
+
+def test_devices_that_the_configuration_leaves_out_are_named_as_the_reason():
+    reason = reason_when_empty(host(hidden=("wg0", "wg1")))
+    assert "leaves out" in reason
+    assert "(wg0, wg1)" in reason
