@@ -53,7 +53,7 @@ def main() -> None:
         "sizes": [int(size) for size in options.sizes.split(",")],
         "rounds": options.rounds,
         "contestants": contestants,
-        "soak": {} if options.quick else {"10000": 300},
+        "soak": {} if options.quick else {"10000": 200},
     }
     print("in the virtual machine: about 20 minutes for all sizes", flush=True)
     try:

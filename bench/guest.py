@@ -177,11 +177,12 @@ class Run:
         time.sleep(seconds)
         return (ours.cpu() - before) / seconds
 
-    def end(self) -> None:
-        """Stop everything of this size."""
+    def end(self, *, last: bool) -> None:
+        """Stop everything of this size. A large device takes minutes to remove: the last one goes with the guest."""
         for server in self.servers:
             server.stop()
-        self.device.remove()
+        if not last:
+            self.device.remove()
 
 
 def main(plan_file: Path, result_file: Path) -> None:
@@ -203,7 +204,7 @@ def main(plan_file: Path, result_file: Path) -> None:
                 figures["soak"] = run.soak(soak)
             figures["background"] = run.background(20)
         figures["incomplete"] = run.incomplete
-        run.end()
+        run.end(last=count == plan["sizes"][-1])
         figures["took"] = time.monotonic() - start
         result["sizes"][str(count)] = figures
         result_file.write_text(json.dumps(result))

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.vm
 
 GUEST = Path(__file__).parent / "vm" / "guest"
 KERNELS = ("6.1", "6.12")
+TIMEOUT = 600.0  # seconds; usually 200
 
 
 def guest_tests() -> list[str]:
@@ -38,7 +39,17 @@ class Report:
 
     def __init__(self, series: str) -> None:
         with Vm(series) as vm:
-            pytest_command = [sys.executable, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
+            pytest_command = [
+                sys.executable,
+                "-B",
+                "-m",
+                "pytest",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                "--tb=short",
+                "--durations=0",
+            ]
             options = ["-o", "python_files=guest_*.py", f"--confcutdir={GUEST}", f"--junitxml={vm.shared}/junit.xml"]
             self.boot = vm.run(
                 f"export WG_EXPORTER_GUEST=1\n{shlex.join([*pytest_command, *options, str(GUEST)])}", timeout=400

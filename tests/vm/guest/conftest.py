@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.vm.guest.build import sh
-from tests.vm.guest.serving import Exporter
+
+pytest.register_assert_rewrite("tests.vm.guest.serving")
+from tests.vm.guest.serving import Exporter  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
 def test_a_tunnel_between_two_namespaces_is_served_at_both_ends(log: Path, tmp_path: Path) -> None:
     made = tunnel("wg0", Keys(1))
+    link = tmp_path / "namespace"
+    link.symlink_to("/run/netns/far")
     with subprocess.Popen(["ip", "netns", "exec", "far", "sleep", "300"]) as inside:
         config = tmp_path / "config.yml"
         config.write_text(
             "namespaces:\n"
             "  - {name: by-name, netns: far}\n"
-            "  - {name: by-path, path: /run/netns/far}\n"
+            f"  - {{name: by-path, path: {link}}}\n"
             f"  - {{name: by-pid, pid: {inside.pid}}}\n"
             "  - {name: missing, netns: nowhere}\n"
         )

@@ -38,11 +38,11 @@ class Metrics:
                 labels = dict(_LABEL.findall(match[2] or ""))
                 self._samples[match[1]].append((labels, float(match[3])))
 
-    def all(self, name: str, **labels: str) -> list[tuple[Labels, float]]:
+    def all(self, name: str, /, **labels: str) -> list[tuple[Labels, float]]:
         """Every sample of a metric that has these labels."""
         return [(have, value) for have, value in self._samples[name] if labels.items() <= have.items()]
 
-    def one(self, name: str, **labels: str) -> float:
+    def one(self, name: str, /, **labels: str) -> float:
         """The value of the only such sample."""
         found = self.all(name, **labels)
         assert len(found) == 1, f"{len(found)} samples of {name}{labels}"
@@ -132,7 +132,11 @@ def _text(field: str) -> str:
 
 
 def scrape_at_rest(exporter: Exporter) -> Metrics:
-    """A scrape between two looks of `wg` that are the same, so that nothing moved while it was made."""
+    """A scrape between two looks of `wg` that are the same, so that nothing moved while it was made.
+
+    A first scrape may share a read that began before the last change; the one after it can't.
+    """
+    exporter.scrape()
     for _ in range(20):
         before, metrics, after = wg(), exporter.scrape(), wg()
         if before == after:
