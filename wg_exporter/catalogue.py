@@ -1,8 +1,8 @@
 """Every metric that `/metrics` can serve, as data: name, type, labels, help.
 
-The writer, the prometheus_client collector, the documentation and the tests all read this one table. Names, types, labels and
-meanings are a contract with dashboards, rules and users. Base units; a counter's name ends in `_total`; an unknown
-value is an absent sample, a known zero is 0.
+The writer, the prometheus_client collector, the documentation and the tests all read this one table. Names, types,
+labels and meanings are a contract with dashboards, rules and users. Base units; a counter's name ends in `_total`; an
+unknown value is an absent sample, a known zero is 0.
 
 `netns` is never listed here: it is added to the labels of whatever lies outside the exporter's own network namespace.
 """
@@ -173,8 +173,8 @@ RELOAD_TIMESTAMP = _exporter(
 CAPABILITY = _exporter(
     "capability",
     Kind.GAUGE,
-    "1 if the exporter may do this: net_admin (read kernel devices), net_raw (send probes), uapi (read userspace devices), "
-    "conf_read (read names from configuration files), netns (enter the configured namespaces).",
+    "1 if the exporter may do this: net_admin (read kernel devices), net_raw (send probes), uapi (read userspace "
+    "devices), conf_read (read names from configuration files), netns (enter the configured namespaces).",
     "name",
 )
 CLOCK_STEPS = _exporter(

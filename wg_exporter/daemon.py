@@ -1,7 +1,7 @@
 """`serve`: the exporter behind the HTTP server, until a signal ends it.
 
-Everything that a user can have got wrong is found before the first socket is opened; then sockets are bound, all of them or
-none; then the devices are read. SIGHUP reads the configuration again, SIGTERM and SIGINT stop.
+Everything that a user can have got wrong is found before the first socket is opened; then sockets are bound, all of
+them or none; then the devices are read. SIGHUP reads the configuration again, SIGTERM and SIGINT stop.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ async def _serve(exporter: Exporter, sockets: Sequence[socket.socket], path: str
 def _settle() -> None:
     """Tell the garbage collector that what lives now lives on, so that it need not look at modules and tables again.
 
-    Rows are tuples of numbers and text, which form no cycles: a collection finds next to nothing in tens of thousands of them.
+    Rows are tuples of numbers and text, which form no cycles: a collection would look at tens of thousands for nothing.
     """
     gc.collect()
     gc.freeze()

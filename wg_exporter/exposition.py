@@ -11,7 +11,7 @@ https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.
 from __future__ import annotations
 
 from itertools import compress, count, groupby
-from operator import is_not
+from operator import is_not, itemgetter, ne
 from typing import TYPE_CHECKING, Any
 
 from wg_exporter import catalogue as c
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from wg_exporter.catalogue import Metric
     from wg_exporter.families import DeviceView, Sample, View
     from wg_exporter.tracker import DeviceKey
+
+_shown_by_info = itemgetter(Peer._fields.index("endpoint"), Peer._fields.index("allowed_ips"))
 
 # Peers whose lines are joined and kept as one piece. Writes of a quarter of a megabyte keep a socket busy, and a peer
 # that moves costs no more than that to join again.
@@ -107,27 +109,31 @@ class Writer:
 
 
 class _Column:
-    """The lines of one metric of one device's peers, also joined to blocks that are kept until a line of theirs changes."""
+    """The lines of one metric of one device's peers, and the blocks that they were joined to when last asked for."""
 
     __slots__ = ("_blocks", "_lines")
 
     def __init__(self, length: int) -> None:
-        self._lines = [b""] * length
+        self._lines = [""] * length
         self._blocks: list[bytes | None] = [None] * -(-length // BLOCK)
 
-    def set(self, index: int, line: str) -> None:
-        self._lines[index] = line.encode()
-        self._blocks[index // BLOCK] = None
+    def replace(self, lines: Iterable[tuple[int, str]]) -> None:
+        """Put lines in their places."""
+        own, blocks = self._lines, self._blocks
+        for index, line in lines:
+            own[index] = line
+            blocks[index // BLOCK] = None
 
     def blocks(self) -> list[bytes]:
         """All lines, in few pieces."""
         for number, block in enumerate(self._blocks):
             if block is None:
-                self._blocks[number] = b"".join(self._lines[number * BLOCK : (number + 1) * BLOCK])
+                self._blocks[number] = "".join(self._lines[number * BLOCK : (number + 1) * BLOCK]).encode()
         return self._blocks  # type: ignore[return-value]  # none is None any more
 
 
-_Step = tuple[str, _Column, int, "Callable[[Any], float]"]
+# The metric's name, its column, what takes the field from the row, what makes the value of the field.
+_Step = tuple[str, _Column, "Callable[[Any], Any]", "Callable[[Any], float]"]
 
 
 class _PeerTable:
@@ -167,29 +173,34 @@ class _PeerTable:
         self._peers, self._metas, self._counts = device.peers, row.metas, row.counts
 
     def _plan(self, kind: type) -> list[_Step]:
-        """For each metric of one kind of row: its name, its column, the field's place in the row, what makes the value."""
+        """The steps for one kind of row."""
         return [
-            (metric.name, self.columns[metric], row._fields.index(field), value)
+            (metric.name, self.columns[metric], itemgetter(row._fields.index(field)), value)
             for metric, row, field, value in PEER_FIELDS
             if row is kind and metric in self.columns
         ]
 
     def _update(self, kind: type, before: Sequence[Any], after: Sequence[Any]) -> None:
-        """Render the fields of one kind of row that differ. This loop is most of a scrape of a busy device."""
+        """Render the fields of one kind of row that differ. This is most of a scrape of a busy device."""
         changed = list(_changed(before, after))
+        then = [before[index] for index in changed]
+        now = [after[index] for index in changed]
+        labels = self._labels
         for name, column, field, value in self._plans[kind]:
-            for index in changed:
-                now = after[index][field]
-                if now != before[index][field]:
-                    column.set(index, f"{name}{self._labels[index]} {value(now)!r}\n")
+            values = list(map(field, now))
+            differ = list(map(ne, values, map(field, then)))
+            column.replace(
+                (index, f"{name}{labels[index]} {value(new)!r}\n")
+                for index, new in zip(compress(changed, differ), compress(values, differ), strict=True)
+            )
 
     def _update_info(self, row: DeviceView) -> None:
-        if c.PEER_INFO not in self.columns:
-            return
-        for index in _changed(self._peers, row.device.peers):
-            then, now = self._peers[index], row.device.peers[index]
-            if now.endpoint != then.endpoint or now.allowed_ips is not then.allowed_ips:
-                self._render_info(index, now, row.metas[index])
+        if c.PEER_INFO in self.columns:
+            changed = list(_changed(self._peers, row.device.peers))
+            then = map(_shown_by_info, (self._peers[index] for index in changed))
+            now = map(_shown_by_info, (row.device.peers[index] for index in changed))
+            for index in compress(changed, map(ne, now, then)):
+                self._render_info(index, row.device.peers[index], row.metas[index])
 
     def _render(self, index: int, row: DeviceView) -> None:
         """All lines of one peer."""
@@ -198,13 +209,13 @@ class _PeerTable:
         block = self._labels[index] = label_block(pairs)
         for holder in (peer, meta, row.counts[index]):
             for name, column, field, value in self._plans[type(holder)]:
-                column.set(index, f"{name}{block} {value(holder[field])!r}\n")
+                column.replace(((index, f"{name}{block} {value(field(holder))!r}\n"),))
         if c.PEER_INFO in self.columns:
             self._render_info(index, peer, meta)
 
     def _render_info(self, index: int, peer: Peer, meta: PeerMeta) -> None:
         pairs = labels(c.PEER_INFO, self._netns, *peer_info(self._interface, peer, meta, self._endpoints))
-        self.columns[c.PEER_INFO].set(index, f"{c.PEER_INFO.name}{label_block(pairs)} 1\n")
+        self.columns[c.PEER_INFO].replace(((index, f"{c.PEER_INFO.name}{label_block(pairs)} 1\n"),))
 
 
 def _changed(before: Sequence[object], after: Sequence[object]) -> Iterable[int]:

@@ -1,8 +1,8 @@
 """From rows to samples: what `/metrics` says, before it is bytes.
 
-`View` is everything that one scrape shows. `samples` turns it into (metric, label values, value); the prometheus_client
-collector is made of it, and so are all families of `/metrics` but those of the peers, which `exposition` writes faster from
-the same tables (`PEER_FIELDS`, `peer_info`). The tests hold the two against each other.
+`View` is everything that one scrape shows. `samples` turns it into (metric, labels, value); the prometheus_client
+collector is made of it, and so are all families of `/metrics` but those of the peers, which `exposition` writes faster
+from the same table (`PEER_FIELDS`, `peer_info`). The tests hold the two against each other.
 """
 
 from __future__ import annotations

@@ -10,10 +10,12 @@ changed since its last read. Everything downstream relies on that to skip what d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
 from operator import itemgetter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Backend(StrEnum):
@@ -38,8 +40,9 @@ class Peer(NamedTuple):
     """One peer of a device, as WireGuard reports it.
 
     `endpoint` is `address:port` with IPv6 in brackets, or empty while unknown. `allowed_ips` are CIDR strings in the
-    order of the device. `last_handshake_ns` is wall-clock nanoseconds since the epoch, 0 = never. `persistent_keepalive`
-    is in seconds, 0 = off. The byte counters count WireGuard messages, handshakes and keepalives included.
+    order of the device. `last_handshake_ns` is wall-clock nanoseconds since the epoch, 0 = never.
+    `persistent_keepalive` is in seconds, 0 = off. The byte counters count WireGuard messages, handshakes and
+    keepalives included.
     """
 
     public_key: str

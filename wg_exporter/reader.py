@@ -1,8 +1,8 @@
 """Reads all sources at once and makes a Snapshot of what they say, within a deadline that no source can stretch.
 
 Each source has a thread of its own, for a read of the kernel can't be cut short, and a thread can stay in a network
-namespace. The deadline is on the waiter: a read that is still under way then loses only its own rows, goes on, and is not
-started a second time. Everyone who asks while a pass is under way gets the result of that pass.
+namespace. The deadline is on the waiter: a read that is still under way then loses only its own rows, goes on, and is
+not started a second time. Everyone who asks while a pass is under way gets the result of that pass.
 """
 
 from __future__ import annotations

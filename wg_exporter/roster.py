@@ -64,22 +64,12 @@ class Roster:
         """The same object as before where nothing that decides has changed."""
         old, new = known.peers, device.peers
         if known.keys != device.keys_of():
-            before = dict(zip(known.keys, zip(old, known.metas, strict=True), strict=True))
-            return tuple(self._meta(device, peer, *before.get(peer.public_key, (None, None))) for peer in new)
+            return tuple(self._identity.meta(device.netns, device.name, peer) for peer in new)
         updated: list[PeerMeta] = []
         for index in compress(range(len(new)), map(is_not, old, new)):
-            meta = self._meta(device, new[index], old[index], known.metas[index])
-            if meta is not known.metas[index]:
+            peer, then = new[index], old[index]
+            # Only these two fields decide, and on most scrapes only counters have moved.
+            if peer.allowed_ips is not then.allowed_ips or peer.persistent_keepalive != then.persistent_keepalive:
                 updated = updated or list(known.metas)
-                updated[index] = meta
+                updated[index] = self._identity.meta(device.netns, device.name, peer)
         return tuple(updated) if updated else known.metas
-
-    def _meta(self, device: Device, peer: Peer, then: Peer | None, meta: PeerMeta | None) -> PeerMeta:
-        if (
-            then is not None
-            and meta is not None
-            and peer.allowed_ips is then.allowed_ips
-            and peer.persistent_keepalive == then.persistent_keepalive
-        ):
-            return meta
-        return self._identity.meta(device.netns, device.name, peer)

@@ -1,8 +1,8 @@
 """The exporter as one object: sources, tracker and writer, wired together and kept running.
 
 `Exporter` is used by `serve`, by `show` and by the collector for other people's registries. A scrape reads the sources
-and only reads the tracker; the tick, every few seconds, reads the sources and drives it. What a configuration decides is in
-a `_Setup`, so that a reload builds a new one and swaps it; what must survive a reload is in the `Exporter`.
+and only reads the tracker; the tick, every few seconds, reads the sources and drives it. What a configuration decides
+is in a `_Setup`, so that a reload builds a new one and swaps it; what must survive a reload is in the `Exporter`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from wg_exporter.sources.kernel import KernelSource
 from wg_exporter.sources.links import LinkReader
 from wg_exporter.sources.namespaces import Namespace
 from wg_exporter.sources.userspace import UserspaceSource
-from wg_exporter.tracker import NOTHING_YET, DeviceKey, Tracker
+from wg_exporter.tracker import DeviceKey, Tracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -150,7 +150,7 @@ class Exporter:
                     raise  # a reload in between is no reason to fail; the end of the program is
 
     def reload(self) -> str:
-        """Read the configuration again: empty if it is in use now, else its problems, a line each, and nothing changed."""
+        """Read the configuration again: empty if it is in use now, else its problems, and nothing has changed."""
         if self._config_path is None:
             return "no configuration file was given, so there is none to read again"
         try:
@@ -211,7 +211,7 @@ class Exporter:
             tuple((failed, snapshot.links.get((failed.netns, failed.name))) for failed in snapshot.failed),
             self._missing(setup, snapshot),
             snapshot.outcomes,
-            self._facts(setup, snapshot.outcomes),
+            self._facts(snapshot.outcomes),
             setup.config.metrics.endpoint,
         )
 
@@ -223,7 +223,7 @@ class Exporter:
         expected = {*setup.config.interfaces.expected, *self._tracker.expecting()}
         return tuple(sorted(key for key in expected if key[0] in known and key not in snapshot.links))
 
-    def _facts(self, setup: _Setup, outcomes: Sequence[Outcome]) -> ExporterFacts:
+    def _facts(self, outcomes: Sequence[Outcome]) -> ExporterFacts:
         return ExporterFacts(
             __version__,
             platform.python_version(),
@@ -241,7 +241,7 @@ class Exporter:
                 yield Sample(metric, tuple(sample.labels.items()), sample.value)
 
     def _report(self, snapshot: Snapshot, expected: int) -> None:
-        """Log what is news: sources and devices that fail or recover, problems in files, how many peers are expected up."""
+        """Log what is news: what fails or recovers, problems in files, how many peers are expected up."""
         for outcome in snapshot.outcomes:
             if self._news.changed((outcome.source, outcome.netns), outcome.problem):
                 if outcome.problem:

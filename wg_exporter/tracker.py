@@ -1,9 +1,10 @@
-"""What changed between one look at the devices and the next: handshakes, roaming, interfaces that went away, clock steps.
+"""What changed between one look at the devices and the next: handshakes, roaming, interfaces gone, clock steps.
 
 Only the background tick calls `update`. A scrape reads, so that none, one or ten scrapers give the same counts.
 
-A peer's counts live as long as its device shows the peer. A device that vanishes is remembered for an hour, so that one which is set up
-anew goes on counting where it was; an interface that had a peer expected up is remembered until it comes back.
+A peer's counts live as long as its device shows the peer. A device that vanishes is remembered for an hour, so that one
+which is set up anew goes on counting where it was; an interface that had a peer expected up is remembered until it
+comes back.
 """
 
 from __future__ import annotations

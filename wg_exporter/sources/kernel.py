@@ -20,7 +20,7 @@ from wg_exporter.sources.netlink import (
     NETLINK_GENERIC,
     DecodeError,
     Families,
-    Interrupted,
+    InterruptedDumpError,
     Netlink,
     NetlinkError,
     attribute,
@@ -105,7 +105,7 @@ class KernelSource:
                 raise
             if error.errno not in _GONE:
                 failed.append(FailedDevice("", name, self._backend, f"reading it failed: {error}"))
-        except Interrupted as error:
+        except InterruptedDumpError as error:
             last = self._last.get(ifindex)
             if last is None:
                 failed.append(FailedDevice("", name, self._backend, f"{error}, {ATTEMPTS} times in a row"))
@@ -127,7 +127,7 @@ class KernelSource:
             try:
                 for data, start, end in self._generic.dump(family, request):
                     known.extractor.feed(data, start + GENERIC.size, end)
-            except Interrupted:
+            except InterruptedDumpError:
                 if attempt == ATTEMPTS:
                     raise
                 continue
@@ -147,7 +147,7 @@ class KernelSource:
         except NetlinkError as error:
             if error.errno == errno.EPERM:
                 raise
-        except (Interrupted, DecodeError):
+        except (InterruptedDumpError, DecodeError):
             pass
         finally:
             self._known.pop(1, None)

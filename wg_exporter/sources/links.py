@@ -1,6 +1,7 @@
 """Network interfaces and their counters over rtnetlink, of the network namespace of the calling thread.
 
-Only links that can be WireGuard devices are taken apart. The kernel can filter a dump by one kind, if its module is loaded.
+Only links that can be WireGuard devices are taken apart. The kernel can filter a dump by kind, but by one alone, and
+only if that kind's module is loaded.
 
 Sources: rtnetlink(7), linux/if_link.h (struct rtnl_link_stats64), net/core/rtnetlink.c (rtnl_dump_ifinfo).
 """
@@ -11,7 +12,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from wg_exporter.model import Link
-from wg_exporter.sources.netlink import NETLINK_ROUTE, DecodeError, Interrupted, Netlink, attribute, attributes
+from wg_exporter.sources.netlink import NETLINK_ROUTE, DecodeError, InterruptedDumpError, Netlink, attribute, attributes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -51,7 +52,7 @@ class LinkReader:
     def read(self) -> list[Link]:
         """All links of the wanted kinds, by index. Link.netns is left empty.
 
-        Raises SourceError (NetlinkError, Interrupted) if the kernel gives none.
+        Raises SourceError (NetlinkError, InterruptedDumpError) if the kernel gives none.
         """
         request = _IFINFO.pack(0, 0, 0, 0, 0)
         if len(self._kinds) == 1:
@@ -59,7 +60,7 @@ class LinkReader:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 links = list(self._wanted(self._netlink.dump(RTM_GETLINK, request)))
-            except Interrupted:
+            except InterruptedDumpError:
                 if attempt == ATTEMPTS:
                     raise
             else:

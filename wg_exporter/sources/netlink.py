@@ -1,9 +1,9 @@
 """Netlink, as little of it as dumps need: sockets, requests, message and attribute headers, families by name.
 
-A library would do, and pyroute2 is the good one; it builds and takes apart namespaces and links in the demo and in the tests.
-Here its price was measured and not paid: 10 MB and 75 ms at import, 150 µs for each link at each tick, 200 µs for each peer.
-It also decodes whatever a message holds, and a WireGuard dump holds private keys. Datagrams are received into one
-buffer that is wiped after each dump.
+A library would do, and pyroute2 is the good one: it enters namespaces here, and is the judge in the tests. For dumps
+its price was measured and not paid: 10 MB and 75 ms at import, 150 µs for each link at each tick, 200 µs for each
+peer. It also decodes whatever a message holds, and a WireGuard dump holds private keys. Here datagrams are received
+into one buffer, which is wiped after each dump.
 
 Sources: RFC 3549, linux/netlink.h, linux/genetlink.h, net/netlink/af_netlink.c (netlink_dump).
 """
@@ -38,7 +38,7 @@ CTRL_CMD_GETFAMILY = 3
 CTRL_ATTR_FAMILY_ID = 1
 CTRL_ATTR_FAMILY_NAME = 2
 
-# The kernel fills dump messages up to 32 KiB when the reader shows that it takes as much; a little more never truncates.
+# The kernel fills dump messages up to 32 KiB when the reader shows that it takes as much; twice that never truncates.
 RECEIVE_BUFFER = 64 * 1024
 
 # A dump that the kernel does not answer within this many seconds is given up, so that a socket can't block for ever.
@@ -61,7 +61,7 @@ class NetlinkError(SourceError):
         self.errno = number
 
 
-class Interrupted(SourceError):
+class InterruptedDumpError(SourceError):
     """What was dumped changed during the dump, so that the answer is not of one moment; ask again."""
 
 
@@ -120,7 +120,7 @@ class Netlink:
     def dump(self, message_type: int, payload: bytes) -> Iterator[tuple[bytearray, int, int]]:
         """Send a dump request and yield (buffer, start, end) of each answer's payload, valid until the next step.
 
-        Raises NetlinkError if the kernel refuses, Interrupted at the end if the dump was not of one moment,
+        Raises NetlinkError if the kernel refuses, InterruptedDumpError at the end if the dump was not of one moment,
         SourceError if nothing comes in time, DecodeError if an answer is malformed.
         """
         interrupted = False
@@ -137,7 +137,7 @@ class Netlink:
         finally:
             self._buffer[:] = bytes(RECEIVE_BUFFER)
         if interrupted:
-            raise Interrupted("changed while it was read")
+            raise InterruptedDumpError("changed while it was read")
 
     def _send(self, message_type: int, flags: int, payload: bytes) -> int:
         try:
@@ -166,7 +166,7 @@ class Netlink:
                 if error.errno in (errno.EAGAIN, errno.ETIMEDOUT):
                     raise SourceError(f"the kernel did not answer within {RECEIVE_TIMEOUT} s") from None
                 if error.errno == errno.ENOBUFS:
-                    raise Interrupted("the receive buffer overran") from None
+                    raise InterruptedDumpError("the receive buffer overran") from None
                 raise NetlinkError(error.errno or errno.EIO) from None
             if sender[0] != 0:
                 continue  # any process may send us a datagram; only port 0 is the kernel

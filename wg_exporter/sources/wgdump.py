@@ -255,15 +255,16 @@ class PeerTable:
     def _count(self, counters: list[bytes], moved: list[int]) -> None:
         """Read the counters of these entries. On a busy device this loop is most of the work."""
         peers, owners = self._peers, self._owners
-        expected = _COUNTER_HEADERS
+        expected, new = _COUNTER_HEADERS, tuple.__new__
         for index, values in zip(moved, map(_COUNTERS.unpack, map(counters.__getitem__, moved)), strict=True):
             h0, seconds, nanoseconds, h1, keepalive, h2, tx_bytes, h3, rx_bytes = values
             if (h0, h1, h2, h3) != expected:
                 raise DecodeError("the counters of a peer are not where they were")
             owner = owners[index]
-            key, endpoint, allowed_ips, *_ = peers[owner]
+            old = peers[owner]
             handshake = seconds * 1_000_000_000 + nanoseconds
-            peers[owner] = Peer(key, endpoint, allowed_ips, keepalive, handshake, rx_bytes, tx_bytes)
+            # Half the price of Peer(...); the order is that of its fields.
+            peers[owner] = new(Peer, (old[0], old[1], old[2], keepalive, handshake, rx_bytes, tx_bytes))
 
     def _decode(self, entries: Entries, peers: Iterable[int]) -> None:
         """Decode these peers from all of their entries."""
