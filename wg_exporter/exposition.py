@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from wg_exporter.catalogue import Metric
     from wg_exporter.families import DeviceView, Sample, View
-    from wg_exporter.tracker import DeviceKey
+    from wg_exporter.model import DeviceKey
 
 _shown_by_info = itemgetter(Peer._fields.index("endpoint"), Peer._fields.index("allowed_ips"))
 

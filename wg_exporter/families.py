@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from wg_exporter.catalogue import Metric
-    from wg_exporter.model import Device, FailedDevice, Link, Outcome
-    from wg_exporter.tracker import DeviceKey
+    from wg_exporter.model import Device, DeviceKey, FailedDevice, Link, Outcome
 
 # More allowed IPs than this are cut from the info metric: a label value has to be readable, and short.
 ALLOWED_IPS_SHOWN = 16

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+DeviceKey = tuple[str, str]
+"""What identifies a device on a host: (netns, interface name)."""
+
+
 class Backend(StrEnum):
     """How a device is implemented, which decides where it is read from."""
 

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wg_exporter.config import Config
-    from wg_exporter.model import ConfFile, Device, Peer
-    from wg_exporter.tracker import DeviceKey
+    from wg_exporter.model import ConfFile, Device, DeviceKey, Peer
 
 
 class _Known(NamedTuple):

@@ -22,7 +22,7 @@ from wg_exporter.config import Config, ConfigError, load
 from wg_exporter.exposition import Writer, render
 from wg_exporter.families import DeviceView, ExporterFacts, Sample, View, samples
 from wg_exporter.log import Log, OnChange
-from wg_exporter.model import Backend, Outcome, Snapshot, SourceName
+from wg_exporter.model import Backend, DeviceKey, Outcome, Snapshot, SourceName
 from wg_exporter.reader import Clock, Reader, Reading, StoppedError, Worker
 from wg_exporter.roster import Roster
 from wg_exporter.sources.conf import DEFAULT_PATTERNS, ConfSource
@@ -30,7 +30,7 @@ from wg_exporter.sources.kernel import KernelSource
 from wg_exporter.sources.links import LinkReader
 from wg_exporter.sources.namespaces import Namespace
 from wg_exporter.sources.userspace import UserspaceSource
-from wg_exporter.tracker import DeviceKey, Tracker
+from wg_exporter.tracker import Tracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

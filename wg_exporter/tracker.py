@@ -16,17 +16,13 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from wg_exporter.model import Device, Peer, Snapshot
+    from wg_exporter.model import Device, DeviceKey, Peer, Snapshot
 
 # How long a device that vanished is remembered.
 RETENTION_SECONDS = 3600.0
 
 # The wall clock moves against the monotonic one by less than this unless it is stepped: adjtime(3) slews at 0.05 %.
 CLOCK_STEP_SECONDS = 1.0
-
-DeviceKey = tuple[str, str]
-"""(netns, interface name)"""
-
 
 class PeerCounts(NamedTuple):
     """What was seen of a peer since the exporter started."""
