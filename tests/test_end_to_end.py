@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 import threading
 import time
 from contextlib import contextmanager
@@ -16,8 +15,10 @@ import pytest
 
 from tests.lab import SOCKETS, eventually, keypair, start_exporter
 from tests.lab.exporting import Metrics, dump, lab_or_skip, link_counters, scrape, served, star, until
+from wg_exporter.netlab import run
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
 
     from tests.lab import Exporter, Lab
@@ -154,9 +155,12 @@ def test_interfaces_metrics_and_endpoints_are_left_out_as_configured(network: St
 
 
 @pytest.mark.parametrize(
-    ("mode", "near", "far"), [("full", "192.0.2.2:", "[2001:db8::2]:"), ("address", "192.0.2.2", "2001:db8::2"), ("off", "", "")]
+    ("mode", "near", "far"),
+    [("full", "192.0.2.2:", "[2001:db8::2]:"), ("address", "192.0.2.2", "2001:db8::2"), ("off", "", "")],
 )
-def test_endpoints_are_served_as_far_as_configured(network: Star, tmp_path: Path, mode: str, near: str, far: str) -> None:
+def test_endpoints_are_served_as_far_as_configured(
+    network: Star, tmp_path: Path, mode: str, near: str, far: str
+) -> None:
     config = network.config(f"names: []\nmetrics: {{endpoint: {mode}}}\n")
     with start_exporter(directory=tmp_path, config=config) as exporter:
         metrics = scrape(exporter)
@@ -290,6 +294,62 @@ def test_a_socket_that_answers_rubbish_fails_alone_and_is_quoted_nowhere(network
         eventually(lambda: f"interface={name}" in exporter.log(), within=8)
     assert secret not in exporter.log() + metrics.text
     assert scrape(exporter).all("wireguard_interface_read_success", interface=name) == []
+
+
+def test_a_namespace_that_is_out_of_reach_for_a_while_does_not_move_its_devices(lab: Lab, tmp_path: Path) -> None:
+    """Its name goes and comes back, the namespace itself and the daemon live on: neither a new series nor a page."""
+    hub = lab.namespace("hub")
+    conf = f"[Interface]\nPrivateKey = {keypair().private}\n[Peer]\nPublicKey = {keypair().public}\n"
+    device = lab.wireguard(hub, "due", conf + "PersistentKeepalive = 25\n")
+    config = f"""\
+interfaces: {{include: ["{lab.prefix}*"]}}
+namespaces: [{{name: hub, netns: {hub.name}}}]
+names: []
+"""
+    assert device.process
+    with start_exporter(directory=tmp_path, config=config) as exporter:
+        assert scrape(exporter).labels("wireguard_interface_up", interface=device.name)["netns"] == "hub"
+        run(["ip", "netns", "delete", hub.name])
+        seen = [until(exporter, "wireguard_exporter_source_success", 0, source="links", netns="hub")]
+        eventually(lambda: "does not exist" in exporter.log(), within=8)  # a tick has seen it too
+        seen.append(scrape(exporter))
+        run(["ip", "netns", "attach", hub.name, str(device.process.pid)])
+        seen.append(until(exporter, "wireguard_interface_up", 1, interface=device.name, netns="hub"))
+        for metrics in seen:
+            about = [have for _, have in metrics.series if ("interface", device.name) in have]
+            assert [have for have in about if ("netns", "hub") not in have] == []
+            # The daemon has answered; only what comes from inside the namespace may be missing.
+            assert metrics.one("wireguard_interface_peers", interface=device.name, netns="hub") == 1
+
+
+def test_peers_that_come_and_go_during_scrapes_take_no_other_peer_with_them(network: Star, exporter: Exporter) -> None:
+    done = threading.Event()
+    strangers = [keypair().public for _ in range(5)]
+
+    def stir() -> None:
+        while not done.is_set():
+            for change in ("allowed-ips 10.9.0.0/24", "remove"):
+                peers = " ".join(f"peer {key} {change}" for key in strangers)
+                network.hub.namespace.run(["wg", "set", network.hub.name, *peers.split()])
+
+    stirring = threading.Thread(target=stir)
+    stirring.start()
+    try:
+        counts = []
+        for _ in range(40):
+            metrics = scrape(exporter)
+            peers = {
+                labels["public_key"] for labels, _ in metrics.all("wireguard_peer_info", interface=network.hub.name)
+            }
+            assert peers >= {network.keys["near"].public, network.keys["far"].public}
+            assert metrics.one("wireguard_interface_peers", interface=network.hub.name) == len(peers)
+            assert metrics.one("wireguard_interface_read_success", interface=network.hub.name) == 1
+            counts.append(len(peers))
+    finally:
+        done.set()
+        stirring.join(10)
+    assert len(set(counts)) > 1, "nothing changed, so nothing was tested"
+    assert len(served(scrape(exporter), network.hub.name).peers) == 2
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.lab
 
-HARD_NAMES = ('Büro "Nord"', "C:\\new\\table", "東京 🗼", "{a=\"b\"}", "it's 100 %\\")
+HARD_NAMES = ('Büro "Nord"', "C:\\new\\table", "東京 🗼", '{a="b"}', "it's 100 %\\")
 
 
 def test_names_with_quotes_backslashes_and_unicode_arrive_as_they_were_written(lab: Lab, tmp_path: Path) -> None:
@@ -32,7 +31,9 @@ def test_names_with_quotes_backslashes_and_unicode_arrive_as_they_were_written(l
         assert {labels["friendly_name"] for labels, _ in theirs} == set(HARD_NAMES)
 
 
-def test_a_name_that_changes_in_its_file_changes_in_the_next_scrapes_without_a_restart(lab: Lab, tmp_path: Path) -> None:
+def test_a_name_that_changes_in_its_file_changes_in_the_next_scrapes_without_a_restart(
+    lab: Lab, tmp_path: Path
+) -> None:
     peers = [keypair(), keypair()]
     device = hub(lab, "hub", peers)
     names = name_file(tmp_path, device, peers, ("old", "stays"))
@@ -106,7 +107,7 @@ def replace(path: Path, text: str) -> None:
     """At once, as an editor does it: nobody reads a half of it."""
     new = path.with_suffix(".new")
     new.write_text(text)
-    os.replace(new, path)
+    new.replace(path)
 
 
 def config(lab: Lab, names: Path) -> str:
@@ -115,4 +116,6 @@ def config(lab: Lab, names: Path) -> str:
 
 def shown(metrics: Metrics, device: WireGuard) -> dict[str, str]:
     """Public key -> the `peer` label."""
-    return {labels["public_key"]: labels["peer"] for labels, _ in metrics.all("wireguard_peer_info", interface=device.name)}
+    return {
+        labels["public_key"]: labels["peer"] for labels, _ in metrics.all("wireguard_peer_info", interface=device.name)
+    }

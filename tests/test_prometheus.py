@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.lab
 
 # What Prometheus 2.42 asks with.
-PROMETHEUS_ACCEPT = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+PROMETHEUS_ACCEPT = (
+    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
 PATHS = ("/metrics", "/metrics/mindflavor", "/metrics/mdlayher")
 AWKWARD = 'Büro "Nord" \\ 東京'
 
@@ -74,8 +77,10 @@ def test_both_formats_parse_and_give_the_same_samples(exporter: Exporter, path: 
 
 
 def test_what_prometheus_asks_for_it_gets(exporter: Exporter) -> None:
-    assert exporter.get("/metrics", {"Accept": PROMETHEUS_ACCEPT}).headers["content-type"].startswith(
-        "application/openmetrics-text"
+    assert (
+        exporter.get("/metrics", {"Accept": PROMETHEUS_ACCEPT})
+        .headers["content-type"]
+        .startswith("application/openmetrics-text")
     )
     for accept in ("text/plain", "*/*", "text/html,*/*;q=0.8"):
         assert exporter.get("/metrics", {"Accept": accept}).headers["content-type"].startswith("text/plain")
@@ -238,7 +243,9 @@ def test_prometheus_returns_the_series_that_we_serve(network: Star, exporter: Ex
 
     def agree() -> bool:
         theirs = {
-            frozenset((key, value) for key, value in labels.items() if key not in ("__name__", "job", "instance")): value
+            frozenset(
+                (key, value) for key, value in labels.items() if key not in ("__name__", "job", "instance")
+            ): value
             for labels, value in prometheus.query(name + job)
         }
         ours = {frozenset(labels.items()): value for labels, value in scrape(exporter).all(name)}

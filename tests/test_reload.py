@@ -1,10 +1,12 @@
-"""SIGHUP: build, validate, swap. A good file is in use a moment later, a bad one changes nothing and says what is wrong."""
+"""SIGHUP: build, validate, swap. A good file is in use a moment later, a bad one changes nothing and says why."""
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import pytest
 
@@ -150,6 +152,31 @@ def test_scrapes_during_twenty_reloads_never_fail_and_the_last_file_wins(
     # Neither the threads nor the sockets of the sources that were replaced stay behind; a few are the pools' own.
     for what, count in before.items():
         eventually(lambda what=what, count=count: held(exporter, what) <= count + 10, within=5)
+
+
+def test_of_two_reloads_at_once_the_later_file_wins(network: Star, config: Path, exporter: Exporter) -> None:
+    """The first file is a pipe, so that reading it takes as long as the test wants: until after the second reload."""
+    slow, late = config.with_suffix(".slow"), config.with_suffix(".late")
+    os.mkfifo(slow)
+    config.unlink()
+    config.hardlink_to(slow)
+    exporter.reload()
+    with eventually(lambda: opened(slow), within=5) as pipe:
+        late.write_text(named(network, "late"))
+        late.rename(config)
+        exporter.reload()
+        time.sleep(0.5)  # the second reload is over, or waits for the first
+        pipe.write(named(network, "early"))
+    eventually(lambda: exporter.log().count("configuration reloaded") == 2, within=5)
+    assert near(network, scrape(exporter)) == "late"
+
+
+def opened(pipe: Path) -> IO[str] | None:
+    """The pipe, to write to, once somebody reads from it."""
+    try:
+        return os.fdopen(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK), "w")
+    except OSError:
+        return None
 
 
 def held(exporter: Exporter, what: str) -> int:

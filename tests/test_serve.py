@@ -149,7 +149,9 @@ def test_no_log_at_debug_and_no_page_holds_a_secret_key(lab: Lab, tmp_path: Path
         assert network.far.process
         network.far.process.kill()
         eventually(lambda: f"{network.hub.name}.conf" in exporter.log(), within=8)
-        assert network.keys["near"].public in exporter.get("/metrics").text, "what this looks for is what could be found"
+        assert network.keys["near"].public in exporter.get("/metrics").text, (
+            "what this looks for is what could be found"
+        )
         exporter.stop()
         said.append(exporter.log())
     for secret in secrets:

@@ -152,7 +152,9 @@ def link_counters(namespace: Namespace, name: str) -> dict[str, int]:
     (link,) = json.loads(namespace.ip("-s", "-j", "link", "show", name))
     sides = (("receive", link["stats64"]["rx"]), ("transmit", link["stats64"]["tx"]))
     counters = {
-        f"{side}_{what}_total": values[what] for side, values in sides for what in ("bytes", "packets", "errors", "dropped")
+        f"{side}_{what}_total": values[what]
+        for side, values in sides
+        for what in ("bytes", "packets", "errors", "dropped")
     }
     return counters | {"up": int("UP" in link["flags"]), "mtu_bytes": link["mtu"]}
 
