@@ -18,8 +18,10 @@ from wg_exporter.overview import (
     NothingSelected,
     Standing,
     from_view,
+    reason_for_failure,
     reason_when_empty,
     select,
+    selected,
     standing,
     to_json,
 )
@@ -145,26 +147,26 @@ def two_devices():
     )
 
 
-def selected(interface=None, name=None):
-    chosen = select(two_devices(), interface, name)
-    return [(row.device.name, [p.peer.public_key[0] for p in row.peers]) for row in chosen.devices]
+def chosen(interface=None, name=None):
+    found = select(two_devices(), interface, name)
+    return [(row.device.name, [p.peer.public_key[0] for p in row.peers]) for row in found.devices]
 
 
 def test_without_a_choice_everything_is_selected():
-    assert selected() == [("wg0", ["A", "B"]), ("wg1", ["C", "D"])]
+    assert chosen() == [("wg0", ["A", "B"]), ("wg1", ["C", "D"])]
 
 
 def test_an_interface_is_selected_with_all_its_peers():
-    assert selected("wg1") == [("wg1", ["C", "D"])]
+    assert chosen("wg1") == [("wg1", ["C", "D"])]
 
 
 def test_a_peer_is_found_by_name_on_every_device_that_has_one():
-    assert selected(name="anna") == [("wg0", ["A"]), ("wg1", ["C"])]
+    assert chosen(name="anna") == [("wg0", ["A"]), ("wg1", ["C"])]
 
 
 @pytest.mark.parametrize("wanted", ["D" * 43 + "=", "DDDDDDDD", "D"])
 def test_a_peer_is_found_by_its_key_or_the_start_of_it(wanted):
-    assert selected(name=wanted) == [("wg1", ["D"])]
+    assert chosen(name=wanted) == [("wg1", ["D"])]
 
 
 def test_a_name_wins_over_a_key_that_starts_with_it():
@@ -174,17 +176,17 @@ def test_a_name_wins_over_a_key_that_starts_with_it():
 
 def test_an_unknown_interface_is_answered_with_those_there_are():
     with pytest.raises(NothingSelected, match=r"^no WireGuard interface wg9; there is: wg0, wg1$"):
-        selected("wg9")
+        chosen("wg9")
 
 
 def test_an_unknown_peer_is_answered_with_those_there_are():
     with pytest.raises(NothingSelected, match=r"^no peer zoe on wg1; there is: anna, DDDDDDDD$"):
-        selected("wg1", "zoe")
+        chosen("wg1", "zoe")
 
 
 def test_an_empty_peer_selects_nothing():
     with pytest.raises(NothingSelected):
-        selected(name="")
+        chosen(name="")
 
 
 def test_a_peer_may_hide_on_a_device_that_could_not_be_read_and_the_answer_says_so():
@@ -229,3 +231,24 @@ def test_devices_that_the_configuration_leaves_out_are_named_as_the_reason():
     reason = reason_when_empty(host(hidden=("wg0", "wg1")))
     assert "leaves out" in reason
     assert "(wg0, wg1)" in reason
+
+
+def test_a_selection_that_matches_nothing_is_an_overview_that_says_so_instead_of_what_else_may_be_wrong():
+    nothing = selected(host(device(), outcomes=[outcome("Operation not permitted")]), "wg9")
+    assert nothing.devices == ()
+    assert reason_when_empty(nothing) == reason_for_failure(nothing) == "no WireGuard interface wg9; there is: wg0"
+
+
+def test_one_device_that_could_be_read_is_enough_not_to_fail():
+    assert reason_for_failure(host(failed("refused"), device())) == ""
+
+
+def test_if_no_device_could_be_read_the_reason_names_them_and_the_fix():
+    reason = reason_for_failure(host(failed("connection refused"), failed("timed out", name="wg2")))
+    assert reason.startswith("could not read wg1, wg2: connection refused; its daemon is gone")
+    assert reason_for_failure(host()) == reason_when_empty(host())
+
+
+@pytest.mark.parametrize("bad", [HOSTILE, "\n"])
+def test_the_reason_for_failure_is_one_safe_line(bad):
+    assert reason_for_failure(host(failed(bad, name=bad))).isprintable()

@@ -159,6 +159,15 @@ def test_a_pipe_gets_every_column_and_no_escape_sequence(monkeypatch):
     assert "\x1b" not in file.getvalue()
 
 
+def test_a_reader_that_left_is_told_to_the_caller():
+    class Left(io.StringIO):
+        def write(self, _):
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        show.console(Left()).print(show.render(office()))
+
+
 def test_no_color_is_obeyed_on_a_terminal(monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     file = io.StringIO()

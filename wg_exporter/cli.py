@@ -200,7 +200,7 @@ def demo(listen: str) -> None:
     try:
         sockets = bind([wanted])
     except ListenError as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(f"{error}; or choose another with --web.listen-address") from None
     address = type(wanted)(wanted.host, sockets[0].getsockname()[1])
     for sock in sockets:
         sock.close()
