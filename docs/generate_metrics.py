@@ -62,11 +62,11 @@ Peers that should be up and were never heard of. Both sides have the same labels
 wireguard_peer_last_handshake_timestamp_seconds == 0 and wireguard_peer_expected_up == 1
 ```
 
-Traffic of each peer with its endpoint beside it. A peer that is renamed has two series within the range for a while, so
-take the name away first, or the whole query fails for that while:
+Traffic of each peer with its endpoint beside it. A peer that is renamed has two series within the range for a while. So
+take the name away first, or the whole query fails for that while; `sum` puts the two parts of a rate together again:
 
 ```promql
-max by (job, instance, netns, interface, public_key) (rate(wireguard_peer_receive_bytes_total[5m]))
+sum by (job, instance, netns, interface, public_key) (rate(wireguard_peer_receive_bytes_total[5m]))
   * on (job, instance, netns, interface, public_key) group_left (endpoint)
 max by (job, instance, netns, interface, public_key, endpoint) (wireguard_peer_info)
 ```
