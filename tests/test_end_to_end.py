@@ -19,7 +19,7 @@ from wg_exporter.netlab import run
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.lab import Exporter, Lab
     from tests.lab.exporting import Star
@@ -282,18 +282,23 @@ def test_a_stop_while_a_daemon_hangs_and_scrapes_wait_takes_no_longer_than_3_s(n
         assert "Traceback" not in exporter.log()
 
 
-def test_a_socket_that_answers_rubbish_fails_alone_and_is_quoted_nowhere(network: Star, exporter: Exporter) -> None:
+def test_a_socket_that_answers_rubbish_fails_alone_and_is_quoted_nowhere(network: Star, tmp_path: Path) -> None:
     secret = "5ec7e7" * 10 + "abcd"
     name = f"{network.lab.prefix}rubbish"
-    with rubbish(SOCKETS / f"{name}.sock", f"private_key={secret}\nlisten_port=many\n{secret}\nerrno=0\n\n".encode()):
+    answer = f"private_key={secret}\nlisten_port=many\n{secret}\nerrno=0\n\n".encode()
+    with (
+        rubbish(SOCKETS / f"{name}.sock", answer) as remove,
+        start_exporter("--log.level=debug", directory=tmp_path, config=network.config()) as exporter,
+    ):
         metrics = scrape(exporter)
         assert metrics.one("wireguard_interface_read_success", interface=name) == 0
         assert metrics.all("wireguard_interface_info", interface=name) == []
         assert served(metrics, network.hub.name).peers
         assert metrics.one("wireguard_exporter_devices") == 4
-        eventually(lambda: f"interface={name}" in exporter.log(), within=8)
-    assert secret not in exporter.log() + metrics.text
-    assert scrape(exporter).all("wireguard_interface_read_success", interface=name) == []
+        assert f'msg="device not read" interface={name}' in exporter.log()
+        assert secret not in exporter.log() + metrics.text
+        remove()
+        assert scrape(exporter).all("wireguard_interface_read_success", interface=name) == []
 
 
 def test_a_namespace_that_is_out_of_reach_for_a_while_does_not_move_its_devices(lab: Lab, tmp_path: Path) -> None:
@@ -370,8 +375,8 @@ def _state(task: Path) -> str:
 
 
 @contextmanager
-def rubbish(path: Path, answer: bytes) -> Iterator[None]:
-    """A control socket that gives everyone this answer."""
+def rubbish(path: Path, answer: bytes) -> Iterator[Callable[[], None]]:
+    """A control socket that gives everyone this answer, and what removes it before its time."""
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen()
@@ -388,8 +393,8 @@ def rubbish(path: Path, answer: bytes) -> Iterator[None]:
         thread = threading.Thread(target=serve)
         thread.start()
         try:
-            yield
+            yield path.unlink
         finally:
-            path.unlink()
+            path.unlink(missing_ok=True)
             server.shutdown(socket.SHUT_RDWR)
             thread.join(5)

@@ -140,18 +140,21 @@ def test_log_lines_are_json(tmp_path: Path) -> None:
 def test_no_log_at_debug_and_no_page_holds_a_secret_key(lab: Lab, tmp_path: Path) -> None:
     network = star(lab)
     network.ping()
-    with start_exporter("--log.level=debug", directory=tmp_path, config=network.config()) as exporter:
+    secrets = network.secrets()
+    # Everything that makes it speak: a file of names that is nothing but secrets, a device that dies, bad YAML.
+    network.hub.conf.write_text("\n".join([*secrets, *(f"PrivateKey = {secret}" for secret in secrets)]))
+    config = tmp_path / "config.yml"
+    config.write_text(network.config())
+    with start_exporter("--log.level=debug", directory=tmp_path, config=config) as exporter:
+        assert f"{network.hub.name}.conf:1: " in exporter.log()
         said = [exporter.get(path).text for path in ("/", "/metrics", "/metrics/mindflavor", "/metrics/mdlayher", "/x")]
-        exporter.reload()
-        # Now with everything that makes it speak: a file of names that is nothing but secrets, and a device that dies.
-        secrets = network.secrets()
-        network.hub.conf.write_text("\n".join([*secrets, *(f"PrivateKey = {secret}" for secret in secrets)]))
+        assert network.keys["near"].public in said[1], "what this looks for is what could be found"
         assert network.far.process
         network.far.process.kill()
-        eventually(lambda: f"{network.hub.name}.conf" in exporter.log(), within=8)
-        assert network.keys["near"].public in exporter.get("/metrics").text, (
-            "what this looks for is what could be found"
-        )
+        config.write_text(network.config("".join(f"{secret}: [{secret}\n" for secret in secrets)))
+        exporter.reload()
+        eventually(lambda: "configuration not reloaded" in exporter.log(), within=5)
+        said.append(exporter.get("/metrics").text)
         exporter.stop()
         said.append(exporter.log())
     for secret in secrets:
