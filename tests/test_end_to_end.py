@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab import SOCKETS, eventually, keypair, start_exporter
+from tests.lab import SOCKETS, LabError, eventually, keypair, start_exporter
 from tests.lab.exporting import Metrics, dump, lab_or_skip, link_counters, scrape, served, star, until
 from wg_exporter.netlab import run
 
@@ -94,6 +94,11 @@ def test_bytes_grow_by_what_was_pinged(network: Star, exporter: Exporter) -> Non
 
 def test_link_counters_equal_ip_link(network: Star, exporter: Exporter) -> None:
     network.ping(3)
+    assert network.far.process
+    # More packets than the queue of the device holds while its daemon sleeps, so that some are dropped.
+    with stopped(network.far.process), pytest.raises(LabError):
+        network.far.namespace.run(["ping", "-l", "700", "-c", "700", "-W", "1", "10.0.0.1"])
+    assert link_counters(network.far.namespace, network.far.name)["transmit_dropped_total"] > 0
     for device in (network.hub, network.near, network.far):
 
         def at_rest(device=device) -> bool:
