@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -36,13 +37,20 @@ def start(*arguments, **more):
     )
 
 
-def run(*arguments, **more):
-    """(exit code, standard output, standard error)."""
-    with start(*arguments, **more) as process:
+@contextmanager
+def killed_at_last(process):
+    """So that a test that fails leaves nothing that runs, and does not wait for it."""
+    with process:
         try:
-            out, err = process.communicate(timeout=20)
+            yield process
         finally:
             process.kill()
+
+
+def run(*arguments, **more):
+    """(exit code, standard output, standard error)."""
+    with killed_at_last(start(*arguments, **more)) as process:
+        out, err = process.communicate(timeout=20)
     assert "Traceback" not in err
     return process.returncode, out, err
 
@@ -140,17 +148,13 @@ def test_somebody_who_has_seen_enough_gets_the_exit_code_of_the_signal_and_no_wo
 
 
 def test_without_any_configuration_it_serves_and_a_signal_ends_it_with_0():
-    process = start("serve", "--web.listen-address", "127.0.0.1:0")
-    try:
+    with killed_at_last(start("serve", "--web.listen-address", "127.0.0.1:0")) as process:
         address = re.search(r"msg=listening address=(\S+)", process.stderr.readline())[1]
         with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
             assert b"wireguard_exporter_build_info{" in answer.read()
         process.terminate()
         assert "Traceback" not in process.communicate(timeout=10)[1]
-    finally:
-        process.kill()
-        process.communicate()
-    assert process.returncode == 0
+        assert process.returncode == 0
 
 
 def test_a_bad_configuration_is_all_its_problems_and_nothing_else_was_tried(tmp_path, taken):
@@ -258,72 +262,71 @@ ELSEWHERE = """
 """
 
 
-def start_demo(lab):
+@contextmanager
+def running_demo(lab):
     """A demo that is being served, the address of its metrics, and its configuration."""
-    process = subprocess.Popen(
+    demo = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(ELSEWHERE), lab.prefix, lab.directory],
         cwd=ROOT, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    introduction = "".join(process.stdout.readline() for _ in range(3))
-    assert "msg=listening" in process.stderr.readline()
-    return (
-        process,
-        re.search(r"http://\S+/metrics", introduction)[0],
-        re.search(r"--config\.file (\S+)", introduction)[1],
-    )
+    with killed_at_last(demo) as process:
+        introduction = "".join(process.stdout.readline() for _ in range(3))
+        assert "msg=listening" in process.stderr.readline()
+        url, config = (re.search(what, introduction)[1] for what in (r"(http://\S+/metrics)", r"--config\.file (\S+)"))
+        yield process, url, config
 
 
 @pytest.mark.lab
 def test_the_demo_is_served_and_shown_and_sigterm_leaves_nothing(lab):
-    process, url, config = start_demo(lab)
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        assert b'peer="laptop (never connected)"' in answer.read()
+    with running_demo(lab) as (process, url, config):
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            assert b'peer="laptop (never connected)"' in answer.read()
 
-    code, out, err = run("show", "--config.file", config)
-    assert (code, err) == (0, "")
-    assert "branch (dead)" in out
+        code, out, err = run("show", "--config.file", config)
+        assert (code, err) == (0, "")
+        assert "branch (dead)" in out
 
-    code, out, err = run("show", "--json", "--config.file", config)
-    assert (code, err) == (0, "")
-    [device] = json.loads(out)["devices"]
-    assert len(device["peers"]) == 4
+        code, out, err = run("show", "--json", "--config.file", config)
+        assert (code, err) == (0, "")
+        [device] = json.loads(out)["devices"]
+        assert len(device["peers"]) == 4
 
-    code, out, err = run("show", device["interface"], "zoe", "--config.file", config)
-    assert (code, out) == (1, "")
-    assert err.startswith(f"Error: no peer zoe on {device['interface']}; there is: ")
+        code, out, err = run("show", device["interface"], "zoe", "--config.file", config)
+        assert (code, out) == (1, "")
+        assert err.startswith(f"Error: no peer zoe on {device['interface']}; there is: ")
 
-    code, out, err = run("show", "wg9", "--json", "--config.file", config)
-    assert (code, json.loads(out)["devices"]) == (1, [])
-    assert err == f"Error: no WireGuard interface wg9; there is: {device['interface']}\n"
+        code, out, err = run("show", "wg9", "--json", "--config.file", config)
+        assert (code, json.loads(out)["devices"]) == (1, [])
+        assert err == f"Error: no WireGuard interface wg9; there is: {device['interface']}\n"
 
-    with start("show", "--watch", "--interval", "0.2", "--config.file", config) as watching:
-        watching.stdout.readline()
-        watching.send_signal(signal.SIGINT)
-        assert watching.communicate(timeout=10)[1] == ""
-    assert watching.returncode == 0
+        with killed_at_last(start("show", "--watch", "--interval", "0.2", "--config.file", config)) as watching:
+            watching.stdout.readline()
+            watching.send_signal(signal.SIGINT)
+            assert watching.communicate(timeout=10)[1] == ""
+            assert watching.returncode == 0
 
-    with start("show", "--watch", "--interval", "0.2", "--config.file", config) as watching:
-        watching.stdout.readline()
-        watching.stdout.close()
-        assert watching.wait(10) == 141
-        assert watching.stderr.read() == ""
+        with killed_at_last(start("show", "--watch", "--interval", "0.2", "--config.file", config)) as watching:
+            watching.stdout.readline()
+            watching.stdout.close()
+            assert watching.wait(10) == 141
+            assert watching.stderr.read() == ""
 
-    process.terminate()
-    assert "Traceback" not in process.communicate(timeout=10)[1]
-    assert process.returncode == 0
-    assert traces(lab.prefix) == []
+        process.terminate()
+        assert "Traceback" not in process.communicate(timeout=10)[1]
+        assert process.returncode == 0
+        assert traces(lab.prefix) == []
 
 
 @pytest.mark.lab
 def test_ctrl_c_pressed_twice_leaves_nothing_of_the_demo_either(lab):
-    process, _, _ = start_demo(lab)
-    whole = len(traces(lab.prefix))
-    process.send_signal(signal.SIGINT)
-    eventually(lambda: len(traces(lab.prefix)) < whole, within=5, every=0.001)
-    process.send_signal(signal.SIGINT)
-    assert "Traceback" not in process.communicate(timeout=10)[1]
-    assert process.returncode == 0
-    assert traces(lab.prefix) == []
+    with running_demo(lab) as (process, _, _):
+        whole = len(traces(lab.prefix))
+        process.send_signal(signal.SIGINT)
+        eventually(lambda: len(traces(lab.prefix)) < whole, within=5, every=0.001)
+        process.send_signal(signal.SIGINT)
+        assert "Traceback" not in process.communicate(timeout=10)[1]
+        assert process.returncode == 0
+        assert traces(lab.prefix) == []
 
 
 @pytest.mark.lab
