@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench.binaries import OTHERS, find
+from bench.binaries import CACHE, OTHERS, find
 from bench.guest import OURS
 from bench.native import soak, starts
 from bench.report import render
@@ -60,6 +60,8 @@ def main() -> None:
         figures |= measure(options.kernel, plan)
     except Unavailable as reason:
         sys.exit(f"bench/run: {reason}")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    (CACHE / "figures.json").write_text(json.dumps(figures))
     options.output.write_text(render(figures))
     print(f"written: {options.output}")
 

@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import random
+import socket
 import subprocess
 import sys
 import time
@@ -20,8 +21,11 @@ from typing import Any
 
 from bench.contestants import Cost, Server, get, wg
 from bench.sessions import SAFE_AGE, FarEnds, Identity, identity
+from bench.stages import Stages
 
 PORT = 51820
+LOADS = {"tenth": 10, "all": 1}  # every tenth peer moves, or each
+ROUNDS_OF_STAGES = 5
 PATIENCE = 60.0  # seconds: who takes longer for a scrape is not measured at that size
 OURS = "wg-exporter"
 
@@ -112,7 +116,7 @@ class Run:
 
     def load(self, share: str) -> dict[str, list[Cost]]:
         """Every round under one load: `tenth` or `all` of the peers move."""
-        step = 10 if share == "tenth" else 1
+        step = LOADS[share]
         moving = [peer.number for peer in self.device.peers[::step]]
         wanted = {_base64(peer.public) for peer in self.device.peers[::step]}
         costs: dict[str, list[Cost]] = {}
@@ -169,6 +173,22 @@ class Run:
                 seen.append(ours.memory())
         return {"rss": seen, "highest": [ours.memory("VmHWM")]}
 
+    def stages(self) -> dict[str, dict[str, list[float]]]:
+        """Where the time of ours goes, under each load; measured in this process."""
+        stages = Stages(socket.if_nametoindex("wg0"))
+        result: dict[str, dict[str, list[float]]] = {}
+        for share, step in LOADS.items():
+            moving = [peer.number for peer in self.device.peers[::step]]
+            self.device.far.connect(moving)
+            self.device.far.prepare(moving, ROUNDS_OF_STAGES + 1)
+            for n in range(ROUNDS_OF_STAGES + 1):
+                self.device.far.move(moving)
+                took = stages.measure()
+                for stage in took if n else ():  # the first follows a handshake
+                    result.setdefault(share, {}).setdefault(stage, []).append(took[stage])
+        stages.close()
+        return result
+
     def background(self, seconds: float) -> float:
         """CPU that ours uses while nobody scrapes, as a share of one CPU."""
         ours = self.servers[0]
@@ -195,7 +215,7 @@ def main(plan_file: Path, result_file: Path) -> None:
         start = time.monotonic()
         run = Run(plan, count, result_file.parent)
         figures: dict[str, Any] = {"samples": run.samples, "too_slow": run.too_slow, "setup": time.monotonic() - start}
-        for share in ("tenth", "all"):
+        for share in LOADS:
             figures[share] = run.load(share)
         if OURS in plan["contestants"]:
             ours = run.servers[0]
@@ -203,6 +223,8 @@ def main(plan_file: Path, result_file: Path) -> None:
             if soak := plan["soak"].get(str(count)):
                 figures["soak"] = run.soak(soak)
             figures["background"] = run.background(20)
+            ours.rest()
+            figures["stages"] = run.stages()
         figures["incomplete"] = run.incomplete
         run.end(last=count == plan["sizes"][-1])
         figures["took"] = time.monotonic() - start

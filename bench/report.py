@@ -42,11 +42,36 @@ def render(figures: dict[str, Any]) -> str:
             parts.append(f"Answers without all peers, left out of the figures: {size['incomplete']}.\n")
         if "background" in size:
             share = f"{100 * size['background']:.1f} %"
+            parts += [
+                f"Where the time of ours goes at {int(count):,} peers:\n",
+                _table(_STAGES, _stages(size["stages"])),
+            ]
             parts.append(f"Background tick of ours while nobody scrapes: {share} of one (emulated) CPU.\n")
     return "\n".join(parts)
 
 
 _COLUMNS = ("", "time, ms", "CPU, ms", "time / wg", "CPU / wg", "time / mdlayher", "body, kB")
+
+
+_STAGES = ("ms, without HTTP", *LOADS.values())
+
+
+def _stages(stages: dict[str, dict[str, list[float]]]) -> Iterator[tuple[str, ...]]:
+    """Each stage without those before it."""
+    names = list(next(iter(stages.values())))
+    for before, name in zip((None, *names), names, strict=False):
+        medians = [
+            statistics.median(stages[load][name]) - (statistics.median(stages[load][before]) if before else 0)
+            for load in LOADS
+        ]
+        yield _STAGE_WORDS[name], *(f"{1e3 * seconds:.0f}" for seconds in medians)
+
+
+_STAGE_WORDS = {
+    "kernel answers": "the kernel answers the dump (the floor of any reader)",
+    "read and decoded": "decoding",
+    "rendered": "links, names, other sources and rendering",
+}
 
 
 def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]] | list[tuple[str, ...]]) -> str:
