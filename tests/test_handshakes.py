@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.lab import Exporter, Lab
+    from tests.lab.exporting import Star
 
 pytestmark = pytest.mark.lab
 
@@ -35,11 +36,11 @@ def test_handshakes_and_roaming_are_the_same_with_none_one_and_several_scrapers_
             for exporter, number in zip(exporters, SCRAPERS, strict=True):
                 for _ in range(number):
                     scrapers.enter_context(scraping(exporter))
-            endpoints = [dump(network.hub).peers[0].endpoint]
+            endpoints = [endpoint_of_near(network)]
             for _ in range(2):
                 # Every tick sees one handshake at most, so that each counts.
                 network.shake(network.near)
-                endpoints.append(dump(network.hub).peers[0].endpoint)
+                endpoints.append(endpoint_of_near(network))
                 time.sleep(TICK_SECONDS + 0.5)
         assert len(set(endpoints)) == 3, "a spoke that is set up anew takes another port"
         for exporter in exporters:
@@ -56,6 +57,12 @@ def test_handshakes_and_roaming_are_the_same_with_none_one_and_several_scrapers_
         metrics = scrape(exporter)
         assert handshakes(metrics, network.hub.name, "near") == 2
         assert metrics.one("wireguard_peer_endpoint_changes_total", interface=network.hub.name, peer="near") == 2
+
+
+def endpoint_of_near(network: Star) -> str:
+    key = network.keys["near"].public
+    (endpoint,) = (peer.endpoint for peer in dump(network.hub).peers if peer.public_key == key)
+    return endpoint
 
 
 def handshakes(metrics: Metrics, interface: str, peer: str) -> float:

@@ -111,7 +111,7 @@ class DeviceDump(NamedTuple):
 
 
 def dump(device: WireGuard) -> DeviceDump:
-    """What wg(8) says of a device; nothing and off are written as we write them."""
+    """What wg(8) says of a device, peers by key, for wireguard-go has no order; nothing and off are written our way."""
     first, *rest = device.namespace.run(["wg", "show", device.name, "dump"]).splitlines()
     _private, public_key, listen_port, _fwmark = first.split("\t")
     peers = []
@@ -119,11 +119,11 @@ def dump(device: WireGuard) -> DeviceDump:
         key, _preshared, endpoint, allowed, handshake, rx, tx, keepalive = line.split("\t")
         shown = [part.replace("(none)", "") for part in (endpoint, allowed)]
         peers.append(PeerDump(key, *shown, *map(int, (handshake, rx, tx, keepalive.replace("off", "0")))))
-    return DeviceDump(public_key, listen_port, tuple(peers))
+    return DeviceDump(public_key, listen_port, tuple(sorted(peers)))
 
 
 def served(metrics: Metrics, interface: str) -> DeviceDump:
-    """The same device as /metrics has it, in the order of its lines."""
+    """The same device as /metrics has it, peers by key."""
     info = metrics.labels("wireguard_interface_info", interface=interface)
 
     def number(name: str, key: str) -> int:
@@ -133,16 +133,18 @@ def served(metrics: Metrics, interface: str) -> DeviceDump:
         info["public_key"],
         info["listen_port"],
         tuple(
-            PeerDump(
-                (key := labels["public_key"]),
-                labels["endpoint"],
-                labels["allowed_ips"],
-                number("last_handshake_timestamp_seconds", key),
-                number("receive_bytes_total", key),
-                number("transmit_bytes_total", key),
-                number("persistent_keepalive_seconds", key),
+            sorted(
+                PeerDump(
+                    (key := labels["public_key"]),
+                    labels["endpoint"],
+                    labels["allowed_ips"],
+                    number("last_handshake_timestamp_seconds", key),
+                    number("receive_bytes_total", key),
+                    number("transmit_bytes_total", key),
+                    number("persistent_keepalive_seconds", key),
+                )
+                for labels, _ in metrics.all("wireguard_peer_info", interface=interface)
             )
-            for labels, _ in metrics.all("wireguard_peer_info", interface=interface)
         ),
     )
 
