@@ -20,25 +20,27 @@ from prometheus_client.registry import Collector
 
 from wg_exporter.catalogue import METRICS, Kind
 from wg_exporter.config import Config, load
-from wg_exporter.service import Exporter
+from wg_exporter.service import Exporter, host_workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from prometheus_client import Metric
 
+    from wg_exporter.service import Workers
+
 
 class WireGuardCollector(Collector):
     """Every WireGuard device of this host, read at each collection.
 
     A background thread of its own counts handshakes and roaming in between; `close` ends it. Raises ConfigError for
-    a bad configuration file.
+    a bad configuration file. `workers` makes the sources: those of this host, unless a test has its own.
     """
 
-    def __init__(self, config_file: Path | str | None = None) -> None:
+    def __init__(self, config_file: Path | str | None = None, *, workers: Workers = host_workers) -> None:
         path = None if config_file is None else Path(config_file)
         config = Config() if path is None else load(path, [metric.name for metric in METRICS])
-        self._exporter = Exporter(config, path)
+        self._exporter = Exporter(config, path, workers=workers)
         self._exporter.start()
 
     def collect(self) -> Iterator[Metric]:

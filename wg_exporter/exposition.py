@@ -29,9 +29,12 @@ if TYPE_CHECKING:
 
 _shown_by_info = itemgetter(Peer._fields.index("endpoint"), Peer._fields.index("allowed_ips"))
 
-# Peers whose lines are joined and kept as one piece. Writes of a quarter of a megabyte keep a socket busy, and a peer
+# Peers whose lines are joined and kept as one piece. Writes of half a megabyte keep a socket busy, and a peer
 # that moves costs no more than that to join again.
-BLOCK = 2048
+BLOCK = 4096
+
+# No source lets a lone surrogate in. Should one ever, it becomes a question mark, and the scrape goes on.
+NOT_UNICODE = "replace"
 
 
 def escape(value: str) -> str:
@@ -70,7 +73,7 @@ def render(samples: Iterable[Sample], included: Callable[[str], bool], *, openme
     for metric, group in groupby(samples, key=lambda sample: sample.metric):
         if included(metric.name):
             text = "".join(f"{metric.name}{label_block(pairs)} {number(value)}\n" for _, pairs, value in group)
-            chunks.append(header(metric, openmetrics=openmetrics) + text.encode())
+            chunks.append(header(metric, openmetrics=openmetrics) + text.encode(errors=NOT_UNICODE))
     return chunks
 
 
@@ -128,7 +131,9 @@ class _Column:
         """All lines, in few pieces."""
         for number, block in enumerate(self._blocks):
             if block is None:
-                self._blocks[number] = "".join(self._lines[number * BLOCK : (number + 1) * BLOCK]).encode()
+                self._blocks[number] = "".join(self._lines[number * BLOCK : (number + 1) * BLOCK]).encode(
+                    errors=NOT_UNICODE
+                )
         return self._blocks  # type: ignore[return-value]  # none is None any more
 
 

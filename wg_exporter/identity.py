@@ -15,7 +15,7 @@ from wg_exporter.config import Config, Expected, ExpectRule
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from wg_exporter.model import ConfFile, ConfPeer, Peer
+    from wg_exporter.model import ConfFile, Peer
 
 # A key's first characters stand in for a name that nobody gave.
 SHORT_KEY_LENGTH = 8
@@ -37,13 +37,17 @@ class Identity:
         # (interface, key) -> name; the interface is empty where the configuration names none.
         self._configured = {(peer.interface or "", peer.public_key): peer.name for peer in config.peers if peer.name}
         self._described = {file.interface for file in conf if file.interface and file.peers}
-        self._declared: dict[tuple[str, str], ConfPeer] = {}
+        # Two files can describe one device, and each say what the other does not.
+        self._named: dict[tuple[str, str], str] = {}
         self._named_anywhere: dict[str, str] = {}
+        self._with_endpoint: set[tuple[str, str]] = set()
         for file in conf:
             for peer in file.peers:
-                self._declared.setdefault((file.interface, peer.public_key), peer)
                 if peer.name:
+                    self._named.setdefault((file.interface, peer.public_key), peer.name)
                     self._named_anywhere.setdefault(peer.public_key, peer.name)
+                if peer.endpoint:
+                    self._with_endpoint.add((file.interface, peer.public_key))
 
     def meta(self, netns: str, interface: str, peer: Peer) -> PeerMeta:
         """What to call `peer`, and whether it should always be up."""
@@ -52,11 +56,10 @@ class Identity:
         return PeerMeta(name or peer.public_key[:SHORT_KEY_LENGTH], bool(name), expected)
 
     def _name(self, interface: str, key: str) -> str:
-        declared = self._declared.get((interface, key))
         return (
             self._configured.get((interface, key))
             or self._configured.get(("", key))
-            or (declared.name if declared else "")
+            or self._named.get((interface, key))
             # A file may be named after no device at all, or after the device before it was renamed.
             or self._named_anywhere.get(key, "")
         )
@@ -72,8 +75,7 @@ class Identity:
         # A file describes devices of this host's own namespace; keepalive alone decides where there is none.
         if netns or interface not in self._described:
             return True
-        declared = self._declared.get((interface, peer.public_key))
-        return bool(declared and declared.endpoint)
+        return (interface, peer.public_key) in self._with_endpoint
 
 
 def _matches(rule: ExpectRule, interface: str, peer: Peer, name: str) -> bool:

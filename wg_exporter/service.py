@@ -12,7 +12,7 @@ import platform
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from prometheus_client.process_collector import ProcessCollector
 
@@ -33,7 +33,7 @@ from wg_exporter.sources.userspace import UserspaceSource
 from wg_exporter.tracker import Tracker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 TICK_SECONDS = 5.0
 
@@ -41,6 +41,9 @@ TICK_SECONDS = 5.0
 CONF_SECONDS = 4.0
 
 SYSTEM_CLOCK = Clock(time.time, time.monotonic)
+
+Workers: TypeAlias = "Callable[[Config, Clock], Iterable[Worker]]"
+"""Makes the sources that a configuration asks for."""
 
 # Bits of a capability set (linux/capability.h).
 _NET_ADMIN, _NET_RAW, _SYS_ADMIN = 12, 13, 21
@@ -51,14 +54,15 @@ _UAPI_DIRECTORY = Path("/var/run/wireguard")
 class _Setup:
     """What a configuration decides: which sources are read, and how peers are called and written."""
 
-    def __init__(self, config: Config, clock: Clock) -> None:
+    def __init__(self, config: Config, clock: Clock, workers: Workers) -> None:
         self.config = config
         self.roster = Roster(config)
         self.writer = Writer(lambda name: not config.metrics.excluded(name))
-        self.reader = Reader(list(_workers(config, clock)), clock)
+        self.reader = Reader(list(workers(config, clock)), clock)
 
 
-def _workers(config: Config, clock: Clock) -> Iterator[Worker]:
+def host_workers(config: Config, clock: Clock) -> Iterator[Worker]:
+    """All sources of this host, each with a thread that waits to be asked."""
     wanted = config.interfaces.wanted
     yield from _workers_inside("", None, wanted, clock)
     for place in config.namespaces:
@@ -83,10 +87,20 @@ def _workers_inside(netns: str, path: str | None, wanted: Callable[[str], bool],
 
 
 class Exporter:
-    """Everything but HTTP. Thread-safe. `start` it, `scrape` it, `stop` it."""
+    """Everything but HTTP. Thread-safe. `start` it, `scrape` it, `stop` it. It ticks `every` so many seconds."""
 
-    def __init__(self, config: Config, config_path: Path | None = None, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self,
+        config: Config,
+        config_path: Path | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        *,
+        workers: Workers = host_workers,
+        every: float = TICK_SECONDS,
+    ) -> None:
         self._clock = clock
+        self._workers = workers
+        self._every = every
         self._config_path = config_path
         self._log = Log(__name__)
         self._news = OnChange()
@@ -94,7 +108,7 @@ class Exporter:
         self._process = ProcessCollector(registry=None)
         self._reload_successful = True
         self._reload_timestamp = clock.wall()
-        self._setup = _Setup(config, clock)
+        self._setup = _Setup(config, clock, workers)
         # One at a time: the roster, the writer and the tracker keep what they made, and are not thread-safe.
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -154,12 +168,13 @@ class Exporter:
         if self._config_path is None:
             return "no configuration file was given, so there is none to read again"
         try:
-            setup = _Setup(load(self._config_path, [metric.name for metric in METRICS]), self._clock)
+            config = load(self._config_path, [metric.name for metric in METRICS])
         except ConfigError as error:
             self._reload_successful = False
             for problem in error.problems:
                 self._log.error("configuration not reloaded", problem=str(problem))
             return str(error)
+        setup = _Setup(config, self._clock, self._workers)
         with self._lock:
             before, self._setup = self._setup, setup
             self._tracker.keep_namespaces({"", *(namespace.name for namespace in setup.config.namespaces)})
@@ -178,7 +193,7 @@ class Exporter:
             except Exception as error:  # noqa: BLE001 - the tick must go on; its failures are seen in the log
                 self._log.error("tick failed", exc=error)
             self._ticked.set()
-            self._stopping.wait(TICK_SECONDS)
+            self._stopping.wait(self._every)
 
     def tick(self) -> None:
         """Read the sources and drive the tracker."""
@@ -253,6 +268,9 @@ class Exporter:
         for failed in snapshot.failed:
             if self._news.changed(("device", failed.netns, failed.name), failed.problem):
                 self._log.warn("device not read", interface=failed.name, netns=failed.netns, problem=failed.problem)
+        for device in snapshot.devices:
+            if device.fresh and self._news.changed(("device", device.netns, device.name), ""):
+                self._log.info("device read again", interface=device.name, netns=device.netns)
         for file in snapshot.conf:
             if self._news.changed(file.path, file.problems):
                 for problem in file.problems:

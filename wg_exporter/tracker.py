@@ -24,6 +24,7 @@ RETENTION_SECONDS = 3600.0
 # The wall clock moves against the monotonic one by less than this unless it is stepped: adjtime(3) slews at 0.05 %.
 CLOCK_STEP_SECONDS = 1.0
 
+
 class PeerCounts(NamedTuple):
     """What was seen of a peer since the exporter started."""
 
@@ -63,6 +64,8 @@ class Tracker:
             self._started_ns = int(snapshot.wall * 1e9)
         self._watch_clock(snapshot.wall, snapshot.monotonic)
         present: set[DeviceKey] = {(failed.netns, failed.name) for failed in snapshot.failed}
+        for key in present & self._devices.keys():
+            self._devices[key].seen = snapshot.monotonic
         for device in snapshot.devices:
             key = (device.netns, device.name)
             present.add(key)
@@ -107,7 +110,7 @@ class Tracker:
         if tracked is None:
             tracked = self._renamed(key, ifindex) or _Tracked()
             self._devices[key] = tracked
-        tracked.ifindex = ifindex
+        tracked.ifindex = ifindex or tracked.ifindex
         return tracked
 
     def _renamed(self, key: DeviceKey, ifindex: int) -> _Tracked | None:

@@ -1,0 +1,124 @@
+"""The names, labels and values of the two exporters whose dashboards people have, spelled out as those write them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.rows import SECOND, WALL, device, device_view, key, parsed, peer, view
+from wg_exporter import compat
+from wg_exporter.exposition import render
+from wg_exporter.identity import PeerMeta
+from wg_exporter.model import Backend
+
+NOW = WALL + 90.9
+SHAKEN = peer(1, last_handshake_ns=int(WALL) * SECOND + 999_999_999, allowed_ips=("10.0.0.1/32", "fd00::/64"))
+NEVER = peer(2, endpoint="", allowed_ips=())
+METAS = (PeerMeta("anna", True, True), PeerMeta(key(2)[:8], False, False))
+SHOWN = view(device_view(device(SHAKEN, NEVER), METAS))
+BLUE = view(device_view(device(SHAKEN, netns="blue"), METAS[:1]))
+
+HEADERS = {
+    compat.mindflavor: {
+        "wireguard_sent_bytes_total": "counter",
+        "wireguard_received_bytes_total": "counter",
+        "wireguard_latest_handshake_seconds": "gauge",
+        "wireguard_latest_handshake_delay_seconds": "gauge",
+    },
+    compat.mdlayher: {
+        "wireguard_device_info": "gauge",
+        "wireguard_peer_info": "gauge",
+        "wireguard_peer_allowed_ips_info": "gauge",
+        "wireguard_peer_receive_bytes_total": "counter",
+        "wireguard_peer_transmit_bytes_total": "counter",
+        "wireguard_peer_last_handshake_seconds": "gauge",
+    },
+}
+
+
+def lines(exporter, shown=SHOWN, *, openmetrics=False):
+    samples = exporter(shown, NOW) if exporter is compat.mindflavor else exporter(shown)
+    return b"".join(render(samples, lambda _name: True, openmetrics=openmetrics)).decode().splitlines()
+
+
+def without_headers(exporter, shown=SHOWN):
+    return [line for line in lines(exporter, shown) if not line.startswith("#")]
+
+
+def test_mindflavor_has_four_values_of_each_peer_and_a_friendly_name_only_where_there_is_one():
+    one = f'{{interface="wg0",public_key="{key(1)}",allowed_ips="10.0.0.1/32,fd00::/64",friendly_name="anna"}}'
+    two = f'{{interface="wg0",public_key="{key(2)}",allowed_ips="(none)"}}'
+    assert without_headers(compat.mindflavor) == [
+        f"wireguard_sent_bytes_total{one} 2001",
+        f"wireguard_sent_bytes_total{two} 2002",
+        f"wireguard_received_bytes_total{one} 1001",
+        f"wireguard_received_bytes_total{two} 1002",
+        f"wireguard_latest_handshake_seconds{one} 1700000000",
+        f"wireguard_latest_handshake_seconds{two} 0",
+        f"wireguard_latest_handshake_delay_seconds{one} 90",
+        f"wireguard_latest_handshake_delay_seconds{two} 1700000090",
+    ]
+
+
+def test_mindflavor_shows_all_allowed_ips_however_many():
+    ips = tuple(f"10.0.0.{n}/32" for n in range(20))
+    shown = view(device_view(device(peer(1, allowed_ips=ips))))
+    assert all(f'allowed_ips="{",".join(ips)}"' in line for line in without_headers(compat.mindflavor, shown))
+
+
+def test_a_handshake_of_the_future_is_not_a_negative_age():
+    shown = view(device_view(device(peer(1, last_handshake_ns=int(WALL + 3600) * SECOND))))
+    assert without_headers(compat.mindflavor, shown)[-1].endswith("} 0")
+
+
+def test_mdlayher_has_devices_peers_and_a_sample_for_each_allowed_ip():
+    one, two = f'device="wg0",public_key="{key(1)}"', f'device="wg0",public_key="{key(2)}"'
+    assert without_headers(compat.mdlayher) == [
+        f'wireguard_device_info{{device="wg0",public_key="{key(999)}"}} 1',
+        f'wireguard_peer_info{{{one},endpoint="192.0.0.1:51820",name="anna"}} 1',
+        f'wireguard_peer_info{{{two},endpoint="",name=""}} 1',
+        f'wireguard_peer_allowed_ips_info{{{one},allowed_ips="10.0.0.1/32",family="IPv4"}} 1',
+        f'wireguard_peer_allowed_ips_info{{{one},allowed_ips="fd00::/64",family="IPv6"}} 1',
+        f"wireguard_peer_receive_bytes_total{{{one}}} 1001",
+        f"wireguard_peer_receive_bytes_total{{{two}}} 1002",
+        f"wireguard_peer_transmit_bytes_total{{{one}}} 2001",
+        f"wireguard_peer_transmit_bytes_total{{{two}}} 2002",
+        f"wireguard_peer_last_handshake_seconds{{{one}}} 1700000000",
+        f"wireguard_peer_last_handshake_seconds{{{two}}} 0",
+    ]
+
+
+@pytest.mark.parametrize("exporter", HEADERS)
+def test_types_are_theirs_and_every_family_is_one_piece(exporter):
+    two_devices = SHOWN._replace(devices=(*SHOWN.devices, device_view(device(SHAKEN, name="wg1"), METAS[:1])))
+    types = [line.split()[2:] for line in lines(exporter, two_devices) if line.startswith("# TYPE")]
+    assert types == [list(pair) for pair in HEADERS[exporter].items()]
+    helps = [line.split(maxsplit=3) for line in lines(exporter, two_devices) if line.startswith("# HELP")]
+    assert [line[2] for line in helps] == list(HEADERS[exporter])
+    assert all(len(line) == 4 for line in helps)
+
+
+@pytest.mark.parametrize("exporter", HEADERS)
+def test_devices_of_another_namespace_are_told_apart_by_a_label_that_the_others_do_not_have(exporter):
+    assert all(line.partition("} ")[0].endswith(',netns="blue"') for line in without_headers(exporter, BLUE))
+    assert not any("netns" in line for line in without_headers(exporter))
+
+
+@pytest.mark.parametrize("mode", ["address", "off"])
+def test_an_address_that_is_not_to_be_seen_is_not_seen_here_either(mode):
+    shown = SHOWN._replace(endpoints=mode)
+    text = "\n".join(without_headers(compat.mdlayher, shown))
+    assert "51820" not in text
+    assert ("192.0.0.1" in text) is (mode == "address")
+
+
+@pytest.mark.parametrize("exporter", HEADERS)
+def test_both_are_sound_in_openmetrics_too(exporter):
+    chunks = "\n".join((*lines(exporter, openmetrics=True), "# EOF\n")).encode()
+    read = parsed([chunks], openmetrics=True)
+    assert {name for name, _, _ in read} == set(HEADERS[exporter])
+    assert len(read) == len(set(read)) == len(without_headers(exporter))
+
+
+def test_userspace_devices_are_served_like_all_others():
+    shown = view(device_view(device(SHAKEN, backend=Backend.USERSPACE), METAS[:1]))
+    assert without_headers(compat.mdlayher, shown)[0] == without_headers(compat.mdlayher)[0]

@@ -1,0 +1,355 @@
+"""Samples to bytes: both formats, read by parsers; the fast way of peers against the slow one, whatever moves."""
+
+from __future__ import annotations
+
+import gc
+import re
+import tracemalloc
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tests.rows import FACTS, WALL, device, device_view, flat, key, link, parsed, peer, view
+from wg_exporter.catalogue import METRICS, PEER_EXPECTED_UP, Kind, Metric, Scope
+from wg_exporter.exposition import BLOCK, Writer, escape, header, label_block, number, render
+from wg_exporter.families import Sample, samples
+from wg_exporter.identity import PeerMeta
+from wg_exporter.tracker import PeerCounts
+
+
+def everything(_name):
+    return True
+
+
+def slow(shown, included=everything, *, openmetrics=False):
+    """The same exposition without anything kept: every sample rendered from scratch."""
+    body = b"".join(render(samples(shown), included, openmetrics=openmetrics))
+    return body + b"# EOF\n" if openmetrics else body
+
+
+def written(shown, writer=None, *, openmetrics=False):
+    return b"".join((writer or Writer()).write(shown, openmetrics=openmetrics))
+
+
+def check(shown, writer):
+    """What the parsers read from both formats are the samples."""
+    for openmetrics in (False, True):
+        chunks = writer.write(shown, openmetrics=openmetrics)
+        read = parsed(chunks, openmetrics=openmetrics)
+        assert len(set(read)) == len(read)
+        assert sorted(read, key=repr) == sorted(flat(samples(shown)), key=repr)
+
+
+# --- the fast way and the slow one ------------------------------------------------------------------------------------
+
+# Whatever can be in a name but a surrogate: the sources and the configuration let none in.
+names = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from('"\\\n{},= #'), min_size=1, max_size=8)
+numbers = st.integers(0, 2**64 - 1)
+peer_changes = st.one_of(
+    st.fixed_dictionaries({"rx_bytes": numbers}),
+    st.fixed_dictionaries({"tx_bytes": numbers, "last_handshake_ns": numbers}),
+    st.fixed_dictionaries({"endpoint": st.sampled_from(["", "192.0.2.9:1", "[2001:db8::9]:51820"])}),
+    st.fixed_dictionaries({"allowed_ips": st.integers(0, 18).map(lambda n: tuple(f"10.9.0.{i}/32" for i in range(n)))}),
+    st.fixed_dictionaries({"persistent_keepalive": st.sampled_from([0, 25])}),
+    st.just({}),  # an equal row, but another object
+)
+devices = st.integers(0, 2)
+places = st.integers(0, 5)
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("come"), devices, places, st.integers(1, 9)),
+        st.tuples(st.just("go"), devices, places, st.none()),
+        st.tuples(st.just("trade"), devices, places, places),
+        st.tuples(st.just("change"), devices, places, peer_changes),
+        st.tuples(st.just("count"), devices, places, st.builds(PeerCounts, numbers, numbers)),
+        st.tuples(st.just("call"), devices, places, st.builds(PeerMeta, names, st.booleans(), st.booleans())),
+        st.tuples(st.just("device gone"), devices, st.none(), st.none()),
+        st.tuples(st.just("keep keys"), devices, st.none(), st.booleans()),
+        st.tuples(st.just("endpoints"), st.none(), st.none(), st.sampled_from(["full", "address", "off"])),
+        st.tuples(st.just("nothing"), st.none(), st.none(), st.none()),
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+PLACES = (("", "wg0"), ("", "wg1"), ("blue", "wg0"))
+
+
+class World:
+    """Three places for devices, changed step by step; what a step doesn't touch stays the same object."""
+
+    def __init__(self):
+        self.rows = [[], [], []]
+        self.keys = [True, False, True]
+        self.kept = [(), (), ()]
+        self.endpoints = "full"
+
+    def step(self, what, where, at, value):
+        rows = [] if where is None else self.rows[where]
+        at = at % len(rows) if rows and at is not None else None
+        if what == "come" and all(row[0].public_key != key(value) for row in rows):
+            rows.insert(at or 0, (peer(value), PeerMeta(f"peer {value}", True, False), PeerCounts()))
+        elif what == "device gone":
+            rows.clear()
+        elif what == "keep keys":
+            self.keys[where] = value
+        elif what == "endpoints":
+            self.endpoints = value
+        elif at is not None:
+            row, meta, counts = rows[at]
+            if what == "go":
+                del rows[at]
+            elif what == "trade":
+                other = value % len(rows)
+                rows[at], rows[other] = rows[other], rows[at]
+            elif what == "change":
+                rows[at] = (row._replace(**value), meta, counts)
+            elif what == "count":
+                rows[at] = (row, meta, value)
+            elif what == "call":
+                rows[at] = (row, value, counts)
+
+    def view(self):
+        found = []
+        for index, (netns, name) in enumerate(PLACES):
+            if self.rows[index]:
+                peers, metas, counts = zip(*self.rows[index], strict=True)
+                keys = tuple(row.public_key for row in peers)
+                self.kept[index] = self.kept[index] if keys == self.kept[index] else keys
+                row = device(*peers, netns=netns, name=name)._replace(keys=self.kept[index] if self.keys[index] else ())
+                found.append(device_view(row, metas, counts, link(name, netns=netns)))
+        return view(*found, endpoints=self.endpoints)
+
+
+@settings(max_examples=200, deadline=None)
+@given(steps)
+@example([("come", 0, 0, 1), ("come", 0, 0, 2), ("call", 0, 0, PeerMeta('a"\\\n', True, True)), ("trade", 0, 0, 1)])
+@example([("come", 0, 0, 1), ("change", 0, 0, {"rx_bytes": 5}), ("device gone", 0, None, None), ("come", 0, 0, 1)])
+def test_the_writer_says_what_the_samples_say_whatever_changes_in_whatever_order(sequence):
+    world, writer = World(), Writer()
+    for index, step in enumerate(sequence):
+        world.step(*step)
+        openmetrics = bool(index % 2)
+        assert written(world.view(), writer, openmetrics=openmetrics) == slow(world.view(), openmetrics=openmetrics)
+    check(world.view(), writer)
+
+
+@settings(max_examples=100, deadline=None)
+@given(steps)
+def test_a_writer_that_looks_only_now_and_then_sees_all_that_changed_in_between(sequence):
+    world, writer = World(), Writer()
+    for index, step in enumerate(sequence):
+        world.step(*step)
+        if index % 3 == 0:
+            written(world.view(), writer)
+    check(world.view(), writer)
+
+
+def test_a_peer_that_moves_in_one_of_several_blocks_moves_in_the_body():
+    rows = [peer(n) for n in range(2 * BLOCK + 3)]
+    metric = "wireguard_peer_receive_bytes_total"
+    writer = Writer(lambda name: name == metric)
+    for index in (0, BLOCK - 1, BLOCK, 2 * BLOCK, len(rows) - 1):
+        rows[index] = rows[index]._replace(rx_bytes=10**9 + index)
+        lines = written(view(device_view(device(*rows, keys=True))), writer).decode().splitlines()[2:]
+        assert [int(line.rpartition(" ")[2]) for line in lines] == [row.rx_bytes for row in rows]
+        assert all(line.startswith(metric) for line in lines)
+
+
+def test_what_did_not_move_is_not_rendered_again():
+    """Each name and value is asked for by way of these; for 10,000 peers that is what a scrape costs."""
+    asked = []
+
+    class Counted(int):
+        def __repr__(self):
+            asked.append(int(self))
+            return str(int(self))
+
+    rows = [peer(n, tx_bytes=Counted(n)) for n in range(50)]
+    metas, counts = [tuple(f(*a) for _ in rows) for f, a in ((PeerMeta, ("x", True, True)), (PeerCounts, ()))]
+    writer = Writer()
+    written(view(device_view(device(*rows), metas, counts)), writer)
+    first = len(asked)
+    for _ in range(3):
+        written(view(device_view(device(*rows), metas, counts)), writer)
+        written(view(device_view(device(*rows, keys=True), metas, counts)), writer, openmetrics=True)
+    rows[7] = rows[7]._replace(rx_bytes=5)
+    assert f'public_key="{key(7)}",peer="x"}} 5\n'.encode() in written(
+        view(device_view(device(*rows), metas, counts)), writer
+    )
+    assert first <= 50
+    assert len(asked) == first, "only what differs is rendered, even of a peer that moved"
+
+
+# --- the two formats --------------------------------------------------------------------------------------------------
+
+BUSY = view(
+    device_view(device(peer(1), peer(2)), at=link()),
+    device_view(device(peer(1), netns="blue"), at=link(netns="blue")),
+    missing=(("", "wg9"),),
+)
+
+
+@pytest.mark.parametrize("openmetrics", [False, True])
+def test_each_family_is_one_piece_under_one_header_and_no_series_is_there_twice(openmetrics):
+    current, heads, series = None, [], []
+    for line in written(BUSY, openmetrics=openmetrics).decode().splitlines():
+        if line.startswith("# HELP "):
+            current = line.split()[2]
+            heads.append(current)
+        elif line.startswith("# "):
+            assert line == "# EOF" or line.split()[2] == current
+        else:
+            name = re.match(r"[a-z_]+", line)[0]
+            assert name == current or (openmetrics and name == f"{current}_total")
+            series.append(line.rpartition(" ")[0])
+    assert len(heads) == len(set(heads)) == len(METRICS)
+    assert len(series) == len(set(series))
+
+
+def test_metadata_in_the_text_format_names_the_counter_in_full():
+    body = written(BUSY).decode()
+    for metric in METRICS:
+        assert f"# HELP {metric.name} {metric.help}\n# TYPE {metric.name} {metric.kind}\n{metric.name}" in body
+    assert "# UNIT" not in body
+    assert "# EOF" not in body
+
+
+def test_metadata_in_openmetrics_names_the_family_and_its_unit_and_the_end_is_marked():
+    body = written(BUSY, openmetrics=True).decode()
+    for metric in METRICS:
+        unit = f"# UNIT {metric.family} {metric.unit}\n" if metric.unit else ""
+        assert (
+            f"# HELP {metric.family} {metric.help}\n# TYPE {metric.family} {metric.kind}\n{unit}{metric.name}" in body
+        )
+    assert body.endswith("\n# EOF\n")
+    assert body.count("# EOF") == 1
+
+
+def test_a_family_without_a_sample_leaves_no_header_behind():
+    for openmetrics in (False, True):
+        body = written(view(device_view(device())), openmetrics=openmetrics)
+        assert b"wireguard_peer_" not in body
+        assert b"wireguard_interface_up" not in body
+        assert b"wireguard_interface_peers" in body
+
+
+def test_help_is_escaped_as_each_format_wants_it():
+    metric = Metric("x", Kind.GAUGE, Scope.PEER, (), 'back\\slash "quoted"\nnext')
+    assert header(metric, openmetrics=False) == b'# HELP x back\\\\slash "quoted"\\nnext\n# TYPE x gauge\n'
+    assert header(metric, openmetrics=True) == b'# HELP x back\\\\slash \\"quoted\\"\\nnext\n# TYPE x gauge\n'
+
+
+@pytest.mark.parametrize(
+    ("value", "escaped"),
+    [
+        ("plain, {spaced} = # 'x'", "plain, {spaced} = # 'x'"),
+        ('a"b', 'a\\"b'),
+        ("a\\b", "a\\\\b"),
+        ("a\nb", "a\\nb"),
+        ('\\"\n', '\\\\\\"\\n'),
+        ("\\n", "\\\\n"),
+        ("Zoë 🦊\t\r", "Zoë 🦊\t\r"),
+    ],
+)
+def test_a_label_value_is_escaped_and_reads_back_as_it_was(value, escaped):
+    assert escape(value) == escaped
+    shown = view(device_view(device(peer(1)), (PeerMeta(value, True, True),)))
+    for openmetrics in (False, True):
+        chunks = Writer().write(shown, openmetrics=openmetrics)
+        assert {
+            dict(labels)["peer"] for _, labels, _ in parsed(chunks, openmetrics=openmetrics) if dict(labels).get("peer")
+        } == {value}
+
+
+def test_a_name_that_is_not_unicode_costs_its_own_characters_and_not_the_scrape():
+    """No source lets a lone surrogate in; should one ever, a scrape that fails would be the worst way to say so."""
+    row = device_view(device(peer(1), name="wg\udcff"), (PeerMeta("a\ud800", True, True),), at=link("wg\udcff"))
+    for openmetrics in (False, True):
+        body = written(view(row), openmetrics=openmetrics).decode()
+        assert 'wireguard_interface_up{interface="wg?"} 1\n' in body
+        assert f'wireguard_peer_allowed_ips{{interface="wg?",public_key="{key(1)}",peer="a?"}} 1\n' in body
+
+
+def test_labels_keep_their_order_with_netns_last_and_no_braces_without_any():
+    assert label_block(()) == ""
+    assert label_block((("b", "1"), ("a", "2"))) == '{b="1",a="2"}'
+    line = f'wireguard_peer_expected_up{{interface="wg0",public_key="{key(1)}",peer="{key(1)[:8]}",netns="blue"}} 0\n'
+    assert line.encode() in written(BUSY)
+    assert b"\nwireguard_exporter_devices 2\n" in written(BUSY)
+
+
+@pytest.mark.parametrize("value", [0, 2**64 - 1, 10**15 + 0.25, WALL + 0.123456, 1e-09])
+def test_numbers_lose_nothing(value):
+    assert (int if isinstance(value, int) else float)(number(value)) == value
+    assert not re.search("[eE.]", number(value)) or isinstance(value, float)
+
+
+def test_a_handshake_time_is_good_to_the_microsecond():
+    row = peer(1, last_handshake_ns=1_763_841_234_123_456_789)
+    assert b"} 1763841234.1234567" in written(view(device_view(device(row))))
+
+
+# --- what is left out, and what is added ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_any_family_can_be_left_out_and_all_others_stay(metric):
+    writer = Writer(lambda name: name != metric.name)
+    for _ in range(2):
+        found = {name for name, _, _ in parsed(writer.write(BUSY, openmetrics=True), openmetrics=True)}
+        assert found == {other.name for other in METRICS} - {metric.name}
+
+
+def test_with_families_left_out_changes_still_show_up_in_the_others():
+    def included(name):
+        return name not in ("wireguard_peer_info", "wireguard_peer_transmit_bytes_total")
+
+    world, writer = World(), Writer(included)
+    for step in (
+        ("come", 0, 0, 1),
+        ("change", 0, 0, {"rx_bytes": 7, "tx_bytes": 8, "endpoint": "x:1"}),
+        ("call", 0, 0, PeerMeta("new", True, True)),
+        ("count", 0, 0, PeerCounts(1, 1)),
+    ):
+        world.step(*step)
+        assert written(world.view(), writer) == slow(world.view(), included)
+
+
+def test_families_of_others_come_last_and_can_be_left_out_too():
+    extra = [Sample(Metric("process_cpu_seconds_total", Kind.COUNTER, Scope.EXPORTER, (), "CPU time."), (), 1.5)]
+    body = b"".join(Writer().write(BUSY, extra, openmetrics=True))
+    assert body.endswith(b"# UNIT process_cpu_seconds seconds\nprocess_cpu_seconds_total 1.5\n# EOF\n")
+    assert b"process" not in b"".join(Writer(lambda name: "process" not in name).write(BUSY, extra, openmetrics=True))
+
+
+# --- over time --------------------------------------------------------------------------------------------------------
+
+
+def test_memory_stays_where_it_was_over_a_thousand_rounds_of_devices_that_come_and_go():
+    writer = Writer(lambda name: "peer" in name)
+    rows = [peer(n) for n in range(5)]
+
+    def rounds(first, last):
+        for n in range(first, last):
+            writer.write(view(device_view(device(*rows[n % 3 :], name=f"wg{n}"))), openmetrics=bool(n % 2))
+        gc.collect()  # empties the interpreter's own stocks of tuples and lists too
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before = rounds(0, 10)
+        assert rounds(10, 1010) - before < 50_000, "a device's lines take 10 kB: five would be too many"
+    finally:
+        tracemalloc.stop()
+
+
+def test_facts_that_change_between_two_scrapes_change_in_the_body():
+    writer = Writer()
+    assert b"wireguard_exporter_clock_steps_total 2\n" in written(BUSY, writer)
+    later = BUSY._replace(exporter=FACTS._replace(clock_steps=3, reload_successful=False))
+    body = written(later, writer)
+    assert b"wireguard_exporter_clock_steps_total 3\n" in body
+    assert b"wireguard_exporter_config_last_reload_successful 0\n" in body
+    assert PEER_EXPECTED_UP.name.encode() in body

@@ -1,0 +1,328 @@
+"""Passes over sources that answer, hang, fail and break: each loses its own rows, none the deadline."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from tests.rows import FakeHost, FakeTime, conf_file, declared, device, link, peer
+from wg_exporter.config import Config
+from wg_exporter.config import Namespace as NamespaceConfig
+from wg_exporter.model import Backend, FailedDevice, SourceName
+from wg_exporter.reader import Reader, Reading, StoppedError, Worker
+from wg_exporter.sources.errors import SourceError
+
+KERNEL, USERSPACE, LINKS, CONF = SourceName.KERNEL, SourceName.USERSPACE, SourceName.LINKS, SourceName.CONF
+
+
+@pytest.fixture
+def host():
+    """A host with one device, its link and its file."""
+    host = FakeHost()
+    host.devices = [device(peer(1))]
+    host.links = [link()]
+    host.conf = (conf_file("wg0", declared(1, "anna")),)
+    yield host
+    for event in host.stuck.values():
+        event.set()
+    for worker in host.started:
+        worker.stop()
+
+
+@pytest.fixture
+def time_():
+    return FakeTime()
+
+
+@pytest.fixture
+def reader(host, time_):
+    return Reader(list(host.workers(Config(), time_.clock)), time_.clock, 0.1)
+
+
+@contextmanager
+def workers(time_, *given):
+    """Workers of (name, reading or exception, netns); ended afterwards."""
+
+    def read(what):
+        if isinstance(what, Exception):
+            raise what
+        return what
+
+    made = [Worker(name, lambda what=what: read(what), clock=time_.clock, netns=netns) for name, what, netns in given]
+    try:
+        yield Reader(made, time_.clock, 1.0)
+    finally:
+        for worker in made:
+            worker.stop()
+
+
+def outcomes(snapshot):
+    return {outcome.source: (outcome.success, outcome.problem) for outcome in snapshot.outcomes}
+
+
+def eventually(condition):
+    end = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < end, "did not come about within 5 s"
+        time.sleep(0.005)
+
+
+# --- one pass ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_pass_brings_the_rows_of_all_sources_and_the_time_at_which_it_began(host, reader, time_):
+    found = reader.read()
+    assert found.devices == tuple(host.devices)
+    assert found.devices[0] is host.devices[0], "the same object, so that what did not change is seen at one glance"
+    assert found.links == {("", "wg0"): host.links[0]}
+    assert found.conf is host.conf
+    assert (found.wall, found.monotonic) == (time_.wall, time_.monotonic)
+    assert outcomes(found) == {KERNEL: (True, ""), LINKS: (True, ""), CONF: (True, "")}
+
+
+def test_devices_and_links_of_each_namespace_keep_apart(host, time_):
+    host.devices = [device(peer(1)), device(peer(2), netns="blue")]
+    host.links = [link(), link(ifindex=9, netns="blue")]
+    config = Config(namespaces=(NamespaceConfig("blue"),))
+    found = Reader(list(host.workers(config, time_.clock)), time_.clock).read()
+    assert [(row.netns, row.peers[0]) for row in found.devices] == [("", peer(1)), ("blue", peer(2))]
+    assert {key: row.ifindex for key, row in found.links.items()} == {("", "wg0"): 7, ("blue", "wg0"): 9}
+    assert {key: row.netns for key, row in found.links.items()} == {("", "wg0"): "", ("blue", "wg0"): "blue"}
+
+
+def test_how_long_a_source_took_is_told_in_seconds():
+    time_ = FakeTime()
+
+    def slow():
+        time_.advance(0.75)
+        return Reading()
+
+    worker = Worker(KERNEL, slow, clock=time_.clock)
+    assert Reader([worker], time_.clock).read().outcomes[0].duration == pytest.approx(0.75)
+    worker.stop()
+
+
+# --- failures ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_source_that_fails_says_why_and_the_others_go_on(host, reader):
+    host.problems[KERNEL] = "no permission; grant CAP_NET_ADMIN"
+    found = reader.read()
+    assert found.devices == ()
+    assert found.links
+    assert outcomes(found)[KERNEL] == (False, "no permission; grant CAP_NET_ADMIN")
+    del host.problems[KERNEL]
+    assert reader.read().devices == tuple(host.devices)
+
+
+def test_a_bug_in_a_source_is_told_by_its_place_and_never_by_a_message_that_could_quote_a_key(host, reader):
+    host.problems[KERNEL] = ValueError("private_key=SECRET")
+    success, problem = outcomes(reader.read())[KERNEL]
+    assert not success
+    assert problem.startswith("unexpected ValueError in rows.py:")
+    assert "SECRET" not in problem
+    del host.problems[KERNEL]
+    assert outcomes(reader.read())[KERNEL] == (True, ""), "the thread of the source lives on"
+
+
+def test_names_are_kept_while_files_can_not_be_read_and_renewed_when_they_can(host, reader):
+    names = reader.read().conf
+    host.problems[CONF] = "no permission"
+    assert reader.read().conf is names
+    del host.problems[CONF]
+    host.conf = ()
+    assert reader.read().conf == ()
+
+
+def test_names_are_kept_while_reading_the_files_takes_too_long(host, reader):
+    names = reader.read().conf
+    host.stuck[CONF] = threading.Event()
+    assert reader.read().conf is names
+
+
+# --- the deadline -----------------------------------------------------------------------------------------------------
+
+
+def test_a_stuck_source_loses_its_rows_at_the_deadline_is_not_read_twice_and_recovers(host, reader):
+    host.stuck[KERNEL] = threading.Event()
+    for _ in range(3):
+        begun = time.monotonic()
+        found = reader.read()
+        assert 0.05 < time.monotonic() - begun < 1.5
+        assert (found.devices, found.conf) == ((), host.conf)
+        assert outcomes(found) == {KERNEL: (False, "no answer within 0.1 s"), LINKS: (True, ""), CONF: (True, "")}
+    assert host.reads[KERNEL] == 1
+    host.stuck.pop(KERNEL).set()
+    eventually(lambda: reader.read().devices == tuple(host.devices))
+
+
+def test_several_stuck_sources_together_take_no_longer_than_one():
+    release, time_ = threading.Event(), FakeTime()
+    clock = time_.clock._replace(monotonic=time.monotonic)
+    stuck = [Worker(KERNEL, lambda: (release.wait(20), Reading())[1], clock=clock, netns=f"n{n}") for n in range(8)]
+    begun = time.monotonic()
+    found = Reader(stuck, clock, 0.2).read()
+    assert 0.15 < time.monotonic() - begun < 1.0
+    assert [outcome.success for outcome in found.outcomes] == [False] * 8
+    release.set()
+    for worker in stuck:
+        worker.stop()
+
+
+# --- one read for all who ask at once ---------------------------------------------------------------------------------
+
+
+def test_ten_scrapes_at_once_share_one_read(host, time_):
+    host.stuck[KERNEL] = threading.Event()
+    reader = Reader(list(host.workers(Config(), time_.clock)), time_.clock, 10)
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(reader.read())) for _ in range(10)]
+    threads[0].start()
+    eventually(lambda: host.reads[KERNEL] == 1)
+    for thread in threads[1:]:
+        thread.start()
+    time.sleep(0.05)
+    host.stuck.pop(KERNEL).set()
+    for thread in threads:
+        thread.join(10)
+    assert len(found) == 10
+    assert all(snapshot is found[0] for snapshot in found)
+    assert host.reads == {KERNEL: 1, LINKS: 1, CONF: 1}
+
+
+def test_one_who_asks_after_the_other_gets_a_read_of_their_own(host, reader):
+    reader.read()
+    reader.read()
+    assert host.reads == {KERNEL: 2, LINKS: 2, CONF: 2}
+
+
+def test_a_source_that_hardly_changes_is_asked_again_only_after_a_while(time_):
+    reads = []
+    worker = Worker(CONF, lambda: reads.append(1) or Reading(), clock=time_.clock, every=4.0)
+    reader = Reader([worker], time_.clock)
+    for seconds, count in ((0, 1), (3.9, 1), (0.2, 2), (1, 2), (4, 3)):
+        time_.advance(seconds)
+        assert outcomes(reader.read())[CONF] == (True, "")
+        assert len(reads) == count
+    worker.stop()
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_stopped_reader_says_so_lets_go_of_its_sockets_and_ends_its_threads(time_):
+    closed = threading.Event()
+    before = set(threading.enumerate())
+    worker = Worker(KERNEL, Reading, closed.set, clock=time_.clock)
+    (thread,) = set(threading.enumerate()) - before
+    reader = Reader([worker], time_.clock)
+    reader.read()
+    assert not closed.is_set()
+    reader.stop()
+    with pytest.raises(StoppedError):
+        reader.read()
+    with pytest.raises(StoppedError):
+        reader.read()  # and it does not wait for the one that failed
+    thread.join(5)
+    assert not thread.is_alive()
+    assert closed.is_set()
+
+
+def test_a_read_that_was_under_way_when_the_reader_was_stopped_is_still_answered(host, time_):
+    host.stuck[KERNEL] = threading.Event()
+    reader = Reader(list(host.workers(Config(), time_.clock)), time_.clock, 10)
+    found = []
+    thread = threading.Thread(target=lambda: found.append(reader.read()))
+    thread.start()
+    eventually(lambda: host.reads == {KERNEL: 1, LINKS: 1, CONF: 1})
+    reader.stop()
+    host.stuck[KERNEL].set()
+    thread.join(5)
+    assert found[0].devices == tuple(host.devices)
+
+
+class FakeNamespace:
+    """Says, as a Namespace does, whether entering it moved the thread."""
+
+    def __init__(self, *moves):
+        self.moves = list(moves)
+
+    def enter(self):
+        move = self.moves.pop(0)
+        if isinstance(move, Exception):
+            raise move
+        return move
+
+
+def test_sockets_are_closed_whenever_the_thread_moved_to_another_namespace(time_):
+    did = []
+    places = FakeNamespace(True, False, SourceError("namespace blue: does not exist"), True)
+    worker = Worker(
+        KERNEL,
+        lambda: did.append("read") or Reading(),
+        lambda: did.append("close"),
+        clock=time_.clock,
+        netns="blue",
+        namespace=places,
+    )
+    reader = Reader([worker], time_.clock)
+    seen = [reader.read().outcomes[0] for _ in range(4)]
+    assert did == ["close", "read", "read", "close", "read"]
+    assert [(outcome.netns, outcome.problem) for outcome in seen] == [
+        ("blue", ""),
+        ("blue", ""),
+        ("blue", "namespace blue: does not exist"),
+        ("blue", ""),
+    ]
+    worker.stop()
+
+
+# --- where userspace devices are at home ------------------------------------------------------------------------------
+
+WG_GO = device(peer(1), backend=Backend.USERSPACE)
+BROKEN = FailedDevice("", "wg0", Backend.USERSPACE, "no answer")
+
+
+@pytest.mark.parametrize(
+    ("links", "netns"),
+    [
+        ([], ""),
+        ([("", link(kind="tun"))], ""),
+        ([("blue", link(kind="tun"))], "blue"),
+        ([("", link(kind="tun")), ("blue", link(kind="tun"))], ""),
+        ([("", link(kind="wireguard")), ("blue", link(kind="tun"))], "blue"),
+        ([("blue", link(kind="wireguard"))], ""),
+        ([("blue", link("wg1", kind="tun"))], ""),
+    ],
+)
+def test_a_userspace_device_belongs_where_the_tun_of_its_name_is(time_, links, netns):
+    read = [(LINKS, Reading(links=[row]), place) for place, row in links]
+    with workers(time_, (USERSPACE, Reading([WG_GO]), ""), *read) as reader:
+        assert [row.netns for row in reader.read().devices] == [netns]
+    with workers(time_, (USERSPACE, Reading(failed=[BROKEN]), ""), *read) as reader:
+        assert [row.netns for row in reader.read().failed] == [netns]
+
+
+def test_a_tun_elsewhere_does_not_move_a_kernel_device(time_):
+    with workers(
+        time_, (KERNEL, Reading([device(peer(1))]), ""), (LINKS, Reading(links=[link(kind="tun")]), "blue")
+    ) as r:
+        assert [row.netns for row in r.read().devices] == [""]
+
+
+def test_of_two_devices_of_one_name_in_one_namespace_the_kernels_is_served(time_):
+    kernel = device(peer(2))
+    with workers(time_, (KERNEL, Reading([kernel]), ""), (USERSPACE, Reading([WG_GO]), "")) as reader:
+        assert reader.read().devices == (kernel,)
+    with workers(time_, (KERNEL, Reading([kernel]), ""), (USERSPACE, Reading(failed=[BROKEN]), "")) as reader:
+        found = reader.read()
+        assert (found.devices, found.failed) == ((kernel,), ()), "a dead socket left behind is not the device"
+
+
+def test_a_device_that_two_sources_could_not_read_is_told_of_once(time_):
+    other = FailedDevice("", "wg0", Backend.KERNEL, "interrupted")
+    with workers(time_, (KERNEL, Reading(failed=[other]), ""), (USERSPACE, Reading(failed=[BROKEN]), "")) as reader:
+        assert reader.read().failed == (other,)
