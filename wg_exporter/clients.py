@@ -19,7 +19,7 @@ from aiohttp import web
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 
-PIECE = 256 * 1024  # bytes: what the transport copies for a client that does not read (Python 3.11)
+PIECE = 1024 * 1024  # bytes: what the transport copies for a client that does not read (Python 3.11)
 
 
 @dataclass(frozen=True)
