@@ -159,13 +159,14 @@ def test_a_device_that_can_not_be_read_for_hours_is_not_one_that_vanished(watch)
 
 
 def test_a_device_with_a_peer_expected_up_is_remembered_for_good(watch):
-    watch.look(device(peer(1)), expecting=["wg0"]).look(after=1e7)
+    watch.look(device(peer(1)), links=[link()], expecting=["wg0"]).look(after=1e7)
     assert watch.tracker.expecting() == {("", "wg0")}
 
 
 def test_a_device_is_no_longer_expected_once_it_came_back_without_such_a_peer(watch):
-    watch.look(device(peer(1)), device(peer(2), name="wg1"), expecting=["wg0", "wg1"])
-    watch.look(device(peer(1)), device(peer(2), name="wg1"), expecting=["wg1"])
+    links = [link(ifindex=7), link("wg1", ifindex=8)]
+    watch.look(device(peer(1)), device(peer(2), name="wg1"), links=links, expecting=["wg0", "wg1"])
+    watch.look(device(peer(1)), device(peer(2), name="wg1"), links=links, expecting=["wg1"])
     assert watch.tracker.expecting() == {("", "wg1")}
 
 
@@ -186,7 +187,10 @@ def test_a_rename_is_seen_even_if_links_could_not_be_read_just_before(watch):
 def test_two_devices_of_unknown_index_are_not_one_that_was_renamed(watch):
     watch.look(device(shaken(1, 2)), expecting=["wg0"]).look(device(peer(1), name="wg1"), expecting=["wg1"])
     assert watch.handshakes(peer(1), name="wg1") == [0]
-    assert watch.tracker.expecting() == {("", "wg0"), ("", "wg1")}
+
+
+def test_a_device_whose_link_was_never_seen_can_not_be_missed(watch):
+    assert watch.look(device(peer(1)), expecting=["wg0"]).tracker.expecting() == set()
 
 
 def test_the_same_index_in_another_namespace_is_another_device(watch):

@@ -13,7 +13,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.model import ConfFile, Device, FailedDevice, Link, Outcome, Snapshot, SourceName
+from wg_exporter.model import ConfFile, Device, DeviceKey, FailedDevice, Link, Outcome, Snapshot, SourceName
 from wg_exporter.sources.errors import SourceError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Worker:
         self._clock = clock
         self._namespace = namespace
         self._every = every
-        self._begun = 0.0
+        self.begun = 0.0
         self._orders: SimpleQueue[Future[_Done] | None] = SimpleQueue()
         self._current: Future[_Done] | None = None
         self._stopped = False
@@ -96,8 +96,8 @@ class Worker:
             if self._stopped:
                 raise StoppedError
             now = self._clock.monotonic()
-            if self._current is None or (self._current.done() and now - self._begun >= self._every):
-                self._begun = now
+            if self._current is None or (self._current.done() and now - self.begun >= self._every):
+                self.begun = now
                 self._current = Future()
                 self._orders.put(self._current)
             return self._current
@@ -142,6 +142,7 @@ class Reader:
         self._lock = threading.Lock()
         self._flight: Future[Snapshot] | None = None
         self._conf: tuple[ConfFile, ...] = ()
+        self._homes: dict[str, str] = {}  # the namespace in which each userspace device was last seen
 
     def read(self) -> Snapshot:
         """One pass over all sources, or the one that is under way. Takes no longer than the deadline."""
@@ -171,11 +172,12 @@ class Reader:
         outcomes: list[Outcome] = []
         readings: list[tuple[Worker, Reading]] = []
         for worker, future in started:
-            left = max(0.0, monotonic + self._deadline - self._clock.monotonic())
+            # A read that was under way before has had its time: it must not cost every pass a whole deadline.
+            left = max(0.0, min(monotonic, worker.begun) + self._deadline - self._clock.monotonic())
             try:
                 done = future.result(left)
             except FutureTimeoutError:
-                done = _Done(Reading(conf=self._conf), f"no answer within {self._deadline} s", self._deadline)
+                done = _Done(Reading(), f"no answer within {self._deadline} s", self._deadline)
             if worker.name is SourceName.CONF and not done.problem:
                 self._conf = done.reading.conf
             outcomes.append(Outcome(worker.name, worker.netns, not done.problem, done.duration, done.problem))
@@ -190,16 +192,16 @@ class Reader:
             for worker, reading in readings
             for link in reading.links
         }
-        devices: dict[tuple[str, str], Device] = {}
-        failed: dict[tuple[str, str], FailedDevice] = {}
+        devices: dict[DeviceKey, Device] = {}
+        failed: dict[DeviceKey, FailedDevice] = {}
         for worker, reading in readings:
             for device in reading.devices:
-                netns = home(worker, device.name, links)
+                netns = self._home(worker, device.name, links)
                 devices.setdefault(
                     (netns, device.name), device if netns == device.netns else device._replace(netns=netns)
                 )
             for problem in reading.failed:
-                netns = home(worker, problem.name, links)
+                netns = self._home(worker, problem.name, links)
                 failed.setdefault((netns, problem.name), problem._replace(netns=netns))
         return Snapshot(
             wall,
@@ -211,14 +213,16 @@ class Reader:
             outcomes,
         )
 
-
-def home(worker: Worker, name: str, links: dict[tuple[str, str], Link]) -> str:
-    """The namespace of a device. Control sockets of userspace devices share a directory, whatever their namespace,
-    so such a device belongs where a tun link of its name is; where none is found, to the exporter's own.
-    """
-    if worker.name is not SourceName.USERSPACE or _is_tun(links.get(("", name))):
-        return worker.netns
-    return next((netns for (netns, other), link in links.items() if other == name and _is_tun(link)), worker.netns)
+    def _home(self, worker: Worker, name: str, links: dict[DeviceKey, Link]) -> str:
+        """The namespace of a device. Control sockets of userspace devices share a directory, whatever their namespace,
+        so such a device belongs where a tun link of its name is; while that is out of sight, to where it was last.
+        """
+        if worker.name is not SourceName.USERSPACE:
+            return worker.netns
+        places = [netns for (netns, other), link in links.items() if other == name and _is_tun(link)]
+        if places and self._homes.get(name) not in places:
+            self._homes[name] = "" if "" in places else places[0]
+        return self._homes.get(name, "")
 
 
 def _is_tun(link: Link | None) -> bool:

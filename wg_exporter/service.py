@@ -11,6 +11,7 @@ import os
 import platform
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -111,6 +112,7 @@ class Exporter:
         self._setup = _Setup(config, clock, workers)
         # One at a time: the roster, the writer and the tracker keep what they made, and are not thread-safe.
         self._lock = threading.Lock()
+        self._reloading = threading.Lock()  # so that of two reloads the later file wins
         self._stopping = threading.Event()
         self._ticked = threading.Event()
         self._ticker = threading.Thread(target=self._run, name="tick", daemon=True)
@@ -134,8 +136,7 @@ class Exporter:
 
     def scrape(self, path: str, openmetrics: bool = False) -> list[bytes]:  # noqa: FBT001, FBT002
         """The chunks of one exposition: ours at the path "", those of others at "mindflavor" and "mdlayher"."""
-        setup, snapshot = self._read()
-        with self._lock:
+        with self._looking() as (setup, snapshot):
             view = self._view(setup, snapshot)
             if not path:
                 return setup.writer.write(view, self._process_samples(), openmetrics=openmetrics)
@@ -150,29 +151,41 @@ class Exporter:
 
     def look(self) -> tuple[Snapshot, View, Config]:
         """One look at everything: what was read, what a scrape would show of it, and the configuration in use."""
-        setup, snapshot = self._read()
-        with self._lock:
+        with self._looking() as (setup, snapshot):
             return snapshot, self._view(setup, snapshot), setup.config
 
-    def _read(self) -> tuple[_Setup, Snapshot]:
+    @contextmanager
+    def _looking(self) -> Iterator[tuple[_Setup, Snapshot]]:
+        """What was just read, and the lock for what is made of it. A reload in between makes it read again."""
         while True:
             setup = self._setup
             try:
-                return setup, setup.reader.read()
+                snapshot = setup.reader.read()
             except StoppedError:
                 if self._stopping.is_set():
-                    raise  # a reload in between is no reason to fail; the end of the program is
+                    raise
+                continue
+            with self._lock:
+                if setup is self._setup:
+                    yield setup, snapshot
+                    return
 
     def reload(self) -> str:
         """Read the configuration again: empty if it is in use now, else its problems, and nothing has changed."""
         if self._config_path is None:
-            return "no configuration file was given, so there is none to read again"
+            problem = "no configuration file was given, so there is none to read again"
+            self._log.warn("configuration not reloaded", problem=problem)
+            return problem
+        with self._reloading:
+            return self._reload(self._config_path)
+
+    def _reload(self, path: Path) -> str:
         try:
-            config = load(self._config_path, [metric.name for metric in METRICS])
+            config = load(path, [metric.name for metric in METRICS])
         except ConfigError as error:
             self._reload_successful = False
-            for problem in error.problems:
-                self._log.error("configuration not reloaded", problem=str(problem))
+            for found in error.problems:
+                self._log.error("configuration not reloaded", problem=str(found))
             return str(error)
         setup = _Setup(config, self._clock, self._workers)
         with self._lock:
@@ -181,7 +194,7 @@ class Exporter:
             self._reload_successful = True
             self._reload_timestamp = self._clock.wall()
         before.reader.stop()
-        self._log.info("configuration reloaded", file=self._config_path)
+        self._log.info("configuration reloaded", file=path)
         return ""
 
     def _run(self) -> None:
@@ -197,10 +210,7 @@ class Exporter:
 
     def tick(self) -> None:
         """Read the sources and drive the tracker."""
-        setup, snapshot = self._read()
-        with self._lock:
-            if setup is not self._setup:
-                return
+        with self._looking() as (setup, snapshot):
             setup.roster.use(snapshot.conf)
             expected = {
                 (device.netns, device.name): sum(meta.expected_up for meta in setup.roster.metas(device))

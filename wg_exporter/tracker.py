@@ -48,6 +48,11 @@ class _Tracked:
         self.seen = 0.0
         self.expects_peers = False
 
+    @property
+    def missed(self) -> bool:
+        """Whether somebody wants it back: it had a peer expected up, and a link, without which none can be missed."""
+        return self.expects_peers and self.ifindex != 0
+
 
 class Tracker:
     """Counts changes from snapshot to snapshot. One writer (the tick); readers see each count whole."""
@@ -91,8 +96,8 @@ class Tracker:
         return [counts.get(key, NOTHING_YET) for key in device.keys_of()]
 
     def expecting(self) -> set[DeviceKey]:
-        """Devices that had a peer expected up when last seen."""
-        return {key for key, tracked in list(self._devices.items()) if tracked.expects_peers}
+        """Devices that are missed where they are gone: their link was seen, with a peer expected up."""
+        return {key for key, tracked in list(self._devices.items()) if tracked.missed}
 
     def keep_namespaces(self, configured: Collection[str]) -> None:
         """Forget the devices of namespaces that are no longer configured."""
@@ -122,7 +127,7 @@ class Tracker:
 
     def _forget(self, present: set[DeviceKey], now: float) -> None:
         for key, tracked in list(self._devices.items()):
-            if key not in present and not tracked.expects_peers and now - tracked.seen > RETENTION_SECONDS:
+            if key not in present and not tracked.missed and now - tracked.seen > RETENTION_SECONDS:
                 del self._devices[key]
 
 

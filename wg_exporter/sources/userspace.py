@@ -15,6 +15,7 @@ import socket
 import stat
 import time
 from enum import Enum
+from operator import is_
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -61,6 +62,7 @@ class UserspaceSource:
         self._wanted = wanted
         self._timeout = timeout
         self._known: dict[Path, dict[bytes, Known]] = {}
+        self._devices: dict[Path, Device] = {}
         self._leftovers: tuple[str, ...] = ()
 
     @property
@@ -92,6 +94,7 @@ class UserspaceSource:
         devices: list[Device] = []
         failed: list[FailedDevice] = []
         known: dict[Path, dict[bytes, Known]] = {}
+        read: dict[Path, Device] = {}
         for talk in talks:
             before = self._known.get(talk.path, {})
             if talk.state is _State.ANSWERED:
@@ -100,17 +103,28 @@ class UserspaceSource:
                 except DecodeError as error:
                     talk.fail(f"its answer cannot be used: {error}")
                 else:
-                    devices.append(Device("", talk.path.stem, talk.backend, *answer[:4]))
+                    device = Device("", talk.path.stem, talk.backend, *answer[:4])
+                    devices.append(_sharing(device, self._devices.get(talk.path)))
+                    read[talk.path] = devices[-1]
                     known[talk.path] = answer.known
             if talk.state in {_State.FAILED, _State.DENIED}:
                 failed.append(FailedDevice("", talk.path.stem, talk.backend, talk.problem))
                 known[talk.path] = before
-        self._known = known
+        self._known, self._devices = known, read
         self._leftovers = tuple(str(talk.path) for talk in talks if talk.state is _State.LEFTOVER)
         denied = [talk for talk in talks if talk.state is _State.DENIED]
         if denied and not devices and len(denied) == len(failed):
             raise SourceError(f"{denied[0].path}: {NEEDS_ROOT}")
         return devices, failed
+
+
+def _sharing(device: Device, before: Device | None) -> Device:
+    """The device with the very `peers` and `keys` of the last read, where they are equal."""
+    keys = device.keys_of()
+    if before is None or before.keys != keys:
+        return device._replace(keys=keys)
+    unchanged = all(map(is_, before.peers, device.peers))
+    return device._replace(keys=before.keys, peers=before.peers if unchanged else device.peers)
 
 
 class _Conversation:
