@@ -134,6 +134,8 @@ class FakeHost:
         self.conf: tuple[ConfFile, ...] = ()
         self.problems: dict[SourceName, str | Exception] = {}
         self.stuck: dict[SourceName, threading.Event] = {}
+        self.during: Callable[[], object] | None = None
+        """Called once, in the middle of a pass: while the files are read, when every source has begun."""
         self.reads: Counter[SourceName] = Counter()
         self.started: list[Worker] = []
 
@@ -155,6 +157,9 @@ class FakeHost:
     def _worker(self, name: SourceName, clock: Clock, read: Callable[[], Reading], netns: str = "") -> Worker:
         def attempt() -> Reading:
             self.reads[name] += 1
+            if name is SourceName.CONF and self.during:
+                during, self.during = self.during, None
+                during()
             if name in self.stuck:
                 self.stuck[name].wait(20)
             problem = self.problems.get(name)

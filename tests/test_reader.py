@@ -93,6 +93,14 @@ def test_devices_and_links_of_each_namespace_keep_apart(host, time_):
     assert {key: row.netns for key, row in found.links.items()} == {("", "wg0"): "", ("blue", "wg0"): "blue"}
 
 
+def test_rows_belong_to_the_namespace_that_they_were_read_in(time_):
+    rows = (KERNEL, Reading([device(peer(1))], [FailedDevice("", "wg1", Backend.KERNEL, "busy")]), "blue")
+    with workers(time_, rows, (LINKS, Reading(links=[link()]), "blue")) as reader:
+        found = reader.read()
+    assert [row.netns for row in (*found.devices, *found.failed, *found.links.values())] == ["blue"] * 3
+    assert list(found.links) == [("blue", "wg0")]
+
+
 def test_how_long_a_source_took_is_told_in_seconds():
     time_ = FakeTime()
 
@@ -154,9 +162,24 @@ def test_a_stuck_source_loses_its_rows_at_the_deadline_is_not_read_twice_and_rec
         assert 0.05 < time.monotonic() - begun < 1.5
         assert (found.devices, found.conf) == ((), host.conf)
         assert outcomes(found) == {KERNEL: (False, "no answer within 0.1 s"), LINKS: (True, ""), CONF: (True, "")}
-    assert host.reads[KERNEL] == 1
     host.stuck.pop(KERNEL).set()
-    eventually(lambda: reader.read().devices == tuple(host.devices))
+    time.sleep(0.05)
+    assert host.reads[KERNEL] == 1, "the scrapes in between ordered nothing more"
+    assert reader.read().devices == tuple(host.devices)
+    assert host.reads[KERNEL] == 2
+
+
+def test_a_read_that_hangs_costs_one_deadline_and_not_one_in_every_pass(host):
+    clock = FakeTime().clock._replace(monotonic=time.monotonic)
+    host.stuck[KERNEL] = threading.Event()
+    reader = Reader(list(host.workers(Config(), clock)), clock, 0.3)
+    took = []
+    for _ in range(3):
+        begun = time.monotonic()
+        assert outcomes(reader.read())[KERNEL] == (False, "no answer within 0.3 s")
+        took.append(time.monotonic() - begun)
+    assert took[0] >= 0.28
+    assert sum(took[1:]) < 0.25
 
 
 def test_several_stuck_sources_together_take_no_longer_than_one():
@@ -191,6 +214,31 @@ def test_ten_scrapes_at_once_share_one_read(host, time_):
     assert len(found) == 10
     assert all(snapshot is found[0] for snapshot in found)
     assert host.reads == {KERNEL: 1, LINKS: 1, CONF: 1}
+
+
+def test_all_who_share_a_read_that_breaks_learn_of_it_and_the_next_read_is_a_new_one(host, time_):
+    host.stuck[KERNEL] = threading.Event()
+    host.failed = [None]  # a bug beyond any source
+    reader = Reader(list(host.workers(Config(), time_.clock)), time_.clock, 10)
+    failures = []
+
+    def ask():
+        try:
+            reader.read()
+        except AttributeError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=ask, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: host.reads[CONF] == 1)
+    time.sleep(0.05)
+    host.stuck.pop(KERNEL).set()
+    for thread in threads:
+        thread.join(5)
+    assert len(failures) == 3
+    host.failed = []
+    assert reader.read().devices == tuple(host.devices)
 
 
 def test_one_who_asks_after_the_other_gets_a_read_of_their_own(host, reader):
@@ -293,6 +341,7 @@ BROKEN = FailedDevice("", "wg0", Backend.USERSPACE, "no answer")
         ([("", link(kind="tun"))], ""),
         ([("blue", link(kind="tun"))], "blue"),
         ([("", link(kind="tun")), ("blue", link(kind="tun"))], ""),
+        ([("blue", link(kind="tun")), ("", link(kind="tun"))], ""),
         ([("", link(kind="wireguard")), ("blue", link(kind="tun"))], "blue"),
         ([("blue", link(kind="wireguard"))], ""),
         ([("blue", link("wg1", kind="tun"))], ""),
@@ -304,6 +353,25 @@ def test_a_userspace_device_belongs_where_the_tun_of_its_name_is(time_, links, n
         assert [row.netns for row in reader.read().devices] == [netns]
     with workers(time_, (USERSPACE, Reading(failed=[BROKEN]), ""), *read) as reader:
         assert [row.netns for row in reader.read().failed] == [netns]
+
+
+def test_a_userspace_device_stays_where_it_was_while_no_link_can_be_read(time_, host):
+    host.links = [link(kind="tun", netns="blue")]
+    made = [*host.workers(Config(namespaces=(NamespaceConfig("blue"),)), time_.clock)]
+    made.append(Worker(USERSPACE, lambda: Reading([WG_GO]), clock=time_.clock))
+    reader = Reader(made, time_.clock)
+    host.devices = []
+
+    def place():
+        return [row.netns for row in reader.read().devices]
+
+    assert place() == ["blue"]
+    host.problems[LINKS] = "no answer"
+    assert place() == ["blue"]
+    del host.problems[LINKS]
+    host.links = [link(kind="tun")]
+    assert place() == [""]
+    made[-1].stop()
 
 
 def test_a_tun_elsewhere_does_not_move_a_kernel_device(time_):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import threading
 import time
+import tracemalloc
 
 import pytest
 
@@ -134,6 +136,25 @@ def test_the_tick_goes_on_by_itself(rig):
     exporter = rig.exporter(every=0.01)
     exporter.start()
     eventually(lambda: rig.host.reads[SourceName.KERNEL] >= 3)
+
+
+def test_memory_stays_where_it_was_while_devices_come_and_go(rig):
+    exporter = rig.exporter(Config(metrics=Metrics(exclude=("wireguard_*",))))
+
+    def rounds(first, last):
+        for n in range(first, last):
+            peers = (peer(p, persistent_keepalive=0, rx_bytes=n << 32 | p) for p in range(20))
+            rig.tick(exporter, device(*peers, name=f"wg{n}"))
+            rig.time.advance(4000)  # the tracker remembers for an hour, and is allowed to
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before = rounds(0, 5)
+        assert rounds(5, 85) - before < 100_000, "a device takes 8 kB here"
+    finally:
+        tracemalloc.stop()
 
 
 # --- ready ------------------------------------------------------------------------------------------------------------
@@ -360,6 +381,35 @@ def test_an_interface_missed_in_a_namespace_is_forgotten_with_the_namespace(rig,
     assert found(exporter, UP) == {}
 
 
+def test_a_scrape_that_comes_to_sources_just_stopped_by_a_reload_goes_to_the_new_ones(rig, tmp_path):
+    named(path := tmp_path / "config.yml", "anna")
+    wall, armed = rig.time.clock.wall, []
+
+    def reload_first():
+        if armed:
+            armed.pop()()
+        return wall()
+
+    rig.time.clock = rig.time.clock._replace(wall=reload_first)
+    exporter = rig.exporter(path=path)
+    armed.append(exporter.reload)
+    assert labelled(interface="wg0", peer="anna") in found(exporter, "wireguard_peer_allowed_ips")
+    assert not armed
+
+
+def test_a_tick_that_a_reload_overtakes_counts_nothing_by_the_old_configuration(rig, tmp_path):
+    (path := tmp_path / "config.yml").write_text("{}")
+    exporter = rig.exporter(Config(namespaces=(NamespaceConfig("blue"),)), path)
+    rig.host.during = exporter.reload
+    rig.host.links = [link(netns="blue")]
+    rig.tick(exporter, device(peer(1), netns="blue"))
+    assert rig.host.during is None
+    path.write_text("namespaces: [{name: blue}]")
+    exporter.reload()
+    rig.host.devices = rig.host.links = []
+    assert found(exporter, UP) == {}, "the device of a namespace that was taken out is not missed"
+
+
 def test_scrapes_and_ticks_never_fail_while_configurations_are_swapped_under_them(rig, tmp_path):
     named(path := tmp_path / "config.yml", "name-0")
     exporter = rig.exporter(path=path, every=0.001)
@@ -371,6 +421,7 @@ def test_scrapes_and_ticks_never_fail_while_configurations_are_swapped_under_the
         try:
             while not done.is_set():
                 bodies.append(b"".join(exporter.scrape("")))
+                exporter.samples()
         except Exception as error:  # noqa: BLE001 - any is a failure, and a thread's own would be lost
             failures.append(error)
 
