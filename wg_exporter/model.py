@@ -158,7 +158,8 @@ class Snapshot(NamedTuple):
     """Everything that one pass over all sources brought.
 
     `wall` (seconds since the epoch) and `monotonic` (seconds, arbitrary origin) are read together when the pass began.
-    `links` maps (netns, interface name) to the link. `conf` is the same object as before while no file changed.
+    `links` maps (netns, interface name) to the link. `conf` is the same object as before while no file changed. `notes`
+    are one-line remarks of the sources on what is no failure, but worth a line in the log.
     """
 
     wall: float
@@ -168,6 +169,7 @@ class Snapshot(NamedTuple):
     links: Mapping[tuple[str, str], Link]
     conf: tuple[ConfFile, ...]
     outcomes: tuple[Outcome, ...]
+    notes: tuple[str, ...] = ()
 
 
 class Problem(NamedTuple):

@@ -34,6 +34,7 @@ class Reading(NamedTuple):
     failed: Sequence[FailedDevice] = ()
     links: Sequence[Link] = ()
     conf: tuple[ConfFile, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Clock(NamedTuple):
@@ -211,6 +212,7 @@ class Reader:
             links,
             self._conf,
             outcomes,
+            tuple(note for _worker, reading in readings for note in reading.notes),
         )
 
     def _home(self, worker: Worker, name: str, links: dict[DeviceKey, Link]) -> str:

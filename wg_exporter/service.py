@@ -22,8 +22,9 @@ from wg_exporter.catalogue import METRICS, Kind, Metric, Scope
 from wg_exporter.config import Config, ConfigError, load
 from wg_exporter.exposition import Writer, render
 from wg_exporter.families import DeviceView, ExporterFacts, Sample, View, samples
-from wg_exporter.log import Log, OnChange
+from wg_exporter.log import Log
 from wg_exporter.model import Backend, DeviceKey, Outcome, Snapshot, SourceName
+from wg_exporter.news import News
 from wg_exporter.reader import Clock, Reader, Reading, StoppedError, Worker
 from wg_exporter.roster import Roster
 from wg_exporter.sources.conf import DEFAULT_PATTERNS, ConfSource
@@ -69,9 +70,15 @@ def host_workers(config: Config, clock: Clock) -> Iterator[Worker]:
     for place in config.namespaces:
         yield from _workers_inside(place.name, place.path, wanted, clock)
     userspace = UserspaceSource(wanted=wanted)
-    yield Worker(SourceName.USERSPACE, lambda: Reading(*userspace.read()), clock=clock)
+    yield Worker(SourceName.USERSPACE, lambda: _userspace(userspace), clock=clock)
     conf = ConfSource(DEFAULT_PATTERNS if config.names is None else config.names)
     yield Worker(SourceName.CONF, lambda: Reading(conf=conf.read()), clock=clock, every=CONF_SECONDS)
+
+
+def _userspace(source: UserspaceSource) -> Reading:
+    devices, failed = source.read()
+    notes = tuple(f"{path}: a socket whose daemon is gone; remove it or start the daemon" for path in source.leftovers)
+    return Reading(devices, failed, notes=notes)
 
 
 def _workers_inside(netns: str, path: str | None, wanted: Callable[[str], bool], clock: Clock) -> Iterator[Worker]:
@@ -104,7 +111,7 @@ class Exporter:
         self._every = every
         self._config_path = config_path
         self._log = Log(__name__)
-        self._news = OnChange()
+        self._news = News()
         self._tracker = Tracker()
         self._process = ProcessCollector(registry=None)
         self._reload_successful = True
@@ -218,7 +225,7 @@ class Exporter:
             }
             self._tracker.update(snapshot, {key for key, number in expected.items() if number})
             setup.roster.forget_all_but(set(expected))
-        self._report(snapshot, sum(expected.values()))
+        self._news.report(snapshot, sum(expected.values()))
 
     def _view(self, setup: _Setup, snapshot: Snapshot) -> View:
         setup.roster.use(snapshot.conf)
@@ -264,32 +271,6 @@ class Exporter:
             for sample in family.samples:
                 metric = Metric(sample.name, kind, Scope.EXPORTER, tuple(sample.labels), family.documentation)
                 yield Sample(metric, tuple(sample.labels.items()), sample.value)
-
-    def _report(self, snapshot: Snapshot, expected: int) -> None:
-        """Log what is news: what fails or recovers, problems in files, how many peers are expected up."""
-        for outcome in snapshot.outcomes:
-            if self._news.changed((outcome.source, outcome.netns), outcome.problem):
-                if outcome.problem:
-                    self._log.error(
-                        "source failed", source=outcome.source, netns=outcome.netns, problem=outcome.problem
-                    )
-                else:
-                    self._log.info("source works again", source=outcome.source, netns=outcome.netns)
-        for failed in snapshot.failed:
-            if self._news.changed(("device", failed.netns, failed.name), failed.problem):
-                self._log.warn("device not read", interface=failed.name, netns=failed.netns, problem=failed.problem)
-        for device in snapshot.devices:
-            if device.fresh and self._news.changed(("device", device.netns, device.name), ""):
-                self._log.info("device read again", interface=device.name, netns=device.netns)
-        for file in snapshot.conf:
-            if self._news.changed(file.path, file.problems):
-                for problem in file.problems:
-                    self._log.warn("names file has a problem", problem=problem)
-        peers = sum(len(device.peers) for device in snapshot.devices)
-        if self._news.changed("peers", (len(snapshot.devices), expected, peers - expected)):
-            self._log.info(
-                "peers", devices=len(snapshot.devices), expected_up=expected, not_expected_up=peers - expected
-            )
 
 
 def _capabilities(outcomes: Sequence[Outcome]) -> tuple[tuple[str, bool], ...]:
