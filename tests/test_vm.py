@@ -39,32 +39,23 @@ class Report:
 
     def __init__(self, series: str) -> None:
         with Vm(series) as vm:
-            pytest_command = [
-                sys.executable,
-                "-B",
-                "-m",
-                "pytest",
-                "-q",
-                "-p",
-                "no:cacheprovider",
-                "--tb=short",
-                "--durations=0",
-            ]
-            options = ["-o", "python_files=guest_*.py", f"--confcutdir={GUEST}", f"--junitxml={vm.shared}/junit.xml"]
-            self.boot = vm.run(
-                f"export WG_EXPORTER_GUEST=1\n{shlex.join([*pytest_command, *options, str(GUEST)])}", timeout=400
-            )
+            command = [sys.executable, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
+            command += ["-o", "python_files=guest_*.py", f"--confcutdir={GUEST}", f"--junitxml={vm.shared}/junit.xml"]
+            script = f"export WG_EXPORTER_GUEST=1\n{shlex.join([*command, str(GUEST)])}"
+            self.boot = vm.run(script, timeout=TIMEOUT)
             self.release = vm.kernel.release
             junit = vm.shared / "junit.xml"
             cases = ET.parse(junit).iter("testcase") if junit.exists() else ()
-            self.outcomes = {
-                f"{case.get('classname', '').rpartition('.')[2]}::{case.get('name')}": "\n".join(
-                    f"{kind.get('message')}\n{kind.text}"
-                    for kind in case
-                    if kind.tag in ("failure", "error", "skipped")
-                )
-                for case in cases
-            }
+            self.outcomes = {f"{_file(case)}::{case.get('name')}": _complaint(case) for case in cases}
+
+
+def _file(case: ET.Element) -> str:
+    return case.get("classname", "").rpartition(".")[2]
+
+
+def _complaint(case: ET.Element) -> str:
+    bad = [kind for kind in case if kind.tag in ("failure", "error", "skipped")]
+    return "\n".join(f"{kind.tag}: {kind.get('message')}\n{kind.text}" for kind in bad)
 
 
 @pytest.fixture(scope="module")

@@ -85,17 +85,19 @@ def test_scrapes_while_devices_come_go_and_change_their_names_never_fail(exporte
 
 def test_a_dump_that_is_interrupted_again_and_again_never_serves_a_part_of_the_peers(exporter: Exporter) -> None:
     """The kernel marks a dump during which the device changed (NLM_F_DUMP_INTR); so it is changed all the time."""
-    _plain_device("wg0", Keys(6), 500)
+    _plain_device("wg0", Keys(6), 1500)
     check_against_wg(scrape_at_rest(exporter))
     stale = 0
-    deadline = time.monotonic() + 8
-    stir = "n = Netlink(NETLINK_GENERIC); assert n.stir(n.family('wireguard'), 'wg0', 10)"
-    with meanwhile(f'{sys.executable} -c "from tests.vm.guest.rawnetlink import *; {stir}"'):
-        while time.monotonic() < deadline:
+    deadline = time.monotonic() + 40
+    stir = "n = Netlink(NETLINK_GENERIC); n.stir(n.family('wireguard'), 'wg0', 60)"
+    program = [sys.executable, "-c", f"from tests.vm.guest.rawnetlink import *; {stir}"]
+    with subprocess.Popen(program) as stirring:
+        while time.monotonic() < deadline and stale < 3:
             metrics = exporter.scrape()
-            assert len(metrics.all("wireguard_peer_info", interface="wg0")) == 500
+            assert len(metrics.all("wireguard_peer_info", interface="wg0")) == 1500
             stale += metrics.one("wireguard_interface_read_success", interface="wg0") == 0
+        stirring.terminate()
     assert stale, "no dump was interrupted three times in a row, so nothing was tested"
     metrics = scrape_at_rest(exporter)
     assert metrics.one("wireguard_interface_read_success", interface="wg0") == 1
-    assert check_against_wg(metrics) == 500
+    assert check_against_wg(metrics) == 1500
