@@ -179,18 +179,27 @@ def test_a_renamed_device_takes_its_counts_along_and_is_not_missed(watch):
 
 
 def test_a_rename_is_seen_even_if_links_could_not_be_read_just_before(watch):
-    watch.look(device(peer(1)), links=[link(ifindex=7)], expecting=["wg0"]).look(device(peer(1)), expecting=["wg0"])
-    watch.look(device(peer(1), name="office"), links=[link("office", ifindex=7)], expecting=["office"])
+    watch.look(device(peer(1)), links=[link(ifindex=7)], expecting=["wg0"]).look(
+        device(shaken(1, 7)), expecting=["wg0"]
+    )
+    watch.look(device(shaken(1, 7), name="office"), links=[link("office", ifindex=7)], expecting=["office"])
+    assert watch.handshakes(peer(1), name="office") == [1]
     assert watch.tracker.expecting() == {("", "office")}
 
 
 def test_two_devices_of_unknown_index_are_not_one_that_was_renamed(watch):
-    watch.look(device(shaken(1, 2)), expecting=["wg0"]).look(device(peer(1), name="wg1"), expecting=["wg1"])
+    watch.look(device(peer(1))).look(device(shaken(1, 7))).look(device(peer(1), name="wg1"))
     assert watch.handshakes(peer(1), name="wg1") == [0]
+    assert watch.handshakes(peer(1)) == [1]
 
 
 def test_a_device_whose_link_was_never_seen_can_not_be_missed(watch):
     assert watch.look(device(peer(1)), expecting=["wg0"]).tracker.expecting() == set()
+
+
+def test_a_device_is_missed_even_if_its_link_could_not_be_read_just_before_it_went(watch):
+    watch.look(device(peer(1)), links=[link()], expecting=["wg0"]).look(device(peer(1)), expecting=["wg0"]).look()
+    assert watch.tracker.expecting() == {("", "wg0")}
 
 
 def test_the_same_index_in_another_namespace_is_another_device(watch):
