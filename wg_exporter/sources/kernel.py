@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.model import Backend, Device, FailedDevice
@@ -24,11 +25,15 @@ from wg_exporter.sources.netlink import (
     Netlink,
     NetlinkError,
     attribute,
+    open_socket,
 )
 from wg_exporter.sources.wgdump import WGDEVICE_A_IFINDEX, Extractor, PeerTable
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
+
+    from wg_exporter.model import Peer
 
 WG_CMD_GET_DEVICE = 0
 WG_GENL_VERSION = 1
@@ -55,13 +60,18 @@ class _Known(NamedTuple):
 class KernelSource:
     """Reads all devices of one generic netlink family. Not thread-safe: one thread, one namespace."""
 
-    def __init__(self, backend: Backend = Backend.KERNEL, wanted: Callable[[str], bool] = lambda _name: True) -> None:
+    def __init__(
+        self,
+        backend: Backend = Backend.KERNEL,
+        wanted: Callable[[str], bool] = lambda _name: True,
+        open_socket: Callable[[int], socket.socket] = open_socket,
+    ) -> None:
         self._backend = backend
         self._family_name = "amneziawg" if backend is Backend.AMNEZIAWG else "wireguard"
         self._wanted = wanted
-        self._generic = Netlink(NETLINK_GENERIC)
+        self._generic = Netlink(NETLINK_GENERIC, open_socket)
         self._families = Families(self._generic)
-        self._links = LinkReader((self._family_name,))
+        self._links = LinkReader((self._family_name,), open_socket)
         self._known: dict[int, _Known] = {}
         self._last: dict[int, Device] = {}
 
@@ -111,7 +121,7 @@ class KernelSource:
                 failed.append(FailedDevice("", name, self._backend, f"{error}, {ATTEMPTS} times in a row"))
             else:
                 devices.append(last._replace(name=name, fresh=False))
-        except (DecodeError, SourceError) as error:
+        except SourceError as error:
             self._known.pop(ifindex, None)
             failed.append(FailedDevice("", name, self._backend, f"reading it failed: {error}"))
         else:
@@ -121,21 +131,30 @@ class KernelSource:
     def _dump(self, family: int, ifindex: int) -> Device:
         request = GENERIC.pack(WG_CMD_GET_DEVICE, WG_GENL_VERSION, 0)
         request += attribute(WGDEVICE_A_IFINDEX, struct.pack("=I", ifindex))
+        seen: dict[str, Peer] = {}
         for attempt in range(1, ATTEMPTS + 1):
             known = self._known.setdefault(ifindex, _Known(Extractor(), PeerTable()))
             known.extractor.begin()
             try:
-                for data, start, end in self._generic.dump(family, request):
-                    known.extractor.feed(data, start + GENERIC.size, end)
+                with closing(self._generic.dump(family, request)) as answers:
+                    for data, start, end in answers:
+                        known.extractor.feed(data, start + GENERIC.size, end)
             except InterruptedDumpError:
                 if attempt == ATTEMPTS:
                     raise
                 continue
             facts, entries = known.extractor.finish()
             peers = known.table.update(entries)
+            if lost := known.table.lost:
+                # Another cut loses other peers. It stays, and is changed until it loses none.
+                self._generic.cut_differently()
+                seen.update((peer.public_key, peer) for peer in peers if peer.public_key not in lost)
+                if not seen.keys() >= lost:
+                    continue
+                peers = tuple(seen[peer.public_key] for peer in peers)
             name, key, port, mark = facts.name, facts.public_key, facts.listen_port, facts.fwmark
             return Device("", name, self._backend, key, port, mark, peers, keys=known.table.keys)
-        raise AssertionError("unreachable")
+        raise InterruptedDumpError("the kernel left out what it knows of a peer")
 
     def _check_permission(self, family: int) -> None:
         """Without any device nothing would fail for want of permission; ask for one that can't be a WireGuard device.

@@ -9,13 +9,23 @@ Sources: rtnetlink(7), linux/if_link.h (struct rtnl_link_stats64), net/core/rtne
 from __future__ import annotations
 
 import struct
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from wg_exporter.model import Link
-from wg_exporter.sources.netlink import NETLINK_ROUTE, DecodeError, InterruptedDumpError, Netlink, attribute, attributes
+from wg_exporter.sources.netlink import (
+    NETLINK_ROUTE,
+    DecodeError,
+    InterruptedDumpError,
+    Netlink,
+    attribute,
+    attributes,
+    open_socket,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    import socket
+    from collections.abc import Callable, Iterator, Sequence
 
 RTM_NEWLINK = 16
 RTM_GETLINK = 18
@@ -23,7 +33,6 @@ IFLA_IFNAME = 3
 IFLA_MTU = 4
 IFLA_LINKINFO = 18
 IFLA_STATS64 = 23
-IFLA_EXT_MASK = 29
 IFLA_INFO_KIND = 1
 IFF_UP = 1
 
@@ -40,10 +49,12 @@ _STATS64 = struct.Struct("=8Q")
 class LinkReader:
     """Reads the links of the given kinds. Not thread-safe: one thread, one namespace."""
 
-    def __init__(self, kinds: Sequence[str] = WIREGUARD_KINDS) -> None:
+    def __init__(
+        self, kinds: Sequence[str] = WIREGUARD_KINDS, open_socket: Callable[[int], socket.socket] = open_socket
+    ) -> None:
         self._kinds = kinds
         self._names = [kind.encode() + b"\0" for kind in kinds]
-        self._netlink = Netlink(NETLINK_ROUTE)
+        self._netlink = Netlink(NETLINK_ROUTE, open_socket)
 
     def close(self) -> None:
         """Close the socket, so that the next read opens it in the namespace of its thread."""
@@ -59,7 +70,8 @@ class LinkReader:
             request += attribute(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, self._kinds[0].encode()))
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                links = list(self._wanted(self._netlink.dump(RTM_GETLINK, request)))
+                with closing(self._netlink.dump(RTM_GETLINK, request)) as answers:
+                    links = list(self._wanted(answers))
             except InterruptedDumpError:
                 if attempt == ATTEMPTS:
                     raise

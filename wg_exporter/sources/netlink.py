@@ -14,18 +14,20 @@ import errno
 import os
 import socket
 import struct
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from wg_exporter.sources.errors import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Generator, Iterator
 
 NETLINK_ROUTE = 0
 NETLINK_GENERIC = 16
 
 NLMSG_ERROR = 2
 NLMSG_DONE = 3
+NLMSG_MIN_TYPE = 16  # below are the messages of netlink itself
 NLM_F_REQUEST = 0x1
 NLM_F_DUMP_INTR = 0x10
 NLM_F_DUMP = 0x300
@@ -41,15 +43,22 @@ CTRL_ATTR_FAMILY_NAME = 2
 # The kernel fills dump messages up to 32 KiB when the reader shows that it takes as much; twice that never truncates.
 RECEIVE_BUFFER = 64 * 1024
 
+# Sizes that make the kernel cut a dump at other places, tried from the largest down; see `Netlink.cut_differently`.
+MOST_ROOM = 31 * 1024
+LEAST_ROOM = 20 * 1024
+
 # A dump that the kernel does not answer within this many seconds is given up, so that a socket can't block for ever.
 RECEIVE_TIMEOUT = 2
+
+# Datagrams of other processes passed over in one dump. None is expected, and a flood must not keep a read for ever.
+MAX_STRAY = 1000
 
 MESSAGE = struct.Struct("=IHHII")
 ATTRIBUTE = struct.Struct("=HH")
 GENERIC = struct.Struct("=BBH")
 
 
-class DecodeError(ValueError):
+class DecodeError(SourceError, ValueError):
     """Bytes that are not what the kernel documents. The message never quotes them: they may hold keys."""
 
 
@@ -98,6 +107,14 @@ def messages(data: bytearray | memoryview, size: int) -> Iterator[tuple[int, int
         start += (length + 3) & ~3
 
 
+def open_socket(protocol: int) -> socket.socket:
+    """A netlink socket in the network namespace of the calling thread. Raises OSError."""
+    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", RECEIVE_TIMEOUT, 0))
+    opened.bind((0, 0))
+    return opened
+
+
 class Netlink:
     """A netlink socket for dumps, in the network namespace of the thread that first uses it.
 
@@ -105,11 +122,13 @@ class Netlink:
     an abandoned dump can never be taken for an answer.
     """
 
-    def __init__(self, protocol: int) -> None:
+    def __init__(self, protocol: int, open_socket: Callable[[int], socket.socket] = open_socket) -> None:
         self._protocol = protocol
+        self._open_socket = open_socket
         self._socket: socket.socket | None = None
         self._sequence = 0
         self._buffer = bytearray(RECEIVE_BUFFER)
+        self._room = RECEIVE_BUFFER
 
     def close(self) -> None:
         """Close the socket; the next request opens a new one in the namespace of its thread."""
@@ -117,7 +136,15 @@ class Netlink:
             self._socket.close()
             self._socket = None
 
-    def dump(self, message_type: int, payload: bytes) -> Iterator[tuple[bytearray, int, int]]:
+    def cut_differently(self) -> None:
+        """Have the kernel cut its next dumps into messages at other places.
+
+        It fills messages to the largest size that the socket's reader has shown, up to just under 32 KiB.
+        """
+        self.close()
+        self._room = self._room - 1012 if LEAST_ROOM < self._room <= MOST_ROOM else MOST_ROOM
+
+    def dump(self, message_type: int, payload: bytes) -> Generator[tuple[bytearray, int, int]]:
         """Send a dump request and yield (buffer, start, end) of each answer's payload, valid until the next step.
 
         Raises NetlinkError if the kernel refuses, InterruptedDumpError at the end if the dump was not of one moment,
@@ -128,9 +155,8 @@ class Netlink:
             sequence = self._send(message_type, NLM_F_DUMP, payload)
             for kind, flags, start, end in self._answers(sequence):
                 interrupted = interrupted or bool(flags & NLM_F_DUMP_INTR)
-                if kind == NLMSG_DONE:
-                    break
-                yield self._buffer, start, end
+                if kind >= NLMSG_MIN_TYPE:
+                    yield self._buffer, start, end
         except BaseException:
             self.close()
             raise
@@ -142,7 +168,7 @@ class Netlink:
     def _send(self, message_type: int, flags: int, payload: bytes) -> int:
         try:
             if self._socket is None:
-                self._socket = self._open()
+                self._socket = self._open_socket(self._protocol)
             self._sequence = (self._sequence + 1) & 0xFFFFFFFF
             header = MESSAGE.pack(16 + len(payload), message_type, NLM_F_REQUEST | flags, self._sequence, 0)
             self._socket.send(header + payload)
@@ -150,18 +176,14 @@ class Netlink:
             raise NetlinkError(error.errno or errno.EIO) from None
         return self._sequence
 
-    def _open(self) -> socket.socket:
-        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, self._protocol)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", RECEIVE_TIMEOUT, 0))
-        opened.bind((0, 0))
-        return opened
-
     def _answers(self, sequence: int) -> Iterator[tuple[int, int, int, int]]:
         """The messages that answer `sequence`, to NLMSG_DONE or an acknowledgement, included."""
         assert self._socket is not None  # noqa: S101 - _send has opened it
-        while True:
+        room = memoryview(self._buffer)[: self._room]
+        stray = 0
+        while stray <= MAX_STRAY:
             try:
-                size, _ancillary, flags, sender = self._socket.recvmsg_into([self._buffer])
+                size, _ancillary, flags, sender = self._socket.recvmsg_into([room])
             except OSError as error:
                 if error.errno in (errno.EAGAIN, errno.ETIMEDOUT):
                     raise SourceError(f"the kernel did not answer within {RECEIVE_TIMEOUT} s") from None
@@ -169,6 +191,7 @@ class Netlink:
                     raise InterruptedDumpError("the receive buffer overran") from None
                 raise NetlinkError(error.errno or errno.EIO) from None
             if sender[0] != 0:
+                stray += 1
                 continue  # any process may send us a datagram; only port 0 is the kernel
             if flags & socket.MSG_TRUNC:
                 raise DecodeError("message larger than the kernel's limit")
@@ -180,6 +203,7 @@ class Netlink:
                 yield kind, message_flags, start, end
                 if kind in (NLMSG_ERROR, NLMSG_DONE):
                     return
+        raise SourceError("other processes flood the socket")
 
     def _raise_error(self, start: int, end: int) -> None:
         """NLMSG_ERROR and NLMSG_DONE both start with an error number, negative when something failed."""
@@ -204,12 +228,13 @@ class Families:
         request = GENERIC.pack(CTRL_CMD_GETFAMILY, 1, 0)
         wanted = name.encode() + b"\0"
         found = None
-        for data, start, end in self._netlink.dump(GENL_ID_CTRL, request):
-            if data.find(wanted, start, end) < 0:
-                continue
-            values = {
-                kind: bytes(data[first:last]) for kind, first, last in attributes(data, start + GENERIC.size, end)
-            }
-            if values.get(CTRL_ATTR_FAMILY_NAME) == wanted and len(values.get(CTRL_ATTR_FAMILY_ID, b"")) == 2:
-                (found,) = struct.unpack("=H", values[CTRL_ATTR_FAMILY_ID])
+        with closing(self._netlink.dump(GENL_ID_CTRL, request)) as answers:
+            for data, start, end in answers:
+                if data.find(wanted, start, end) < 0:
+                    continue
+                values = {
+                    kind: bytes(data[first:last]) for kind, first, last in attributes(data, start + GENERIC.size, end)
+                }
+                if values.get(CTRL_ATTR_FAMILY_NAME) == wanted and len(values.get(CTRL_ATTR_FAMILY_ID, b"")) == 2:
+                    (found,) = struct.unpack("=H", values[CTRL_ATTR_FAMILY_ID])
         return found

@@ -52,6 +52,7 @@ WGALLOWEDIP_A_IPADDR = 2
 WGALLOWEDIP_A_CIDR_MASK = 3
 
 KEY_LENGTH = 32
+IFNAMSIZ = 16
 
 _HEAD = struct.Struct("=HHHH32s")
 # What the kernel writes behind the preshared key: last handshake, keepalive, tx and rx bytes; a header is one number.
@@ -101,6 +102,7 @@ class _Layout(NamedTuple):
     reader: struct.Struct
     heads: tuple[bytes, ...]
     psk_headers: tuple[bytes, ...]
+    bare: tuple[int, ...]  # indices of the entries without a preshared key
 
 
 class Extractor:
@@ -141,10 +143,8 @@ class Extractor:
         index = self._message
         self._message += 1
         layout = self._layouts[index] if index < len(self._layouts) else None
-        values: tuple[bytes, ...] = ()
-        if layout is not None and layout.length == end - start:
-            values = layout.reader.unpack_from(data, start)
-        if layout is None or values[0::4] != layout.heads or values[1::4] != layout.psk_headers:
+        values = None if layout is None else _read(layout, data, start, end)
+        if layout is None or values is None:
             layout, values = _learn(data, start, end)
             if index < _MAX_LAYOUTS:
                 self._layouts[index : index + 1] = [layout]
@@ -166,7 +166,7 @@ _DEVICE_LENGTHS = {
 
 def _device_facts(device: dict[int, bytes]) -> DeviceFacts:
     for kind, value in device.items():
-        if _DEVICE_LENGTHS[kind] not in (None, len(value)):
+        if _DEVICE_LENGTHS[kind] not in (None, len(value)) or (kind == WGDEVICE_A_IFNAME and len(value) > IFNAMSIZ):
             raise DecodeError(f"device attribute {kind} has {len(value)} bytes")
 
     def number(kind: int) -> int:
@@ -183,10 +183,29 @@ def _device_facts(device: dict[int, bytes]) -> DeviceFacts:
     )
 
 
+def _read(layout: _Layout, data: bytes | bytearray, start: int, end: int) -> tuple[bytes, ...] | None:
+    """What the peers in `data[start:end]` say if they are laid out as last time, else None."""
+    if layout.length != end - start:
+        return None
+    values = layout.reader.unpack_from(data, start)
+    if values[0::4] != layout.heads or values[1::4] != layout.psk_headers:
+        return None
+    # The rest of a peer can be as long as the whole of it was, and where the rest goes on, the whole has its secret.
+    if any(_holds_preshared_key(rest, 0, len(rest)) for rest in (values[4 * index + 3] for index in layout.bare)):
+        return None
+    return values
+
+
+def _holds_preshared_key(data: bytes | bytearray, start: int, end: int) -> bool:
+    return any(kind == WGPEER_A_PRESHARED_KEY for kind, _, _ in attributes(data, start, end))
+
+
 def _learn(data: bytes | bytearray, start: int, end: int) -> tuple[_Layout, tuple[bytes, ...]]:
     """The layout of the peers in `data[start:end]`, found by walking them one by one, and what it reads there."""
     pieces: list[str] = ["="]
+    bare: list[int] = []
     offset = start
+    entry = 0
     while offset + 4 <= end:
         length, _kind = ATTRIBUTE.unpack_from(data, offset)
         stop = offset + length
@@ -203,18 +222,20 @@ def _learn(data: bytes | bytearray, start: int, end: int) -> tuple[_Layout, tupl
         else:
             # The rest of a peer that began in the message before. Should the kernel ever move the preshared key
             # elsewhere, refuse the dump: an entry that holds one must not be kept.
-            if any(kind == WGPEER_A_PRESHARED_KEY for kind, _, _ in attributes(data, offset + 4, stop)):
+            if _holds_preshared_key(data, secret, stop):
                 raise DecodeError("the preshared key is not where it was expected")
+            bare.append(entry)
             pieces.append(f"{_HEAD.size}s0s0s{stop - secret}s")
         pieces.append(f"{-length % 4}x")
         offset += (length + 3) & ~3
+        entry += 1
     if offset < end:
         raise DecodeError("stray bytes after the last peer")
     if offset > end:
         raise DecodeError("the last peer is not padded")
     reader = struct.Struct("".join(pieces))
     values = reader.unpack_from(data, start)
-    return _Layout(end - start, reader, values[0::4], values[1::4]), values
+    return _Layout(end - start, reader, values[0::4], values[1::4], tuple(bare)), values
 
 
 class PeerTable:
@@ -230,6 +251,7 @@ class PeerTable:
         self._peers: list[Peer] = []
         self._result: tuple[Peer, ...] = ()
         self.keys: tuple[str, ...] = ()  # of the peers; the same object while the list of peers is the same
+        self.lost: frozenset[str] = frozenset()  # keys of the peers of whom this dump says nothing else; see `_regroup`
 
     def update(self, entries: Entries) -> tuple[Peer, ...]:
         """The peers of this dump, in the device's order; the same object as before if nothing changed.
@@ -243,8 +265,8 @@ class PeerTable:
             moved = list(compress(count(), map(ne, entries.counters, self._entries.counters)))
             edited = list(compress(count(), map(ne, entries.rests, self._entries.rests)))
             if moved or edited:
-                self._count(entries.counters, moved)
-                self._decode(entries, {self._owners[index] for index in edited})
+                unusual = self._count(entries.counters, moved)
+                self._decode(entries, {self._owners[index] for index in chain(edited, unusual)})
                 self._entries = entries
                 self._result = tuple(self._peers)
         except DecodeError:
@@ -252,25 +274,38 @@ class PeerTable:
             raise
         return self._result
 
-    def _count(self, counters: list[bytes], moved: list[int]) -> None:
-        """Read the counters of these entries. On a busy device this loop is most of the work."""
+    def _count(self, counters: list[bytes], moved: list[int]) -> list[int]:
+        """Read the counters of these entries. On a busy device this loop is most of the work.
+
+        Those that are laid out in another way are left alone and returned. Machines that align 64-bit numbers have
+        such: they put an empty attribute of type 0 before them (net/netlink.h, nla_put_u64_64bit).
+        """
+        unusual: list[int] = []
         peers, owners = self._peers, self._owners
         expected, new = _COUNTER_HEADERS, tuple.__new__
-        for index, values in zip(moved, map(_COUNTERS.unpack, map(counters.__getitem__, moved)), strict=True):
-            h0, seconds, nanoseconds, h1, keepalive, h2, tx_bytes, h3, rx_bytes = values
-            if (h0, h1, h2, h3) != expected:
-                raise DecodeError("the counters of a peer are not where they were")
-            owner = owners[index]
-            old = peers[owner]
-            handshake = seconds * 1_000_000_000 + nanoseconds
-            # Half the price of Peer(...); the order is that of its fields.
-            peers[owner] = new(Peer, (old[0], old[1], old[2], keepalive, handshake, rx_bytes, tx_bytes))
+        try:
+            for index, values in zip(moved, map(_COUNTERS.unpack, map(counters.__getitem__, moved)), strict=True):
+                h0, seconds, nanoseconds, h1, keepalive, h2, tx_bytes, h3, rx_bytes = values
+                if (h0, h1, h2, h3) != expected:
+                    unusual.append(index)
+                    continue
+                owner = owners[index]
+                old = peers[owner]
+                handshake = seconds * 1_000_000_000 + nanoseconds
+                # Half the price of Peer(...); the order is that of its fields.
+                peers[owner] = new(Peer, (old[0], old[1], old[2], keepalive, handshake, rx_bytes, tx_bytes))
+        except struct.error:  # shorter than they were ever seen
+            return moved
+        return unusual
 
     def _decode(self, entries: Entries, peers: Iterable[int]) -> None:
         """Decode these peers from all of their entries."""
         heads, counters, rests = entries
         for position in peers:
-            parts = [_peer(heads[index], counters[index] + rests[index]) for index in self._members[position]]
+            members = self._members[position]
+            if any(counters[index] for index in members[1:]):
+                raise DecodeError("a peer came twice")
+            parts = [_peer(heads[index], counters[index] + rests[index]) for index in members]
             first = parts[0]
             if len(parts) > 1:  # all but the allowed IPs stands in the first
                 first = first._replace(allowed_ips=tuple(chain.from_iterable(part.allowed_ips for part in parts)))
@@ -278,9 +313,15 @@ class PeerTable:
                 self._peers[position] = first
 
     def _regroup(self, entries: Entries) -> None:
-        """Start anew, for peers came, went, or are cut into messages in another way. Equal peers keep their object."""
+        """Start anew, for peers came, went, or are cut into messages in another way. Equal peers keep their object.
+
+        When a message is full to its last byte just before the allowed IPs of a peer, the kernel takes the whole peer
+        back. By the source of 2019 to 2024 (get_peer, drivers/net/wireguard/netlink.c) it then remembers it as half
+        written, and the next message has its public key and nothing else: its numbers are not 0 but unknown. Linux
+        6.1.0-56 and 6.12.117 of Debian write it whole.
+        """
         before = dict(zip(self.keys, self._peers, strict=True))
-        keys = self.keys
+        keys, result = self.keys, self._result
         self._forget()
         positions: dict[bytes, int] = {}
         for index, head in enumerate(entries.heads):
@@ -294,7 +335,15 @@ class PeerTable:
         self._peers = [before.get(key, _NOBODY) for key in fresh]
         self._decode(entries, range(len(fresh)))
         self._entries = entries
+        firsts = [indices[0] for indices in self._members]
+        self.lost = frozenset(
+            key
+            for key, index in zip(fresh, firsts, strict=True)
+            if not entries.counters[index] and not entries.rests[index]
+        )
         self._result = tuple(self._peers)
+        if self._result == result:
+            self._result = result
 
 
 _NOBODY = Peer("", "", (), 0, 0, 0, 0)
