@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.rows import FakeHost, FakeTime, conf_file, declared, device, link, peer
+from tests.rows import FakeHost, FakeTime, conf_file, declared, device, link, peer, snapshot
 from wg_exporter.config import Config
 from wg_exporter.config import Namespace as NamespaceConfig
-from wg_exporter.model import Backend, FailedDevice, SourceName
-from wg_exporter.reader import Reader, Reading, StoppedError, Worker
+from wg_exporter.model import Backend, FailedDevice, Outcome, SourceName
+from wg_exporter.reader import Reader, Reading, StoppedError, Worker, with_unread
 from wg_exporter.sources.errors import SourceError
 
 KERNEL, USERSPACE, LINKS, CONF = SourceName.KERNEL, SourceName.USERSPACE, SourceName.LINKS, SourceName.CONF
@@ -394,3 +394,24 @@ def test_a_device_that_two_sources_could_not_read_is_told_of_once(time_):
     other = FailedDevice("", "wg0", Backend.KERNEL, "interrupted")
     with workers(time_, (KERNEL, Reading(failed=[other]), ""), (USERSPACE, Reading(failed=[BROKEN]), "")) as reader:
         assert reader.read().failed == (other,)
+
+
+# --- devices that a failed source left out ----------------------------------------------------------------------------
+
+
+def test_a_kernel_device_whose_source_failed_is_a_failed_device_where_links_can_be_read():
+    outcomes = (
+        Outcome(SourceName.KERNEL, "", success=False, duration=0.1, problem="no permission"),
+        Outcome(SourceName.KERNEL, "blue", success=True, duration=0.1),
+    )
+    links = [link("wg0", kind="wireguard"), link("hidden", kind="wireguard"), link("tun0", kind="tun")]
+    links.append(link("wg1", kind="wireguard", netns="blue"))
+    seen = snapshot(links=links)._replace(outcomes=outcomes)
+    assert with_unread(seen, lambda name: name != "hidden").failed == (
+        FailedDevice("", "wg0", Backend.KERNEL, "no permission"),
+    )
+
+
+def test_where_no_source_failed_nothing_is_added():
+    seen = snapshot(links=[link("wg0", kind="wireguard")])
+    assert with_unread(seen, lambda _name: True) is seen

@@ -11,9 +11,10 @@ import threading
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from queue import SimpleQueue
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.model import ConfFile, Device, DeviceKey, FailedDevice, Link, Outcome, Snapshot, SourceName
+from wg_exporter.model import Backend, ConfFile, Device, DeviceKey, FailedDevice, Link, Outcome, Snapshot, SourceName
 from wg_exporter.sources.errors import SourceError
 
 if TYPE_CHECKING:
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
 DEADLINE_SECONDS = 2.5
 
 USERSPACE_KIND = "tun"
+
+# IFLA_INFO_KIND of a kernel device -> the source that reads it, and how it is implemented.
+KERNEL_KINDS = MappingProxyType(
+    {
+        "wireguard": ((SourceName.KERNEL, Backend.KERNEL),),
+        "amneziawg": ((SourceName.AMNEZIAWG, Backend.AMNEZIAWG),),
+    }
+)
 
 
 class Reading(NamedTuple):
@@ -225,6 +234,23 @@ class Reader:
         if places and self._homes.get(name) not in places:
             self._homes[name] = "" if "" in places else places[0]
         return self._homes.get(name, "")
+
+
+def with_unread(snapshot: Snapshot, wanted: Callable[[str], bool]) -> Snapshot:
+    """The snapshot with every kernel device that its failed source left out as a failed device.
+
+    Links need no permission: that the interface exists, is up and counts packets is known all the same.
+    """
+    problems = {(outcome.source, outcome.netns): outcome.problem for outcome in snapshot.outcomes if outcome.problem}
+    known = {(device.netns, device.name) for device in snapshot.devices}
+    known |= {(failed.netns, failed.name) for failed in snapshot.failed}
+    unread = [
+        FailedDevice(netns, name, backend, problem)
+        for (netns, name), link in snapshot.links.items()
+        for source, backend in KERNEL_KINDS.get(link.kind, ())
+        if (problem := problems.get((source, netns))) and (netns, name) not in known and wanted(name)
+    ]
+    return snapshot._replace(failed=(*snapshot.failed, *unread)) if unread else snapshot
 
 
 def _is_tun(link: Link | None) -> bool:

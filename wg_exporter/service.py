@@ -25,7 +25,7 @@ from wg_exporter.families import DeviceView, ExporterFacts, Sample, View, sample
 from wg_exporter.log import Log
 from wg_exporter.model import Backend, DeviceKey, Outcome, Snapshot, SourceName
 from wg_exporter.news import News
-from wg_exporter.reader import Clock, Reader, Reading, StoppedError, Worker
+from wg_exporter.reader import Clock, Reader, Reading, StoppedError, Worker, with_unread
 from wg_exporter.roster import Roster
 from wg_exporter.sources.conf import DEFAULT_PATTERNS, ConfSource
 from wg_exporter.sources.kernel import KernelSource
@@ -167,7 +167,7 @@ class Exporter:
         while True:
             setup = self._setup
             try:
-                snapshot = setup.reader.read()
+                snapshot = with_unread(setup.reader.read(), setup.config.interfaces.wanted)
             except StoppedError:
                 if self._stopping.is_set():
                     raise
@@ -208,11 +208,11 @@ class Exporter:
         while not self._stopping.is_set():
             try:
                 self.tick()
+                self._ticked.set()
             except StoppedError:
                 return
             except Exception as error:  # noqa: BLE001 - the tick must go on; its failures are seen in the log
                 self._log.error("tick failed", exc=error)
-            self._ticked.set()
             self._stopping.wait(self._every)
 
     def tick(self) -> None:

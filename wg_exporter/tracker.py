@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 # How long a device that vanished is remembered.
 RETENTION_SECONDS = 3600.0
 
+# More are not remembered: names that are made up anew for ever must not grow memory. The longest gone is forgotten.
+MAX_DEVICES = 10_000
+
 # The wall clock moves against the monotonic one by less than this unless it is stepped: adjtime(3) slews at 0.05 %.
 CLOCK_STEP_SECONDS = 1.0
 
@@ -129,6 +132,8 @@ class Tracker:
         for key, tracked in list(self._devices.items()):
             if key not in present and not tracked.missed and now - tracked.seen > RETENTION_SECONDS:
                 del self._devices[key]
+        while len(self._devices) > MAX_DEVICES:
+            del self._devices[min(self._devices, key=lambda key: self._devices[key].seen)]
 
 
 def _count(tracked: _Tracked, device: Device, started_ns: int) -> None:
