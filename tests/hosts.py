@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from wg_exporter import model
-from wg_exporter.overview import DeviceRow, Overview, PeerRow
+from wg_exporter.show.overview import DeviceRow, Overview, PeerRow
 
 NOW = 1_760_000_000.0
 GOLDEN = Path(__file__).parent / "data" / "show"

@@ -10,8 +10,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from wg_exporter.listen import bind, parse_listen
-from wg_exporter.web import Format, Limits, Page, Server
+from wg_exporter.web.listen import bind, parse_listen
+from wg_exporter.web.server import Format, Limits, Page, Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

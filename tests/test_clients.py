@@ -10,7 +10,7 @@ import tracemalloc
 import pytest
 
 from tests.serving import App, eventually, read_all, running
-from wg_exporter.web import Limits
+from wg_exporter.web.server import Limits
 
 REQUEST = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 

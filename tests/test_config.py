@@ -33,8 +33,8 @@ from wg_exporter.config import (
     load,
     parse,
 )
-from wg_exporter.configtree import MAX_PROBLEMS, Document
-from wg_exporter.configyaml import LOADER, MAX_BYTES, MAX_NODES, YamlProblem, compose
+from wg_exporter.config.text import LOADER, MAX_BYTES, MAX_NODES, YamlProblem, compose
+from wg_exporter.config.tree import MAX_PROBLEMS, Document
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(__file__).parent / "data" / "config"

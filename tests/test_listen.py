@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wg_exporter.listen import Listen, ListenError, bind, describe, parse_listen, parse_telemetry_path
+from wg_exporter.web.listen import Listen, ListenError, bind, describe, parse_listen, parse_telemetry_path
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_an_address_that_is_not_ours_is_one_line(listen, line):
 
 IPV4_ONLY = """
 import socket
-from wg_exporter.listen import bind, parse_listen, describe, ListenError
+from wg_exporter.web.listen import bind, parse_listen, describe, ListenError
 real = socket.socket
 def socket_without_ipv6(family, *rest):
     if family == socket.AF_INET6 and {absent}:

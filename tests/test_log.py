@@ -215,7 +215,7 @@ def test_other_libraries_are_heard_from_warn_upwards_with_their_name():
 def test_plain_logging_with_fields_works_as_well():
     stream = io.StringIO()
     setup("info", "logfmt", stream)
-    logging.getLogger("wg_exporter.web").error("scrape failed", extra={"fields": {"page": "mdlayher"}})
+    logging.getLogger("wg_exporter.web.server").error("scrape failed", extra={"fields": {"page": "mdlayher"}})
     assert stream.getvalue().endswith(' level=error msg="scrape failed" page=mdlayher\n')
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.exposition import choose_encoder
 
-from wg_exporter.negotiation import Format, accepts_gzip, choose_format
+from wg_exporter.web.negotiation import Format, accepts_gzip, choose_format
 
 OM = "application/openmetrics-text"
 PROMETHEUS_3 = (

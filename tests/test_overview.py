@@ -13,7 +13,7 @@ from wg_exporter import model
 from wg_exporter.config import Config, Interfaces
 from wg_exporter.families import DeviceView, ExporterFacts, View
 from wg_exporter.identity import PeerMeta
-from wg_exporter.overview import (
+from wg_exporter.show.overview import (
     DeviceRow,
     NothingSelected,
     Standing,

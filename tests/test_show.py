@@ -17,8 +17,9 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from tests.hosts import HOSTILE, NOW, check_golden, device, failed, host, hostile_host, office, outcome, peer
-from wg_exporter import model, show
-from wg_exporter.overview import reason_when_empty
+from wg_exporter import model
+from wg_exporter.show import screen as show
+from wg_exporter.show.overview import reason_when_empty
 
 
 def text(overview, width=120, **more):
@@ -264,7 +265,8 @@ def test_ctrl_c_ends_watching_at_once_and_without_a_traceback():
     program = textwrap.dedent("""
         import sys
         from rich.console import Console
-        from wg_exporter import overview, show
+        from wg_exporter.show import overview
+        from wg_exporter.show import screen as show
         def read():
             print("reading", file=sys.stderr, flush=True)
             return overview.Overview(0.0, (), (), ())

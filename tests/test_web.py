@@ -11,7 +11,7 @@ import time
 import pytest
 
 from tests.serving import App, eventually, running
-from wg_exporter.web import Format, Limits
+from wg_exporter.web.server import Format, Limits
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from wg_exporter.config import Config
-    from wg_exporter.overview import Overview
+    from wg_exporter.show.overview import Overview
 
 # ruff: noqa: PLC0415 - imported in the commands that use them: `--help` answers at once, the daemon stays small
 
@@ -148,9 +148,10 @@ def show(  # noqa: PLR0917 - click passes them by name
         raise click.UsageError("--json and --watch exclude each other; run --json in a loop of your own")
     config = _load(config_file)
 
-    from wg_exporter import log, overview
-    from wg_exporter import show as view
+    from wg_exporter import log
     from wg_exporter.service import Exporter
+    from wg_exporter.show import overview
+    from wg_exporter.show import screen as view
 
     log.setup("error", "logfmt")
     exporter = Exporter(config, config_file)
@@ -193,7 +194,7 @@ def demo(listen: str) -> None:
 
     from wg_exporter import demo as network
     from wg_exporter import log
-    from wg_exporter.listen import ListenError, bind, parse_listen
+    from wg_exporter.web.listen import ListenError, bind, parse_listen
 
     # A port in use is told before the network is built, not after.
     wanted = parse_listen(listen)
@@ -213,7 +214,7 @@ def demo(listen: str) -> None:
 def _serve(config: Config, config_file: Path | None, listen: Sequence[str], telemetry_path: str) -> int:
     """Serve until a signal comes; the exit code."""
     from wg_exporter import daemon
-    from wg_exporter.listen import ListenError
+    from wg_exporter.web.listen import ListenError
 
     try:
         return daemon.run(config, config_file, listen, telemetry_path)
@@ -223,7 +224,7 @@ def _serve(config: Config, config_file: Path | None, listen: Sequence[str], tele
 
 def _check_flags(listen: Sequence[str], telemetry_path: str) -> None:
     """Exit 2, with a line for each, if addresses or the path are not written as such."""
-    from wg_exporter.listen import ListenError, parse_listen, parse_telemetry_path
+    from wg_exporter.web.listen import ListenError, parse_listen, parse_telemetry_path
 
     problems = []
     for parse, text in [*((parse_listen, address) for address in listen), (parse_telemetry_path, telemetry_path)]:

@@ -14,11 +14,11 @@ import socket
 from typing import TYPE_CHECKING
 
 from wg_exporter import __version__
-from wg_exporter.listen import bind, parse_listen, parse_telemetry_path
 from wg_exporter.log import Log
-from wg_exporter.negotiation import Format
 from wg_exporter.service import Exporter
-from wg_exporter.web import Page, Server
+from wg_exporter.web.listen import bind, parse_listen, parse_telemetry_path
+from wg_exporter.web.negotiation import Format
+from wg_exporter.web.server import Page, Server
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

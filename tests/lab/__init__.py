@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from wg_exporter.netlab import NAMESPACES, SOCKETS, Keys, Lab, LabError, Namespace, WireGuard, keypair, missing
-from wg_exporter.netlab_processes import MARK
+from wg_exporter.netlab.processes import MARK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -13,7 +13,7 @@ import json
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter import words
+from wg_exporter.show import words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec.inspect as mi
 import yaml
 
-from wg_exporter.configyaml import CONTROL, KEY_LIKE, LOADER, MAX_NODES, YamlProblem, compose, shown
+from wg_exporter.config.text import CONTROL, KEY_LIKE, LOADER, MAX_NODES, YamlProblem, compose, shown
 from wg_exporter.model import Problem
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
-from wg_exporter.comments import Kind, bare_name, looks_like_key
+from wg_exporter.conffile.comments import Kind, bare_name, looks_like_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -19,9 +19,18 @@ from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 
-from wg_exporter import words
-from wg_exporter.overview import DeviceRow, Overview, PeerRow, Standing, fix_for, reason_when_empty, standing, whose
-from wg_exporter.tables import COLUMNS, Line, draw, layout
+from wg_exporter.show import words
+from wg_exporter.show.overview import (
+    DeviceRow,
+    Overview,
+    PeerRow,
+    Standing,
+    fix_for,
+    reason_when_empty,
+    standing,
+    whose,
+)
+from wg_exporter.show.tables import COLUMNS, Line, draw, layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Protocol
 from aiohttp import web
 from isal import isal_zlib
 
-from wg_exporter.clients import Body, Clients, Limits
-from wg_exporter.landing import Page, landing_page
-from wg_exporter.listen import describe
-from wg_exporter.negotiation import Format, accepts_gzip, choose_format
+from wg_exporter.web.clients import Body, Clients, Limits
+from wg_exporter.web.landing import Page, landing_page
+from wg_exporter.web.listen import describe
+from wg_exporter.web.negotiation import Format, accepts_gzip, choose_format
 
 if TYPE_CHECKING:
     import socket

@@ -12,8 +12,8 @@ from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 
-from wg_exporter import words
-from wg_exporter.overview import PeerRow, Standing, stale_after
+from wg_exporter.show import words
+from wg_exporter.show.overview import PeerRow, Standing, stale_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

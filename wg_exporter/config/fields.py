@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from msgspec import Meta
 
-from wg_exporter.configtree import FieldError
-from wg_exporter.configyaml import CONTROL
+from wg_exporter.config.text import CONTROL
+from wg_exporter.config.tree import FieldError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -27,7 +27,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from wg_exporter.netlab_processes import MARK, stop_marked
+from wg_exporter.netlab.processes import MARK, stop_marked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -23,9 +23,9 @@ import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from wg_exporter.comments import COMMENT_CHARACTERS, Kind, UnusableNameError, clean, kind_of, name_from_json
+from wg_exporter.conffile.comments import COMMENT_CHARACTERS, Kind, UnusableNameError, clean, kind_of, name_from_json
+from wg_exporter.conffile.section import PeerSection, is_public_key
 from wg_exporter.model import ConfFile, ConfPeer
-from wg_exporter.peersection import PeerSection, is_public_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 from msgspec import Meta, Struct, field
 
-from wg_exporter import configfields as kinds  # noqa: TC001  msgspec reads the types of fields at run time
-from wg_exporter.configtree import Document, resembling
-from wg_exporter.configyaml import CONTROL, MAX_BYTES, shown
+from wg_exporter.config import fields as kinds  # noqa: TC001  msgspec reads the types of fields at run time
+from wg_exporter.config.text import CONTROL, MAX_BYTES, shown
+from wg_exporter.config.tree import Document, resembling
 from wg_exporter.model import Problem
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""HTTP: what is served to whom, in which format, and where."""
