@@ -169,7 +169,7 @@ def _against(
 
 
 def _flat(rss: list[int]) -> tuple[str, str]:
-    """Flat: from the third to the fifth tenth of the scrapes to the last three grows by at most 2 %, by their medians."""
+    """Flat: from the third to fifth tenth of the scrapes to the last three, the median grows by at most 2 %."""
     early, late = statistics.median(rss[2:5]), statistics.median(rss[7:])
     growth = 100 * (late / early - 1)
     return f"{early / MIB:.1f} MB after a third, {late / MIB:.1f} MB at the end: {growth:+.1f} %", _met(growth <= 2)

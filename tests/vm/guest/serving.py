@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.request
 from collections import defaultdict
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from tests.vm.guest.build import sh
 
@@ -30,6 +30,7 @@ class Metrics:
 
     def __init__(self, text: str) -> None:
         self.text = text
+        self.said: Said | None = None
         self._samples: dict[str, list[tuple[Labels, float]]] = defaultdict(list)
         for line in text.splitlines():
             if line and not line.startswith("#"):
@@ -131,22 +132,39 @@ def _text(field: str) -> str:
     return "" if field == "(none)" else field
 
 
+class Said(NamedTuple):
+    """What the tools said of all devices of this namespace at one moment."""
+
+    devices: dict[str, tuple[str, str]]
+    peers: list[WgPeer]
+    links: dict[str, dict[str, Any]]
+
+    @classmethod
+    def now(cls) -> Self:
+        """Ask them."""
+        devices, peers, _ = wg()
+        links = json.loads(sh("ip -s -j link show type wireguard") or "[]")
+        return cls(devices, peers, {link["ifname"]: link for link in links if link})
+
+
 def scrape_at_rest(exporter: Exporter) -> Metrics:
-    """A scrape between two looks of `wg` that are the same, so that nothing moved while it was made.
+    """A scrape between two looks of the tools that are the same, so that nothing moved while it was made.
 
     A first scrape may share a read that began before the last change; the one after it can't.
     """
     exporter.scrape()
     for _ in range(20):
-        before, metrics, after = wg(), exporter.scrape(), wg()
+        before, metrics, after = Said.now(), exporter.scrape(), Said.now()
         if before == after:
+            metrics.said = before
             return metrics
     raise TimeoutError("the devices never came to rest")
 
 
 def check_against_wg(metrics: Metrics) -> int:
     """Every value of every device and peer equals that of `wg show all dump`, with none too many; how many."""
-    devices, peers, _ = wg()
+    assert metrics.said, "take the metrics with scrape_at_rest"
+    devices, peers = metrics.said.devices, metrics.said.peers
     info = {labels["interface"]: labels for labels, _ in metrics.all("wireguard_interface_info")}
     assert {name: (i["public_key"], i["listen_port"]) for name, i in info.items()} == devices
     for name in devices:
@@ -184,7 +202,8 @@ def _check_info(metrics: Metrics, peers: list[WgPeer]) -> None:
 
 def check_against_ip(metrics: Metrics, interface: str) -> None:
     """The counters of a device equal those of `ip -s link`."""
-    (link,) = json.loads(sh(f"ip -s -j link show dev {interface}"))
+    assert metrics.said, "take the metrics with scrape_at_rest"
+    link = metrics.said.links[interface]
     for ours, theirs in (("receive", "rx"), ("transmit", "tx")):
         for kind in ("bytes", "packets", "errors", "dropped"):
             served = metrics.one(f"wireguard_interface_{ours}_{kind}_total", interface=interface)
