@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import struct
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +137,15 @@ def test_random_bytes_are_an_error_or_a_result(data: bytes) -> None:
 def test_names_that_are_not_utf_8_are_read() -> None:
     data = bytes(16) + nla(3, b"wg\xff\0")
     assert decode(data, 0, len(data)).name == "wg\N{REPLACEMENT CHARACTER}"
+
+
+def test_a_link_is_up_by_its_own_flag_alone_and_counters_are_64_bits_without_a_sign() -> None:
+    for flags, up in ((0x1, True), (0x1003, True), (0x1002, False), (0, False)):
+        header = struct.pack("=BxHiII", 0, 0, 5, flags, 0)
+        data = (
+            header + nla(23, struct.pack("=9Q", *(2**64 - 1 - n for n in range(9)))) + nla(4, struct.pack("=I", 1420))
+        )
+        assert decode(data, 0, len(data)) == Link("", "", 5, "", up, 1420, *(2**64 - 1 - n for n in range(8)))
 
 
 def test_the_links_of_this_host_are_those_of_ip() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import random
+from sys import byteorder
 from typing import TYPE_CHECKING
 
 import pytest
@@ -465,6 +466,41 @@ def test_the_rest_of_a_peer_that_becomes_a_whole_one_of_the_same_length_is_not_k
     reading.dump([head + nla(8 | NESTED, nla(NESTED, nla(1, key(2)))), nla(8 | NESTED, entry)])
     assert_none_of([whole.secret], bytes_within(reading))
     assert reading.table.update(reading.extractor.finish()[1])[1] == expected(whole)
+
+
+def test_a_whole_peer_that_becomes_a_rest_of_the_same_length_is_read_as_the_rest() -> None:
+    """The same meeting of lengths the other way round."""
+    ips = (*(f"10.0.0.{i}/32" for i in range(6)), "::/0")
+    whole = State(key(1), (3, 4), 5, 6, 7, ips=ips[:4])
+    listed = nla(9 | NESTED, b"".join(nla(NESTED, allowed_ip(ip)) for ip in ips))
+    rest = nla(NESTED, nla(1, whole.key) + listed)
+    first = written([whole])[0][0]
+    entry = first[len(device_attributes()) + 4 :]
+    assert len(entry) == len(rest)
+    other = nla(8 | NESTED, written([State(key(2))])[0][0][len(device_attributes()) + 4 :])
+    head = written([whole._replace(ips=())])[0][0]
+    reading = Reading()
+    reading.dump([device_attributes() + other, nla(8 | NESTED, entry)])
+    peer, _ = reading.dump([head + other, nla(8 | NESTED, rest)])
+    assert peer == expected(whole._replace(ips=ips))
+
+
+def test_peers_that_went_with_their_message_are_forgotten() -> None:
+    reading, peers = Reading(), device()
+    reading.write(peers, Shape(1000, 1000))
+    reading.write(peers[:1], Shape(1000, 1000))
+    assert all(peers[-1].key not in each for each in bytes_within(reading))
+
+
+def test_a_last_peer_that_ends_with_the_buffer_before_its_padding_is_an_error() -> None:
+    body = nla(1, key(1)) + nla(9, b"")
+    message = device_attributes() + nla(8, nla(0, body))
+    cut = bytearray(message + b"\x05\0\x09\0x")
+    at = len(device_attributes())
+    for place, grown in ((at, 4 + 4 + len(body) + 5), (at + 4, 4 + len(body) + 5)):
+        cut[place : place + 2] = grown.to_bytes(2, byteorder)
+    with pytest.raises(DecodeError, match="not padded"):
+        Extractor().feed(cut, 0, len(cut))
 
 
 def test_a_preshared_key_where_none_is_expected_is_refused() -> None:
