@@ -33,7 +33,8 @@ from tests.netlinking import (
 )
 from tests.recordings import DEVICES, KERNELS, about, datagrams, in_seconds, payloads, said
 from wg_exporter.sources.netlink import DecodeError
-from wg_exporter.sources.wgdump import DeviceFacts, Extractor, PeerTable
+from wg_exporter.sources.wgdump import DeviceFacts, Extractor
+from wg_exporter.sources.wgpeers import PeerTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

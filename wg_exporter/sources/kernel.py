@@ -27,7 +27,8 @@ from wg_exporter.sources.netlink import (
     attribute,
     open_socket,
 )
-from wg_exporter.sources.wgdump import WGDEVICE_A_IFINDEX, Extractor, PeerTable
+from wg_exporter.sources.wgdump import WGDEVICE_A_IFINDEX, Extractor
+from wg_exporter.sources.wgpeers import PeerTable
 
 if TYPE_CHECKING:
     import socket
