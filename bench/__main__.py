@@ -7,6 +7,7 @@ import datetime
 import json
 import platform
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="no long memory tests")
     parser.add_argument("--output", type=Path, default=HERE / "RESULTS.md", help="where the results go")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench/run: stopped"))  # so that what was made is removed
 
     figures: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -55,7 +57,7 @@ def main() -> None:
         "contestants": contestants,
         "soak": {} if options.quick else {"10000": 200},
     }
-    print("in the virtual machine: about 20 minutes for all sizes", flush=True)
+    print("in the virtual machine: about 15 minutes for all sizes", flush=True)
     try:
         figures |= measure(options.kernel, plan)
     except Unavailable as reason:

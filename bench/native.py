@@ -10,6 +10,7 @@ import contextlib
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -111,6 +112,9 @@ def _userspace_device(peers: int) -> Iterator[None]:
 def _clean() -> None:
     """Remove what this run made, or what an earlier one left that was killed."""
     if Path(f"/run/netns/{NAMESPACE}").exists():
+        inside = subprocess.run(["ip", "netns", "pids", NAMESPACE], check=True, capture_output=True, text=True).stdout
+        for pid in inside.split():
+            os.kill(int(pid), signal.SIGKILL)
         subprocess.run(["ip", "netns", "del", NAMESPACE], check=True)
     SOCKET.unlink(missing_ok=True)
 
