@@ -120,12 +120,16 @@ class _Column:
         self._lines = [""] * length
         self._blocks: list[bytes | None] = [None] * -(-length // BLOCK)
 
-    def replace(self, lines: Iterable[tuple[int, str]]) -> None:
-        """Put lines in their places."""
-        own, blocks = self._lines, self._blocks
-        for index, line in lines:
-            own[index] = line
-            blocks[index // BLOCK] = None
+    def replace(self, places: Sequence[int], lines: Sequence[str]) -> None:
+        """Put each line in its place."""
+        if len(places) == len(self._lines):
+            self._lines[:] = lines
+        else:
+            own = self._lines
+            for index, line in zip(places, lines, strict=True):
+                own[index] = line
+        for number in {index // BLOCK for index in places}:
+            self._blocks[number] = None
 
     def blocks(self) -> list[bytes]:
         """All lines, in few pieces."""
@@ -169,9 +173,8 @@ class _PeerTable:
             self._plans = {kind: self._plan(kind) for kind in (Peer, PeerMeta, PeerCounts)}
             renamed: Iterable[int] = range(len(keys))
         else:
-            self._update(Peer, self._peers, device.peers)
+            self._update_info(row, self._update(Peer, self._peers, device.peers))
             self._update(PeerCounts, self._counts, row.counts)
-            self._update_info(row)
             renamed = _changed(self._metas, row.metas)
         for index in renamed:
             self._render(index, row)
@@ -185,25 +188,31 @@ class _PeerTable:
             if row is kind and metric in self.columns
         ]
 
-    def _update(self, kind: type, before: Sequence[Any], after: Sequence[Any]) -> None:
-        """Render the fields of one kind of row that differ. This is most of a scrape of a busy device."""
+    def _update(self, kind: type, before: Sequence[Any], after: Sequence[Any]) -> list[int]:
+        """Render the fields of one kind of row that differ, and return the places of the rows that do.
+
+        This is most of a scrape of a busy device: loops in C over whole lists, and one expression for each line.
+        """
         changed = list(_changed(before, after))
         then = [before[index] for index in changed]
         now = [after[index] for index in changed]
-        labels = self._labels
         for name, column, field, value in self._plans[kind]:
             values = list(map(field, now))
             differ = list(map(ne, values, map(field, then)))
-            column.replace(
-                (index, f"{name}{labels[index]} {value(new)!r}\n")
-                for index, new in zip(compress(changed, differ), compress(values, differ), strict=True)
-            )
+            places = list(compress(changed, differ))
+            if places:
+                fresh = compress(values, differ)
+                shown = fresh if value is int else map(value, fresh)
+                labels = map(self._labels.__getitem__, places)
+                lines = [f"{name}{label} {number}\n" for label, number in zip(labels, shown, strict=True)]
+                column.replace(places, lines)
+        return changed
 
-    def _update_info(self, row: DeviceView) -> None:
+    def _update_info(self, row: DeviceView, changed: list[int]) -> None:
+        """Render the info of these peers where what it shows is another."""
         if c.PEER_INFO in self.columns:
-            changed = list(_changed(self._peers, row.device.peers))
-            then = map(_shown_by_info, (self._peers[index] for index in changed))
-            now = map(_shown_by_info, (row.device.peers[index] for index in changed))
+            then = map(_shown_by_info, map(self._peers.__getitem__, changed))
+            now = map(_shown_by_info, map(row.device.peers.__getitem__, changed))
             for index in compress(changed, map(ne, now, then)):
                 self._render_info(index, row.device.peers[index], row.metas[index])
 
@@ -214,13 +223,13 @@ class _PeerTable:
         block = self._labels[index] = label_block(pairs)
         for holder in (peer, meta, row.counts[index]):
             for name, column, field, value in self._plans[type(holder)]:
-                column.replace(((index, f"{name}{block} {value(field(holder))!r}\n"),))
+                column.replace((index,), (f"{name}{block} {value(field(holder))}\n",))
         if c.PEER_INFO in self.columns:
             self._render_info(index, peer, meta)
 
     def _render_info(self, index: int, peer: Peer, meta: PeerMeta) -> None:
         pairs = labels(c.PEER_INFO, self._netns, *peer_info(self._interface, peer, meta, self._endpoints))
-        self.columns[c.PEER_INFO].replace(((index, f"{c.PEER_INFO.name}{label_block(pairs)} 1\n"),))
+        self.columns[c.PEER_INFO].replace((index,), (f"{c.PEER_INFO.name}{label_block(pairs)} 1\n",))
 
 
 def _changed(before: Sequence[object], after: Sequence[object]) -> Iterable[int]:
