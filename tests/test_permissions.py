@@ -100,11 +100,13 @@ def test_the_log_says_what_is_missing_and_how_to_grant_it(powerless: Powerless) 
 
 
 def test_no_page_looks_fine(powerless: Powerless) -> None:
-    """Ready is ready: it scrapes. But neither of the other exporters' pages pretends to know devices."""
+    """Neither of the other exporters' pages pretends to know devices, and both say that a source failed."""
     for path in ("/metrics/mindflavor", "/metrics/mdlayher"):
         answer = powerless.exporter.get(path)
         assert answer.status == 200
-        assert Metrics(answer.text).series == {}
+        metrics = Metrics(answer.text)
+        assert {name for name, _labels in metrics.series} == {"wireguard_exporter_source_success"}
+        assert metrics.one("wireguard_exporter_source_success", source="conf") == 0
 
 
 def test_the_same_failure_is_logged_once(powerless: Powerless) -> None:

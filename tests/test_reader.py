@@ -166,7 +166,21 @@ def test_a_stuck_source_loses_its_rows_at_the_deadline_is_not_read_twice_and_rec
     time.sleep(0.05)
     assert host.reads[KERNEL] == 1, "the scrapes in between ordered nothing more"
     assert reader.read().devices == tuple(host.devices)
+    assert host.reads[KERNEL] == 1, "the answer that came too late is for the next who asks"
+    assert reader.read().devices == tuple(host.devices)
     assert host.reads[KERNEL] == 2
+
+
+def test_a_source_that_is_always_late_is_served_late_and_not_never(time_):
+    clock = time_.clock._replace(monotonic=time.monotonic)
+    worker = Worker(KERNEL, lambda: (time.sleep(0.15), Reading(devices=[device(peer(1))]))[1], clock=clock)
+    reader = Reader([worker], clock, 0.1)
+    seen = []
+    for _ in range(4):
+        seen.append(len(reader.read().devices))
+        time.sleep(0.1)
+    assert seen == [0, 1, 0, 1]
+    worker.stop()
 
 
 def test_a_read_that_hangs_costs_one_deadline_and_not_one_in_every_pass(host):
@@ -304,6 +318,9 @@ class FakeNamespace:
             raise move
         return move
 
+    def close(self):
+        self.moves.append("closed")
+
 
 def test_sockets_are_closed_whenever_the_thread_moved_to_another_namespace(time_):
     did = []
@@ -318,7 +335,9 @@ def test_sockets_are_closed_whenever_the_thread_moved_to_another_namespace(time_
     )
     reader = Reader([worker], time_.clock)
     seen = [reader.read().outcomes[0] for _ in range(4)]
-    assert did == ["close", "read", "read", "close", "read"]
+    assert did == ["close", "read", "read", "close", "close", "read"], (
+        "sockets in a namespace that is gone keep it alive"
+    )
     assert [(outcome.netns, outcome.problem) for outcome in seen] == [
         ("blue", ""),
         ("blue", ""),

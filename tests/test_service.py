@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import re
 import threading
 import time
 import tracemalloc
@@ -299,7 +300,23 @@ def test_every_path_is_sound_in_both_formats_and_ours_has_the_process_too(rig, o
 def test_the_age_in_mindflavors_exposition_is_by_the_clock_of_the_scrape(rig):
     rig.host.devices = [device(shaken(1, -60))]
     rig.time.advance(30)
-    assert b"".join(rig.exporter().scrape("mindflavor")).endswith(b"} 90\n")
+    page = b"".join(rig.exporter().scrape("mindflavor"))
+    assert re.search(rb"^wireguard_latest_handshake_delay_seconds\{.*\} 90$", page, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", ["mindflavor", "mdlayher"])
+def test_a_failed_source_is_told_on_the_pages_of_the_other_exporters_too(rig, page):
+    rig.host.problems[SourceName.KERNEL] = "no permission"
+    assert b'wireguard_exporter_source_success{source="kernel"} 0\n' in b"".join(rig.exporter().scrape(page))
+
+
+def test_a_readable_device_is_not_called_gone_when_its_link_moves_out_of_sight(rig):
+    exporter = rig.exporter()
+    rig.tick(exporter)
+    assert of(exporter, UP) == [1]
+    rig.host.links = []
+    rig.tick(exporter)
+    assert of(exporter, UP) == []
 
 
 def test_capabilities_tell_what_sources_found(rig):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from wg_exporter.sources.errors import SourceError
+from wg_exporter.sources.errors import NamespaceGoneError, SourceError
 from wg_exporter.sources.links import LinkReader
 from wg_exporter.sources.namespaces import Namespace
 
@@ -122,7 +122,9 @@ def test_no_file_stays_open(netns: str, tmp_path: Path, thread: ThreadPoolExecut
     (tmp_path / "plain").touch()
     namespace, wrong = Namespace("blue", str(NAMESPACES / netns)), Namespace("red", str(tmp_path / "plain"))
     thread.submit(namespace.enter).result(5)
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(SourceError):
+        thread.submit(wrong.enter).result(5)
+    before = len(list(Path("/proc/self/fd").iterdir()))  # each holds its way back
     for _ in range(5):
         thread.submit(namespace.enter).result(5)
         with pytest.raises(SourceError):
@@ -195,3 +197,30 @@ def test_no_permission_says_what_to_grant(netns: str, who: str) -> None:
         timeout=20,
     ).stdout
     assert re.fullmatch(rf"namespace blue: /run/netns/{netns}: no permission; grant CAP_SYS_ADMIN, and .*\n", said)
+
+
+@pytest.mark.lab
+def test_a_namespace_that_was_deleted_is_left_for_a_thread_in_it_keeps_it_alive(
+    netns: str, thread: ThreadPoolExecutor
+) -> None:
+    outside = here()
+    namespace = Namespace("blue", str(NAMESPACES / netns))
+    assert thread.submit(namespace.enter).result(5) is True
+    ip("netns", "del", netns)
+    with pytest.raises(NamespaceGoneError, match="does not exist"):
+        thread.submit(namespace.enter).result(5)
+    assert thread.submit(here).result(5) == outside
+
+
+@pytest.mark.lab
+def test_entering_starts_no_other_program(netns: str) -> None:
+    code = """
+        import sys
+        started = []
+        sys.addaudithook(lambda event, _: started.append(event) if event in ("subprocess.Popen", "os.exec") else None)
+        from wg_exporter.sources.namespaces import Namespace
+        Namespace("blue", sys.argv[1]).enter()
+        print(started)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(NAMESPACES / netns)]
+    assert subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout == "[]\n"

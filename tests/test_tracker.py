@@ -212,8 +212,23 @@ def test_the_same_index_in_another_namespace_is_another_device(watch):
 def test_devices_of_namespaces_no_longer_configured_are_forgotten(watch):
     blue, own = device(peer(1), netns="blue"), device(peer(1))
     watch.look(blue, own).look(blue._replace(peers=(shaken(1, 7),)), own._replace(peers=(shaken(1, 7),)))
-    watch.tracker.keep_namespaces({"", "green"})
+    watch.tracker.reconsider({"", "green"}, lambda _key, _peer: True)
     assert [watch.tracker.counts_of(row)[0].handshakes for row in (blue, own)] == [0, 1]
+
+
+def test_a_device_that_is_gone_is_missed_no_longer_where_a_new_configuration_expects_none_of_its_peers(watch):
+    links = [link(ifindex=7), link("wg1", ifindex=8), link("wg2", ifindex=9)]
+    devices = [device(peer(n), name=f"wg{n}") for n in range(3)]
+    watch.look(*devices, links=links, expecting=["wg0", "wg1", "wg2"])
+    watch.look(devices[2], links=links[2:], expecting=["wg2"])
+    watch.tracker.reconsider({""}, lambda key, _peer: key == ("", "wg1"))
+    assert watch.tracker.expecting() == {("", "wg1"), ("", "wg2")}, "what is there is asked at the next look"
+
+
+def test_a_device_long_gone_is_not_renamed_by_a_stranger_with_its_index(watch):
+    watch.look(device(peer(1)), links=[link(ifindex=7)], expecting=["wg0"]).look()
+    watch.look(device(peer(2), name="wg1"), links=[link("wg1", ifindex=7)])
+    assert watch.tracker.expecting() == {("", "wg0")}
 
 
 # --- the clock --------------------------------------------------------------------------------------------------------

@@ -206,3 +206,16 @@ METRICS: tuple[Metric, ...] = (
     CAPABILITY,
     CLOCK_STEPS,
 )
+
+# What prometheus_client's ProcessCollector adds on Linux.
+PROCESS_NAMES = (
+    "process_virtual_memory_bytes",
+    "process_resident_memory_bytes",
+    "process_start_time_seconds",
+    "process_cpu_seconds_total",
+    "process_open_fds",
+    "process_max_fds",
+)
+
+NAMES: tuple[str, ...] = (*(metric.name for metric in METRICS), *PROCESS_NAMES)
+"""The names of all metrics that `/metrics` can serve."""

@@ -238,13 +238,13 @@ def _check_flags(listen: Sequence[str], telemetry_path: str) -> None:
 
 def _load(config_file: Path | None) -> Config:
     """The configuration, or exit 2 with one line for each problem, before anything is opened."""
-    from wg_exporter.catalogue import METRICS
+    from wg_exporter.catalogue import NAMES
     from wg_exporter.config import Config, ConfigError, load
 
     if config_file is None:
         return Config()
     try:
-        return load(config_file, [metric.name for metric in METRICS])
+        return load(config_file, NAMES)
     except ConfigError as error:
         raise UsageProblem(str(error)) from None
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from wg_exporter.catalogue import METRICS, Kind
+from wg_exporter.catalogue import NAMES, Kind
 from wg_exporter.config import Config, load
 from wg_exporter.service import Exporter, host_workers
 
@@ -39,7 +39,7 @@ class WireGuardCollector(Collector):
 
     def __init__(self, config_file: Path | str | None = None, *, workers: Workers = host_workers) -> None:
         path = None if config_file is None else Path(config_file)
-        config = Config() if path is None else load(path, [metric.name for metric in METRICS])
+        config = Config() if path is None else load(path, NAMES)
         self._exporter = Exporter(config, path, workers=workers)
         self._exporter.start()
 

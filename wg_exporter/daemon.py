@@ -51,6 +51,7 @@ def run(config: Config, config_file: Path | None, listen: Sequence[str], telemet
 
     Raises ListenError if an address or the path can't be served; nothing is left open then.
     """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload that comes before we are up would end us
     path = parse_telemetry_path(telemetry_path)
     sockets = bind([parse_listen(address) for address in listen])
     return asyncio.run(_serve(Exporter(config, config_file), sockets, path))

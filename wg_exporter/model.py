@@ -145,13 +145,17 @@ class ConfFile(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How one read of one source went. `problem` is one line, empty on success. `duration` is in seconds."""
+    """How one read of one source went. `problem` is one line, empty on success. `duration` is in seconds.
+
+    `absent` is True where the read failed because the network namespace does not exist: certainly, nothing is there.
+    """
 
     source: SourceName
     netns: str
     success: bool
     duration: float
     problem: str = ""
+    absent: bool = False
 
 
 class Snapshot(NamedTuple):

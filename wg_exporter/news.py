@@ -28,7 +28,7 @@ class News:
             self._log.info("peers", devices=len(snapshot.devices), expected_up=expected, not_expected_up=others)
 
     def _sources(self, snapshot: Snapshot) -> None:
-        for source, netns, _success, _duration, problem in snapshot.outcomes:
+        for source, netns, _success, _duration, problem, _absent in snapshot.outcomes:
             if self._seen.changed((source, netns), problem):
                 if problem:
                     self._log.error("source failed", source=source, netns=netns, problem=problem)

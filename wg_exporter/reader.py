@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.model import Backend, ConfFile, Device, DeviceKey, FailedDevice, Link, Outcome, Snapshot, SourceName
-from wg_exporter.sources.errors import SourceError
+from wg_exporter.sources.errors import NamespaceGoneError, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 # A scrape must be over well before Prometheus gives up, which is after 10 s unless told otherwise.
 DEADLINE_SECONDS = 2.5
+
+# An answer that came too late is good for the next who asks if its read began no longer ago than this.
+LATE_SECONDS = 15.0
 
 USERSPACE_KIND = "tun"
 
@@ -57,6 +60,7 @@ class _Done(NamedTuple):
     reading: Reading
     problem: str
     duration: float
+    absent: bool = False
 
 
 class StoppedError(Exception):
@@ -97,6 +101,7 @@ class Worker:
         self._orders: SimpleQueue[Future[_Done] | None] = SimpleQueue()
         self._current: Future[_Done] | None = None
         self._stopped = False
+        self._late = False
         self._lock = threading.Lock()
         threading.Thread(target=self._run, name=f"{name} {netns}".strip(), daemon=True).start()
 
@@ -106,11 +111,21 @@ class Worker:
             if self._stopped:
                 raise StoppedError
             now = self._clock.monotonic()
+            if self._late and self._current is not None and self._current.done():
+                # The answer that came too late for those who asked. A source that is always late is served late.
+                self._late = False
+                if now - self.begun < LATE_SECONDS:
+                    return self._current
             if self._current is None or (self._current.done() and now - self.begun >= self._every):
                 self.begun = now
                 self._current = Future()
                 self._orders.put(self._current)
             return self._current
+
+    def was_late(self) -> None:
+        """Nobody took the answer to the read under way: the next who asks may have it, if it comes soon."""
+        with self._lock:
+            self._late = True
 
     def stop(self) -> None:
         """Let the thread end after what it is doing."""
@@ -121,17 +136,30 @@ class Worker:
     def _run(self) -> None:
         while (order := self._orders.get()) is not None:
             begun = self._clock.monotonic()
-            reading, problem = Reading(), ""
+            reading, problem, absent = Reading(), "", False
             try:
-                if self._namespace is not None and self._namespace.enter():
-                    self._close()
+                self._enter()
                 reading = self._read()
             except SourceError as error:
-                problem = str(error)
+                problem, absent = str(error), isinstance(error, NamespaceGoneError)
             except Exception as error:  # noqa: BLE001 - a bug in one source must not stop the others, nor go unseen
                 problem = f"unexpected {type(error).__name__} in {_where(error)}"
-            order.set_result(_Done(reading, problem, self._clock.monotonic() - begun))
+            order.set_result(_Done(reading, problem, self._clock.monotonic() - begun, absent))
         self._close()
+        if self._namespace is not None:
+            self._namespace.close()
+
+    def _enter(self) -> None:
+        """Go where the source is to be read; its sockets belong to the place where they were opened."""
+        if self._namespace is None:
+            return
+        try:
+            moved = self._namespace.enter()
+        except SourceError:
+            self._close()
+            raise
+        if moved:
+            self._close()
 
 
 def _where(error: BaseException) -> str:
@@ -187,10 +215,12 @@ class Reader:
             try:
                 done = future.result(left)
             except FutureTimeoutError:
+                worker.was_late()
                 done = _Done(Reading(), f"no answer within {self._deadline} s", self._deadline)
             if worker.name is SourceName.CONF and not done.problem:
                 self._conf = done.reading.conf
-            outcomes.append(Outcome(worker.name, worker.netns, not done.problem, done.duration, done.problem))
+            outcome = Outcome(worker.name, worker.netns, not done.problem, done.duration, done.problem, done.absent)
+            outcomes.append(outcome)
             readings.append((worker, done.reading))
         return self._snapshot(wall, monotonic, readings, tuple(outcomes))
 

@@ -42,6 +42,11 @@ class Roster:
             self._conf = conf
             self._identity = Identity(self._config, conf)
 
+    @property
+    def conf(self) -> tuple[ConfFile, ...]:
+        """The files in use."""
+        return self._conf
+
     def metas(self, device: Device) -> Sequence[PeerMeta]:
         """A PeerMeta for each peer of the device, in the device's order."""
         key = (device.netns, device.name)

@@ -12,20 +12,22 @@ import platform
 import threading
 import time
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from prometheus_client.process_collector import ProcessCollector
 
 from wg_exporter import __version__, compat
-from wg_exporter.catalogue import METRICS, Kind, Metric, Scope
+from wg_exporter.catalogue import NAMES, SOURCE_SUCCESS, Kind, Metric, Scope
 from wg_exporter.config import Config, ConfigError, load
 from wg_exporter.exposition import Writer, render
-from wg_exporter.families import DeviceView, ExporterFacts, Sample, View, samples
+from wg_exporter.families import DeviceView, ExporterFacts, Sample, View, exporter_samples, samples
+from wg_exporter.identity import Identity
 from wg_exporter.log import Log
-from wg_exporter.model import Backend, DeviceKey, Outcome, Snapshot, SourceName
+from wg_exporter.model import Backend, ConfFile, DeviceKey, FailedDevice, Outcome, Peer, Snapshot, SourceName
 from wg_exporter.news import News
-from wg_exporter.reader import Clock, Reader, Reading, StoppedError, Worker, with_unread
+from wg_exporter.reader import USERSPACE_KIND, Clock, Reader, Reading, StoppedError, Worker, with_unread
 from wg_exporter.roster import Roster
 from wg_exporter.sources.conf import DEFAULT_PATTERNS, ConfSource
 from wg_exporter.sources.kernel import KernelSource
@@ -60,7 +62,14 @@ class _Setup:
         self.config = config
         self.roster = Roster(config)
         self.writer = Writer(lambda name: not config.metrics.excluded(name))
-        self.reader = Reader(list(workers(config, clock)), clock)
+        made: list[Worker] = []
+        try:
+            made.extend(workers(config, clock))
+        except BaseException:
+            for worker in made:
+                worker.stop()
+            raise
+        self.reader = Reader(made, clock)
 
 
 def host_workers(config: Config, clock: Clock) -> Iterator[Worker]:
@@ -148,7 +157,9 @@ class Exporter:
             if not path:
                 return setup.writer.write(view, self._process_samples(), openmetrics=openmetrics)
         theirs = compat.mindflavor(view, self._clock.wall()) if path == "mindflavor" else compat.mdlayher(view)
-        chunks = render(theirs, lambda _name: True, openmetrics=openmetrics)
+        # The other exporters have nothing to say that a source failed; without it such a page would look fine.
+        outcomes = (sample for sample in exporter_samples(view) if sample.metric is SOURCE_SUCCESS)
+        chunks = render(chain(theirs, outcomes), lambda _name: True, openmetrics=openmetrics)
         return [*chunks, b"# EOF\n"] if openmetrics else chunks
 
     def samples(self) -> list[Sample]:
@@ -188,21 +199,35 @@ class Exporter:
 
     def _reload(self, path: Path) -> str:
         try:
-            config = load(path, [metric.name for metric in METRICS])
+            config = load(path, NAMES)
         except ConfigError as error:
             self._reload_successful = False
             for found in error.problems:
                 self._log.error("configuration not reloaded", problem=str(found))
             return str(error)
-        setup = _Setup(config, self._clock, self._workers)
+        try:
+            setup = _Setup(config, self._clock, self._workers)
+        except (OSError, RuntimeError) as error:  # no more threads or files to be had
+            self._reload_successful = False
+            self._log.error("configuration not reloaded", problem=str(error))
+            return str(error)
         with self._lock:
             before, self._setup = self._setup, setup
-            self._tracker.keep_namespaces({"", *(namespace.name for namespace in setup.config.namespaces)})
+            self._reconsider(config, before.roster.conf)
             self._reload_successful = True
             self._reload_timestamp = self._clock.wall()
         before.reader.stop()
         self._log.info("configuration reloaded", file=path)
         return ""
+
+    def _reconsider(self, config: Config, conf: tuple[ConfFile, ...]) -> None:
+        """What the new configuration makes of devices that are gone: is anybody still waiting for them?"""
+        identity = Identity(config, conf)
+
+        def expected(key: DeviceKey, peer: Peer) -> bool:
+            return config.interfaces.wanted(key[1]) and identity.meta(*key, peer).expected_up
+
+        self._tracker.reconsider({"", *(namespace.name for namespace in config.namespaces)}, expected)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -238,9 +263,10 @@ class Exporter:
             )
             for device in snapshot.devices
         )
+        failed = (*snapshot.failed, *self._silent(setup, snapshot))
         return View(
             devices,
-            tuple((failed, snapshot.links.get((failed.netns, failed.name))) for failed in snapshot.failed),
+            tuple((row, snapshot.links.get((row.netns, row.name))) for row in failed),
             self._missing(setup, snapshot),
             snapshot.outcomes,
             self._facts(snapshot.outcomes),
@@ -250,10 +276,26 @@ class Exporter:
     def _missing(self, setup: _Setup, snapshot: Snapshot) -> tuple[DeviceKey, ...]:
         """Expected interfaces that are gone. Where links can't be read nobody knows, so nothing is said."""
         known = {
-            outcome.netns for outcome in snapshot.outcomes if outcome.source is SourceName.LINKS and outcome.success
+            outcome.netns
+            for outcome in snapshot.outcomes
+            if outcome.source is SourceName.LINKS and (outcome.success or outcome.absent)
         }
-        expected = {*setup.config.interfaces.expected, *self._tracker.expecting()}
-        return tuple(sorted(key for key in expected if key[0] in known and key not in snapshot.links))
+        there = {(device.netns, device.name) for device in snapshot.devices}
+        gone = self._expected(setup.config) - there - snapshot.links.keys()
+        return tuple(sorted(key for key in gone if key[0] in known))
+
+    def _expected(self, config: Config) -> set[DeviceKey]:
+        return {*config.interfaces.expected, *self._tracker.expecting()}
+
+    def _silent(self, setup: _Setup, snapshot: Snapshot) -> list[FailedDevice]:
+        """Expected interfaces whose link is there while nothing answers for the device."""
+        there = {(device.netns, device.name) for device in snapshot.devices}
+        there |= {(failed.netns, failed.name) for failed in snapshot.failed}
+        return [
+            FailedDevice(*key, Backend.USERSPACE, "the interface is there, but its control socket is not")
+            for key in sorted(self._expected(setup.config) - there)
+            if key in snapshot.links and snapshot.links[key].kind == USERSPACE_KIND
+        ]
 
     def _facts(self, outcomes: Sequence[Outcome]) -> ExporterFacts:
         return ExporterFacts(
@@ -275,15 +317,17 @@ class Exporter:
 
 def _capabilities(outcomes: Sequence[Outcome]) -> tuple[tuple[str, bool], ...]:
     """What the process may do, as the kernel says (proc(5), CapEff) and as the sources found."""
-    effective = 0
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("CapEff:"):
-            effective = int(line.split()[1], 16)
     works = {outcome.source: outcome.success for outcome in outcomes if not outcome.netns}
+    uapi = works.get(SourceName.USERSPACE, False) and (os.geteuid() == 0 or os.access(_UAPI_DIRECTORY, os.R_OK))
+    found = (("uapi", uapi), ("conf_read", works.get(SourceName.CONF, False)))
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        effective = next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff:"))
+    except (OSError, StopIteration):  # without /proc nobody knows, and what is unknown is absent
+        return found
     return (
         ("net_admin", bool(effective >> _NET_ADMIN & 1)),
         ("net_raw", bool(effective >> _NET_RAW & 1)),
-        ("uapi", works.get(SourceName.USERSPACE, False) and (os.geteuid() == 0 or os.access(_UAPI_DIRECTORY, os.R_OK))),
-        ("conf_read", works.get(SourceName.CONF, False)),
+        *found,
         ("netns", bool(effective >> _SYS_ADMIN & 1)),
     )

@@ -14,7 +14,7 @@ from operator import is_not
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from wg_exporter.model import Device, DeviceKey, Peer, Snapshot
 
@@ -64,6 +64,7 @@ class Tracker:
         self._devices: dict[DeviceKey, _Tracked] = {}
         self._clock: tuple[float, float] | None = None
         self._started_ns = 0
+        self._present: set[DeviceKey] = set()  # at the last look
         self.clock_steps = 0
 
     def update(self, snapshot: Snapshot, expecting: Collection[DeviceKey]) -> None:
@@ -83,6 +84,7 @@ class Tracker:
             tracked.expects_peers = key in expecting
             if device.fresh:
                 _count(tracked, device, self._started_ns)
+        self._present = present
         self._forget(present, snapshot.monotonic)
 
     def counts_of(self, device: Device) -> Sequence[PeerCounts]:
@@ -102,9 +104,14 @@ class Tracker:
         """Devices that are missed where they are gone: their link was seen, with a peer expected up."""
         return {key for key, tracked in list(self._devices.items()) if tracked.missed}
 
-    def keep_namespaces(self, configured: Collection[str]) -> None:
-        """Forget the devices of namespaces that are no longer configured."""
-        self._devices = {key: tracked for key, tracked in self._devices.items() if key[0] in configured}
+    def reconsider(self, namespaces: Collection[str], expected: Callable[[DeviceKey, Peer], bool]) -> None:
+        """Take in a new configuration: forget the devices of namespaces that are no longer in it, and ask again
+        whether the peers of devices that are gone should be up.
+        """
+        self._devices = {key: tracked for key, tracked in self._devices.items() if key[0] in namespaces}
+        for key, tracked in self._devices.items():
+            if key not in self._present:
+                tracked.expects_peers = any(expected(key, peer) for peer in tracked.peers)
 
     def _watch_clock(self, wall: float, monotonic: float) -> None:
         if self._clock is not None:
@@ -124,7 +131,8 @@ class Tracker:
     def _renamed(self, key: DeviceKey, ifindex: int) -> _Tracked | None:
         """The device that had this index under another name: it is no longer missing, it is this one."""
         for other, tracked in self._devices.items():
-            if ifindex and other[0] == key[0] and tracked.ifindex == ifindex:
+            # Indices start anew in a namespace that was made anew: only what was there a moment ago can be renamed.
+            if ifindex and other[0] == key[0] and tracked.ifindex == ifindex and other in self._present:
                 return self._devices.pop(other)
         return None
 

@@ -10,6 +10,7 @@ Patterns are those of a shell, upper and lower case distinguished (`fnmatch.fnma
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -202,7 +203,8 @@ def load(path: pathlib.Path, metric_names: Collection[str] = ()) -> Config:
     """The configuration in a file of at most 1 MiB. Raises `ConfigError`, also if the file can't be read."""
     where = CONTROL.sub("?", str(path))
     try:
-        with path.open("rb") as file:
+        # Not blocking, for a pipe that nobody writes to would hold up a reload for ever.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             raw = file.read(MAX_BYTES + 1)
         text = raw.decode() if len(raw) <= MAX_BYTES else ""
     except UnicodeDecodeError as error:

@@ -3,3 +3,7 @@
 
 class SourceError(Exception):
     """A source could not be read; the message is one line that says why and what to do."""
+
+
+class NamespaceGoneError(SourceError):
+    """The network namespace does not exist, so that nothing is in it: this is known, not a failure to look."""

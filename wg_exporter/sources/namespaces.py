@@ -6,12 +6,13 @@ and made anew under the same name while the exporter runs, so it is checked befo
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import sys
 from typing import TYPE_CHECKING
 
-from wg_exporter.sources.errors import SourceError
+from wg_exporter.sources.errors import NamespaceGoneError, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,17 +27,23 @@ class Namespace:
         self._name = name
         self._path = path
         self._entered: tuple[int, int] | None = None
+        self._home: int | None = None
         self._setns = _find_setns()  # here, for an import would count against the deadline of the first read
 
     def enter(self) -> bool:
         """Make sure that this thread is in the namespace; True if it moved, so that sockets must be opened anew.
 
-        Raises SourceError with the fix when there is no such namespace or no permission.
+        Raises SourceError with the fix when there is no such namespace or no permission, NamespaceGoneError if it is
+        certain that there is none. The thread is back in its first namespace then: whoever stays in a namespace that
+        was deleted keeps it alive, with its interfaces.
         """
+        if self._home is None:
+            self._home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
             # Not blocking, for a path could be a pipe that nobody writes to.
             handle = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
+            self.leave()
             raise self._problem(error) from None
         try:
             status = os.fstat(handle)
@@ -51,10 +58,23 @@ class Namespace:
         self._entered = identity
         return True
 
+    def leave(self) -> None:
+        """Go back to the namespace that the thread was in at first."""
+        if self._home is not None and self._entered is not None:
+            self._setns(self._home)
+            self._entered = None
+
+    def close(self) -> None:
+        """Leave, and let go of the way back; for the end of the thread."""
+        self.leave()
+        if self._home is not None:
+            os.close(self._home)
+            self._home = None
+
     def _problem(self, error: OSError) -> SourceError:
         where = f"namespace {self._name}: {self._path}"
         if error.errno == errno.ENOENT:
-            return SourceError(f"{where} does not exist; start what makes it, or take it out of `namespaces`")
+            return NamespaceGoneError(f"{where} does not exist; start what makes it, or take it out of `namespaces`")
         if error.errno in (errno.EPERM, errno.EACCES):
             return SourceError(f"{where}: no permission; grant CAP_SYS_ADMIN, and CAP_SYS_PTRACE for a pid's namespace")
         if error.errno == errno.EINVAL:
@@ -67,4 +87,6 @@ def _find_setns() -> Callable[[int], object]:
         return lambda handle: os.setns(handle, CLONE_NEWNET)
     from pyroute2 import netns  # noqa: PLC0415 - 13 MB that only a host with `namespaces` and an older Python needs
 
-    return netns.setns  # type: ignore[no-any-return]
+    # Without being handed the C library, pyroute2 looks for it by running ldconfig.
+    libc = ctypes.CDLL(None, use_errno=True)
+    return lambda handle: netns.setns(handle, libc=libc)

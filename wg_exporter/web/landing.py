@@ -56,7 +56,7 @@ def landing_page(telemetry_path: str, pages: Sequence[Page]) -> tuple[bytes, dic
     """The HTML and its headers. The policy allows the page's own style by its hash, and nothing else."""
     links = [(page.url(telemetry_path), page.title, page.description) for page in pages]
     links.append(("/-/healthy", "Healthy", "answers 200 while the process serves"))
-    links.append(("/-/ready", "Ready", "answers 200 when scrapes give data, 503 with the reason when not"))
+    links.append(("/-/ready", "Ready", "answers 200 once the devices were looked at, 503 before that"))
     entries = "".join(
         f'<dt><a href="{escape(url)}">{escape(title)}</a></dt><dd>{escape(description)}</dd>\n'
         for url, title, description in links
