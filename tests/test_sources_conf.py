@@ -307,3 +307,21 @@ def test_a_nul_in_a_pattern_is_a_problem_and_no_crash(tmp_path: Path) -> None:
     rows = source(tmp_path, "a\0b.conf", "c\0/*.conf").read()
     assert len(rows) == 2
     assert all(len(row.problems) == 1 for row in rows)
+
+
+def test_a_file_that_is_being_written_keeps_its_last_row_until_it_is_whole_or_a_second_old(tmp_path):
+    path, after_ns = tmp_path / "wg0.conf", 5_000_000_000
+    source = ConfSource([str(tmp_path / "*.conf")], wall_ns=lambda: path.stat().st_mtime_ns + after_ns)
+    path.write_text(f"[Peer]\n# friendly_name = alice\nPublicKey = {A}\n")
+    whole = source.read()
+    assert [peer.name for peer in whole[0].peers] == ["alice"]
+    path.write_text("")  # an editor has cut it off, and has not written it yet
+    after_ns = 1_000_000
+    assert source.read() is whole
+    path.write_text(f"[Peer]\n# friendly_name = bob\nPublicKey = {A}\n")
+    assert [peer.name for peer in source.read()[0].peers] == ["bob"]
+    after_ns = 5_000_000_000
+    source.read()
+    path.write_text("")
+    after_ns = 1_000_000_000
+    assert source.read()[0].peers == (), "it is meant to be empty"

@@ -34,6 +34,9 @@ MAX_KEY_BYTES = 4096
 MAX_FILES = 4096
 # Two changes within one tick of a file system's clock look the same. Stamps younger than this are not trusted.
 SETTLED_NS = 2_000_000_000
+# A file with fewer peers than before that changed so lately may be half written. Until it is older its last row holds:
+# a moment without names would start new series for every peer.
+BEING_WRITTEN_NS = 1_000_000_000
 
 _FAULT = "it gives no names; fix that, or leave it out of `names` in the configuration"
 
@@ -133,7 +136,10 @@ class ConfSource:
             return known.row
         parsed = _parse_netdev_files(path) if path.suffix == ".netdev" else _parse_conf_file(path)
         newest = max((stamp for signature in parsed.signature for stamp in signature[:2]), default=0)
-        if 0 <= self._wall_ns() - newest < SETTLED_NS:
+        age = self._wall_ns() - newest
+        if known is not None and 0 <= age < BEING_WRITTEN_NS and len(parsed.row.peers) < len(known.row.peers):
+            return known.row
+        if 0 <= age < SETTLED_NS:
             self._parsed.pop(path, None)
         else:
             self._parsed[path] = parsed
