@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -155,29 +154,18 @@ def test_scrapes_during_twenty_reloads_never_fail_and_the_last_file_wins(
         eventually(lambda what=what, count=count: held(exporter, what) <= count + 10, within=5)
 
 
-def test_of_two_reloads_at_once_the_later_file_wins(network: Star, config: Path, exporter: Exporter) -> None:
-    """The first file is a pipe, so that reading it takes as long as the test wants: until after the second reload."""
-    slow, late = config.with_suffix(".slow"), config.with_suffix(".late")
-    os.mkfifo(slow)
+def test_a_pipe_in_place_of_the_file_is_refused_and_holds_up_neither_a_reload_nor_the_end(
+    network: Star, config: Path, exporter: Exporter
+) -> None:
     config.unlink()
-    config.hardlink_to(slow)
+    os.mkfifo(config)
     exporter.reload()
-    with eventually(lambda: opened(slow), within=5) as pipe:
-        late.write_text(named(network, "late"))
-        late.rename(config)
-        exporter.reload()
-        time.sleep(0.5)  # the second reload is over, or waits for the first
-        pipe.write(named(network, "early"))
-    eventually(lambda: exporter.log().count("configuration reloaded") == 2, within=5)
-    assert near(network, scrape(exporter)) == "late"
-
-
-def opened(pipe: Path) -> IO[str] | None:
-    """The pipe, to write to, once somebody reads from it."""
-    try:
-        return os.fdopen(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK), "w")
-    except OSError:
-        return None
+    eventually(lambda: "not a regular file" in exporter.log(), within=5)
+    assert scrape(exporter).one("wireguard_exporter_config_last_reload_successful") == 0
+    config.unlink()
+    config.write_text(named(network, "later"))
+    exporter.reload()
+    eventually(lambda: near(network, scrape(exporter)) == "later", within=5)
 
 
 def held(exporter: Exporter, what: str) -> int:

@@ -548,3 +548,25 @@ def test_nothing_secret_is_logged_when_a_source_breaks_with_a_key_in_its_message
         rig.tick(exporter)
     assert "source failed" in caplog.text
     assert "SECRET" not in caplog.text + str([record.__dict__ for record in caplog.records])
+
+
+def test_of_two_reloads_at_once_the_later_file_wins(tmp_path):
+    file, calls, gate = tmp_path / "config.yml", [], threading.Event()
+
+    def workers(config, _clock):
+        calls.append(config)
+        if len(calls) == 2:
+            gate.wait(5)
+        return []
+
+    exporter = Exporter(Config(), file, workers=workers)
+    reloads = []
+    for name in ("early", "late"):
+        file.write_text(f"interfaces: {{expect: [{name}]}}\n")
+        reloads.append(threading.Thread(target=exporter.reload))
+        reloads[-1].start()
+        time.sleep(0.1)
+    gate.set()
+    for reload in reloads:
+        reload.join(5)
+    assert exporter.look()[2].interfaces.expect == ("late",)

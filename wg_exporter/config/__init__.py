@@ -12,6 +12,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import stat
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -205,6 +206,8 @@ def load(path: pathlib.Path, metric_names: Collection[str] = ()) -> Config:
     try:
         # Not blocking, for a pipe that nobody writes to would hold up a reload for ever.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ValueError("not a regular file")  # noqa: TRY301  as clear a place as any
             raw = file.read(MAX_BYTES + 1)
         text = raw.decode() if len(raw) <= MAX_BYTES else ""
     except UnicodeDecodeError as error:
