@@ -357,7 +357,7 @@ def test_a_file_that_is_not_text_is_one_line(tmp_path):
 
 
 def test_a_file_without_end_is_refused_without_reading_it():
-    with pytest.raises(ConfigError, match="/dev/zero: can.t be read: not a regular file"):
+    with pytest.raises(ConfigError, match=r"/dev/zero: can.t be read: not a regular file"):
         load(Path("/dev/zero"))
 
 
