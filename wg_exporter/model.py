@@ -144,6 +144,77 @@ class ConfFile(NamedTuple):
     problems: tuple[str, ...] = ()
 
 
+class Verdict(StrEnum):
+    """What probing says of the MTU of a tunnel. Exactly one holds: the first, in this order, whose condition does."""
+
+    UNKNOWN = "unknown"
+    UNREACHABLE = "unreachable"
+    INCONCLUSIVE = "inconclusive"
+    INTERFACE_ABOVE_ROUTE = "interface_above_route"
+    INNER_PATH_SMALLER = "inner_path_smaller"
+    BLACKHOLE = "blackhole"
+    FRAGMENTED_LOCAL = "fragmented_local"
+    FRAGMENTED_PATH = "fragmented_path"
+    REMOTE_SMALLER = "remote_smaller"
+    FILTERED = "filtered"
+    OK = "ok"
+
+
+class SendError(StrEnum):
+    """Why a probe could not be sent: the closed set of the `reason` label of `wireguard_probe_errors_total`."""
+
+    NO_DEVICE = "no_device"  # the interface is gone or down (ENODEV, ENXIO, ENETDOWN)
+    NO_ROUTE = "no_route"  # ENETUNREACH, EHOSTUNREACH; WireGuard says so too where it has no endpoint (EDESTADDRREQ)
+    NO_KEY = "no_key"  # WireGuard has no peer for the address or refuses it (ENOKEY)
+    NO_PERMISSION = "no_permission"  # EPERM, EACCES: a capability is missing, or a firewall refused
+    NO_BUFFER = "no_buffer"  # ENOBUFS, EAGAIN: the kernel's queue is full
+    TOO_BIG = "too_big"  # EMSGSIZE: larger than the interface or the route lets through
+    OTHER = "other"
+
+
+class ProbeStats(NamedTuple):
+    """What is known of one target from its small echoes since it was added; counters only grow.
+
+    Round-trip times and jitter are in seconds; None = none known yet. `buckets` counts the round trips at or below each
+    bound of the histogram and above the bound before it (not cumulative), the last one those above all bounds. `sent`
+    counts probes whose fate is known: sent = answered + lost. `errors` are (reason, number), only those seen.
+    """
+
+    up: bool
+    sent: int
+    lost: int
+    duplicates: int
+    late: int
+    errors: tuple[tuple[SendError, int], ...]
+    buckets: tuple[int, ...]
+    rtt_sum: float
+    rtt_min: float | None
+    rtt_last: float | None
+    jitter: float | None
+
+
+class MtuReport(NamedTuple):
+    """What is known of the MTU of one peer's tunnel. Sizes are IP packets in bytes; None = not known.
+
+    `path_inner` is the largest inner packet that gets through, `path_outer` the path MTU to the endpoint. `needed` is
+    the outer size that a full inner packet needs. `recommended` is the MTU to set, never above what is known to pass.
+    `path_slack` says how much larger than told the outer path may be where only padded inner packets could be used
+    (0 = exact, else 15). `remote` is the far side's MTU. `shrinks_at` is the address of the hop that said too big.
+    `checked` is when (wall clock, seconds since the epoch), 0.0 = never.
+    """
+
+    verdict: Verdict
+    interface_mtu: int
+    path_inner: int | None
+    path_outer: int | None
+    path_slack: int
+    needed: int | None
+    recommended: int | None
+    remote: int | None
+    shrinks_at: str
+    checked: float
+
+
 class Outcome(NamedTuple):
     """How one read of one source went. `problem` is one line, empty on success. `duration` is in seconds.
 
