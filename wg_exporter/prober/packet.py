@@ -1,0 +1,243 @@
+"""Builds probes and takes apart what comes back: ICMP and ICMPv6 echoes, UDP, and the errors that quote them.
+
+The idea: **every probe carries a token of 8 random bytes right after its first header**, so that an answer, or the
+packet quoted in an error, can be told from anybody else's. What is parsed was sent by strangers: anything that is cut
+short, damaged or not understood is None, never an exception and never a guess. Nothing here judges what a packet says
+(a next-hop MTU of 0 or 65535 is told as it came).
+
+IPv4 probes are whole packets for a socket with IP_HDRINCL, the only way to set DF without the kernel learning a path
+MTU from the answers (ip(7), raw(7)). Its fields that are 0 are filled in by the kernel: identification, source, header
+checksum. IPv6 probes are messages, whose checksum the kernel makes, for it alone knows the source.
+
+Checksums: the 16-bit one's-complement sum of RFC 1071 is the number that the bytes spell, modulo 65535.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from struct import Struct
+from typing import NamedTuple
+
+ICMP, UDP, ICMPV6 = 1, 17, 58  # protocol numbers (IANA)
+SMALLEST_V4, SMALLEST_V6 = 36, 56  # bytes: IP header, 8 bytes of ICMP or UDP header, token
+LARGEST = 65535  # bytes: what the length field of IPv4 can say
+ANY_V4 = bytes(4)
+
+Buffer = bytes | bytearray | memoryview
+
+_IPV4 = Struct("!BBHHHBBH4s4s")  # version+IHL, TOS, length, id, flags+offset, TTL, protocol, checksum, from, to
+_IPV6 = Struct("!IHBB16s16s")  # version+class+label, payload length, next header, hop limit, from, to
+_ECHO = Struct("!BBHHHQ")  # type, code, checksum, ident, sequence, token
+_SHORT_ECHO = Struct("!BBHHH")
+_PORTS = Struct("!HHHH")
+_UDP = Struct("!HHHHQ")  # source port, destination port, length, checksum, token
+_ERROR = Struct("!BBHHH")  # type, code, checksum, and two fields that depend on the type
+_LONG = Struct("!4xI")
+_TOKEN = Struct("!Q")
+_RENEW = Struct("!HHHQ")  # what differs between two echoes of one target: checksum, ident, sequence, token
+
+_DF = 0x4000
+_ECHO_V4, _ECHO_V6 = 0x0800, 0x8000  # type and code of an echo request, as the checksum sees them
+
+
+class Kind(Enum):
+    """What an answer says."""
+
+    REPLY = "reply"
+    TOO_BIG = "too_big"  # IPv4: fragmentation needed (RFC 1191); IPv6: packet too big (RFC 4443)
+    UNREACHABLE = "unreachable"
+    TIME_EXCEEDED = "time_exceeded"
+
+
+class Answer(NamedTuple):
+    """What came back for one of our probes, or claims to.
+
+    Addresses are packed (4 or 16 bytes). `sender` is whose address the answer carries, `target` where the probe was
+    sent to; they differ in errors, whose sender may be any router. `protocol`, `ident`, `sequence` and `token` are the
+    probe's; of a UDP probe, `ident` is the source port and `sequence` the destination port. `token` is None where the
+    quote is too short for it. `size` in bytes is that of the whole IP packet: of the answer, for a reply; of the probe,
+    as the quote has it, for an error. `code` is the ICMP code, `mtu` the next hop's (0 = not told, else anything).
+    `fragment` is the size of the largest fragment in which a reply came, 0 = in one piece or not known.
+    """
+
+    kind: Kind
+    sender: bytes
+    target: bytes
+    protocol: int
+    ident: int
+    sequence: int
+    token: int | None
+    size: int
+    code: int = 0
+    mtu: int = 0
+    fragment: int = 0
+
+
+def echo_v4(
+    destination: bytes,
+    size: int,
+    ident: int,
+    sequence: int,
+    token: int,
+    *,
+    df: bool = True,
+    ttl: int = 64,
+    source: bytes = ANY_V4,
+) -> bytearray:
+    """A whole IPv4 packet of `size` bytes with an ICMP echo request (RFC 792). ValueError for an impossible size."""
+    packet = _ipv4(destination, size, ICMP, df=df, ttl=ttl, source=source)
+    _ECHO.pack_into(packet, 20, 8, 0, 0, 0, 0, 0)
+    renew_v4(packet, ident, sequence, token)
+    return packet
+
+
+def echo_v6(size: int, ident: int, sequence: int, token: int) -> bytearray:
+    """An ICMPv6 echo request (RFC 4443) that makes an IPv6 packet of `size` bytes. The checksum is left 0."""
+    _check(size, SMALLEST_V6)
+    message = bytearray(size - 40)
+    _ECHO.pack_into(message, 0, 128, 0, 0, ident, sequence, token)
+    return message
+
+
+def renew_v4(packet: bytearray, ident: int, sequence: int, token: int) -> None:
+    """Makes the next echo out of a packet that `echo_v4` made: everything else in it stays."""
+    _RENEW.pack_into(packet, 22, -(_ECHO_V4 + ident + sequence + token) % 0xFFFF, ident, sequence, token)
+
+
+def renew_v6(message: bytearray, ident: int, sequence: int, token: int) -> None:
+    """The same for a message that `echo_v6` made."""
+    _RENEW.pack_into(message, 2, 0, ident, sequence, token)
+
+
+def udp_v4(
+    destination: bytes,
+    size: int,
+    source_port: int,
+    destination_port: int,
+    token: int,
+    *,
+    df: bool = True,
+    ttl: int = 64,
+    source: bytes = ANY_V4,
+) -> bytearray:
+    """A whole IPv4 packet of `size` bytes with a UDP datagram; without a source it has no checksum (RFC 768)."""
+    packet = _ipv4(destination, size, UDP, df=df, ttl=ttl, source=source)
+    _UDP.pack_into(packet, 20, source_port, destination_port, size - 20, 0, token)
+    if source != ANY_V4:
+        pseudo = source + destination + bytes((0, UDP)) + (size - 20).to_bytes(2, "big")
+        checksum = -(_sum(pseudo) + _sum(packet[20:])) % 0xFFFF
+        packet[26:28] = (checksum or 0xFFFF).to_bytes(2, "big")  # 0 would say that there is none
+    return packet
+
+
+def udp_payload(size: int, token: int) -> bytearray:
+    """What to hand to an IPv6 UDP socket to make an IPv6 packet of `size` bytes."""
+    _check(size, SMALLEST_V6)
+    payload = bytearray(size - 48)
+    _TOKEN.pack_into(payload, 0, token)
+    return payload
+
+
+def parse_v4(packet: Buffer) -> Answer | None:
+    """What a raw ICMP socket received, IP header and all (the kernel checks no ICMP checksum there: done here)."""
+    data = memoryview(packet)
+    if len(data) < 28:
+        return None
+    first, _, length, _, offset, _, protocol, _, sender, _ = _IPV4.unpack_from(data)
+    start = (first & 15) * 4
+    if first >> 4 != 4 or start < 20 or protocol != ICMP or offset & 0x3FFF or not start + 8 <= length <= len(data):
+        return None
+    message = data[start:length]
+    if _sum(message) or not any(message):  # the sum of nothing but zeros looks right, but they carry no checksum
+        return None
+    if message[0] == 0:
+        return _reply(message, sender, ICMP, length)
+    kind, code, _, _, mtu = _ERROR.unpack_from(message)
+    if kind == 3:
+        what = Kind.TOO_BIG if code == 4 else Kind.UNREACHABLE
+    elif kind == 11 and code == 0:  # code 1 is about fragments that never met
+        what = Kind.TIME_EXCEEDED
+    else:
+        return None
+    return _error_v4(message[8:], sender, what, code, mtu if what is Kind.TOO_BIG else 0)
+
+
+def parse_v6(packet: Buffer, sender: bytes) -> Answer | None:
+    """What a raw ICMPv6 socket received: the message without an IPv6 header, its checksum checked by the kernel."""
+    message = memoryview(packet)
+    if not 8 <= len(message) <= LARGEST or len(sender) != 16:
+        return None
+    kind, code = message[0], message[1]
+    if kind == 129:
+        return _reply(message, sender, ICMPV6, len(message) + 40)
+    if kind == 1:
+        what = Kind.UNREACHABLE
+    elif kind == 2:
+        what = Kind.TOO_BIG
+    elif kind == 3 and code == 0:
+        what = Kind.TIME_EXCEEDED
+    else:
+        return None
+    mtu = _LONG.unpack_from(message)[0] if what is Kind.TOO_BIG else 0
+    return _error_v6(message[8:], sender, what, code, mtu)
+
+
+def _reply(message: memoryview, sender: bytes, protocol: int, size: int) -> Answer | None:
+    if len(message) < _ECHO.size or message[1]:
+        return None
+    _, _, _, ident, sequence, token = _ECHO.unpack_from(message)
+    return Answer(Kind.REPLY, sender, sender, protocol, ident, sequence, token, size)
+
+
+def _error_v4(quote: memoryview, sender: bytes, kind: Kind, code: int, mtu: int) -> Answer | None:
+    if len(quote) < 28:
+        return None
+    first, _, length, _, offset, _, protocol, _, _, target = _IPV4.unpack_from(quote)
+    start = (first & 15) * 4
+    if first >> 4 != 4 or start < 20 or offset & 0x1FFF or length < start + _ECHO.size:
+        return None
+    if protocol not in (ICMP, UDP):
+        return None
+    probe = _probe(quote[start:length], protocol, echo_type=8)
+    return Answer(kind, sender, target, protocol, *probe, length, code, mtu) if probe else None
+
+
+def _error_v6(quote: memoryview, sender: bytes, kind: Kind, code: int, mtu: int) -> Answer | None:
+    if len(quote) < 48:
+        return None
+    first, length, protocol, _, _, target = _IPV6.unpack_from(quote)
+    if first >> 28 != 6 or length < _ECHO.size or protocol not in (ICMPV6, UDP):
+        return None
+    probe = _probe(quote[40 : 40 + length], protocol, echo_type=128)
+    return Answer(kind, sender, target, protocol, *probe, length + 40, code, mtu) if probe else None
+
+
+def _probe(quoted: memoryview, protocol: int, *, echo_type: int) -> tuple[int, int, int | None] | None:
+    """(ident, sequence, token) of a quoted echo request, or the ports and token of a quoted UDP datagram."""
+    if len(quoted) < 8:
+        return None
+    token: int | None = _TOKEN.unpack_from(quoted, 8)[0] if len(quoted) >= 16 else None
+    if protocol == UDP:
+        source_port, destination_port, length, _ = _PORTS.unpack_from(quoted)
+        return (source_port, destination_port, token) if length >= 16 else None
+    kind, code, _, ident, sequence = _SHORT_ECHO.unpack_from(quoted)
+    return (ident, sequence, token) if kind == echo_type and code == 0 else None
+
+
+def _ipv4(destination: bytes, size: int, protocol: int, *, df: bool, ttl: int, source: bytes) -> bytearray:
+    _check(size, SMALLEST_V4)
+    packet = bytearray(size)
+    _IPV4.pack_into(packet, 0, 0x45, 0, size, 0, _DF if df else 0, ttl, protocol, 0, source, destination)
+    packet[10:12] = (-_sum(packet[:20]) % 0xFFFF).to_bytes(2, "big")
+    return packet
+
+
+def _check(size: int, smallest: int) -> None:
+    if not smallest <= size <= LARGEST:
+        raise ValueError(f"a probe has {smallest} to {LARGEST} bytes, not {size}")
+
+
+def _sum(data: Buffer) -> int:
+    """The one's-complement sum of 16-bit words, a last odd byte padded (RFC 1071); 0 if a checksum in it is right."""
+    number = int.from_bytes(data, "big")
+    return (number << 8 if len(data) % 2 else number) % 0xFFFF
