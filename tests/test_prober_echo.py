@@ -1,0 +1,467 @@
+"""When small echoes are sent and what their answers and silences say, with a fake clock.
+
+A `World` is a network of made-up peers: each has a function from (time, number of the probe) to the delays of its
+answers.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+import sys
+from ipaddress import ip_address
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wg_exporter.model import SendError
+from wg_exporter.prober.echo import RING, TICK, EchoBook, Reading
+from wg_exporter.prober.track import RTT_BUCKETS, EchoSettings, EchoTarget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wg_exporter.model import ProbeStats
+
+    Peer = Callable[[float, int], list[float] | SendError]
+
+WALL = 1_700_000_000.0  # what the wall clock shows when the monotonic one shows 0
+START = 1000.0
+
+
+def answers_after(delay: float) -> Peer:
+    return lambda _when, _number: [delay]
+
+
+def silent(_when: float, _number: int) -> list[float]:
+    return []
+
+
+class World:
+    def __init__(self, config: EchoSettings = EchoSettings(), seed: int = 1) -> None:  # noqa: B008 - immutable
+        self.book = EchoBook(config, random.Random(seed).randbytes)
+        self.now = START
+        self.peers: dict[str, Peer] = {}
+        self.log: list[tuple[float, str]] = []
+        self.flying: list[tuple[float, str, int, int]] = []
+
+    def probe(self, **peers: Peer) -> World:
+        """Targets by name, at 1 to 255 in their order, every 5 s and 1 s under suspicion."""
+        self.peers = peers
+        self.book.set_targets([target(name, n + 1) for n, name in enumerate(peers)], self.now)
+        return self
+
+    def run(self, seconds: float) -> World:
+        end = self.now + seconds
+        while True:
+            self._receive()
+            self.book.expire(self.now)
+            for probe in self.book.due(self.now):
+                self._send(probe)
+            event = self.book.next_event(self.now)
+            if self.flying:
+                event = min(event, self.flying[0][0])
+            if event > end:
+                self.now = end
+                return self
+            self.now = max(event, self.now) + 1e-6
+
+    def _send(self, probe) -> None:
+        name = probe.track.target.id
+        self.log.append((self.now, name))
+        fate = self.peers[name](self.now, sum(1 for _, one in self.log if one == name))
+        if isinstance(fate, SendError):
+            self.book.failed(probe.sequence, fate)
+            return
+        self.book.sent(probe.sequence, Reading(WALL + self.now, self.now))
+        for delay in fate:
+            heapq.heappush(self.flying, (self.now + delay, name, probe.sequence, probe.token))
+
+    def _receive(self) -> None:
+        while self.flying and self.flying[0][0] <= self.now:
+            when, name, sequence, token = heapq.heappop(self.flying)
+            number = list(self.peers).index(name) + 1
+            assert self.book.answer(packed(number), sequence, token, WALL + when, Reading(WALL + self.now, self.now))
+
+    def times(self, name: str) -> list[float]:
+        return [when for when, one in self.log if one == name]
+
+    def __getitem__(self, name: str) -> ProbeStats:
+        return self.book.stats()[name]
+
+
+def packed(number: int) -> bytes:
+    return ip_address(f"10.0.{number >> 8}.{number & 255}").packed
+
+
+def target(name: str, number: int = 1, **fields: object) -> EchoTarget:
+    return EchoTarget(name, "", 7, f"10.0.{number >> 8}.{number & 255}")._replace(**fields)
+
+
+def gaps(times: list[float]) -> list[float]:
+    return [later - sooner for sooner, later in pairwise(times)]
+
+
+def test_nothing_is_known_of_a_new_target():
+    stats = World().probe(a=silent)["a"]
+    assert stats == (False, 0, 0, 0, 0, (), (0,) * 16, 0.0, None, None, None)
+
+
+def test_a_probe_counts_only_when_its_fate_is_known():
+    world = World().probe(a=silent)
+    world.run(5)
+    assert (len(world.log), world["a"].sent, world["a"].lost) == (1, 0, 0)
+    world.run(3)
+    assert (world["a"].sent, world["a"].lost) == (1, 1)
+
+
+def test_an_answered_target_is_up_and_probed_every_interval():
+    world = World().probe(a=answers_after(0.02)).run(101)
+    stats = world["a"]
+    assert (stats.up, stats.sent, stats.lost) == (True, len(world.log), 0)
+    assert gaps(world.times("a")) == pytest.approx([5.0] * 19, abs=1e-3)
+    assert stats.rtt_min == stats.rtt_last == pytest.approx(0.02, abs=1e-6)
+    assert stats.rtt_sum == pytest.approx(0.02 * stats.sent, abs=1e-4)
+    assert stats.jitter == pytest.approx(0, abs=1e-6)
+
+
+def test_jitter_is_that_of_rfc_3550():
+    delays = [0.010, 0.030, 0.012, 0.012]
+    world = World().probe(a=lambda _, n: [delays[n - 1]])
+    expected = 0.0
+    world.run(5.1)
+    assert world["a"].jitter is None
+    for before, delay in pairwise(delays):
+        world.run(5)
+        expected += (abs(delay - before) - expected) / 16
+        assert world["a"].jitter == pytest.approx(expected, abs=1e-6)
+
+
+def test_every_round_trip_falls_into_the_bucket_at_or_below_whose_bound_it_is():
+    assert RTT_BUCKETS[0] == 0.00025
+    assert RTT_BUCKETS[-1] == 4.096
+    world = World(EchoSettings(buckets=(0.125, 0.5))).probe(a=lambda _, n: [[0.1, 0.2, 0.4, 0.6][n - 1]]).run(22)
+    assert world["a"].buckets == (1, 2, 1)
+    book = EchoBook(EchoSettings(buckets=(0.125, 0.5)), random.Random(1).randbytes)
+    book.set_targets([target("a")], START)
+    (probe,) = launched(book, 1)
+    book.sent(probe.sequence, Reading(512.0, 512.0))
+    book.answer(packed(1), probe.sequence, probe.token, 512.125, Reading(512.125, 512.125))
+    assert book.stats()["a"].buckets == (1, 0, 0)
+
+
+def test_a_late_answer_is_counted_as_late_and_stays_lost():
+    world = World().probe(a=lambda _, n: [3.5] if n == 1 else [0.01]).run(9.9)
+    stats = world["a"]
+    assert (stats.late, stats.lost, stats.duplicates) == (1, 1, 0)
+    assert stats.sent == stats.lost + sum(stats.buckets)
+
+
+def test_an_answer_that_was_in_time_is_not_lost_because_it_was_read_late():
+    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
+    book.set_targets([target("a")], START)
+    (probe,) = launched(book, 1)
+    book.sent(probe.sequence, Reading(WALL, 2000.0))
+    read = Reading(WALL + 4, 2004.0)
+    assert book.answer(packed(1), probe.sequence, probe.token, WALL + 2.5, read)
+    book.expire(2004.0)
+    assert (book.stats()["a"].lost, book.stats()["a"].rtt_last) == (0, 2.5)
+
+
+def test_an_answer_read_before_its_loss_was_noticed_is_late_all_the_same():
+    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
+    book.set_targets([target("a")], START)
+    (probe,) = launched(book, 1)
+    book.sent(probe.sequence, Reading(WALL, 2000.0))
+    assert book.answer(packed(1), probe.sequence, probe.token, WALL + 3.5, Reading(WALL + 4, 2004.0))
+    book.expire(2004.0)
+    stats = book.stats()["a"]
+    assert (stats.sent, stats.lost, stats.late, sum(stats.buckets)) == (1, 1, 1, 0)
+
+
+def test_answers_that_come_twice_are_duplicates_and_nothing_else():
+    world = World().probe(a=answers_after(0.01), b=lambda *_: [0.01, 0.02, 2.0]).run(10.1)
+    assert world["a"].duplicates == 0
+    stats = world["b"]
+    assert (stats.sent, stats.duplicates, stats.late) == (len(world.times("b")), 2 * stats.sent, 0)
+    assert stats.rtt_last == pytest.approx(0.01, abs=1e-5)
+
+
+def test_a_second_late_answer_is_a_duplicate():
+    world = World().probe(a=lambda _, n: [3.5, 3.6] if n == 1 else []).run(9.9)
+    assert (world["a"].late, world["a"].duplicates) == (1, 1)
+
+
+def test_up_means_that_one_of_the_last_five_probes_was_answered():
+    world = World().probe(a=lambda _, n: [0.01] if n == 1 else [])
+    world.run(5.1)
+    while world["a"].sent < 5:
+        world.run(0.5)
+        assert world["a"].up
+    while world["a"].sent < 6:
+        assert world["a"].up
+        world.run(0.5)
+    assert not world["a"].up
+
+
+def test_a_probe_that_cannot_be_sent_is_an_error_and_a_miss_and_neither_sent_nor_lost():
+    world = World().probe(a=lambda _, n: [0.01] if n == 1 else [SendError.NO_ROUTE, SendError.NO_KEY][n % 2])
+    world.run(5.1)
+    assert world["a"].up
+    world.run(30)
+    stats = world["a"]
+    assert (stats.up, stats.sent, stats.lost) == (False, 1, 0)
+    assert dict(stats.errors).keys() == {SendError.NO_ROUTE, SendError.NO_KEY}
+    assert sum(dict(stats.errors).values()) == len(world.log) - 1
+
+
+def test_one_loss_brings_suspicion_until_five_answers_in_a_row():
+    world = World().probe(a=lambda _, n: [] if n == 4 else [0.01]).run(60)
+    assert [round(gap, 1) for gap in gaps(world.times("a"))][:3] == [5.0, 5.0, 5.0]
+    assert [round(gap) for gap in gaps(world.times("a"))].count(1) in (3, 4, 5)
+    assert round(gaps(world.times("a"))[-1], 1) == 5.0
+
+
+def test_suspicion_begins_when_the_loss_is_known_however_long_the_interval():
+    world = World()
+    world.peers = {"a": lambda when, _: [0.01] if when < START + 60 else []}
+    world.book.set_targets([target("a", interval=60.0)], START)
+    world.run(60)
+    assert len(world.log) == 1
+    world.run(60)
+    first, second = world.times("a")[1:3]
+    assert 3.0 <= second - first <= 4.6
+
+
+def test_a_peer_that_never_answered_is_not_suspected_and_in_the_end_hardly_probed():
+    world = World().probe(a=silent).run(2000)
+    waits = gaps(world.times("a"))
+    assert min(waits) >= 4.99
+    assert waits[-1] == pytest.approx(60, abs=0.01)
+    assert all(later > 0.7 * sooner for sooner, later in pairwise(waits))
+
+
+def test_a_peer_that_comes_back_after_long_silence_is_looked_at_closely_at_once():
+    world = World().probe(a=lambda when, _: [] if START + 20 < when < START + 1500 else [0.01]).run(1500)
+    assert gaps(world.times("a"))[-1] == pytest.approx(60, abs=0.01)
+    assert not world["a"].up
+    world.run(75)
+    back = [when for when in world.times("a") if when > START + 1500]
+    assert max(gaps(back)) <= 5.01
+    assert gaps(back)[0] <= 1.51
+    assert world["a"].up
+
+
+def launched(book: EchoBook, number: int, now: float = START + 5.0) -> list:
+    """The probes of one whole interval, in steps small enough not to look like a stall."""
+    probes, step = [], now - 5.0
+    while step < now:
+        step += 0.1
+        probes += book.due(step)
+    assert len(probes) == number
+    return probes
+
+
+@pytest.mark.parametrize("number", [2, 5, 40, 1000])
+def test_probes_are_spread_evenly_over_the_interval(number):
+    world = World()
+    world.book.set_targets([target(str(n), n) for n in range(number)], START)
+    due = sorted(probe.due % 5 for probe in launched(world.book, number))
+    between = [*gaps(due), due[0] + 5 - due[-1]]
+    assert max(between) <= 2.7 * 5 / number + TICK
+
+
+def test_an_outage_of_all_leaves_no_burst_behind():
+    world = World()
+    names = [str(n) for n in range(200)]
+    world.probe(**dict.fromkeys(names, lambda when, _: [] if START + 20 < when < START + 60 else [0.01]))
+    world.run(150)
+    late = [when for when, _ in world.log if when > START + 100]
+    assert len(late) == pytest.approx(2000, abs=20)
+    busiest = max(sum(1 for when in late if start <= when < start + 0.25) for start in late[::7])
+    assert busiest <= 16  # 10 would be perfect
+
+
+def test_a_stall_makes_no_burst_and_the_delay_is_told():
+    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
+    book.set_targets([target(str(n), n) for n in range(1000)], START)
+    launched(book, 1000)
+    late = book.due(START + 105.0)
+    assert 1 <= len(late) < 10
+    assert START + 105.0 - late[0].due > 99
+    soon = book.due(START + 105.1)
+    assert 10 <= len(soon) <= 30
+    assert START + 105.1 - soon[-1].due < 0.1
+
+
+def test_the_same_targets_have_the_same_places():
+    first, second = World(), World(seed=2)
+    for world in (first, second):
+        world.probe(**{str(n): silent for n in range(20)}).run(10)
+    assert first.log == second.log
+
+
+def test_targets_come_and_go_and_those_that_stay_keep_their_statistics():
+    world = World().probe(a=answers_after(0.01), b=answers_after(0.01)).run(10.5)
+    world.peers["c"] = answers_after(0.01)
+    kept = world["b"].sent
+    fresh = world.book.set_targets([target("b", 2), target("c", 3)], world.now)
+    assert [track.target.id for track in fresh] == ["c"]
+    assert set(world.book.stats()) == {"b", "c"}
+    gone_at = world.now
+    world.run(10)
+    assert world["b"].sent == kept + 2
+    assert world["c"].sent == 2
+    assert max(world.times("a")) < gone_at
+
+
+def test_a_target_whose_address_changed_starts_anew_and_one_whose_device_changed_does_not():
+    world = World().probe(a=answers_after(0.01)).run(10.5)
+    sent = world["a"].sent
+    (track,) = world.book.set_targets([target("a", ifindex=9)], world.now)
+    assert (track.target.ifindex, world["a"].sent) == (9, sent)
+    world.book.set_targets([target("a", 2)], world.now)
+    assert world["a"].sent == 0
+    world.book.set_targets([target("a", 2, netns="blue")], world.now)
+    assert world["a"].sent == 0
+
+
+def test_an_answer_to_a_target_that_is_gone_changes_nothing_of_its_successor():
+    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
+    book.set_targets([target("a")], START)
+    (probe,) = launched(book, 1)
+    book.sent(probe.sequence, Reading(WALL, 2000.0))
+    book.set_targets([target("a", netns="blue")], START)
+    before = book.stats()
+    book.answer(packed(1), probe.sequence, probe.token, WALL + 1, Reading(WALL + 1, 2001.0))
+    assert book.stats() == before
+
+
+def test_a_new_interval_holds_at_once():
+    world = World()
+    world.peers = {"a": answers_after(0.01)}
+    world.book.set_targets([target("a", interval=600.0)], START)
+    world.run(1)
+    world.book.set_targets([target("a", interval=2.0)], world.now)
+    world.run(10)
+    assert len(world.log) == 5
+
+
+def test_a_paused_target_is_left_alone_and_keeps_its_statistics():
+    world = World().probe(a=answers_after(0.01)).run(10.1)
+    sent = world["a"].sent
+    world.book.set_targets([target("a", paused=True)], world.now)
+    world.run(30)
+    assert (world["a"].sent, len(world.log)) == (sent, sent)
+    world.book.set_targets([target("a")], world.now)
+    world.run(10.1)
+    assert world["a"].sent == sent + 2
+
+
+def test_an_address_that_is_none_is_refused_and_nothing_changes():
+    world = World().probe(a=silent)
+    with pytest.raises(ValueError, match="nonsense"):
+        world.book.set_targets([target("b"), target("c", address="nonsense")], world.now)
+    assert set(world.book.stats()) == {"a"}
+
+
+@given(st.binary(max_size=16), st.integers(0, RING - 1), st.integers(0, 2**64 - 1))
+def test_an_answer_that_is_not_ours_changes_nothing(sender, sequence, token):
+    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
+    book.set_targets([target("a"), target("b", 2)], START)
+    one, two = launched(book, 2)
+    for probe in (one, two):
+        book.sent(probe.sequence, Reading(WALL, 2000.0))
+    before, read = book.stats(), Reading(WALL + 1, 2001.0)
+    assert not book.answer(sender, sequence, token, WALL + 1, read)
+    assert not book.answer(packed(1), one.sequence, token, WALL + 1, read)
+    assert not book.answer(packed(1), sequence + 2, one.token, WALL + 1, read) if sequence < RING - 2 else True
+    assert not book.answer(two.track.address, one.sequence, one.token, WALL + 1, read)
+    assert book.stats() == before
+
+
+@pytest.mark.parametrize("step", [-3600.0, -0.01, 0.01, 3600.0])
+def test_when_the_wall_clock_is_set_meanwhile_the_monotonic_clock_tells_the_time(step):
+    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
+    book.set_targets([target("a")], START)
+    (probe,) = launched(book, 1)
+    book.sent(probe.sequence, Reading(WALL, 2000.0))
+    book.answer(packed(1), probe.sequence, probe.token, WALL + step + 0.04, Reading(WALL + step + 0.05, 2000.05))
+    assert book.stats()["a"].rtt_last == pytest.approx(0.05, abs=1e-6)
+
+
+def test_without_a_step_the_kernel_stamp_tells_the_time_however_late_it_is_read():
+    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
+    book.set_targets([target("a")], START)
+    (probe,) = launched(book, 1)
+    book.sent(probe.sequence, Reading(WALL, 2000.0))
+    book.answer(packed(1), probe.sequence, probe.token, WALL + 0.04, Reading(WALL + 0.2501, 2000.25))
+    assert book.stats()["a"].rtt_last == pytest.approx(0.04, abs=1e-6)
+
+
+@pytest.mark.parametrize("stamp", [None, WALL - 5, WALL + 5])
+def test_a_stamp_that_cannot_be_is_not_believed(stamp):
+    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
+    book.set_targets([target("a")], START)
+    (probe,) = launched(book, 1)
+    book.sent(probe.sequence, Reading(WALL, 2000.0))
+    book.answer(packed(1), probe.sequence, probe.token, stamp, Reading(WALL + 0.05, 2000.05))
+    assert book.stats()["a"].rtt_last == pytest.approx(0.05, abs=1e-6)
+
+
+def test_when_all_sequence_numbers_are_under_way_no_more_probes_are_sent_until_some_are_lost():
+    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
+    book.set_targets([target(str(n), n, interval=0.01) for n in range(1000)], START)
+    probes = [probe for n in range(1, 70) for probe in book.due(START + n * TICK)]
+    assert len(probes) == RING - 1 == len({probe.sequence for probe in probes})
+    refused = sum(dict(stats.errors).get(SendError.NO_BUFFER, 0) for stats in book.stats().values())
+    assert refused == pytest.approx(69_000 - len(probes), abs=1000)
+    book.expire(START + 5)
+    assert len(book.due(START + 0.70)) == 1000
+    assert sum(stats.lost for stats in book.stats().values()) == RING - 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([0.0, 0.05, 0.5]))
+def test_what_was_sent_is_what_was_answered_or_lost(seed, loss):
+    chance = random.Random(seed)
+
+    def peer(_when: float, _number: int) -> list[float]:
+        return [] if chance.random() < loss else [chance.expovariate(1) for _ in range(chance.choice([1, 1, 2]))]
+
+    world = World().probe(a=peer, b=peer).run(100)
+    world.peers = dict.fromkeys(world.peers, silent)
+    world.run(3.1)
+    for name in world.peers:
+        stats = world[name]
+        assert stats.sent == stats.lost + sum(stats.buckets)
+        assert len(world.times(name)) - 4 <= stats.sent <= len(world.times(name))
+
+
+def test_loss_is_measured_within_the_binomial_error():
+    chance = random.Random(5)
+    world = World().probe(a=lambda *_: [] if chance.random() < 0.05 else [0.03]).run(8000)
+    stats = world["a"]
+    assert abs(stats.lost - 0.05 * stats.sent) < 4 * (stats.sent * 0.05 * 0.95) ** 0.5
+
+
+def test_a_thousand_peers_that_never_answer_for_ten_thousand_rounds_need_no_more_memory_than_at_first():
+    book = EchoBook(EchoSettings(longest_interval=5 * 32), random.Random(1).randbytes)
+    book.set_targets([target(str(n), n) for n in range(1000)], START)
+    now, sent, blocks = START, 0, 0
+    for rounds in range(20):
+        while now < START + (rounds + 1) * 2500:
+            now += 0.25
+            book.expire(now)
+            probes = book.due(now)
+            sent += len(probes)
+            for probe in probes:
+                book.sent(probe.sequence, Reading(WALL + now, now))
+        if rounds == 9:
+            blocks, sent_by_then = sys.getallocatedblocks(), sent
+    assert sys.getallocatedblocks() < blocks + 10_000  # 10 for each target, whose counters outgrow the small numbers
+    assert sent - sent_by_then > 2 * RING
+    assert sum(stats.sent for stats in book.stats().values()) == pytest.approx(sent, abs=1000)

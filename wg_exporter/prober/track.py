@@ -1,0 +1,135 @@
+"""One target of small echoes: its counters, its recent past, and how soon it should be probed again.
+
+A probe is counted when its fate is known: answered, or lost after the timeout. What could not be sent is counted as an
+error instead, but is a miss like a loss.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, NamedTuple
+
+from wg_exporter.model import ProbeStats, SendError
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+RTT_BUCKETS = tuple(0.00025 * 2**n for n in range(15))  # seconds: 0.25 ms doubling to 4.096 s
+UP_WINDOW = 5  # probes: one answer among the last so many means up
+SUSPECT_MISSES = 10  # misses in a row that are looked at closely; from there on a target is backed off
+
+_RECENT = (1 << UP_WINDOW) - 1
+
+
+class EchoTarget(NamedTuple):
+    """Whom to ping, and how often. `id` is anything hashable that names the target to whoever asks for statistics.
+
+    `netns` is the name of the namespace of the device, empty for our own; `ifindex` is the device that the probe has to
+    leave by, 0 while there is none. Intervals are in seconds. A paused target keeps its statistics and is left alone.
+    """
+
+    id: Hashable
+    netns: str
+    ifindex: int
+    address: str
+    interval: float = 5.0
+    suspect_interval: float = 1.0
+    paused: bool = False
+
+
+class EchoSettings(NamedTuple):
+    """What holds for all targets. Times in seconds; `buckets` are the upper bounds of the histogram, ascending.
+
+    `longest_interval` is how rarely a target is still probed that has been silent for long.
+    """
+
+    timeout: float = 3.0
+    longest_interval: float = 60.0
+    buckets: Sequence[float] = RTT_BUCKETS
+
+
+class Track:
+    """One target and all that is known of it. `message` is for the sender: what it keeps for each target."""
+
+    __slots__ = (
+        "address", "buckets", "duplicates", "errors", "fates", "heard", "history", "jitter", "late", "lost", "message",
+        "misses", "period", "phase", "rtt_last", "rtt_min", "rtt_sum", "sent", "target", "tick",
+    )  # fmt: skip
+
+    def __init__(self, target: EchoTarget, phase: int, buckets: int) -> None:
+        self.target = target
+        self.address = ip_address(target.address).packed
+        self.message: object = None
+        self.phase = phase
+        self.period = 0  # ticks between this probe and the next
+        self.tick = -1  # when the next one is due; -1 = never
+        self.history = 0  # the last fates, one bit each, 1 = answered
+        self.fates = 0
+        self.misses = 0  # in a row
+        self.heard = False
+        self.sent = self.lost = self.duplicates = self.late = 0
+        self.errors: dict[SendError, int] = {}
+        self.buckets = [0] * (buckets + 1)
+        self.rtt_sum = 0.0
+        self.rtt_min: float | None = None
+        self.rtt_last: float | None = None
+        self.jitter: float | None = None
+
+    def count_answer(self, rtt: float, bucket: int) -> None:
+        """Count a round trip of so many seconds. Jitter: RFC 3550 section 6.4.1, from one round trip to the next."""
+        self.sent += 1
+        self.buckets[bucket] += 1
+        self.rtt_sum += rtt
+        if self.rtt_min is None or rtt < self.rtt_min:
+            self.rtt_min = rtt
+        if self.rtt_last is not None:
+            jitter = self.jitter or 0.0
+            self.jitter = jitter + (abs(rtt - self.rtt_last) - jitter) / 16
+        self.rtt_last = rtt
+        self.heard = True
+        self._remember(hit=True)
+
+    def count_loss(self) -> None:
+        """Count a probe that was not answered in time."""
+        self.sent += 1
+        self.lost += 1
+        self._remember(hit=False)
+
+    def count_error(self, reason: SendError) -> None:
+        """Count a probe that could not be sent."""
+        self.errors[reason] = self.errors.get(reason, 0) + 1
+        self._remember(hit=False)
+
+    @property
+    def clean(self) -> bool:
+        """Whether the last probes were all answered."""
+        return self.history == _RECENT
+
+    def wait(self, longest: float) -> float:
+        """Seconds from one probe to the next: fewer under suspicion, ever more after a long silence."""
+        interval = self.target.interval
+        if self.misses >= SUSPECT_MISSES:
+            return min(interval * (1 << min(self.misses // SUSPECT_MISSES, 32)), max(interval, longest))
+        missed = ~self.history & ((1 << min(self.fates, UP_WINDOW)) - 1)
+        return min(interval, self.target.suspect_interval) if self.heard and missed else interval
+
+    def stats(self) -> ProbeStats:
+        """What is known now."""
+        return ProbeStats(
+            up=self.history != 0,
+            sent=self.sent,
+            lost=self.lost,
+            duplicates=self.duplicates,
+            late=self.late,
+            errors=tuple(sorted(self.errors.items())),
+            buckets=tuple(self.buckets),
+            rtt_sum=self.rtt_sum,
+            rtt_min=self.rtt_min,
+            rtt_last=self.rtt_last,
+            jitter=self.jitter,
+        )
+
+    def _remember(self, *, hit: bool) -> None:
+        self.history = (self.history << 1 | hit) & _RECENT
+        self.fates += 1
+        self.misses = 0 if hit else self.misses + 1
