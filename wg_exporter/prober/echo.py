@@ -89,6 +89,10 @@ class EchoBook:
             self._remove(gone)
         return [self._put(target) for target in wanted.values() if not self._has(target)]
 
+    def tracks(self) -> Iterable[Track]:
+        """All targets with what is known of them."""
+        return self._tracks.values()
+
     def stats(self) -> dict[Hashable, ProbeStats]:
         """What is known of each target, by its id."""
         return {name: track.stats() for name, track in self._tracks.items()}
