@@ -148,7 +148,7 @@ def parse_v4(packet: Buffer) -> Answer | None:
     if first >> 4 != 4 or start < 20 or protocol != ICMP or offset & 0x3FFF or not start + 8 <= length <= len(data):
         return None
     message = data[start:length]
-    if _sum(message) or not any(message):  # the sum of nothing but zeros looks right, but they carry no checksum
+    if _damaged(message):
         return None
     if message[0] == 0:
         return _reply(message, sender, ICMP, length)
@@ -235,6 +235,12 @@ def _ipv4(destination: bytes, size: int, protocol: int, *, df: bool, ttl: int, s
 def _check(size: int, smallest: int) -> None:
     if not smallest <= size <= LARGEST:
         raise ValueError(f"a probe has {smallest} to {LARGEST} bytes, not {size}")
+
+
+def _damaged(message: Buffer) -> bool:
+    """Whether its checksum is wrong. That of nothing but zeros looks right to RFC 1071's sum, but they carry none."""
+    number = int.from_bytes(message, "big")
+    return number == 0 or (number << 8 if len(message) % 2 else number) % 0xFFFF != 0
 
 
 def _sum(data: Buffer) -> int:
