@@ -361,6 +361,19 @@ def test_a_paused_target_is_left_alone_and_keeps_its_statistics():
     assert world["a"].sent == sent + 2
 
 
+def test_changes_are_told_once_and_in_portions_and_all_of_them_together_are_the_statistics():
+    world = World().probe(a=answers_after(0.01), b=silent, c=lambda *_: SendError.NO_KEY, d=answers_after(4)).run(30.5)
+    told = world.book.changes(3)
+    assert len(told) == 3
+    told |= world.book.changes(3)
+    assert told == world.book.stats()
+    assert world.book.changes(3) == {}
+    world.run(6)
+    assert world.book.changes(9) == {name: world[name] for name in "abcd"}
+    world.book.set_targets([target("a"), target("b", 7)], world.now)
+    assert world.book.changes(9) == {"b": world["b"]}
+
+
 def test_an_address_that_is_none_is_refused_and_nothing_changes():
     world = World().probe(a=silent)
     with pytest.raises(ValueError, match="nonsense"):

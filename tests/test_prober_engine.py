@@ -9,8 +9,11 @@ import contextlib
 import errno
 import logging
 import os
+import shutil
 import socket
 import struct
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
@@ -36,6 +39,16 @@ logging.getLogger("scapy.runtime").setLevel(logging.ERROR)  # it would warn of m
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: raw sockets and network namespaces")
 
+ALONE = """
+import time
+from wg_exporter.prober.engine import Engine
+from wg_exporter.prober.track import EchoTarget
+engine = Engine()
+engine.set_targets([EchoTarget(n, "", 1, address, 0.05) for n, address in enumerate(("127.0.0.1", "::1"))])
+end = time.monotonic() + 0.3
+engine.run(lambda: time.monotonic() > end)
+print([stats.up for stats in engine.stats().values()], open("/proc/self/status").read().split("CapEff:")[1].split()[0])
+"""
 LOOPBACK = 1  # the ifindex of lo, in every namespace
 TOKEN = 0x1122334455667788
 A, B, R = "192.0.2.1", "192.0.2.6", "192.0.2.2"
@@ -132,6 +145,14 @@ def test_targets_on_loopback_are_answered_over_ipv4_and_ipv6(caught):
         assert (stats.up, stats.lost, stats.duplicates, stats.late, stats.errors) == (True, 0, 0, 0, ())
         assert 0 < stats.rtt_min < 0.01
         assert sum(stats.buckets) == stats.sent
+
+
+def test_of_all_capabilities_net_raw_is_enough():
+    if shutil.which("setpriv") is None:
+        pytest.skip("setpriv: no such command; apt-get install util-linux")
+    command = ["setpriv", "--bounding-set", "-all,+net_raw", "--inh-caps", "-all", sys.executable, "-c", ALONE]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("[True, True] 0000000000002000", "")
 
 
 def test_a_silent_target_is_lost_and_down(path, caught):

@@ -15,6 +15,7 @@ import heapq
 from array import array
 from bisect import bisect_left
 from ipaddress import ip_address
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.model import SendError
@@ -63,6 +64,7 @@ class EchoBook:
         self._tracks: dict[Hashable, Track] = {}
         self._numbers: dict[Hashable, int] = {}
         self._freed: list[int] = []
+        self._changed: dict[Track, None] = {}
         self._calendar: dict[int, list[Track]] = {}
         self._tick = -1  # the last one that was worked off
         self._stood = 0.0  # seconds for which the schedule stood still
@@ -81,13 +83,14 @@ class EchoBook:
         ValueError if an address is none; nothing has changed then.
         """
         wanted = {target.id: target for target in targets}
-        for target in wanted.values():
+        changed = [target for target in wanted.values() if not self._has(target)]
+        for target in changed:
             ip_address(target.address)
         if self._tick < 0:
             self._tick = self._tick_at(now)
         for gone in [name for name in self._tracks if name not in wanted]:
             self._remove(gone)
-        return [self._put(target) for target in wanted.values() if not self._has(target)]
+        return [self._put(target) for target in changed]
 
     def tracks(self) -> Iterable[Track]:
         """All targets with what is known of them."""
@@ -96,6 +99,16 @@ class EchoBook:
     def stats(self) -> dict[Hashable, ProbeStats]:
         """What is known of each target, by its id."""
         return {name: track.stats() for name, track in self._tracks.items()}
+
+    def changes(self, most: int) -> dict[Hashable, ProbeStats]:
+        """Statistics that changed since they were last told here, of at most so many targets, in the order of change.
+
+        To tell all of 10,000 targets at once takes longer than probes should have to wait.
+        """
+        tracks = list(islice(self._changed, most))
+        for track in tracks:
+            del self._changed[track]
+        return {track.target.id: track.stats() for track in tracks if self._tracks.get(track.target.id) is track}
 
     def due(self, now: float) -> list[Probe]:
         """The probes to send now, oldest first."""
@@ -124,6 +137,7 @@ class EchoBook:
         self._states[sequence] = _FREE
         if track is not None:
             track.count_error(reason)
+            self._changed[track] = None
             self._hasten(track)
 
     def answer(self, sender: bytes, sequence: int, token: int, stamp: float | None, read: Reading) -> bool:
@@ -135,6 +149,7 @@ class EchoBook:
         state = self._states[sequence]
         if track is None or state == _FREE or token != self._tokens[sequence] or sender != track.address:
             return False
+        self._changed[track] = None
         if state == _ANSWERED:
             track.duplicates += 1
             return True
@@ -158,6 +173,7 @@ class EchoBook:
             track = self._probes[oldest]
             if track is not None:
                 track.count_loss()
+                self._changed[track] = None
                 self._hasten(track)
 
     def next_event(self, now: float) -> float:
@@ -185,11 +201,14 @@ class EchoBook:
         self._numbers[target.id] = number
         track = Track(target, int(number * _GOLDEN % 1 * (1 << 32)), len(self._settings.buckets))
         self._tracks[target.id] = track
+        self._changed[track] = None
         self._schedule(track)
         return track
 
     def _remove(self, name: Hashable) -> None:
-        self._unschedule(self._tracks.pop(name))
+        track = self._tracks.pop(name)
+        self._unschedule(track)
+        self._changed.pop(track, None)
         heapq.heappush(self._freed, self._numbers.pop(name))
 
     def _tick_at(self, now: float) -> int:
@@ -222,6 +241,7 @@ class EchoBook:
             self._schedule(track)
             if self._full():
                 track.count_error(SendError.NO_BUFFER)
+                self._changed[track] = None
                 continue
             self._head = (sequence + 1) % RING
             self._probes[sequence] = track

@@ -139,6 +139,10 @@ class Engine:
         """What is known of each target, by its id."""
         return self._book.stats()
 
+    def changes(self, most: int) -> dict[Hashable, ProbeStats]:
+        """The same in portions, and only what changed since it was last told (see `EchoBook.changes`)."""
+        return self._book.changes(most)
+
     def scheduling_delay(self) -> float:
         """By how many seconds the latest probe left after it was due, the worst since this was last asked."""
         worst, self._delay = self._delay, 0.0
