@@ -1,6 +1,6 @@
 """A simulated tunnel and the path under it, to run the MTU machines against with a fake clock and seeded dice.
 
-What is simulated is how packets really fare (Linux routers, WireGuard in the kernel, wireguard-go): links with MTUs, the
+What is simulated is how packets really fare (Linux routers, WireGuard in the kernel, wireguard-go): links have MTUs, a
 router before a link that is too small fragments or says so or says nothing, kernel WireGuard lets its IPv4 packets be
 fragmented and over IPv6 fragments by itself once it was told, wireguard-go asks for DF, inner packets are padded to 16
 bytes but not past the MTU, and a big echo is answered by a big one, which may be lost or fragmented on its way back.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from wg_exporter.prober.pmtu import PathMtu, Settings
 from wg_exporter.prober.probes import (
@@ -83,6 +83,7 @@ class World:
         self.now = start
         self.machine = PathMtu(path.tunnel(), start, settings=settings or Settings())
         self.sent = []  # (when, Send)
+        self.inner_echoes = 0
         self.verdicts = []
         self.most_flights = 0
         self.rx = 10_000
@@ -96,11 +97,14 @@ class World:
     def run(self, seconds=HOUR, *, until=None):
         """Let time pass until `until()` holds. Returns the seconds that took."""
         begin, end = self.now, self.now + seconds
+        idle = 0
         while self.now < end and not (until and until()):
             due = [self.machine.next_time(), self._tick, end]
             if self._answers:
                 due.append(self._answers[0][0])
-            self.now = max(self.now, min(due))
+            before, self.now = self.now, max(self.now, min(due))
+            idle = 0 if self.now > before else idle + 1
+            assert idle < 200, "the machine asks to be polled over and over"
             while self._answers and self._answers[0][0] <= self.now:
                 self.machine.handle(heapq.heappop(self._answers)[2], self.now)
             if self.now >= self._tick:
@@ -139,14 +143,12 @@ class World:
 
     def _carry(self, send):
         self.sent.append((self.now, send))
+        self.inner_echoes += send.kind is Kind.INNER_ECHO
         path = self.path
         if send.kind is Kind.ROUTE:
             self.answer(Route(send.probe, path.links[0], path.cached, "eth0 via 192.0.2.254"))
             return
-        if send.kind is Kind.OUTER_ECHO:
-            answer = self._outer_echo(send)
-        else:
-            answer = self._inner(send)
+        answer = self._outer_echo(send) if send.kind is Kind.OUTER_ECHO else self._inner(send)
         if isinstance(answer, LocalTooBig):
             self.answer(answer)
         elif answer is not None and self._survives() and self._survives():

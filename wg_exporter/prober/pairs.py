@@ -24,7 +24,7 @@ PAIRS = 6  # before anything is declared: the one that was lost and five more
 MOST_PAIRS = 40  # of one suspicion; what these don't settle stays unsure
 VOTES = 3
 CHANCE = 2e-7  # 6 pairs on a path that has lost nothing; 10 where every fifth packet is lost, 17 at 40 %
-SILENT = 3  # small ones lost in a row, before the peer counts as silent
+SILENT = PAIRS  # small ones lost in a row, before the peer counts as silent
 
 
 class Big(StrEnum):
@@ -75,6 +75,7 @@ class Pairs:
         self._patience = patience
         self._timeout = timeout
         self._due = first
+        self._last = first  # when the last pair left
         self._more = 0
         self._run = 0
         self._good = 0
@@ -104,6 +105,12 @@ class Pairs:
             return
         self.big = Big.PASSED
 
+    def heard(self) -> None:
+        """The target answered a probe of whatever size."""
+        self.silent = 0
+        self.silent_since = None
+        self.ever = True
+
     def poll(self, now: float) -> list[Want]:
         """The next pair, if it is due; pairs whose time is up become known."""
         wait = self._patience.wait()
@@ -117,6 +124,7 @@ class Pairs:
         self._number += 1
         self._pairs[self._number] = _Pair(now)
         self._more = max(self._more - 1, 0)
+        self._last = now
         self._due = now + (GAP if self._more else self._interval)
         # The number of a pair is the big one's tag and, negative, the small one's.
         return [
@@ -144,9 +152,7 @@ class Pairs:
     def _small(self, pair: _Pair, answer: Answer) -> None:
         if isinstance(answer, Passed):
             pair.small = True
-            self.silent = 0
-            self.silent_since = None
-            self.ever = True
+            self.heard()
             self._patience.learn(answer.rtt)
         elif isinstance(answer, NotSent):
             pair.ignored = True
@@ -201,7 +207,9 @@ class Pairs:
         if self._run == 1 and (vote or self.silent < SILENT):
             self._hurry(PAIRS - 1, now)
             return
-        if self.silent >= PAIRS or self._run >= MOST_PAIRS:
+        if self.silent >= SILENT:
+            self._settle(self.big)  # nothing answers at any size, which says nothing of sizes
+        elif self._run >= MOST_PAIRS:
             self._settle(Big.UNSURE)
         elif self._run >= PAIRS:
             if self.votes >= VOTES and self._by_chance() <= CHANCE:
@@ -212,6 +220,7 @@ class Pairs:
     def _settle(self, big: Big) -> None:
         self.big = big
         self._run = self._more = 0
+        self.votes = self.votes if big is Big.HOLE else 0
 
     def _by_chance(self) -> float:
         """How likely the big ones are all lost, were they lost as the others are (Jeffreys' estimate of that rate)."""
@@ -220,4 +229,4 @@ class Pairs:
 
     def _hurry(self, pairs: int, now: float) -> None:
         self._more = max(self._more, pairs)
-        self._due = min(self._due, now + GAP) if self._number else now
+        self._due = min(self._due, max(now, self._last + GAP))

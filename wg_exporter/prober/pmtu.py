@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from wg_exporter.model import MtuReport, Verdict
 from wg_exporter.prober.locate import Direction, Hops, Ways
 from wg_exporter.prober.oracle import Oracle, SilentPeer
-from wg_exporter.prober.pairs import SILENT, Big, Pairs
+from wg_exporter.prober.pairs import CHANCE, SILENT, VOTES, Big, Pairs
 from wg_exporter.prober.probes import (
     NEVER,
     SMALL,
     Kind,
     Layer,
     LocalTooBig,
+    Passed,
     Patience,
     Route,
     Send,
@@ -34,7 +35,7 @@ from wg_exporter.prober.probes import (
     Want,
     known_size,
 )
-from wg_exporter.prober.search import LEAST_COMMON, Found, Search
+from wg_exporter.prober.search import LEAST_COMMON, Found, Pace, Search
 from wg_exporter.prober.verdict import Evidence, Tunnel, judge, outer_path, recommended
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class PathMtu:
         self._tunnel = tunnel
         self._flights: dict[int, _Flight] = {}
         self._patience = Patience(self._settings.timeout)
+        self._pace = Pace()
         self._lookup = _RouteLookup(first)
         self._pairs = Pairs(tunnel.mtu, first, self._settings.inner_interval, self._patience, self._settings.timeout)
         self._outer_due = NEVER  # the first outer probe waits for the route: how large may it be?
@@ -151,7 +153,7 @@ class PathMtu:
         """Look at everything now (P2, P4, P6): somebody has asked. Ends when `busy` is False."""
         self._pairs.check(now)
         self._start_outer(now, thorough=True)
-        self._inner_search = self._new_inner(now)
+        self._inner_search = self._new_inner()
 
     def find_hop(self, now: float) -> None:
         """P7: look for the router behind which the path shrinks; read `shrink()` when not `busy`."""
@@ -193,13 +195,16 @@ class PathMtu:
 
     def next_time(self) -> float:
         """When to poll again; earlier is harmless."""
-        return min(self._outer_due, *(machine.next_time() for machine in self._machines()))
+        outer = self._outer_due if self._outer_free() else NEVER
+        return min(outer, *(machine.next_time() for machine in self._machines()))
 
     def handle(self, answer: Answer, now: float) -> None:
         """Take an answer. What belongs to no probe of the last seconds, or can't be true of it, is dropped."""
         flight = self._flights.get(answer.probe) if answer.probe is not None else None
         if flight is None or not self._plausible(answer, flight.want):
             return
+        if isinstance(answer, Passed) and flight.want.kind is Kind.INNER_ECHO:
+            self._pairs.heard()
         flight.machine.handle(flight.want, self._as_news(answer, flight.want), now)
         self._learn(now)
 
@@ -213,7 +218,8 @@ class PathMtu:
         return Evidence(
             self._tunnel,
             big=pairs.big,
-            silent=pairs.silent,
+            # An answer may be late: silence is certain when the timeout is over.
+            silent=pairs.silent if now >= (pairs.silent_since or 0.0) + self._settings.timeout else 0,
             ever=pairs.ever,
             alive=self._alive(now),
             refused=pairs.refused,
@@ -270,13 +276,16 @@ class PathMtu:
                 return claimed
         return answer
 
+    def _outer_free(self) -> bool:
+        return not self.pause_echoes and (self._outer_search is None or self._outer_search.done)
+
     def _schedule(self, now: float) -> None:
-        if now >= self._outer_due and (self._outer_search is None or self._outer_search.done):
+        if now >= self._outer_due and self._outer_free():
             # A hole may have changed its size too.
             hole = self._pairs.big is Big.HOLE
             self._start_outer(now, thorough=hole)
             if hole:
-                self._inner_search = self._new_inner(now)
+                self._inner_search = self._new_inner()
 
     def _start_outer(self, now: float, *, thorough: bool) -> None:
         """P5, which becomes P6 where the full size does not pass. A thorough one begins with sizes of all kinds."""
@@ -286,10 +295,10 @@ class PathMtu:
         needed = self._tunnel.needed
         top = max(needed, min(self._lookup.route.egress if self._lookup.route else 0, LARGEST_FOR_SEARCH))
         first = () if thorough else (SMALL, needed, top)
-        self._outer_search = Search(Layer.OUTER, top, self._patience, now, first)
+        self._outer_search = Search(Layer.OUTER, top, self._patience, self._pace, first)
 
-    def _new_inner(self, now: float) -> Search:
-        return Search(Layer.INNER, self._tunnel.mtu, self._patience, now)
+    def _new_inner(self) -> Search:
+        return Search(Layer.INNER, self._tunnel.mtu, self._patience, self._pace)
 
     def _learn(self, now: float) -> None:
         """Draw conclusions from what the machines know now, and start what these call for."""
@@ -304,17 +313,21 @@ class PathMtu:
             if self._inner_found.passed == self._tunnel.mtu and pairs.big is not Big.PASSED:
                 pairs.good(now)
                 self._inner_search = None
-        suspected = pairs.votes >= 3 or pairs.claimed is not None or pairs.refused is not None
+        suspected = (
+            pairs.big is Big.HOLE or pairs.votes >= VOTES or pairs.claimed is not None or pairs.refused is not None
+        )
         if suspected and not self._searched:
             self._searched = True
             if self._inner_search is None or self._inner_search.done:
-                self._inner_search = self._new_inner(now)
+                self._inner_search = self._new_inner()
             if self._outer_search is None or self._outer_search.done:
                 self._start_outer(now, thorough=True)
             self._ways = Ways(self._tunnel.mtu, self._patience, now)
-        elif self._searched and pairs.big is Big.PASSED and not suspected:
+        elif self._searched and not suspected:
             self._searched = False
-            self._ways = self._inner_search = self._inner_found = None
+            if pairs.big is Big.PASSED:
+                self._ways = self._inner_search = self._inner_found = None
+                self._outer_due = now  # what was seen outside belongs to the hole
 
     def _inner(self) -> int | None:
         """The largest inner size known to get through."""
@@ -329,8 +342,11 @@ class PathMtu:
             return None
         if found.path >= self._tunnel.needed:
             return True
-        # Only silence, and at sizes that no path has trouble with: a firewall that drops large echoes.
-        return None if found.claim is None and found.path < LEAST_COMMON else False
+        if found.claim is not None:
+            return False
+        # Only silence: at sizes that no path has trouble with, a firewall drops large echoes; or it may be chance.
+        sure = self._pairs.big is Big.HOLE or found.chance <= CHANCE
+        return False if sure and found.path >= LEAST_COMMON else None
 
     def _alive(self, now: float) -> bool | None:
         if self._rx_grew is not None and now < self._rx_grew + ALIVE:

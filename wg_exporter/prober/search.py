@@ -7,8 +7,8 @@ that did not (`high`) lies the answer; it is exact when the two are neighbours.
 Three kinds of evidence, in falling strength. A packet that came back: overrides everything said or lost at its size and
 below. A packet-too-big: makes its own packet "too big" at once, and what it claims is only a hint of what to try next,
 believed where the claimed size passes and the next byte doesn't. Only where nothing comes back at any size (an endpoint
-that answers no echo) is the claim itself the answer, if two probes brought it and a probe of that size brought none.
-Silence: a size counts as lost only after two sends.
+that answers no echo) is the claim itself the answer, if two probes brought it (or one a byte larger) and a probe of
+that size brought none. Silence: a size counts as lost only after two sends.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from wg_exporter.prober.probes import Answer, Patience
 
 ROUND_BYTES = 32_000  # a thin uplink drops the tail of a larger burst, and a dropped tail looks like a small MTU
-RATE = 320_000  # bytes a second: a round takes a tenth of a second and fits an uplink of 2.5 Mbit/s
+RATE = 500_000  # bytes a second: a round takes 64 ms; on an uplink of 2 Mbit/s half of it has to queue
 ROUNDS = 7  # three do for any path below 1500, jumbo frames take more
 SENDS = 2
 EAGER = 3  # claims of one round that are tried without waiting for its end
@@ -43,6 +43,7 @@ class Found(NamedTuple):
 
     `passed` is the largest size that came back, 0 = none did. `limit` is the smallest that did not, None = all passed.
     `claim` is the believed MTU of a packet-too-big, and `reporter` its sender. `exact`: the path MTU is `path`.
+    `chance` is how likely it is that all larger sizes were lost as any packet may be, and not for their size.
     """
 
     passed: int
@@ -50,6 +51,7 @@ class Found(NamedTuple):
     claim: int | None
     reporter: str
     exact: bool
+    chance: float
 
     @property
     def path(self) -> int | None:
@@ -71,10 +73,21 @@ class _Size:
         return self.passed or self.refused or self.lost
 
 
+class Pace:
+    """The pace that all searches of one peer share: they may run at the same time, inside and outside."""
+
+    def __init__(self) -> None:
+        self.free_at = 0.0  # when the next packet may leave
+
+    def sent(self, size: int, now: float) -> None:
+        """A packet leaves. What was allowed before and not used is not kept: no burst after a pause."""
+        self.free_at = max(self.free_at, now - 0.01) + size / RATE
+
+
 class Search:
     """One search in one layer. `done` when there is nothing left to learn; then read `found()`."""
 
-    def __init__(self, layer: Layer, top: int, patience: Patience, now: float, first: Iterable[int] = ()) -> None:
+    def __init__(self, layer: Layer, top: int, patience: Patience, pace: Pace, first: Iterable[int] = ()) -> None:
         """Search sizes up to `top`. The first round is `first`, by default a spread over all sizes."""
         self.layer = layer
         self.top = top
@@ -86,7 +99,7 @@ class Search:
         self._claims: dict[int, list[int]] = {}  # claimed MTU -> the sizes it was claimed for; one claim a size
         self._reporters: dict[int, str] = {}
         self._queue: list[int] = []
-        self._free_at = now  # when the pace allows the next packet
+        self._pace = pace
         self._rounds = 0
         self._eager = 0
         self._start_round(sorted(set(first)) or self._spread(SMALL, top))
@@ -96,15 +109,14 @@ class Search:
         self._expire(now)
         self._advance()
         wants = []
-        while self._queue and now >= self._free_at:
+        while self._queue and now >= self._pace.free_at:
             size = self._queue.pop(0)
             state = self._sizes[size]
             if state.known():
                 continue
             state.copies += 1
             state.sent = now
-            # What was allowed and not used is not kept: no burst after a pause.
-            self._free_at = max(self._free_at, now - 0.01) + size / RATE
+            self._pace.sent(size, now)
             wants.append(Want(self._kind, size, tag=size))
         return wants
 
@@ -113,9 +125,10 @@ class Search:
         if self.done:
             return NEVER
         wait = self._patience.wait()
-        times = [s.sent + wait for s in self._sizes.values() if s.sent is not None and not s.known()]
+        open_sizes = (s for size, s in self._sizes.items() if not s.known() and size not in self._queue)
+        times = [s.sent + wait for s in open_sizes if s.sent is not None]
         if self._queue:
-            times.append(self._free_at)
+            times.append(self._pace.free_at)
         return min(times, default=NEVER)
 
     def handle(self, want: Want, answer: Answer, now: float) -> None:  # noqa: ARG002 - all machines have this shape
@@ -139,7 +152,14 @@ class Search:
         low, high = self._low(), self._high()
         claim = self._believed(low, high)
         exact = high is None or high == low + 1 or claim is not None
-        return Found(low, high, claim, self._reporters.get(claim or 0, ""), exact and bool(low or claim))
+        reporter = self._reporters.get(claim or 0, "")
+        return Found(low, high, claim, reporter, exact and bool(low or claim), self._chance(low))
+
+    def _chance(self, low: int) -> float:
+        """The loss rate, as seen on sizes that pass (Jeffreys' estimate), to the power of the sends lost above."""
+        passed = [state.copies for state in self._sizes.values() if state.passed]
+        lost_above = sum(state.copies for size, state in self._sizes.items() if size > low and state.lost)
+        return float(((sum(passed) - len(passed) + 0.5) / (sum(passed) + 1)) ** lost_above)
 
     def _claim(self, size: int, mtu: int, reporter: str) -> None:
         if mtu >= size:
@@ -168,7 +188,8 @@ class Search:
             return low if low in self._claims and high == low + 1 else None
         for mtu in sorted(self._claims):
             tried = self._sizes.get(mtu)
-            if len(self._claims[mtu]) > 1 and tried is not None and tried.lost:
+            sizes = self._claims[mtu]
+            if (len(sizes) > 1 or mtu + 1 in sizes) and tried is not None and tried.lost:
                 return mtu
         return None
 

@@ -1,0 +1,268 @@
+"""One verdict for any evidence, an MTU that is known to pass, and a sentence and commands to act on."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.pathsim import Path, World
+from wg_exporter.model import Verdict
+from wg_exporter.prober.advice import advise
+from wg_exporter.prober.locate import Direction
+from wg_exporter.prober.oracle import Oracle
+from wg_exporter.prober.pairs import Big
+from wg_exporter.prober.verdict import RULES, Evidence, Tunnel, judge, outer_path, recommended
+
+IPV4 = Tunnel("wg0", 1420, "198.51.100.2", "10.0.0.2")
+IPV6 = Tunnel("wg0", 1420, "2001:db8::2", "fd00::2")
+FINE = Evidence(IPV4, big=Big.PASSED, ever=True, inner=1420, outer=1500, outer_full=True, route=1500)
+HOLE = FINE._replace(big=Big.HOLE, inner=1360, outer=None, outer_full=None)
+MUTE = Evidence(IPV4, silent=6, alive=True, route=1500)
+
+
+def test_the_rules_stand_in_the_order_of_the_verdicts():
+    assert [rule.verdict for rule in RULES] == list(Verdict)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "verdict"),
+    [
+        (Evidence(IPV4), Verdict.UNKNOWN),
+        (FINE, Verdict.OK),
+        (FINE._replace(outer=None, outer_full=None), Verdict.OK),
+        (FINE._replace(route=1400), Verdict.FRAGMENTED_LOCAL),
+        (FINE._replace(route=1480), Verdict.OK),
+        (FINE._replace(outer=1479, outer_full=False), Verdict.FRAGMENTED_PATH),
+        (FINE._replace(fragment=1380), Verdict.REMOTE_SMALLER),
+        (HOLE, Verdict.BLACKHOLE),
+        (HOLE._replace(inner_claim=1360), Verdict.INNER_PATH_SMALLER),
+        (HOLE._replace(refused=1360), Verdict.INTERFACE_ABOVE_ROUTE),
+        (HOLE._replace(silent=6, alive=True), Verdict.INCONCLUSIVE),
+        (HOLE._replace(silent=6, alive=False), Verdict.UNREACHABLE),
+        (FINE._replace(silent=6, alive=False), Verdict.UNREACHABLE),
+        (FINE._replace(silent=6, alive=None), Verdict.INCONCLUSIVE),
+        (FINE._replace(silent=5, alive=False), Verdict.OK),
+        (FINE._replace(big=Big.UNSURE), Verdict.INCONCLUSIVE),
+        (MUTE, Verdict.FILTERED),
+        (MUTE._replace(alive=None), Verdict.INCONCLUSIVE),
+        (MUTE._replace(alive=False), Verdict.UNREACHABLE),
+        (MUTE._replace(oracle=Oracle.LOST), Verdict.BLACKHOLE),
+        (MUTE._replace(oracle=Oracle.ARRIVES), Verdict.FILTERED),
+        (MUTE._replace(oracle=Oracle.ARRIVES, route=1400), Verdict.FRAGMENTED_LOCAL),
+        (MUTE._replace(oracle=Oracle.INCONCLUSIVE), Verdict.INCONCLUSIVE),
+    ],
+)
+def test_the_first_rule_that_holds_gives_the_verdict(evidence, verdict):
+    assert judge(evidence) is verdict
+
+
+def test_what_is_worse_hides_what_is_better():
+    """All faults at once, taken away one after the other, show the verdicts in their order."""
+    evidence = FINE._replace(
+        big=Big.HOLE, silent=6, alive=False, refused=1300, inner_claim=1300, fragment=1380, route=1400, outer_full=False
+    )
+    steps = [
+        ({}, Verdict.UNREACHABLE),
+        ({"alive": True}, Verdict.INCONCLUSIVE),
+        ({"silent": 0}, Verdict.INTERFACE_ABOVE_ROUTE),
+        ({"refused": None}, Verdict.INNER_PATH_SMALLER),
+        ({"inner_claim": None}, Verdict.BLACKHOLE),
+        ({"big": Big.PASSED}, Verdict.FRAGMENTED_LOCAL),
+        ({"route": 1500}, Verdict.FRAGMENTED_PATH),
+        ({"outer_full": True}, Verdict.REMOTE_SMALLER),
+        ({"fragment": None}, Verdict.OK),
+    ]
+    for change, verdict in steps:
+        evidence = evidence._replace(**change)
+        assert judge(evidence) is verdict
+
+
+@pytest.mark.parametrize(
+    ("evidence", "mtu"),
+    [
+        (FINE, 1420),
+        (FINE._replace(outer=None, outer_full=None), 1420),
+        (FINE._replace(outer=1433, outer_full=False), 1373),
+        (FINE._replace(tunnel=IPV6, outer=1433, outer_full=False), 1353),
+        (FINE._replace(tunnel=IPV4._replace(roams=True), outer=1433, outer_full=False), 1353),
+        (FINE._replace(route=1400), 1340),
+        (FINE._replace(fragment=1380), 1380),
+        (HOLE, 1360),
+        (HOLE._replace(outer=1433, outer_full=False), 1373),  # within the padding of what passed inside
+        (HOLE._replace(outer=1436, outer_full=False), 1360),  # not: 1376 was lost inside
+        (HOLE._replace(outer=1500, outer_full=True), 1360),
+        (HOLE._replace(outer=1400, outer_full=False), 1340),
+        (HOLE._replace(inner_claim=1367, inner=1367, inner_exact=True), 1367),
+        (HOLE._replace(inner=None), None),
+        (HOLE._replace(refused=0, inner=None), None),
+        (MUTE, None),
+        (MUTE._replace(oracle=Oracle.LOST), None),
+        (MUTE._replace(oracle=Oracle.LOST, outer=1433, outer_full=False), 1373),
+        (MUTE._replace(oracle=Oracle.ARRIVES), 1420),
+        (MUTE._replace(alive=False), None),
+        (Evidence(IPV4), None),
+    ],
+)
+def test_the_recommended_mtu_is_what_is_known_to_pass(evidence, mtu):
+    assert recommended(evidence) == mtu
+
+
+def test_padding_is_told_where_only_inner_probes_came_through():
+    assert outer_path(HOLE) == (1420, 15)
+    assert outer_path(HOLE._replace(outer=1433)) == (1433, 0)
+    assert outer_path(FINE._replace(outer=None)) == (None, 0)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "hop", "sentence"),
+    [
+        (
+            FINE._replace(outer=1400, outer_full=False, tunnel=IPV4),
+            "192.0.2.1",
+            (
+                "The path to 198.51.100.2 carries 1400-byte packets from hop 192.0.2.1 on; wg0 sends up to 1480. "
+                "Set its MTU to 1340."
+            ),
+        ),
+        (
+            HOLE._replace(direction=Direction.TOWARDS),
+            "",
+            (
+                "Packets above 1360 bytes are lost without a word on the way to 10.0.0.2; the path to 198.51.100.2 carries "
+                "1420 to 1435-byte packets, wg0 sends up to 1480. Set its MTU to 1360."
+            ),
+        ),
+        (
+            HOLE._replace(direction=Direction.BACK, outer=1500, outer_full=True),
+            "",
+            (
+                "Packets above 1360 bytes are lost without a word on the way back from 10.0.0.2; wg0 sends up to 1420. "
+                "Set its MTU to 1360."
+            ),
+        ),
+        (
+            HOLE._replace(inner=None),
+            "",
+            (
+                "Packets of 1420 bytes are lost without a word between here and 10.0.0.2; wg0 sends up to 1420. "
+                "No size is known to get through."
+            ),
+        ),
+        (
+            FINE._replace(route=1400),
+            "",
+            (
+                "This host's route to 198.51.100.2 carries 1400-byte packets; wg0 sends up to 1480, in fragments. "
+                "Set its MTU to 1340."
+            ),
+        ),
+        (
+            FINE._replace(fragment=1380),
+            "",
+            (
+                "The far side's MTU is 1380 to 1387, wg0 has 1420: full-size answers of 10.0.0.2 come in fragments. "
+                "Set its MTU to 1380."
+            ),
+        ),
+        (
+            HOLE._replace(refused=1391, inner=1391, inner_exact=True),
+            "",
+            "wg0 has an MTU of 1420, but this host's route to 10.0.0.2 carries 1391. Set its MTU to 1391.",
+        ),
+        (
+            HOLE._replace(inner_claim=1391, inner=1391, inner_exact=True, hop="10.0.0.254"),
+            "",
+            (
+                "Inside the tunnel, the way to 10.0.0.2 carries 1391-byte packets from hop 10.0.0.254 on; wg0 sends up to "
+                "1420. Set its MTU to 1391."
+            ),
+        ),
+        (
+            FINE._replace(outer=1480),
+            "",
+            "Full-size packets of 1420 bytes get through to 10.0.0.2, in one piece.",
+        ),
+    ],
+)
+def test_one_sentence_says_it_with_the_numbers(evidence, hop, sentence):
+    assert advise(evidence, hop).sentence == sentence
+
+
+def test_the_commands_are_for_now_for_later_and_for_the_far_side():
+    advice = advise(FINE._replace(outer=1400, outer_full=False))
+    assert advice.commands == ("ip link set dev wg0 mtu 1340",)
+    assert advice.wg_quick == advice.far_wg_quick == "MTU = 1340"
+    assert advice.far_commands == ("ip link set dev INTERFACE mtu 1340",)
+
+
+@pytest.mark.parametrize("evidence", [FINE, MUTE, MUTE._replace(alive=False), Evidence(IPV4)])
+def test_where_nothing_is_to_be_changed_there_are_no_commands(evidence):
+    advice = advise(evidence)
+    assert (advice.commands, advice.wg_quick, advice.far_commands, advice.far_wg_quick) == ((), "", (), "")
+
+
+def test_below_1280_the_addresses_of_a_device_with_ipv6_are_spared():
+    narrow = FINE._replace(tunnel=IPV4._replace(ipv6_inside=True), outer=1339, outer_full=False)
+    advice = advise(narrow)
+    assert advice.mtu == 1279
+    assert not any("ip link" in command for command in (*advice.commands, *advice.far_commands))
+    assert (advice.wg_quick, advice.far_wg_quick) == ("", "")
+    assert advice.commands == (
+        "iptables -t mangle -A POSTROUTING -o wg0 -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss 1239",
+        "ip6tables -t mangle -A POSTROUTING -o wg0 -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss 1219",
+    )
+    assert "remove the IPv6 addresses" in advice.caution
+    assert "Clamp TCP's MSS to 1239" in advice.sentence
+    # At 1280, or without IPv6 on the device, the MTU is what to set.
+    assert advise(narrow._replace(outer=1340)).commands == ("ip link set dev wg0 mtu 1280",)
+    assert advise(narrow._replace(tunnel=IPV4)).commands == ("ip link set dev wg0 mtu 1279",)
+
+
+def test_the_advice_for_a_narrow_path_found_by_probing_never_takes_addresses_away():
+    for outer in (1339, 1000, 600):
+        world = World(Path(links=(1500, outer), ipv6_inside=True))
+        world.run(0.5)
+        world.settle()
+        advice = advise(world.machine.evidence(world.now))
+        assert advice.mtu == outer - 60
+        assert "ip link" not in " ".join(advice.commands)
+
+
+sizes = st.none() | st.integers(552, 9000)
+evidences = st.builds(
+    Evidence,
+    st.sampled_from([IPV4, IPV6, IPV4._replace(roams=True), IPV6._replace(ipv6_inside=True)]),
+    big=st.sampled_from(Big),
+    silent=st.integers(0, 9),
+    ever=st.booleans(),
+    alive=st.none() | st.booleans(),
+    refused=st.none() | st.integers(0, 1419),
+    inner_claim=st.none() | st.integers(552, 1419),
+    fragment=st.none() | st.integers(100, 1419),
+    direction=st.sampled_from(Direction),
+    oracle=st.none() | st.sampled_from(Oracle),
+    inner=st.none() | st.integers(100, 1420),
+    inner_exact=st.booleans(),
+    route=sizes,
+    outer=sizes,
+    outer_full=st.none() | st.booleans(),
+    hop=st.sampled_from(["", "192.0.2.1"]),
+)
+
+
+@given(evidences)
+def test_any_evidence_has_one_verdict_a_sentence_and_no_mtu_above_what_passed(evidence):
+    advice = advise(evidence)
+    assert advice.verdict is judge(evidence)
+    assert advice.sentence.endswith(".")
+    assert "None" not in advice.sentence
+    assert "\n" not in advice.sentence
+    if advice.mtu is None:
+        assert not advice.commands
+        return
+    assert advice.mtu <= evidence.tunnel.mtu
+    if evidence.outer is not None:
+        assert advice.mtu <= evidence.outer - evidence.tunnel.overhead
+    if evidence.big is Big.HOLE and evidence.inner is not None:
+        assert advice.mtu <= evidence.inner + 15
