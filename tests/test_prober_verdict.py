@@ -129,8 +129,8 @@ def test_padding_is_told_where_only_inner_probes_came_through():
             HOLE._replace(direction=Direction.TOWARDS),
             "",
             (
-                "Packets above 1360 bytes are lost without a word on the way to 10.0.0.2; the path to 198.51.100.2 carries "
-                "1420 to 1435-byte packets, wg0 sends up to 1480. Set its MTU to 1360."
+                "Packets above 1360 bytes are lost without a word on the way to 10.0.0.2; the path to 198.51.100.2 "
+                "carries 1420 to 1435-byte packets, wg0 sends up to 1480. Set its MTU to 1360."
             ),
         ),
         (
@@ -174,8 +174,8 @@ def test_padding_is_told_where_only_inner_probes_came_through():
             HOLE._replace(inner_claim=1391, inner=1391, inner_exact=True, hop="10.0.0.254"),
             "",
             (
-                "Inside the tunnel, the way to 10.0.0.2 carries 1391-byte packets from hop 10.0.0.254 on; wg0 sends up to "
-                "1420. Set its MTU to 1391."
+                "Inside the tunnel, the way to 10.0.0.2 carries 1391-byte packets from hop 10.0.0.254 on; wg0 sends up "
+                "to 1420. Set its MTU to 1391."
             ),
         ),
         (
