@@ -390,8 +390,8 @@ def test_an_answer_that_is_not_ours_changes_nothing(sender, sequence, token):
         book.sent(probe.sequence, Reading(WALL, 2000.0))
     before, read = book.stats(), Reading(WALL + 1, 2001.0)
     assert not book.answer(sender, sequence, token, WALL + 1, read)
-    assert not book.answer(packed(1), one.sequence, token, WALL + 1, read)
-    assert not book.answer(packed(1), sequence + 2, one.token, WALL + 1, read) if sequence < RING - 2 else True
+    assert not book.answer(one.track.address, one.sequence, token, WALL + 1, read)
+    assert not book.answer(one.track.address, one.sequence + 1 + sequence % (RING - 2), one.token, WALL + 1, read)
     assert not book.answer(two.track.address, one.sequence, one.token, WALL + 1, read)
     assert book.stats() == before
 
@@ -435,6 +435,50 @@ def test_when_all_sequence_numbers_are_under_way_no_more_probes_are_sent_until_s
     book.expire(START + 5)
     assert len(book.due(START + 0.70)) == 1000
     assert sum(stats.lost for stats in book.stats().values()) == RING - 1
+
+
+def test_probes_after_the_last_sequence_number_are_lost_like_any_other():
+    book = EchoBook(EchoSettings(longest_interval=0.0), random.Random(1).randbytes)
+    book.set_targets([target(str(n), n, interval=0.01) for n in range(1000)], START)
+    for wave in range(1, 67):
+        now = START + wave * TICK
+        probes = book.due(now)
+        for probe in probes:
+            book.sent(probe.sequence, Reading(WALL + now, now))
+        if wave < 66:
+            book.expire(now + 3)
+    before = [probe for probe in probes if probe.sequence > RING // 2]
+    for probe in before:
+        assert book.answer(probe.track.address, probe.sequence, probe.token, WALL + now, Reading(WALL + now, now))
+    assert book.next_event(now) == pytest.approx(now + TICK)
+    book.expire(now + 3)
+    assert 0 < len(before) < len(probes)
+    assert sum(stats.lost for stats in book.stats().values()) == 66_000 - len(before)
+
+
+def test_suspicion_never_postpones_a_probe():
+    chance = random.Random(3)
+    world = World()
+    world.peers = {str(n): lambda *_: [] if chance.random() < 0.2 else [0.01] for n in range(30)}
+    world.book.set_targets([target(name, n + 1, suspect_interval=4.0) for n, name in enumerate(world.peers)], START)
+    world.run(200)
+    assert max(max(gaps(world.times(name))) for name in world.peers) <= 1.5 * 5 + TICK
+
+
+def test_a_silent_peer_is_never_probed_more_often_than_its_interval():
+    world = World()
+    world.peers = {"a": silent}
+    world.book.set_targets([target("a", interval=600.0)], START)
+    world.run(20_000)
+    assert min(gaps(world.times("a"))) >= 599.9
+
+
+def test_places_that_became_free_are_taken_again():
+    world = World()
+    world.book.set_targets([target(str(n), n) for n in range(40)], START)
+    world.book.set_targets([target(str(n), n) for n in range(20, 60)], START)
+    due = sorted(probe.due % 5 for probe in launched(world.book, 40))
+    assert max([*gaps(due), due[0] + 5 - due[-1]]) <= 2.7 * 5 / 40 + TICK
 
 
 @settings(max_examples=25, deadline=None)

@@ -81,10 +81,15 @@ class Caught:
             EchoSettings(timeout=0.3), other=lambda *answer: self.answers.append(answer), open_socket=open_in
         )
 
-    def run(self, until: Callable[[], object], timeout: float = 3.0) -> None:
+    def run(self, until: Callable[[], object], timeout: float = 5.0) -> None:
         end = time.monotonic() + timeout
-        while not until() and time.monotonic() < end:
+        while not until():
+            assert time.monotonic() < end, "it did not happen"
             self.engine.step(0.02)
+
+    def wait(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        self.engine.run(lambda: time.monotonic() > end)
 
     def order(self, netns: str, address: str, size: int, **fields: object) -> Answer | SendError | None:
         """What comes back for one order: an answer, why it was not sent, None for silence of half a second."""
@@ -92,7 +97,8 @@ class Caught:
         failure = self.engine.send(Order(netns, ip_address(address).packed, size, 77, TOKEN, **fields))
         if failure:
             return failure
-        self.run(lambda: self.answers, timeout=0.5)
+        end = time.monotonic() + 0.5
+        self.run(lambda: self.answers or time.monotonic() > end)
         return self.answers[0][0] if self.answers else None
 
     def stats(self, name: str) -> ProbeStats:
@@ -145,6 +151,52 @@ def test_targets_on_loopback_are_answered_over_ipv4_and_ipv6(caught):
         assert (stats.up, stats.lost, stats.duplicates, stats.late, stats.errors) == (True, 0, 0, 0, ())
         assert 0 < stats.rtt_min < 0.01
         assert sum(stats.buckets) == stats.sent
+
+
+def test_without_a_device_nothing_is_sent_even_where_the_address_could_be_reached(caught):
+    caught.engine.set_targets([EchoTarget("a", "", 0, "127.0.0.1", 0.02)])
+    caught.run(lambda: dict(caught.stats("a").errors).get(SendError.NO_DEVICE, 0) >= 3)
+    caught.wait(0.4)
+    assert (caught.stats("a").up, caught.stats("a").sent) == (False, 0)
+
+
+def test_scapy_finds_nothing_wrong_with_what_went_over_the_wire(path, caught):
+    """Whole packets as the far end sees them, after the kernel filled in what was left to it."""
+    from scapy.layers.inet import ICMP, IP, UDP
+    from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
+
+    with open_in(path.b.name, socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3)) as wire:
+        wire.settimeout(0)
+        caught.engine.set_targets([EchoTarget(one, path.netns, path.ifindex, one, 0.1) for one in (B, B6)])
+        caught.run(lambda: all(stats.up for stats in caught.engine.stats().values()))
+        for address in (B, B6):
+            caught.order(path.netns, address, 1399, ifindex=path.ifindex)
+            caught.order(path.netns, address, 1399, ifindex=path.ifindex, port=33434)
+        seen = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                data = wire.recv(2000)
+                seen.append((IPv6 if data[0] >> 4 == 6 else IP)(data))
+    sizes = set()
+    for one in seen:
+        if one.src not in (A, A6) or not (ICMP in one or UDP in one or ICMPv6EchoRequest in one):
+            continue
+        sizes.add((one.version, len(one), type(one.payload).__name__))
+        again = one.copy()
+        if one.version == 4:
+            assert (one.flags, one.len) == ("DF", len(one))
+            del again[IP].chksum
+        if ICMP in one:
+            del again[ICMP].chksum
+        elif ICMPv6EchoRequest in one:
+            del again[ICMPv6EchoRequest].cksum
+        elif one.version == 6:
+            continue  # the kernel leaves UDP's checksum to the network card, which a veth hasn't
+        assert bytes(again) == bytes(one)
+    assert sizes == {
+        (4, 48, "ICMP"), (4, 1399, "ICMP"), (4, 1399, "UDP"),
+        (6, 64, "ICMPv6EchoRequest"), (6, 1399, "ICMPv6EchoRequest"), (6, 1399, "UDP"),
+    }  # fmt: skip
 
 
 def test_of_all_capabilities_net_raw_is_enough():
@@ -390,12 +442,12 @@ def test_replies_of_strangers_who_know_all_but_the_token_change_nothing(caught, 
     caught.run(lambda: caught.stats("a").sent >= 2)
     (lane,) = caught.engine._by_fd.values()
     caught.engine.set_targets([target._replace(paused=True)])
-    caught.run(lambda: False, timeout=0.05)
+    caught.wait(0.05)
     before = caught.stats("a")
     for sequence in range(10):
         strangers(reply_v4(lane.ident, TOKEN + sequence, sequence))
         strangers(reply_v4(lane.ident, 0, sequence))
-    caught.run(lambda: False, timeout=0.1)
+    caught.wait(0.1)
     assert caught.stats("a") == before
 
 

@@ -83,6 +83,13 @@ def test_a_udp_datagram_without_a_source_says_that_it_has_no_checksum():
     assert IP(bytes(packet.udp_v4(packed(PEER), 100, 1, 2, TOKEN)))[SUDP].chksum == 0
 
 
+def test_a_udp_checksum_that_comes_out_as_zero_is_sent_as_its_other_form():
+    without = IP(bytes(packet.udp_v4(packed(PEER), 100, 1, 2, 0, source=packed(US))))[SUDP].chksum
+    made = packet.udp_v4(packed(PEER), 100, 1, 2, without, source=packed(US))
+    assert IP(bytes(made))[SUDP].chksum == 0xFFFF
+    assert checksums_right(made)
+
+
 def test_an_ipv6_payload_makes_a_packet_of_the_wanted_size():
     made = bytes(packet.udp_payload(1420, TOKEN))
     assert len(bytes(IPv6() / SUDP() / made)) == 1420
@@ -189,6 +196,27 @@ ODD = {
 @pytest.mark.parametrize("what", ODD)
 def test_what_is_odd_is_nothing(what):
     assert packet.parse_v4(ODD[what]) is None
+
+
+ECHO6 = bytes(IPv6(src=US6, dst=PEER6) / scapy_inet6.ICMPv6EchoRequest(id=7, seq=8, data=TOKEN.to_bytes(8, "big")))
+UNREACHABLE6 = bytes(scapy_inet6.ICMPv6DestUnreach(code=1))
+ODD6 = {
+    "a request": ECHO6[40:],
+    "a reply too short for a token": bytes(scapy_inet6.ICMPv6EchoReply(id=7, seq=8, data=bytes(7))),
+    "a reply with a code": bytes(scapy_inet6.ICMPv6EchoReply(code=1, id=7, seq=8, data=bytes(8))),
+    "a reassembly that failed": bytes(scapy_inet6.ICMPv6TimeExceeded(code=1)) + ECHO6,
+    "a neighbour solicitation": bytes(scapy_inet6.ICMPv6ND_NS(tgt=PEER6)) + ECHO6,
+    "a quoted IPv4 packet": UNREACHABLE6 + b"\x45" + ECHO6[1:],
+    "a quoted reply": UNREACHABLE6 + ECHO6[:40] + b"\x81" + ECHO6[41:],
+    "a quoted other protocol": UNREACHABLE6 + ECHO6[:6] + b"\x06" + ECHO6[7:],
+    "a quoted length that holds no token": UNREACHABLE6 + ECHO6[:4] + b"\0\x0f" + ECHO6[6:],
+}
+
+
+@pytest.mark.parametrize("what", ODD6)
+def test_what_is_odd_over_ipv6_is_nothing_either(what):
+    assert packet.parse_v6(UNREACHABLE6 + ECHO6, packed(ROUTER6)) is not None
+    assert packet.parse_v6(ODD6[what], packed(ROUTER6)) is None
 
 
 @given(st.binary(max_size=200), st.binary(max_size=20))

@@ -185,7 +185,7 @@ class Lane:
 
     def _set_v6(self, sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_INTERFACE)
-        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_DONTFRAG, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_DONTFRAG, 1)  # refused here, not by a too-big to ourselves
         self._set_mark(sock)
 
     def _set_mark(self, sock: socket.socket) -> None:
