@@ -122,7 +122,7 @@ class Lane:
         self._raw.sendmsg((message,), ancillary, 0, address)
 
     def send_udp_v6(self, payload: bytearray, ancillary: Ancillary, address: tuple[str | int, ...]) -> None:
-        """Send a UDP datagram over IPv6, from a port that answers of any kind don't matter to. Raises OSError."""
+        """Send a UDP datagram over IPv6. What is sent back to its port is dropped unseen. Raises OSError."""
         if self._udp is None:
             udp = self._open_socket(self.key.netns, self._family, socket.SOCK_DGRAM, 0)
             udp.settimeout(0)
