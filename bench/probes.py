@@ -26,20 +26,16 @@ import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from wg_exporter.prober.echo import EchoBook, Probe, Reading
 from wg_exporter.prober.engine import Engine
 from wg_exporter.prober.track import EchoSettings, EchoTarget
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 LOOPBACK = 1  # ifindex
 FPING_TARGETS, MANY_TARGETS = 6000, 10_000
-ETH_P_IP, SO_ATTACH_FILTER, SO_TIMESTAMPNS = 0x0800, 26, 35
+ETH_P_IP, SO_ATTACH_FILTER, SO_RCVBUFFORCE, SO_TIMESTAMPNS = 0x0800, 26, 33, 35
 
 
 class Cost(NamedTuple):
@@ -141,7 +137,7 @@ def engine(number: int, seconds: float) -> None:
 def many(number: int, seconds: float) -> dict[str, float]:
     """The engine alone, in this process: its share of a core, scheduling delays, and round trips against the wire."""
     book = Recorder()
-    with contextlib.closing(Engine(book=book)) as prober, _wire() as stamps:
+    with contextlib.closing(Engine(book=book)) as prober, _open_wire() as wire:
         prober.set_targets(_targets(number))
         prober.run(lambda: len(book.delays) > number / 10)
         book.delays.clear()
@@ -149,8 +145,7 @@ def many(number: int, seconds: float) -> dict[str, float]:
         prober.run(lambda: time.monotonic() >= begun + seconds)
         cpu = time.thread_time() - cpu
         stats = prober.stats().values()
-    asked = {(place, sequence): stamp for (kind, place, sequence), stamp in stamps.items() if kind == 8}
-    true = {key: stamps[0, *key] - stamp for key, stamp in asked.items() if (0, *key) in stamps}
+        true = _round_trips(wire)
     errors = sorted(abs(rtt - true[place, sequence]) for place, sequence, rtt in book.rtts if (place, sequence) in true)
     delays = sorted(book.delays)
     return {
@@ -169,37 +164,35 @@ def _targets(number: int) -> list[EchoTarget]:
     return [EchoTarget(n, "", LOOPBACK, address, 1.0) for n, address in enumerate(addresses(number))]
 
 
-@contextlib.contextmanager
-def _wire() -> Iterator[dict[tuple[int, ...], float]]:
-    """Fills (ICMP type, last byte of the target, sequence) -> kernel stamp, from what passes the loopback device."""
-    stamps: dict[tuple[int, ...], float] = {}
-    stop = threading.Event()
+def _open_wire() -> socket.socket:
+    """A packet socket that keeps, with the kernel's stamps, what the watched targets get and send."""
+    wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    # Classic BPF: pass if the sender (byte 26) or the receiver (byte 30) is in 127.1.0.0/24.
+    program = [(0x20, 0, 0, 26), (0x54, 0, 0, 0xFFFFFF00), (0x15, 3, 0, 0x7F010000), (0x20, 0, 0, 30),
+               (0x54, 0, 0, 0xFFFFFF00), (0x15, 0, 1, 0x7F010000), (6, 0, 0, 64), (6, 0, 0, 0)]  # fmt: skip
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in program))
+    wire.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(code)))
+    wire.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    wire.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)  # all of it: it is read after the run
+    wire.settimeout(0)
+    wire.bind(("lo", ETH_P_IP))
+    return wire
 
-    def collect() -> None:
-        while not stop.is_set():
-            with contextlib.suppress(TimeoutError):
-                data, control, _, _ = wire.recvmsg(64, 64)
-                seconds, nanoseconds = struct.unpack("@ll", control[0][2])
-                kind, sequence = data[34], struct.unpack_from("!H", data, 40)[0]
-                place = data[33] if kind == 8 else data[29]
-                stamps.setdefault((kind, place, sequence), seconds + nanoseconds * 1e-9)
 
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_IP)) as wire:
-        # Classic BPF: pass if the sender (byte 26) or the receiver (byte 30) is in 127.1.0.0/24.
-        program = [(0x20, 0, 0, 26), (0x54, 0, 0, 0xFFFFFF00), (0x15, 3, 0, 0x7F010000), (0x20, 0, 0, 30),
-                   (0x54, 0, 0, 0xFFFFFF00), (0x15, 0, 1, 0x7F010000), (6, 0, 0, 64), (6, 0, 0, 0)]  # fmt: skip
-        code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in program))
-        wire.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(code)))
-        wire.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-        wire.settimeout(0.2)
-        wire.bind(("lo", 0))
-        thread = threading.Thread(target=collect)
-        thread.start()
-        try:
-            yield stamps
-        finally:
-            stop.set()
-            thread.join()
+def _round_trips(wire: socket.socket) -> dict[tuple[int, int], float]:
+    """(last byte of the target, sequence) -> seconds from request to reply, as stamped by the kernel."""
+    asked: dict[tuple[int, int], float] = {}
+    took: dict[tuple[int, int], float] = {}
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            data, control, _, _ = wire.recvmsg(64, 64)
+            seconds, nanoseconds = struct.unpack("@ll", control[0][2])
+            stamp, sequence = seconds + nanoseconds * 1e-9, struct.unpack_from("!H", data, 40)[0]
+            if data[34] == 8:
+                asked.setdefault((data[33], sequence), stamp)
+            elif (key := (data[29], sequence)) in asked:
+                took.setdefault(key, stamp - asked[key])
+    return took
 
 
 def main() -> None:
