@@ -172,3 +172,36 @@ def test_while_the_oracle_listens_nothing_else_is_sent_to_the_peer(hole, verdict
             break
     assert machine.report(tunnel.now).verdict is verdict
     assert machine.report(tunnel.now).recommended is None or not hole
+
+
+def trial_begun():
+    """An oracle that has just sent its first datagram, on a quiet tunnel; and when that was."""
+    oracle = SilentPeer(1420, 0.0)
+    wants, now = [], 0.0
+    while not wants:
+        now = oracle.next_time()
+        oracle.counters(1000, 1000, now)
+        wants = oracle.poll(now)
+    return oracle, now
+
+
+@pytest.mark.parametrize("after", [3.0, 9.0, 12.5])
+def test_a_keepalive_at_any_other_time_is_no_acknowledgement(after):
+    oracle, now = trial_begun()
+    rx = 1000
+    for _ in range(3):
+        rx += 32
+        oracle.counters(rx - 32, 1000, now + after - 0.1)
+        oracle.counters(rx, 1000, now + after)
+        while not oracle.done and not oracle.poll(now):
+            now = max(now + 0.1, oracle.next_time())
+            oracle.counters(rx, 1000, now)
+    assert oracle.result is Oracle.INCONCLUSIVE
+
+
+def test_traffic_while_it_watches_ends_it():
+    oracle = SilentPeer(1420, 0.0)
+    for now, rx in ((0.0, 1000), (13.0, 1000), (14.0, 1128)):
+        oracle.poll(now)
+        oracle.counters(rx, 1000, now)
+    assert (oracle.done, oracle.reason) == (True, "the tunnel carries other traffic")

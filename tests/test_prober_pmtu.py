@@ -440,3 +440,44 @@ def test_a_peer_that_never_answers_costs_the_same_after_ten_thousand_rounds():
         return size
 
     assert size_after(10_000) < 2 * size_after(300) < 400_000
+
+
+def test_a_single_claim_is_not_believed_where_the_endpoint_is_mute():
+    world = World(Path(endpoint_echoes=False))
+    told = []
+
+    def noise(send, now):
+        if send.kind is Kind.OUTER_ECHO and send.size == 1480 and not told:
+            told.append(send)
+            return [TooBig(send.probe, "203.0.113.66", 1300, Layer.OUTER)]
+        return []
+
+    world.noise = noise
+    world.run(30)
+    assert told
+    assert world.report()[:4] == (Verdict.OK, 1420, 1420, None)
+
+
+def test_a_lie_about_a_near_hop_does_not_hide_where_the_path_shrinks():
+    world = settled(Path(links=(1500, 1500, 1500, 1400, 1500)))
+
+    def noise(send, now):
+        return [TooBig(send.probe, "203.0.113.66", 1300, Layer.OUTER)] if send.ttl == 1 else []
+
+    world.noise = noise
+    world.machine.find_hop(world.now)
+    world.run(3)
+    assert world.machine.shrink().hop == "192.0.2.3"
+
+
+def test_sizes_below_one_that_passed_are_not_sent_again():
+    world = World(Path(hole_towards=1400))
+    world.run(0.5)
+    world.dice.seed(5)
+    world.path.loss = 0.3
+    sent = len(world.sent)
+    world.machine.search(world.now)
+    world.run(until=lambda: not world.machine.busy(world.now))
+    world.path.loss = 0.0
+    copies = Counter(send.size for _, send in world.sent[sent:] if send.kind is Kind.OUTER_ECHO)
+    assert sum(copies[size] for size in (1006, 1180, 768, 576, 296)) <= 5 + 1

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.model import MtuReport, Verdict
+from wg_exporter.model import MtuReport
 from wg_exporter.prober.locate import Direction, Hops, Ways
-from wg_exporter.prober.oracle import Oracle, SilentPeer
+from wg_exporter.prober.oracle import SilentPeer
 from wg_exporter.prober.pairs import CHANCE, SILENT, VOTES, Big, Pairs
 from wg_exporter.prober.probes import (
     NEVER,
@@ -29,20 +29,18 @@ from wg_exporter.prober.probes import (
     LocalTooBig,
     Passed,
     Patience,
-    Route,
     Send,
     TooBig,
-    Want,
     known_size,
 )
+from wg_exporter.prober.route import RouteLookup
 from wg_exporter.prober.search import LEAST_COMMON, Found, Pace, Search
 from wg_exporter.prober.verdict import Evidence, Tunnel, judge, outer_path, recommended
 
 if TYPE_CHECKING:
     from wg_exporter.prober.locate import Shrink
-    from wg_exporter.prober.probes import Answer, Machine
+    from wg_exporter.prober.probes import Answer, Machine, Want
 
-ROUTE_INTERVAL = 60.0
 ALIVE = 25.0  # a peer that gets data sends something back within 10 s (11.1 s seen); twice that, and a little
 MOST_FLIGHTS = 512
 LARGEST_FOR_SEARCH = 9216  # a loopback route says 65536: no path to a peer is as wide
@@ -60,35 +58,6 @@ class _Flight(NamedTuple):
     machine: Machine
     want: Want
     sent: float
-
-
-class _RouteLookup:
-    """P0. The route is asked of this host, so there is nothing to be lost."""
-
-    def __init__(self, first: float) -> None:
-        self.route: Route | None = None
-        self.changed = False
-        self._due = first
-
-    def poll(self, now: float) -> list[Want]:
-        if now < self._due:
-            return []
-        self._due = now + ROUTE_INTERVAL
-        return [Want(Kind.ROUTE, 0)]
-
-    def next_time(self) -> float:
-        return self._due
-
-    def handle(self, want: Want, answer: Answer, now: float) -> None:  # noqa: ARG002 - all machines have this shape
-        if isinstance(answer, Route) and answer != self.route:
-            self.changed = self.route is None or answer.via != self.route.via or answer.egress != self.route.egress
-            self.route = answer
-
-    def size(self) -> int | None:
-        """What the route carries: a PMTU exception counts below the interface's own MTU."""
-        if self.route is None:
-            return None
-        return min(self.route.egress, self.route.cached or self.route.egress)
 
 
 class PathMtu:
@@ -111,7 +80,7 @@ class PathMtu:
         self._flights: dict[int, _Flight] = {}
         self._patience = Patience(self._settings.timeout)
         self._pace = Pace()
-        self._lookup = _RouteLookup(first)
+        self._lookup = RouteLookup(first)
         self._pairs = Pairs(tunnel.mtu, first, self._settings.inner_interval, self._patience, self._settings.timeout)
         self._outer_due = NEVER  # the first outer probe waits for the route: how large may it be?
         self._outer_search: Search | None = None
@@ -354,11 +323,3 @@ class PathMtu:
         if self._watched is None or self._pairs.silent_since is None:
             return None
         return None if now < max(self._watched, self._pairs.silent_since) + ALIVE else False
-
-
-def worth_a_search(verdict: Verdict) -> bool:
-    """Is there a size to be found, so that P7 has something to look for?"""
-    return verdict in (Verdict.BLACKHOLE, Verdict.FRAGMENTED_PATH)
-
-
-__all__ = ["Evidence", "Oracle", "PathMtu", "Settings", "Tunnel", "worth_a_search"]
