@@ -10,8 +10,9 @@ https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.
 
 from __future__ import annotations
 
-from itertools import groupby, repeat
-from operator import floordiv
+from functools import lru_cache
+from itertools import compress, groupby, repeat
+from operator import floordiv, is_not
 from typing import TYPE_CHECKING
 
 from wg_exporter import catalogue as c
@@ -52,6 +53,7 @@ def number(value: float) -> str:
     return repr(value)
 
 
+@lru_cache(maxsize=1024)
 def header(metric: Metric, *, openmetrics: bool) -> bytes:
     """The metadata lines of a family."""
     name = metric.family if openmetrics else metric.name
@@ -211,7 +213,8 @@ class _PeerTable:
         values = field.column(row)
         places: Sequence[int] = range(len(values))
         if before is not None:
-            places = differences(field.column(before), values)
+            # What was read again and is equal is rendered again: looking at values costs more, and sources share them.
+            places = list(compress(range(len(values)), map(is_not, field.column(before), values)))
             if len(places) < len(values):
                 values = list(map(values.__getitem__, places))
         if places:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from itertools import compress, count
+from itertools import compress
 from operator import is_, ne
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
@@ -145,7 +145,7 @@ def same(before: Sequence[object], after: Sequence[object]) -> bool:
 
 def differences(before: Sequence[object], after: Sequence[object]) -> list[int]:
     """The places at which two columns of one length differ. Free where it is the same column."""
-    return [] if before is after else list(compress(count(), map(ne, before, after)))
+    return [] if before is after else list(compress(range(len(after)), map(ne, before, after)))
 
 
 class Device(NamedTuple):

@@ -83,7 +83,8 @@ class UserspaceSource:
             if self._wanted(path.stem)
         ]
         try:
-            _converse(talks, self._timeout)
+            if talks:
+                _converse(talks, self._timeout)
             return self._rows(talks)
         finally:
             for talk in talks:
