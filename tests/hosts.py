@@ -27,7 +27,7 @@ def link(name="wg0", *, up=True, netns="", errors=0):
 
 
 def device(*peers, name="wg0", netns="", up=True, backend=model.Backend.KERNEL, fresh=True, errors=0):
-    rows = tuple(p.peer for p in peers)
+    rows = model.Peers.of(p.peer for p in peers)
     read = model.Device(netns, name, backend, "Z" * 43 + "=", 51820, 0, rows, fresh)
     return DeviceRow(read, None, link(name, up=up, netns=netns, errors=errors), tuple(peers))
 

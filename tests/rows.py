@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from wg_exporter.families import DeviceView, ExporterFacts, View
 from wg_exporter.identity import PeerMeta
-from wg_exporter.model import Backend, ConfFile, ConfPeer, Device, Link, Outcome, Peer, Snapshot, SourceName
+from wg_exporter.model import Backend, ConfFile, ConfPeer, Device, Link, Outcome, Peer, Peers, Snapshot, SourceName
 from wg_exporter.reader import Clock, Reading, Worker
 from wg_exporter.sources.errors import SourceError
 from wg_exporter.tracker import PeerCounts
@@ -43,11 +43,8 @@ def peer(n: int, **changes: object) -> Peer:
     return row._replace(**changes)
 
 
-def device(*peers: Peer, name: str = "wg0", keys: bool = False, **changes: object) -> Device:
-    """A device; `keys` as from a source that keeps them."""
-    row = Device("", name, Backend.KERNEL, key(999), 51820, 0, peers)
-    row = row._replace(keys=tuple(p.public_key for p in peers)) if keys else row
-    return row._replace(**changes)
+def device(*peers: Peer, name: str = "wg0", **changes: object) -> Device:
+    return Device("", name, Backend.KERNEL, key(999), 51820, 0, Peers.of(peers))._replace(**changes)
 
 
 def link(name: str = "wg0", ifindex: int = 7, **changes: object) -> Link:

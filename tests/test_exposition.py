@@ -15,6 +15,7 @@ from wg_exporter.catalogue import METRICS, PEER_EXPECTED_UP, Kind, Metric, Scope
 from wg_exporter.exposition import BLOCK, Writer, escape, header, label_block, number, render
 from wg_exporter.families import Sample, samples
 from wg_exporter.identity import PeerMeta
+from wg_exporter.model import Peers
 from wg_exporter.tracker import PeerCounts
 
 
@@ -65,7 +66,7 @@ steps = st.lists(
         st.tuples(st.just("count"), devices, places, st.builds(PeerCounts, numbers, numbers)),
         st.tuples(st.just("call"), devices, places, st.builds(PeerMeta, names, st.booleans(), st.booleans())),
         st.tuples(st.just("device gone"), devices, st.none(), st.none()),
-        st.tuples(st.just("keep keys"), devices, st.none(), st.booleans()),
+        st.tuples(st.just("share"), devices, st.none(), st.booleans()),
         st.tuples(st.just("endpoints"), st.none(), st.none(), st.sampled_from(["full", "address", "off"])),
         st.tuples(st.just("nothing"), st.none(), st.none(), st.none()),
     ),
@@ -85,12 +86,12 @@ def row(n):
 
 
 class World:
-    """Three places for devices, changed step by step; what a step doesn't touch stays the same object."""
+    """Three places for devices, changed step by step; where it shares, what didn't change stays the same object."""
 
     def __init__(self):
         self.rows = [[row(1), row(2), row(3)], [row(2)], []]
-        self.keys = [True, False, True]
-        self.kept = [(), (), ()]
+        self.shares = [True, False, True]
+        self.kept = [Peers(), Peers(), Peers()]
         self.endpoints = "full"
 
     def step(self, what, where, at, value):
@@ -100,8 +101,8 @@ class World:
             rows.insert(at or 0, row(value))
         elif what == "device gone":
             rows.clear()
-        elif what == "keep keys":
-            self.keys[where] = value
+        elif what == "share":
+            self.shares[where] = value
         elif what == "endpoints":
             self.endpoints = value
         elif at is not None:
@@ -123,17 +124,9 @@ class World:
         for index, (netns, name) in enumerate(PLACES):
             if self.rows[index]:
                 peers, metas, counts = zip(*self.rows[index], strict=True)
-                keys = tuple(row.public_key for row in peers)
-                self.kept[index] = self.kept[index] if keys == self.kept[index] else keys
-                keys = self.kept[index] if self.keys[index] else ()
-                found.append(
-                    device_view(
-                        device(*peers, netns=netns, name=name)._replace(keys=keys),
-                        metas,
-                        counts,
-                        link(name, netns=netns),
-                    )
-                )
+                self.kept[index] = Peers.of(peers, self.kept[index] if self.shares[index] else None)
+                read = device(netns=netns, name=name, peers=self.kept[index])
+                found.append(device_view(read, metas, counts, link(name, netns=netns)))
         return view(*found, endpoints=self.endpoints)
 
 
@@ -189,7 +182,7 @@ def test_a_peer_that_moves_in_one_of_several_blocks_moves_in_the_body():
     writer = Writer(lambda name: name == metric)
     for index in (0, BLOCK - 1, BLOCK, 2 * BLOCK, len(rows) - 1):
         rows[index] = rows[index]._replace(rx_bytes=10**9 + index)
-        lines = written(view(device_view(device(*rows, keys=True))), writer).decode().splitlines()[2:]
+        lines = written(view(device_view(device(*rows))), writer).decode().splitlines()[2:]
         assert [int(line.rpartition(" ")[2]) for line in lines] == [row.rx_bytes for row in rows]
         assert all(line.startswith(metric) for line in lines)
 
@@ -210,7 +203,7 @@ def test_what_did_not_move_is_not_rendered_again():
     first = len(asked)
     for _ in range(3):
         written(view(device_view(device(*rows), metas, counts)), writer)
-        written(view(device_view(device(*rows, keys=True), metas, counts)), writer, openmetrics=True)
+        written(view(device_view(device(*rows), metas, counts)), writer, openmetrics=True)
     rows[7] = rows[7]._replace(rx_bytes=5)
     assert f'public_key="{key(7)}",peer="x"}} 5\n'.encode() in written(
         view(device_view(device(*rows), metas, counts)), writer

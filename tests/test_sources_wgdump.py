@@ -32,14 +32,13 @@ from tests.netlinking import (
     written,
 )
 from tests.recordings import DEVICES, KERNELS, about, datagrams, in_seconds, payloads, said
+from wg_exporter.model import Peer, Peers
 from wg_exporter.sources.netlink import DecodeError
 from wg_exporter.sources.wgdump import DeviceFacts, Extractor
 from wg_exporter.sources.wgpeers import PeerTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from wg_exporter.model import Peer
 
 RECORDINGS = [f"{kernel}-{device}" for kernel in KERNELS for device in DEVICES]
 SECOND = 1_000_000_000
@@ -53,7 +52,7 @@ class Reading:
     table: PeerTable = dataclasses.field(default_factory=PeerTable)
     facts: DeviceFacts | None = None
 
-    def dump(self, messages: Iterable[bytes]) -> tuple[Peer, ...]:
+    def dump(self, messages: Iterable[bytes]) -> Peers:
         self.extractor.begin()
         for message in messages:
             # As from a socket: in the middle of a buffer that is wiped after the dump.
@@ -63,11 +62,10 @@ class Reading:
         self.facts, entries = self.extractor.finish()
         return self.table.update(entries)
 
-    def write(self, peers: Sequence[State], shape: Shape = KERNEL) -> tuple[Peer, ...]:
+    def write(self, peers: Sequence[State], shape: Shape = KERNEL) -> Peers:
         messages, lost = written(peers, shape)
         result = self.dump(messages)
         assert self.table.lost == lost
-        assert self.table.keys == tuple(peer.public_key for peer in result)
         return result
 
 
@@ -88,8 +86,8 @@ def device(count: int = 40, ips: int = 2) -> list[State]:
     ]
 
 
-def expected_of(peers: Sequence[State]) -> tuple[Peer, ...]:
-    return tuple(map(expected, peers))
+def expected_of(peers: Sequence[State]) -> Peers:
+    return Peers.of(map(expected, peers))
 
 
 # --- Real kernels
@@ -104,7 +102,6 @@ def test_a_recorded_dump_says_what_wg_said_at_the_same_moment(name: str) -> None
     assert reading.facts == DeviceFacts(
         facts["ifindex"], facts["ifname"], truth.public_key, truth.listen_port, truth.fwmark
     )
-    assert reading.table.keys == tuple(peer.public_key for peer in truth.peers)
     assert reading.table.lost == frozenset()
 
 
@@ -177,7 +174,7 @@ def _merge_pyroute2(merged: dict[str, list[object]], peer: object) -> None:
 def test_an_empty_device_without_a_key_is_read() -> None:
     reading = Reading()
     messages, _ = written([], device=device_attributes("empty", 3, None, 0, 0))
-    assert reading.dump(messages) == ()
+    assert reading.dump(messages) == Peers()
     assert reading.facts == DeviceFacts(3, "empty", "", 0, 0)
 
 
@@ -187,7 +184,7 @@ def test_fields_at_their_limits_are_read_exactly() -> None:
     )
     reading = Reading()
     messages, _ = written([peer], device=device_attributes("a" * 15, 2**31 - 1, b"\xff" * 32, 65535, 2**32 - 1))
-    assert reading.dump(messages) == (expected(peer),)
+    assert reading.dump(messages) == Peers.of([expected(peer)])
     assert expected(peer).endpoint == "[ff02::1%4294967295]:65535"
     assert reading.facts == DeviceFacts(2**31 - 1, "a" * 15, base64.b64encode(b"\xff" * 32).decode(), 65535, 2**32 - 1)
 
@@ -227,7 +224,7 @@ def test_counters_that_move_are_read_on_machines_that_pad_64_bit_numbers() -> No
     before = reading.write(peers, shape)
     after = reading.write([peers[0], peers[1]._replace(tx=1, rx=2, handshake=(3, 4)), *peers[2:]], shape)
     assert after[1] == before[1]._replace(tx_bytes=1, rx_bytes=2, last_handshake_ns=3 * SECOND + 4)
-    assert all(a is b for n, (a, b) in enumerate(zip(after, before, strict=True)) if n != 1)
+    assert moved(before, after) == [1]
 
 
 def test_a_peer_that_the_kernel_lost_at_the_end_of_a_message_is_known_as_lost_and_never_as_one_without_traffic() -> (
@@ -250,44 +247,53 @@ def test_a_peer_that_the_kernel_lost_at_the_end_of_a_message_is_known_as_lost_an
 
 
 @pytest.fixture
-def known() -> tuple[Reading, list[State], tuple[Peer, ...]]:
+def known() -> tuple[Reading, list[State], Peers]:
     reading, peers = Reading(), device(60)
     return reading, peers, reading.write(peers, Shape(1000, 2000))
 
 
-def changed(before: Sequence[Peer], after: Sequence[Peer]) -> list[int]:
-    return [n for n, (a, b) in enumerate(zip(before, after, strict=True)) if a is not b]
+def moved(before: Peers, after: Peers) -> list[int]:
+    return [n for n, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
 
 
-Known = tuple[Reading, list[State], "tuple[Peer, ...]"]
+def renewed(before: Peers, after: Peers) -> list[str]:
+    """The columns that are no longer the same object."""
+    return [name for name in Peer._fields if getattr(before, name) is not getattr(after, name)]
 
 
-def test_an_unchanged_dump_is_the_same_tuple_with_the_same_keys(known: Known) -> None:
+Known = tuple[Reading, list[State], Peers]
+
+
+def test_an_unchanged_dump_is_the_same_object(known: Known) -> None:
     reading, peers, before = known
-    keys = reading.table.keys
     assert reading.write(peers, Shape(1000, 2000)) is before
-    assert reading.table.keys is keys
 
 
-def test_the_same_peers_cut_in_another_way_are_the_same_tuple_with_the_same_keys(known: Known) -> None:
+def test_the_same_peers_cut_in_another_way_are_the_same_object(known: Known) -> None:
     reading, peers, before = known
-    keys = reading.table.keys
     for shape in (Shape(1500, 900), Shape(), Shape(1000, 2000)):
         assert reading.write(peers, shape) is before
-        assert reading.table.keys is keys
 
 
-def test_moved_counters_renew_that_peer_alone_and_keep_its_endpoint_and_allowed_ips(known: Known) -> None:
+def test_counters_that_move_renew_their_columns_alone(known: Known) -> None:
     reading, peers, before = known
-    keys = reading.table.keys
-    peers[7] = peers[7]._replace(tx=5, rx=6, handshake=(7, 8), keepalive=9)
+    peers[7] = peers[7]._replace(tx=5)
     after = reading.write(peers, Shape(1000, 2000))
     assert after == expected_of(peers)
-    assert changed(before, after) == [7]
-    assert after[7].endpoint is before[7].endpoint
-    assert after[7].allowed_ips is before[7].allowed_ips
-    assert after[7].public_key is before[7].public_key
-    assert reading.table.keys is keys
+    assert (moved(before, after), renewed(before, after)) == ([7], ["tx_bytes"])
+    peers[7] = peers[7]._replace(tx=5, rx=6, handshake=(7, 8), keepalive=9)
+    later = reading.write(peers, Shape(1000, 2000))
+    assert later == expected_of(peers)
+    assert moved(after, later) == [7]
+    assert renewed(after, later) == ["persistent_keepalive", "last_handshake_ns", "rx_bytes"]
+
+
+def test_counters_of_all_peers_that_move_are_all_read(known: Known) -> None:
+    reading, peers, before = known
+    peers[:] = [row._replace(tx=2**63 + n, rx=2**62 + n) for n, row in enumerate(peers)]
+    after = reading.write(peers, Shape(1000, 2000))
+    assert after == expected_of(peers)
+    assert renewed(before, after) == ["rx_bytes", "tx_bytes"]
 
 
 def test_a_peer_that_roams_is_renewed_alone(known: Known) -> None:
@@ -295,7 +301,7 @@ def test_a_peer_that_roams_is_renewed_alone(known: Known) -> None:
     peers[9] = peers[9]._replace(endpoint=("203.0.113.9", 9, 0))
     after = reading.write(peers, Shape(1000, 2000))
     assert after[9].endpoint == "203.0.113.9:9"
-    assert changed(before, after) == [9]
+    assert moved(before, after) == [9]
 
 
 def test_an_endpoint_and_counters_that_change_together_are_both_read(known: Known) -> None:
@@ -303,7 +309,7 @@ def test_an_endpoint_and_counters_that_change_together_are_both_read(known: Know
     peers[9] = peers[9]._replace(endpoint=("203.0.113.9", 9, 0), rx=77)
     after = reading.write(peers, Shape(1000, 2000))
     assert (after[9].endpoint, after[9].rx_bytes) == ("203.0.113.9:9", 77)
-    assert changed(before, after) == [9]
+    assert moved(before, after) == [9]
 
 
 def test_an_allowed_ip_more_shifts_later_peers_into_other_messages_and_changes_none_of_them(known: Known) -> None:
@@ -311,19 +317,15 @@ def test_an_allowed_ip_more_shifts_later_peers_into_other_messages_and_changes_n
     peers[3] = peers[3]._replace(ips=(*peers[3].ips, "10.200.0.0/16"))
     after = reading.write(peers, Shape(1000, 2000))
     assert after == expected_of(peers)
-    assert changed(before, after) == [3]
+    assert (moved(before, after), renewed(before, after)) == ([3], ["allowed_ips"])
 
 
-def test_peers_that_come_go_and_change_places_leave_the_others_the_same_objects(known: Known) -> None:
-    reading, peers, before = known
-    objects = {peer.public_key: peer for peer in before}
+def test_peers_that_come_go_and_change_places_are_read_where_they_are(known: Known) -> None:
+    reading, peers, _ = known
     random.Random(1).shuffle(peers)
     del peers[5:9]
     peers.insert(20, State(key(999), (1, 2)))
-    after = reading.write(peers, Shape(1100, 2000))
-    assert after == expected_of(peers)
-    assert sum(objects.get(peer.public_key) is not peer for peer in after) == 1
-    assert reading.table.keys == tuple(peer.public_key for peer in after)
+    assert reading.write(peers, Shape(1100, 2000)) == expected_of(peers)
 
 
 def test_a_message_that_held_no_peer_last_time_is_read_when_it_holds_some() -> None:
@@ -346,8 +348,8 @@ def test_a_failure_leaves_nothing_half_done() -> None:
     body = nla(0, nla(1, key(88)) + broken)
     with pytest.raises(DecodeError, match="neither IPv4 nor IPv6"):
         reading.dump([bad, nla(8, body)])
-    assert reading.table.keys == ()
     assert reading.write(peers) == expected_of(peers)
+    assert reading.write(peers[:5]) == expected_of(peers[:5])
 
 
 class Device(RuleBasedStateMachine):
@@ -359,7 +361,7 @@ class Device(RuleBasedStateMachine):
         self.peers: list[State] = []
         self.number = 0
         self.shape = Shape()
-        self.before: tuple[Peer, ...] = ()
+        self.before = self.reading.write([], self.shape)
 
     @rule(ips=st.integers(0, 12), v6=st.integers(0, 3), at=st.integers(0, 50), place=st.integers(0, 3))
     def join(self, ips: int, v6: int, at: int, place: int) -> None:
@@ -405,16 +407,15 @@ class Device(RuleBasedStateMachine):
 
     @invariant()
     def is_read_as_it_is(self) -> None:
-        objects = {peer.public_key: peer for peer in self.before}
         result = self.reading.write(self.peers, self.shape)
         truth, lost = expected_of(self.peers), self.reading.table.lost
         assert [peer.public_key for peer in result] == [peer.public_key for peer in truth]
         for peer, right in zip(result, truth, strict=True):
             if peer.public_key not in lost:
                 assert peer == right
-            if objects.get(peer.public_key) == peer:
-                assert objects[peer.public_key] is peer
         assert result != self.before or result is self.before
+        columns = zip(result.columns(), self.before.columns(), strict=True)
+        assert all(now is then for now, then in columns if now == then)
         self.before = result
 
 
@@ -537,7 +538,7 @@ def feed(reading: Reading, messages: Sequence[bytes], secrets: Sequence[bytes]) 
         assert_none_of(secrets, said_of_it)
         assert len(str(error)) < 120  # noqa: PT017 - a result is right as well
     else:
-        assert len(result) == len(reading.table.keys) == len(set(reading.table.keys))
+        assert len(result) == len(set(result.public_key)) == len(list(result))
 
 
 @settings(max_examples=400, deadline=None)

@@ -97,13 +97,12 @@ def test_an_endpoint_that_is_learnt_lost_or_back_is_not_roaming(watch):
 # --- peers that come, go and trade places -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("keys", [True, False])
-def test_counts_follow_the_peer_not_its_place(watch, keys):
-    watch.look(device(peer(1), peer(2), keys=keys)).look(device(shaken(1, 7), peer(2), keys=keys))
-    watch.look(device(peer(3), peer(2), shaken(1, 7), keys=keys))
-    assert watch.handshakes(peer(3), peer(2), peer(1), keys=keys) == [0, 0, 1]
-    watch.look(device(shaken(2, 20), shaken(1, 7), keys=keys))
-    assert watch.handshakes(peer(1), peer(2), keys=keys) == [1, 1]
+def test_counts_follow_the_peer_not_its_place(watch):
+    watch.look(device(peer(1), peer(2))).look(device(shaken(1, 7), peer(2)))
+    watch.look(device(peer(3), peer(2), shaken(1, 7)))
+    assert watch.handshakes(peer(3), peer(2), peer(1)) == [0, 0, 1]
+    watch.look(device(shaken(2, 20), shaken(1, 7)))
+    assert watch.handshakes(peer(1), peer(2)) == [1, 1]
 
 
 def test_a_scrape_may_see_other_peers_than_the_last_tick_did(watch):
@@ -125,11 +124,11 @@ def test_the_same_peer_on_two_devices_and_in_two_namespaces_has_its_own_counts(w
 
 def test_the_same_object_comes_back_while_no_count_changed_and_unmoved_peers_keep_theirs(watch):
     one, two = peer(1), peer(2)
-    row = device(one, two, keys=True)
+    row = device(one, two)
     before = watch.look(row).tracker.counts_of(row)
-    moved = row._replace(peers=(one, two._replace(rx_bytes=77)))
+    moved = device(one, two._replace(rx_bytes=77))
     assert watch.look(moved).tracker.counts_of(moved) is before
-    after = watch.look(row._replace(peers=(one, shaken(2, 9)))).tracker.counts_of(row)
+    after = watch.look(device(one, shaken(2, 9))).tracker.counts_of(row)
     assert after[1] == PeerCounts(1, 0)
     assert after[0] is before[0]
 
@@ -211,7 +210,7 @@ def test_the_same_index_in_another_namespace_is_another_device(watch):
 
 def test_devices_of_namespaces_no_longer_configured_are_forgotten(watch):
     blue, own = device(peer(1), netns="blue"), device(peer(1))
-    watch.look(blue, own).look(blue._replace(peers=(shaken(1, 7),)), own._replace(peers=(shaken(1, 7),)))
+    watch.look(blue, own).look(device(shaken(1, 7), netns="blue"), device(shaken(1, 7)))
     watch.tracker.reconsider({"", "green"}, lambda _key, _peer: True)
     assert [watch.tracker.counts_of(row)[0].handshakes for row in (blue, own)] == [0, 1]
 
@@ -255,10 +254,7 @@ def test_jumps_of_the_wall_clock_are_counted_and_drift_is_not(readings, steps):
 # --- whatever happens -------------------------------------------------------------------------------------------------
 
 looks = st.lists(
-    st.tuples(
-        st.lists(st.tuples(st.integers(1, 4), st.integers(-2, 6)), max_size=4, unique_by=lambda pair: pair[0]),
-        st.booleans(),
-    ),
+    st.lists(st.tuples(st.integers(1, 4), st.integers(-2, 6)), max_size=4, unique_by=lambda pair: pair[0]),
     max_size=8,
 )
 
@@ -267,9 +263,9 @@ looks = st.lists(
 def test_counts_of_a_peer_that_stays_never_go_down_and_always_run_in_parallel_to_the_peers(sequence):
     watch = Watch()
     before: dict[str, int] = {}
-    for peers, keys in sequence:
+    for peers in sequence:
         rows = [shaken(n, t) if t else peer(n) for n, t in peers]
-        watch.look(device(*rows, keys=keys))
-        found = dict(zip([key(n) for n, _ in peers], watch.handshakes(*rows, keys=keys), strict=True))
+        watch.look(device(*rows))
+        found = dict(zip([key(n) for n, _ in peers], watch.handshakes(*rows), strict=True))
         assert all(found[k] - count in (0, 1) for k, count in before.items() if k in found)
         before = found

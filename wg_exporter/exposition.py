@@ -1,8 +1,8 @@
 """Samples to bytes: the Prometheus text format 0.0.4 and OpenMetrics 1.0, fast where there are many.
 
-A scrape of 10,000 peers is 90,000 lines, of which few differ from the scrape before. So each device keeps one list of
-rendered lines per peer metric, and a peer whose row is the same object as before is not looked at. The two formats
-differ in their headers alone, so they share the lines.
+A scrape of 10,000 peers is 90,000 lines, of which few differ from the scrape before. So each device keeps a column of
+lines per peer metric, and a column whose values are the same object as before is not looked at. The two formats differ
+in their headers alone, so they share the lines.
 
 Formats: https://prometheus.io/docs/instrumenting/exposition_formats/ and
 https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md
@@ -10,24 +10,22 @@ https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.
 
 from __future__ import annotations
 
-from itertools import compress, count, groupby
-from operator import is_not, itemgetter, ne
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from itertools import compress, groupby, repeat
+from operator import floordiv, is_not
+from typing import TYPE_CHECKING
 
 from wg_exporter import catalogue as c
-from wg_exporter.families import PEER_FIELDS, exporter_samples, interface_samples, labels, peer_info
+from wg_exporter.families import PEER_FIELDS, PEER_METRICS, exporter_samples, interface_samples, labels, peer_info
 from wg_exporter.identity import PeerMeta
-from wg_exporter.model import Peer
-from wg_exporter.tracker import PeerCounts
+from wg_exporter.model import Peer, differences, same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from wg_exporter.catalogue import Metric
-    from wg_exporter.families import DeviceView, Sample, View
+    from wg_exporter.families import DeviceView, PeerField, Sample, View
     from wg_exporter.model import DeviceKey
-
-_shown_by_info = itemgetter(Peer._fields.index("endpoint"), Peer._fields.index("allowed_ips"))
 
 # Peers whose lines are joined and kept as one piece. Writes of half a megabyte keep a socket busy, and a peer
 # that moves costs no more than that to join again.
@@ -55,6 +53,7 @@ def number(value: float) -> str:
     return repr(value)
 
 
+@lru_cache(maxsize=1024)
 def header(metric: Metric, *, openmetrics: bool) -> bytes:
     """The metadata lines of a family."""
     name = metric.family if openmetrics else metric.name
@@ -99,139 +98,141 @@ class Writer:
         for row in view.devices:
             if row.device.peers:
                 key = (row.device.netns, row.device.name)
-                tables[key] = self._tables.get(key) or _PeerTable(*key, self._included)
+                tables[key] = self._tables.get(key) or _PeerTable(self._included)
                 tables[key].update(row, view.endpoints)
         self._tables = tables
         chunks: list[bytes] = []
-        for metric in (c.PEER_INFO, *(field.metric for field in PEER_FIELDS)):
+        for metric in PEER_METRICS:
             if tables and self._included(metric.name):
-                chunks.append(header(metric, openmetrics=openmetrics))
+                chunks.append(header(metric, openmetrics=openmetrics).removesuffix(b"\n"))
                 for table in tables.values():
                     chunks += table.columns[metric].blocks()
+                chunks.append(b"\n")
         return chunks
 
 
 class _Column:
-    """The lines of one metric of one device's peers, and the blocks that they were joined to when last asked for."""
+    """The lines of one metric of one device's peers, and the blocks that they were joined to when last asked for.
 
-    __slots__ = ("_blocks", "_lines")
+    A line is three pieces: the name with the line feed *before* it, the labels with their blanks, and the value. So
+    what a moved peer costs is its value.
+    """
 
-    def __init__(self, length: int) -> None:
-        self._lines = [""] * length
-        self._blocks: list[bytes | None] = [None] * -(-length // BLOCK)
+    __slots__ = ("_blocks", "_pieces")
 
-    def replace(self, places: Sequence[int], lines: Sequence[str]) -> None:
-        """Put each line in its place."""
-        if len(places) == len(self._lines):
-            self._lines[:] = lines
+    def __init__(self, name: str, labels: Sequence[str]) -> None:
+        self._pieces = ["\n" + name, "", ""] * len(labels)
+        self._pieces[1::3] = labels
+        self._blocks: list[bytes | None] = [None] * -(-len(labels) // BLOCK)
+
+    def label(self, index: int, labels: str) -> None:
+        """Other labels for one peer."""
+        self._pieces[3 * index + 1] = labels
+        self._blocks[index // BLOCK] = None
+
+    def put(self, places: Sequence[int], values: Iterable[str]) -> None:
+        """Other values for these peers, who are in order."""
+        pieces = self._pieces
+        if 3 * len(places) == len(pieces):
+            pieces[2::3] = values
         else:
-            own = self._lines
-            for index, line in zip(places, lines, strict=True):
-                own[index] = line
-        for number in {index // BLOCK for index in places}:
+            for index, value in zip(places, values, strict=True):
+                pieces[3 * index + 2] = value
+        for number in set(map(floordiv, places, repeat(BLOCK))):
             self._blocks[number] = None
 
     def blocks(self) -> list[bytes]:
-        """All lines, in few pieces."""
+        """All lines, in few chunks."""
+        length = 3 * BLOCK
         for number, block in enumerate(self._blocks):
             if block is None:
-                self._blocks[number] = "".join(self._lines[number * BLOCK : (number + 1) * BLOCK]).encode(
-                    errors=NOT_UNICODE
-                )
+                lines = "".join(self._pieces[number * length : (number + 1) * length])
+                self._blocks[number] = lines.encode(errors=NOT_UNICODE)
         return self._blocks  # type: ignore[return-value]  # none is None any more
-
-
-# The metric's name, its column, what takes the field from the row, what makes the value of the field.
-_Step = tuple[str, _Column, "Callable[[Any], Any]", "Callable[[Any], float]"]
 
 
 class _PeerTable:
     """The rendered lines of one device's peers, a column for each metric."""
 
-    def __init__(self, netns: str, interface: str, included: Callable[[str], bool]) -> None:
-        self._netns = netns
-        self._interface = interface
+    def __init__(self, included: Callable[[str], bool]) -> None:
         self._included = included
         self.columns: dict[Metric, _Column] = {}
-        self._plans: dict[type, list[_Step]] = {}
-        self._keys: tuple[str, ...] = ()
-        self._labels: list[str] = []
-        self._peers: Sequence[Peer] = ()
-        self._metas: Sequence[PeerMeta] = ()
-        self._counts: Sequence[PeerCounts] = ()
+        self._shown: DeviceView | None = None
         self._endpoints = ""
 
     def update(self, row: DeviceView, endpoints: str) -> None:
         """Render again what changed since the last call."""
-        device = row.device
-        keys = device.keys_of()
-        if keys != self._keys or endpoints != self._endpoints:
-            self._keys, self._endpoints = keys, endpoints
-            self._labels = [""] * len(keys)
-            metrics = (c.PEER_INFO, *(field.metric for field in PEER_FIELDS))
-            self.columns = {metric: _Column(len(keys)) for metric in metrics if self._included(metric.name)}
-            self._plans = {kind: self._plan(kind) for kind in (Peer, PeerMeta, PeerCounts)}
-            renamed: Iterable[int] = range(len(keys))
+        before = self._shown
+        if (
+            before is None
+            or endpoints != self._endpoints
+            or not same(before.device.peers.public_key, row.device.peers.public_key)
+        ):
+            before = None
+            self._endpoints = endpoints
+            self._begin(row)
         else:
-            self._update_info(row, self._update(Peer, self._peers, device.peers))
-            self._update(PeerCounts, self._counts, row.counts)
-            renamed = _changed(self._metas, row.metas)
-        for index in renamed:
-            self._render(index, row)
-        self._peers, self._metas, self._counts = device.peers, row.metas, row.counts
+            self._rename(before, row)
+        for field in PEER_FIELDS:
+            column = self.columns.get(field.metric)
+            if column is not None and not (before is not None and _unmoved(field.row, before, row)):
+                self._update(column, field, before, row)
+        self._shown = row
 
-    def _plan(self, kind: type) -> list[_Step]:
-        """The steps for one kind of row."""
-        return [
-            (metric.name, self.columns[metric], itemgetter(row._fields.index(field)), value)
-            for metric, row, field, value in PEER_FIELDS
-            if row is kind and metric in self.columns
-        ]
+    def _begin(self, row: DeviceView) -> None:
+        """Columns with the labels of all peers, and no values yet."""
+        labels = [self._labels(row, index) for index in range(len(row.metas))]
+        infos = [self._info(row, index) for index in range(len(row.metas))]
+        self.columns = {
+            metric: _Column(metric.name, infos if metric is c.PEER_INFO else labels)
+            for metric in PEER_METRICS
+            if self._included(metric.name)
+        }
+        if c.PEER_INFO in self.columns:
+            self.columns[c.PEER_INFO].put(range(len(infos)), repeat("1", len(infos)))
 
-    def _update(self, kind: type, before: Sequence[Any], after: Sequence[Any]) -> list[int]:
-        """Render the fields of one kind of row that differ, and return the places of the rows that do.
+    def _rename(self, before: DeviceView, row: DeviceView) -> None:
+        """Other labels for the peers whose name changed, or what their info shows."""
+        metas = {at for at in differences(before.metas, row.metas) if before.metas[at].name != row.metas[at].name}
+        for index in metas:
+            labels = self._labels(row, index)
+            for metric, column in self.columns.items():
+                if metric is not c.PEER_INFO:
+                    column.label(index, labels)
+        if c.PEER_INFO in self.columns:
+            then, now = before.device.peers, row.device.peers
+            moved = {*differences(then.endpoint, now.endpoint), *differences(then.allowed_ips, now.allowed_ips)}
+            for index in metas | moved:
+                self.columns[c.PEER_INFO].label(index, self._info(row, index))
 
-        This is most of a scrape of a busy device: loops in C over whole lists, and one expression for each line.
+    def _update(self, column: _Column, field: PeerField, before: DeviceView | None, row: DeviceView) -> None:
+        """Put the values of one field that differ in their place.
+
+        This is most of a scrape of a busy device, so that it is done in C, a step for the whole column at a time.
         """
-        changed = list(_changed(before, after))
-        then = [before[index] for index in changed]
-        now = [after[index] for index in changed]
-        for name, column, field, value in self._plans[kind]:
-            values = list(map(field, now))
-            differ = list(map(ne, values, map(field, then)))
-            places = list(compress(changed, differ))
-            if places:
-                fresh = compress(values, differ)
-                shown = fresh if value is int else map(value, fresh)
-                labels = map(self._labels.__getitem__, places)
-                lines = [f"{name}{label} {number}\n" for label, number in zip(labels, shown, strict=True)]
-                column.replace(places, lines)
-        return changed
+        values = field.column(row)
+        places: Sequence[int] = range(len(values))
+        if before is not None:
+            # What was read again and is equal is rendered again: looking at values costs more, and sources share them.
+            places = list(compress(range(len(values)), map(is_not, field.column(before), values)))
+            if len(places) < len(values):
+                values = list(map(values.__getitem__, places))
+        if places:
+            column.put(places, map(repr, map(field.value, values)))
 
-    def _update_info(self, row: DeviceView, changed: list[int]) -> None:
-        """Render the info of these peers where what it shows is another."""
-        if c.PEER_INFO in self.columns:
-            then = map(_shown_by_info, map(self._peers.__getitem__, changed))
-            now = map(_shown_by_info, map(row.device.peers.__getitem__, changed))
-            for index in compress(changed, map(ne, now, then)):
-                self._render_info(index, row.device.peers[index], row.metas[index])
+    def _labels(self, row: DeviceView, index: int) -> str:
+        device, key = row.device, row.device.peers.public_key[index]
+        pairs = labels(c.PEER_KEEPALIVE, device.netns, device.name, key, row.metas[index].name)
+        return f"{label_block(pairs)} "
 
-    def _render(self, index: int, row: DeviceView) -> None:
-        """All lines of one peer."""
-        peer, meta = row.device.peers[index], row.metas[index]
-        pairs = labels(c.PEER_KEEPALIVE, self._netns, self._interface, peer.public_key, meta.name)
-        block = self._labels[index] = label_block(pairs)
-        for holder in (peer, meta, row.counts[index]):
-            for name, column, field, value in self._plans[type(holder)]:
-                column.replace((index,), (f"{name}{block} {value(field(holder))}\n",))
-        if c.PEER_INFO in self.columns:
-            self._render_info(index, peer, meta)
-
-    def _render_info(self, index: int, peer: Peer, meta: PeerMeta) -> None:
-        pairs = labels(c.PEER_INFO, self._netns, *peer_info(self._interface, peer, meta, self._endpoints))
-        self.columns[c.PEER_INFO].replace((index,), (f"{c.PEER_INFO.name}{label_block(pairs)} 1\n",))
+    def _info(self, row: DeviceView, index: int) -> str:
+        device = row.device
+        values = peer_info(device.name, device.peers[index], row.metas[index], self._endpoints)
+        return f"{label_block(labels(c.PEER_INFO, device.netns, *values))} "
 
 
-def _changed(before: Sequence[object], after: Sequence[object]) -> Iterable[int]:
-    """The places at which two sequences of one length hold different objects."""
-    return () if before is after else compress(count(), map(is_not, after, before))
+def _unmoved(kind: type, before: DeviceView, after: DeviceView) -> bool:
+    """Whether the rows of this kind are the very same ones."""
+    if kind is Peer:
+        return before.device.peers is after.device.peers
+    return before.metas is after.metas if kind is PeerMeta else before.counts is after.counts

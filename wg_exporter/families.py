@@ -103,6 +103,14 @@ class PeerField(NamedTuple):
     field: str
     value: Callable[[Any], float]
 
+    def column(self, view: DeviceView) -> Sequence[Any]:
+        """The field of all peers of a device."""
+        if self.row is Peer:
+            values: Sequence[Any] = getattr(view.device.peers, self.field)
+            return values
+        rows = view.metas if self.row is PeerMeta else view.counts
+        return tuple([getattr(row, self.field) for row in rows])
+
 
 # All peer metrics but the info, in the order of the catalogue.
 PEER_FIELDS = (
@@ -115,6 +123,10 @@ PEER_FIELDS = (
     PeerField(c.PEER_ALLOWED_IPS, Peer, "allowed_ips", len),
     PeerField(c.PEER_EXPECTED_UP, PeerMeta, "expected_up", int),
 )
+
+
+# All of them, in that order.
+PEER_METRICS = (c.PEER_INFO, *(field.metric for field in PEER_FIELDS))
 
 
 def interface_samples(view: View) -> Iterator[Sample]:
@@ -153,12 +165,12 @@ def peer_samples(view: View) -> Iterator[Sample]:
         for peer, meta in zip(row.device.peers, row.metas, strict=True):
             values = peer_info(row.device.name, peer, meta, view.endpoints)
             yield Sample(c.PEER_INFO, labels(c.PEER_INFO, row.device.netns, *values), 1)
-    for metric, kind, field, value in PEER_FIELDS:
+    for field in PEER_FIELDS:
         for row in view.devices:
-            rows = {Peer: row.device.peers, PeerMeta: row.metas, PeerCounts: row.counts}[kind]
-            for peer, meta, holder in zip(row.device.peers, row.metas, rows, strict=True):
-                pairs = labels(metric, row.device.netns, row.device.name, peer.public_key, meta.name)
-                yield Sample(metric, pairs, value(getattr(holder, field)))
+            keys = row.device.peers.public_key
+            for key, meta, value in zip(keys, row.metas, field.column(row), strict=True):
+                pairs = labels(field.metric, row.device.netns, row.device.name, key, meta.name)
+                yield Sample(field.metric, pairs, field.value(value))
 
 
 def peer_info(interface: str, peer: Peer, meta: PeerMeta, endpoints: str) -> tuple[str, ...]:

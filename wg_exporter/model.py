@@ -3,19 +3,21 @@
 Everything here is immutable and holds no secret: there is no field in which a private key or a preshared key
 could be expressed, so no log line, page or metric can leak one.
 
-Rows are `NamedTuple`s because a host may have tens of thousands of peers and reads them every few seconds: a named
-tuple is made five times faster than a frozen dataclass. A source returns *the same object* for a peer that has not
-changed since its last read. Everything downstream relies on that to skip what did not move, with `is`.
+A host may have tens of thousands of peers and reads them every few seconds, and hardly anything of them changes. So
+the peers of a device are kept by column, and a column in which nothing has changed since the last read is *the same
+object*. Everything downstream relies on that to skip what did not move, with `is`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
-from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import compress
+from operator import is_, ne
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 
 DeviceKey = tuple[str, str]
@@ -58,7 +60,92 @@ class Peer(NamedTuple):
     tx_bytes: int
 
 
-_public_key = itemgetter(Peer._fields.index("public_key"))
+class Peers(Sequence[Peer]):
+    """The peers of a device, in its order, by column: an attribute for each field of `Peer`, with that field of all.
+
+    Immutable. Two that were read one after the other share the columns that are equal. A `Peer` is made when it is
+    asked for, so whoever needs one field of all peers takes its column.
+    """
+
+    __slots__ = Peer._fields
+
+    def __init__(  # noqa: PLR0917 - in the order of Peer, from zip()
+        self,
+        public_key: tuple[str, ...] = (),
+        endpoint: tuple[str, ...] = (),
+        allowed_ips: tuple[tuple[str, ...], ...] = (),
+        persistent_keepalive: tuple[int, ...] = (),
+        last_handshake_ns: tuple[int, ...] = (),
+        rx_bytes: tuple[int, ...] = (),
+        tx_bytes: tuple[int, ...] = (),
+    ) -> None:
+        self.public_key = public_key
+        self.endpoint = endpoint
+        self.allowed_ips = allowed_ips
+        self.persistent_keepalive = persistent_keepalive
+        self.last_handshake_ns = last_handshake_ns
+        self.rx_bytes = rx_bytes
+        self.tx_bytes = tx_bytes
+
+    @classmethod
+    def of(cls, rows: Iterable[Peer], before: Peers | None = None) -> Peers:
+        """These peers; `before` itself if it is equal, else with the columns of `before` that are."""
+        fresh = cls(*zip(*rows, strict=True))
+        return fresh if before is None else fresh.sharing(before)
+
+    def sharing(self, before: Peers) -> Peers:
+        """`before` if it is equal, else these peers with the columns of `before` that are."""
+        then, now = before.columns(), self.columns()
+        kept = [old if old is new or old == new else new for old, new in zip(then, now, strict=True)]
+        return before if all(map(is_, then, kept)) else Peers(*kept)
+
+    def columns(self) -> tuple[tuple[Any, ...], ...]:
+        """All columns, in the order of the fields of `Peer`."""
+        return (
+            self.public_key,
+            self.endpoint,
+            self.allowed_ips,
+            self.persistent_keepalive,
+            self.last_handshake_ns,
+            self.rx_bytes,
+            self.tx_bytes,
+        )
+
+    def __len__(self) -> int:
+        return len(self.public_key)
+
+    @overload
+    def __getitem__(self, index: int) -> Peer: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Peer, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Peer | tuple[Peer, ...]:
+        if isinstance(index, slice):
+            return tuple(self)[index]
+        return Peer._make(column[index] for column in self.columns())
+
+    def __iter__(self) -> Iterator[Peer]:
+        return map(Peer._make, zip(*self.columns(), strict=True))
+
+    def __eq__(self, other: object) -> bool:
+        return self.columns() == other.columns() if isinstance(other, Peers) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.columns())
+
+    def __repr__(self) -> str:
+        return f"Peers.of({tuple(self)!r})"
+
+
+def same(before: Sequence[object], after: Sequence[object]) -> bool:
+    """Whether two columns are equal. Free where it is the same column."""
+    return before is after or before == after
+
+
+def differences(before: Sequence[object], after: Sequence[object]) -> list[int]:
+    """The places at which two columns of one length differ. Free where it is the same column."""
+    return [] if before is after else list(compress(range(len(after)), map(ne, before, after)))
 
 
 class Device(NamedTuple):
@@ -66,9 +153,7 @@ class Device(NamedTuple):
 
     `netns` is the configured name of its network namespace, empty for the exporter's own. `public_key` is empty on a
     device without a private key. `fresh` is False when the list is the last complete one of an earlier read, served
-    because this read failed half way. `keys` are the public keys of `peers`, the same object as before while no peer
-    came, went or moved, so that two lists of peers can be seen to run in parallel at one glance. A source that doesn't
-    keep them leaves it empty; ask `keys_of`.
+    because this read failed half way.
     """
 
     netns: str
@@ -77,13 +162,8 @@ class Device(NamedTuple):
     public_key: str
     listen_port: int
     fwmark: int
-    peers: tuple[Peer, ...]
+    peers: Peers
     fresh: bool = True
-    keys: tuple[str, ...] = ()
-
-    def keys_of(self) -> tuple[str, ...]:
-        """The public keys of the peers, in order."""
-        return self.keys or tuple(map(_public_key, self.peers))
 
 
 class FailedDevice(NamedTuple):

@@ -5,25 +5,23 @@ Asking the configuration about 10,000 peers takes a while, and next to nothing o
 
 from __future__ import annotations
 
-from itertools import compress
-from operator import is_not
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.identity import Identity, PeerMeta
+from wg_exporter.model import differences, same
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wg_exporter.config import Config
-    from wg_exporter.model import ConfFile, Device, DeviceKey, Peer
+    from wg_exporter.model import ConfFile, Device, DeviceKey, Peers
 
 
 class _Known(NamedTuple):
     """A device's peers at the last look, and what came of them."""
 
     identity: Identity
-    keys: tuple[str, ...]
-    peers: tuple[Peer, ...]
+    peers: Peers
     metas: tuple[PeerMeta, ...]
 
 
@@ -57,7 +55,7 @@ class Roster:
             return known.metas
         else:
             metas = self._refreshed(known, device)
-        self._known[key] = _Known(self._identity, device.keys_of(), device.peers, metas)
+        self._known[key] = _Known(self._identity, device.peers, metas)
         return metas
 
     def forget_all_but(self, present: set[DeviceKey]) -> None:
@@ -67,13 +65,16 @@ class Roster:
     def _refreshed(self, known: _Known, device: Device) -> tuple[PeerMeta, ...]:
         """The same object as before where nothing that decides has changed."""
         old, new = known.peers, device.peers
-        if known.keys != device.keys_of():
+        if not same(old.public_key, new.public_key):
             return tuple(self._identity.meta(device.netns, device.name, peer) for peer in new)
-        updated: list[PeerMeta] = []
-        for index in compress(range(len(new)), map(is_not, old, new)):
-            peer, then = new[index], old[index]
-            # Only these two fields decide, and on most scrapes only counters have moved.
-            if peer.allowed_ips is not then.allowed_ips or peer.persistent_keepalive != then.persistent_keepalive:
-                updated = updated or list(known.metas)
-                updated[index] = self._identity.meta(device.netns, device.name, peer)
-        return tuple(updated) if updated else known.metas
+        # Only these two fields decide, and on most scrapes only counters have moved.
+        changed = {
+            *differences(old.allowed_ips, new.allowed_ips),
+            *differences(old.persistent_keepalive, new.persistent_keepalive),
+        }
+        if not changed:
+            return known.metas
+        updated = list(known.metas)
+        for index in changed:
+            updated[index] = self._identity.meta(device.netns, device.name, new[index])
+        return tuple(updated)

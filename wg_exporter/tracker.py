@@ -9,9 +9,9 @@ comes back.
 
 from __future__ import annotations
 
-from itertools import compress
-from operator import is_not
 from typing import TYPE_CHECKING, NamedTuple
+
+from wg_exporter.model import Peers, differences, same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -41,11 +41,10 @@ NOTHING_YET = PeerCounts()
 class _Tracked:
     """One device: its peers at the last look and, in parallel, their counts."""
 
-    __slots__ = ("expects_peers", "ifindex", "keys", "peers", "rows", "seen")
+    __slots__ = ("expects_peers", "ifindex", "peers", "rows", "seen")
 
     def __init__(self) -> None:
-        self.peers: tuple[Peer, ...] = ()
-        self.keys: tuple[str, ...] = ()
+        self.peers = Peers()
         self.rows: tuple[PeerCounts, ...] = ()
         self.ifindex = 0
         self.seen = 0.0
@@ -95,10 +94,11 @@ class Tracker:
         tracked = self._devices.get((device.netns, device.name))
         if tracked is None:
             return (NOTHING_YET,) * len(device.peers)
-        if device.keys_of() == tracked.keys:
+        keys = device.peers.public_key
+        if same(keys, tracked.peers.public_key):
             return tracked.rows
-        counts = dict(zip(tracked.keys, tracked.rows, strict=True))
-        return [counts.get(key, NOTHING_YET) for key in device.keys_of()]
+        counts = dict(zip(tracked.peers.public_key, tracked.rows, strict=True))
+        return [counts.get(key, NOTHING_YET) for key in keys]
 
     def expecting(self) -> set[DeviceKey]:
         """Devices that are missed where they are gone: their link was seen, with a peer expected up."""
@@ -147,35 +147,28 @@ class Tracker:
 def _count(tracked: _Tracked, device: Device, started_ns: int) -> None:
     if tracked.peers is device.peers:
         return
-    old, rows, keys = tracked.peers, tracked.rows, device.keys_of()
-    if tracked.keys != keys:
-        peers = dict(zip(tracked.keys, old, strict=True))
-        counts = dict(zip(tracked.keys, rows, strict=True))
-        # A peer seen for the first time: its handshake counts if it happened since the exporter started.
-        strangers = (
-            peer._replace(last_handshake_ns=0) if peer.last_handshake_ns > started_ns else peer for peer in device.peers
-        )
-        old = tuple(peers.get(stranger.public_key, stranger) for stranger in strangers)
-        rows = tuple(counts.get(key, NOTHING_YET) for key in keys)
-    changes = {
-        index: more
-        for index in compress(range(len(keys)), map(is_not, old, device.peers))
-        if any(more := _compare(old[index], device.peers[index]))
-    }
-    if changes:
+    old, rows, new = tracked.peers, tracked.rows, device.peers
+    if not same(old.public_key, new.public_key):
+        counts = dict(zip(old.public_key, rows, strict=True))
+        rows = tuple(counts.get(key, NOTHING_YET) for key in new.public_key)
+        old = _as_if_known(old, new, started_ns)
+    # A device that is set up anew forgets times and endpoints: that is neither a handshake nor roaming.
+    shaken = [at for at in differences(old.last_handshake_ns, new.last_handshake_ns) if new.last_handshake_ns[at]]
+    roamed = [at for at in differences(old.endpoint, new.endpoint) if old.endpoint[at] and new.endpoint[at]]
+    if shaken or roamed:
         updated = list(rows)
-        for index, (handshakes, endpoint_changes) in changes.items():
-            counted = rows[index]
-            updated[index] = PeerCounts(counted.handshakes + handshakes, counted.endpoint_changes + endpoint_changes)
+        for index in shaken:
+            updated[index] = updated[index]._replace(handshakes=updated[index].handshakes + 1)
+        for index in roamed:
+            updated[index] = updated[index]._replace(endpoint_changes=updated[index].endpoint_changes + 1)
         rows = tuple(updated)
-    tracked.peers, tracked.keys, tracked.rows = device.peers, keys, rows
+    tracked.peers, tracked.rows = new, rows
 
 
-def _compare(before: Peer, after: Peer) -> tuple[bool, bool]:
-    """Whether there was a handshake, and whether the peer roamed, between two looks.
-
-    A device that is set up anew forgets both times and endpoints; that is neither.
+def _as_if_known(old: Peers, new: Peers, started_ns: int) -> Peers:
+    """The peers of now as they were before, those seen for the first time as they are. The handshake of such a one
+    counts if it happened since the exporter started.
     """
-    shaken = after.last_handshake_ns not in (before.last_handshake_ns, 0)
-    moved = after.endpoint != before.endpoint and bool(before.endpoint and after.endpoint)
-    return shaken, moved
+    known = {peer.public_key: peer for peer in old}
+    strangers = (peer._replace(last_handshake_ns=0) if peer.last_handshake_ns > started_ns else peer for peer in new)
+    return Peers.of(known.get(stranger.public_key, stranger) for stranger in strangers)

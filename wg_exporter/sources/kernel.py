@@ -13,7 +13,7 @@ import struct
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.model import Backend, Device, FailedDevice
+from wg_exporter.model import Backend, Device, FailedDevice, Peers
 from wg_exporter.sources.errors import SourceError
 from wg_exporter.sources.links import LinkReader
 from wg_exporter.sources.netlink import (
@@ -152,9 +152,9 @@ class KernelSource:
                 seen.update((peer.public_key, peer) for peer in peers if peer.public_key not in lost)
                 if not seen.keys() >= lost:
                     continue
-                peers = tuple(seen[peer.public_key] for peer in peers)
+                peers = Peers.of(seen[key] for key in peers.public_key)
             name, key, port, mark = facts.name, facts.public_key, facts.listen_port, facts.fwmark
-            return Device("", name, self._backend, key, port, mark, peers, keys=known.table.keys)
+            return Device("", name, self._backend, key, port, mark, peers)
         raise InterruptedDumpError("the kernel left out what it knows of a peer")
 
     def _check_permission(self, family: int) -> None:

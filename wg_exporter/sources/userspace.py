@@ -15,12 +15,11 @@ import socket
 import stat
 import time
 from enum import Enum
-from operator import is_
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from wg_exporter.model import Backend, Device, FailedDevice
+from wg_exporter.model import Backend, Device, FailedDevice, Peers
 from wg_exporter.sources.errors import SourceError
 from wg_exporter.sources.uapi import DecodeError, Known, decode
 from wg_exporter.sources.uapi_secrets import overwrite
@@ -62,7 +61,7 @@ class UserspaceSource:
         self._wanted = wanted
         self._timeout = timeout
         self._known: dict[Path, dict[bytes, Known]] = {}
-        self._devices: dict[Path, Device] = {}
+        self._peers: dict[Path, Peers] = {}
         self._leftovers: tuple[str, ...] = ()
 
     @property
@@ -73,8 +72,8 @@ class UserspaceSource:
     def read(self) -> tuple[list[Device], list[FailedDevice]]:
         """Read every device, in order of backend and name, with an empty `netns`.
 
-        A peer that is as it was at the last read is the same object again. A directory that does not exist holds no
-        devices. Raises SourceError if a directory cannot be listed, or if permission is denied on all there is.
+        A directory that does not exist holds no devices. Raises SourceError if a directory cannot be listed, or if
+        permission is denied on all there is.
         """
         talks = [
             _Conversation(backend, path)
@@ -84,7 +83,8 @@ class UserspaceSource:
             if self._wanted(path.stem)
         ]
         try:
-            _converse(talks, self._timeout)
+            if talks:
+                _converse(talks, self._timeout)
             return self._rows(talks)
         finally:
             for talk in talks:
@@ -94,7 +94,7 @@ class UserspaceSource:
         devices: list[Device] = []
         failed: list[FailedDevice] = []
         known: dict[Path, dict[bytes, Known]] = {}
-        read: dict[Path, Device] = {}
+        read: dict[Path, Peers] = {}
         for talk in talks:
             before = self._known.get(talk.path, {})
             if talk.state is _State.ANSWERED:
@@ -103,28 +103,19 @@ class UserspaceSource:
                 except DecodeError as error:
                     talk.fail(f"its answer cannot be used: {error}")
                 else:
-                    device = Device("", talk.path.stem, talk.backend, *answer[:4])
-                    devices.append(_sharing(device, self._devices.get(talk.path)))
-                    read[talk.path] = devices[-1]
+                    peers = Peers.of(answer.peers, self._peers.get(talk.path))
+                    devices.append(Device("", talk.path.stem, talk.backend, *answer[:3], peers))
+                    read[talk.path] = peers
                     known[talk.path] = answer.known
             if talk.state in {_State.FAILED, _State.DENIED}:
                 failed.append(FailedDevice("", talk.path.stem, talk.backend, talk.problem))
                 known[talk.path] = before
-        self._known, self._devices = known, read
+        self._known, self._peers = known, read
         self._leftovers = tuple(str(talk.path) for talk in talks if talk.state is _State.LEFTOVER)
         denied = [talk for talk in talks if talk.state is _State.DENIED]
         if denied and not devices and len(denied) == len(failed):
             raise SourceError(f"{denied[0].path}: {NEEDS_ROOT}")
         return devices, failed
-
-
-def _sharing(device: Device, before: Device | None) -> Device:
-    """The device with the very `peers` and `keys` of the last read, where they are equal."""
-    keys = device.keys_of()
-    if before is None or before.keys != keys:
-        return device._replace(keys=keys)
-    unchanged = all(map(is_, before.peers, device.peers))
-    return device._replace(keys=before.keys, peers=before.peers if unchanged else device.peers)
 
 
 class _Conversation:

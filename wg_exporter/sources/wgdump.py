@@ -3,9 +3,9 @@
 The work is split in two, at the line that secrets must not cross:
 
 1. `Extractor`, here, cuts each message into *entries*, leaving the preshared keys out. An entry is a `head` (the
-   public key in its headers), `counters` (last handshake, keepalive, bytes) and a `rest` (endpoint, allowed IPs).
-2. `PeerTable` (wgpeers.py) turns entries into peers. It compares them with those of the dump before, gives the same
-   `Peer` object again where they are equal, and reads only the counters where only those moved.
+   public key in its headers) and a `tail` (counters, endpoint, allowed IPs).
+2. `PeerTable` (wgpeers.py) turns entries into peers. It compares them with those of the dump before and reads only
+   what moved.
 
 A dump of a large device is thousands of small entries, so both steps work on whole messages in C: the layout of a
 message (where each entry begins) hardly ever changes, so the extractor keeps it as one `struct.Struct` that takes all
@@ -38,10 +38,12 @@ KEY_LENGTH = 32
 IFNAMSIZ = 16
 
 _HEAD = struct.Struct("=HHHH32s")
-# What the kernel writes behind the preshared key: last handshake, keepalive, tx and rx bytes; a header is one number.
-COUNTERS = struct.Struct("=IqqIHxxIQIQ")
 _PRESHARED_KEY_HEADER = ATTRIBUTE.pack(4 + KEY_LENGTH, WGPEER_A_PRESHARED_KEY)
 _PRESHARED_KEY_LENGTH = len(_PRESHARED_KEY_HEADER) + KEY_LENGTH
+
+# Where in a head the public key is. A peer that is whole has the header of its preshared key in its head too.
+KEY = slice(8, 8 + KEY_LENGTH)
+WHOLE = _HEAD.size + len(_PRESHARED_KEY_HEADER)
 
 # Layouts of messages kept per device; a device that splits into more still works, entry by entry.
 _MAX_LAYOUTS = 4096
@@ -51,8 +53,7 @@ class Entries(NamedTuple):
     """The entries of one dump, flat: the lists run in parallel. No secret is in them."""
 
     heads: list[bytes]
-    counters: list[bytes]
-    rests: list[bytes]
+    tails: list[bytes]
 
 
 class DeviceFacts(NamedTuple):
@@ -71,7 +72,6 @@ class _Layout(NamedTuple):
     length: int
     reader: struct.Struct
     heads: tuple[bytes, ...]
-    psk_headers: tuple[bytes, ...]
     bare: tuple[int, ...]  # indices of the entries without a preshared key
 
 
@@ -86,7 +86,7 @@ class Extractor:
         """Forget the entries of the dump before; keep its layouts, as guesses."""
         self._message = 0
         self._facts: DeviceFacts | None = None
-        self._entries = Entries([], [], [])
+        self._entries = Entries([], [])
 
     def feed(self, data: bytes | bytearray, start: int, end: int) -> None:
         """Take one message's attributes, `data[start:end]`. Raises DecodeError."""
@@ -118,10 +118,9 @@ class Extractor:
             layout, values = _learn(data, start, end)
             if index < _MAX_LAYOUTS:
                 self._layouts[index : index + 1] = [layout]
-        heads, counters, rests = self._entries
+        heads, tails = self._entries
         heads.extend(layout.heads)
-        counters.extend(values[2::4])
-        rests.extend(values[3::4])
+        tails.extend(values[1::2])
 
 
 # The length of each attribute of a device that is kept; the private key is not one of them.
@@ -158,10 +157,10 @@ def _read(layout: _Layout, data: bytes | bytearray, start: int, end: int) -> tup
     if layout.length != end - start:
         return None
     values = layout.reader.unpack_from(data, start)
-    if values[0::4] != layout.heads or values[1::4] != layout.psk_headers:
+    if values[0::2] != layout.heads:
         return None
     # The rest of a peer can be as long as the whole of it was, and where the rest goes on, the whole has its secret.
-    if any(_holds_preshared_key(rest, 0, len(rest)) for rest in (values[4 * index + 3] for index in layout.bare)):
+    if any(_holds_preshared_key(tail, 0, len(tail)) for tail in (values[2 * index + 1] for index in layout.bare)):
         return None
     return values
 
@@ -186,16 +185,14 @@ def _learn(data: bytes | bytearray, start: int, end: int) -> tuple[_Layout, tupl
             raise DecodeError("a peer does not begin with its public key")
         secret = offset + _HEAD.size
         if data[secret : secret + 4] == _PRESHARED_KEY_HEADER and secret + _PRESHARED_KEY_LENGTH <= stop:
-            behind = stop - secret - _PRESHARED_KEY_LENGTH
-            counters = min(COUNTERS.size, behind)
-            pieces.append(f"{_HEAD.size}s4s{KEY_LENGTH}x{counters}s{behind - counters}s")
+            pieces.append(f"{WHOLE}s{KEY_LENGTH}x{stop - secret - _PRESHARED_KEY_LENGTH}s")
         else:
             # The rest of a peer that began in the message before. Should the kernel ever move the preshared key
             # elsewhere, refuse the dump: an entry that holds one must not be kept.
             if _holds_preshared_key(data, secret, stop):
                 raise DecodeError("the preshared key is not where it was expected")
             bare.append(entry)
-            pieces.append(f"{_HEAD.size}s0s0s{stop - secret}s")
+            pieces.append(f"{_HEAD.size}s{stop - secret}s")
         pieces.append(f"{-length % 4}x")
         offset += (length + 3) & ~3
         entry += 1
@@ -205,4 +202,4 @@ def _learn(data: bytes | bytearray, start: int, end: int) -> tuple[_Layout, tupl
         raise DecodeError("the last peer is not padded")
     reader = struct.Struct("".join(pieces))
     values = reader.unpack_from(data, start)
-    return _Layout(end - start, reader, values[0::4], values[1::4], tuple(bare)), values
+    return _Layout(end - start, reader, values[0::2], tuple(bare)), values
