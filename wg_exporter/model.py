@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 DeviceKey = tuple[str, str]
 """What identifies a device on a host: (netns, interface name)."""
 
+PeerKey = tuple[str, str, str]
+"""What identifies a peer on a host: (netns, interface name, public key)."""
+
 
 class Backend(StrEnum):
     """How a device is implemented, which decides where it is read from."""
@@ -293,6 +296,37 @@ class MtuReport(NamedTuple):
     remote: int | None
     shrinks_at: str
     checked: float
+
+
+class ProbePeer(NamedTuple):
+    """One peer to probe, as the prober is told of it. No key but the public one, no name.
+
+    `key` is the peer; the namespace in it is where the device is, and where inner probes leave. `target` is the inner
+    address to aim at. `endpoint` is the peer's address without port, empty while unknown; outer probes to it carry
+    `fwmark` and leave in the namespace `underlay`, where the device has its UDP socket. `mtu` is that of the interface.
+    `ipv6_inside` says whether the interface has IPv6 addresses, `roams` whether the endpoint may change to IPv6.
+    `interval` is the time between small echoes in seconds.
+    """
+
+    key: PeerKey
+    ifindex: int
+    mtu: int
+    target: str
+    ipv6_inside: bool
+    endpoint: str
+    fwmark: int
+    underlay: str
+    roams: bool
+    interval: float
+
+
+class Probed(NamedTuple):
+    """What is known of one probed peer: its small echoes at `target`, and its MTU; `mtu` is None before the first
+    verdict."""
+
+    target: str
+    stats: ProbeStats
+    mtu: MtuReport | None
 
 
 class Outcome(NamedTuple):

@@ -21,10 +21,12 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, NamedTuple
 
+from wg_exporter.model import same
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from wg_exporter.model import Device, DeviceKey, Peer
+    from wg_exporter.model import Device, DeviceKey, Peer, Peers
 
 
 class Origin(StrEnum):
@@ -76,8 +78,7 @@ class Owners:
 class _Known(NamedTuple):
     """A device's peers as they were, what else was asked with, and what came of it."""
 
-    allowed: tuple[tuple[str, tuple[str, ...]], ...]
-    peers: tuple[Peer, ...]
+    peers: Peers
     addresses: tuple[str, ...]
     configured: Mapping[str, str]
     targets: dict[str, Target]
@@ -93,15 +94,17 @@ class Targets:
         """A Target for each public key. `addresses` are the interface's own, `configured` are targets by public key."""
         key = (device.netns, device.name)
         known = self._known.get(key)
-        same = known is not None and known.addresses == addresses and known.configured == configured
-        if known is not None and same and known.peers is device.peers:
-            return known.targets
         # Counters move with every read, and keys and allowed IPs next to never.
-        allowed = tuple((peer.public_key, peer.allowed_ips) for peer in device.peers)
-        targets = known.targets if known and same and known.allowed == allowed else None
-        if targets is None:
-            targets = aim(device, addresses, configured)
-        self._known[key] = _Known(allowed, device.peers, addresses, dict(configured), targets)
+        if (
+            known is not None
+            and known.addresses == addresses
+            and known.configured == configured
+            and same(known.peers.public_key, device.peers.public_key)
+            and same(known.peers.allowed_ips, device.peers.allowed_ips)
+        ):
+            return known.targets
+        targets = aim(device, addresses, configured)
+        self._known[key] = _Known(device.peers, addresses, dict(configured), targets)
         return targets
 
     def forget(self, keep: Iterable[DeviceKey]) -> None:
