@@ -182,6 +182,8 @@ class Link(NamedTuple):
     """A network interface and its counters (`struct rtnl_link_stats64`, linux/if_link.h).
 
     `kind` is IFLA_INFO_KIND: `wireguard`, `amneziawg`, `tun`, ... `up` is the administrative state (IFF_UP).
+    `addresses` are the interface's own, as CIDR strings ("10.0.0.1/24"), IPv4 first; the same object while no address
+    changes.
     """
 
     netns: str
@@ -198,6 +200,7 @@ class Link(NamedTuple):
     tx_errors: int
     rx_dropped: int
     tx_dropped: int
+    addresses: tuple[str, ...] = ()
 
 
 class ConfPeer(NamedTuple):

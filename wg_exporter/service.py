@@ -30,8 +30,8 @@ from wg_exporter.news import News
 from wg_exporter.reader import USERSPACE_KIND, Clock, Reader, Reading, StoppedError, Worker, with_unread
 from wg_exporter.roster import Roster
 from wg_exporter.sources.conf import DEFAULT_PATTERNS, ConfSource
+from wg_exporter.sources.interfaces import InterfaceSource
 from wg_exporter.sources.kernel import KernelSource
-from wg_exporter.sources.links import LinkReader
 from wg_exporter.sources.namespaces import Namespace
 from wg_exporter.sources.userspace import UserspaceSource
 from wg_exporter.tracker import Tracker
@@ -93,11 +93,11 @@ def _userspace(source: UserspaceSource) -> Reading:
 def _workers_inside(netns: str, path: str | None, wanted: Callable[[str], bool], clock: Clock) -> Iterator[Worker]:
     """The sources that each network namespace has of its own."""
     kernel, amneziawg = KernelSource(Backend.KERNEL, wanted), KernelSource(Backend.AMNEZIAWG, wanted)
-    links = LinkReader()
+    links = InterfaceSource(clock.monotonic)
     for source, read, close in (
         (SourceName.KERNEL, lambda: Reading(*kernel.read()), kernel.close),
         (SourceName.AMNEZIAWG, lambda: Reading(*amneziawg.read()), amneziawg.close),
-        (SourceName.LINKS, lambda: Reading(links=links.read()), links.close),
+        (SourceName.LINKS, lambda: Reading(links=links.read(), notes=links.notes), links.close),
     ):
         namespace = None if path is None else Namespace(netns, path)
         yield Worker(source, read, close, clock=clock, netns=netns, namespace=namespace)

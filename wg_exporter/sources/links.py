@@ -107,7 +107,7 @@ def decode(data: bytes | bytearray, start: int, end: int) -> Link:
             for nested, inner, stop in attributes(data, first, last):
                 if nested == IFLA_INFO_KIND:
                     kind = _text(data[inner:stop])
-    return Link("", name, ifindex, kind, bool(flags & IFF_UP), mtu, *stats)
+    return Link._make(("", name, ifindex, kind, bool(flags & IFF_UP), mtu, *stats, ()))
 
 
 def _text(data: bytes | bytearray) -> str:
