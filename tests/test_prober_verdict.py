@@ -138,7 +138,7 @@ def test_padding_is_told_where_only_inner_probes_came_through():
             "",
             (
                 "Packets above 1360 bytes are lost without a word on the way back from 10.0.0.2; wg0 sends up to 1420. "
-                "Set its MTU to 1360."
+                "Set its MTU and the far side's to 1360."
             ),
         ),
         (

@@ -7,6 +7,7 @@ is never to set its MTU that low, but to clamp what TCP announces (MSS), which l
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import NamedTuple
 
 from wg_exporter.model import Verdict
@@ -87,11 +88,11 @@ def words(e: Evidence, hop: str = "") -> dict[str, object]:
 
 
 def _set(device: str, mtu: int) -> str:
-    return f"ip link set dev {device} mtu {mtu}"
+    return f"ip link set dev {quote(device)} mtu {mtu}"
 
 
 def _clamp(device: str, mtu: int) -> tuple[str, ...]:
-    match = f"-t mangle -A POSTROUTING -o {device} -p tcp --tcp-flags SYN,RST SYN"
+    match = f"-t mangle -A POSTROUTING -o {quote(device)} -p tcp --tcp-flags SYN,RST SYN"
     return tuple(
         f"{tool} {match} -j TCPMSS --set-mss {mtu - headers}"
         for tool, headers in (("iptables", TCP_IPV4), ("ip6tables", TCP_IPV6))
@@ -141,4 +142,6 @@ def _fix(e: Evidence) -> str:
         return f"Clamp TCP's MSS to {mtu - TCP_IPV4}: {harm}."
     if mtu >= e.tunnel.mtu:
         return f"Set the far side's MTU to {mtu}."
+    if e.direction is Direction.BACK:  # it is the far side that sends what is lost
+        return f"Set its MTU and the far side's to {mtu}."
     return f"Set its MTU to {mtu}."
