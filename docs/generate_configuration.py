@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec.inspect as mi
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))  # the sources beside this page, not a version that happens to be installed
 
 from wg_exporter.config import Config  # noqa: E402  after the path is set
+from wg_exporter.config.fields import duration  # noqa: E402
 
 PAGE = DOCS / "configuration.md"
 EXAMPLE = DOCS / "config.example.yml"
@@ -27,7 +32,8 @@ HEAD = """\
 # Configuration
 
 No configuration is needed. With `--config.file=FILE`, a YAML file says what to leave out, where else to look, what
-peers are called and which of them should always be up. SIGHUP reads it again: a file with a mistake changes nothing.
+peers are called, which of them should always be up and how they are probed. SIGHUP reads it again: a file with a
+mistake changes nothing.
 
 - Every mistake is reported in one go, one line each, with file, line, key path and what to write instead; the exit
   code is 2. Unknown and repeated keys are mistakes. Nothing is converted: `name: 123` and `name: no` need quotes.
@@ -50,13 +56,17 @@ def page() -> str:
     """The whole text of docs/configuration.md."""
     root = mi.type_info(Config)
     assert isinstance(root, mi.StructType)  # noqa: S101  for the type checker
-    parts = [HEAD.format(example=EXAMPLE.read_text()), _table(root)]
-    for field in root.fields:
+    return "".join([HEAD.format(example=EXAMPLE.read_text()), _table(root), *_sections(root, "")])
+
+
+def _sections(struct: mi.StructType, path: str) -> Iterator[str]:
+    """The sections in a struct and, after each, those in it."""
+    for field in struct.fields:
         section, is_list = _section(field.type)
         if section:
-            title = f"{field.encode_name}[]" if is_list else field.encode_name
-            parts.append(f"\n### `{title}`\n\n{inspect.getdoc(section.cls)}\n\n{_table(section)}")
-    return "".join(parts)
+            title = f"{path}{field.encode_name}" + "[]" * is_list
+            yield f"\n### `{title}`\n\n{inspect.getdoc(section.cls)}\n\n{_table(section)}"
+            yield from _sections(section, f"{title}.")
 
 
 def _table(struct: mi.StructType) -> str:
@@ -110,7 +120,9 @@ def _default(field: mi.Field) -> str:
     if value is None or isinstance(_bare(field.type), mi.StructType):
         return ""
     if isinstance(value, tuple):
-        return "`[" + ", ".join(f'"{item}"' for item in value) + "]`"
+        return f"`{json.dumps(value)}`"
+    if _type(field.type).startswith("duration"):
+        return f"`{duration(value)}`"
     return f"`{value}`"
 
 

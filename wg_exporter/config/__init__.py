@@ -21,6 +21,10 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 from msgspec import Meta, Struct, field
 
 from wg_exporter.config import fields as kinds  # noqa: TC001  msgspec reads the types of fields at run time
+from wg_exporter.config.probe import MtuProbe as MtuProbe
+from wg_exporter.config.probe import Probe as Probe
+from wg_exporter.config.probe import Probing as Probing
+from wg_exporter.config.probe import check_probe
 from wg_exporter.config.text import CONTROL, MAX_BYTES, shown
 from wg_exporter.config.tree import Document, resembling
 from wg_exporter.model import Problem
@@ -107,7 +111,15 @@ class PeerConfig(Struct, frozen=True, forbid_unknown_fields=True):
         _text("Only on this interface. An entry with an interface goes before one without."),
     ] = None
     name: Annotated[kinds.PeerName | None, _text("Friendly name: the `peer` label of every metric of the peer.")] = None
-    target: Annotated[kinds.Address | None, _text("Address of the peer inside the tunnel.")] = None
+    target: Annotated[
+        kinds.Address | None, _text("Address of the peer inside the tunnel, which probes are sent to.")
+    ] = None
+    probe: Annotated[
+        Probing | None, _text("Whether this peer is probed, as `probe.enabled` says it for all; this goes before it.")
+    ] = None
+    interval: Annotated[
+        kinds.EchoInterval | None, _text("Time between two small echoes to this peer, in place of `probe.interval`.")
+    ] = None
 
 
 # With a `__dict__`, for the network is parsed once and kept.
@@ -168,8 +180,9 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
             "`/etc/systemd/network/*.netdev`; `[]` reads none."
         ),
     ] = None
-    peers: Annotated[tuple[PeerConfig, ...], _text("Names and addresses of peers.")] = ()
+    peers: Annotated[tuple[PeerConfig, ...], _text("Names and addresses of peers, and how they are probed.")] = ()
     expect: Annotated[tuple[ExpectRule, ...], _text("Which peers should always be up.")] = ()
+    probe: Annotated[Probe, _text("Which peers are probed, and how often.")] = Probe()
     metrics: Annotated[Metrics, _text("What to leave out of `/metrics`.")] = Metrics()
 
 
@@ -271,7 +284,7 @@ def _check_interfaces(document: Document) -> None:
 def _check_peers(document: Document) -> None:
     seen: dict[tuple[str, str | None], str] = {}
     for path, peer in _parts(document, PeerConfig):
-        if peer.name is None and peer.target is None:
+        if {peer.name, peer.target, peer.probe, peer.interval} == {None}:
             document.wrong(path, "says nothing about the peer", "give it a name or a target, or remove it")
         first = seen.setdefault((peer.public_key, peer.interface), path)
         if first != path:
@@ -300,4 +313,4 @@ def _check_metrics(document: Document, metric_names: Collection[str]) -> None:
             document.wrong(path, f"matches no metric ({shown(pattern)})", fix)
 
 
-_RULES: Final = (_check_namespaces, _check_interfaces, _check_peers, _check_expect)
+_RULES: Final = (_check_namespaces, _check_interfaces, _check_peers, _check_expect, check_probe)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _KEY: Final = re.compile("[A-Za-z0-9+/]{43}=")
 _KEY_RUN: Final = re.compile("[A-Za-z0-9+/]{43}")
+_DURATION: Final = re.compile("".join(f"(?:([0-9]{{1,9}}){unit})?" for unit in ("y", "w", "d", "h", "m", "s", "ms")))
+_UNITS: Final = (31_536_000_000, 604_800_000, 86_400_000, 3_600_000, 60_000, 1000, 1)  # milliseconds, in that order
 _CIDR: Final = re.compile("[0-9A-Fa-f:.]+(/[0-9]{1,3})?")  # `ipaddress` takes netmasks and zones as well
 PID_MAX: Final = 4 * 1024 * 1024  # PID_MAX_LIMIT of include/linux/threads.h
 
@@ -150,6 +152,52 @@ def _metric_pattern(text: str) -> str:
     return text
 
 
+def seconds(text: str) -> float | None:
+    """A duration as Prometheus writes it, in seconds: whole numbers with units, the largest first. None if it is none.
+
+    Source: https://prometheus.io/docs/prometheus/latest/configuration/configuration/, `<duration>`.
+    """
+    found = _DURATION.fullmatch(text)
+    if found is None or not text:
+        return None
+    return sum(int(count or 0) * unit for count, unit in zip(found.groups(), _UNITS, strict=True)) / 1000
+
+
+def duration(value: float) -> str:
+    """Seconds as a person would write them in the file: `1m30s`."""
+    left = round(value * 1000)
+    parts = []
+    for length, unit in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "ms")):
+        if left >= length:
+            parts.append(f"{left // length}{unit}")
+            left %= length
+    return "".join(parts) or "0s"
+
+
+def _span(low: str, high: str) -> Meta:
+    """A duration from `low` to `high`."""
+    least, most = seconds(low), seconds(high)
+
+    def check(text: str) -> float:
+        found = seconds(text)
+        if found is None:
+            bare = re.fullmatch("[0-9]{1,9}", text) and text.strip("0")
+            raise FieldError("is not a duration", f"write {text}s" if bare else "write it like 5s, 500ms or 1m30s")
+        if least is not None and found < least:
+            raise FieldError(f"must be at least {low}", f"write {low} or more")
+        if most is not None and found > most:
+            raise FieldError(f"must be at most {high}", f"write {high} or less")
+        return found
+
+    return Meta(title=f"duration, {low} to {high}", extra={"check": check, "written": "a duration"})
+
+
+def _bucket(bound: float) -> float:
+    if not 0.00001 <= bound <= 60:
+        raise FieldError("is not between 0.00001 and 60", "bounds are in seconds: 0.001 is a millisecond")
+    return bound
+
+
 def _kind(title: str, check: Callable[[str], str]) -> Meta:
     return Meta(title=title, extra={"check": check})
 
@@ -167,3 +215,7 @@ Address = Annotated[str, _kind("IP address", _address)]
 Network = Annotated[str, _kind("network, CIDR", _network)]
 MetricPattern = Annotated[str, _kind("pattern", _metric_pattern)]
 Pid = Annotated[int, Meta(title="process id", ge=1, le=PID_MAX)]
+EchoInterval = Annotated[float, _span("100ms", "1h")]
+ProbeTimeout = Annotated[float, _span("100ms", "10s")]
+MtuInterval = Annotated[float, _span("1s", "1d")]
+Bucket = Annotated[float, Meta(title="seconds", extra={"check": _bucket})]

@@ -3,7 +3,8 @@
 The tree is read along the types of the structs (`msgspec.inspect` tells them), and strictly: a field of type `str`
 wants a YAML string, an `int` a plain decimal number, and nothing is converted from one to the other. So `name: no`,
 `name: 123` and `pid: 010` are mistakes with a line number, not surprises at run time. A field may bring a check of its
-own, a function from value to value: `Annotated[str, msgspec.Meta(extra={"check": function})]`.
+own, a function from value to value: `Annotated[str, msgspec.Meta(extra={"check": function})]`. With `"written"` beside
+it, which says what that is in words, the function gets the text as it stands in the file, whatever YAML takes it for.
 
 A mistake is one line, and one mistake does not hide the next: what is wrong is reported and left out, and the reading
 goes on. (Checks across fields look only at the parts that are right in themselves.)
@@ -23,7 +24,7 @@ from wg_exporter.config.text import CONTROL, KEY_LIKE, LOADER, MAX_NODES, YamlPr
 from wg_exporter.model import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     import msgspec
 
@@ -114,14 +115,15 @@ class Document:
     def _value(self, node: yaml.Node, kind: mi.Type, path: str) -> object:
         self._count()
         self._lines[path] = node.start_mark.line + 1
-        kind, check = _bare(kind)
+        kind, extra = _bare(kind)
+        check = extra.get("check")
         match kind:
             case mi.StructType():
                 value = self._struct(node, kind, path)
             case mi.VarTupleType():
                 value = self._list(node, kind, path)
             case _:
-                value = self._scalar(node, kind, path)
+                value = self._scalar(node, kind, path, extra.get("written", ""))
         try:
             if check and value is not INVALID:
                 value = check(value)
@@ -192,9 +194,9 @@ class Document:
         values = [self._value(item, kind.item_type, f"{path}[{i}]") for i, item in enumerate(node.value)]
         return INVALID if any(value is INVALID for value in values) else tuple(values)
 
-    def _scalar(self, node: yaml.Node, kind: mi.Type, path: str) -> object:
+    def _scalar(self, node: yaml.Node, kind: mi.Type, path: str, written: str) -> object:
         names = {mi.StrType: "a string", mi.IntType: "a whole number", mi.FloatType: "a number"}
-        wanted = names.get(type(kind), "true or false")
+        wanted = written or names.get(type(kind), "true or false")
         if isinstance(kind, mi.EnumType):
             wanted = "one of " + ", ".join(member.value for member in kind.cls)
         if not isinstance(node, yaml.ScalarNode):
@@ -207,7 +209,7 @@ class Document:
             self.wrong(path, "has a tag, which is not supported", "remove the word that begins with !")
             return INVALID
         try:
-            return _read_scalar(node, kind, wanted)
+            return node.value if written else _read_scalar(node, kind, wanted)
         except FieldError as error:
             self.wrong(path, error.what, error.fix)
             return INVALID
@@ -220,6 +222,8 @@ def _read_scalar(node: yaml.ScalarNode, kind: mi.Type, wanted: str) -> object:
     match kind:
         case mi.EnumType(cls=words) if tag in (_STR, _BOOL) and text in {word.value for word in words}:
             return words(text)
+        case mi.EnumType(cls=words) if tag == _BOOL and {"true", "false"} <= {word.value for word in words}:
+            return words(_truth(text))
         case mi.StrType() if tag == _STR:
             return text
         case mi.StrType():
@@ -232,11 +236,15 @@ def _read_scalar(node: yaml.ScalarNode, kind: mi.Type, wanted: str) -> object:
             _within(float(text), low, high)
             return float(text)
         case mi.BoolType() if tag == _BOOL:
-            return text.lower() in ("true", "yes", "on")
+            return _truth(text) == "true"
     fix = ""
     if not isinstance(kind, mi.EnumType):
         fix = "write it in decimal, without leading zeros" if tag == _INT else "remove the quotes" if quoted else ""
     raise FieldError(f"must be {wanted} ({shown(text)})", fix)
+
+
+def _truth(text: str) -> str:
+    return "true" if text.lower() in ("true", "yes", "on") else "false"
 
 
 def _within(number: float, low: float | None, high: float | None) -> None:
@@ -246,16 +254,16 @@ def _within(number: float, low: float | None, high: float | None) -> None:
         raise FieldError(f"must be at most {high} ({number})")
 
 
-def _bare(kind: mi.Type) -> tuple[mi.Type, Callable[[object], object] | None]:
-    """A type without its annotations and without `| None`, and the check that an annotation brings along."""
-    check = None
+def _bare(kind: mi.Type) -> tuple[mi.Type, dict[str, Any]]:
+    """A type without its annotations and without `| None`, and what the annotations bring along."""
+    extra: dict[str, Any] = {}
     while isinstance(kind, mi.Metadata | mi.UnionType):
         if isinstance(kind, mi.Metadata):
-            check = check or (kind.extra or {}).get("check")
+            extra = (kind.extra or {}) | extra
             kind = kind.type
         else:
             kind = next(part for part in kind.types if not isinstance(part, mi.NoneType))
-    return kind, check
+    return kind, extra
 
 
 def _is_container(kind: mi.Type) -> bool:
