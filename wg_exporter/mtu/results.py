@@ -238,3 +238,11 @@ def _hint(advice: Advice, e: Evidence, *, cut: bool) -> str:
     if advice.verdict is Verdict.FILTERED and e.oracle is None:
         return "Its byte counters can tell, in one to two minutes: use --silent-peers."
     return ""
+
+
+def so_far(e: Evidence) -> str:
+    """What is known while probing goes on, in a few words."""
+    if e.quiet:
+        return "no answer yet; is anything received from the peer at all?" if e.alive is None else "no answer"
+    known = [f"{size} bytes {where}" for where, size in ((INSIDE, e.inner), (OUTSIDE, e.outer)) if size is not None]
+    return f"passed: {', '.join(known)}" if known else ""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from wg_exporter.model import Verdict
 from wg_exporter.prober.locate import Direction
 from wg_exporter.prober.oracle import Oracle
-from wg_exporter.prober.verdict import Evidence, Tunnel, outer_path, recommended, rule
+from wg_exporter.prober.verdict import Evidence, outer_path, recommended, rule
 
 IPV6_LEAST = 1280
 FAR_INTERFACE = "INTERFACE"
@@ -59,7 +59,7 @@ def advise(evidence: Evidence, hop: str = "") -> Advice:
 def words(e: Evidence, hop: str = "") -> dict[str, object]:
     """The fields that the sentences of `verdict.RULES` may use."""
     tunnel = e.tunnel
-    outer, slack = outer_path(e)
+    outer, _slack = outer_path(e)
     hop = hop or e.hop
     return {
         "target": tunnel.target or "the peer",
@@ -78,7 +78,7 @@ def words(e: Evidence, hop: str = "") -> dict[str, object]:
         "way": {Direction.TOWARDS: "on the way to", Direction.BACK: "on the way back from"}.get(
             e.direction, "between here and"
         ),
-        "path": _path(tunnel, outer, slack, hop),
+        "path": _path(e, hop),
         "whole": _whole(e),
         "why": _why(e),
         "floor": f"Packets of {e.inner} bytes did get through. " if e.inner else "",
@@ -103,8 +103,11 @@ def _takes_addresses(e: Evidence, mtu: int) -> bool:
     return mtu < IPV6_LEAST and e.tunnel.ipv6_inside
 
 
-def _path(tunnel: Tunnel, outer: int | None, slack: int, hop: str) -> str:
-    if outer is None or outer >= tunnel.needed:
+def _path(e: Evidence, hop: str) -> str:
+    tunnel = e.tunnel
+    outer, slack = outer_path(e)
+    # What was lost on the way back, and only seen from inside, says nothing of the way there.
+    if outer is None or outer >= tunnel.needed or (slack and e.direction is Direction.BACK):
         return f"{tunnel.interface} sends up to {tunnel.mtu}"
     carries = f"{outer} to {outer + slack}" if slack else str(outer)
     behind = f" from hop {hop} on" if hop else ""
