@@ -6,12 +6,14 @@ import time
 
 import pytest
 
+from tests.lab import Lab, keypair
 from tests.rows import conf_file, declared, device, key, link, peer, snapshot
-from wg_exporter.config import Config, PeerConfig, Probe, Probing
+from wg_exporter.config import Config, Namespace, PeerConfig, Probe, Probing
 from wg_exporter.model import FailedDevice, Outcome, Peers, ProbePeer, SourceName
 from wg_exporter.prober.targets import Origin
 from wg_exporter.probing import NO_ENDPOINT, NO_INTERFACE, Planner
 from wg_exporter.roster import Roster
+from wg_exporter.service import Exporter
 
 PLAIN = Config()
 ADDRESSES = ("10.0.0.254/24", "fd00::1/64")
@@ -26,10 +28,12 @@ class Host:
         self.devices = [device(*peers, **about)]
         self.links = [link(addresses=addresses)]
         self.failed, self.conf, self.outcomes = (), conf, READ
+        self.ports = {"": frozenset({51820})}
         self.planner, self.roster = Planner(config), Roster(config)
 
     def plan(self):
         seen = snapshot(*self.devices, links=self.links, failed=self.failed, conf=self.conf, outcomes=self.outcomes)
+        seen = seen._replace(udp_ports=self.ports)
         self.roster.use(seen.conf)
         return self.planner.plan(seen, self.roster.metas)
 
@@ -136,6 +140,82 @@ def test_a_peer_roams_if_the_file_of_its_device_does_not_know_where_it_is():
     assert [row.roams for row in host.plan().peers] == [False, True]
     host.conf = ()
     assert [row.roams for row in host.plan().peers] == [False, False], "where no file tells, nobody knows"
+
+
+# --- where the device has its UDP socket ----------------------------------------------------------------------------
+
+
+def outside(host):
+    """From which namespace which endpoints are probed."""
+    return [(row.underlay, row.endpoint) for row in host.plan().peers]
+
+
+def moved(**ports):
+    """A host whose device was moved to the namespace `blue`, and the ports that are bound in each."""
+    host = Host(peer(1), netns="blue")
+    host.links = [link(netns="blue", addresses=ADDRESSES)]
+    host.ports = {netns.replace("host", ""): frozenset(bound) for netns, bound in ports.items()}
+    return host
+
+
+def test_outer_probes_leave_where_the_port_of_the_device_is_bound():
+    assert outside(moved(host=[53], blue=[51820])) == [("blue", "192.0.0.1")]
+    assert outside(moved(host=[53, 51820], blue=[53])) == [("", "192.0.0.1")]
+    assert outside(moved(host=[51820], red=[], blue=[51820])) == [("blue", "192.0.0.1")]
+
+
+def test_a_port_that_is_bound_nowhere_or_in_several_other_namespaces_allows_no_outer_probes():
+    assert outside(moved(host=[53], blue=[])) == [("", "")]
+    assert outside(moved(host=[51820], red=[51820], blue=[])) == [("", "")]
+
+
+def test_where_ports_cannot_be_read_the_socket_is_where_it_was_or_with_the_device():
+    host = moved(host=[51820])
+    assert outside(host) == [("blue", "192.0.0.1")]
+    host.ports = {"": frozenset({51820}), "blue": frozenset()}
+    assert outside(host) == [("", "192.0.0.1")]
+    host.ports = {}
+    assert outside(host) == [("", "192.0.0.1")]
+
+
+def test_a_device_that_has_no_port_yet_is_taken_to_have_its_socket_with_it():
+    host = moved(host=[], blue=[])
+    host.devices[0] = host.devices[0]._replace(listen_port=0)
+    assert outside(host) == [("blue", "192.0.0.1")]
+
+
+@pytest.mark.lab
+def test_a_real_device_that_was_moved_has_its_socket_where_its_daemon_is(lab: Lab):
+    outside, inside = lab.namespace("out"), lab.namespace("in")
+    far = keypair().public
+    name = lab.wireguard(
+        outside,
+        "wg0",
+        f"""
+        [Interface]
+        PrivateKey = {keypair().private}
+        ListenPort = 51820
+        [Peer]
+        PublicKey = {far}
+        Endpoint = 192.0.2.1:51820
+        AllowedIPs = 10.7.0.2/32
+        PersistentKeepalive = 25
+        """,
+    ).name
+    outside.ip("link", "set", name, "netns", inside.name)
+    inside.ip("link", "set", name, "up")
+    inside.ip("addr", "add", "10.7.0.1/24", "dev", name)
+    config = Config(namespaces=(Namespace("out", netns=outside.name), Namespace("in", netns=inside.name)))
+    exporter = Exporter(config)
+    try:
+        seen, _view, _config = exporter.look()
+    finally:
+        exporter.stop()
+    plan = Planner(config).plan(seen, Roster(config).metas)
+    [row] = [row for row in plan.peers if row.key[1] == name]
+    assert row.key == ("in", name, far)
+    assert (row.target, row.underlay, row.endpoint) == ("10.7.0.2", "out", "192.0.2.1")
+    assert plan.targets["in", name][far].origin is Origin.IN_SUBNET
 
 
 # --- why not --------------------------------------------------------------------------------------------------------
@@ -268,6 +348,7 @@ def test_what_is_new_about_an_unprobed_peer_leaves_the_rows_the_same_object():
         lambda host: host.links.__setitem__(0, link(addresses=("10.0.0.254/24",))),
         lambda host: setattr(host, "conf", (conf_file("wg0", declared(1, endpoint="x:1")),)),
         lambda host: host.links.clear(),
+        lambda host: host.ports.update({"": frozenset()}),
         lambda host: (host.devices.append(device(peer(9), name="wg1")), host.links.append(link("wg1", 8))),
     ],
 )

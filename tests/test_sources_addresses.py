@@ -1,4 +1,4 @@
-"""Addresses of interfaces against `ip -j addr`, of a namespace made here; and bytes that are wrong."""
+"""Addresses of interfaces against `ip -j addr`, and bound ports, of a namespace made here; and bytes that are wrong."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ from hypothesis import strategies as st
 
 from tests.netlinking import FakeKernel, done, error, message, nla
 from wg_exporter.sources.addresses import Address, AddressReader, decode
+from wg_exporter.sources.errors import SourceError
 from wg_exporter.sources.interfaces import InterfaceSource
 from wg_exporter.sources.namespaces import Namespace
 from wg_exporter.sources.netlink import DecodeError, InterruptedDumpError, NetlinkError
+from wg_exporter.sources.sockets import decode as ports_in
+from wg_exporter.sources.sockets import udp_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -180,11 +183,18 @@ class Host:
         self.fails = False
         self.asked = 0
         kernel = FakeKernel(self._answer)
-        self.source = InterfaceSource(lambda: self.now, kernel.open)
+        self.ports = frozenset({51820})
+        self.ports_fail = False
+        self.source = InterfaceSource(lambda: self.now, kernel.open, self._bound)
 
     def read(self, after: float = 0.0) -> list[tuple[str, ...]]:
         self.now += after
         return [link.addresses for link in self.source.read()]
+
+    def _bound(self) -> frozenset[int]:
+        if self.ports_fail:
+            raise SourceError("no /proc here")
+        return self.ports
 
     def _answer(self, request: Request) -> list[bytes]:
         if request.kind == GETLINK:
@@ -262,6 +272,46 @@ def test_after_a_move_to_another_namespace_addresses_are_read_anew() -> None:
     host.source.close()
     host.addresses = [an_address("10.0.0.9")]
     assert host.read(0.1) == [("10.0.0.9/24",)]
+
+
+def test_ports_are_read_as_often_as_addresses_and_on_a_host_without_wireguard_too() -> None:
+    host = Host()
+    host.indices = []
+    host.read()
+    assert host.source.ports == {51820}
+    host.ports = frozenset({53})
+    host.read(1)
+    assert host.source.ports == {51820}
+    host.read(3)
+    assert host.source.ports == {53}
+    host.ports_fail = True
+    host.read(4)
+    assert host.source.ports == {53}
+    assert host.source.notes == ("UDP ports in use: no /proc here",)
+
+
+def test_the_ports_of_another_namespace_are_not_taken_along() -> None:
+    host = Host()
+    host.read()
+    host.source.close()
+    host.ports_fail = True
+    host.read()
+    assert host.source.ports is None
+
+
+@given(st.lists(st.binary(max_size=60)))
+def test_random_lines_are_no_ports_or_ports_that_there_can_be(lines: list[bytes]) -> None:
+    assert all(0 < port < 65536 for port in ports_in(lines))
+
+
+def test_ports_are_the_local_ones_of_the_list() -> None:
+    lines = [
+        b"   83: 00000000:CA6C 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 9 2 0 0",
+        b" 3401: 0100007F:0035 0100007F:CA6D 01 00000000:00000000 00:00000000 00000000   101        0 9 2 0 0",
+        b"",
+        b"   84: 00000000 00000000:0001",
+    ]
+    assert ports_in(lines) == {51820, 53}
 
 
 # --- the real kernel ------------------------------------------------------------------------------------------------
@@ -342,6 +392,32 @@ def test_the_addresses_in_a_namespace_are_those_of_ip(netns: str) -> None:
 def test_ends_of_point_to_point_addresses_are_not_taken_for_ones_own(netns: str) -> None:
     [found] = [link.addresses for link in links_inside(netns) if link.name == "wg1"]
     assert found[:4] == ("10.9.0.1/32", "10.9.1.1/32", "10.9.2.1/24", "fd00:9::1/128")
+
+
+def test_bound_ports_are_those_of_the_namespace_that_the_thread_is_in(netns: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here:
+        here.bind(("127.0.0.1", 0))
+        port = here.getsockname()[1]
+        namespace = Namespace(netns, str(Path("/run/netns") / netns))
+
+        def inside() -> tuple[frozenset[int], int, frozenset[int]]:
+            namespace.enter()
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as there:
+                before = udp_ports()
+                there.bind(("127.0.0.1", port))
+                found = before, port, udp_ports()
+            namespace.close()
+            return found
+
+        with ThreadPoolExecutor(1) as pool:
+            before, bound, after = pool.submit(inside).result(10)
+        assert (before, after) == (frozenset(), {bound})
+        assert port in udp_ports()
+
+
+def test_a_missing_list_of_ports_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="udp: No such file"):
+        udp_ports(tmp_path / "udp")
 
 
 def test_reading_addresses_of_this_host_needs_no_permission() -> None:

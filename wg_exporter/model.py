@@ -305,8 +305,9 @@ class ProbePeer(NamedTuple):
     """One peer to probe, as the prober is told of it. No key but the public one, no name.
 
     `key` is the peer; the namespace in it is where the device is, and where inner probes leave. `target` is the inner
-    address to aim at. `endpoint` is the peer's address without port, empty while unknown; outer probes to it carry
-    `fwmark` and leave in the namespace `underlay`, where the device has its UDP socket. `mtu` is that of the interface.
+    address to aim at. `endpoint` is the peer's address without port; outer probes to it carry `fwmark` and leave in the
+    namespace `underlay`, where the device has its UDP socket. It is empty where that namespace is out of reach: then
+    there are no outer probes. `mtu` is that of the interface.
     `ipv6_inside` says whether the interface has IPv6 addresses, `roams` whether the endpoint may change to IPv6.
     `interval` is the time between small echoes in seconds.
     """
@@ -351,7 +352,8 @@ class Snapshot(NamedTuple):
 
     `wall` (seconds since the epoch) and `monotonic` (seconds, arbitrary origin) are read together when the pass began.
     `links` maps (netns, interface name) to the link. `conf` is the same object as before while no file changed. `notes`
-    are one-line remarks of the sources on what is no failure, but worth a line in the log.
+    are one-line remarks of the sources on what is no failure, but worth a line in the log. `udp_ports` are the bound
+    UDP ports of each network namespace in which they could be read, by its configured name.
     """
 
     wall: float
@@ -362,6 +364,7 @@ class Snapshot(NamedTuple):
     conf: tuple[ConfFile, ...]
     outcomes: tuple[Outcome, ...]
     notes: tuple[str, ...] = ()
+    udp_ports: Mapping[str, frozenset[int]] = {}
 
 
 class Problem(NamedTuple):

@@ -61,12 +61,14 @@ class _Place(NamedTuple):
 class _Known(NamedTuple):
     """A device at the last look, and what came of it.
 
-    `servers` are the public keys whose endpoints are in the device's configuration file; None where no file tells.
+    `underlay` is the namespace of its UDP socket, None if that is in none of those that are looked in. `servers` are
+    the public keys whose endpoints are in the device's configuration file; None where no file tells.
     """
 
     device: Device
     metas: Sequence[PeerMeta]
     place: _Place | None
+    underlay: str | None
     servers: frozenset[str] | None
     targets: Mapping[str, Target]
     rows: tuple[ProbePeer, ...]
@@ -101,9 +103,9 @@ class Planner:
             if place is None and before and key[0] in unread:
                 place = before.place
             if device:
-                known[key] = self._look(device, metas(device), place, before)
+                known[key] = self._look(device, metas(device), place, snapshot.udp_ports, before)
             elif before and place:  # it could not be read this time, but it is there
-                known[key] = self._look(before.device, before.metas, place, before)
+                known[key] = self._look(before.device, before.metas, place, snapshot.udp_ports, before)
         return self._planned(known)
 
     def _planned(self, known: dict[DeviceKey, _Known]) -> Plan:
@@ -119,9 +121,18 @@ class Planner:
         )
         return self._plan
 
-    def _look(self, device: Device, metas: Sequence[PeerMeta], place: _Place | None, before: _Known | None) -> _Known:
+    def _look(
+        self,
+        device: Device,
+        metas: Sequence[PeerMeta],
+        place: _Place | None,
+        udp_ports: Mapping[str, frozenset[int]],
+        before: _Known | None,
+    ) -> _Known:
         servers = None if device.netns else self._servers.get(device.name)
-        if before and _alike(before, device, metas, place, servers):
+        underlay = _underlay(device, udp_ports, before)
+        now = _Known(device, metas, place, underlay, servers, {}, (), {})
+        if before and _alike(before, now):
             return before._replace(device=device, metas=metas)
         wishes = self._wishes_on(device)
         wanted = [*self._wanted(device, metas, wishes)]
@@ -129,7 +140,7 @@ class Planner:
         if wanted and place:
             configured = {key: wish.target for key, wish in wishes.items() if wish.target}
             targets = self._targets.of(device, place.addresses, configured)
-        now = _Known(device, metas, place, servers, targets, (), {})
+        now = now._replace(targets=targets)
         unprobed: dict[PeerKey, str] = {}
         rows: list[ProbePeer] = []
         for index in wanted:
@@ -176,9 +187,9 @@ class Planner:
             mtu=place.mtu,
             target=target.address,
             ipv6_inside=any(":" in address for address in place.addresses),
-            endpoint=endpoint.rpartition(":")[0].strip("[]"),
+            endpoint="" if now.underlay is None else endpoint.rpartition(":")[0].strip("[]"),
             fwmark=device.fwmark,
-            underlay=device.netns,
+            underlay=now.underlay or "",
             roams=now.servers is not None and key not in now.servers,
             interval=self._probe.interval if interval is None else interval,
         )
@@ -219,23 +230,32 @@ def _place(link: Link | None) -> _Place | None:
     return link and _Place(link.ifindex, link.mtu, link.addresses)
 
 
-def _alike(
-    before: _Known,
-    device: Device,
-    metas: Sequence[PeerMeta],
-    place: _Place | None,
-    servers: frozenset[str] | None,
-) -> bool:
+def _underlay(device: Device, udp_ports: Mapping[str, frozenset[int]], before: _Known | None) -> str | None:
+    """The namespace of the device's UDP socket: its own or, if its port is not bound there, the only one where it is.
+
+    None if it is none of those that are looked in: a route or a path found anywhere else would be another's.
+    """
+    own = udp_ports.get(device.netns)
+    if own is None:
+        return before.underlay if before else device.netns
+    if not device.listen_port or device.listen_port in own:
+        return device.netns
+    others = [netns for netns, ports in udp_ports.items() if device.listen_port in ports]
+    return others[0] if len(others) == 1 else None
+
+
+def _alike(before: _Known, now: _Known) -> bool:
     """Whether nothing that decides has changed. Counters and handshakes don't, and on most looks only they move."""
-    then, now = before.device.peers, device.peers
+    old, new = before.device.peers, now.device.peers
     return (
-        before.place == place
-        and before.servers == servers
-        and before.device.fwmark == device.fwmark
-        and same(then.public_key, now.public_key)
-        and same(then.allowed_ips, now.allowed_ips)
-        and same(then.endpoint, now.endpoint)
-        and same(before.metas, metas)
+        before.place == now.place
+        and before.underlay == now.underlay
+        and before.servers == now.servers
+        and before.device.fwmark == now.device.fwmark
+        and same(old.public_key, new.public_key)
+        and same(old.allowed_ips, new.allowed_ips)
+        and same(old.endpoint, new.endpoint)
+        and same(before.metas, now.metas)
     )
 
 

@@ -47,6 +47,7 @@ class Reading(NamedTuple):
     links: Sequence[Link] = ()
     conf: tuple[ConfFile, ...] = ()
     notes: tuple[str, ...] = ()
+    ports: frozenset[int] | None = None
 
 
 class Clock(NamedTuple):
@@ -252,6 +253,7 @@ class Reader:
             self._conf,
             outcomes,
             tuple(note for _worker, reading in readings for note in reading.notes),
+            {worker.netns: reading.ports for worker, reading in readings if reading.ports is not None},
         )
 
     def _home(self, worker: Worker, name: str, links: dict[DeviceKey, Link]) -> str:

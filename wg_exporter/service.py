@@ -90,6 +90,11 @@ def _userspace(source: UserspaceSource) -> Reading:
     return Reading(devices, failed, notes=notes)
 
 
+def _links(source: InterfaceSource) -> Reading:
+    links = source.read()
+    return Reading(links=links, notes=source.notes, ports=source.ports)
+
+
 def _workers_inside(netns: str, path: str | None, wanted: Callable[[str], bool], clock: Clock) -> Iterator[Worker]:
     """The sources that each network namespace has of its own."""
     kernel, amneziawg = KernelSource(Backend.KERNEL, wanted), KernelSource(Backend.AMNEZIAWG, wanted)
@@ -97,7 +102,7 @@ def _workers_inside(netns: str, path: str | None, wanted: Callable[[str], bool],
     for source, read, close in (
         (SourceName.KERNEL, lambda: Reading(*kernel.read()), kernel.close),
         (SourceName.AMNEZIAWG, lambda: Reading(*amneziawg.read()), amneziawg.close),
-        (SourceName.LINKS, lambda: Reading(links=links.read(), notes=links.notes), links.close),
+        (SourceName.LINKS, lambda: _links(links), links.close),
     ):
         namespace = None if path is None else Namespace(netns, path)
         yield Worker(source, read, close, clock=clock, netns=netns, namespace=namespace)

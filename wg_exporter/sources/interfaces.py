@@ -1,8 +1,8 @@
-"""The links of a network namespace together with their addresses.
+"""The links of a network namespace together with their addresses, and the UDP ports that are bound there.
 
-Counters move with every packet and are read at every scrape. Addresses hardly ever change, so they are read again
-after some seconds, or when an interface came or went. The probes are aimed by them, nothing is counted: where they
-can't be read, links are told with those that are known.
+Counters move with every packet and are read at every scrape. Addresses and ports of WireGuard hardly ever change, so
+they are read again after some seconds, or when an interface came or went. The probes are aimed by them, nothing is
+counted: where they can't be read, links are told with what is known.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from wg_exporter.sources.addresses import AddressReader
 from wg_exporter.sources.errors import SourceError
 from wg_exporter.sources.links import LinkReader
 from wg_exporter.sources.netlink import open_socket
+from wg_exporter.sources.sockets import udp_ports
 
 if TYPE_CHECKING:
     import socket
@@ -27,25 +28,30 @@ ADDRESS_SECONDS = 4.0
 class InterfaceSource:
     """Reads links with their addresses. `monotonic` gives seconds. Not thread-safe: one thread, one namespace.
 
-    `notes` are one-line remarks on the last read.
+    After a read, `ports` are the UDP ports bound here, None if nobody knows, and `notes` one-line remarks.
     """
 
     def __init__(
-        self, monotonic: Callable[[], float], open_socket: Callable[[int], socket.socket] = open_socket
+        self,
+        monotonic: Callable[[], float],
+        open_socket: Callable[[int], socket.socket] = open_socket,
+        udp_ports: Callable[[], frozenset[int]] = udp_ports,
     ) -> None:
         self._monotonic = monotonic
+        self._udp_ports = udp_ports
         self._links = LinkReader(open_socket=open_socket)
         self._addresses = AddressReader(open_socket)
         self._known: Mapping[int, tuple[str, ...]] = {}
         self._asked_for: list[int] = []
         self._asked_at: float | None = None
+        self.ports: frozenset[int] | None = None
         self.notes: tuple[str, ...] = ()
 
     def close(self) -> None:
         """Close the sockets and forget: what comes next is read in the namespace that the thread is in then."""
         self._links.close()
         self._addresses.close()
-        self._known, self._asked_at = {}, None
+        self._known, self._asked_at, self.ports = {}, None, None
 
     def read(self) -> list[Link]:
         """All links that can be WireGuard devices, by index. Link.netns is left empty.
@@ -63,13 +69,18 @@ class InterfaceSource:
         if not due and indices == self._asked_for:
             return
         self._asked_for, self._asked_at = indices, now
-        self.notes = ()
+        notes = []
         try:
             read = self._addresses.read(set(indices)) if indices else {}
         except SourceError as error:
-            self.notes = (f"addresses of interfaces: {error}",)
-            self._known = {index: known for index, known in self._known.items() if index in indices}
-        else:
-            # Unchanged addresses stay the same object, which those downstream can tell at a glance.
-            known = self._known
-            self._known = {index: known[index] if known.get(index) == new else new for index, new in read.items()}
+            notes.append(f"addresses of interfaces: {error}")
+            read = {index: known for index, known in self._known.items() if index in indices}
+        # Unchanged addresses stay the same object, which those downstream can tell at a glance.
+        known = self._known
+        self._known = {index: known[index] if known.get(index) == new else new for index, new in read.items()}
+        try:
+            # Without an interface too: the sockets of those that were moved away are here.
+            self.ports = self._udp_ports()
+        except SourceError as error:
+            notes.append(f"UDP ports in use: {error}")
+        self.notes = tuple(notes)
