@@ -59,6 +59,22 @@ class Order(NamedTuple):
     ttl: int = 0
 
 
+class Tapped(NamedTuple):
+    """A packet that went out or came in, for whoever keeps captures.
+
+    `packet` is a whole IP packet, with zeros for what the kernel fills in or doesn't tell: over IPv4 the source and
+    identification of what was sent; over IPv6 our own address, the checksum of what was sent, and the hop limit.
+    `order` is what was sent, None for a small echo; `answer` is what was received. `when` is the wall clock in seconds.
+    """
+
+    netns: str
+    packet: bytes
+    when: float
+    sent: bool
+    order: Order | None = None
+    answer: Answer | None = None
+
+
 class _Message(NamedTuple):
     """What each echo of a target has in common."""
 
@@ -74,7 +90,8 @@ class Engine:
 
     `other(answer, arrived)` gets every answer to an `Order`, or what looks like one (match its token!); `arrived` is a
     monotonic reading in seconds of when the kernel got it. `poll(now)` is called each round and returns when it wants
-    to be called again; orders are sent from either.
+    to be called again; orders are sent from either. `tap` sees every packet that is sent, and every one that came in
+    for a lane of ours.
     """
 
     def __init__(
@@ -83,12 +100,14 @@ class Engine:
         *,
         other: Callable[[Answer, float], None] | None = None,
         poll: Callable[[float], float] | None = None,
+        tap: Callable[[Tapped], None] | None = None,
         open_socket: Opener = open_here,
         book: EchoBook | None = None,
     ) -> None:
         self._book = book or EchoBook(settings, os.urandom)
         self._other = other
         self._poll = poll
+        self._tap = tap
         self._open_socket = open_socket
         self._lanes: dict[LaneKey, Lane | SendError] = {}
         self._retry_at: dict[LaneKey, float] = {}
@@ -184,15 +203,19 @@ class Engine:
         ident = lane.ident | 1
         ancillary = leave_by(order.ifindex, ipv6=ipv6, ttl=order.ttl)
         address = address_for(order.address, order.ifindex, order.port if ipv6 else 0)
+        message = _message(order, ident)
+        when = time.time()
         try:
             if ipv6 and order.port:
-                lane.send_udp_v6(packet.udp_payload(order.size, order.token), ancillary, address)
-            elif ipv6:
-                lane.send(packet.echo_v6(order.size, ident, order.sequence, order.token), ancillary, address)
+                lane.send_udp_v6(message, ancillary, address)
             else:
-                lane.send(_whole_v4(order, ident), ancillary, address)
+                lane.send(message, ancillary, address)
         except OSError as error:
             return reason(error)
+        if self._tap is not None:
+            ports = (lane.port, order.port) if order.port else None
+            whole = packet.whole_v6(bytes(message), target=order.address, ports=ports) if ipv6 else bytes(message)
+            self._tap(Tapped(order.netns, whole, when, sent=True, order=order))
         return None
 
     def _send_echo(self, track: Track, sequence: int, token: int, due: float) -> None:
@@ -209,6 +232,10 @@ class Engine:
             self._book.failed(sequence, reason(error))
         else:
             self._book.sent(sequence, when)
+            if self._tap is not None:
+                whole = bytes(message.packet)
+                whole = packet.whole_v6(whole, target=track.address) if len(track.address) == 16 else whole
+                self._tap(Tapped(track.target.netns, whole, when.wall, sent=True))
         self._delay = max(self._delay, when.monotonic - due)
 
     def _prepare(self, track: Track) -> _Message | SendError:
@@ -236,10 +263,14 @@ class Engine:
                 return
             read = Reading(time.time(), time.monotonic())
             answer = arrival.answer
+            if self._tap is not None:
+                whole = bytes(arrival.data)
+                whole = packet.whole_v6(whole, sender=answer.sender) if lane.key.ipv6 else whole
+                self._tap(Tapped(lane.key.netns, whole, arrival.stamp or read.wall, sent=False, answer=answer))
             if answer.ident == lane.ident and answer.protocol != packet.UDP:
                 if answer.kind is packet.Kind.REPLY and answer.token is not None:
                     self._book.answer(answer.sender, answer.sequence, answer.token, arrival.stamp, read)
-            elif self._other is not None:
+            elif self._other is not None and lane.asked(answer):
                 self._other(answer, _arrived(arrival, read))
 
     def _lane(self, key: LaneKey) -> Lane | SendError:
@@ -268,7 +299,12 @@ class Engine:
             lane.close()
 
 
-def _whole_v4(order: Order, ident: int) -> bytearray:
+def _message(order: Order, ident: int) -> bytearray:
+    """What the socket is to be given: a whole IPv4 packet, an ICMPv6 message or, over IPv6, what is in a datagram."""
+    if len(order.address) == 16:
+        if order.port:
+            return packet.udp_payload(order.size, order.token)
+        return packet.echo_v6(order.size, ident, order.sequence, order.token)
     ttl = order.ttl or 64
     if order.port:
         return packet.udp_v4(order.address, order.size, ident, order.port, order.token, df=order.df, ttl=ttl)

@@ -9,7 +9,7 @@ raw socket serves all, and each packet says which device it has to leave by (IP_
   themselves, through its filter, and they say the same.
 - SO_TIMESTAMPNS: the kernel says when a packet arrived, so that it doesn't matter when it is read.
 
-Only this module and `engine` have to do with sockets.
+Only this module and `engine` send and receive packets.
 """
 
 from __future__ import annotations
@@ -78,16 +78,21 @@ class LaneKey(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """An answer, and when the kernel got it (wall clock, seconds; None = it didn't say)."""
+    """An answer, and when the kernel got it (wall clock, seconds; None = it didn't say).
+
+    `data` is what was received: an IPv4 packet, or an ICMPv6 message without its header. Valid until the next one.
+    """
 
     answer: packet.Answer
     stamp: float | None
+    data: memoryview
 
 
 class Lane:
     """A raw socket for echoes and ICMP errors, and for IPv6 a UDP socket once one is needed.
 
-    Small echoes carry the even `ident`, all other packets `ident | 1`: it is the source port of UDP over IPv4, too.
+    Small echoes carry the even `ident`, all else `ident | 1`. That is the source port of UDP over IPv4, too; over
+    IPv6 that is `port`.
     """
 
     def __init__(self, key: LaneKey, ident: int, open_socket: Opener) -> None:
@@ -96,6 +101,7 @@ class Lane:
         self.ident = ident
         self._open_socket = open_socket
         self._udp: socket.socket | None = None
+        self.port = ident | 1
         self._buffer = bytearray(packet.LARGEST)
         self._view = memoryview(self._buffer)
         protocol = socket.IPPROTO_ICMPV6 if key.ipv6 else socket.IPPROTO_ICMP
@@ -110,6 +116,10 @@ class Lane:
     def fileno(self) -> int:
         """For `select`: readable when an answer is there."""
         return self._raw.fileno()
+
+    def asked(self, answer: packet.Answer) -> bool:
+        """Whether it is an answer to an order that left here. (What came before the filter was there is seen, too.)"""
+        return answer.ident == (self.port if answer.protocol == packet.UDP else self.ident | 1)
 
     def close(self) -> None:
         """Close the sockets."""
@@ -129,7 +139,8 @@ class Lane:
             _attach(udp, bpf.DROP_ALL)
             self._set_v6(udp)
             udp.bind(("::", 0))
-            self._attach(udp.getsockname()[1])
+            self.port = udp.getsockname()[1]
+            self._attach(self.port)
             self._udp = udp
         self._udp.sendmsg((payload,), ancillary, 0, address)
 
@@ -146,18 +157,18 @@ class Lane:
             else:
                 answer = packet.parse_v4(data)
             if answer is not None:
-                return self._arrival(answer, ancillary)
+                return self._arrival(answer, ancillary, data)
         return None
 
-    def _arrival(self, answer: packet.Answer, ancillary: Ancillary) -> Arrival:
+    def _arrival(self, answer: packet.Answer, ancillary: Ancillary, data: memoryview) -> Arrival:
         stamp = None
-        for level, kind, data in ancillary:
+        for level, kind, value in ancillary:
             if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
-                seconds, nanoseconds = _STAMP.unpack_from(data)
+                seconds, nanoseconds = _STAMP.unpack_from(value)
                 stamp = seconds + nanoseconds * 1e-9
             elif (level, kind) in ((socket.IPPROTO_IP, IP_RECVFRAGSIZE), (socket.IPPROTO_IPV6, IPV6_RECVFRAGSIZE)):
-                answer = answer._replace(fragment=_INT.unpack_from(data)[0])
-        return Arrival(answer, stamp)
+                answer = answer._replace(fragment=_INT.unpack_from(value)[0])
+        return Arrival(answer, stamp, data)
 
     @property
     def _family(self) -> int:

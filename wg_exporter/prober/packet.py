@@ -21,7 +21,7 @@ from typing import NamedTuple
 ICMP, UDP, ICMPV6 = 1, 17, 58  # protocol numbers (IANA)
 SMALLEST_V4, SMALLEST_V6 = 36, 56  # bytes: IP header, 8 bytes of ICMP or UDP header, token
 LARGEST = 65535  # bytes: what the length field of IPv4 can say
-ANY_V4 = bytes(4)
+ANY_V4, ANY_V6 = bytes(4), bytes(16)
 
 Buffer = bytes | bytearray | memoryview
 
@@ -136,6 +136,18 @@ def udp_payload(size: int, token: int) -> bytearray:
     payload = bytearray(size - 48)
     _TOKEN.pack_into(payload, 0, token)
     return payload
+
+
+def whole_v6(
+    message: bytes, *, sender: bytes = ANY_V6, target: bytes = ANY_V6, ports: tuple[int, int] | None = None
+) -> bytes:
+    """The IPv6 packet around an ICMPv6 message or, with `ports` (from, to), around what is in a datagram.
+
+    For captures, never sent: the checksum is left as it is, and the hop limit is not known.
+    """
+    if ports:
+        message = _PORTS.pack(*ports, len(message) + 8, 0) + message
+    return _IPV6.pack(6 << 28, len(message), UDP if ports else ICMPV6, 0, sender, target) + message
 
 
 def parse_v4(packet: Buffer) -> Answer | None:

@@ -71,6 +71,7 @@ class PathMtu:
         self._number = 0
         self._rx: int | None = None
         self._rx_grew: float | None = None
+        self._rx_read: float = 0.0
         self._watched: float | None = None  # since when the counter has been watched
         self._begin(tunnel, now if first is None else first)
 
@@ -91,6 +92,7 @@ class PathMtu:
         self._hops: Hops | None = None
         self._oracle: SilentPeer | None = None
         self._searched = False  # for the suspicion at hand
+        self._probed = False  # something was under way when we last looked
 
     @property
     def tunnel(self) -> Tunnel:
@@ -102,12 +104,21 @@ class PathMtu:
         """The oracle listens to the byte counters: no small echo (P1) may be sent to this peer."""
         return self._oracle is not None and not self._oracle.done
 
+    @property
+    def heavy(self) -> bool:
+        """A search wants to send whole rounds of sizes, tens of kilobytes. `poll` can hold it back."""
+        return any(search is not None and search.heavy for search in (self._outer_search, self._inner_search))
+
+    @property
+    def silent(self) -> bool:
+        """The last small probes were lost: the verdict may change with time and the byte counters alone."""
+        return self._pairs.silent > 0
+
     def busy(self, now: float) -> bool:
         """Something that was asked for, or a suspicion, is not settled yet."""
-        jobs = (self._outer_search, self._inner_search, self._ways, self._hops, self._oracle)
         if self._pairs.silent >= SILENT and self._alive(now) is None and self._watched is not None:
             return True
-        return not self._pairs.calm or any(job is not None and not job.done for job in jobs)
+        return self._lookup.open or self._probing()
 
     def change(self, tunnel: Tunnel, now: float) -> None:
         """The endpoint, the interface's MTU or the target may have changed."""
@@ -143,16 +154,22 @@ class PathMtu:
         elif self._rx is not None and rx > self._rx:
             self._rx_grew = now
         self._rx = rx
+        self._rx_read = now
         if self._oracle is not None:
             self._oracle.counters(rx, tx, now)
 
-    def poll(self, now: float) -> list[Send]:
-        """What to send now."""
+    def unchanged(self, now: float) -> None:
+        """The byte counters were read, and are what they were."""
+        if self._rx is not None:
+            self._rx_read = now
+
+    def poll(self, now: float, *, heavy: bool = True) -> list[Send]:
+        """What to send now. Without `heavy`, searches wait: too many of other peers are under way."""
         for number in [n for n, flight in self._flights.items() if now >= flight.sent + self._settings.timeout]:
             del self._flights[number]
         self._schedule(now)
         sends = []
-        for machine in self._machines():
+        for machine in self._machines(heavy=heavy):
             if len(self._flights) >= MOST_FLIGHTS:
                 break
             for want in machine.poll(now):
@@ -162,10 +179,10 @@ class PathMtu:
         self._learn(now)
         return sends
 
-    def next_time(self) -> float:
-        """When to poll again; earlier is harmless."""
+    def next_time(self, *, heavy: bool = True) -> float:
+        """When to poll again; earlier is harmless. Without `heavy`, not for a search that has to wait."""
         outer = self._outer_due if self._outer_free() else NEVER
-        return min(outer, *(machine.next_time() for machine in self._machines()))
+        return min(outer, *(machine.next_time() for machine in self._machines(heavy=heavy)))
 
     def handle(self, answer: Answer, now: float) -> None:
         """Take an answer. What belongs to no probe of the last seconds, or can't be true of it, is dropped."""
@@ -223,8 +240,9 @@ class PathMtu:
             checked=wall - (now - settled) if settled is not None else 0.0,
         )
 
-    def _machines(self) -> list[Machine]:
-        jobs: tuple[Machine | None, ...] = (self._pairs, self._ways, self._outer_search, self._inner_search, self._hops)
+    def _machines(self, *, heavy: bool) -> list[Machine]:
+        searches = (s if s is None or heavy or not s.heavy else None for s in (self._outer_search, self._inner_search))
+        jobs: tuple[Machine | None, ...] = (self._pairs, self._ways, *searches, self._hops)
         # Anything else that is sent while the oracle listens would be answered.
         parts = (self._lookup, self._oracle) if self.pause_echoes else (self._lookup, *jobs)
         return [part for part in parts if part is not None]
@@ -298,6 +316,15 @@ class PathMtu:
                 self._ways = self._inner_search = self._inner_found = None
                 self._outer_due = now  # what was seen outside belongs to the hole
 
+        probing = self._probing()
+        if self._probed and not probing:
+            self._lookup.check(now)
+        self._probed = probing
+
+    def _probing(self) -> bool:
+        jobs = (self._outer_search, self._inner_search, self._ways, self._hops, self._oracle)
+        return not self._pairs.calm or any(job is not None and not job.done for job in jobs)
+
     def _inner(self) -> int | None:
         """The largest inner size known to get through."""
         if self._pairs.big is Big.PASSED and self._pairs.refused is None:
@@ -322,4 +349,6 @@ class PathMtu:
             return True
         if self._watched is None or self._pairs.silent_since is None:
             return None
-        return None if now < max(self._watched, self._pairs.silent_since) + ALIVE else False
+        # A host that can't read its counters must not say that nothing was received.
+        read_for = min(now, self._rx_read) - max(self._watched, self._pairs.silent_since)
+        return None if read_for < ALIVE else False

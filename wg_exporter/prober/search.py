@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from wg_exporter.prober.probes import NEVER, SMALL, Kind, Layer, LocalTooBig, Passed, TooBig, Want
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from wg_exporter.prober.probes import Answer, Patience
 
@@ -87,7 +87,7 @@ class Pace:
 class Search:
     """One search in one layer. `done` when there is nothing left to learn; then read `found()`."""
 
-    def __init__(self, layer: Layer, top: int, patience: Patience, pace: Pace, first: Iterable[int] = ()) -> None:
+    def __init__(self, layer: Layer, top: int, patience: Patience, pace: Pace, first: Sequence[int] = ()) -> None:
         """Search sizes up to `top`. The first round is `first`, by default a spread over all sizes."""
         self.layer = layer
         self.top = top
@@ -102,7 +102,13 @@ class Search:
         self._pace = pace
         self._rounds = 0
         self._eager = 0
+        self._thorough = not first
         self._start_round(sorted(set(first)) or self._spread(SMALL, top))
+
+    @property
+    def heavy(self) -> bool:
+        """It is under way and sends whole rounds: more than a look at a few sizes."""
+        return not self.done and (self._thorough or self._rounds > 1)
 
     def poll(self, now: float) -> list[Want]:
         """Sizes to send now. Sizes whose time is up are sent a second time, or lost."""
