@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from wg_exporter.prober.locate import Shrink
     from wg_exporter.prober.verdict import Evidence
 
+
+class CheckError(Exception):
+    """The check can't be made. The message is one line that says why."""
+
+
 INSIDE, OUTSIDE, HERE = "inside", "outside", "this host"
 
 

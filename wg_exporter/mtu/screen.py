@@ -19,7 +19,7 @@ from rich.text import Text
 from wg_exporter.model import Verdict
 from wg_exporter.mtu.results import shared_devices
 from wg_exporter.show import words
-from wg_exporter.show.screen import console as show_console
+from wg_exporter.show.screen import console
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -70,10 +70,10 @@ class Progress(Protocol):
 
 def progress(*, quiet: bool = False) -> Progress:
     """The display for standard error. `quiet`: no lines where it is no terminal, for a script reads the results."""
-    console = show_console(sys.stderr)
-    if console.is_terminal:
-        return LiveProgress(console)
-    return PlainProgress(console, quiet=quiet)
+    stderr = console(sys.stderr)
+    if stderr.is_terminal:
+        return LiveProgress(stderr)
+    return PlainProgress(stderr, quiet=quiet)
 
 
 class LiveProgress:
