@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from wg_exporter.prober.lane import Opener
 
 LINKTYPE_RAW = 101
-ETH_P_ALL = 0x0003
+ETH_P_ALL = 0x0003  # what leaves, too
 SOL_PACKET, PACKET_STATISTICS, PACKET_OUTGOING = 263, 6, 4
 BUFFER = 16 << 20  # bytes for each socket: what comes between two calls of `drain`
 LARGEST = 65_536
@@ -84,7 +84,7 @@ class Capture:
     def listen(self, netns: str, tunnels: Collection[str]) -> None:
         """Take packets in this namespace; what passes an interface of `tunnels` is inside. Raises CaptureError."""
         try:
-            sock = self._open_socket(netns, socket.AF_PACKET, socket.SOCK_DGRAM, 0)  # 0: nothing before it is ready
+            sock = self._open_socket(netns, socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
         except OSError as error:
             raise CaptureError(f"cannot capture: {error.strerror or error}; this needs CAP_NET_RAW") from None
         self._sockets.append((sock, frozenset(tunnels)))
@@ -161,7 +161,6 @@ def _prepare(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)  # up to net.core.rmem_max
     with suppress(PermissionError):  # beyond it, with CAP_NET_ADMIN
         sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
-    sock.bind(("", ETH_P_ALL))  # at all interfaces, and packets that leave too
 
 
 def capture_filter() -> bytes:
