@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 from generating import DOCS, run, table
 
-from wg_exporter.catalogue import METRICS, Metric, Scope
+from wg_exporter.catalogue import METRICS, PROBE_RTT, Kind, Metric, Scope
+from wg_exporter.config.probe import RTT_BUCKETS
+from wg_exporter.families import probed_fields
+from wg_exporter.model import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,9 +20,11 @@ HEAD = """\
 # Metrics
 
 What `/metrics` serves, as Prometheus text 0.0.4 or, if the client asks for it, OpenMetrics 1.0. Names, types, labels
-and meanings are a contract. A peer makes {peer_series} series, an interface {interface_series}. What you do not want to
-pay for, leave out with `metrics: exclude` in the [configuration](configuration.md#metrics). The paths for the
-dashboards of other exporters are in [compatibility.md](compatibility.md).
+and meanings are a contract. A peer makes {peer_series} series, an interface {interface_series}. A peer that is probed
+makes {probe_series} more, {rtt_series} of them its histogram. What you do not want to pay for, leave out with
+`metrics: exclude` in the [configuration](configuration.md#metrics), or count by fewer
+[buckets](configuration.md#probe). The paths for the dashboards of other exporters are in
+[compatibility.md](compatibility.md).
 
 ## Labels
 
@@ -27,6 +32,8 @@ dashboards of other exporters are in [compatibility.md](compatibility.md).
   `wireguard_interface_info`, `public_key` is the device's own.
 - `peer` is the friendly name of the peer or, where it has none, the first 8 characters of its key. Two peers of the
   same name stay two series, for their keys differ. [names.md](names.md) says where names come from.
+- `target` is the address inside the tunnel that probes are sent to. When it changes, or the name, new series begin; the
+  series of a peer that is no longer probed end.
 - `netns` is there only for devices in a network namespace other than the exporter's own. Its value is the name that the
   configuration gives the namespace, never a path or a process id.
 - Endpoint and allowed IPs change while a peer lives, so they are labels of `wireguard_peer_info` alone: a phone that
@@ -45,6 +52,11 @@ dashboards of other exporters are in [compatibility.md](compatibility.md).
   they include, so they need not be the sum of the peers'.
 - Counters of a device begin at 0 when the device is set up anew, those of the exporter when the exporter starts. `rate`
   and `increase` know how to treat that.
+- Probes are counted when their fate is known, so at every moment sent = answered + lost. Loss is counted over any time
+  you like, whenever you scrape: nothing is sent by a scrape, and nothing is reset.
+- `wireguard_mtu_verdict` looks at the direction from this host to the peer; the other direction is for the exporter at
+  the other end. Where the endpoint answers no probes outside the tunnel, `ok` can't exclude that packets are fragmented
+  on the way.
 - `wireguard_peer_handshakes_total` and `wireguard_peer_endpoint_changes_total` come from a look at the devices every
   5 seconds, whether or not anyone scrapes: none, one or ten scrapers get the same counts.
 
@@ -71,6 +83,26 @@ sum by (job, instance, netns, interface, public_key) (rate(wireguard_peer_receiv
 max by (job, instance, netns, interface, public_key, endpoint) (wireguard_peer_info)
 ```
 
+Loss of each probed tunnel over five minutes, from 0 to 1, and the round-trip time that 99 of 100 stay below:
+
+```promql
+increase(wireguard_probe_lost_total[5m]) / (increase(wireguard_probe_sent_total[5m]) > 0)
+```
+
+```promql
+histogram_quantile(0.99, rate(wireguard_probe_rtt_seconds_bucket[5m]))
+```
+
+Tunnels whose MTU is not right, with the verdict as a label, and what to set:
+
+```promql
+wireguard_mtu_verdict{{verdict!~"ok|unknown|unreachable|inconclusive|filtered"}} == 1
+```
+
+```promql
+wireguard_mtu_recommended_bytes < on (job, instance, netns, interface) group_left () wireguard_interface_mtu_bytes
+```
+
 Anything that could not be read in the last five minutes:
 
 ```promql
@@ -82,11 +114,33 @@ TAIL = """
 The `process_*` metrics of the exporter's own process are there too: CPU time, memory, open files, start time.
 """
 
+VERDICTS = {
+    Verdict.UNKNOWN: "Not looked at yet.",
+    Verdict.UNREACHABLE: "Small packets are not answered, and nothing else comes from the peer.",
+    Verdict.INCONCLUSIVE: "Small packets get lost too, or there were too few answers to tell.",
+    Verdict.INTERFACE_ABOVE_ROUTE: "This host itself refuses packets as large as the interface's MTU.",
+    Verdict.INNER_PATH_SMALLER: "A hop inside the tunnel, behind the peer, takes no packets of this size, and says so.",
+    Verdict.BLACKHOLE: "Small packets are answered and full-size ones vanish without a word.",
+    Verdict.FRAGMENTED_LOCAL: "Full packets arrive, but this host has to send them in fragments.",
+    Verdict.FRAGMENTED_PATH: "Full packets arrive, but the path outside the tunnel is too small to carry them whole.",
+    Verdict.REMOTE_SMALLER: "Full packets arrive, and the answers come in fragments: the peer's MTU is smaller.",
+    Verdict.FILTERED: "The peer is alive and answers no probes, so nothing is known of full-size packets.",
+    Verdict.OK: "Full packets arrive, and nothing speaks against their being whole.",
+}
+
 
 def page() -> str:
     """The whole text of docs/metrics.md."""
     series = {scope: sum(metric.scope is scope for metric in METRICS) for scope in Scope}
-    parts = [HEAD.format(peer_series=series[Scope.PEER], interface_series=series[Scope.INTERFACE])]
+    probed = {field.metric: len(field.points) for field in probed_fields(RTT_BUCKETS)}
+    parts = [
+        HEAD.format(
+            peer_series=series[Scope.PEER],
+            interface_series=series[Scope.INTERFACE],
+            probe_series=sum(probed.values()),
+            rtt_series=probed[PROBE_RTT],
+        )
+    ]
     for scope in Scope:
         metrics = [metric for metric in METRICS if metric.scope is scope]
         shared = [label for label in metrics[0].labels if all(label in metric.labels for metric in metrics)]
@@ -95,11 +149,14 @@ def page() -> str:
             parts.append(f"All have the label{'s' * (len(shared) > 1)} {_names(shared)}.\n\n")
         head = ("metric", "type", "more labels" if shared else "labels", "meaning")
         parts.append(table(head, (_row(metric, shared) for metric in metrics)))
+        if scope is Scope.MTU:
+            parts.append("\nExactly one verdict holds: the first of these that applies.\n\n")
+            parts.append(table(("verdict", "meaning"), ((f"`{verdict}`", VERDICTS[verdict]) for verdict in Verdict)))
     return "".join([*parts, TAIL])
 
 
 def _row(metric: Metric, shared: Sequence[str]) -> tuple[str, ...]:
-    labels = [label for label in metric.labels if label not in shared]
+    labels = [label for label in metric.labels if label not in shared] + ["le"] * (metric.kind is Kind.HISTOGRAM)
     return f"`{metric.name}`", metric.kind, _names(labels), metric.help
 
 

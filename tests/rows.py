@@ -14,7 +14,23 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from wg_exporter.families import DeviceView, ExporterFacts, View
 from wg_exporter.identity import PeerMeta
-from wg_exporter.model import Backend, ConfFile, ConfPeer, Device, Link, Outcome, Peer, Peers, Snapshot, SourceName
+from wg_exporter.model import (
+    Backend,
+    ConfFile,
+    ConfPeer,
+    Device,
+    Link,
+    MtuReport,
+    Outcome,
+    Peer,
+    Peers,
+    Probed,
+    ProbeStats,
+    SendError,
+    Snapshot,
+    SourceName,
+    Verdict,
+)
 from wg_exporter.reader import Clock, Reading, Worker
 from wg_exporter.sources.errors import SourceError
 from wg_exporter.tracker import PeerCounts
@@ -74,6 +90,27 @@ def snapshot(
     return Snapshot(WALL + at if wall is None else wall, at, devices, failed, found, conf, outcomes)
 
 
+STATS = ProbeStats(
+    up=True,
+    sent=22,
+    lost=2,
+    duplicates=3,
+    late=1,
+    errors=((SendError.NO_ROUTE, 4),),
+    buckets=(0, 0, 5, 0, 14, *(0,) * 10, 1),
+    rtt_sum=0.75,
+    rtt_min=0.0005,
+    rtt_last=0.003,
+    jitter=0.00025,
+)
+REPORT = MtuReport(Verdict.FRAGMENTED_PATH, 1420, 1420, 1400, 0, 1480, 1340, 1280, "198.51.100.1", WALL)
+
+
+def probed(target: str = "10.0.0.1", mtu: MtuReport | None = REPORT, **changes: object) -> Probed:
+    """A peer that is probed, with a bit of everything but what `changes` say of its echoes."""
+    return Probed(target, STATS._replace(**changes), mtu)
+
+
 FACTS = ExporterFacts("1.2.3", "3.11.2", True, WALL, (("net_admin", True), ("netns", False)), 2)
 
 
@@ -95,7 +132,7 @@ Flat = tuple[str, frozenset[tuple[str, str]], float]
 
 def flat(samples: Iterable[Sample]) -> list[Flat]:
     """Samples as the parsers give them back: (name, labels, value)."""
-    return [(sample.metric.name, frozenset(sample.labels), float(sample.value)) for sample in samples]
+    return [(sample.metric.name + sample.suffix, frozenset(sample.labels), float(sample.value)) for sample in samples]
 
 
 def parsed(chunks: Iterable[bytes], *, openmetrics: bool) -> list[Flat]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from wg_exporter.catalogue import METRICS, Kind, Scope
+from wg_exporter.model import SendError
 
 INTERFACE = "interface"
 PEER = "interface,public_key,peer"
+PROBE = f"{PEER},target"
 
 CONTRACT = {
     "wireguard_interface_info": ("gauge", f"{INTERFACE},public_key,listen_port,backend"),
@@ -30,6 +34,22 @@ CONTRACT = {
     "wireguard_peer_persistent_keepalive_seconds": ("gauge", PEER),
     "wireguard_peer_allowed_ips": ("gauge", PEER),
     "wireguard_peer_expected_up": ("gauge", PEER),
+    "wireguard_probe_up": ("gauge", PROBE),
+    "wireguard_probe_sent_total": ("counter", PROBE),
+    "wireguard_probe_lost_total": ("counter", PROBE),
+    "wireguard_probe_duplicates_total": ("counter", PROBE),
+    "wireguard_probe_late_total": ("counter", PROBE),
+    "wireguard_probe_errors_total": ("counter", f"{PROBE},reason"),
+    "wireguard_probe_rtt_seconds": ("histogram", PROBE),
+    "wireguard_probe_jitter_seconds": ("gauge", PROBE),
+    "wireguard_probe_rtt_min_seconds": ("gauge", PROBE),
+    "wireguard_probe_last_rtt_seconds": ("gauge", PROBE),
+    "wireguard_mtu_verdict": ("gauge", f"{PEER},verdict"),
+    "wireguard_mtu_path_bytes": ("gauge", f"{PEER},layer"),
+    "wireguard_mtu_needed_bytes": ("gauge", PEER),
+    "wireguard_mtu_recommended_bytes": ("gauge", PEER),
+    "wireguard_mtu_remote_bytes": ("gauge", PEER),
+    "wireguard_mtu_last_check_timestamp_seconds": ("gauge", PEER),
     "wireguard_exporter_build_info": ("gauge", "version,python_version"),
     "wireguard_exporter_source_success": ("gauge", "source"),
     "wireguard_exporter_source_duration_seconds": ("gauge", "source"),
@@ -37,6 +57,7 @@ CONTRACT = {
     "wireguard_exporter_config_last_reload_successful": ("gauge", ""),
     "wireguard_exporter_config_last_reload_success_timestamp_seconds": ("gauge", ""),
     "wireguard_exporter_capability": ("gauge", "name"),
+    "wireguard_exporter_probe_scheduling_delay_seconds": ("gauge", ""),
     "wireguard_exporter_clock_steps_total": ("counter", ""),
 }
 
@@ -81,16 +102,25 @@ def test_help_says_in_what_an_easily_confused_value_is_counted():
     assert "not an age" in text["wireguard_peer_last_handshake_timestamp_seconds"]
     assert "since the exporter started" in text["wireguard_peer_handshakes_total"]
     assert "since the exporter started" in text["wireguard_peer_endpoint_changes_total"]
+    assert "this host's direction" in text["wireguard_mtu_verdict"]
+    assert "ok can't exclude" in text["wireguard_mtu_verdict"]
 
 
 def test_the_scope_of_a_metric_stands_in_its_name_and_scopes_follow_each_other():
     prefixes = {
         Scope.INTERFACE: "wireguard_interface_",
         Scope.PEER: "wireguard_peer_",
+        Scope.PROBE: "wireguard_probe_",
+        Scope.MTU: "wireguard_mtu_",
         Scope.EXPORTER: "wireguard_exporter_",
     }
     assert all(metric.name.startswith(prefixes[metric.scope]) for metric in METRICS)
     assert list(dict.fromkeys(metric.scope for metric in METRICS)) == list(Scope)
+
+
+def test_help_names_every_reason_why_a_probe_could_not_be_sent():
+    text = next(metric.help for metric in METRICS if metric.name == "wireguard_probe_errors_total")
+    assert [word for word in re.findall(r"\w+", text) if word in set(SendError)] == list(SendError)
 
 
 def test_what_changes_over_a_peers_life_is_a_label_of_the_info_metric_alone():

@@ -163,7 +163,7 @@ def test_an_interval_below_the_suspect_interval_of_the_default_is_fine():
         ("enabled: 1", 'enabled: must be one of auto, true, false ("1")'),
         ("mtu: {inner_interval: 100ms}", 'mtu.inner_interval: must be at least 1s ("100ms"); write 1s or more'),
         ("mtu: {outer_interval: 2d}", 'mtu.outer_interval: must be at most 1d ("2d"); write 1d or less'),
-        ("mtu: {inner: 5s}", "mtu.inner: is not a known key; did you mean inner_interval?"),
+        ("mtu: {inner: 5s}", "mtu.inner: is not a known key; the keys here are inner_interval, outer_interval"),
         ("intervall: 5s", "intervall: is not a known key; did you mean interval?"),
     ],
 )

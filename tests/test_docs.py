@@ -14,7 +14,7 @@ import click
 import pytest
 import yaml
 
-from wg_exporter.catalogue import METRICS, Scope
+from wg_exporter.catalogue import METRICS, Kind, Scope
 from wg_exporter.cli import main
 from wg_exporter.config import parse
 
@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 GENERATORS = sorted((ROOT / "docs").glob("generate_*.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("bench/*.md")])
 NAMES = [metric.name for metric in METRICS]
+SERIES = {metric.name + s for metric in METRICS if metric.kind is Kind.HISTOGRAM for s in ("_bucket", "_sum", "_count")}
 
 # What other exporters serve; `/metrics` has them not.
 THEIRS = {
@@ -133,7 +134,7 @@ def test_yaml_in_the_docs_is_a_configuration_of_prometheus_or_of_the_exporter(bl
 
 @pytest.mark.parametrize("block", blocks("promql"))
 def test_queries_in_the_docs_are_promql_over_metrics_that_there_are(block, tmp_path):
-    assert set(re.findall(r"wireguard_\w+", block.text)) <= set(NAMES)
+    assert set(re.findall(r"wireguard_\w+", block.text)) <= {*NAMES, *SERIES}
     path = tmp_path / "rules.yml"
     rule = {"record": "docs:query", "expr": block.text}
     path.write_text(yaml.safe_dump({"groups": [{"name": "docs", "rules": [rule]}]}))
@@ -221,9 +222,11 @@ def headings(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", pages())
 def test_metrics_that_are_named_are_served(page):
-    named = re.findall(r"\bwireguard_(?:interface|peer|exporter|sent|received|latest|device)_\w+", page.read_text())
+    named = re.findall(
+        r"\bwireguard_(?:interface|peer|probe|mtu|exporter|sent|received|latest|device)_\w+", page.read_text()
+    )
     theirs = THEIRS if page.name == "compatibility.md" else set()
-    assert {name for name in named if name not in {"wireguard_exporter", *theirs}} <= set(NAMES)
+    assert {name for name in named if name not in {"wireguard_exporter", *theirs}} <= {*NAMES, *SERIES}
 
 
 @pytest.mark.parametrize("page", pages())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.rows import SECOND, WALL, device, device_view, flat, key, link, peer, view
+from tests.rows import SECOND, WALL, device, device_view, flat, key, link, peer, probed, view
 from wg_exporter.catalogue import LINK_COUNTERS, METRICS
 from wg_exporter.families import PEER_FIELDS, allowed_ips_label, endpoint_label, samples
 from wg_exporter.identity import PeerMeta
@@ -155,7 +155,9 @@ def test_the_exporter_says_what_it_is_and_how_its_sources_do():
 
 
 def test_all_families_of_the_catalogue_come_each_in_one_piece_and_in_its_order():
-    names = [sample.metric for sample in samples(view(ANNA, device_view(device(peer(2), name="wg1"), at=link("wg1"))))]
+    devices = (ANNA, device_view(device(peer(2), name="wg1"), at=link("wg1")))
+    probes = {("", "wg0"): {key(1): probed()}, ("", "wg1"): {key(2): probed()}}
+    names = [sample.metric for sample in samples(view(*devices, probes=probes, scheduling_delay=0.1))]
     assert list(dict.fromkeys(names)) == list(METRICS)
     pieces = [metric for metric, before in zip(names, [None, *names], strict=False) if metric is not before]
     assert len(pieces) == len(METRICS)

@@ -20,6 +20,7 @@ class Kind(StrEnum):
 
     GAUGE = "gauge"
     COUNTER = "counter"
+    HISTOGRAM = "histogram"
 
 
 class Scope(StrEnum):
@@ -27,11 +28,13 @@ class Scope(StrEnum):
 
     INTERFACE = "Interface"
     PEER = "Peer"
+    PROBE = "Probe"
+    MTU = "MTU"
     EXPORTER = "The exporter itself"
 
 
 class Metric(NamedTuple):
-    """One metric family. `labels` are in the order in which they are written."""
+    """One metric family. `labels` are in the order in which they are written; the `le` of a histogram is not listed."""
 
     name: str
     kind: Kind
@@ -60,6 +63,14 @@ def _interface(name: str, kind: Kind, text: str, *more: str) -> Metric:
 
 def _peer(name: str, kind: Kind, text: str, *more: str) -> Metric:
     return Metric(f"{PREFIX}peer_{name}", kind, Scope.PEER, _PEER + more, text)
+
+
+def _probe(name: str, kind: Kind, text: str, *more: str) -> Metric:
+    return Metric(f"{PREFIX}probe_{name}", kind, Scope.PROBE, (*_PEER, "target", *more), text)
+
+
+def _mtu(name: str, text: str, *more: str) -> Metric:
+    return Metric(f"{PREFIX}mtu_{name}", Kind.GAUGE, Scope.MTU, _PEER + more, text)
 
 
 def _exporter(name: str, kind: Kind, text: str, *labels: str) -> Metric:
@@ -114,12 +125,12 @@ PEER_INFO = _peer(
 PEER_RECEIVE_BYTES = _peer(
     "receive_bytes_total",
     Kind.COUNTER,
-    "Bytes received from the peer, as WireGuard counts: whole messages, handshakes and keepalives included.",
+    "Bytes received from the peer, as WireGuard counts: whole messages, with handshakes, keepalives and our probes.",
 )
 PEER_TRANSMIT_BYTES = _peer(
     "transmit_bytes_total",
     Kind.COUNTER,
-    "Bytes sent to the peer, as WireGuard counts: whole messages, handshakes and keepalives included.",
+    "Bytes sent to the peer, as WireGuard counts: whole messages, with handshakes, keepalives and our probes.",
 )
 PEER_LAST_HANDSHAKE = _peer(
     "last_handshake_timestamp_seconds",
@@ -147,6 +158,80 @@ PEER_EXPECTED_UP = _peer(
     Kind.GAUGE,
     "1 if this peer should always be up, by the rules in `expect`; without one: if it has a persistent keepalive and "
     "its configuration file, where there is one, names an endpoint.",
+)
+
+PROBE_UP = _probe("up", Kind.GAUGE, "1 if one of the last 5 probes through the tunnel was answered.")
+PROBE_SENT = _probe(
+    "sent_total",
+    Kind.COUNTER,
+    "Probes whose fate is known: answered or lost. One that still waits for its answer is not in here, so that a "
+    "scrape never takes it for loss.",
+)
+PROBE_LOST = _probe(
+    "lost_total",
+    Kind.COUNTER,
+    "Probes that were not answered within the timeout. The increase of this by the increase of sent is the loss.",
+)
+PROBE_DUPLICATES = _probe("duplicates_total", Kind.COUNTER, "Answers to probes that had been answered before.")
+PROBE_LATE = _probe(
+    "late_total", Kind.COUNTER, "Answers that came after the timeout. Their probes stay counted as lost."
+)
+PROBE_ERRORS = _probe(
+    "errors_total",
+    Kind.COUNTER,
+    "Probes that could not be sent, in neither sent nor lost. Each reason is always there: no_device (gone or down), "
+    "no_route (or no endpoint), no_key (no peer for the address), no_permission, no_buffer, too_big, other.",
+    "reason",
+)
+PROBE_RTT = _probe(
+    "rtt_seconds",
+    Kind.HISTOGRAM,
+    "Round-trip time of answered probes through the tunnel, up to the moment at which the kernel had the answer.",
+)
+PROBE_JITTER = _probe(
+    "jitter_seconds",
+    Kind.GAUGE,
+    "How much the round-trip time differs from one answer to the next, smoothed as in RFC 3550; absent before the "
+    "second answer.",
+)
+PROBE_RTT_MIN = _probe(
+    "rtt_min_seconds",
+    Kind.GAUGE,
+    "Shortest round trip since this target is probed: what the path takes without queues; absent before an answer.",
+)
+PROBE_LAST_RTT = _probe(
+    "last_rtt_seconds",
+    Kind.GAUGE,
+    "Round-trip time of the last answered probe; it stays when answers stop, and is absent before the first.",
+)
+
+MTU_VERDICT = _mtu(
+    "verdict",
+    "1 for the one verdict that holds, 0 for the others: whether full-size packets from this host reach the peer, and "
+    "whole. It looks at this host's direction. Where the endpoint answers no probes outside the tunnel, ok can't "
+    "exclude that they are fragmented on the way.",
+    "verdict",
+)
+MTU_PATH = _mtu(
+    "path_bytes",
+    "Largest IP packet that gets through: inner is inside the tunnel, outer is the path MTU to the endpoint; absent "
+    "until found.",
+    "layer",
+)
+MTU_NEEDED = _mtu(
+    "needed_bytes",
+    "Size outside the tunnel of a full packet inside it: the MTU of the interface + 60, or + 80 over IPv6. What the "
+    "path has to carry.",
+)
+MTU_RECOMMENDED = _mtu(
+    "recommended_bytes", "The MTU to set on the interface for this peer; never above what is known to get through."
+)
+MTU_REMOTE = _mtu(
+    "remote_bytes", "MTU of the peer's own interface; absent where its answers do not show it, which is often."
+)
+MTU_LAST_CHECK = _mtu(
+    "last_check_timestamp_seconds",
+    "When the MTU was last looked at, in seconds since 1970; absent before the first time.",
 )
 
 BUILD_INFO = _exporter(
@@ -177,6 +262,11 @@ CAPABILITY = _exporter(
     "devices), conf_read (read names from configuration files), netns (enter the configured namespaces).",
     "name",
 )
+SCHEDULING_DELAY = _exporter(
+    "probe_scheduling_delay_seconds",
+    Kind.GAUGE,
+    "How late a probe was sent in the last seconds, at worst. When this grows, the host is too busy to probe on time.",
+)
 CLOCK_STEPS = _exporter(
     "clock_steps_total", Kind.COUNTER, "Jumps of the wall clock by more than a second seen since the exporter started."
 )
@@ -197,6 +287,22 @@ METRICS: tuple[Metric, ...] = (
     PEER_KEEPALIVE,
     PEER_ALLOWED_IPS,
     PEER_EXPECTED_UP,
+    PROBE_UP,
+    PROBE_SENT,
+    PROBE_LOST,
+    PROBE_DUPLICATES,
+    PROBE_LATE,
+    PROBE_ERRORS,
+    PROBE_RTT,
+    PROBE_JITTER,
+    PROBE_RTT_MIN,
+    PROBE_LAST_RTT,
+    MTU_VERDICT,
+    MTU_PATH,
+    MTU_NEEDED,
+    MTU_RECOMMENDED,
+    MTU_REMOTE,
+    MTU_LAST_CHECK,
     BUILD_INFO,
     SOURCE_SUCCESS,
     SOURCE_DURATION,
@@ -204,6 +310,7 @@ METRICS: tuple[Metric, ...] = (
     RELOAD_SUCCESSFUL,
     RELOAD_TIMESTAMP,
     CAPABILITY,
+    SCHEDULING_DELAY,
     CLOCK_STEPS,
 )
 

@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from wg_exporter.catalogue import NAMES, Kind
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from wg_exporter.service import Workers
+
+_FAMILIES: dict[Kind, type[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]] = {
+    Kind.GAUGE: GaugeMetricFamily,
+    Kind.COUNTER: CounterMetricFamily,
+    Kind.HISTOGRAM: HistogramMetricFamily,
+}
 
 
 class WireGuardCollector(Collector):
@@ -46,10 +52,9 @@ class WireGuardCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """The families, in the order of `/metrics`; those without a sample are left out, as there."""
         for metric, group in groupby(self._exporter.samples(), key=lambda sample: sample.metric):
-            family_type = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
-            family = family_type(metric.family, metric.help)
+            family = _FAMILIES[metric.kind](metric.family, metric.help)
             for sample in group:
-                family.add_sample(metric.name, dict(sample.labels), sample.value)
+                family.add_sample(metric.name + sample.suffix, dict(sample.labels), sample.value)
             yield family
 
     def describe(self) -> list[Metric]:

@@ -2,20 +2,23 @@
 
 `View` is everything that one scrape shows. `samples` turns it into (metric, labels, value); the prometheus_client
 collector is made of it, and so are all families of `/metrics` but those of the peers, which `exposition` writes faster
-from the same table (`PEER_FIELDS`, `peer_info`). The tests hold the two against each other.
+from the same tables (`PEER_FIELDS`, `peer_info`, `probed_fields`). The tests hold the two against each other.
 """
 
 from __future__ import annotations
 
+from itertools import accumulate
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wg_exporter import catalogue as c
+from wg_exporter.config.probe import RTT_BUCKETS
 from wg_exporter.identity import PeerMeta
-from wg_exporter.model import Peer
+from wg_exporter.model import MtuReport, Peer, Probed, ProbeStats, SendError, Verdict
 from wg_exporter.tracker import PeerCounts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from wg_exporter.catalogue import Metric
     from wg_exporter.model import Device, DeviceKey, FailedDevice, Link, Outcome
@@ -47,7 +50,9 @@ class ExporterFacts(NamedTuple):
 class View(NamedTuple):
     """Everything that one scrape shows.
 
-    `missing` are expected interfaces that are gone. `endpoints` is `full`, `address` or `off`.
+    `missing` are expected interfaces that are gone. `endpoints` is `full`, `address` or `off`. `probes` holds the peers
+    that are probed, by device and public key; `rtt_buckets` are the bounds in seconds by which their round trips were
+    counted. `scheduling_delay` is in seconds, None where nothing is probed.
     """
 
     devices: tuple[DeviceView, ...]
@@ -56,20 +61,28 @@ class View(NamedTuple):
     outcomes: tuple[Outcome, ...]
     exporter: ExporterFacts
     endpoints: str = "full"
+    probes: Mapping[DeviceKey, Mapping[str, Probed]] = MappingProxyType({})
+    rtt_buckets: tuple[float, ...] = RTT_BUCKETS
+    scheduling_delay: float | None = None
 
 
 class Sample(NamedTuple):
-    """One sample; `labels` are name-value pairs in the order in which they are written."""
+    """One sample; `labels` are name-value pairs in the order in which they are written.
+
+    `suffix` is what follows the name of the metric: `_bucket`, `_sum` or `_count` in a histogram.
+    """
 
     metric: Metric
     labels: tuple[tuple[str, str], ...]
     value: float
+    suffix: str = ""
 
 
 def samples(view: View) -> Iterator[Sample]:
     """All samples of `view`, each family's together, in the order of the catalogue."""
     yield from interface_samples(view)
     yield from peer_samples(view)
+    yield from probe_samples(view)
     yield from exporter_samples(view)
 
 
@@ -127,6 +140,117 @@ PEER_FIELDS = (
 
 # All of them, in that order.
 PEER_METRICS = (c.PEER_INFO, *(field.metric for field in PEER_FIELDS))
+
+
+# Of a peer whose MTU was not looked at yet.
+NO_REPORT = MtuReport(Verdict.UNKNOWN, 0, None, None, 0, None, None, None, "", 0.0)
+
+
+class Point(NamedTuple):
+    """One series of a metric of a probed peer: what follows the name, and the labels that the others have not."""
+
+    suffix: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+class ProbedField(NamedTuple):
+    """A metric of a probed peer, made of these `fields` of one of its rows. What is unknown is None.
+
+    `values` makes of them a value per point; without it, the one field is the one value.
+    """
+
+    metric: Metric
+    row: type[ProbeStats] | type[MtuReport]
+    fields: tuple[str, ...]
+    values: Callable[..., tuple[float | None, ...]] | None = None
+    points: tuple[Point, ...] = (Point(),)
+
+    def of(self, probed: Probed) -> tuple[float | None, ...]:
+        """The values of one peer, one per point."""
+        row = probed.stats if self.row is ProbeStats else probed.mtu or NO_REPORT
+        found = tuple(getattr(row, field) for field in self.fields)
+        return found if self.values is None else self.values(*found)
+
+
+def _labelled(label: str, words: Sequence[str]) -> tuple[Point, ...]:
+    return tuple(Point("", ((label, str(word)),)) for word in words)
+
+
+def _errors(found: tuple[tuple[SendError, int], ...]) -> tuple[int, ...]:
+    """All reasons are there from the start, for the first error has to be an increase too."""
+    numbers = dict(found)
+    return tuple([numbers.get(reason, 0) for reason in SendError])
+
+
+def _rtt(bounds: Sequence[float]) -> ProbedField:
+    """The histogram, by these bounds; absent for a peer whose round trips were counted by others (a reload)."""
+    points = tuple(Point("_bucket", (("le", repr(float(bound))),)) for bound in bounds)
+    points += (Point("_bucket", (("le", "+Inf"),)), Point("_sum"), Point("_count"))
+    nothing = (None,) * len(points)
+
+    def values(buckets: tuple[int, ...], rtt_sum: float) -> tuple[float | None, ...]:
+        if len(buckets) != len(bounds) + 1:
+            return nothing
+        below = tuple(accumulate(buckets))
+        return (*below, rtt_sum, below[-1])
+
+    return ProbedField(c.PROBE_RTT, ProbeStats, ("buckets", "rtt_sum"), values, points)
+
+
+_VERDICTS = {verdict: tuple(int(verdict is other) for other in Verdict) for verdict in Verdict}
+
+
+def probed_fields(bounds: Sequence[float]) -> tuple[ProbedField, ...]:
+    """All metrics of a probed peer, in the order of the catalogue. `bounds` are those of the histogram in seconds."""
+    return (
+        ProbedField(c.PROBE_UP, ProbeStats, ("up",), lambda up: (int(up),)),
+        ProbedField(c.PROBE_SENT, ProbeStats, ("sent",)),
+        ProbedField(c.PROBE_LOST, ProbeStats, ("lost",)),
+        ProbedField(c.PROBE_DUPLICATES, ProbeStats, ("duplicates",)),
+        ProbedField(c.PROBE_LATE, ProbeStats, ("late",)),
+        ProbedField(c.PROBE_ERRORS, ProbeStats, ("errors",), _errors, _labelled("reason", tuple(SendError))),
+        _rtt(bounds),
+        ProbedField(c.PROBE_JITTER, ProbeStats, ("jitter",)),
+        ProbedField(c.PROBE_RTT_MIN, ProbeStats, ("rtt_min",)),
+        ProbedField(c.PROBE_LAST_RTT, ProbeStats, ("rtt_last",)),
+        ProbedField(
+            c.MTU_VERDICT, MtuReport, ("verdict",), _VERDICTS.__getitem__, _labelled("verdict", tuple(Verdict))
+        ),
+        ProbedField(
+            c.MTU_PATH,
+            MtuReport,
+            ("path_inner", "path_outer"),
+            lambda *sizes: sizes,
+            _labelled("layer", ("inner", "outer")),
+        ),
+        ProbedField(c.MTU_NEEDED, MtuReport, ("needed",)),
+        ProbedField(c.MTU_RECOMMENDED, MtuReport, ("recommended",)),
+        ProbedField(c.MTU_REMOTE, MtuReport, ("remote",)),
+        ProbedField(c.MTU_LAST_CHECK, MtuReport, ("checked",), lambda checked: (checked or None,)),
+    )
+
+
+def probed_labels(
+    kind: type[ProbeStats] | type[MtuReport], interface: str, key: str, name: str, target: str
+) -> tuple[tuple[str, str], ...]:
+    """The labels that all metrics of a probed peer have which are made of this row."""
+    pairs = (("interface", interface), ("public_key", key), ("peer", name))
+    return (*pairs, ("target", target)) if kind is ProbeStats else pairs
+
+
+def probe_samples(view: View) -> Iterator[Sample]:
+    """The families of scope Probe and MTU, for the probed peers that their device has."""
+    names = [dict(zip(row.device.peers.public_key, (m.name for m in row.metas), strict=True)) for row in view.devices]
+    for field in probed_fields(view.rtt_buckets):
+        for row, name in zip(view.devices, names, strict=True):
+            device = row.device
+            netns = (("netns", device.netns),) if device.netns else ()
+            for key, probed in view.probes.get((device.netns, device.name), {}).items():
+                if key in name:
+                    pairs = probed_labels(field.row, device.name, key, name[key], probed.target)
+                    for point, value in zip(field.points, field.of(probed), strict=True):
+                        if value is not None:
+                            yield Sample(field.metric, (*pairs, *point.labels, *netns), value, point.suffix)
 
 
 def interface_samples(view: View) -> Iterator[Sample]:
@@ -193,4 +317,6 @@ def exporter_samples(view: View) -> Iterator[Sample]:
     yield Sample(c.RELOAD_TIMESTAMP, (), exporter.reload_timestamp)
     for name, able in exporter.capabilities:
         yield Sample(c.CAPABILITY, labels(c.CAPABILITY, "", name), int(able))
+    if view.scheduling_delay is not None:
+        yield Sample(c.SCHEDULING_DELAY, (), view.scheduling_delay)
     yield Sample(c.CLOCK_STEPS, (), exporter.clock_steps)

@@ -10,13 +10,22 @@ https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from itertools import compress, groupby, repeat
 from operator import floordiv, is_not
 from typing import TYPE_CHECKING
 
 from wg_exporter import catalogue as c
-from wg_exporter.families import PEER_FIELDS, PEER_METRICS, exporter_samples, interface_samples, labels, peer_info
+from wg_exporter.exposition.probes import ProbedTable
+from wg_exporter.exposition.text import NOT_UNICODE, header, label_block, number
+from wg_exporter.families import (
+    PEER_FIELDS,
+    PEER_METRICS,
+    exporter_samples,
+    interface_samples,
+    labels,
+    peer_info,
+    probed_fields,
+)
 from wg_exporter.identity import PeerMeta
 from wg_exporter.model import Peer, differences, same
 
@@ -24,46 +33,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from wg_exporter.catalogue import Metric
-    from wg_exporter.families import DeviceView, PeerField, Sample, View
+    from wg_exporter.families import DeviceView, PeerField, ProbedField, Sample, View
     from wg_exporter.model import DeviceKey
 
 # Peers whose lines are joined and kept as one piece. Writes of half a megabyte keep a socket busy, and a peer
 # that moves costs no more than that to join again.
 BLOCK = 4096
-
-# No source lets a lone surrogate in. Should one ever, it becomes a question mark, and the scrape goes on.
-NOT_UNICODE = "replace"
-
-
-def escape(value: str) -> str:
-    """A label value as both formats want it: backslash, line feed and double quote escaped."""
-    if "\\" in value or "\n" in value or '"' in value:
-        return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
-    return value
-
-
-def label_block(pairs: Iterable[tuple[str, str]]) -> str:
-    """`{name="value",...}`, empty where there is no label."""
-    inner = ",".join(f'{name}="{escape(value)}"' for name, value in pairs)
-    return f"{{{inner}}}" if inner else ""
-
-
-def number(value: float) -> str:
-    """A value without loss: integers as they are, floats by their shortest exact form."""
-    return repr(value)
-
-
-@lru_cache(maxsize=1024)
-def header(metric: Metric, *, openmetrics: bool) -> bytes:
-    """The metadata lines of a family."""
-    name = metric.family if openmetrics else metric.name
-    text = metric.help.replace("\\", "\\\\").replace("\n", "\\n")
-    lines = f"# TYPE {name} {metric.kind}\n"
-    if openmetrics:
-        text = text.replace('"', '\\"')
-        if metric.unit:
-            lines += f"# UNIT {name} {metric.unit}\n"
-    return f"# HELP {name} {text}\n{lines}".encode()
 
 
 def render(samples: Iterable[Sample], included: Callable[[str], bool], *, openmetrics: bool) -> list[bytes]:
@@ -71,7 +46,9 @@ def render(samples: Iterable[Sample], included: Callable[[str], bool], *, openme
     chunks: list[bytes] = []
     for metric, group in groupby(samples, key=lambda sample: sample.metric):
         if included(metric.name):
-            text = "".join(f"{metric.name}{label_block(pairs)} {number(value)}\n" for _, pairs, value in group)
+            text = "".join(
+                f"{metric.name}{suffix}{label_block(pairs)} {number(value)}\n" for _, pairs, value, suffix in group
+            )
             chunks.append(header(metric, openmetrics=openmetrics) + text.encode(errors=NOT_UNICODE))
     return chunks
 
@@ -82,11 +59,15 @@ class Writer:
     def __init__(self, included: Callable[[str], bool] = lambda _name: True) -> None:
         self._included = included
         self._tables: dict[DeviceKey, _PeerTable] = {}
+        self._probed: dict[DeviceKey, ProbedTable] = {}
+        self._bounds: tuple[float, ...] = ()
+        self._fields: tuple[ProbedField, ...] = ()
 
     def write(self, view: View, extra: Iterable[Sample] = (), *, openmetrics: bool) -> list[bytes]:
         """The whole body in chunks, a family each. `extra` are samples of families of others, rendered last."""
         chunks = render(interface_samples(view), self._included, openmetrics=openmetrics)
         chunks += self._peers(view, openmetrics=openmetrics)
+        chunks += self._probes(view, openmetrics=openmetrics)
         chunks += render(exporter_samples(view), self._included, openmetrics=openmetrics)
         chunks += render(extra, self._included, openmetrics=openmetrics)
         if openmetrics:
@@ -108,6 +89,24 @@ class Writer:
                 for table in tables.values():
                     chunks += table.columns[metric].blocks()
                 chunks.append(b"\n")
+        return chunks
+
+    def _probes(self, view: View, *, openmetrics: bool) -> list[bytes]:
+        if view.rtt_buckets != self._bounds:
+            self._bounds, self._probed = view.rtt_buckets, {}
+            self._fields = tuple(field for field in probed_fields(self._bounds) if self._included(field.metric.name))
+        tables: dict[DeviceKey, ProbedTable] = {}
+        for row in view.devices:
+            key = (row.device.netns, row.device.name)
+            if probed := view.probes.get(key):
+                tables[key] = self._probed.get(key) or ProbedTable(self._fields)
+                tables[key].update(row, probed)
+        self._probed = tables
+        chunks: list[bytes] = []
+        for field in self._fields if tables else ():
+            blocks = [block for table in tables.values() for block in table.blocks(field.metric)]
+            if blocks:
+                chunks += [header(field.metric, openmetrics=openmetrics).removesuffix(b"\n"), *blocks, b"\n"]
         return chunks
 
 
@@ -138,16 +137,16 @@ class _Column:
         else:
             for index, value in zip(places, values, strict=True):
                 pieces[3 * index + 2] = value
-        for number in set(map(floordiv, places, repeat(BLOCK))):
-            self._blocks[number] = None
+        for block in set(map(floordiv, places, repeat(BLOCK))):
+            self._blocks[block] = None
 
     def blocks(self) -> list[bytes]:
         """All lines, in few chunks."""
         length = 3 * BLOCK
-        for number, block in enumerate(self._blocks):
+        for at, block in enumerate(self._blocks):
             if block is None:
-                lines = "".join(self._pieces[number * length : (number + 1) * length])
-                self._blocks[number] = lines.encode(errors=NOT_UNICODE)
+                lines = "".join(self._pieces[at * length : (at + 1) * length])
+                self._blocks[at] = lines.encode(errors=NOT_UNICODE)
         return self._blocks  # type: ignore[return-value]  # none is None any more
 
 
