@@ -14,12 +14,14 @@ GOLDEN = Path(__file__).parent / "data" / "show"
 HOSTILE = "[red]\x1b]0;owned\x07\x1b[2J\n\u202e日本\ud83d"
 
 
-def peer(name="", *, key="A", age=None, keepalive=0, expected=False, rx=0, tx=0, endpoint="", ips=("10.8.0.2/32",)):
+def peer(
+    name="", *, key="A", age=None, keepalive=0, expected=False, rx=0, tx=0, endpoint="", ips=("10.8.0.2/32",), aim=None
+):
     """A peer whose key is one letter over and over; `age` is in seconds, None = never connected."""
     full = (key * 43)[:43] + "="
     stamp = 0 if age is None else int((NOW - age) * 1e9)
     row = model.Peer(full, endpoint, tuple(ips), keepalive, stamp, rx, tx)
-    return PeerRow(row, name or full[:8], bool(name), expected)
+    return PeerRow(row, name or full[:8], bool(name), expected, aim)
 
 
 def link(name="wg0", *, up=True, netns="", errors=0):
@@ -51,7 +53,8 @@ def office():
     return host(
         device(
             peer("berlin-office", key="A", age=41, keepalive=25, expected=True, rx=123_456_789, tx=98_765_432,
-                 endpoint="198.51.100.23:51820", ips=("10.8.0.2/32", "192.168.40.0/24", "fd00::2/128")),
+                 endpoint="198.51.100.23:51820", ips=("10.8.0.2/32", "192.168.40.0/24", "fd00::2/128"),
+                 aim=model.Aim("10.8.0.2", "in_subnet", "", wanted=True)),
             peer("lyon-office", key="B", age=10_800, keepalive=25, expected=True, rx=5_000_000_000, tx=7_000_000,
                  endpoint="203.0.113.77:51820", ips=lans),
             peer("paris", key="C", keepalive=25, expected=True, tx=14_800, endpoint="203.0.113.9:51820"),

@@ -56,7 +56,7 @@ def test_a_device_whose_link_is_not_known_says_nothing_against_its_peers():
 # --- from what was read ---------------------------------------------------------------------------------------------
 
 
-def seen(rows, *, failed=(), missing=(), links=(), conf=(), outcomes=(), config=None):
+def seen(rows, *, failed=(), missing=(), links=(), conf=(), outcomes=(), config=None, aims=None):
     """The overview of devices given as rows of `hosts.device`, by way of what an exporter's look would bring."""
     metas = [tuple(PeerMeta(p.name, p.named, p.expected_up) for p in row.peers) for row in rows]
     devices = [DeviceView(row.device, row.link, metas=m, counts=()) for row, m in zip(rows, metas, strict=True)]
@@ -64,7 +64,7 @@ def seen(rows, *, failed=(), missing=(), links=(), conf=(), outcomes=(), config=
     view = View(tuple(devices), tuple(failed), tuple(missing), tuple(outcomes), facts)
     found = {(one.netns, one.name): one for one in links}
     snapshot = model.Snapshot(NOW, 1.0, tuple(r.device for r in rows), (), found, tuple(conf), tuple(outcomes))
-    return from_view(snapshot, view, config or Config())
+    return from_view(snapshot, view, config or Config(), aims)
 
 
 def test_each_peer_keeps_its_own_name_and_expectation_and_a_device_without_peers_is_there_too():
@@ -100,6 +100,27 @@ def test_in_json_a_peer_that_never_connected_has_no_handshake_and_no_age():
     assert row["latest_handshake"] is None
     assert row["latest_handshake_age_seconds"] is None
     assert row["name"] is None
+
+
+def test_in_json_a_target_says_where_it_came_from_and_its_absence_why():
+    probed = model.Aim("10.8.0.2", "only_host", "", wanted=True)
+    unprobed = model.Aim("", "none", "only networks", wanted=True)
+    rows = json.loads(
+        to_json(host(device(*(peer(key=k, aim=a) for k, a in zip("ABC", (probed, unprobed, None), strict=True)))))
+    )
+    assert [[row[f"target{what}"] for what in ("", "_origin", "_reason")] for row in rows["devices"][0]["peers"]] == [
+        ["10.8.0.2", "only_host", None],
+        [None, None, "only networks"],
+        [None, None, None],
+    ]
+
+
+def test_each_peer_has_its_own_aim():
+    row = device(peer(key="A"), peer(key="B"))
+    aim = model.Aim("10.8.0.2", "only_host", "", wanted=True)
+    keys = [p.peer.public_key for p in row.peers]
+    found = seen([row], aims={("", "wg0", keys[1]): aim, ("blue", "wg0", keys[0]): aim})
+    assert [p.aim for p in found.devices[0].peers] == [None, aim]
 
 
 def test_in_json_a_handshake_is_unix_seconds_and_its_age_is_against_the_same_clock():

@@ -11,7 +11,7 @@ from tests.rows import conf_file, declared, device, key, link, peer, snapshot
 from wg_exporter.config import Config, Namespace, PeerConfig, Probe, Probing
 from wg_exporter.model import FailedDevice, Outcome, Peers, ProbePeer, SourceName
 from wg_exporter.prober.targets import Origin
-from wg_exporter.probing import NO_ENDPOINT, NO_INTERFACE, Planner
+from wg_exporter.probing import NO_ENDPOINT, NO_INTERFACE, NOT_EXPECTED, TURNED_OFF, Planner
 from wg_exporter.roster import Roster
 from wg_exporter.service import Exporter
 
@@ -259,6 +259,34 @@ def test_a_link_that_is_down_is_probed_all_the_same_for_its_peers_are_not_up():
     host = Host(peer(1))
     host.links = [link(up=False, addresses=ADDRESSES)]
     assert len(host.plan().peers) == 1
+
+
+# --- for a person ---------------------------------------------------------------------------------------------------
+
+
+def test_every_peer_has_its_target_or_its_reason():
+    host = Host(
+        peer(1),
+        peer(2, endpoint=""),
+        peer(3, allowed_ips=("10.3.0.0/16",)),
+        idle(4),
+        peer(5),
+        config=configured(PeerConfig(key(5), probe=Probing.OFF)),
+    )
+    host.plan()
+    aims = host.planner.aims()
+    assert {k: aim.wanted for (_, _, k), aim in aims.items()} == {
+        key(1): True,
+        key(2): True,
+        key(3): True,
+        key(4): False,
+        key(5): False,
+    }
+    assert aims["", "wg0", key(1)] == ("10.0.0.1", "in_subnet", "", True)
+    assert aims["", "wg0", key(2)] == ("10.0.0.2", "in_subnet", NO_ENDPOINT, True)
+    assert "only networks" in aims["", "wg0", key(3)].reason
+    assert aims["", "wg0", key(4)].reason == NOT_EXPECTED
+    assert aims["", "wg0", key(5)].reason == TURNED_OFF
 
 
 # --- what could not be read stays as it was -------------------------------------------------------------------------

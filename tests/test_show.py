@@ -55,6 +55,54 @@ def test_a_bad_night_while_watching():
     check_golden("office_watched_120", text(office(), previous=before))
 
 
+# --- how a peer is probed -------------------------------------------------------------------------------------------
+
+
+def aimed(target="", origin="none", reason="", *, wanted=True):
+    return model.Aim(target, origin, reason, wanted)
+
+
+@pytest.mark.parametrize(
+    ("aim", "said"),
+    [
+        (aimed("10.8.0.2", "in_subnet"), "probes go to 10.8.0.2, its address in the interface's subnet"),
+        (aimed("10.8.0.2", "configured"), "probes go to 10.8.0.2, as the configuration says"),
+        (aimed("10.8.0.2", "only_host"), "probes go to 10.8.0.2, the only single address among its allowed IPs"),
+        (aimed("10.8.0.2", "derived"), "probes go to 10.8.0.2, the only other address in the interface's subnet"),
+        (aimed(reason="it is not expected up", wanted=False), "not probed: it is not expected up"),
+    ],
+)
+def test_a_single_peer_is_shown_with_its_target_and_where_that_came_from(aim, said):
+    assert f"  {said}" in text(host(device(peer("berlin", aim=aim)))).splitlines()
+
+
+def test_of_many_peers_no_target_is_shown():
+    several = host(device(peer("berlin", aim=aimed("10.8.0.2", "in_subnet")), peer("lyon", key="B")))
+    assert "probes go to" not in text(several)
+
+
+def test_peers_that_are_to_be_probed_and_cannot_be_are_named_with_the_reason():
+    networks, endpoint = aimed(reason="only networks"), aimed("10.8.0.9", "in_subnet", "no endpoint yet")
+    screen = text(
+        host(
+            device(
+                peer("berlin", key="A", aim=networks),
+                peer("lyon", key="B", aim=endpoint),
+                peer("paris", key="C", aim=networks),
+                peer("phone", key="D", aim=aimed(reason="it is not expected up", wanted=False)),
+            )
+        )
+    )
+    assert "! 2 peers can't be probed: berlin, paris: only networks" in screen
+    assert "! 1 peer can't be probed: lyon: no endpoint yet" in screen
+    assert "not expected up" not in screen
+
+
+def test_a_reason_for_each_of_a_thousand_peers_does_not_fill_the_screen():
+    peers = [peer(f"p{n}", aim=aimed(reason=f"target 10.0.0.{n} is another's")) for n in range(1000)]
+    assert text(host(device(*peers))).count("can't be probed") == 5
+
+
 # --- what is broken stands out --------------------------------------------------------------------------------------
 
 

@@ -149,6 +149,7 @@ def show(  # noqa: PLR0917 - click passes them by name
     config = _load(config_file)
 
     from wg_exporter import log
+    from wg_exporter.probing import Planner
     from wg_exporter.service import Exporter
     from wg_exporter.show import overview
     from wg_exporter.show import screen as view
@@ -156,8 +157,13 @@ def show(  # noqa: PLR0917 - click passes them by name
     log.setup("error", "logfmt")
     exporter = Exporter(config, config_file)
 
+    planner = Planner(config)
+
     def look() -> Overview:
-        return overview.selected(overview.from_view(*exporter.look()), interface, peer)
+        snapshot, view, in_use = exporter.look()
+        metas = {(seen.device.netns, seen.device.name): seen.metas for seen in view.devices}
+        planner.plan(snapshot, lambda device: metas[device.netns, device.name])
+        return overview.selected(overview.from_view(snapshot, view, in_use, planner.aims()), interface, peer)
 
     try:
         first = look()

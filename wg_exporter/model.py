@@ -324,6 +324,18 @@ class ProbePeer(NamedTuple):
     interval: float
 
 
+class Aim(NamedTuple):
+    """Where probes to a peer go, for a person: `target` is the address inside the tunnel and `origin` where that came
+    from (`configured`, `in_subnet`, `only_host`, `derived`, or `none`). `reason` is one line that says why the peer is
+    not probed, empty if it is. `wanted` says whether it is to be.
+    """
+
+    target: str
+    origin: str
+    reason: str
+    wanted: bool
+
+
 class Probed(NamedTuple):
     """What is known of one probed peer: its small echoes at `target`, and its MTU; `mtu` is None before the first
     verdict."""

@@ -16,8 +16,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.config import Probing
-from wg_exporter.model import ProbePeer, SourceName, same
-from wg_exporter.prober.targets import Targets
+from wg_exporter.model import Aim, ProbePeer, SourceName, same
+from wg_exporter.prober.targets import Origin, Target, Targets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,10 +25,13 @@ if TYPE_CHECKING:
     from wg_exporter.config import Config, PeerConfig
     from wg_exporter.identity import PeerMeta
     from wg_exporter.model import ConfFile, Device, DeviceKey, Link, PeerKey, Snapshot
-    from wg_exporter.prober.targets import Target
 
 NO_INTERFACE = "its interface is in no network namespace that is looked in; name that under `namespaces`"
+TURNED_OFF = "the configuration turns probing off for it"
+NOT_EXPECTED = "it is not expected up; `probe: true` for it in the configuration turns probing on"
 NO_ENDPOINT = "no endpoint yet: WireGuard does not know where to send to until the peer calls or one is set"
+
+NO_TARGET = Target("", Origin.NONE)
 
 
 class Plan(NamedTuple):
@@ -108,6 +111,28 @@ class Planner:
                 known[key] = self._look(before.device, before.metas, place, snapshot.udp_ports, before)
         return self._planned(known)
 
+    def aims(self) -> dict[PeerKey, Aim]:
+        """What the last plan means for each peer of each device, for a person."""
+        found: dict[PeerKey, Aim] = {}
+        probed = {row.key for row in self._plan.peers}
+        for (netns, name), known in self._known.items():
+            wishes = self._wishes_on(known.device)
+            for public_key in known.device.peers.public_key:
+                key = (netns, name, public_key)
+                target = known.targets.get(public_key, NO_TARGET)
+                if key in probed:
+                    found[key] = Aim(target.address, target.origin, "", wanted=True)
+                elif key in known.unprobed:
+                    found[key] = Aim(target.address, target.origin, known.unprobed[key], wanted=True)
+                else:
+                    reason = TURNED_OFF if self._probing(wishes, public_key) is Probing.OFF else NOT_EXPECTED
+                    found[key] = Aim("", Origin.NONE, reason, wanted=False)
+        return found
+
+    def _probing(self, wishes: Mapping[str, Wish], public_key: str) -> Probing:
+        wish = wishes.get(public_key)
+        return wish.probe if wish and wish.probe is not None else self._probe.enabled
+
     def _planned(self, known: dict[DeviceKey, _Known]) -> Plan:
         before, self._known = self._known, known
         if before.keys() == known.keys() and all(map(_same_result, before.values(), known.values())):
@@ -164,10 +189,8 @@ class Planner:
 
     def _wanted(self, device: Device, metas: Sequence[PeerMeta], wishes: Mapping[str, Wish]) -> Iterator[int]:
         """The places of the peers that are to be probed."""
-        usual = self._probe.enabled
         for index, (key, meta) in enumerate(zip(device.peers.public_key, metas, strict=True)):
-            wish = wishes.get(key)
-            probing = wish.probe if wish and wish.probe is not None else usual
+            probing = self._probing(wishes, key)
             if probing is Probing.ON or (probing is Probing.AUTO and meta.expected_up):
                 yield index
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from wg_exporter.show import words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from wg_exporter import model
     from wg_exporter.config import Config
@@ -25,14 +25,26 @@ if TYPE_CHECKING:
 _SUDO = "run: sudo wg-exporter show"
 _KERNEL_KINDS = ("wireguard", "amneziawg")
 
+# Where a target came from (prober/targets.py), in words.
+_ORIGINS: Mapping[str, str] = {
+    "configured": "as the configuration says",
+    "in_subnet": "its address in the interface's subnet",
+    "only_host": "the only single address among its allowed IPs",
+    "derived": "the only other address in the interface's subnet",
+}
+
 
 class PeerRow(NamedTuple):
-    """A peer as a person knows it. `name` is its friendly name or, where `named` is False, the start of its key."""
+    """A peer as a person knows it. `name` is its friendly name or, where `named` is False, the start of its key.
+
+    `aim` says how it is probed, None where nobody knows.
+    """
 
     peer: model.Peer
     name: str
     named: bool
     expected_up: bool
+    aim: model.Aim | None = None
 
 
 class DeviceRow(NamedTuple):
@@ -90,9 +102,11 @@ def stale_after(peer: model.Peer) -> int:
 # --- from what was read ---------------------------------------------------------------------------------------------
 
 
-def from_view(snapshot: model.Snapshot, view: View, config: Config) -> Overview:
-    """One look at the host (`Exporter.look`) as a person wants to see it."""
-    rows = [DeviceRow(seen.device, None, seen.link, tuple(_peer_rows(seen))) for seen in view.devices]
+def from_view(
+    snapshot: model.Snapshot, view: View, config: Config, aims: Mapping[model.PeerKey, model.Aim] | None = None
+) -> Overview:
+    """One look at the host (`Exporter.look`) as a person wants to see it; `aims` say how each peer is probed."""
+    rows = [DeviceRow(seen.device, None, seen.link, tuple(_peer_rows(seen, aims or {}))) for seen in view.devices]
     rows += [DeviceRow(None, failed, link, ()) for failed, link in view.failed]
     problems = [problem for file in snapshot.conf for problem in file.problems]
     problems += [f"{name} is gone" + (f" from namespace {netns}" if netns else "") for netns, name in view.missing]
@@ -104,9 +118,10 @@ def from_view(snapshot: model.Snapshot, view: View, config: Config) -> Overview:
     return Overview(snapshot.wall, tuple(rows), view.outcomes, tuple(problems), tuple(hidden))
 
 
-def _peer_rows(seen: DeviceView) -> Iterator[PeerRow]:
+def _peer_rows(seen: DeviceView, aims: Mapping[model.PeerKey, model.Aim]) -> Iterator[PeerRow]:
+    netns, name = seen.device.netns, seen.device.name
     for peer, meta in zip(seen.device.peers, seen.metas, strict=True):
-        yield PeerRow(peer, meta.name, meta.named, meta.expected_up)
+        yield PeerRow(peer, meta.name, meta.named, meta.expected_up, aims.get((netns, name, peer.public_key)))
 
 
 # --- which part of it ---------------------------------------------------------------------------------------------
@@ -162,6 +177,25 @@ def _with_peer(devices: tuple[DeviceRow, ...], wanted: str) -> tuple[DeviceRow, 
     )
 
 
+def probing_of(row: PeerRow) -> str:
+    """One line about the probes to a peer: where they go and why there, or why there are none; empty if unknown."""
+    if row.aim is None:
+        return ""
+    if row.aim.reason:
+        return f"not probed: {row.aim.reason}"
+    return f"probes go to {row.aim.target}, {_ORIGINS.get(row.aim.origin, row.aim.origin)}"
+
+
+def unprobed(overview: Overview) -> dict[str, list[str]]:
+    """The peers that are to be probed and can't be, by the reason."""
+    found: dict[str, list[str]] = {}
+    for device in overview.devices:
+        for row in device.peers:
+            if row.aim and row.aim.wanted and row.aim.reason:
+                found.setdefault(row.aim.reason, []).append(row.name)
+    return found
+
+
 def reason_when_empty(overview: Overview) -> str:
     """One line that says why there is nothing to show and what to do; empty if there is something."""
     if overview.devices:
@@ -206,8 +240,9 @@ def to_json(overview: Overview) -> str:
 
     `time` and `latest_handshake` are seconds since the epoch; a handshake is null if there was none, its age negative
     if a clock went back. What is not known is null, `name` too. `netns` is empty for the exporter's own namespace.
-    A device that could not be read has `read_success` false, the reason in `problem`, and no peers. Only ASCII is
-    written: names can't drive a terminal from here either.
+    `target` is where probes to a peer go and `target_origin` where that came from; `target_reason` says why a peer is
+    not probed, and is null if it is. A device that could not be read has `read_success` false, the reason in `problem`,
+    and no peers. Only ASCII is written: names can't drive a terminal from here either.
     """
     document = {
         "time": overview.wall,
@@ -263,6 +298,9 @@ def _peer_json(row: PeerRow, wall: float) -> dict[str, object]:
         "transmit_bytes": peer.tx_bytes,
         "persistent_keepalive_seconds": peer.persistent_keepalive,
         "expected_up": row.expected_up,
+        "target": (row.aim.target or None) if row.aim else None,
+        "target_origin": row.aim.origin if row.aim and row.aim.target else None,
+        "target_reason": (row.aim.reason or None) if row.aim else None,
     }
 
 

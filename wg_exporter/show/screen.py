@@ -11,6 +11,7 @@ import contextlib
 import os
 import sys
 import time
+from itertools import islice
 from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -26,8 +27,10 @@ from wg_exporter.show.overview import (
     PeerRow,
     Standing,
     fix_for,
+    probing_of,
     reason_when_empty,
     standing,
+    unprobed,
     whose,
 )
 from wg_exporter.show.tables import COLUMNS, Line, draw, layout
@@ -36,6 +39,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from wg_exporter import model
+
+REASONS = 5
+"""So many reasons why peers can't be probed are told, for on a large host there may be one for each peer."""
 
 PIPE_WIDTH = 400
 """Columns of a console that is no terminal: wide enough that nothing is cut or left out."""
@@ -81,6 +87,8 @@ class _Screen:
                 yield from draw(
                     lines, {name: (c, widths[name]) for name, c in columns.items() if name in widths}, encoding
                 )
+            if len(every) == 1 and lines and (probing := probing_of(every[0].row)):
+                yield Text(words.plain(f"  {probing}", encoding), "dim")
             yield Text("")
         left_out = [column.title for name, column in columns.items() if name not in widths]
         if every and left_out:
@@ -127,6 +135,10 @@ class _Screen:
         if doubts:
             what = "expected up, quiet: idle or dead, without keepalive an age can't tell"
             yield say(f"! {words.count(len(doubts), 'peer')} {what}: {words.first_of(doubts)}", "yellow")
+        for reason, names in islice(unprobed(overview).items(), REASONS):
+            yield say(
+                f"! {words.count(len(names), 'peer')} can't be probed: {words.first_of(names)}: {reason}", "yellow"
+            )
         total = f"{words.count(expected, 'peer')} expected up, {len(broken):,} not"
         if broken:
             yield say(f"! {total}: {words.first_of(broken)}", "bold red")
