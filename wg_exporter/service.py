@@ -7,19 +7,15 @@ is in a `_Setup`, so that a reload builds a new one and swaps it; what must surv
 
 from __future__ import annotations
 
-import os
 import platform
 import threading
 import time
 from contextlib import contextmanager
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from prometheus_client.process_collector import ProcessCollector
-
 from wg_exporter import __version__, compat
-from wg_exporter.catalogue import NAMES, SOURCE_SUCCESS, Kind, Metric, Scope
+from wg_exporter.catalogue import NAMES, SOURCE_SUCCESS
 from wg_exporter.config import Config, ConfigError, load
 from wg_exporter.exposition import Writer, render
 from wg_exporter.families import DeviceView, ExporterFacts, Sample, View, exporter_samples, samples
@@ -27,6 +23,7 @@ from wg_exporter.identity import Identity
 from wg_exporter.log import Log
 from wg_exporter.model import Backend, ConfFile, DeviceKey, FailedDevice, Outcome, Peer, Snapshot, SourceName
 from wg_exporter.news import News
+from wg_exporter.process import Processes, capabilities
 from wg_exporter.reader import USERSPACE_KIND, Clock, Reader, Reading, StoppedError, Worker, with_unread
 from wg_exporter.roster import Roster
 from wg_exporter.sources.conf import DEFAULT_PATTERNS, ConfSource
@@ -38,6 +35,7 @@ from wg_exporter.tracker import Tracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
 TICK_SECONDS = 5.0
 
@@ -48,11 +46,6 @@ SYSTEM_CLOCK = Clock(time.time, time.monotonic)
 
 Workers: TypeAlias = "Callable[[Config, Clock], Iterable[Worker]]"
 """Makes the sources that a configuration asks for."""
-
-# Bits of a capability set (linux/capability.h).
-_NET_ADMIN, _NET_RAW, _SYS_ADMIN = 12, 13, 21
-
-_UAPI_DIRECTORY = Path("/var/run/wireguard")
 
 
 class _Setup:
@@ -127,7 +120,7 @@ class Exporter:
         self._log = Log(__name__)
         self._news = News()
         self._tracker = Tracker()
-        self._process = ProcessCollector(registry=None)
+        self._processes = Processes()
         self._reload_successful = True
         self._reload_timestamp = clock.wall()
         self._setup = _Setup(config, clock, workers)
@@ -160,7 +153,7 @@ class Exporter:
         with self._looking() as (setup, snapshot):
             view = self._view(setup, snapshot)
             if not path:
-                return setup.writer.write(view, self._process_samples(), openmetrics=openmetrics)
+                return setup.writer.write(view, self._processes.samples(), openmetrics=openmetrics)
         theirs = compat.mindflavor(view, self._clock.wall()) if path == "mindflavor" else compat.mdlayher(view)
         # The other exporters have nothing to say that a source failed; without it such a page would look fine.
         outcomes = (sample for sample in exporter_samples(view) if sample.metric is SOURCE_SUCCESS)
@@ -308,31 +301,6 @@ class Exporter:
             platform.python_version(),
             self._reload_successful,
             self._reload_timestamp,
-            _capabilities(outcomes),
+            capabilities(outcomes),
             self._tracker.clock_steps,
         )
-
-    def _process_samples(self) -> Iterator[Sample]:
-        for family in self._process.collect():
-            kind = Kind.COUNTER if family.type == "counter" else Kind.GAUGE
-            for sample in family.samples:
-                metric = Metric(sample.name, kind, Scope.EXPORTER, tuple(sample.labels), family.documentation)
-                yield Sample(metric, tuple(sample.labels.items()), sample.value)
-
-
-def _capabilities(outcomes: Sequence[Outcome]) -> tuple[tuple[str, bool], ...]:
-    """What the process may do, as the kernel says (proc(5), CapEff) and as the sources found."""
-    works = {outcome.source: outcome.success for outcome in outcomes if not outcome.netns}
-    uapi = works.get(SourceName.USERSPACE, False) and (os.geteuid() == 0 or os.access(_UAPI_DIRECTORY, os.R_OK))
-    found = (("uapi", uapi), ("conf_read", works.get(SourceName.CONF, False)))
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        effective = next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff:"))
-    except (OSError, StopIteration):  # without /proc nobody knows, and what is unknown is absent
-        return found
-    return (
-        ("net_admin", bool(effective >> _NET_ADMIN & 1)),
-        ("net_raw", bool(effective >> _NET_RAW & 1)),
-        *found,
-        ("netns", bool(effective >> _SYS_ADMIN & 1)),
-    )

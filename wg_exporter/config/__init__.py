@@ -176,8 +176,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     names: Annotated[
         tuple[kinds.PathPattern, ...] | None,
         _text(
-            "wg-quick and systemd-networkd files to take friendly names from. By default `/etc/wireguard/*.conf` and "
-            "`/etc/systemd/network/*.netdev`; `[]` reads none."
+            "wg-quick and systemd-networkd files to take friendly names from. By default `/etc/wireguard/*.conf`, "
+            "`/etc/amnezia/amneziawg/*.conf` and `/etc/systemd/network/*.netdev`; `[]` reads none."
         ),
     ] = None
     peers: Annotated[tuple[PeerConfig, ...], _text("Names and addresses of peers, and how they are probed.")] = ()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 from base64 import b64encode
 from itertools import chain, compress
-from operator import itemgetter, ne
+from operator import eq, itemgetter, ne
 from socket import AF_INET, AF_INET6, inet_ntop
 from sys import byteorder
 from typing import TYPE_CHECKING, TypeVar
@@ -166,9 +166,11 @@ def _counters(tails: list[bytes]) -> tuple[tuple[int, ...], ...] | None:
 
 
 def _put(column: tuple[T, ...], places: list[int], values: tuple[T, ...]) -> tuple[T, ...]:
-    """The column with these values in these places, which are in order."""
+    """The column with these values in these places, which are in order; the same column if it has them already."""
     if len(places) == len(column):
-        return values
+        return column if column == values else values
+    if all(map(eq, map(column.__getitem__, places), values)):
+        return column
     changed = list(column)
     for place, value in zip(places, values, strict=True):
         changed[place] = value
