@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from wg_exporter.identity import PeerMeta
     from wg_exporter.model import ConfFile, Device, DeviceKey, Link, PeerKey, Snapshot
 
-NO_INTERFACE = "its interface is in no network namespace that is looked in; name that under `namespaces`"
+NO_INTERFACE = "its interface was not found; if it is in another network namespace, name that under `namespaces`"
 TURNED_OFF = "the configuration turns probing off for it"
 NOT_EXPECTED = "it is not expected up; `probe: true` for it in the configuration turns probing on"
 NO_ENDPOINT = "no endpoint yet: WireGuard does not know where to send to until the peer calls or one is set"
