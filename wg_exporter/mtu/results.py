@@ -207,8 +207,9 @@ def _outer(e: Evidence) -> tuple[str, bool | None]:
         return f"answered{room}", True
     if e.outer_full is False:
         inside = e.inner_claim is not None and not e.arrives  # then the hop is one inside the tunnel
-        said = f", says {e.hop}" if e.hop and not inside else ""
-        return f"too big for the path, which carries {e.outer} bytes{said}", False
+        if e.hop and not inside:
+            return f"too big for the path, which carries {e.outer} bytes, says {e.hop}", False
+        return f"nothing; the largest that was answered has {e.outer} bytes", False
     return "nothing at any size that could tell", None
 
 

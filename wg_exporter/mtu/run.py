@@ -19,6 +19,7 @@ from wg_exporter.mtu.frames import token_of
 from wg_exporter.mtu.results import Result, conclude, so_far, unprobed
 from wg_exporter.mtu.screen import REDRAW, Doing, Phase
 from wg_exporter.prober.driver import Prober, ProbeSettings
+from wg_exporter.prober.locate import Direction
 from wg_exporter.prober.netns import Namespaces
 from wg_exporter.prober.verdict import judge
 
@@ -105,11 +106,12 @@ class Check:
         return [job.result for job in self._jobs if job.result]
 
     def _advance(self, job: _Job, key: PeerKey, now: float) -> None:
-        verdict = judge(self._prober.evidence(key))
+        evidence = self._prober.evidence(key)
+        verdict = judge(evidence)
         if job.phase is Phase.SEARCHING and verdict is Verdict.FILTERED and self._silent:
             job.phase = Phase.SILENT
             self._prober.ask_silent(key)
-        elif job.phase is not Phase.HOP and verdict in _SHRINKS:
+        elif job.phase is not Phase.HOP and verdict in _SHRINKS and evidence.direction is not Direction.BACK:
             job.phase = Phase.HOP
             self._prober.find_hop(key)
         else:

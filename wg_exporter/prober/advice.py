@@ -106,8 +106,9 @@ def _takes_addresses(e: Evidence, mtu: int) -> bool:
 def _path(e: Evidence, hop: str) -> str:
     tunnel = e.tunnel
     outer, slack = outer_path(e)
-    # What was lost on the way back, and only seen from inside, says nothing of the way there.
-    if outer is None or outer >= tunnel.needed or (slack and e.direction is Direction.BACK):
+    # Echoes that are lost without a word on the way back say nothing of the way there.
+    back = e.direction is Direction.BACK and not e.hop and (e.route is None or e.route >= tunnel.needed)
+    if outer is None or outer >= tunnel.needed or back:
         return f"{tunnel.interface} sends up to {tunnel.mtu}"
     carries = f"{outer} to {outer + slack}" if slack else str(outer)
     behind = f" from hop {hop} on" if hop else ""
