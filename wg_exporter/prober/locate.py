@@ -1,8 +1,9 @@
 """Where full-size packets are lost: in which direction (P4), and behind which router (P7). Each asks once.
 
-P4: a lost echo may have been lost on either way. A UDP datagram to a closed port is answered by a small
-port-unreachable (RFC 1122, 3.2.2.1): if a full-size datagram is refused, it arrived, and its echo is lost on the way
-back.
+P4: a lost echo may have been lost on either way. A UDP datagram to a closed port is answered by a port-unreachable,
+which is smaller (RFC 1122, 3.2.2.1): if a full-size datagram is refused, it arrived, and its echo is lost on the way
+back. If it isn't, it was lost on its way only if its refusal would have come back. Over IPv6 a refusal is not that
+small, so beside it goes the smallest datagram that is refused with as large a packet.
 
 P7: probes to the endpoint with every TTL at once, a full-size and a small one each. The last router at which the
 full-size one ran out of TTL, while the small one got further, stands before the link that is too small.
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from wg_exporter.prober.probes import Answer, Patience
 
 HOPS = 20  # full-size and small, this is the 32 kB that a round may have
+REFUSED_V4 = 548  # bytes: an error quotes what fits into 576 (RFC 1812, 4.3.2.3; net/ipv4/icmp.c)
+REFUSED_V6 = 1232  # into 1280 (RFC 4443, 2.4 c)
 PACE = 0.005  # seconds between the probes of one TTL and the next
 
 
@@ -31,16 +34,18 @@ class Direction(StrEnum):
 
 
 class Ways:
-    """P4: two full-size datagrams and two small ones to a closed port."""
+    """P4: two full-size datagrams and two smaller ones to a closed port."""
 
-    def __init__(self, size: int, patience: Patience, now: float) -> None:
+    def __init__(self, size: int, patience: Patience, now: float, *, ipv6: bool) -> None:
+        """`ipv6`: the target's address is one."""
         self.done = False
         self.direction = Direction.UNKNOWN
         self._size = size
         self._patience = patience
         self._due = now
         self._sends = 0
-        self._refused = {size: False, SMALL: False}
+        self._smaller = min(REFUSED_V6 if ipv6 else REFUSED_V4, size - 1)
+        self._refused = {size: False, self._smaller: False}
 
     def poll(self, now: float) -> list[Want]:
         """Both sizes, and both once more after a wait."""
@@ -63,7 +68,7 @@ class Ways:
             self._refused[want.tag] = True
             if self._refused[self._size]:
                 self.direction, self.done = Direction.BACK, True
-            elif self._refused[SMALL]:
+            elif self._refused[self._smaller]:
                 self.direction = Direction.TOWARDS
 
 

@@ -114,6 +114,11 @@ class PathMtu:
         """The last small probes were lost: the verdict may change with time and the byte counters alone."""
         return self._pairs.silent > 0
 
+    @property
+    def answered(self) -> bool:
+        """A small probe was answered once."""
+        return self._pairs.ever
+
     def busy(self, now: float) -> bool:
         """Something that was asked for, or a suspicion, is not settled yet."""
         if self._pairs.silent >= SILENT and self._alive(now) is None and self._watched is not None:
@@ -277,6 +282,7 @@ class PathMtu:
     def _start_outer(self, now: float, *, thorough: bool) -> None:
         """P5, which becomes P6 where the full size does not pass. A thorough one begins with sizes of all kinds."""
         if not self._tunnel.endpoint:
+            self._outer_due = NEVER
             return
         self._outer_due = now + self._settings.outer_interval
         needed = self._tunnel.needed
@@ -309,7 +315,7 @@ class PathMtu:
                 self._inner_search = self._new_inner()
             if self._outer_search is None or self._outer_search.done:
                 self._start_outer(now, thorough=True)
-            self._ways = Ways(self._tunnel.mtu, self._patience, now)
+            self._ways = Ways(self._tunnel.mtu, self._patience, now, ipv6=":" in self._tunnel.target)
         elif self._searched and not suspected:
             self._searched = False
             if pairs.big is Big.PASSED:

@@ -17,19 +17,29 @@ ROUTE_INTERVAL = 60.0  # seconds
 
 
 class RouteLookup:
-    """P0. Read `route`, and `changed`: it is another route, or another MTU of it, than at the last look."""
+    """P0. Read `route`, and `changed`: it is another route, or another MTU of it, than at the last look.
+
+    `open`: it was asked for, and the answer isn't here yet.
+    """
 
     def __init__(self, first: float) -> None:
         """Ask from `first` on."""
         self.route: Route | None = None
         self.changed = False
+        self.open = False
         self._due = first
+
+    def check(self, now: float) -> None:
+        """Ask again now: big packets that were sent since may have taught the kernel a path MTU."""
+        self._due = min(self._due, now)
+        self.open = True
 
     def poll(self, now: float) -> list[Want]:
         """The question, if it is due."""
         if now < self._due:
             return []
         self._due = now + ROUTE_INTERVAL
+        self.open = False  # this host answers at once
         return [Want(Kind.ROUTE, 0)]
 
     def next_time(self) -> float:

@@ -145,8 +145,8 @@ RULES = (
     Rule(
         Verdict.FRAGMENTED_LOCAL,
         lambda e: e.arrives and _too_small(e.route, e),
-        "This host's route to {endpoint} carries {route}-byte packets; {interface} sends up to {needed}, in fragments. "
-        "{fix}",
+        "This host's route to {endpoint} carries {route}-byte packets{hop}; {interface} sends up to {needed}, in "
+        "fragments. {fix}",
     ),
     Rule(
         Verdict.FRAGMENTED_PATH,
