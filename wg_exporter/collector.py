@@ -23,10 +23,11 @@ from wg_exporter.config import Config, load
 from wg_exporter.service import Exporter, host_workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from prometheus_client import Metric
 
+    from wg_exporter.families import Sample
     from wg_exporter.service import Workers
 
 _FAMILIES: dict[Kind, type[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]] = {
@@ -51,11 +52,7 @@ class WireGuardCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The families, in the order of `/metrics`; those without a sample are left out, as there."""
-        for metric, group in groupby(self._exporter.samples(), key=lambda sample: sample.metric):
-            family = _FAMILIES[metric.kind](metric.family, metric.help)
-            for sample in group:
-                family.add_sample(metric.name + sample.suffix, dict(sample.labels), sample.value)
-            yield family
+        return collected(self._exporter.samples())
 
     def describe(self) -> list[Metric]:
         """Nothing: a registry must not read the host to learn the names."""
@@ -64,3 +61,12 @@ class WireGuardCollector(Collector):
     def close(self) -> None:
         """End the background threads."""
         self._exporter.stop()
+
+
+def collected(samples: Iterable[Sample]) -> Iterator[Metric]:
+    """These samples as prometheus_client's families; `samples` must bring each family's together."""
+    for metric, group in groupby(samples, key=lambda sample: sample.metric):
+        family = _FAMILIES[metric.kind](metric.family, metric.help)
+        for sample in group:
+            family.add_sample(metric.name + sample.suffix, dict(sample.labels), sample.value)
+        yield family
