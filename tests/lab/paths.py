@@ -225,16 +225,17 @@ class Path:
 
     # Evidence, from tools that everyone trusts.
 
-    def ping(self, address: str, size: int = 100, *, count: int = 1, df: bool = True, wait: float = 1) -> str:
-        """What `ping` in `a` prints for packets of `size` bytes; it may well be that nothing came back."""
+    def ping(self, address: str, size: int = 100, *, df: bool = True, wait: float = 1, device: str = "") -> str:
+        """What `ping` in `a` prints for one packet of `size` bytes; it may well be that nothing came back."""
         options = ["-M", "do" if df else "dont", "-s", str(size - HEADERS[family_of(address)])]
-        argv = ["ping", "-n", "-c", str(count), "-i", "0.2", "-W", str(wait), *options, address]
+        options += ["-I", device] if device else []
+        argv = ["ping", "-n", "-c", "1", "-W", str(wait), *options, address]
         done = subprocess.run(self.a.inside(argv), capture_output=True, text=True, check=False, timeout=60)
         return done.stdout + done.stderr
 
-    def passes(self, address: str, size: int, *, df: bool = True) -> bool:
+    def passes(self, address: str, size: int, *, device: str = "") -> bool:
         """One of three such packets is answered (a tunnel loses its first ones, until it has shaken and learnt)."""
-        return any(" 0% packet loss" in self.ping(address, size, df=df, wait=0.5) for _ in range(3))
+        return any(" 0% packet loss" in self.ping(address, size, wait=0.5, device=device) for _ in range(3))
 
     def count(self, namespace: Namespace, hook: str, match: str) -> None:
         """Count the packets that match, from now on."""
