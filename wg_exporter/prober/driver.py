@@ -94,7 +94,7 @@ class _Path:
         endpoint, _, zone = peer.endpoint.partition("%")
         self.endpoint = ip_address(endpoint).packed if endpoint else b""
         self.scope = int(zone) if zone.isdecimal() else 0
-        self.active = bool(peer.ifindex and peer.endpoint and peer.mtu > SMALL)
+        self.active = bool(peer.ifindex and peer.mtu > SMALL)
 
 
 class Prober:
@@ -137,8 +137,8 @@ class Prober:
     # --- what others say and ask --------------------------------------------------------------------------------------
 
     def set_peers(self, peers: Iterable[ProbePeer]) -> None:
-        """Probe exactly these from now on. A peer without a usable target is left out; one without endpoint or device
-        is not probed, but keeps its statistics."""
+        """Probe exactly these from now on. A peer without a usable target is left out; one without a device is not
+        probed, but keeps its statistics; one without an endpoint is probed inside only."""
         wanted = {peer.key: peer for peer in peers}
         self.update(wanted.values(), self._paths.keys() - wanted.keys())
 
@@ -378,7 +378,8 @@ class Prober:
             path.stats = stats
             self._changed[path] = None
             if (stats.sent or stats.errors) and stats.up is not path.up:
-                if path.up is not None:
+                # At the start all are first heard of within seconds: let them wait for their place.
+                if path.up is not None or (not stats.up and path.mtu.answered):
                     path.mtu.check(now)
                     self._plan(path, now)
                 path.up = stats.up
@@ -392,6 +393,12 @@ class Prober:
             return
         outer = send.kind is Kind.OUTER_ECHO
         address = path.endpoint if outer else path.address
+        if not address:
+            path.mtu.handle(NotSent(send.probe, SendError.NO_ROUTE), now)
+            return
+        if not outer and send.size > SMALL and 0 < (limit := self._route_limit(path)) < send.size:
+            path.mtu.handle(LocalTooBig(send.probe, limit), now)
+            return
         flight = self._flights.start(path, send, address, now)
         if flight is None:
             path.mtu.handle(NotSent(send.probe, SendError.NO_BUFFER), now)
@@ -410,12 +417,24 @@ class Prober:
             path.mtu.handle(NotSent(send.probe, failure), now)
 
     def _look_up(self, path: _Path, send: Send, now: float) -> None:
+        if not path.endpoint:
+            return
         try:
             found = self._routes_in(path.peer.underlay).look_up(path.endpoint, path.peer.fwmark, path.scope)
         except OSError as error:
             path.mtu.handle(NotSent(send.probe, reason(error)), now)
         else:
             path.mtu.handle(Route(send.probe, found.egress, found.cached, found.via), now)
+
+    def _route_limit(self, path: _Path) -> int:
+        """The MTU of the route to the target, 0 = not known.
+
+        The engine's sockets don't heed it (IP_PMTUDISC_INTERFACE), but everybody else's packets have to.
+        """
+        try:
+            return self._routes_in(path.peer.key[0]).look_up(path.address, ifindex=path.peer.ifindex).egress
+        except OSError:
+            return 0
 
     def _local_limit(self, path: _Path, send: Send) -> int:
         """What this host would take where it refused this size, 0 = it doesn't say."""
