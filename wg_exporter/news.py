@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from wg_exporter.log import Log, OnChange
 
 if TYPE_CHECKING:
-    from wg_exporter.model import Snapshot
+    from collections.abc import Mapping
+
+    from wg_exporter.model import PeerKey, Snapshot
 
 
 class News:
@@ -16,9 +18,14 @@ class News:
     def __init__(self) -> None:
         self._log = Log(__name__)
         self._seen = OnChange()
+        self._reasons: set[str] = set()
 
-    def report(self, snapshot: Snapshot, expected: int) -> None:
-        """Log what is new in `snapshot`. `expected` is the number of peers that should always be up."""
+    def report(self, snapshot: Snapshot, expected: int, unprobed: Mapping[PeerKey, str]) -> None:
+        """Log what is new in `snapshot`.
+
+        `expected` is the number of peers that should always be up. `unprobed` are those that should be probed and
+        can't be, with the reason of each.
+        """
         self._sources(snapshot)
         self._devices(snapshot)
         self._files(snapshot)
@@ -26,6 +33,7 @@ class News:
         if self._seen.changed("peers", (len(snapshot.devices), expected, peers - expected)):
             others = peers - expected
             self._log.info("peers", devices=len(snapshot.devices), expected_up=expected, not_expected_up=others)
+        self._probing(unprobed)
 
     def _sources(self, snapshot: Snapshot) -> None:
         for source, netns, _success, _duration, problem, _absent in snapshot.outcomes:
@@ -45,6 +53,26 @@ class News:
         for device in snapshot.devices:
             if device.fresh and self._seen.changed(("device", device.netns, device.name), ""):
                 self._log.info("device read again", interface=device.name, netns=device.netns)
+
+    def _probing(self, unprobed: Mapping[PeerKey, str]) -> None:
+        """A line for each reason: a hub may have hundreds of such peers."""
+        peers: dict[str, list[PeerKey]] = {}
+        for key, reason in unprobed.items():
+            peers.setdefault(reason, []).append(key)
+        for reason in self._reasons - peers.keys():
+            self._seen.changed(("unprobed", reason), 0)
+        self._reasons = set(peers)
+        for reason, keys in peers.items():
+            if self._seen.changed(("unprobed", reason), len(keys)):
+                netns, interface, public_key = keys[0]
+                self._log.warn(
+                    "not probed",
+                    peers=len(keys),
+                    interface=interface,
+                    netns=netns,
+                    public_key=public_key,
+                    reason=reason,
+                )
 
     def _files(self, snapshot: Snapshot) -> None:
         for file in snapshot.conf:

@@ -1,8 +1,9 @@
-"""The exporter as one object: sources, tracker and writer, wired together and kept running.
+"""The exporter as one object: sources, tracker, prober and writer, wired together and kept running.
 
 `Exporter` is used by `serve`, by `show` and by the collector for other people's registries. A scrape reads the sources
-and only reads the tracker; the tick, every few seconds, reads the sources and drives it. What a configuration decides
-is in a `_Setup`, so that a reload builds a new one and swaps it; what must survive a reload is in the `Exporter`.
+and only reads the tracker and what the prober has found; the tick, every few seconds, reads the sources and drives
+both. What a configuration decides is in a `_Setup`, so that a reload builds a new one and swaps it; what must survive a
+reload is in the `Exporter`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import threading
 import time
 from contextlib import contextmanager
 from itertools import chain
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from wg_exporter import __version__, compat
 from wg_exporter.catalogue import NAMES, SOURCE_SUCCESS
@@ -23,6 +24,7 @@ from wg_exporter.identity import Identity
 from wg_exporter.log import Log
 from wg_exporter.model import Backend, ConfFile, DeviceKey, FailedDevice, Outcome, Peer, Snapshot, SourceName
 from wg_exporter.news import News
+from wg_exporter.probing import Planner
 from wg_exporter.process import Processes, capabilities
 from wg_exporter.reader import USERSPACE_KIND, Clock, Reader, Reading, StoppedError, Worker, with_unread
 from wg_exporter.roster import Roster
@@ -34,8 +36,11 @@ from wg_exporter.sources.userspace import UserspaceSource
 from wg_exporter.tracker import Tracker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from wg_exporter.model import PeerKey, Probed, ProbePeer
+    from wg_exporter.probing import Plan
 
 TICK_SECONDS = 5.0
 
@@ -48,12 +53,38 @@ Workers: TypeAlias = "Callable[[Config, Clock], Iterable[Worker]]"
 """Makes the sources that a configuration asks for."""
 
 
+class Prober(Protocol):
+    """What probes the peers, in a process of its own: `prober.process.ProberProcess`. No call waits for it."""
+
+    def configure(self, config: Config) -> None:
+        """Probe as this configuration says, from now on. Counters go on, except of histograms with other bounds."""
+
+    def set_peers(self, peers: Sequence[ProbePeer]) -> None:
+        """Probe exactly these from now on."""
+
+    def counters(self, rows: Mapping[PeerKey, tuple[int, int]]) -> None:
+        """Bytes that peers have received and sent (rx, tx), just read."""
+
+    def results(self) -> Mapping[PeerKey, Probed]:
+        """What is known of each peer."""
+
+    def scheduling_delay(self) -> float | None:
+        """Seconds by which probes left late, the worst of the last ticks; None if nothing is probed."""
+
+    def pids(self) -> Sequence[int]:
+        """The processes that run for it."""
+
+    def stop(self) -> None:
+        """End it."""
+
+
 class _Setup:
     """What a configuration decides: which sources are read, and how peers are called and written."""
 
     def __init__(self, config: Config, clock: Clock, workers: Workers) -> None:
         self.config = config
         self.roster = Roster(config)
+        self.planner = Planner(config)
         self.writer = Writer(lambda name: not config.metrics.excluded(name))
         made: list[Worker] = []
         try:
@@ -112,6 +143,7 @@ class Exporter:
         *,
         workers: Workers = host_workers,
         every: float = TICK_SECONDS,
+        prober: Prober | None = None,
     ) -> None:
         self._clock = clock
         self._workers = workers
@@ -120,7 +152,8 @@ class Exporter:
         self._log = Log(__name__)
         self._news = News()
         self._tracker = Tracker()
-        self._processes = Processes()
+        self._prober = prober
+        self._processes = Processes(prober.pids if prober else tuple)
         self._reload_successful = True
         self._reload_timestamp = clock.wall()
         self._setup = _Setup(config, clock, workers)
@@ -139,6 +172,8 @@ class Exporter:
         """End the tick and the threads of the sources."""
         self._stopping.set()
         self._setup.reader.stop()
+        if self._prober is not None:
+            self._prober.stop()
 
     def wait_until_ready(self, timeout: float) -> bool:
         """Wait in seconds for the first look at the devices."""
@@ -211,6 +246,8 @@ class Exporter:
             return str(error)
         with self._lock:
             before, self._setup = self._setup, setup
+            if self._prober is not None:
+                self._prober.configure(config)
             self._reconsider(config, before.roster.conf)
             self._reload_successful = True
             self._reload_timestamp = self._clock.wall()
@@ -248,7 +285,31 @@ class Exporter:
             }
             self._tracker.update(snapshot, {key for key, number in expected.items() if number})
             setup.roster.forget_all_but(set(expected))
-        self._news.report(snapshot, sum(expected.values()))
+            plan = setup.planner.plan(snapshot, setup.roster.metas)
+            self._probe(plan, snapshot)
+        self._news.report(snapshot, sum(expected.values()), plan.unprobed if self._prober else {})
+
+    def _probe(self, plan: Plan, snapshot: Snapshot) -> None:
+        """Tell the prober whom to probe, and what the byte counters say of them."""
+        if self._prober is None:
+            return
+        self._prober.set_peers(plan.peers)
+        probed = {peer.key for peer in plan.peers}
+        counters: dict[PeerKey, tuple[int, int]] = {}
+        for device in snapshot.devices:
+            if device.fresh:
+                columns = zip(device.peers.public_key, device.peers.rx_bytes, device.peers.tx_bytes, strict=True)
+                rows = (((device.netns, device.name, key), (rx, tx)) for key, rx, tx in columns)
+                counters.update((key, bytes_) for key, bytes_ in rows if key in probed)
+        self._prober.counters(counters)
+
+    def _probes(self) -> Mapping[DeviceKey, Mapping[str, Probed]]:
+        """What the prober knows, by device and public key."""
+        found: dict[DeviceKey, dict[str, Probed]] = {}
+        if self._prober is not None:
+            for (netns, name, key), probed in self._prober.results().items():
+                found.setdefault((netns, name), {})[key] = probed
+        return found
 
     def _view(self, setup: _Setup, snapshot: Snapshot) -> View:
         setup.roster.use(snapshot.conf)
@@ -269,6 +330,9 @@ class Exporter:
             snapshot.outcomes,
             self._facts(snapshot.outcomes),
             setup.config.metrics.endpoint,
+            probes=self._probes(),
+            rtt_buckets=setup.config.probe.rtt_buckets,
+            scheduling_delay=self._prober.scheduling_delay() if self._prober else None,
         )
 
     def _missing(self, setup: _Setup, snapshot: Snapshot) -> tuple[DeviceKey, ...]:
