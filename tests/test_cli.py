@@ -80,11 +80,11 @@ def test_the_version_is_printed():
 def test_the_help_names_each_command_with_an_uncut_line():
     code, out, _ = run("--help")
     assert code == 0
-    assert re.findall(r"(?m)^  (demo|serve|show) ", out) == ["demo", "serve", "show"]
+    assert re.findall(r"(?m)^  (demo|mtu|serve|show) ", out) == ["demo", "mtu", "serve", "show"]
     assert "..." not in out.partition("Commands:")[2]
 
 
-@pytest.mark.parametrize("command", ["serve", "show", "demo"])
+@pytest.mark.parametrize("command", ["serve", "show", "mtu", "demo"])
 def test_each_command_explains_itself_and_all_its_flags(command):
     code, out, _ = run(command, "-h")
     assert code == 0

@@ -205,7 +205,7 @@ def _outer(e: Evidence) -> tuple[str, bool | None]:
     if e.outer_full:
         room = f", and of {e.outer} too" if e.outer is not None and e.outer > e.tunnel.needed else ""
         return f"answered{room}", True
-    if e.outer_full is False:
+    if e.outer_full is False and e.outer is not None:
         inside = e.inner_claim is not None and not e.arrives  # then the hop is one inside the tunnel
         if e.hop and not inside:
             return f"too big for the path, which carries {e.outer} bytes, says {e.hop}", False
