@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+import scapy.layers.inet6  # noqa: F401 - without it scapy takes raw packets for mere bytes
 from scapy.utils import PcapNgReader
 
 from tests.lab import eventually

@@ -147,6 +147,7 @@ class Counters:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
+        self._thread.join()  # a reading has a deadline of its own
 
     def fresh(self) -> dict[PeerKey, tuple[int, int]] | None:
         """(rx, tx) by peer as last read; None if nothing was read since this was last asked."""
