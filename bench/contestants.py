@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
 import socket
 import subprocess
 import time
@@ -30,25 +29,60 @@ class Cost(NamedTuple):
     size: int
 
 
-def get(port: int, *, gzip: bool = False, timeout: float = 120, keep: list[bytes] | None = None) -> int:
-    """GET /metrics as Prometheus asks for it; the size of the body. Appends the answer to `keep`, if given.
+class Client:
+    """A client as lean as can be, which keeps its connection from scrape to scrape, as Prometheus does."""
 
-    Raises OSError if the answer is not a 200, and TimeoutError (an OSError) after so many seconds of silence.
-    """
-    accept = "Accept-Encoding: gzip\r\n" if gzip else ""
-    request = f"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: text/plain\r\n{accept}Connection: close\r\n\r\n"
-    head, size = b"", 0
-    with socket.create_connection(("127.0.0.1", port), timeout=timeout) as s:
-        s.sendall(request.encode())
-        while count := s.recv_into(_BUFFER):
+    def __init__(self, port: int, timeout: float = 120) -> None:
+        """Connects. Raises OSError if nobody listens, and later TimeoutError after so many seconds of silence."""
+        self._port = port
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+
+    def get(self, *, gzip: bool = False, keep: list[bytes] | None = None) -> int:
+        """GET /metrics; the size of the body, with the frames of its chunks if the server sends it in such.
+
+        Appends the answer to `keep`, if given. Raises OSError if the answer is not a 200, or has no end.
+        """
+        accept = "Accept-Encoding: gzip\r\n" if gzip else ""
+        self._socket.sendall(f"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: text/plain\r\n{accept}\r\n".encode())
+        head, size, length, tail = b"", 0, None, b""
+        while length is None or (size < length if length >= 0 else tail != b"0\r\n\r\n"):
+            count = self._socket.recv_into(_BUFFER)
+            if count == 0:
+                raise OSError(f"port {self._port}: the answer has no end")
             if keep is not None:
                 keep.append(bytes(_BUFFER[:count]))
-            if b"\r\n\r\n" not in head:
-                head += _BUFFER[: min(count, 4096)]
             size += count
-    if not head.startswith(b"HTTP/1.1 200"):
-        raise OSError(f"port {port}: {head[:60]!r}")
-    return size - head.index(b"\r\n\r\n") - 4
+            tail = (tail + _BUFFER[max(0, count - 5) : count])[-5:]
+            if length is None:
+                head += _BUFFER[:count]
+                length, size = _length(head, size)
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise OSError(f"port {self._port}: {head[:60]!r}")
+        return size
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
+
+
+def _length(head: bytes, size: int) -> tuple[int | None, int]:
+    """The length of the body and how much of it has come: None before the head is whole, -1 if the end will tell."""
+    end = head.find(b"\r\n\r\n")
+    if end < 0:
+        return None, size
+    for line in head[:end].lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            return int(line.split(b":")[1]), size - end - 4
+    return -1, size - end - 4
+
+
+def get(port: int, *, gzip: bool = False, timeout: float = 120, keep: list[bytes] | None = None) -> int:
+    """One scrape over a connection of its own; see `Client.get`."""
+    client = Client(port, timeout)
+    try:
+        return client.get(gzip=gzip, keep=keep)
+    finally:
+        client.close()
 
 
 class Server:
@@ -67,6 +101,7 @@ class Server:
                 preexec_fn=self._enter,  # noqa: PLW1509
             )
         self.pid = self._process.pid
+        self._client: Client | None = None
 
     def _enter(self) -> None:
         (self._group / "cgroup.procs").write_text(str(os.getpid()))
@@ -94,19 +129,21 @@ class Server:
 
     def scrape(self, *, gzip: bool = False) -> Cost:
         """One scrape. CPU is read a moment later, when the server has put everything away."""
+        if self._client is None:
+            self._client = Client(self.port)
         before, start = self.cpu(), time.perf_counter()
-        size = get(self.port, gzip=gzip)
+        size = self._client.get(gzip=gzip)
         wall = time.perf_counter() - start
         time.sleep(0.03)
         return Cost(wall, self.cpu() - before, size)
 
     def rest(self) -> None:
         """Stop where it is: background work of one must not disturb the measurement of another."""
-        os.kill(self.pid, signal.SIGSTOP)
+        (self._group / "cgroup.freeze").write_text("1")
 
     def wake(self) -> None:
         """Go on, and let the background work that was due be done before anything is measured."""
-        os.kill(self.pid, signal.SIGCONT)
+        (self._group / "cgroup.freeze").write_text("0")
         quiet, last = time.monotonic(), self.cpu()
         deadline = quiet + 10
         while time.monotonic() - quiet < 0.2 and time.monotonic() < deadline:
@@ -117,7 +154,7 @@ class Server:
 
     def stop(self, *, at_once: bool = False) -> None:
         """End it and all that it started."""
-        os.kill(self.pid, signal.SIGCONT)
+        (self._group / "cgroup.freeze").write_text("0")
         self._process.terminate()
         try:
             self._process.wait(0 if at_once else 10)

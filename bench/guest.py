@@ -1,7 +1,7 @@
 """Inside the virtual machine: build a device, move bytes, let every contestant answer in turn, write the figures.
 
 `python -m bench.guest PLAN.json RESULT.json`. One round is: bytes move for the wanted peers; one scrape of each
-contestant, plain; bytes move again; one scrape of each, gzip. Whoever is not being measured is stopped (SIGSTOP).
+contestant, plain; bytes move again; one scrape of each, gzip. Whoever is not being measured is frozen.
 That exactly the wanted peers moved is checked with `wg show` in every round.
 """
 

@@ -34,6 +34,7 @@ class Stages:
         self._request += attribute(WGDEVICE_A_IFINDEX, struct.pack("=I", ifindex))
         self._source = KernelSource()
         self._exporter = Exporter(Config())
+        self._exporter.tick()  # as the daemon, which has always ticked before it is scraped
         self.measure()
 
     def measure(self) -> dict[str, float]:
