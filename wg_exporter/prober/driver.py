@@ -188,6 +188,11 @@ class Prober:
                 told[path.peer.key] = news
         return told
 
+    @property
+    def news(self) -> int:
+        """How many peers `changes` would look at by now."""
+        return len(self._changed)
+
     def scheduling_delay(self) -> float:
         """By how many seconds the latest small echo left after it was due, the worst since this was last asked."""
         return self._engine.scheduling_delay()

@@ -1,0 +1,389 @@
+"""The prober as a process of its own, for real: what it tells, what it may do, and what becomes of it when it dies."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.lab import Lab, eventually, lab_prefix
+from wg_exporter.model import Probed, ProbePeer, ProbeStats, SendError, Verdict
+from wg_exporter.prober import privileges, process
+from wg_exporter.prober.driver import ProbeSettings
+from wg_exporter.prober.messages import (
+    Connection,
+    ConnectionEndedError,
+    Counters,
+    FromProber,
+    Peers,
+    Results,
+    Setup,
+    ToProber,
+)
+from wg_exporter.prober.process import ProberProcess
+from wg_exporter.prober.totals import continued
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: raw sockets and network namespaces")
+
+STATS = ProbeStats(True, 3, 1, 0, 0, ((SendError.NO_KEY, 2),), (1, 1), 0.5, 0.1, 0.2, 0.01)
+
+
+def peer(number: int = 1, **fields) -> ProbePeer:
+    row = ProbePeer(("", "lo", f"k{number}"), 1, 1420, "127.0.0.1", False, "127.0.0.1", 0, "", False, 0.1)
+    return row._replace(**fields)
+
+
+class Watched:
+    """A prober process and what it logged."""
+
+    def __init__(self, namespaces: dict[str, str] | None = None) -> None:
+        self.lines: list[str] = []
+        self.prober = ProberProcess(ProbeSettings(timeout=0.5), namespaces, self.lines.append)
+
+    def told(self, number: int = 1) -> Probed | None:
+        return self.prober.results().get(peer(number).key)
+
+    def verdict(self, key: tuple[str, str, str]) -> Verdict | None:
+        told = self.prober.results().get(key)
+        return told.mtu.verdict if told is not None and told.mtu is not None else None
+
+    def status(self) -> dict[str, str]:
+        lines = Path(f"/proc/{self.prober.pid}/status").read_text().splitlines()
+        return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    watched = Watched()
+    yield watched
+    watched.prober.stop()
+
+
+@root
+def test_what_is_found_is_told_and_what_is_gone_is_not(watched):
+    watched.prober.set_peers([peer(), peer(2)])
+    eventually(lambda: watched.verdict(peer().key) is Verdict.OK and watched.told(2), within=5)
+    eventually(lambda: watched.told().stats.sent >= 3, within=5)
+    assert watched.told().stats.up
+    watched.prober.set_peers([peer(2)])
+    assert watched.told() is None
+    time.sleep(0.7)
+    assert watched.told() is None
+    assert watched.lines == []
+
+
+@root
+def test_while_nothing_changes_the_objects_are_the_same(watched):
+    watched.prober.set_peers([peer(interval=3600.0), peer(2)])
+    eventually(lambda: watched.verdict(peer().key) and watched.verdict(peer(2).key), within=5)
+    time.sleep(0.7)
+    calm, busy = watched.told(), watched.told(2)
+    eventually(lambda: watched.told(2) is not busy, within=3)
+    assert watched.told() is calm
+    assert watched.told(2).mtu is busy.mtu
+
+
+@root
+def test_it_keeps_no_privilege_but_raw_sockets(watched):
+    watched.prober.set_peers([peer()])
+    eventually(watched.told, within=5)
+    status = watched.status()
+    old = privileges.needed([], os.uname().release) - {privileges.CAP_NET_RAW}
+    kept = sum(1 << number for number in {privileges.CAP_NET_RAW} | old)
+    assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == int(status["CapBnd"], 16) == kept
+    assert int(status["CapInh"], 16) == int(status["CapAmb"], 16) == 0
+    assert status["NoNewPrivs"] == "1"
+    assert status["Uid"].split() == ["65534"] * 4
+    assert status["Gid"].split() == ["65534"] * 4
+    assert status["Groups"].strip() == ""
+
+
+@root
+def test_other_namespaces_are_entered_without_being_root(tmp_path):
+    with Lab(lab_prefix(), tmp_path / "lab") as lab:
+        there = lab.namespace("n")
+        watched = Watched({"n": f"/run/netns/{there.name}"})
+        try:
+            one = peer(key=("n", "lo", "k"), underlay="n")
+            watched.prober.set_peers([one])
+            eventually(lambda: watched.verdict(one.key) is Verdict.OK, within=5)
+            eventually(lambda: watched.prober.results()[one.key].stats.up, within=5)
+            status = watched.status()
+            effective = {number for number in range(64) if int(status["CapEff"], 16) >> number & 1}
+            assert effective == privileges.needed(["n"], os.uname().release)
+            assert status["Uid"].split() == ["65534"] * 4
+        finally:
+            watched.prober.stop()
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "release", "kept"),
+    [
+        ([], "6.1.0-9-amd64", {13}),
+        ([], "5.17.0", {13}),
+        ([], "5.16.20", {12, 13}),
+        ([], "4.18.0-553.el8", {12, 13}),
+        (["blue"], "6.12.1+deb13", {13, 19, 21}),
+        ([], "nobody knows", {12, 13}),
+    ],
+)
+def test_what_is_kept_depends_on_the_kernel_and_on_namespaces(namespaces, release, kept):
+    assert privileges.needed(namespaces, release) == kept
+
+
+def test_a_directory_that_only_root_may_enter_is_seen(tmp_path):
+    assert privileges._open_to_all("/run/netns/blue")
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    assert not privileges._open_to_all(str(closed / "blue"))
+
+
+@root
+def test_counters_go_on_when_it_is_killed(watched, monkeypatch):
+    monkeypatch.setattr(process, "FIRST_PAUSE", 0.1)
+    watched.prober.set_peers([peer(), peer(2, target="240.0.0.1")])
+    eventually(lambda: watched.told() and watched.told().stats.sent >= 5 and watched.told(2), within=5)
+    eventually(lambda: watched.verdict(peer().key) is Verdict.OK, within=5)
+    pids = []
+    for _ in range(2):
+        pid, before, lost = watched.prober.pid, watched.told(), watched.told(2)
+        os.kill(pid, signal.SIGKILL)
+        pids.append(pid)
+        last, end = before.stats, time.monotonic() + 20
+        while watched.told().stats.sent < before.stats.sent + 5:
+            assert time.monotonic() < end
+            now = watched.told()
+            assert now.stats.sent >= last.sent
+            assert now.stats.rtt_sum >= last.rtt_sum
+            assert all(x >= y for x, y in zip(now.stats.buckets, last.buckets, strict=True))
+            assert now.stats.up
+            assert now.mtu is not None
+            last = now.stats
+            time.sleep(0.02)
+        assert watched.prober.pid not in pids
+        assert watched.told().stats.sent == sum(watched.told().stats.buckets) + watched.told().stats.lost
+        assert sum(n for _, n in watched.told(2).stats.errors) >= sum(n for _, n in lost.stats.errors)
+    assert len(watched.lines) == 2
+    assert "was killed by SIGKILL; it is started again in" in watched.lines[0]
+
+
+@root
+def test_it_ends_when_the_exporter_dies(tmp_path):
+    code = """
+import time
+from tests.test_prober_process import *
+from wg_exporter.prober.process import ProberProcess
+one = ProberProcess(ProbeSettings())
+one.set_peers([peer()])
+while not one.results():
+    time.sleep(0.05)
+print(one.pid, flush=True)
+time.sleep(60)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    with parent:
+        pid = int(parent.stdout.readline())
+        assert Path(f"/proc/{pid}").exists()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # meant for the exporter
+            os.kill(pid, number)
+        time.sleep(0.3)
+        assert Path(f"/proc/{pid}").exists()
+        parent.kill()
+    eventually(lambda: not Path(f"/proc/{pid}").exists(), within=3)
+
+
+@root
+def test_stop_ends_it_and_says_nothing(watched):
+    watched.prober.set_peers([peer()])
+    eventually(watched.told, within=5)
+    pid = watched.prober.pid
+    watched.prober.stop()
+    assert not Path(f"/proc/{pid}").exists()
+    assert watched.prober.pid is None
+    assert watched.lines == []
+    watched.prober.set_peers([])  # too late, and no harm
+
+
+@root
+def test_nobody_waits_for_a_process_that_hangs(watched):
+    watched.prober.set_peers([peer()])
+    eventually(watched.told, within=5)
+    os.kill(watched.prober.pid, signal.SIGSTOP)
+    peers = [peer(n) for n in range(3000)]
+    slowest = 0.0
+    for turn in range(10):
+        begin = time.monotonic()
+        watched.prober.set_peers(peers if turn % 2 else peers[:1500])
+        watched.prober.counters({one.key: (turn, turn) for one in peers})
+        watched.prober.results()
+        slowest = max(slowest, time.monotonic() - begin)
+    assert slowest < 0.5
+    os.kill(watched.prober.pid, signal.SIGCONT)
+    eventually(lambda: len(watched.prober.results()) == 3000, within=10)
+
+
+@root
+def test_one_that_says_nothing_for_long_is_replaced(monkeypatch):
+    monkeypatch.setattr(process, "SILENCE", 2.0)
+    monkeypatch.setattr(process, "STOP_TIMEOUT", 0.3)
+    monkeypatch.setattr(process, "FIRST_PAUSE", 0.1)
+    watched = Watched()
+    try:
+        watched.prober.set_peers([peer()])
+        eventually(watched.told, within=5)
+        pid = watched.prober.pid
+        os.kill(pid, signal.SIGSTOP)
+        eventually(lambda: watched.prober.pid not in (pid, None), within=8)
+        assert "SIGKILL" in watched.lines[0]
+    finally:
+        watched.prober.stop()
+
+
+@root
+def test_what_the_byte_counters_say_reaches_the_verdict(watched, monkeypatch):
+    """A peer that answers nothing, and from which nothing is received: unreachable, once 25 s are over."""
+    one = peer(target="240.0.0.1", endpoint="")
+    watched.prober.set_peers([one])
+    watched.prober.counters({one.key: (100, 100)})
+    end = time.monotonic() + 6
+    while time.monotonic() < end:
+        watched.prober.counters({one.key: (100, 100)})
+        time.sleep(0.5)
+    assert watched.verdict(one.key) in (Verdict.INCONCLUSIVE, None)
+
+
+@root
+def test_a_process_that_cannot_be_started_is_told_and_tried_again(monkeypatch):
+    monkeypatch.setattr(process, "FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    watched = Watched()
+    try:
+        eventually(lambda: len(watched.lines) >= 2, within=5)
+        assert watched.lines[0].startswith("the prober could not be started: ")
+        assert watched.prober.pid is None
+    finally:
+        watched.prober.stop()
+
+
+@root
+def test_scheduling_delay_is_told_once(watched):
+    watched.prober.set_peers([peer()])
+    eventually(lambda: watched.told() and watched.told().stats.sent > 2, within=5)
+    assert 0 < eventually(watched.prober.scheduling_delay, within=3) < 0.5
+
+
+# --- the messages ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Connection[ToProber], socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with contextlib.closing(Connection(ours, ToProber)) as connection, theirs:
+        yield connection, theirs
+
+
+def test_every_message_arrives_as_it_was():
+    ours, theirs = socket.socketpair()
+    there, here = Connection(ours, FromProber), Connection(theirs, ToProber)
+    for message in (
+        Setup(3.0, 1.0, (0.1, 0.2), 60.0, 300.0, {"blue": "/run/netns/blue"}),
+        Peers(((1, peer()), (2, peer(2))), (7,)),
+        Counters(((1, 2, 1 << 60),)),
+    ):
+        there.send(message)
+        assert here.receive() == message
+    results = Results(((1, Probed("10.0.0.1", STATS, None)),), 0.25)
+    here.send(results)
+    got = there.receive()
+    assert got == results
+    assert isinstance(got.rows[0][1].stats.errors[0][0], SendError)
+    assert here.receive() is None
+    there.close()
+    with pytest.raises(ConnectionEndedError):
+        here.receive()
+    here.close()
+
+
+def test_messages_in_pieces_and_in_heaps_are_taken_one_by_one(pair):
+    connection, theirs = pair
+    data = msgspec.msgpack.encode(Counters(()))
+    stream = (struct.pack("!I", len(data)) + data) * 3
+    for byte in stream[:-1]:
+        theirs.send(bytes([byte]))
+        assert connection.receive() in (None, Counters(()))
+    theirs.send(stream[-1:] + stream)
+    got = 0
+    while connection.receive() == Counters(()):
+        got += 1
+    assert got == 4
+    assert not connection.pending()
+
+
+@pytest.mark.parametrize("wrong", [b"\xff\xff\xff\xff", b"\0\0\0\1\xc1", b"\0\0\0\0"])
+def test_nonsense_ends_the_connection(pair, wrong):
+    connection, theirs = pair
+    theirs.send(wrong)
+    with pytest.raises(ConnectionEndedError):
+        connection.receive()
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_do_anything_else_than_end_it(data):
+    ours, theirs = socket.socketpair()
+    with contextlib.closing(Connection(ours, ToProber)) as connection, theirs:
+        theirs.send(struct.pack("!I", len(data)) + data)
+        with contextlib.suppress(ConnectionEndedError):
+            assert isinstance(connection.receive(), ToProber)
+
+
+def test_what_the_other_side_does_not_take_waits_and_nothing_blocks():
+    ours, theirs = socket.socketpair()
+    sender, taker = Connection(ours, FromProber), Connection(theirs, ToProber)
+    big = Counters(tuple((n, n, n) for n in range(100_000)))
+    sender.send(big)
+    assert not sender.idle
+    got = None
+    while got is None:
+        got = taker.receive()
+        sender.flush()
+    assert got == big
+    assert sender.idle
+    sender.close()
+    taker.close()
+
+
+# --- totals ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_process_adds_to_what_was_counted():
+    new = ProbeStats(False, 2, 2, 1, 1, ((SendError.NO_ROUTE, 1),), (0, 0), 0.0, None, None, None)
+    told = continued(Probed("t", STATS, None), Probed("t", new, None)).stats
+    assert (told.up, told.sent, told.lost, told.duplicates, told.late) == (False, 5, 3, 1, 1)
+    assert (told.rtt_sum, told.rtt_min, told.rtt_last, told.jitter) == (0.5, 0.1, 0.2, 0.01)
+    assert told.errors == ((SendError.NO_KEY, 2), (SendError.NO_ROUTE, 1))
+    assert told.buckets == (1, 1)
+
+
+def test_before_it_has_probed_everything_is_as_it_was():
+    nothing = ProbeStats(False, 0, 0, 0, 0, (), (0, 0), 0.0, None, None, None)
+    assert continued(Probed("t", STATS, None), Probed("t", nothing, None)).stats is STATS
+
+
+def test_another_target_is_counted_from_nothing():
+    nothing = ProbeStats(False, 0, 0, 0, 0, (), (0, 0), 0.0, None, None, None)
+    assert continued(Probed("t", STATS, None), Probed("u", nothing, None)).stats is nothing

@@ -1,0 +1,152 @@
+"""What the exporter and its prober process say to each other, and how it goes over a socket.
+
+A closed set of typed rows, as msgpack with its length in front (4 bytes, big endian). There is no path, command or code
+in them but the paths of namespaces in `Setup`, the first one. Both sides check types on the way in; what doesn't fit
+ends the connection. Peers go by number, for a key has 44 characters, and byte counters of 10,000 peers go often.
+
+Large sets are cut into portions, so that taking one does not hold up probes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import msgspec
+
+from wg_exporter.model import Probed, ProbePeer  # noqa: TC001 - msgspec reads the annotations
+
+if TYPE_CHECKING:
+    import socket
+
+PORTION = 500  # peers in a message
+LONGEST = 4 << 20  # bytes of a message; 500 peers need 200,000
+READ_SIZE = 256 << 10
+
+_LENGTH = struct.Struct("!I")
+
+
+class _Message(msgspec.Struct, array_like=True, tag=True, forbid_unknown_fields=True):
+    pass
+
+
+class Setup(_Message):
+    """First of all: how to probe (see `driver.ProbeSettings`), and where namespaces are."""
+
+    timeout: float
+    suspect_interval: float
+    rtt_buckets: tuple[float, ...]
+    inner_interval: float
+    outer_interval: float
+    namespaces: dict[str, str]
+
+
+class Peers(_Message):
+    """New or changed peers by their number, and the numbers of those that are no more to be probed."""
+
+    put: tuple[tuple[int, ProbePeer], ...]
+    gone: tuple[int, ...]
+
+
+class Counters(_Message):
+    """(number, rx, tx) of the peers whose byte counters have changed; all have just been read."""
+
+    rows: tuple[tuple[int, int, int], ...]
+
+
+class Results(_Message):
+    """What is known of some peers, by number. `delay` is the worst scheduling delay since the last message, seconds."""
+
+    rows: tuple[tuple[int, Probed], ...]
+    delay: float
+
+
+ToProber = Setup | Peers | Counters
+FromProber = Results
+
+Incoming = TypeVar("Incoming")
+
+
+class ConnectionEndedError(Exception):
+    """The other side is gone, or says what it must not."""
+
+
+class Connection(Generic[Incoming]):
+    """One end of the socket; never waits."""
+
+    def __init__(self, sock: socket.socket, incoming: type[Incoming]) -> None:
+        sock.settimeout(0)
+        self._socket = sock
+        self._decoder = msgspec.msgpack.Decoder(incoming)
+        self._encoder = msgspec.msgpack.Encoder()
+        self._in = bytearray()
+        self._out: deque[memoryview] = deque()
+
+    def fileno(self) -> int:
+        """For `poll`."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """End the connection."""
+        self._socket.close()
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that was to be sent has left: only then should more be given to `send`."""
+        return not self._out
+
+    def send(self, message: msgspec.Struct) -> None:
+        """Send as much as goes now, and the rest with `flush`. Raises ConnectionEndedError."""
+        data = self._encoder.encode(message)
+        self._out.append(memoryview(_LENGTH.pack(len(data)) + data))
+        self.flush()
+
+    def flush(self) -> None:
+        """Go on sending. Raises ConnectionEndedError."""
+        while self._out:
+            try:
+                size = self._socket.send(self._out[0])
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                raise ConnectionEndedError(str(error)) from None
+            self._out[0] = self._out[0][size:]
+            if not self._out[0]:
+                self._out.popleft()
+
+    def receive(self) -> Incoming | None:
+        """The next message, None if it is not here yet. Raises ConnectionEndedError."""
+        message = self._next()
+        if message is not None:
+            return message
+        try:
+            data = self._socket.recv(READ_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError as error:
+            raise ConnectionEndedError(str(error)) from None
+        if not data:
+            raise ConnectionEndedError("it closed the connection")
+        self._in += data
+        return self._next()
+
+    def pending(self) -> bool:
+        """Whether a whole message waits here, of which `poll` knows nothing."""
+        return len(self._in) >= 4 and len(self._in) >= 4 + _LENGTH.unpack_from(self._in)[0]
+
+    def _next(self) -> Incoming | None:
+        if len(self._in) < 4:
+            return None
+        (length,) = _LENGTH.unpack_from(self._in)
+        if length > LONGEST:
+            raise ConnectionEndedError("a message is too long")
+        if len(self._in) < 4 + length:
+            return None
+        with memoryview(self._in) as view:
+            try:
+                message = self._decoder.decode(view[4 : 4 + length])
+            except msgspec.DecodeError as error:
+                raise ConnectionEndedError(f"a message is malformed: {error}") from None
+        del self._in[: 4 + length]
+        return message
