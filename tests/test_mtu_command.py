@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -251,3 +252,20 @@ def test_a_peer_is_chosen_by_the_start_of_its_key_and_another_name_is_one_line(l
     path = Faulty(lab)
     assert check(path, path.far_keys.public[:10])[0] == 0
     assert check(path, "nobody")[:2] == (1, "")
+
+
+@pytest.mark.lab
+def test_ctrl_c_ends_it_with_130_and_the_capture_so_far_can_be_read(lab, tmp_path):
+    path = Faulty(lab).cut()
+    file = tmp_path / "probes.pcapng"
+    command = [sys.executable, "-m", "wg_exporter.cli", "mtu", path.near.name, "--pcap", str(file)]
+    with subprocess.Popen(
+        path.a.inside(command), cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        eventually(lambda: file.exists() and file.stat().st_size > 4_000, within=10)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=10)
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in err
+    with PcapNgReader(str(file)) as reader:
+        assert {packet.sniffed_on for packet in reader} >= {f"{path.near.name} (inner)", "to-r (outer)"}

@@ -108,8 +108,8 @@ def test_without_a_terminal_each_step_is_a_line_and_told_once():
     hop = [Doing(BERLIN, Phase.HOP, 0.4), searching[1]]
     done = [Doing(BERLIN, Phase.DONE, 0.61, verdict=Verdict.FRAGMENTED_PATH), searching[1]]
     assert lines_of(searching, searching, hop, done, done) == [
-        "wg0 berlin: searching for the sizes that pass",
-        "wg0 paris: searching for the sizes that pass",
+        "wg0 berlin: searching",
+        "wg0 paris: searching",
         "wg0 berlin: looking for the router where it shrinks",
         "wg0 berlin: done: fragmented_path, 0.6 s",
     ]
@@ -130,7 +130,7 @@ def test_on_a_terminal_the_peers_at_work_and_how_many_are_done():
         Doing(PARIS._replace(name="rome"), Phase.SILENT, 31.0),
     ]
     assert LiveProgress(terminal()).picture(doing).plain.splitlines() == [
-        "wg0 berlin    0.3 s  searching for the sizes that pass; passed: 1360 bytes insi…",
+        "wg0 berlin    0.3 s  searching; passed: 1360 bytes inside",
         "wg0 rome     31.0 s  watching its byte counters, one to two minutes",
         "1 of 3 peers done",
     ]

@@ -39,7 +39,7 @@ class Phase(StrEnum):
     """What is being done for a peer, in the words of the progress display."""
 
     WAITING = "waiting"
-    SEARCHING = "searching for the sizes that pass"
+    SEARCHING = "searching"
     HOP = "looking for the router where it shrinks"
     SILENT = "watching its byte counters, one to two minutes"
     DONE = "done"
