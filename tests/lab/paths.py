@@ -40,6 +40,8 @@ LINKS = {
 }
 INSIDE = {"ipv4": "10.0.0.{}/24", "ipv6": "fd00:9::{}/64"}
 BEHIND = {"ipv4": "10.1.0.{}/24", "ipv6": "fd00:a::{}/64"}
+NO_WAIT = ("net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0")
+FORWARDING = ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
 TWIN = "198.18.0.{}/30"
 ALLOWED = ("10.0.0.{0}/32", "10.{0}.0.0/24", "fd00:9::{0}/128")
 
@@ -63,13 +65,13 @@ class Path:
         fwmark: int = 0,
         everything: bool = False,
     ) -> None:
-        """`df` as wireguard-go is by nature. `fwmark` is that of the near device; with `everything` its peer may be
+        """`df` as wireguard-go is by nature; WireGuard in the kernel doesn't heed it. `fwmark` is that of the near device; with `everything` its peer may be
         sent any address. Raises LabError."""
         self.lab = lab
         self.outer: Family = outer
         self.inner = inner
         self.fwmark = fwmark
-        self.a, self.r, self.s, self.b = (_namespace(lab, name) for name in "arsb")
+        self.a, self.r, self.s, self.b = (_namespace(lab, name, forwards=name in "rs") for name in "arsb")
         self.endpoint = _plain(LINKS[outer][2].format(2))  # the far side's outer address
         self._lay_links()
         self.near_keys, self.far_keys = keypair(), keypair()
@@ -80,8 +82,8 @@ class Path:
         far = _peer(self.near_keys, [a.format(1) for a in ALLOWED])
         self.near = self._device(self.a, 1, self.near_keys, near, mtu, df=df)
         self.far = self._device(self.b, 2, self.far_keys, far, mtu, df=df)
-        # The first solicitation of an IPv6 neighbour is lost, and the next comes a second later.
-        self.ping(self.endpoint, wait=5)
+        if outer == "ipv6":  # the first solicitation of a neighbour is lost, and the next comes a second later
+            self.ping(self.endpoint, wait=5)
 
     def hop(self, number: Literal[1, 2]) -> str:
         """The address with which a router answers `a`: 1 is `r`, 2 is `s`."""
@@ -165,7 +167,7 @@ class Path:
     def behind(self, mtu: int, family: Family = "ipv4") -> str:
         """A host `c` behind the peer, reached by a link that carries no more than `mtu`; its address."""
         c = _namespace(self.lab, "c")
-        _forward(self.b)
+        _sysctl(self.b, *FORWARDING)
         address = [BEHIND[family].format(n) for n in (1, 2)]
         _ip(self.b, f"link add to-c type veth peer name to-b netns {c.name}", _address(address[0], "to-c"))
         self.b.ip("link", "set", "to-c", "mtu", str(mtu), "up")
@@ -265,8 +267,6 @@ class Path:
                 3: (nets[2].format(1), "default"),
             }[i]
             _ip(namespace, f"{'-6 ' if self.outer == 'ipv6' else ''}route add {to[1]} via {_plain(to[0])}")
-        for router in (self.r, self.s):
-            _forward(router)
 
     def _device(
         self,
@@ -282,9 +282,11 @@ class Path:
     ) -> WireGuard:
         conf = f"[Interface]\nPrivateKey = {keys.private}\nListenPort = {port}\n{peer}"
         addresses = [INSIDE[family].format(number) for family in self.inner]
-        _sysctl(namespace, f"net.ipv4.ip_no_pmtu_disc={int(not df)}")
+        if not df:
+            _sysctl(namespace, "net.ipv4.ip_no_pmtu_disc=1")
         device = self.lab.wireguard(namespace, name or namespace.short, conf, addresses, mtu=mtu)
-        _sysctl(namespace, "net.ipv4.ip_no_pmtu_disc=0")
+        if not df:
+            _sysctl(namespace, "net.ipv4.ip_no_pmtu_disc=0")
         return device
 
     def _each_way(self, way: Way, rule: str) -> Self:
@@ -300,10 +302,10 @@ class Path:
         return self
 
 
-def _namespace(lab: Lab, name: str) -> Namespace:
+def _namespace(lab: Lab, name: str, *, forwards: bool = False) -> Namespace:
     """One whose IPv6 works at once: link-local addresses would be tentative for a second, and neighbours silent."""
     namespace = lab.namespace(name)
-    _sysctl(namespace, "net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0")
+    _sysctl(namespace, *NO_WAIT, *(FORWARDING if forwards else ()))
     return namespace
 
 
@@ -328,10 +330,6 @@ def _ip(namespace: Namespace, *lines: str) -> None:
 
 def _address(cidr: str, device: str) -> str:
     return f"address add {cidr} dev {device}" + (" nodad" if ":" in cidr else "")
-
-
-def _forward(namespace: Namespace) -> None:
-    _sysctl(namespace, "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
 
 
 def _sysctl(namespace: Namespace, *settings: str) -> None:

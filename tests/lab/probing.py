@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
 
 from wg_exporter.model import ProbePeer
@@ -18,9 +19,10 @@ from wg_exporter.prober.driver import Prober, ProbeSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     from tests.lab.paths import Path
-    from wg_exporter.model import MtuReport, Probed
+    from wg_exporter.model import MtuReport, PeerKey, Probed
     from wg_exporter.prober.verdict import Evidence
 
 COUNTERS = 0.4  # seconds between readings of the byte counters
@@ -59,8 +61,10 @@ class Probing:
 
     def __init__(self, *aims: Aim, settings: ProbeSettings | None = None) -> None:
         self._aims = {aim.row().key: aim for aim in aims}
-        self._known: dict[tuple[str, str, str], Probed] = {}
+        self._known: dict[PeerKey, Probed] = {}
         self._counters_due = 0.0
+        self._reader = ThreadPoolExecutor(1)  # starting `wg` takes longer than probes should wait
+        self._reading: Future[dict[PeerKey, tuple[int, int]]] | None = None
         names = {aim.path.a.name for aim in aims}
         self.prober = Prober(settings or ProbeSettings(), {name: f"/run/netns/{name}" for name in names})
         self.refresh()
@@ -69,6 +73,7 @@ class Probing:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._reader.shutdown()
         self.prober.close()
 
     def refresh(self) -> None:
@@ -134,17 +139,23 @@ class Probing:
         shrink = self.prober.shrink(self._key(0))
         return shrink.hop if shrink else ""
 
-    def _key(self, place: int) -> tuple[str, str, str]:
+    def _key(self, place: int) -> PeerKey:
         return list(self._aims)[place]
 
-    def _report(self, key: tuple[str, str, str]) -> MtuReport | None:
+    def _report(self, key: PeerKey) -> MtuReport | None:
         return self._known[key].mtu if key in self._known else None
 
     def _take(self) -> None:
         self._known |= self.prober.changes(1000)
 
     def _step(self, longest: float) -> None:
-        if time.monotonic() >= self._counters_due:
+        if self._reading is None and time.monotonic() >= self._counters_due:
             self._counters_due = time.monotonic() + COUNTERS
-            self.prober.counters({key: aim.path.near.transfer()[key[2]] for key, aim in self._aims.items()})
+            self._reading = self._reader.submit(self._counters)
+        elif self._reading is not None and self._reading.done():
+            self.prober.counters(self._reading.result())
+            self._reading = None
         self.prober.step(longest)
+
+    def _counters(self) -> dict[PeerKey, tuple[int, int]]:
+        return {key: aim.path.near.transfer()[key[2]] for key, aim in self._aims.items()}
