@@ -65,8 +65,8 @@ class Path:
         fwmark: int = 0,
         everything: bool = False,
     ) -> None:
-        """`df` as wireguard-go is by nature; WireGuard in the kernel doesn't heed it. `fwmark` is that of the near device; with `everything` its peer may be
-        sent any address. Raises LabError."""
+        """`df` as wireguard-go is by nature; WireGuard in the kernel doesn't heed it. `fwmark` is that of the near
+        device; with `everything` its peer may be sent any address. Raises LabError."""
         self.lab = lab
         self.outer: Family = outer
         self.inner = inner
