@@ -28,7 +28,7 @@ HEAD = """\
 | 1 | it could not be done: the port is in use, nothing may be read, nothing matches |
 | 2 | a flag or the configuration can't be used; each mistake is a line on standard error, and nothing was opened |
 | 130 | stopped with Ctrl-C |
-| 141 | the reader of the output left before its end, as in `wg-exporter show \| head` |
+| 141 | the reader of the output left before its end, as in `wg-exporter show \\| head` |
 """
 
 

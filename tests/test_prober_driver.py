@@ -14,8 +14,9 @@ import pytest
 from tests.lab import Lab, lab_prefix
 from wg_exporter.model import ProbePeer, SendError, Verdict
 from wg_exporter.prober import driver
-from wg_exporter.prober.driver import Prober, ProbeSettings
+from wg_exporter.prober.driver import Prober
 from wg_exporter.prober.probes import Layer
+from wg_exporter.prober.settings import ProbeSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,22 +15,63 @@ from typing import TYPE_CHECKING
 
 from wg_exporter import __version__
 from wg_exporter.log import Log
+from wg_exporter.prober.process import ProberProcess
+from wg_exporter.prober.settings import ProbeSettings
 from wg_exporter.service import Exporter
 from wg_exporter.web.listen import bind, parse_listen, parse_telemetry_path
 from wg_exporter.web.negotiation import Format
 from wg_exporter.web.server import Page, Server
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from wg_exporter.config import Config
+    from wg_exporter.model import PeerKey, Probed, ProbePeer
 
 PAGES = (
     Page("", "Metrics", "every tunnel of this host, for Prometheus"),
     Page("mindflavor", "Metrics, MindFlavor", "the same devices as prometheus_wireguard_exporter names them"),
     Page("mdlayher", "Metrics, mdlayher", "the same devices as wireguard_exporter names them"),
 )
+
+
+class _Prober:
+    """The prober's process, as the exporter wants to call it."""
+
+    def __init__(self, config: Config) -> None:
+        self._log = Log(__name__)
+        self._process = ProberProcess(*_probing(config), log=lambda line: self._log.warn("probing", problem=line))
+
+    def configure(self, config: Config) -> None:
+        self._process.configure(*_probing(config))
+
+    def set_peers(self, peers: Sequence[ProbePeer]) -> None:
+        self._process.set_peers(peers)
+
+    def counters(self, rows: Mapping[PeerKey, tuple[int, int]]) -> None:
+        self._process.counters(rows)
+
+    def results(self) -> Mapping[PeerKey, Probed]:
+        return self._process.results()
+
+    def scheduling_delay(self) -> float | None:
+        return self._process.scheduling_delay() if self._process.pid else None
+
+    def pids(self) -> list[int]:
+        pid = self._process.pid
+        return [] if pid is None else [pid]
+
+    def stop(self) -> None:
+        self._process.stop()
+
+
+def _probing(config: Config) -> tuple[ProbeSettings, dict[str, str]]:
+    probe = config.probe
+    settings = ProbeSettings(
+        probe.timeout, probe.suspect_interval, probe.rtt_buckets, probe.mtu.inner_interval, probe.mtu.outer_interval
+    )
+    return settings, {place.name: place.path for place in config.namespaces}
 
 
 class _Application:
@@ -54,7 +95,8 @@ def run(config: Config, config_file: Path | None, listen: Sequence[str], telemet
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload that comes before we are up would end us
     path = parse_telemetry_path(telemetry_path)
     sockets = bind([parse_listen(address) for address in listen])
-    return asyncio.run(_serve(Exporter(config, config_file), sockets, path))
+    exporter = Exporter(config, config_file, prober=_Prober(config))
+    return asyncio.run(_serve(exporter, sockets, path))
 
 
 async def _serve(exporter: Exporter, sockets: Sequence[socket.socket], path: str) -> int:

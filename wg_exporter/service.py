@@ -69,7 +69,7 @@ class Prober(Protocol):
         """What is known of each peer."""
 
     def scheduling_delay(self) -> float | None:
-        """Seconds by which probes left late, the worst of the last ticks; None if nothing is probed."""
+        """Seconds by which probes left late, the worst since this was last asked; None if nothing is probed."""
 
     def pids(self) -> Sequence[int]:
         """The processes that run for it."""
@@ -153,6 +153,7 @@ class Exporter:
         self._news = News()
         self._tracker = Tracker()
         self._prober = prober
+        self._delay: float | None = None  # of probes, the worst between the last two ticks
         self._processes = Processes(prober.pids if prober else tuple)
         self._reload_successful = True
         self._reload_timestamp = clock.wall()
@@ -293,6 +294,7 @@ class Exporter:
         """Tell the prober whom to probe, and what the byte counters say of them."""
         if self._prober is None:
             return
+        self._delay = self._prober.scheduling_delay()
         self._prober.set_peers(plan.peers)
         probed = {peer.key for peer in plan.peers}
         counters: dict[PeerKey, tuple[int, int]] = {}
@@ -332,7 +334,7 @@ class Exporter:
             setup.config.metrics.endpoint,
             probes=self._probes(),
             rtt_buckets=setup.config.probe.rtt_buckets,
-            scheduling_delay=self._prober.scheduling_delay() if self._prober else None,
+            scheduling_delay=self._delay,
         )
 
     def _missing(self, setup: _Setup, snapshot: Snapshot) -> tuple[DeviceKey, ...]:

@@ -18,9 +18,10 @@ from wg_exporter.model import Verdict
 from wg_exporter.mtu.frames import token_of
 from wg_exporter.mtu.results import Result, conclude, so_far, unprobed
 from wg_exporter.mtu.screen import REDRAW, Doing, Phase
-from wg_exporter.prober.driver import Prober, ProbeSettings
+from wg_exporter.prober.driver import Prober
 from wg_exporter.prober.locate import Direction
 from wg_exporter.prober.netns import Namespaces
+from wg_exporter.prober.settings import ProbeSettings
 from wg_exporter.prober.verdict import judge
 
 if TYPE_CHECKING:

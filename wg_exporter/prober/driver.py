@@ -19,7 +19,7 @@ import os
 import time
 from ipaddress import ip_address
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 from wg_exporter.model import Probed, SendError, Verdict
 from wg_exporter.prober.engine import Engine, Order
@@ -30,13 +30,14 @@ from wg_exporter.prober.netroute import Routes
 from wg_exporter.prober.packet import UDP
 from wg_exporter.prober.pmtu import PathMtu, Settings
 from wg_exporter.prober.probes import SMALL, Kind, Layer, LocalTooBig, NotSent, Route
-from wg_exporter.prober.track import RTT_BUCKETS, EchoSettings, EchoTarget
+from wg_exporter.prober.settings import ProbeSettings
+from wg_exporter.prober.track import EchoSettings, EchoTarget
 from wg_exporter.prober.turns import Slots, Turns
 from wg_exporter.prober.verdict import Tunnel
 from wg_exporter.sources.netlink import open_socket as open_netlink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from wg_exporter.model import PeerKey, ProbePeer, ProbeStats
     from wg_exporter.prober.engine import Tapped
@@ -59,20 +60,6 @@ LOOK = 0.1  # seconds between looks at what the small echoes brought
 LOOK_AT_ONCE = 500  # peers: 1 ms
 NAMESPACE_INTERVAL = 5.0  # seconds between looks at whether a namespace was replaced
 SOON = 0.001  # seconds; never in a hurry without a pause
-
-
-class ProbeSettings(NamedTuple):
-    """What holds for all peers, as configured. Times in seconds, `rtt_buckets` the upper bounds of the histogram.
-
-    `suspect_interval` is between small echoes while some are lost, `inner_interval` between full-size ones,
-    `outer_interval` between looks at the path to the endpoint.
-    """
-
-    timeout: float = 3.0
-    suspect_interval: float = 1.0
-    rtt_buckets: Sequence[float] = RTT_BUCKETS
-    inner_interval: float = 60.0
-    outer_interval: float = 300.0
 
 
 class _Path:

@@ -24,6 +24,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from wg_exporter.model import Probed
 from wg_exporter.prober.messages import (
     PORTION,
     Connection,
@@ -38,8 +39,8 @@ from wg_exporter.prober.totals import continued
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from wg_exporter.model import PeerKey, Probed, ProbePeer
-    from wg_exporter.prober.driver import ProbeSettings
+    from wg_exporter.model import PeerKey, ProbePeer
+    from wg_exporter.prober.settings import ProbeSettings
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds from a death to the next start
 LONG_LIFE = 60.0  # seconds after which a death is the first one again
@@ -50,7 +51,10 @@ _ROOT = str(Path(__file__).resolve().parents[2])
 
 
 class ProberProcess:
-    """Probes from now on until `stop`. Safe for several threads; only `stop` waits."""
+    """Probes from now on until `stop`. Safe for several threads; only `stop` waits.
+
+    The process is started when there is a first peer to probe.
+    """
 
     def __init__(
         self,
@@ -59,14 +63,8 @@ class ProberProcess:
         log: Callable[[str], None] = lambda _line: None,
     ) -> None:
         """`log` gets a line, from another thread, when the process died or can't be started."""
-        self._setup = Setup(
-            settings.timeout,
-            settings.suspect_interval,
-            tuple(settings.rtt_buckets),
-            settings.inner_interval,
-            settings.outer_interval,
-            dict(namespaces or {}),
-        )
+        self._setup = _setup(settings, namespaces or {})
+        self._anew = False  # the process is to be started anew, for it is to probe in another way
         self._log = log
         self._lock = threading.Lock()
         self._peers: dict[PeerKey, ProbePeer] = {}
@@ -92,6 +90,20 @@ class ProberProcess:
         """Of the process, None while there is none."""
         process = self._process
         return process.pid if process is not None else None
+
+    def configure(self, settings: ProbeSettings, namespaces: Mapping[str, str]) -> None:
+        """Probe in this way from now on. Counters go on; a histogram with other bounds begins at 0."""
+        setup = _setup(settings, namespaces)
+        with self._lock:
+            if setup == self._setup:
+                return
+            if setup.rtt_buckets != self._setup.rtt_buckets:
+                empty = (0,) * (len(setup.rtt_buckets) + 1)
+                for key, (target, stats, mtu) in self._results.items():
+                    self._results[key] = Probed(target, stats._replace(buckets=empty, rtt_sum=0.0), mtu)
+            self._setup = setup
+            self._anew = True
+            self._rouse()
 
     def set_peers(self, peers: Iterable[ProbePeer]) -> None:
         """Probe exactly these. Cheap where the rows are the same objects as before."""
@@ -156,17 +168,30 @@ class ProberProcess:
 
     def _look_after(self) -> None:
         pause = FIRST_PAUSE
+        self._wait_for_peers()
         while not self._stopping:
             started = time.monotonic()
+            self._anew = False
             why = self._live()
             if self._stopping:
                 break
+            if self._anew:
+                continue
             if time.monotonic() - started >= LONG_LIFE:
                 pause = FIRST_PAUSE
             self._log(f"the prober {why}; it is started again in {pause:g} s")
             self._sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
         os.close(self._wake)
+
+    def _wait_for_peers(self) -> None:
+        """A host without anything to probe needs no process for it."""
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        while not self._stopping and not self._peers:
+            poll.poll(1000)
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._wake)
 
     def _sleep(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -205,7 +230,7 @@ class ProberProcess:
         heard = time.monotonic()
         try:
             connection.send(self._setup)
-            while not self._stopping:
+            while not self._stopping and not self._anew:
                 self._tell(connection)
                 poll.register(connection, select.POLLIN | (0 if connection.idle else select.POLLOUT))
                 if not connection.pending():
@@ -254,6 +279,17 @@ class ProberProcess:
                     now = now._replace(mtu=last.mtu)
                 if now != last:
                     self._results[key] = now
+
+
+def _setup(settings: ProbeSettings, namespaces: Mapping[str, str]) -> Setup:
+    return Setup(
+        settings.timeout,
+        settings.suspect_interval,
+        tuple(settings.rtt_buckets),
+        settings.inner_interval,
+        settings.outer_interval,
+        dict(namespaces),
+    )
 
 
 def _start(fd: int) -> subprocess.Popen[bytes]:
