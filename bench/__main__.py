@@ -40,8 +40,8 @@ def main() -> None:
         "rounds": options.rounds,
         "missing": {},
     }
-    address = "--web.listen-address=127.0.0.1:PORT"
-    contestants = {OURS: [sys.executable, "-m", "wg_exporter.cli", "serve", address]}
+    serve = [sys.executable, "-m", "wg_exporter.cli", "serve", "--web.listen-address=127.0.0.1:PORT"]
+    contestants = {OURS: [*serve, "--config.file=CONFIG"]}
     for other in OTHERS:
         command, reason = find(other)
         if command:
@@ -55,6 +55,7 @@ def main() -> None:
         "sizes": [int(size) for size in options.sizes.split(",")],
         "rounds": options.rounds,
         "contestants": contestants,
+        "probing": [*serve, "--config.file=PROBING"],
         "soak": {} if options.quick else {"10000": 200},
     }
     print("in the virtual machine: about 15 minutes for all sizes", flush=True)

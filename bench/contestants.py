@@ -127,6 +127,14 @@ class Server:
         text = Path(f"/proc/{self.pid}/status").read_text()
         return int(text.split(f"{field}:")[1].split()[0])
 
+    def memory_of_all(self) -> int:
+        """Resident memory in KiB of the server and all that it started."""
+        total = 0
+        for pid in (self._group / "cgroup.procs").read_text().split():
+            text = Path(f"/proc/{pid}/status").read_text()
+            total += int(text.split("VmRSS:")[1].split()[0])
+        return total
+
     def scrape(self, *, gzip: bool = False) -> Cost:
         """One scrape. CPU is read a moment later, when the server has put everything away."""
         if self._client is None:

@@ -28,6 +28,7 @@ LOADS = {"tenth": 10, "all": 1}  # every tenth peer moves, or each
 ROUNDS_OF_STAGES = 5
 PATIENCE = 60.0  # seconds: who takes longer for a scrape is not measured at that size
 OURS = "wg-exporter"
+PROBED = 500  # peers of the largest device, in a measurement of its own
 
 
 class Device:
@@ -85,11 +86,10 @@ class Run:
         self.rounds: int = plan["rounds"]
         self.count = count
         self.device = Device(count)
+        self._logs = logs
+        self._configure()
         commands: dict[str, list[str]] = plan["contestants"]
-        self.servers = [
-            Server(name, 9600 + n, [word.replace("PORT", str(9600 + n)) for word in command], logs / f"{name}.log")
-            for n, (name, command) in enumerate(commands.items())
-        ]
+        self.servers = [self._server(name, 9600 + n, command) for n, (name, command) in enumerate(commands.items())]
         self.gzip: dict[str, bool] = {}
         self.sizes: dict[str, int] = {}
         self.incomplete: dict[str, int] = {}
@@ -102,6 +102,50 @@ class Run:
                 self.too_slow[server.name] = PATIENCE
                 self.servers.remove(server)
                 server.stop(at_once=True)
+
+    def _configure(self) -> None:
+        """Scrapes alone are measured with probing off, for the others don't probe. Besides, some peers are probed."""
+        probed = "".join(
+            f'  - {{public_key: "{_base64(peer.public)}", probe: true}}\n'
+            for peer in self.device.peers[:: max(1, self.count // PROBED)]
+        )
+        (self._logs / "plain.yml").write_text("probe: {enabled: false}\n")
+        (self._logs / "probing.yml").write_text(f"probe: {{enabled: false}}\npeers:\n{probed}")
+
+    def _server(self, name: str, port: int, command: list[str]) -> Server:
+        places = {"PORT": str(port), "CONFIG": f"{self._logs}/plain.yml", "PROBING": f"{self._logs}/probing.yml"}
+        words = list(command)
+        for placeholder, value in places.items():
+            words = [word.replace(placeholder, value) for word in words]
+        return Server(name, port, words, self._logs / f"{name}.log")
+
+    def probing(self, command: list[str]) -> dict[str, Any]:
+        """The costs of ours while it probes some of the peers, beside `wg`, under each load; and the memory of all its
+        processes in KiB. The far ends answer no probes, so these peers count as lost.
+        """
+        for server in self.servers:
+            server.rest()
+        ours = self._server("wg-exporter-probing", 9690, command)
+        self._warm(ours)
+        ours.wake()
+        time.sleep(20)  # the first checks are spread
+        found: dict[str, Any] = {"samples": self.samples.pop(ours.name)}
+        for share, step in LOADS.items():
+            moving = [peer.number for peer in self.device.peers[::step]]
+            self.device.far.connect(moving)
+            self.device.far.prepare(moving, self.rounds)
+            costs: dict[str, list[Cost]] = {}
+            for _ in range(self.rounds):
+                ours.wake()
+                self.device.far.move(moving)
+                costs.setdefault(OURS, []).append(ours.scrape())
+                ours.rest()
+                costs.setdefault("wg to /dev/null", []).append(wg(pipe=False))
+                costs.setdefault("wg to a pipe", []).append(wg(pipe=True))
+            found[share] = costs
+        found["rss"] = ours.memory_of_all()
+        ours.stop()
+        return found
 
     def _warm(self, server: Server) -> None:
         server.wait(PATIENCE)
@@ -225,6 +269,8 @@ def main(plan_file: Path, result_file: Path) -> None:
             figures["background"] = run.background(20)
             ours.rest()
             figures["stages"] = run.stages()
+        if count >= 10 * PROBED:
+            figures["probing"] = run.probing(plan["probing"])
         figures["incomplete"] = run.incomplete
         run.end(last=count == plan["sizes"][-1])
         figures["took"] = time.monotonic() - start

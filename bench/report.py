@@ -6,7 +6,7 @@ import statistics
 from typing import TYPE_CHECKING, Any
 
 from bench.contestants import Cost
-from bench.guest import OURS, PATIENCE
+from bench.guest import OURS, PATIENCE, PROBED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +37,8 @@ def render(figures: dict[str, Any]) -> str:
     for count, size in figures["sizes"].items():
         for load, words in LOADS.items():
             parts += [f"## {int(count):,} peers, {words}\n", _table(_COLUMNS, _rows(figures, size, load))]
+        if "probing" in size:
+            parts += [*_probing(size["probing"], int(count))]
         samples = ", ".join(f"{name} {n / int(count):.1f}" for name, n in size["samples"].items())
         parts.append(f"Samples for each peer, everything included: {samples}.\n")
         if size["incomplete"]:
@@ -73,6 +75,21 @@ _STAGE_WORDS = {
     "read and decoded": "decoding",
     "rendered": "links, names, other sources and rendering",
 }
+
+
+def _probing(probing: dict[str, Any], count: int) -> Iterator[str]:
+    """Scrapes while some peers are probed."""
+    head = ("", "time, ms", "CPU, ms", "time / wg", "CPU / wg", "body, kB")
+    for load, words in LOADS.items():
+        costs = probing[load]
+        yield f"## {count:,} peers, {PROBED} of them probed, {words}\n"
+        rows = []
+        for name in costs:
+            wall, cpu, size = _all(costs, name)
+            time, cpu_share = (of(costs, name) / of(costs, _baseline(costs)) for of in (_time, _cpu))
+            rows.append((name, _spread(wall), _spread(cpu), f"{time:.2f}", f"{cpu_share:.2f}", f"{size / 1000:.0f}"))
+        yield _table(head, rows)
+    yield "The far ends answer no probes here; a probed peer has all its series, with every probe lost.\n"
 
 
 def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]] | list[tuple[str, ...]]) -> str:
@@ -134,6 +151,8 @@ def verdicts(figures: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
                 limit = f"cost for each peer at 10,000 within 20 % of that at 1,000, {words}"
                 measured = f"{1e6 * small:.0f} µs, then {1e6 * large:.0f} µs: {100 * (large / small - 1):+.0f} %"
                 yield limit, measured, _met(large / small <= 1.2)
+        if "probing" in largest:
+            yield from _probing_verdicts(largest["probing"])
         rss, highest = largest["rss"] / MIB, largest["highest"] / MIB
         measured = f"{rss:.0f} MB (highest ever {highest:.0f} MB)"
         yield "at most 140 MB resident at 10,000 peers", measured, _met(highest <= 140)
@@ -147,6 +166,20 @@ def verdicts(figures: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     start = statistics.median(figures["starts"])
     limit = "first good scrape within 1.0 s of the start, outside the virtual machine"
     yield limit, f"{_spread(figures['starts'])} ms", _met(start <= 1.0)
+
+
+def _probing_verdicts(probing: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    for load, words in LOADS.items():
+        costs = probing[load]
+        time, cpu = (of(costs, OURS) / of(costs, _baseline(costs)) for of in (_time, _cpu))
+        limit = f"10,000 peers, {PROBED} of them probed, {words}: at most 1.0 x `wg show all dump`"
+        yield limit, f"{time:.2f} x the time, {cpu:.2f} x the CPU", _met(time <= 1.0 and cpu <= 1.0)
+    memory = probing["rss"] / MIB
+    yield (
+        f"10,000 peers, {PROBED} of them probed: at most 200 MB over all processes",
+        f"{memory:.0f} MB",
+        _met(memory <= 200),
+    )
 
 
 def _against(
