@@ -83,7 +83,7 @@ def _probing(probing: dict[str, Any], count: int) -> Iterator[str]:
     for load, words in LOADS.items():
         costs = probing[load]
         yield f"## {count:,} peers, {PROBED} of them probed, {words}\n"
-        rows = []
+        rows: list[tuple[str, ...]] = []
         for name in costs:
             wall, cpu, size = _all(costs, name)
             time, cpu_share = (of(costs, name) / of(costs, _baseline(costs)) for of in (_time, _cpu))
