@@ -51,6 +51,13 @@ EVERY_VERDICT = {
     "small_ones_lossy_too": (Path(loss=0.65, hole_towards=1400), Verdict.INCONCLUSIVE),
 }
 
+# Where a number is to be set; of the others nothing is known.
+CURABLE = [
+    name
+    for name, (_, verdict) in EVERY_VERDICT.items()
+    if verdict not in (Verdict.UNREACHABLE, Verdict.INCONCLUSIVE, Verdict.FILTERED)
+]
+
 
 def settled(path, **kwargs):
     world = World(path, **kwargs)
@@ -142,14 +149,12 @@ def test_jumbo_paths_are_exact_too():
 
 
 @pytest.mark.parametrize("ipv6", [False, True])
-@pytest.mark.parametrize("name", EVERY_VERDICT)
+@pytest.mark.parametrize("name", CURABLE)
 def test_a_recommendation_that_is_applied_makes_it_ok(name, ipv6):
     path = Path(**{**EVERY_VERDICT[name][0].__dict__, "ipv6": ipv6})
     world = settled(path)
     world.run(30)
     recommended = world.report().recommended
-    if world.report().verdict in (Verdict.UNREACHABLE, Verdict.INCONCLUSIVE, Verdict.FILTERED):
-        pytest.skip("nothing to apply")
     after = Path(**{**path.__dict__, "mtu": recommended, "far_mtu": recommended, "cached": None})
     if name == "this_host_knows_of_a_small_path":
         after.cached = path.cached

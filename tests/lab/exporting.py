@@ -189,8 +189,9 @@ class Star(NamedTuple):
         return [*(keys.private for keys in self.keys.values()), self.preshared]
 
     def config(self, more: str = "") -> str:
-        """An exporter configuration for these devices alone."""
+        """An exporter configuration for these devices alone, which probes nobody unless `more` says how."""
         assert self.far.process
+        quiet = "" if "probe:" in more else "probe: {enabled: false}\n"
         return f"""\
 interfaces:
   include: ["{self.lab.prefix}*"]
@@ -198,7 +199,7 @@ namespaces:
   - {{name: centre, netns: {self.hub.namespace.name}}}
   - {{name: nearby, path: /run/netns/{self.near.namespace.name}}}
   - {{name: remote, pid: {self.far.process.pid}}}
-""" + (more or f'names: ["{self.lab.directory}/*.conf"]\n')
+{quiet}""" + (more or f'names: ["{self.lab.directory}/*.conf"]\n')
 
 
 def star(lab: Lab) -> Star:
