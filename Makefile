@@ -43,7 +43,7 @@ lint: setup ## ruff, mypy --strict, the layers of imports, and whether generated
 	@set -e; for generator in $(GENERATORS); do echo $$generator --check; $(BIN)/python $$generator --check; done
 
 bench: setup ## measure speed and memory against other exporters, into bench/RESULTS.md
-	deploy/ensure-packages.sh test
+	deploy/ensure-packages.sh bench
 	PATH="$(CURDIR)/$(BIN):$$PATH" bench/run
 
 docs: setup ## write the generated pages of docs/ again

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bench import probes
 from bench.binaries import CACHE, OTHERS, find
 from bench.guest import OURS
 from bench.native import soak, starts
@@ -50,6 +51,7 @@ def main() -> None:
             figures["missing"][other.name] = reason
     print("native: starts, memory", flush=True)
     figures["starts"], figures["idle_rss"] = starts()
+    figures["probes"] = probes.measure()
     figures["native_soak"] = "left out (--quick)" if options.quick else soak(10_000, 1000)
     plan = {
         "sizes": [int(size) for size in options.sizes.split(",")],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING, Any
 
+from bench import probes
 from bench.contestants import Cost
 from bench.guest import OURS, PATIENCE, PROBED
 
@@ -161,6 +162,11 @@ def verdicts(figures: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     soak = figures["native_soak"]
     what = "memory flat over 1,000 scrapes, 10,000 userspace peers, outside the virtual machine"
     yield (what, soak, "not measured") if isinstance(soak, str) else (what, *_flat(soak))
+    if isinstance(figures["probes"], str):
+        yield "probing beside fping", figures["probes"], "not measured"
+    else:
+        for what, measured, kept in probes.verdicts(figures["probes"]):
+            yield f"probing, outside the virtual machine: {what}", measured, _met(kept)
     idle = figures["idle_rss"] / MIB
     yield "at most 64 MB resident when idle", f"{idle:.0f} MB", _met(idle <= 64)
     start = statistics.median(figures["starts"])

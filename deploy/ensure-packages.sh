@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that a task needs, and only those that are missing.
 #
-#   deploy/ensure-packages.sh python|demo|test
+#   deploy/ensure-packages.sh python|demo|test|bench
 #
 # What counts is the command, not the package: a tool built by hand is as good, and so is another distribution that
 # has it. Where something is missing and we may not install it (not root, no apt), the last line is the command to
@@ -45,11 +45,17 @@ need_test() {
     need wireguard-go wireguard-go
     need nft nftables
     need setpriv util-linux
+    need sysctl procps
     need prometheus prometheus
     need promtool prometheus
     need qemu-system-x86_64 qemu-system-x86
     need modprobe kmod
     need busybox busybox-static
+}
+
+need_bench() {
+    need_test
+    need fping fping
 }
 
 # Debian starts a service as soon as its package is installed, and at every boot from then on. We want the program
@@ -84,8 +90,9 @@ case "${1:-}" in
 python) need_python ;;
 demo) need_demo ;;
 test) need_test ;;
+bench) need_bench ;;
 *)
-    echo "usage: $0 python|demo|test" >&2
+    echo "usage: $0 python|demo|test|bench" >&2
     exit 2
     ;;
 esac

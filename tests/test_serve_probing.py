@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,10 +50,9 @@ def text(network: Star, more: str) -> str:
 
 
 def children(exporter: Exporter) -> list[int]:
-    """The processes that the exporter has started."""
-    command = ["ps", "-o", "pid=", "--ppid", str(exporter.process.pid)]
-    listed = subprocess.run(command, capture_output=True, text=True, check=False)  # 1 if there is none
-    return [int(pid) for pid in listed.stdout.split()]
+    """The processes that the exporter has started (proc(5): each thread has its own)."""
+    tasks = Path(f"/proc/{exporter.process.pid}/task").glob("*/children")
+    return [int(pid) for task in tasks for pid in task.read_text().split()]
 
 
 def sent(exporter: Exporter) -> float:
