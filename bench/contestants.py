@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import socket
 import subprocess
 import time
@@ -59,6 +60,10 @@ class Client:
         if not head.startswith(b"HTTP/1.1 200"):
             raise OSError(f"port {self._port}: {head[:60]!r}")
         return size
+
+    def closed(self) -> bool:
+        """Whether the server has hung up."""
+        return bool(select.select([self._socket], [], [], 0)[0])
 
     def close(self) -> None:
         """Hang up."""
@@ -137,13 +142,26 @@ class Server:
 
     def scrape(self, *, gzip: bool = False) -> Cost:
         """One scrape. CPU is read a moment later, when the server has put everything away."""
-        if self._client is None:
-            self._client = Client(self.port)
+        client = self._connected()
         before, start = self.cpu(), time.perf_counter()
-        size = self._client.get(gzip=gzip)
+        try:
+            size = client.get(gzip=gzip)
+        except OSError:
+            client.close()
+            self._client = None
+            raise
         wall = time.perf_counter() - start
         time.sleep(0.03)
         return Cost(wall, self.cpu() - before, size)
+
+    def _connected(self) -> Client:
+        """The kept connection, or a new one: a server may have closed it while nobody asked."""
+        if self._client is not None and self._client.closed():
+            self._client.close()
+            self._client = None
+        if self._client is None:
+            self._client = Client(self.port)
+        return self._client
 
     def rest(self) -> None:
         """Stop where it is: background work of one must not disturb the measurement of another."""

@@ -193,10 +193,13 @@ class Run:
                 continue
             if server is not ours:
                 server.wake()
-            cost = server.scrape(gzip=gzip)
-            server.rest()
             name = f"{server.name} gzip" if gzip else server.name
-            if cost.size < 0.9 * self.sizes[name]:
+            try:
+                cost = server.scrape(gzip=gzip)
+            except OSError:  # it hung up half way
+                cost = None
+            server.rest()
+            if cost is None or cost.size < 0.9 * self.sizes[name]:
                 self.incomplete[name] = self.incomplete.get(name, 0) + 1
             else:
                 costs.setdefault(name, []).append(cost)
