@@ -19,12 +19,13 @@ from wg_exporter.prober.probes import (
     LocalTooBig,
     NotSent,
     Passed,
+    Patience,
     Refused,
     Route,
     TimeExceeded,
     TooBig,
 )
-from wg_exporter.prober.search import ROUND_BYTES
+from wg_exporter.prober.search import ROUND_BYTES, Pace, Search
 
 EVERY_VERDICT = {
     "ok": (Path(), Verdict.OK),
@@ -489,3 +490,58 @@ def test_sizes_below_one_that_passed_are_not_sent_again():
     world.path.loss = 0.0
     copies = Counter(send.size for _, send in world.sent[sent:] if send.kind is Kind.OUTER_ECHO)
     assert sum(copies[size] for size in (1006, 1180, 768, 576, 296)) <= 5 + 1
+
+
+# --- what a host can't do or see --------------------------------------------------------------------------------------
+
+
+def test_a_peer_that_answers_no_echo_stays_alive_while_it_is_asked_but_once_a_minute():
+    """Small echoes to a peer that never answers come ever more rarely, and so does what it sends back."""
+    machine = PathMtu(Path().tunnel(), 0.0)
+    verdicts, rx = [], 1000
+    for second in range(1800):
+        machine.poll(float(second))
+        if second % (10 if second < 100 else 60) == 0:
+            rx += 32
+        if second % 5 == 0:
+            machine.counters(rx, 1000, float(second))
+        if second > 30:
+            verdicts.append(machine.report(float(second)).verdict)
+    assert set(verdicts) == {Verdict.FILTERED}
+    for second in range(1800, 2000):
+        machine.poll(float(second))
+        machine.counters(rx, 1000, float(second))
+    assert machine.report(2000.0).verdict is Verdict.UNREACHABLE
+
+
+def test_byte_counters_that_cannot_be_read_make_nobody_unreachable():
+    machine = PathMtu(Path().tunnel(), 0.0)
+    machine.counters(1000, 1000, 0.0)
+    for second in range(300):
+        machine.poll(float(second))
+    assert machine.report(300.0).verdict is not Verdict.UNREACHABLE
+
+
+def test_a_verdict_does_not_outlive_the_way_to_send_probes():
+    world = World(Path(), settings=Settings(inner_interval=5.0))
+    world.settle()
+    assert world.report().verdict is Verdict.OK
+    now = world.now
+    for _ in range(60):
+        now += 1.0
+        for send in world.machine.poll(now):
+            world.machine.handle(NotSent(send.probe, SendError.NO_DEVICE), now)
+    assert world.machine.report(now).verdict is Verdict.UNKNOWN
+
+
+def test_a_size_that_could_not_be_sent_is_not_lost():
+    """A firewall of this host that refuses large echoes says nothing of the path."""
+    search = Search(Layer.OUTER, 1500, Patience(3.0), Pace(), first=(100, 1480, 1500))
+    now = 0.0
+    while not search.done and now < 60:
+        for want in search.poll(now):
+            refused = want.size > 1000
+            search.handle(want, NotSent(None, SendError.NO_PERMISSION) if refused else Passed(None, 0.01), now)
+        now += 0.05
+    assert search.done
+    assert search.found().limit is None

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.lab import Lab, eventually, lab_prefix
-from wg_exporter.model import Probed, ProbePeer, ProbeStats, SendError, Verdict
+from wg_exporter.model import MtuReport, Probed, ProbePeer, ProbeStats, SendError, Verdict
 from wg_exporter.prober import privileges, process
 from wg_exporter.prober.messages import (
     Connection,
@@ -89,9 +89,10 @@ def test_what_is_found_is_told_and_what_is_gone_is_not(watched):
 
 @root
 def test_while_nothing_changes_the_objects_are_the_same(watched):
-    watched.prober.set_peers([peer(interval=3600.0), peer(2)])
+    watched.prober.set_peers([peer(), peer(2)])
     eventually(lambda: watched.verdict(peer().key) and watched.verdict(peer(2).key), within=5)
-    time.sleep(0.7)
+    watched.prober.set_peers([peer(interval=3600.0), peer(2)])
+    time.sleep(1.5)
     calm, busy = watched.told(), watched.told(2)
     eventually(lambda: watched.told(2) is not busy, within=3)
     assert watched.told() is calm
@@ -230,7 +231,7 @@ def test_nobody_waits_for_a_process_that_hangs(watched):
     watched.prober.set_peers([peer()])
     eventually(watched.told, within=5)
     os.kill(watched.prober.pid, signal.SIGSTOP)
-    peers = [peer(n, interval=60.0, endpoint="") for n in range(3000)]
+    peers = [peer(n, interval=5.0, endpoint="") for n in range(3000)]
     slowest = 0.0
     for turn in range(10):
         begin = time.monotonic()
@@ -240,7 +241,7 @@ def test_nobody_waits_for_a_process_that_hangs(watched):
         slowest = max(slowest, time.monotonic() - begin)
     assert slowest < 0.5
     os.kill(watched.prober.pid, signal.SIGCONT)
-    eventually(lambda: len(watched.prober.results()) == 3000, within=10)
+    eventually(lambda: len(watched.prober.results()) == 3000, within=20)
 
 
 @root
@@ -285,6 +286,66 @@ def test_a_process_that_cannot_be_started_is_told_and_tried_again(monkeypatch):
         assert watched.prober.pid is None
     finally:
         watched.prober.stop()
+
+
+@root
+def test_nothing_is_told_of_a_peer_before_the_fate_of_its_first_probe(watched):
+    watched.prober.set_peers([peer(), peer(2, interval=3600.0)])
+    eventually(lambda: watched.told() and watched.told().stats.sent > 3, within=5)
+    assert watched.told(2) is None
+
+
+@root
+def test_a_process_that_is_gone_for_long_leaves_nothing_that_looks_fine(monkeypatch):
+    monkeypatch.setattr(process, "SILENCE", 2.0)
+    monkeypatch.setattr(process, "FIRST_PAUSE", 60.0)
+    watched = Watched()
+    try:
+        watched.prober.set_peers([peer()])
+        eventually(watched.told, within=5)
+        os.kill(watched.prober.pid, signal.SIGKILL)
+        eventually(lambda: watched.prober.pid is None, within=3)
+        assert watched.told()
+        eventually(lambda: not watched.prober.results(), within=5)
+    finally:
+        watched.prober.stop()
+
+
+def test_whatever_goes_wrong_in_the_thread_it_goes_on(monkeypatch):
+    monkeypatch.setattr(process, "FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(process.socket, "socketpair", lambda: 1 / 0)
+    watched = Watched()
+    try:
+        watched.prober.set_peers([peer()])
+        eventually(lambda: len(watched.lines) >= 2, within=5)
+        assert "unexpected ZeroDivisionError" in watched.lines[0]
+    finally:
+        watched.prober.stop()
+
+
+def test_a_report_of_an_earlier_life_is_not_brought_back():
+    """An endpoint that roams begins afresh; what held before the last start must not return then."""
+    prober = ProberProcess(ProbeSettings())
+    try:
+        key = peer().key
+        old, new = (
+            MtuReport(verdict, 1420, None, None, 0, 1480, None, None, "", 0.0) for verdict in list(Verdict)[4:6]
+        )
+        prober._keys, prober._before = {1: key}, {key: Probed("t", STATS, old)}
+        found = []
+        for report in (None, new, None):
+            prober._take(Results(((1, Probed("t", STATS, report)),), 0.0))
+            found.append(prober.results()[key].mtu)
+        assert found == [old, new, None]
+    finally:
+        prober.stop()
+
+
+def test_counters_go_on_where_the_histogram_has_other_bounds():
+    other = STATS._replace(buckets=(1, 2, 3), rtt_sum=0.25)
+    found = continued(Probed("t", STATS, None), Probed("t", other, None)).stats
+    assert (found.sent, found.lost) == (2 * STATS.sent, 2 * STATS.lost)
+    assert (found.buckets, found.rtt_sum) == ((1, 2, 3), 0.25)
 
 
 def test_without_a_peer_there_is_no_process():

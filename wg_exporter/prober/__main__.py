@@ -127,6 +127,7 @@ def main(fd: int) -> None:
             told.timeout, told.suspect_interval, told.rtt_buckets, told.inner_interval, told.outer_interval
         )
         prober = Prober(settings, told.namespaces)
+        prober.prepare()
         privileges.drop(told.namespaces.values())
         Child(connection, prober).run()
 

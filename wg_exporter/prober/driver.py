@@ -150,16 +150,17 @@ class Prober:
             self._engine.set_targets(self._targets.values())
 
     def counters(self, rows: Mapping[PeerKey, tuple[int, int]]) -> None:
-        """The byte counters (rx, tx) of peers, read just now. A peer that isn't among them has those of last time."""
+        """The byte counters (rx, tx) of peers, read just now. Of others nothing is known: one that
+        is silent has to be told of each time, for that nothing came is what its verdict rests on.
+        """
         now = time.monotonic()
         for key, (rx, tx) in rows.items():
             if (path := self._paths.get(key)) is not None:
                 path.mtu.counters(rx, tx, now)
                 if path.mtu.pause_echoes:
                     self._plan(path, now)
-        for path in self._silent:
-            path.mtu.unchanged(now)
-            self._touch(path)
+                if path in self._silent:
+                    self._touch(path)
 
     def changes(self, most: int) -> dict[PeerKey, Probed]:
         """What is known of the peers of which something changed since it was last told, the longest ago first.
@@ -171,7 +172,7 @@ class Prober:
         told = {}
         for path in list(islice(self._changed, most)):
             del self._changed[path]
-            if path.stats is not None and (news := self._news(path, path.stats, now, wall)) is not None:
+            if (news := self._news(path, now, wall)) is not None:
                 told[path.peer.key] = news
         return told
 
@@ -208,6 +209,10 @@ class Prober:
     def shrink(self, key: PeerKey) -> Shrink | None:
         """What `find_hop` found."""
         return self._paths[key].mtu.shrink()
+
+    def prepare(self) -> None:
+        """Open what is better opened before privileges are given up."""
+        self._engine.prepare()
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
         """Call back from the loop whenever this file can be read."""
@@ -294,8 +299,14 @@ class Prober:
         path.stale = True
         self._changed[path] = None
 
-    def _news(self, path: _Path, stats: ProbeStats, now: float, wall: float) -> Probed | None:
-        """What is known, if it is not what was told before. The report is the same object while nothing changed."""
+    def _news(self, path: _Path, now: float, wall: float) -> Probed | None:
+        """What is known, if it is not what was told before. The report is the same object while nothing changed.
+
+        Before the fate of a first probe is known there is nothing to tell: "not up" would be wrong.
+        """
+        stats = path.stats
+        if stats is None or not (stats.sent or stats.errors):
+            return None
         before = path.told.mtu if path.told is not None else None
         report = before
         if path.stale:

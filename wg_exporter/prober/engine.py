@@ -124,6 +124,11 @@ class Engine:
             self._close_lane(key)
         self._epoll.close()
 
+    def prepare(self) -> None:
+        """Open the sockets of our own namespace now, while there are privileges for a large receive buffer."""
+        for ipv6 in (False, True):
+            self._lane(LaneKey("", ipv6))
+
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
         """Call back, from the loop, whenever this file can be read."""
         self._watchers[fd] = callback

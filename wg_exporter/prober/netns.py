@@ -51,7 +51,10 @@ class Namespaces:
         try:
             return work()
         finally:
-            entrance.leave()  # if we can't come back, all else would be probed from there: not to be caught
+            try:
+                entrance.leave()
+            except OSError as error:  # all else would be probed from there: nobody must take it for an ordinary failure
+                raise RuntimeError(f"no way back from the namespace {netns}") from error
 
     def moved(self) -> list[str]:
         """The names that stand for another namespace than when this was last asked, or for none any more."""

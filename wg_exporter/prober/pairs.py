@@ -24,6 +24,7 @@ PAIRS = 6  # before anything is declared: the one that was lost and five more
 MOST_PAIRS = 40  # of one suspicion; what these don't settle stays unsure
 VOTES = 3
 CHANCE = 2e-7  # 6 pairs on a path that has lost nothing; 10 where every fifth packet is lost, 17 at 40 %
+UNSENT = 3  # pairs in a row that could not be sent, before nothing is known any more
 SILENT = PAIRS  # small ones lost in a row, before the peer counts as silent
 
 
@@ -81,6 +82,7 @@ class Pairs:
         self._good = 0
         self._number = 0
         self._pairs: dict[int, _Pair] = {}
+        self._unsent = 0  # pairs in a row that could not be sent
         self._small_ring: deque[bool] = deque(maxlen=50)
         self._big_ring: deque[bool] = deque(maxlen=50)
 
@@ -151,11 +153,15 @@ class Pairs:
 
     def _small(self, pair: _Pair, answer: Answer) -> None:
         if isinstance(answer, Passed):
+            self._unsent = 0
             pair.small = True
             self.heard()
             self._patience.learn(answer.rtt)
         elif isinstance(answer, NotSent):
             pair.ignored = True
+            self._unsent += 1
+            if self._unsent >= UNSENT:
+                self.big = Big.UNKNOWN  # what was true when probes could be sent may not be so any more
 
     def _big(self, pair: _Pair, answer: Answer, now: float) -> None:
         if isinstance(answer, Passed):

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from wg_exporter.prober.probes import Answer, Machine, Want
 
 ALIVE = 25.0  # a peer that gets data sends something back within 10 s (11.1 s seen); twice that, and a little
+OFTEN_ASKED = 100.0  # seconds of silence in which small echoes come at most 10 s apart; later up to 60 s (echo, track)
+ALIVE_RARELY_ASKED = 80.0  # 60 s to the next echo, and what ALIVE leaves for the answer and for reading it
 MOST_FLIGHTS = 512
 LARGEST_FOR_SEARCH = 9216  # a loopback route says 65536: no path to a peer is as wide
 
@@ -162,11 +164,6 @@ class PathMtu:
         self._rx_read = now
         if self._oracle is not None:
             self._oracle.counters(rx, tx, now)
-
-    def unchanged(self, now: float) -> None:
-        """The byte counters were read, and are what they were."""
-        if self._rx is not None:
-            self._rx_read = now
 
     def poll(self, now: float, *, heavy: bool = True) -> list[Send]:
         """What to send now. Without `heavy`, searches wait: too many of other peers are under way."""
@@ -351,10 +348,13 @@ class PathMtu:
         return False if sure and found.path >= LEAST_COMMON else None
 
     def _alive(self, now: float) -> bool | None:
-        if self._rx_grew is not None and now < self._rx_grew + ALIVE:
+        silent_since = self._pairs.silent_since
+        # Whoever has long answered nothing is asked ever more rarely, and so sends something back as rarely.
+        rarely = silent_since is not None and now > silent_since + OFTEN_ASKED
+        if self._rx_grew is not None and now < self._rx_grew + (ALIVE_RARELY_ASKED if rarely else ALIVE):
             return True
-        if self._watched is None or self._pairs.silent_since is None:
+        if self._watched is None or silent_since is None:
             return None
         # A host that can't read its counters must not say that nothing was received.
-        read_for = min(now, self._rx_read) - max(self._watched, self._pairs.silent_since)
+        read_for = min(now, self._rx_read) - max(self._watched, silent_since)
         return None if read_for < ALIVE else False

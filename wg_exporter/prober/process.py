@@ -77,7 +77,7 @@ class ProberProcess:
         self._put: dict[int, None] = {}  # what the process is still to be told
         self._gone: dict[int, None] = {}
         self._counted: dict[int, None] = {}
-        self._counters_read = False
+        self._heard = float("-inf")  # when the process last said something, by the monotonic clock
         self._delay = 0.0
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = False
@@ -99,8 +99,9 @@ class ProberProcess:
                 return
             if setup.rtt_buckets != self._setup.rtt_buckets:
                 empty = (0,) * (len(setup.rtt_buckets) + 1)
-                for key, (target, stats, mtu) in self._results.items():
-                    self._results[key] = Probed(target, stats._replace(buckets=empty, rtt_sum=0.0), mtu)
+                for known in (self._results, self._before):
+                    for key, (target, stats, mtu) in known.items():
+                        known[key] = Probed(target, stats._replace(buckets=empty, rtt_sum=0.0), mtu)
             self._setup = setup
             self._anew = True
             self._rouse()
@@ -124,19 +125,29 @@ class ProberProcess:
             self._rouse()
 
     def counters(self, rows: Mapping[PeerKey, tuple[int, int]]) -> None:
-        """The byte counters (rx, tx) of peers, just read; a peer that isn't among them has those of last time."""
+        """The byte counters (rx, tx) of peers, just read. Peers that could not be read are not among them.
+
+        Told on is what changed, and what peers received that answer no probe: that it is nothing decides about them.
+        """
         with self._lock:
             for key, row in rows.items():
                 number = self._numbers.get(key)
-                if number is not None and self._rows.get(key) != row:
+                if number is None:
+                    continue
+                known = self._results.get(key)
+                if self._rows.get(key) != row or known is None or not known.stats.up:
                     self._rows[key] = row
                     self._counted[number] = None
-            self._counters_read = True
             self._rouse()
 
     def results(self) -> Mapping[PeerKey, Probed]:
-        """The latest that is known of each peer; the same objects while nothing changed. A copy of the mapping."""
+        """The latest that is known of each peer; the same objects while nothing changed. A copy of the mapping.
+
+        Nothing, when the process is gone or mute for longer than a new start takes: what was true once would look fine.
+        """
         with self._lock:
+            if time.monotonic() > self._heard + SILENCE:
+                return MappingProxyType({})
             return MappingProxyType(self._results.copy())
 
     def scheduling_delay(self) -> float:
@@ -148,7 +159,8 @@ class ProberProcess:
     def stop(self) -> None:
         """End the process and wait for it, at most some seconds."""
         self._stopping = True
-        self._rouse()
+        with self._lock:
+            self._rouse()
         self._thread.join(2 * STOP_TIMEOUT)
 
     def _forget(self, key: PeerKey) -> None:
@@ -161,8 +173,10 @@ class ProberProcess:
             known.pop(key, None)
 
     def _rouse(self) -> None:
-        with contextlib.suppress(OSError):  # stopped, or roused already
-            os.eventfd_write(self._wake, 1)
+        """Under the lock: the file is closed in the end, and its number may then be another's."""
+        if self._wake >= 0:
+            with contextlib.suppress(BlockingIOError):  # roused already
+                os.eventfd_write(self._wake, 1)
 
     # --- the thread ---------------------------------------------------------------------------------------------------
 
@@ -172,7 +186,11 @@ class ProberProcess:
         while not self._stopping:
             started = time.monotonic()
             self._anew = False
-            why = self._live()
+            try:
+                why = self._live()
+            except Exception as error:  # noqa: BLE001 - whatever it is, this thread is all that starts the process again
+                self._process = None
+                why = f"failed with an unexpected {type(error).__name__}"
             if self._stopping:
                 break
             if self._anew:
@@ -182,7 +200,9 @@ class ProberProcess:
             self._log(f"the prober {why}; it is started again in {pause:g} s")
             self._sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
-        os.close(self._wake)
+        with self._lock:
+            os.close(self._wake)
+            self._wake = -1
 
     def _wait_for_peers(self) -> None:
         """A host without anything to probe needs no process for it."""
@@ -200,7 +220,10 @@ class ProberProcess:
 
     def _live(self) -> str:
         """One life of the process, from start to end; how it ended."""
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            return f"could not be started: {error}"
         with ours:
             try:
                 with theirs:
@@ -212,7 +235,8 @@ class ProberProcess:
         try:
             code = process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
-            process.kill()
+            with contextlib.suppress(PermissionError):  # it became another user, and we may not; it ends without us too
+                process.kill()
             code = process.wait()
         self._process = None
         with self._lock:
@@ -260,14 +284,16 @@ class ProberProcess:
         if self._put or self._gone:
             put, gone = _some(self._put), _some(self._gone)
             return Peers(tuple((number, self._peers[self._keys[number]]) for number in put), tuple(gone))
-        if self._counters_read or self._counted:
-            self._counters_read = False
+        if self._counted:
             counted = _some(self._counted)
             return Counters(tuple((number, *self._rows[self._keys[number]]) for number in counted))
         return None
 
     def _take(self, message: FromProber) -> None:
         with self._lock:
+            if self._anew:
+                return  # it counted by what no longer holds; what it had told before goes on
+            self._heard = time.monotonic()
             self._delay = max(self._delay, message.delay)
             for number, probed in message.rows:
                 key = self._keys.get(number)
@@ -275,6 +301,8 @@ class ProberProcess:
                     continue
                 before, last = self._before.get(key), self._results.get(key)
                 now = probed if before is None else continued(before, probed)
+                if before is not None and before.mtu is not None and probed.mtu is not None:
+                    self._before[key] = before._replace(mtu=None)  # from now on this process knows better
                 if last is not None and last.mtu == now.mtu:
                     now = now._replace(mtu=last.mtu)
                 if now != last:

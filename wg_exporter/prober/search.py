@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.prober.probes import NEVER, SMALL, Kind, Layer, LocalTooBig, Passed, TooBig, Want
+from wg_exporter.prober.probes import NEVER, SMALL, Kind, Layer, LocalTooBig, NotSent, Passed, TooBig, Want
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,9 +68,11 @@ class _Size:
     passed: bool = False
     refused: bool = False
     lost: bool = False
+    unsent: int = 0  # copies that could not be sent
 
     def known(self) -> bool:
-        return self.passed or self.refused or self.lost
+        """Nothing more is to be sent of it. One that this host can't send stays unknown."""
+        return self.passed or self.refused or self.lost or self.unsent >= SENDS
 
 
 class Pace:
@@ -151,6 +153,9 @@ class Search:
             state.refused = True
             if answer.mtu:
                 self._claim(want.tag, answer.mtu, "")
+        elif isinstance(answer, NotSent):
+            state.copies -= 1  # it never left, so its silence is no loss
+            state.unsent += 1
         self._advance()
 
     def found(self) -> Found:

@@ -14,13 +14,12 @@ def continued(before: Probed, now: Probed) -> Probed:
     if before.target != now.target:
         return now
     mtu = before.mtu if now.mtu is None else now.mtu
-    if len(before.stats.buckets) != len(now.stats.buckets):
-        return now._replace(mtu=mtu)
     return Probed(now.target, _added(before.stats, now.stats), mtu)
 
 
 def _added(a: ProbeStats, b: ProbeStats) -> ProbeStats:
-    if not b.sent and not b.errors and not b.late and not b.duplicates:
+    alike = len(a.buckets) == len(b.buckets)  # other bounds: the histogram begins anew
+    if alike and not b.sent and not b.errors and not b.late and not b.duplicates:
         return a
     known = [least for least in (a.rtt_min, b.rtt_min) if least is not None]
     errors = dict(a.errors)
@@ -33,8 +32,8 @@ def _added(a: ProbeStats, b: ProbeStats) -> ProbeStats:
         duplicates=a.duplicates + b.duplicates,
         late=a.late + b.late,
         errors=tuple(sorted(errors.items())),
-        buckets=tuple(x + y for x, y in zip(a.buckets, b.buckets, strict=True)),
-        rtt_sum=a.rtt_sum + b.rtt_sum,
+        buckets=tuple(x + y for x, y in zip(a.buckets, b.buckets, strict=True)) if alike else b.buckets,
+        rtt_sum=a.rtt_sum + b.rtt_sum if alike else b.rtt_sum,
         rtt_min=min(known, default=None),
         rtt_last=a.rtt_last if b.rtt_last is None else b.rtt_last,
         jitter=a.jitter if b.jitter is None else b.jitter,
