@@ -129,9 +129,10 @@ def test_a_healthy_peer_is_ok_at_once(running):
 
 def test_what_did_not_change_is_not_told_again_and_its_report_is_the_same_object(running):
     calm = peer(interval=3600.0)
-    running.prober.set_peers([calm, peer(2)])
+    running.prober.set_peers([peer(), peer(2)])
     running.until(lambda: running.verdict(calm) is Verdict.OK and running.verdict(peer(2)) is Verdict.OK)
-    running.wait(0.8)
+    running.prober.set_peers([calm, peer(2)])
+    running.wait(1.5)
     before = running.told[peer(2).key]
     assert calm.key not in running.prober.changes(10)
     running.told.clear()
@@ -193,10 +194,7 @@ def test_a_peer_that_goes_is_checked_at_once_and_again_when_it_comes_back(path):
 def test_a_peer_without_a_device_is_left_alone_but_keeps_its_statistics(running):
     running.prober.set_peers([peer(), peer(3, ifindex=0), peer(4, target=""), peer(5, mtu=0)])
     running.until(lambda: running.verdict(peer()) is Verdict.OK and running.told[peer().key].stats.sent >= 2)
-    for number in (3, 5):
-        assert running.told[peer(number).key].stats.sent == 0
-        assert running.told[peer(number).key].stats.errors == ()
-    assert peer(4).key not in running.told
+    assert list(running.told) == [peer().key]
     running.prober.set_peers([peer(ifindex=0)])
     running.wait(0.3)
     sent = running.told[peer().key].stats.sent
