@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab import start_exporter, tunnel
+from tests.lab import eventually, start_exporter, tunnel
 
 if TYPE_CHECKING:
     from tests.lab import Lab
@@ -37,6 +38,27 @@ def test_the_capabilities_of_the_unit_suffice_for_devices_and_names(lab: Lab, tm
     success = [line for line in metrics.splitlines() if line.startswith("wireguard_exporter_source_success{")]
     assert success
     assert all(line.endswith(" 1") for line in success), success
+
+
+@pytest.mark.lab
+def test_the_capabilities_of_the_unit_suffice_to_probe(lab: Lab, tmp_path: Path) -> None:
+    pair = tunnel(lab)
+    pair.ping()
+    config = (
+        f"interfaces: {{include: [{pair.hub.name}]}}\nnamespaces: [{{name: other, netns: {lab.prefix}hub}}]\n"
+        f'peers: [{{public_key: "{pair.spoke_keys.public}", probe: true}}]\nprobe: {{interval: 200ms}}\n'
+    )
+    units = under_the_capabilities_of(UNIT, NAMESPACES)
+    with start_exporter(directory=tmp_path, config=config, wrapper=units) as exporter:
+        eventually(
+            lambda: re.search(r"^wireguard_probe_up{.*} 1$", exporter.get("/metrics").text, re.MULTILINE), within=15
+        )
+
+
+def test_the_filter_of_the_unit_lets_the_prober_give_up_its_capabilities() -> None:
+    """capset(2) is among the system calls that @privileged takes away; later lines add to earlier ones."""
+    filters = [line for line in UNIT.read_text().splitlines() if line.startswith("SystemCallFilter=")]
+    assert filters.index("SystemCallFilter=capset") > filters.index("SystemCallFilter=~@privileged @resources")
 
 
 @pytest.mark.lab
