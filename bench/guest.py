@@ -42,6 +42,8 @@ class Device:
         head = f"[Interface]\nPrivateKey = {_base64(own.private.private_bytes_raw())}\nListenPort = {PORT}\n"
         conf = head + "".join(_section(peer) for peer in self.peers)
         subprocess.run(["wg", "setconf", "wg0", "/dev/stdin"], input=conf, text=True, check=True)
+        # An address inside, from which probes can be sent.
+        subprocess.run(["ip", "address", "add", "10.255.255.254/8", "dev", "wg0"], check=True)
         subprocess.run(["ip", "link", "set", "wg0", "up"], check=True)
         self.far = FarEnds(own.public, PORT, self.peers, _received)
         self.far.connect([peer.number for peer in self.peers])
@@ -129,7 +131,13 @@ class Run:
         self._warm(ours)
         ours.wake()
         time.sleep(20)  # the first checks are spread
-        found: dict[str, Any] = {"samples": self.samples.pop(ours.name)}
+        body: list[bytes] = []
+        get(ours.port, keep=body)
+        told = b"".join(body).count(b"\nwireguard_probe_up{")
+        if told != PROBED:
+            raise RuntimeError(f"{told} peers are probed instead of {PROBED}")
+        del self.samples[ours.name]
+        found: dict[str, Any] = {}
         for share, step in LOADS.items():
             moving = [peer.number for peer in self.device.peers[::step]]
             self.device.far.connect(moving)
