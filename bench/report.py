@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING, Any
 
-from bench import probes
+from bench import probes, sizes
 from bench.contestants import Cost
 from bench.guest import OURS, PATIENCE, PROBED
 
@@ -51,6 +51,8 @@ def render(figures: dict[str, Any]) -> str:
                 _table(_STAGES, _stages(size["stages"])),
             ]
             parts.append(f"Background tick of ours while nobody scrapes: {share} of one (emulated) CPU.\n")
+    if not isinstance(figures["mtu"], str):
+        parts += ["## Finding the MTU, outside the virtual machine\n", _table(_RACE, _race(figures["mtu"])), _RACED]
     return "\n".join(parts)
 
 
@@ -91,6 +93,21 @@ def _probing(probing: dict[str, Any], count: int) -> Iterator[str]:
             rows.append((name, _spread(wall), _spread(cpu), f"{time:.2f}", f"{cpu_share:.2f}", f"{size / 1000:.0f}"))
         yield _table(head, rows)
     yield "The far ends answer no probes here; a probed peer has all its series, with every probe lost.\n"
+
+
+_RACE = ("path", "tool", "found", "time, ms", "time / wg-exporter mtu")
+
+_RACED = f"""\
+Each run has a new path with a link of {sizes.MTU} bytes in its middle. ping halves between {sizes.SMALLEST} and
+{sizes.LARGEST} bytes, with a second for each size. Only `wg-exporter mtu` looks into the tunnel too, and says where the
+path shrinks and what to set.
+"""
+
+
+def _race(figures: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Each tool on each path."""
+    for path, tool, found, seconds, ratio in sizes.rows(figures):
+        yield path, tool, found, _spread(seconds), f"{ratio:.2f}"
 
 
 def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]] | list[tuple[str, ...]]) -> str:
@@ -141,14 +158,14 @@ def _spread(seconds: list[float]) -> str:
 
 def verdicts(figures: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Each limit, what was measured, and whether it holds."""
-    sizes = figures["sizes"]
-    largest = sizes.get("10000")
+    by_count = figures["sizes"]
+    largest = by_count.get("10000")
     if largest:
         for load, of_wg, of_mdlayher in (("tenth", 0.5, 0.15), ("all", 1.0, 0.3)):
             yield from _against(figures, largest, load, of_wg, of_mdlayher)
-        if "1000" in sizes:
+        if "1000" in by_count:
             for load, words in LOADS.items():
-                small, large = (_time(sizes[n][load], OURS) / int(n) for n in ("1000", "10000"))
+                small, large = (_time(by_count[n][load], OURS) / int(n) for n in ("1000", "10000"))
                 limit = f"cost for each peer at 10,000 within 20 % of that at 1,000, {words}"
                 measured = f"{1e6 * small:.0f} µs, then {1e6 * large:.0f} µs: {100 * (large / small - 1):+.0f} %"
                 yield limit, measured, _met(large / small <= 1.2)
@@ -167,6 +184,11 @@ def verdicts(figures: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     else:
         for what, measured, kept in probes.verdicts(figures["probes"]):
             yield f"probing, outside the virtual machine: {what}", measured, _met(kept)
+    if isinstance(figures["mtu"], str):
+        yield "finding the MTU, beside tracepath and ping", figures["mtu"], "not measured"
+    else:
+        for what, measured, kept in sizes.verdicts(figures["mtu"]):
+            yield f"outside the virtual machine: {what}", measured, _met(kept)
     idle = figures["idle_rss"] / MIB
     yield "at most 64 MB resident when idle", f"{idle:.0f} MB", _met(idle <= 64)
     start = statistics.median(figures["starts"])

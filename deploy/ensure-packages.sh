@@ -56,6 +56,7 @@ need_test() {
 need_bench() {
     need_test
     need fping fping
+    need tracepath iputils-tracepath
 }
 
 # Debian starts a service as soon as its package is installed, and at every boot from then on. We want the program
