@@ -239,13 +239,13 @@ class ProberProcess:
                 process.kill()
             code = process.wait()
         self._process = None
-        with self._lock:
-            self._before = dict(self._results)
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended ({why}, exit code {code})"
 
     def _talk(self, connection: Connection[FromProber]) -> str:
         """Tell and hear until one side ends it; why."""
         with self._lock:
+            # Whatever ended the last life: what is known by now is what this one adds to.
+            self._before = dict(self._results)
             self._put = dict.fromkeys(self._keys)
             self._counted = dict.fromkeys(self._numbers[key] for key in self._rows)
             self._gone.clear()
