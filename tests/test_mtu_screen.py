@@ -55,6 +55,17 @@ def test_results_of_all_kinds_at_this_width(width):
     check_golden(f"results_{width}", text(all_kinds(), width))
 
 
+def test_only_what_is_not_ok_is_red():
+    def coloured(result):
+        file = io.StringIO()
+        show([result], Console(file=file, width=120, force_terminal=True, color_system="standard", highlight=False))
+        return file.getvalue()
+
+    red = "\x1b[1;31m"
+    assert red not in coloured(conclude(PARIS, FINE, None, 0.12))
+    assert coloured(conclude(BERLIN, NARROW, None, 0.61)).startswith(f"{red}! ")
+
+
 def test_a_pipe_gets_each_sentence_in_one_line():
     sentence = NARROW_SENTENCE
     assert f"  {sentence}\n" in text(all_kinds(), 400)

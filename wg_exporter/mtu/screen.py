@@ -159,7 +159,8 @@ def _print_all(lines: Sequence[Text], console: Console) -> None:
 def _result(result: Result, console: Console) -> Iterator[Text]:
     asked, advice = result.asked, result.advice
     ok = advice.verdict is Verdict.OK
-    head = Text("" if ok else "! ", "bold red")
+    head = Text()
+    head.append("" if ok else "! ", "bold red")
     head.append(_plain(_label(asked), console), "bold").append("  ")
     head.append(advice.verdict.value, _STYLES.get(advice.verdict, "bold red"))
     if result.seconds:
