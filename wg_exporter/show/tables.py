@@ -104,7 +104,7 @@ COLUMNS: Mapping[str, Column] = {
     ),
     "endpoint": Column("endpoint", lambda line, _: (line.row.peer.endpoint or "-", ""), low=21),
     "allowed": Column(
-        "allowed IPs", lambda line, width: (words.some_of(line.row.peer.allowed_ips, width) or "-", ""), low=18
+        "allowed IPs", lambda line, width: (words.some_of(line.row.peer.allowed_ips, width) or "-", ""), low=15
     ),
     "keepalive": Column("keepalive", _keepalive, right=True),
     "expected": Column("expected", lambda line, _: ("up", "") if line.row.expected_up else ("any", "dim")),
