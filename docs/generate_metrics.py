@@ -10,6 +10,7 @@ from generating import DOCS, run, table
 from wg_exporter.catalogue import METRICS, PROBE_RTT, Kind, Metric, Scope
 from wg_exporter.config.probe import RTT_BUCKETS
 from wg_exporter.families import probed_fields
+from wg_exporter.health.series import FIELDS
 from wg_exporter.model import Verdict
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ HEAD = """\
 # Metrics
 
 What `/metrics` serves, as Prometheus text 0.0.4 or, if the client asks for it, OpenMetrics 1.0. Names, types, labels
-and meanings are a contract. A peer makes {peer_series} series, an interface {interface_series}. A peer that is probed
+and meanings are a contract. A peer makes up to {peer_series} series, an interface {interface_series}. A peer that is probed
 makes {probe_series} more, {rtt_series} of them its histogram. What you do not want to pay for, leave out with
 `metrics: exclude` in the [configuration](configuration.md#metrics), or count by fewer
 [buckets](configuration.md#probe). The paths for the dashboards of other exporters are in
@@ -131,7 +132,8 @@ VERDICTS = {
 
 def page() -> str:
     """The whole text of docs/metrics.md."""
-    series = {scope: sum(metric.scope is scope for metric in METRICS) for scope in Scope}
+    points = {field.metric: len(field.points) for field in FIELDS}
+    series = {scope: sum(points.get(metric, 1) for metric in METRICS if metric.scope is scope) for scope in Scope}
     probed = {field.metric: len(field.points) for field in probed_fields(RTT_BUCKETS)}
     parts = [
         HEAD.format(

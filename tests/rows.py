@@ -13,6 +13,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from wg_exporter.families import DeviceView, ExporterFacts, View
+from wg_exporter.health.states import PeerHealth, Reason, State
 from wg_exporter.identity import PeerMeta
 from wg_exporter.model import (
     Backend,
@@ -114,12 +115,20 @@ def probed(target: str = "10.0.0.1", mtu: MtuReport | None = REPORT, **changes: 
 FACTS = ExporterFacts("1.2.3", "3.11.2", True, WALL, (("net_admin", True), ("netns", False)), 2)
 
 
+JUDGED = PeerHealth(State.DOWN, Reason.ONE_WAY, 3, 62.5, WALL + 0.25, "3 initiations came from it")
+
+
 def device_view(
-    row: Device, metas: Sequence[PeerMeta] = (), counts: Sequence[PeerCounts] = (), at: Link | None = None
+    row: Device,
+    metas: Sequence[PeerMeta] = (),
+    counts: Sequence[PeerCounts] = (),
+    at: Link | None = None,
+    health: Sequence[PeerHealth] | None = None,
 ) -> DeviceView:
-    """A device as a scrape shows it; peers without a given name are called after their key."""
+    """A device as a scrape shows it; peers without a given name are called after their key, all are in trouble."""
     metas = metas or tuple(PeerMeta(p.public_key[:8], False, False) for p in row.peers)
-    return DeviceView(row, at, metas, counts or tuple(PeerCounts() for _ in row.peers))
+    health = (JUDGED,) * len(row.peers) if health is None else health
+    return DeviceView(row, at, metas, counts or tuple(PeerCounts() for _ in row.peers), health)
 
 
 def view(*rows: DeviceView, **changes: object) -> View:

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.rows import FACTS, WALL, device, device_view, flat, key, link, parsed, peer, probed, view
+from tests.rows import FACTS, JUDGED, WALL, device, device_view, flat, key, link, parsed, peer, probed, view
 from wg_exporter.catalogue import METRICS, PEER_EXPECTED_UP, Kind, Metric, Scope
 from wg_exporter.exposition import BLOCK, Writer, render
 from wg_exporter.exposition.text import escape, header, label_block, number
 from wg_exporter.families import Sample, samples
+from wg_exporter.health import GoneDevice
+from wg_exporter.health.states import NOT_JUDGED, PeerHealth, Reason, State
 from wg_exporter.identity import PeerMeta
 from wg_exporter.model import Peers
 from wg_exporter.tracker import PeerCounts
@@ -57,6 +59,14 @@ peer_changes = st.one_of(
     st.fixed_dictionaries({"persistent_keepalive": st.sampled_from([0, 25])}),
     st.just({}),  # an equal row, but another object
 )
+judgements = st.builds(
+    PeerHealth,
+    st.sampled_from([None, *State]),
+    st.sampled_from([None, *Reason]),
+    numbers,
+    st.floats(0, 1e9),
+    st.sampled_from([0.0, WALL]),
+)
 devices = st.integers(0, 2)
 places = st.integers(0, 5)
 steps = st.lists(
@@ -67,6 +77,8 @@ steps = st.lists(
         st.tuples(st.just("change"), devices, places, peer_changes),
         st.tuples(st.just("count"), devices, places, st.builds(PeerCounts, numbers, numbers)),
         st.tuples(st.just("call"), devices, places, st.builds(PeerMeta, names, st.booleans(), st.booleans())),
+        st.tuples(st.just("judge"), devices, places, judgements),
+        st.tuples(st.just("vanish"), devices, st.none(), st.none()),
         st.tuples(st.just("device gone"), devices, st.none(), st.none()),
         st.tuples(st.just("share"), devices, st.none(), st.booleans()),
         st.tuples(st.just("endpoints"), st.none(), st.none(), st.sampled_from(["full", "address", "off"])),
@@ -84,7 +96,7 @@ ANNA, NONE = PeerMeta("anna", True, True), PeerCounts()
 
 def row(n):
     """A peer that shares its other rows with its likes, as far as they can be shared."""
-    return peer(n), ANNA if n % 3 else PeerMeta(f"peer {n}", True, False), NONE
+    return peer(n), ANNA if n % 3 else PeerMeta(f"peer {n}", True, False), NONE, JUDGED if n % 2 else NOT_JUDGED
 
 
 class World:
@@ -95,6 +107,7 @@ class World:
         self.shares = [True, False, True]
         self.kept = [Peers(), Peers(), Peers()]
         self.endpoints = "full"
+        self.gone = set()
 
     def step(self, what, where, at, value):
         rows = [] if where is None else self.rows[where]
@@ -103,33 +116,40 @@ class World:
             rows.insert(at or 0, row(value))
         elif what == "device gone":
             rows.clear()
+        elif what == "vanish":
+            self.gone ^= {where}
         elif what == "share":
             self.shares[where] = value
         elif what == "endpoints":
             self.endpoints = value
         elif at is not None:
-            known, meta, counts = rows[at]
+            known, meta, counts, health = rows[at]
             if what == "go":
                 del rows[at]
             elif what == "trade":
                 other = value % len(rows)
                 rows[at], rows[other] = rows[other], rows[at]
             elif what == "change":
-                rows[at] = (known._replace(**value), meta, counts)
+                rows[at] = (known._replace(**value), meta, counts, health)
             elif what == "count":
-                rows[at] = (known, meta, value)
+                rows[at] = (known, meta, value, health)
             elif what == "call":
-                rows[at] = (known, value, counts)
+                rows[at] = (known, value, counts, health)
+            elif what == "judge":
+                rows[at] = (known, meta, counts, value)
 
     def view(self):
-        found = []
+        found, gone = [], []
         for index, (netns, name) in enumerate(PLACES):
             if self.rows[index]:
-                peers, metas, counts = zip(*self.rows[index], strict=True)
+                peers, metas, counts, health = zip(*self.rows[index], strict=True)
+                if index in self.gone:
+                    gone.append(GoneDevice(netns, name, tuple(p.public_key for p in peers), metas, health))
+                    continue
                 self.kept[index] = Peers.of(peers, self.kept[index] if self.shares[index] else None)
                 read = device(netns=netns, name=name, peers=self.kept[index])
-                found.append(device_view(read, metas, counts, link(name, netns=netns)))
-        return view(*found, endpoints=self.endpoints)
+                found.append(device_view(read, metas, counts, link(name, netns=netns), health))
+        return view(*found, endpoints=self.endpoints, gone=tuple(gone))
 
 
 @settings(max_examples=200, deadline=None)
@@ -167,6 +187,12 @@ def test_a_writer_that_looks_only_now_and_then_sees_all_that_changed_in_between(
         ("call", PeerMeta("new", True, True)),
         ("call", PeerMeta("anna", True, False)),
         ("trade", 0),
+        ("judge", JUDGED._replace(state=State.DEGRADED)),
+        ("judge", JUDGED._replace(reason=Reason.LOSSY)),
+        ("judge", JUDGED._replace(changes=4)),
+        ("judge", JUDGED._replace(down_seconds=0.5)),
+        ("judge", JUDGED._replace(changed_at=0.0)),
+        ("vanish", None),
         ("go", None),
         ("come", 4),
     ],

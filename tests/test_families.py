@@ -40,6 +40,11 @@ def test_every_metric_of_a_peer_has_its_own_field_as_its_value():
         "wireguard_peer_persistent_keepalive_seconds": 25,
         "wireguard_peer_allowed_ips": 2,
         "wireguard_peer_expected_up": 1,
+        "wireguard_peer_state": 0,  # the last of them is not the one that holds
+        "wireguard_peer_reason": 1,
+        "wireguard_peer_state_changes_total": 3,
+        "wireguard_peer_down_seconds_total": 62.5,
+        "wireguard_peer_state_last_change_timestamp_seconds": WALL + 0.25,
     }
 
 
@@ -128,7 +133,7 @@ def test_netns_stands_on_everything_of_another_namespace_and_on_nothing_of_our_o
     scoped = [
         dict(s.labels).get("netns") for s in samples(shown) if not s.metric.name.startswith("wireguard_exporter_")
     ]
-    assert scoped.count("blue") == scoped.count(None) == 13 + 9
+    assert scoped.count("blue") == scoped.count(None) == 13 + 18
 
 
 def test_two_peers_of_one_name_and_one_peer_on_two_devices_are_series_of_their_own():

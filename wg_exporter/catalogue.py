@@ -10,7 +10,10 @@ unknown value is an absent sample, a known zero is 0.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PREFIX = "wireguard_"
 
@@ -51,6 +54,18 @@ class Metric(NamedTuple):
     def unit(self) -> str:
         """The OpenMetrics unit, empty where the name ends in none."""
         return next((unit for unit in ("bytes", "seconds") if self.family.endswith("_" + unit)), "")
+
+
+class Point(NamedTuple):
+    """One of the series that a metric has for one thing: what follows the name, and the labels the others have not."""
+
+    suffix: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+def points_of(label: str, words: Sequence[str]) -> tuple[Point, ...]:
+    """A series for each word of a closed set."""
+    return tuple(Point("", ((label, str(word)),)) for word in words)
 
 
 _INTERFACE = ("interface",)
@@ -158,6 +173,30 @@ PEER_EXPECTED_UP = _peer(
     Kind.GAUGE,
     "1 if this peer should always be up, by the rules in `expect`; without one: if it has a persistent keepalive and "
     "its configuration file, where there is one, names an endpoint.",
+)
+
+PEER_STATE = _peer(
+    "state",
+    Kind.GAUGE,
+    "1 for the state that holds, 0 for the others; absent until there is evidence, at most 30 s after the start. Only "
+    "peers that are expected up can be down; those of an interface that is gone stay.",
+    "state",
+)
+PEER_REASON = _peer(
+    "reason", Kind.GAUGE, "Always 1; why the peer is degraded or down, and absent unless it is.", "state", "reason"
+)
+PEER_STATE_CHANGES = _peer(
+    "state_changes_total", Kind.COUNTER, "Changes of the peer's state seen since the exporter started."
+)
+PEER_DOWN_SECONDS = _peer(
+    "down_seconds_total",
+    Kind.COUNTER,
+    "Time for which the peer was down since the exporter started; an outage between two scrapes is in it too.",
+)
+PEER_LAST_CHANGE = _peer(
+    "state_last_change_timestamp_seconds",
+    Kind.GAUGE,
+    "When the peer's state last changed, in seconds since 1970; absent before a change was seen.",
 )
 
 PROBE_UP = _probe("up", Kind.GAUGE, "1 if one of the last 5 probes through the tunnel was answered.")
@@ -287,6 +326,11 @@ METRICS: tuple[Metric, ...] = (
     PEER_KEEPALIVE,
     PEER_ALLOWED_IPS,
     PEER_EXPECTED_UP,
+    PEER_STATE,
+    PEER_REASON,
+    PEER_STATE_CHANGES,
+    PEER_DOWN_SECONDS,
+    PEER_LAST_CHANGE,
     PROBE_UP,
     PROBE_SENT,
     PROBE_LOST,

@@ -12,15 +12,20 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wg_exporter import catalogue as c
+from wg_exporter.catalogue import Point, points_of
 from wg_exporter.config.probe import RTT_BUCKETS
+from wg_exporter.health.series import FIELDS as HEALTH_FIELDS
+from wg_exporter.health.series import reason_labels
 from wg_exporter.identity import PeerMeta
 from wg_exporter.model import MtuReport, Peer, Probed, ProbeStats, SendError, Verdict
 from wg_exporter.tracker import PeerCounts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from wg_exporter.catalogue import Metric
+    from wg_exporter.health import GoneDevice
+    from wg_exporter.health.states import PeerHealth
     from wg_exporter.model import Device, DeviceKey, FailedDevice, Link, Outcome
 
 # More allowed IPs than this are cut from the info metric: a label value has to be readable, and short.
@@ -28,12 +33,15 @@ ALLOWED_IPS_SHOWN = 16
 
 
 class DeviceView(NamedTuple):
-    """A readable device with all that is known of its peers; `metas` and `counts` run in parallel to `device.peers`."""
+    """A readable device with all that is known of its peers: `metas`, `counts` and `health` run in parallel to
+    `device.peers`. Without `health`, nothing is known of any.
+    """
 
     device: Device
     link: Link | None
     metas: Sequence[PeerMeta]
     counts: Sequence[PeerCounts]
+    health: Sequence[PeerHealth] = ()
 
 
 class ExporterFacts(NamedTuple):
@@ -50,9 +58,10 @@ class ExporterFacts(NamedTuple):
 class View(NamedTuple):
     """Everything that one scrape shows.
 
-    `missing` are expected interfaces that are gone. `endpoints` is `full`, `address` or `off`. `probes` holds the peers
-    that are probed, by device and public key; `rtt_buckets` are the bounds in seconds by which their round trips were
-    counted. `scheduling_delay` is in seconds, None where nothing is probed.
+    `missing` are expected interfaces that are gone, `gone` those of them with peers that are expected up. `endpoints`
+    is `full`, `address` or `off`. `probes` holds the peers that are probed, by device and public key; `rtt_buckets` are
+    the bounds in seconds by which their round trips were counted. `scheduling_delay` is in seconds, None where nothing
+    is probed.
     """
 
     devices: tuple[DeviceView, ...]
@@ -64,6 +73,7 @@ class View(NamedTuple):
     probes: Mapping[DeviceKey, Mapping[str, Probed]] = MappingProxyType({})
     rtt_buckets: tuple[float, ...] = RTT_BUCKETS
     scheduling_delay: float | None = None
+    gone: tuple[GoneDevice, ...] = ()
 
 
 class Sample(NamedTuple):
@@ -82,6 +92,7 @@ def samples(view: View) -> Iterator[Sample]:
     """All samples of `view`, each family's together, in the order of the catalogue."""
     yield from interface_samples(view)
     yield from peer_samples(view)
+    yield from health_samples(view)
     yield from probe_samples(view)
     yield from exporter_samples(view)
 
@@ -146,13 +157,6 @@ PEER_METRICS = (c.PEER_INFO, *(field.metric for field in PEER_FIELDS))
 NO_REPORT = MtuReport(Verdict.UNKNOWN, 0, None, None, 0, None, None, None, "", 0.0)
 
 
-class Point(NamedTuple):
-    """One series of a metric of a probed peer: what follows the name, and the labels that the others have not."""
-
-    suffix: str = ""
-    labels: tuple[tuple[str, str], ...] = ()
-
-
 class ProbedField(NamedTuple):
     """A metric of a probed peer, made of these `fields` of one of its rows. What is unknown is None.
 
@@ -170,10 +174,6 @@ class ProbedField(NamedTuple):
         row = probed.stats if self.row is ProbeStats else probed.mtu or NO_REPORT
         found = tuple(getattr(row, field) for field in self.fields)
         return found if self.values is None else self.values(*found)
-
-
-def _labelled(label: str, words: Sequence[str]) -> tuple[Point, ...]:
-    return tuple(Point("", ((label, str(word)),)) for word in words)
 
 
 def _errors(found: tuple[tuple[SendError, int], ...]) -> tuple[int, ...]:
@@ -208,20 +208,20 @@ def probed_fields(bounds: Sequence[float]) -> tuple[ProbedField, ...]:
         ProbedField(c.PROBE_LOST, ProbeStats, ("lost",)),
         ProbedField(c.PROBE_DUPLICATES, ProbeStats, ("duplicates",)),
         ProbedField(c.PROBE_LATE, ProbeStats, ("late",)),
-        ProbedField(c.PROBE_ERRORS, ProbeStats, ("errors",), _errors, _labelled("reason", tuple(SendError))),
+        ProbedField(c.PROBE_ERRORS, ProbeStats, ("errors",), _errors, points_of("reason", tuple(SendError))),
         _rtt(bounds),
         ProbedField(c.PROBE_JITTER, ProbeStats, ("jitter",)),
         ProbedField(c.PROBE_RTT_MIN, ProbeStats, ("rtt_min",)),
         ProbedField(c.PROBE_LAST_RTT, ProbeStats, ("rtt_last",)),
         ProbedField(
-            c.MTU_VERDICT, MtuReport, ("verdict",), _VERDICTS.__getitem__, _labelled("verdict", tuple(Verdict))
+            c.MTU_VERDICT, MtuReport, ("verdict",), _VERDICTS.__getitem__, points_of("verdict", tuple(Verdict))
         ),
         ProbedField(
             c.MTU_PATH,
             MtuReport,
             ("path_inner", "path_outer"),
             lambda *sizes: sizes,
-            _labelled("layer", ("inner", "outer")),
+            points_of("layer", ("inner", "outer")),
         ),
         ProbedField(c.MTU_NEEDED, MtuReport, ("needed",)),
         ProbedField(c.MTU_RECOMMENDED, MtuReport, ("recommended",)),
@@ -295,6 +295,56 @@ def peer_samples(view: View) -> Iterator[Sample]:
             for key, meta, value in zip(keys, row.metas, field.column(row), strict=True):
                 pairs = labels(field.metric, row.device.netns, row.device.name, key, meta.name)
                 yield Sample(field.metric, pairs, field.value(value))
+    # Last of these, so that the peers of devices that are gone come right behind the others.
+    for device in view.gone:
+        for key, meta in zip(device.public_key, device.metas, strict=True):
+            yield Sample(c.PEER_EXPECTED_UP, labels(c.PEER_EXPECTED_UP, device.netns, device.name, key, meta.name), 1)
+
+
+class JudgedPeer(NamedTuple):
+    """Whom a row of health speaks of."""
+
+    netns: str
+    interface: str
+    public_key: str
+    name: str
+    health: PeerHealth
+
+    def labels(self, *more: tuple[str, str]) -> tuple[tuple[str, str], ...]:
+        """The labels of its series, in the order in which they are written."""
+        pairs = (("interface", self.interface), ("public_key", self.public_key), ("peer", self.name), *more)
+        return (*pairs, ("netns", self.netns)) if self.netns else pairs
+
+
+def judged(view: View) -> Iterator[JudgedPeer]:
+    """All peers whose health is known, those of devices that are gone last."""
+    for row in view.devices:
+        if row.health:
+            keys = row.device.peers.public_key
+            for key, meta, health in zip(keys, row.metas, row.health, strict=True):
+                yield JudgedPeer(row.device.netns, row.device.name, key, meta.name, health)
+    for device in view.gone:
+        for key, meta, health in zip(device.public_key, device.metas, device.rows, strict=True):
+            yield JudgedPeer(device.netns, device.name, key, meta.name, health)
+
+
+def health_samples(view: View) -> Iterator[Sample]:
+    """The families of scope Peer that say how peers are."""
+    peers = list(judged(view))
+    for field in HEALTH_FIELDS:
+        for peer in peers:
+            for point, value in zip(field.points, field.values(peer.health), strict=True):
+                if value is not None:
+                    yield Sample(field.metric, peer.labels(*point.labels), value)
+        if field.metric is c.PEER_STATE:
+            yield from reason_samples(peers)
+
+
+def reason_samples(peers: Iterable[JudgedPeer]) -> Iterator[Sample]:
+    """Why peers are degraded or down."""
+    for peer in peers:
+        if more := reason_labels(peer.health):
+            yield Sample(c.PEER_REASON, peer.labels(*more), 1)
 
 
 def peer_info(interface: str, peer: Peer, meta: PeerMeta, endpoints: str) -> tuple[str, ...]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from wg_exporter.health.states import State
 from wg_exporter.log import Log, OnChange
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+    from wg_exporter.health.states import Change
     from wg_exporter.model import PeerKey, Snapshot
 
 
@@ -34,6 +36,40 @@ class News:
             others = peers - expected
             self._log.info("peers", devices=len(snapshot.devices), expected_up=expected, not_expected_up=others)
         self._probing(unprobed)
+
+    def tell(self, changes: Iterable[Change], down: int) -> None:
+        """Log which peers changed, a line each. What is found well at the start is no news.
+
+        `down` is the number of those that should be up and are not.
+        """
+        for netns, interface, public_key, name, before, after, reason, evidence in changes:
+            trouble = after in {State.DOWN, State.DEGRADED}
+            if before is None and not trouble:
+                continue
+            say = self._log.warn if trouble else self._log.info
+            say(
+                "peer changed",
+                peer=name,
+                interface=interface,
+                netns=netns,
+                public_key=public_key,
+                before=before or "unknown",
+                after=after,
+                reason=reason or "",
+                evidence=evidence,
+            )
+        if self._seen.changed("down", down or ""):
+            self._log.info("peers expected up", not_up=down)
+
+    def unjudged(self, number: int) -> None:
+        """Log of how many peers nobody can tell idle from dead."""
+        if self._seen.changed("unjudged", number or ""):
+            self._log.warn(
+                "peers can't be judged",
+                peers=number,
+                reason="expected up, without keepalive and not probed: idle and dead look alike until data is sent; "
+                "turn on persistent keepalive or probing",
+            )
 
     def _sources(self, snapshot: Snapshot) -> None:
         for source, netns, _success, _duration, problem, _absent in snapshot.outcomes:

@@ -20,6 +20,8 @@ from wg_exporter.catalogue import NAMES, SOURCE_SUCCESS
 from wg_exporter.config import Config, ConfigError, load
 from wg_exporter.exposition import Writer, render
 from wg_exporter.families import DeviceView, ExporterFacts, Sample, View, exporter_samples, samples
+from wg_exporter.health import Health
+from wg_exporter.health.states import State
 from wg_exporter.identity import Identity
 from wg_exporter.log import Log
 from wg_exporter.model import Backend, ConfFile, DeviceKey, FailedDevice, Outcome, Peer, Snapshot, SourceName
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from wg_exporter.probing import Plan
 
 TICK_SECONDS = 5.0
+SUSPECT_TICK_SECONDS = 1.0
 
 # Names change rarely, and looking through directories of files takes longer than reading most devices.
 CONF_SECONDS = 4.0
@@ -152,7 +155,9 @@ class Exporter:
         self._log = Log(__name__)
         self._news = News()
         self._tracker = Tracker()
+        self._health = Health()
         self._prober = prober
+        self._took = 0.0  # the last tick, in seconds
         self._delay: float | None = None  # of probes, the worst between the last two ticks
         self._processes = Processes(prober.pids if prober else tuple)
         self._reload_successful = True
@@ -274,10 +279,13 @@ class Exporter:
                 return
             except Exception as error:  # noqa: BLE001 - the tick must go on; its failures are seen in the log
                 self._log.error("tick failed", exc=error)
-            self._stopping.wait(self._every)
+            # An answer that is overdue is worth a look every second, but never half of the time of a busy host.
+            closer = max(SUSPECT_TICK_SECONDS, self._took * 4) if self._health.suspicious else self._every
+            self._stopping.wait(min(closer, self._every))
 
     def tick(self) -> None:
-        """Read the sources and drive the tracker."""
+        """Read the sources and drive the tracker, the prober and the health of peers."""
+        began = self._clock.monotonic()
         with self._looking() as (setup, snapshot):
             setup.roster.use(snapshot.conf)
             expected = {
@@ -288,7 +296,17 @@ class Exporter:
             setup.roster.forget_all_but(set(expected))
             plan = setup.planner.plan(snapshot, setup.roster.metas)
             self._probe(plan, snapshot)
-        self._news.report(snapshot, sum(expected.values()), plan.unprobed if self._prober else {})
+            changes = self._health.update(
+                snapshot,
+                setup.roster.metas,
+                self._probes(),
+                self._expected(setup.config),
+                setup.config.health,
+            )
+            gone = sum(len(device.rows) for device in self._health.gone())
+        self._news.report(snapshot, sum(expected.values()) + gone, plan.unprobed if self._prober else {})
+        self._news.tell(changes, self._health.count(State.DOWN))
+        self._took = self._clock.monotonic() - began
 
     def _probe(self, plan: Plan, snapshot: Snapshot) -> None:
         """Tell the prober whom to probe, and what the byte counters say of them."""
@@ -321,6 +339,7 @@ class Exporter:
                 snapshot.links.get((device.netns, device.name)),
                 setup.roster.metas(device),
                 self._tracker.counts_of(device),
+                self._health.of(device),
             )
             for device in snapshot.devices
         )
@@ -335,6 +354,7 @@ class Exporter:
             probes=self._probes(),
             rtt_buckets=setup.config.probe.rtt_buckets,
             scheduling_delay=self._delay,
+            gone=self._health.gone(),
         )
 
     def _missing(self, setup: _Setup, snapshot: Snapshot) -> tuple[DeviceKey, ...]:

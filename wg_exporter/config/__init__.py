@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 from msgspec import Meta, Struct, field
 
 from wg_exporter.config import fields as kinds  # noqa: TC001  msgspec reads the types of fields at run time
+from wg_exporter.config.health import HealthLimits as HealthLimits
 from wg_exporter.config.probe import MtuProbe as MtuProbe
 from wg_exporter.config.probe import Probe as Probe
 from wg_exporter.config.probe import Probing as Probing
@@ -183,6 +184,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     peers: Annotated[tuple[PeerConfig, ...], _text("Names and addresses of peers, and how they are probed.")] = ()
     expect: Annotated[tuple[ExpectRule, ...], _text("Which peers should always be up.")] = ()
     probe: Annotated[Probe, _text("Which peers are probed, and how often.")] = Probe()
+    health: Annotated[HealthLimits, _text("When a peer is down or degraded.")] = HealthLimits()
     metrics: Annotated[Metrics, _text("What to leave out of `/metrics`.")] = Metrics()
 
 

@@ -198,6 +198,15 @@ def _bucket(bound: float) -> float:
     return bound
 
 
+def _between(low: float, high: float, meaning: str) -> Callable[[float], float]:
+    def check(number: float) -> float:
+        if not low <= number <= high:
+            raise FieldError(f"is not between {low:g} and {high:g}", meaning)
+        return number
+
+    return check
+
+
 def _kind(title: str, check: Callable[[str], str]) -> Meta:
     return Meta(title=title, extra={"check": check})
 
@@ -219,3 +228,9 @@ EchoInterval = Annotated[float, _span("100ms", "1h")]
 ProbeTimeout = Annotated[float, _span("100ms", "10s")]
 MtuInterval = Annotated[float, _span("1s", "1d")]
 Bucket = Annotated[float, Meta(title="seconds", extra={"check": _bucket})]
+DownAfter = Annotated[float, _span("15s", "10m")]
+HealthWindow = Annotated[float, _span("1m", "1h")]
+Ratio = Annotated[
+    float, Meta(title="0.01 to 1", extra={"check": _between(0.01, 1.0, "it is a part of the whole: 0.1 is 10 %")})
+]
+Factor = Annotated[float, Meta(title="1.5 to 100", extra={"check": _between(1.5, 100.0, "3 is three times as long")})]

@@ -15,6 +15,7 @@ from operator import floordiv, is_not
 from typing import TYPE_CHECKING
 
 from wg_exporter import catalogue as c
+from wg_exporter.exposition.health import HealthTable
 from wg_exporter.exposition.probes import ProbedTable
 from wg_exporter.exposition.text import NOT_UNICODE, header, label_block, number
 from wg_exporter.families import (
@@ -26,6 +27,7 @@ from wg_exporter.families import (
     peer_info,
     probed_fields,
 )
+from wg_exporter.health.series import METRICS as HEALTH_METRICS
 from wg_exporter.identity import PeerMeta
 from wg_exporter.model import Peer, differences, same
 
@@ -59,6 +61,7 @@ class Writer:
     def __init__(self, included: Callable[[str], bool] = lambda _name: True) -> None:
         self._included = included
         self._tables: dict[DeviceKey, _PeerTable] = {}
+        self._health: dict[DeviceKey, HealthTable] = {}
         self._probed: dict[DeviceKey, ProbedTable] = {}
         self._bounds: tuple[float, ...] = ()
         self._fields: tuple[ProbedField, ...] = ()
@@ -67,6 +70,7 @@ class Writer:
         """The whole body in chunks, a family each. `extra` are samples of families of others, rendered last."""
         chunks = render(interface_samples(view), self._included, openmetrics=openmetrics)
         chunks += self._peers(view, openmetrics=openmetrics)
+        chunks += self._judged(view, openmetrics=openmetrics)
         chunks += self._probes(view, openmetrics=openmetrics)
         chunks += render(exporter_samples(view), self._included, openmetrics=openmetrics)
         chunks += render(extra, self._included, openmetrics=openmetrics)
@@ -83,12 +87,43 @@ class Writer:
                 tables[key].update(row, view.endpoints)
         self._tables = tables
         chunks: list[bytes] = []
+        missed = self._missed(view)
         for metric in PEER_METRICS:
-            if tables and self._included(metric.name):
+            gone = missed if metric is c.PEER_EXPECTED_UP else []
+            if (tables or gone) and self._included(metric.name):
                 chunks.append(header(metric, openmetrics=openmetrics).removesuffix(b"\n"))
                 for table in tables.values():
                     chunks += table.columns[metric].blocks()
-                chunks.append(b"\n")
+                chunks += [*gone, b"\n"]
+        return chunks
+
+    @staticmethod
+    def _missed(view: View) -> list[bytes]:
+        """That the peers of devices that are gone are expected up: all that is left of them, but their health."""
+        lines = []
+        for device in view.gone:
+            for key, meta in zip(device.public_key, device.metas, strict=True):
+                pairs = labels(c.PEER_EXPECTED_UP, device.netns, device.name, key, meta.name)
+                lines.append(f"\n{c.PEER_EXPECTED_UP.name}{label_block(pairs)} 1")
+        return ["".join(lines).encode(errors=NOT_UNICODE)] if lines else []
+
+    def _judged(self, view: View, *, openmetrics: bool) -> list[bytes]:
+        tables: dict[DeviceKey, HealthTable] = {}
+        for row in view.devices:
+            if row.health:
+                key = (row.device.netns, row.device.name)
+                tables[key] = self._health.get(key) or HealthTable(key, self._included)
+                tables[key].update(row.device.peers.public_key, row.metas, row.health)
+        for device in view.gone:
+            key = (device.netns, device.name)
+            tables[key] = self._health.get(key) or HealthTable(key, self._included)
+            tables[key].update(device.public_key, device.metas, device.rows)
+        self._health = tables
+        chunks: list[bytes] = []
+        for metric in HEALTH_METRICS if tables else ():
+            blocks = [block for table in tables.values() for block in table.blocks(metric)]
+            if blocks:
+                chunks += [header(metric, openmetrics=openmetrics).removesuffix(b"\n"), *blocks, b"\n"]
         return chunks
 
     def _probes(self, view: View, *, openmetrics: bool) -> list[bytes]:

@@ -1,16 +1,13 @@
-"""The lines of probed peers: many for each, of which most change from one scrape to the next.
-
-A probed peer has some fifty lines, a third of them its histogram. Their names and labels stay, so they are kept in
-pieces: the name (with the line feed *before* it), the labels of the peer, those of the line, and the value. What moved
-is a column of values that goes into its place in one step, and joining the pieces makes the text.
-"""
+"""The lines of probed peers: some fifty for each, a third of them its histogram, of which many change from one scrape
+to the next. A column of values that moved goes into its place in one step (see `lines`)."""
 
 from __future__ import annotations
 
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from wg_exporter.exposition.text import NOT_UNICODE, escape
+from wg_exporter.exposition.lines import Lines
+from wg_exporter.exposition.text import escape
 from wg_exporter.families import NO_REPORT, probed_labels
 from wg_exporter.model import MtuReport, ProbeStats, differences
 
@@ -20,12 +17,6 @@ if TYPE_CHECKING:
     from wg_exporter.catalogue import Metric
     from wg_exporter.families import DeviceView, ProbedField
     from wg_exporter.model import Probed
-
-# Lines that are joined and kept as one piece.
-BLOCK = 4096
-
-_PIECES = 4  # of a line
-_NO_LINE = ("",) * _PIECES
 
 _Kind = type[ProbeStats] | type[MtuReport]
 _KINDS: tuple[_Kind, ...] = (ProbeStats, MtuReport)
@@ -40,7 +31,7 @@ class ProbedTable:
         self._index: dict[str, int] = {}
         self._labels: tuple[Sequence[str], ...] = ()
         self._shown: dict[_Kind, dict[str, Sequence[Any]]] = {}
-        self._lines: dict[Metric, _Lines] = {}
+        self._lines: dict[Metric, Lines] = {}
 
     def update(self, row: DeviceView, probed: Mapping[str, Probed]) -> None:
         """Render again what changed since the last call."""
@@ -74,7 +65,9 @@ class ProbedTable:
             ]
             for kind in _KINDS
         }
-        self._lines = {field.metric: _Lines(field, heads[field.row], device.netns) for field in self._fields}
+        self._lines = {
+            field.metric: Lines(field.metric, field.points, heads[field.row], device.netns) for field in self._fields
+        }
 
     def _update(self, kind: _Kind, rows: Sequence[ProbeStats] | Sequence[MtuReport]) -> None:
         """Put the values that differ in their place, a column at a time."""
@@ -102,54 +95,3 @@ def _moved(before: Sequence[Sequence[Any]], now: Sequence[Sequence[Any]]) -> Seq
 def _values(field: ProbedField, columns: Sequence[Sequence[Any]]) -> Sequence[float | None]:
     """The values of these peers, one after the other, a value per point each."""
     return columns[0] if field.values is None else list(chain.from_iterable(map(field.values, *columns)))
-
-
-class _Lines:
-    """The lines of one metric, so many for each peer, and the blocks that they were joined to when last asked for."""
-
-    __slots__ = ("_blanks", "_blocks", "_names", "_peers", "_pieces", "_stride", "_whole")
-
-    def __init__(self, field: ProbedField, heads: Sequence[str], netns: str) -> None:
-        own = f',netns="{escape(netns)}"' if netns else ""
-        shape = []
-        for suffix, labels in field.points:
-            tail = "".join(f',{name}="{value}"' for name, value in labels)
-            shape.append((f"\n{field.metric.name}{suffix}", f"{tail}{own}}} "))
-        self._whole = [piece for head in heads for name, tail in shape for piece in (name, head, tail, "")]
-        self._pieces = list(self._whole)
-        self._stride = _PIECES * len(shape)
-        self._peers = max(1, BLOCK // len(shape))  # in a block
-        self._blocks: list[bytes | None] = [None] * -(-len(heads) // self._peers)
-        self._blanks: set[int] = set()  # the peers of whom a line is left out
-
-    def put(self, places: Sequence[int], values: Sequence[float | None]) -> None:
-        """Other values for these peers, who are in order; the line of a value that is None is left out."""
-        if len(values) * _PIECES == len(self._pieces) and not self._blanks and None not in values:
-            self._pieces[3::_PIECES] = map(repr, values)
-            self._blocks = [None] * len(self._blocks)
-            return
-        points = len(values) // len(places)
-        for number, place in enumerate(places):
-            self._put_one(place, values[number * points : (number + 1) * points])
-            self._blocks[place // self._peers] = None
-
-    def _put_one(self, place: int, values: Sequence[float | None]) -> None:
-        first, end = place * self._stride, (place + 1) * self._stride
-        if place in self._blanks:
-            self._pieces[first:end] = self._whole[first:end]
-            self._blanks.discard(place)
-        self._pieces[first + 3 : end : _PIECES] = map(repr, values)
-        if None in values:
-            self._blanks.add(place)
-            for line, value in zip(range(first, end, _PIECES), values, strict=True):
-                if value is None:
-                    self._pieces[line : line + _PIECES] = _NO_LINE
-
-    def blocks(self) -> list[bytes]:
-        """All lines, in few chunks."""
-        length = self._peers * self._stride
-        for number, block in enumerate(self._blocks):
-            if block is None:
-                lines = "".join(self._pieces[number * length : (number + 1) * length])
-                self._blocks[number] = lines.encode(errors=NOT_UNICODE)
-        return [block for block in self._blocks if block]

@@ -1,0 +1,207 @@
+"""What was seen of one peer, as far as it tells whether the peer is well.
+
+Two things are kept apart: what came from the peer (`hear`), which ends every doubt, and what went to it and asks for an
+answer (`ask`), which begins one. All times are monotonic readings in seconds: a peer's age is the time since its stamp
+or its counter was *seen to change*. The wall clock is used once, to tell how old a handshake was at the first look.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wg_exporter.health import traffic
+from wg_exporter.health.quality import Quality
+
+if TYPE_CHECKING:
+    from wg_exporter.config.health import HealthLimits
+    from wg_exporter.health.states import Reason, State
+    from wg_exporter.identity import PeerMeta
+    from wg_exporter.model import Peer, Probed, Verdict
+
+# REJECT_AFTER_TIME, after which a session without a new handshake is dead, and time to make one (WireGuard paper, 6.1).
+STALE_SECONDS = 200.0
+
+# An answer to data is due after KEEPALIVE_TIMEOUT, 10 s, at the latest, and a handshake is tried again after 5.
+ANSWER_SECONDS = 15.0
+
+# A state is known after so long at the latest.
+JUDGED_SECONDS = 30.0
+
+# Where one packet in twenty is lost each way, six attempts in a row go unanswered once in a million, two once in a
+# hundred.
+ATTEMPTS = 6
+FIRST_ATTEMPTS = 2  # after a start: a state has to be found within 30 s, and starts are rare
+
+
+class Place:
+    """What is known of a device, for all of its peers. None = it is there, and up."""
+
+    __slots__ = ("down_since", "gone_since")
+
+    def __init__(self) -> None:
+        self.down_since: float | None = None
+        self.gone_since: float | None = None
+
+
+class Evidence:
+    """One peer. `state` and `reason` are the last judgement, made at `since`."""
+
+    __slots__ = (
+        "asked",
+        "attempts",
+        "data",
+        "expected",
+        "first_seen",
+        "heard",
+        "initiations",
+        "judged",
+        "keepalive",
+        "knocks",
+        "place",
+        "probed",
+        "quality",
+        "reason",
+        "shaken",
+        "since",
+        "state",
+        "target_silent",
+        "verdict",
+    )
+
+    place: Place
+    expected: bool
+    since: float
+    target_silent: bool
+    shaken: bool
+    keepalive: int
+    first_seen: float
+    judged: bool
+    heard: float | None
+    asked: float | None
+    initiations: int
+    data: int
+    knocks: int
+    attempts: int
+
+    def __init__(self, place: Place, peer: Peer, meta: PeerMeta, now: float, wall: float) -> None:
+        self.place = place
+        self.expected = meta.expected_up
+        self.state: State | None = None
+        self.reason: Reason | None = None
+        self.since = now
+        self.probed = False
+        self.target_silent = False
+        self.verdict: Verdict | None = None
+        self.quality: Quality | None = None
+        self.appear(peer, now, wall)
+
+    def appear(self, peer: Peer, now: float, wall: float) -> None:
+        """The peer is seen for the first time, or on a device that was made anew: nothing before counts."""
+        age = max(wall - peer.last_handshake_ns / 1e9, 0.0)
+        self.first_seen = now
+        self.judged = False
+        self.shaken = peer.last_handshake_ns != 0
+        self.keepalive = peer.persistent_keepalive
+        self.heard = now - age if self.shaken else None
+        self._settle()
+
+    def hear(self, now: float) -> None:
+        """Something came from the peer that only a working session sends."""
+        self.heard = now
+        self.judged = True
+        self._settle()
+
+    def move(self, received: int, sent: int, *, shaken: bool, now: float, seconds: float) -> None:
+        """The counters grew by so many bytes in so many seconds, or (`shaken`) there was a handshake."""
+        knocks = 0 if shaken else traffic.knocks(received, seconds)
+        if shaken or (received > 0 and not knocks):
+            self.shaken = self.shaken or shaken
+            self.hear(now)
+            return
+        outgoing = traffic.sent(sent, seconds, self.keepalive, knocks)
+        if outgoing.initiations or outgoing.data or knocks:
+            if self.asked is None:
+                self.asked = now
+            self.knocks += knocks
+            self.initiations += outgoing.initiations
+            self.data += outgoing.data
+            self.attempts += max(outgoing.initiations, knocks, int(outgoing.data))
+
+    def probe(self, probed: Probed | None, now: float, limits: HealthLimits) -> None:
+        """What the prober knows of the peer; None if it is not probed."""
+        self.probed = probed is not None
+        if probed is None:
+            self.quality, self.verdict, self.target_silent = None, None, False
+            return
+        stats = probed.stats
+        self.verdict = probed.mtu.verdict if probed.mtu else None
+        silent = stats.silent_since
+        # The prober knows to the millisecond when it asked; a look at counters comes up to 5 s later.
+        if self.asked is not None and silent is not None and (self.heard or self.first_seen) <= silent < self.asked:
+            self.asked = silent
+        if self.quality is None:
+            self.quality = Quality()
+        self.quality.take(stats, now, limits)
+        answered_once = stats.rtt_last is not None and silent is not None
+        self.target_silent = bool(answered_once and silent and self.heard and self.heard - silent >= ANSWER_SECONDS)
+
+    def recent(self, now: float) -> bool:
+        """Whether the peer was heard within the time in which a session that is well is heard."""
+        return self.heard is not None and now - self.heard <= self.stale_after
+
+    @property
+    def stale_after(self) -> float:
+        """The age in seconds that a peer which keeps its session alive does not reach."""
+        return STALE_SECONDS + self.keepalive
+
+    def unanswered(self, now: float, limits: HealthLimits) -> bool:
+        """Whether enough was sent for long enough without an answer."""
+        if self.asked is None:
+            return False
+        if self.judged:
+            return now - self.asked >= limits.down_after and self.attempts >= ATTEMPTS
+        left = self.first_seen + JUDGED_SECONDS - self.asked
+        return now - self.asked >= min(limits.down_after, max(left, ANSWER_SECONDS)) and self.attempts >= FIRST_ATTEMPTS
+
+    def open(self, now: float) -> bool:
+        """Whether it is too early to say anything."""
+        return not self.judged and (
+            now - self.first_seen < JUDGED_SECONDS or (self.expected and self.asked is not None)
+        )
+
+    def suspect(self, now: float) -> bool:
+        """Whether a closer look is worth its price: the answer is overdue, and nothing is decided."""
+        if not self.expected:
+            return False
+        return not self.judged or (
+            self.asked is not None and self.attempts >= FIRST_ATTEMPTS and now - self.asked > 10.0
+        )
+
+    def told(self, now: float) -> str:
+        """What speaks for the present state, for a person."""
+        parts = []
+        if self.place.gone_since is not None:
+            parts.append(f"interface gone for {now - self.place.gone_since:.0f} s")
+        elif self.place.down_since is not None:
+            parts.append(f"interface down for {now - self.place.down_since:.0f} s")
+        if self.heard is None:
+            parts.append("never heard")
+        else:
+            parts.append(f"last heard {now - self.heard:.0f} s ago")
+        if self.asked is not None:
+            what = [f"{self.initiations} handshake initiations"] if self.initiations else []
+            what += ["data"] if self.data else []
+            if what:
+                parts.append(f"{' and '.join(what)} unanswered for {now - self.asked:.0f} s")
+            if self.knocks:
+                parts.append(f"{self.knocks} initiations came from it")
+        if self.quality is not None and self.quality.lossy:
+            parts.append(f"{self.quality.loss:.0%} of probes lost")
+        if self.quality is not None and self.quality.slow and self.quality.rtt is not None:
+            parts.append(f"round trips of {self.quality.rtt * 1e3:.1f} ms, usually {self.quality.usual * 1e3:.1f} ms")
+        return ", ".join(parts)
+
+    def _settle(self) -> None:
+        """Nothing is waited for."""
+        self.asked = None
+        self.initiations = self.data = self.knocks = self.attempts = 0

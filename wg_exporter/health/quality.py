@@ -1,0 +1,90 @@
+"""Loss and latency of one probed peer over the last minutes, from counters that only grow.
+
+A reading is kept every fifth of the window, so a peer costs six small rows whatever the interval of its probes is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from wg_exporter.config.health import HealthLimits
+    from wg_exporter.model import ProbeStats
+
+PARTS = 5
+FEWEST_PROBES = 20  # in the window, before anything is said of them
+USUAL_SECONDS = 6 * 3600.0  # over which the usual latency is smoothed: slow in the evening is not usual by night
+LEARNING_SECONDS = 600.0  # before latency is judged at all
+SLOWER_SECONDS = 0.02  # by less than this nothing is slow: three times a third of a millisecond is no fault
+
+
+class _Reading(NamedTuple):
+    at: float
+    sent: int
+    lost: int
+    rtt_sum: float
+
+
+class Quality:
+    """Judges the small echoes of one peer. Not thread-safe."""
+
+    __slots__ = ("_learned", "_readings", "_usual", "loss", "lossy", "rtt", "slow")
+
+    def __init__(self) -> None:
+        self._readings: deque[_Reading] = deque(maxlen=PARTS + 1)
+        self._usual: float | None = None
+        self._learned = 0.0
+        self.loss = 0.0  # of the window, from 0 to 1
+        self.rtt: float | None = None  # the mean of the window in seconds
+        self.lossy = False
+        self.slow = False
+
+    @property
+    def usual(self) -> float:
+        """The usual round-trip time in seconds."""
+        return self._usual or 0.0
+
+    def forget(self) -> None:
+        """Begin a new window: what an outage lost is not loss of the tunnel that came back."""
+        self._readings.clear()
+        self.lossy = self.slow = False
+
+    def take(self, stats: ProbeStats, now: float, limits: HealthLimits) -> None:
+        """Take in what the counters are now."""
+        if stats.silent_since is not None:
+            return  # nobody knows yet whether this is loss or the end
+        reading = _Reading(now, stats.sent, stats.lost, stats.rtt_sum)
+        if self._readings and stats.sent < self._readings[-1].sent:
+            self.forget()
+        if not self._readings:
+            self._readings.append(reading)
+            return
+        first = self._readings[0]
+        probes, lost = stats.sent - first.sent, stats.lost - first.lost
+        if probes >= FEWEST_PROBES:
+            self._judge(probes, lost, stats.rtt_sum - first.rtt_sum, limits)
+        if now - self._readings[-1].at >= limits.window / PARTS:
+            self._learn(now - self._readings[-1].at)
+            self._readings.append(reading)
+
+    def _judge(self, probes: int, lost: int, rtt_sum: float, limits: HealthLimits) -> None:
+        """With a gap between the limit that makes it so and the one that ends it, lest it flutter."""
+        self.loss = lost / probes
+        self.lossy = self.loss >= (limits.loss / 2 if self.lossy else limits.loss)
+        self.rtt = rtt_sum / (probes - lost) if probes > lost else None
+        if self.rtt is None or self._usual is None or self._learned < LEARNING_SECONDS:
+            self.slow = False
+            return
+        over = (limits.slow_factor - 1) / (2 if self.slow else 1) * self._usual
+        self.slow = self.rtt > self._usual + max(over, SLOWER_SECONDS)
+
+    def _learn(self, seconds: float) -> None:
+        """Smooth the latency of the window into the usual one: in the first hours, into the mean of all so far."""
+        if self.rtt is None:
+            return
+        self._learned += seconds
+        if self._usual is None:
+            self._usual = self.rtt
+        else:
+            self._usual += (self.rtt - self._usual) * seconds / min(self._learned, USUAL_SECONDS)
