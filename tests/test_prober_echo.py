@@ -107,7 +107,7 @@ def gaps(times: list[float]) -> list[float]:
 
 def test_nothing_is_known_of_a_new_target():
     stats = World().probe(a=silent)["a"]
-    assert stats == (False, 0, 0, 0, 0, (), (0,) * 16, 0.0, None, None, None)
+    assert stats == (False, 0, 0, 0, 0, (), (0,) * 16, 0.0, None, None, None, None)
 
 
 def test_a_probe_counts_only_when_its_fate_is_known():
@@ -216,6 +216,66 @@ def test_a_probe_that_cannot_be_sent_is_an_error_and_a_miss_and_neither_sent_nor
     assert (stats.up, stats.sent, stats.lost) == (False, 1, 0)
     assert dict(stats.errors).keys() == {SendError.NO_ROUTE, SendError.NO_KEY}
     assert sum(dict(stats.errors).values()) == len(world.log) - 1
+
+
+def test_silence_begins_with_the_oldest_probe_after_the_last_answer_and_ends_with_the_next_answer():
+    world = World().probe(a=lambda when, _: [] if START + 20 < when < START + 60 else [0.01]).run(20)
+    assert world["a"].silent_since is None
+    world.run(7.9)
+    first = next(when for when in world.times("a") if when > START + 20)
+    assert world["a"].silent_since == first
+    world.run(32)
+    assert world["a"].silent_since == first
+    world.run(6)
+    assert world["a"].silent_since is None
+
+
+def test_a_peer_that_never_answered_is_silent_since_its_first_probe():
+    world = World().probe(a=silent).run(40)
+    assert world["a"].silent_since == world.times("a")[0]
+
+
+def test_a_loss_that_becomes_known_after_a_later_probe_was_answered_is_no_silence():
+    world = World()
+    world.peers = {"a": lambda _, n: [] if n == 3 else [0.01]}
+    world.book.set_targets([target("a", interval=1.0)], START)
+    while world["a"].lost == 0:
+        world.run(0.01)
+        assert world["a"].silent_since is None
+    assert world["a"].silent_since is None
+
+
+@pytest.mark.parametrize(("answers", "field"), [([3.5], "late"), ([0.01, 9.0], "duplicates")])
+def test_an_answer_that_is_late_or_comes_twice_ends_a_silence_and_what_was_sent_before_it_begins_none(answers, field):
+    world = World()
+    world.peers = {"a": lambda _, n: answers if n == 1 else []}
+    world.book.set_targets([target("a", interval=1.0)], START)
+    while not getattr(world["a"], field):
+        world.run(0.01)
+    came = world.now
+    while (since := world["a"].silent_since) is None:
+        world.run(0.01)
+    assert since == min(when for when in world.times("a") if when > came - 0.01)
+
+
+def test_what_cannot_be_sent_is_no_silence():
+    world = World().probe(a=lambda _, n: [0.01] if n == 1 else SendError.NO_ROUTE).run(60)
+    assert world["a"].errors
+    assert world["a"].silent_since is None
+
+
+def test_while_a_target_is_paused_and_for_what_was_sent_before_there_is_no_silence():
+    world = World().probe(a=silent).run(12)
+    assert world["a"].silent_since is not None
+    world.book.changes(1)
+    world.book.set_targets([target("a", paused=True)], world.now)
+    assert world.book.changes(1)["a"].silent_since is None
+    world.run(100)
+    assert world["a"].silent_since is None
+    resumed = world.now
+    world.book.set_targets([target("a")], world.now)
+    world.run(10)
+    assert world["a"].silent_since == next(when for when in world.times("a") if when > resumed)
 
 
 def test_one_loss_brings_suspicion_until_five_answers_in_a_row():

@@ -311,6 +311,21 @@ def test_a_process_that_is_gone_for_long_leaves_nothing_that_looks_fine(monkeypa
         watched.prober.stop()
 
 
+@root
+def test_no_silence_lasts_while_nobody_listens(monkeypatch):
+    monkeypatch.setattr(process, "FIRST_PAUSE", 60.0)
+    watched = Watched()
+    try:
+        watched.prober.set_peers([peer(target="192.0.2.1", endpoint="")])
+        eventually(lambda: watched.told() and watched.told().stats.silent_since, within=5)
+        assert time.monotonic() - 5 < watched.told().stats.silent_since < time.monotonic()
+        os.kill(watched.prober.pid, signal.SIGKILL)
+        eventually(lambda: watched.told().stats.silent_since is None, within=3)
+        assert watched.told().stats.lost
+    finally:
+        watched.prober.stop()
+
+
 def test_whatever_goes_wrong_in_the_thread_it_goes_on(monkeypatch):
     monkeypatch.setattr(process, "FIRST_PAUSE", 0.1)
     monkeypatch.setattr(process.socket, "socketpair", lambda: 1 / 0)
@@ -400,7 +415,8 @@ def test_every_message_arrives_as_it_was():
     ):
         there.send(message)
         assert here.receive() == message
-    results = Results(((1, Probed("10.0.0.1", STATS, None)),), 0.25)
+    silent = STATS._replace(silent_since=12345.678901)
+    results = Results(((1, Probed("10.0.0.1", STATS, None)), (2, Probed("10.0.0.2", silent, None))), 0.25)
     here.send(results)
     got = there.receive()
     assert got == results
@@ -475,6 +491,14 @@ def test_a_new_process_adds_to_what_was_counted():
 def test_before_it_has_probed_everything_is_as_it_was():
     nothing = ProbeStats(False, 0, 0, 0, 0, (), (0, 0), 0.0, None, None, None)
     assert continued(Probed("t", STATS, None), Probed("t", nothing, None)).stats is STATS
+
+
+def test_a_silence_is_that_which_the_new_process_heard():
+    new = ProbeStats(False, 2, 2, 0, 0, (), (0, 0), 0.0, None, None, None, 70.0)
+    nothing = new._replace(sent=0, lost=0, silent_since=None)
+    before = Probed("t", STATS._replace(silent_since=10.0), None)
+    assert continued(before, Probed("t", new, None)).stats.silent_since == 70.0
+    assert continued(before, Probed("t", nothing, None)).stats == STATS
 
 
 def test_another_target_is_counted_from_nothing():

@@ -264,6 +264,10 @@ class ProbeStats(NamedTuple):
     Round-trip times and jitter are in seconds; None = none known yet. `buckets` counts the round trips at or below each
     bound of the histogram and above the bound before it (not cumulative), the last one those above all bounds. `sent`
     counts probes whose fate is known: sent = answered + lost. `errors` are (reason, number), only those seen.
+
+    `silent_since` is the monotonic time, in seconds, at which the oldest probe was sent that no answer of any kind has
+    followed since. It is known when that probe is counted lost; None before, and again after any answer. Only what was
+    sent without a break in probing counts. The clock is CLOCK_MONOTONIC, one for all processes of a host.
     """
 
     up: bool
@@ -277,6 +281,7 @@ class ProbeStats(NamedTuple):
     rtt_min: float | None
     rtt_last: float | None
     jitter: float | None
+    silent_since: float | None = None
 
 
 class MtuReport(NamedTuple):

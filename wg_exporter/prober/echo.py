@@ -90,7 +90,7 @@ class EchoBook:
             self._tick = self._tick_at(now)
         for gone in [name for name in self._tracks if name not in wanted]:
             self._remove(gone)
-        return [self._put(target) for target in changed]
+        return [self._put(target, now) for target in changed]
 
     def tracks(self) -> Iterable[Track]:
         """All targets with what is known of them."""
@@ -150,6 +150,7 @@ class EchoBook:
         if track is None or state == _FREE or token != self._tokens[sequence] or sender != track.address:
             return False
         self._changed[track] = None
+        track.break_silence(read.monotonic)
         if state == _ANSWERED:
             track.duplicates += 1
             return True
@@ -160,7 +161,7 @@ class EchoBook:
                 self._hasten(track)
         else:
             if state == _WAITING:
-                track.count_loss()
+                track.count_loss(self._monotonic[sequence])
                 self._hasten(track)
             track.late += 1
         self._states[sequence] = _ANSWERED
@@ -172,7 +173,7 @@ class EchoBook:
             self._states[oldest] = _LOST
             track = self._probes[oldest]
             if track is not None:
-                track.count_loss()
+                track.count_loss(self._monotonic[oldest])
                 self._changed[track] = None
                 self._hasten(track)
 
@@ -188,9 +189,12 @@ class EchoBook:
         track = self._tracks.get(target.id)
         return track is not None and track.target == target
 
-    def _put(self, target: EchoTarget) -> Track:
+    def _put(self, target: EchoTarget, now: float) -> Track:
         old = self._tracks.get(target.id)
         if old is not None and (old.target.address, old.target.netns) == (target.address, target.netns):
+            if old.target.paused != target.paused:
+                old.break_silence(now)
+                self._changed[old] = None
             old.target = target
             self._unschedule(old)
             self._schedule(old)

@@ -193,6 +193,7 @@ class ProberProcess:
                 why = f"failed with an unexpected {type(error).__name__}"
             if self._stopping:
                 break
+            self._stop_silences()
             if self._anew:
                 continue
             if time.monotonic() - started >= LONG_LIFE:
@@ -217,6 +218,13 @@ class ProberProcess:
         end = time.monotonic() + seconds
         while not self._stopping and (left := end - time.monotonic()) > 0:
             time.sleep(min(left, 0.1))
+
+    def _stop_silences(self) -> None:
+        """While nobody probes, no silence may seem to last."""
+        with self._lock:
+            for key, known in self._results.items():
+                if known.stats.silent_since is not None:
+                    self._results[key] = known._replace(stats=known.stats._replace(silent_since=None))
 
     def _live(self) -> str:
         """One life of the process, from start to end; how it ended."""

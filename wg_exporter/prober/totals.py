@@ -9,7 +9,8 @@ from wg_exporter.model import Probed, ProbeStats
 def continued(before: Probed, now: Probed) -> Probed:
     """What is known of a peer after a new start: `before` was known at its end, `now` is what was found since.
 
-    A peer that got another target is another one: then `now` as it is. What isn't found again yet is as it was.
+    A peer that got another target is another one: then `now` as it is. What isn't found again yet is as it was. Only
+    a silence is not continued: nobody listened in between.
     """
     if before.target != now.target:
         return now
@@ -20,7 +21,7 @@ def continued(before: Probed, now: Probed) -> Probed:
 def _added(a: ProbeStats, b: ProbeStats) -> ProbeStats:
     alike = len(a.buckets) == len(b.buckets)  # other bounds: the histogram begins anew
     if alike and not b.sent and not b.errors and not b.late and not b.duplicates:
-        return a
+        return a if a.silent_since is None else a._replace(silent_since=None)
     known = [least for least in (a.rtt_min, b.rtt_min) if least is not None]
     errors = dict(a.errors)
     for reason, number in b.errors:
@@ -37,4 +38,5 @@ def _added(a: ProbeStats, b: ProbeStats) -> ProbeStats:
         rtt_min=min(known, default=None),
         rtt_last=a.rtt_last if b.rtt_last is None else b.rtt_last,
         jitter=a.jitter if b.jitter is None else b.jitter,
+        silent_since=b.silent_since,
     )

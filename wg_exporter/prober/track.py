@@ -52,8 +52,9 @@ class Track:
     """One target and all that is known of it. `message` is for the sender: what it keeps for each target."""
 
     __slots__ = (
-        "address", "buckets", "duplicates", "errors", "fates", "heard", "history", "jitter", "late", "lost", "message",
-        "misses", "period", "phase", "rtt_last", "rtt_min", "rtt_sum", "sent", "target", "tick",
+        "address", "buckets", "duplicates", "errors", "fates", "heard", "heard_at", "history", "jitter", "late", "lost",
+        "message", "misses", "period", "phase", "rtt_last", "rtt_min", "rtt_sum", "sent", "silent_since", "target",
+        "tick",
     )  # fmt: skip
 
     def __init__(self, target: EchoTarget, phase: int, buckets: int) -> None:
@@ -67,6 +68,8 @@ class Track:
         self.fates = 0
         self.misses = 0  # in a row
         self.heard = False
+        self.heard_at = float("-inf")  # no probe that was sent before says that there is silence now
+        self.silent_since: float | None = None
         self.sent = self.lost = self.duplicates = self.late = 0
         self.errors: dict[SendError, int] = {}
         self.buckets = [0] * (buckets + 1)
@@ -89,16 +92,26 @@ class Track:
         self.heard = True
         self._remember(hit=True)
 
-    def count_loss(self) -> None:
-        """Count a probe that was not answered in time."""
+    def count_loss(self, sent_at: float) -> None:
+        """Count a probe that was sent then and not answered in time.
+
+        It begins a silence only if nothing came since: an answer may have overtaken the news of its loss.
+        """
         self.sent += 1
         self.lost += 1
+        if self.silent_since is None and sent_at >= self.heard_at:
+            self.silent_since = sent_at
         self._remember(hit=False)
 
     def count_error(self, reason: SendError) -> None:
         """Count a probe that could not be sent."""
         self.errors[reason] = self.errors.get(reason, 0) + 1
         self._remember(hit=False)
+
+    def break_silence(self, now: float) -> None:
+        """An answer came, in time or not, or probing pauses: silence begins with a later probe."""
+        self.heard_at = now
+        self.silent_since = None
 
     @property
     def clean(self) -> bool:
@@ -127,6 +140,7 @@ class Track:
             rtt_min=self.rtt_min,
             rtt_last=self.rtt_last,
             jitter=self.jitter,
+            silent_since=self.silent_since,
         )
 
     def _remember(self, *, hit: bool) -> None:
