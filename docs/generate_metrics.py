@@ -21,8 +21,8 @@ HEAD = """\
 # Metrics
 
 What `/metrics` serves, as Prometheus text 0.0.4 or, if the client asks for it, OpenMetrics 1.0. Names, types, labels
-and meanings are a contract. A peer makes up to {peer_series} series, an interface {interface_series}. A peer that is probed
-makes {probe_series} more, {rtt_series} of them its histogram. What you do not want to pay for, leave out with
+and meanings are a contract. A peer makes up to {peer_series} series, an interface {interface_series}. A peer that is
+probed makes {probe_series} more, {rtt_series} of them its histogram. What you do not want to pay for, leave out with
 `metrics: exclude` in the [configuration](configuration.md#metrics), or count by fewer
 [buckets](configuration.md#probe). The paths for the dashboards of other exporters are in
 [compatibility.md](compatibility.md).

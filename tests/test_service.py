@@ -13,7 +13,7 @@ import tracemalloc
 import pytest
 
 from tests.rows import SECOND, WALL, FakeHost, FakeTime, conf_file, declared, device, key, link, parsed, peer
-from wg_exporter.config import Config, Expected, ExpectRule, Interfaces, Metrics, PeerConfig
+from wg_exporter.config import Config, Expected, ExpectRule, Expected, ExpectRule, Interfaces, Metrics, PeerConfig
 from wg_exporter.config import Namespace as NamespaceConfig
 from wg_exporter.model import Backend, ConfFile, FailedDevice, Probed, ProbeStats, SourceName
 from wg_exporter.reader import StoppedError
@@ -652,3 +652,12 @@ def test_the_prober_is_stopped_with_the_exporter(rig):
     prober, exporter = probing(rig)
     exporter.stop()
     assert prober.stopped
+
+
+def test_peers_that_nobody_can_tell_idle_from_dead_are_named_at_the_start(rig, lines):
+    rig.host.devices = [device(peer(1, persistent_keepalive=0), peer(2), peer(3, persistent_keepalive=0))]
+    exporter = rig.exporter(Config(expect=(ExpectRule(Expected.UP),)))
+    for _ in range(3):
+        rig.tick(exporter)
+    found = [line for line in lines("peers") if line[0] == "peers can't be judged"]
+    assert found == [("peers can't be judged", "2")]

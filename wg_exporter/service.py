@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from wg_exporter.model import PeerKey, Probed, ProbePeer
+    from wg_exporter.identity import PeerMeta
+    from wg_exporter.model import Device, PeerKey, Probed, ProbePeer
     from wg_exporter.probing import Plan
 
 TICK_SECONDS = 5.0
@@ -303,9 +304,11 @@ class Exporter:
                 self._expected(setup.config),
                 setup.config.health,
             )
+            unjudged = _unjudged(snapshot, setup.roster.metas, plan if self._prober else None)
             gone = sum(len(device.rows) for device in self._health.gone())
         self._news.report(snapshot, sum(expected.values()) + gone, plan.unprobed if self._prober else {})
         self._news.tell(changes, self._health.count(State.DOWN))
+        self._news.unjudged(unjudged)
         self._took = self._clock.monotonic() - began
 
     def _probe(self, plan: Plan, snapshot: Snapshot) -> None:
@@ -390,3 +393,15 @@ class Exporter:
             capabilities(outcomes),
             self._tracker.clock_steps,
         )
+
+
+def _unjudged(snapshot: Snapshot, metas: Callable[[Device], Sequence[PeerMeta]], plan: Plan | None) -> int:
+    """How many peers are expected up while nothing but data that somebody sends could show that they are not."""
+    probed = {peer.key for peer in plan.peers} if plan else set()
+    return sum(
+        meta.expected_up and not keepalive and (device.netns, device.name, key) not in probed
+        for device in snapshot.devices
+        for key, keepalive, meta in zip(
+            device.peers.public_key, device.peers.persistent_keepalive, metas(device), strict=True
+        )
+    )

@@ -259,8 +259,6 @@ def _judged(seen: Evidence, row: PeerHealth, snapshot: Snapshot, seconds: float,
             seen.reason = reason
             row = row._replace(reason=reason, evidence=seen.told(now))
         return row
-    if before is State.DOWN and seen.quality is not None:
-        seen.quality.forget()
     seen.state, seen.reason, seen.since = rule.state, reason, now
     row = row._replace(state=rule.state, reason=reason, evidence=seen.told(now) if reason else "")
     if before is not None:

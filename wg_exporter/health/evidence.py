@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.health import traffic
 from wg_exporter.health.quality import Quality
+from wg_exporter.health.states import State
 
 if TYPE_CHECKING:
     from wg_exporter.config.health import HealthLimits
-    from wg_exporter.health.states import Reason, State
+    from wg_exporter.health.states import Reason
     from wg_exporter.identity import PeerMeta
     from wg_exporter.model import Peer, Probed, Verdict
 
@@ -23,6 +24,9 @@ STALE_SECONDS = 200.0
 
 # An answer to data is due after KEEPALIVE_TIMEOUT, 10 s, at the latest, and a handshake is tried again after 5.
 ANSWER_SECONDS = 15.0
+
+# What is unanswered for so long is worth a closer look.
+SUSPECT_SECONDS = 10.0
 
 # A state is known after so long at the latest.
 JUDGED_SECONDS = 30.0
@@ -141,6 +145,8 @@ class Evidence:
             self.asked = silent
         if self.quality is None:
             self.quality = Quality()
+        if self.state is State.DOWN:
+            self.quality.forget()
         self.quality.take(stats, now, limits)
         answered_once = stats.rtt_last is not None and silent is not None
         self.target_silent = bool(answered_once and silent and self.heard and self.heard - silent >= ANSWER_SECONDS)
@@ -174,7 +180,7 @@ class Evidence:
         if not self.expected:
             return False
         return not self.judged or (
-            self.asked is not None and self.attempts >= FIRST_ATTEMPTS and now - self.asked > 10.0
+            self.asked is not None and self.attempts >= FIRST_ATTEMPTS and now - self.asked >= SUSPECT_SECONDS
         )
 
     def told(self, now: float) -> str:
