@@ -13,7 +13,7 @@ import tracemalloc
 import pytest
 
 from tests.rows import SECOND, WALL, FakeHost, FakeTime, conf_file, declared, device, key, link, parsed, peer
-from wg_exporter.config import Config, Expected, ExpectRule, Expected, ExpectRule, Interfaces, Metrics, PeerConfig
+from wg_exporter.config import Config, Expected, ExpectRule, Interfaces, Metrics, PeerConfig
 from wg_exporter.config import Namespace as NamespaceConfig
 from wg_exporter.model import Backend, ConfFile, FailedDevice, Probed, ProbeStats, SourceName
 from wg_exporter.reader import StoppedError
