@@ -115,6 +115,36 @@ def test_none_one_and_ten_scrapes_between_two_ticks_give_the_same_counts(rig, pa
         assert of(exporter, "wireguard_exporter_clock_steps_total") == [0]
 
 
+def test_none_one_and_ten_scrapes_give_the_same_states(rig):
+    """A peer that is heard, one that nobody waits for, one whose calls go unanswered, and an interface that goes."""
+    exporters = {number: rig.exporter() for number in (0, 1, 10)}
+    for exporter in exporters.values():
+        exporter.tick()
+    for n in range(1, 16):
+        calling = peer(3, tx_bytes=2000 + 148 * n)
+        rows = (shaken(1, -9, rx_bytes=1000 + 32 * n), peer(2, persistent_keepalive=0), calling)
+        rig.host.devices = [device(*rows), *([device(peer(4), name="wg1")] if n < 6 else [])]
+        rig.host.links = [link(), *([link("wg1", ifindex=8)] if n < 6 else [])]
+        rig.time.advance(5)
+        for number, exporter in exporters.items():
+            exporter.tick()
+            for _ in range(number):
+                exporter.scrape("")
+                exporter.samples()
+    names = ("wireguard_peer_state", "wireguard_peer_reason", "wireguard_peer_down_seconds_total")
+    states = {name: found(exporter, name) for name in names}
+    assert all(states == {name: found(one, name) for name in states} for one in exporters.values())
+    holding = {
+        (dict(labels)["interface"], dict(labels)["state"])
+        for labels, value in states["wireguard_peer_state"].items()
+        if value
+    }
+    assert holding == {("wg0", "up"), ("wg0", "never"), ("wg0", "down"), ("wg1", "down")}
+    reasons = {dict(labels)["reason"] for labels in states["wireguard_peer_reason"]}
+    assert reasons == {"handshake_unanswered", "interface_gone"}
+    assert found(exporter, UP)[labelled(interface="wg1")] == 0
+
+
 def test_counts_go_on_while_nobody_scrapes_and_over_a_reload(rig, tmp_path):
     (config := tmp_path / "config.yml").write_text("{}")
     exporter = rig.exporter(path=config)
