@@ -21,7 +21,9 @@ pytestmark = pytest.mark.vm
 
 GUEST = Path(__file__).parent / "vm" / "guest"
 KERNELS = ("6.1", "6.12")
-TIMEOUT = 600.0  # seconds; usually 280
+# A story that takes minutes and hangs on no kernel is told on one.
+ONCE = {"guest_paging": "6.12"}
+TIMEOUT = 900.0  # seconds; usually 280, with the story 450
 
 
 def guest_tests() -> list[str]:
@@ -40,6 +42,7 @@ class Report:
     def __init__(self, series: str) -> None:
         with Vm(series) as vm:
             command = [sys.executable, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
+            command += [f"--ignore={GUEST / file}.py" for file, kernel in ONCE.items() if kernel != series]
             command += ["-o", "python_files=guest_*.py", f"--confcutdir={GUEST}", f"--junitxml={vm.shared}/junit.xml"]
             script = f"export WG_EXPORTER_GUEST=1\n{shlex.join([*command, str(GUEST)])}"
             self.boot = vm.run(script, timeout=TIMEOUT)
@@ -67,8 +70,11 @@ def report(request: pytest.FixtureRequest) -> Report:
         pytest.skip(str(reason))
 
 
-@pytest.mark.parametrize("report", KERNELS, indirect=True)
-@pytest.mark.parametrize("name", guest_tests())
+@pytest.mark.parametrize(
+    ("report", "name"),
+    [(kernel, name) for kernel in KERNELS for name in guest_tests() if ONCE.get(name.split("::")[0], kernel) == kernel],
+    indirect=["report"],
+)
 def test_in_the_guest(report: Report, name: str) -> None:
     if name not in report.outcomes:
         pytest.fail(f"did not run on Linux {report.release}\n{report.boot}", pytrace=False)

@@ -271,7 +271,8 @@ def demo(listen: str) -> None:
     """Build a WireGuard network to look at, and serve its metrics until Ctrl-C.
 
     A hub with four peers: healthy, idle, dead, never connected. Each is a network namespace of its own; nothing touches
-    the network of this host, and all of it goes at the end. Needs root.
+    the network of this host, and all of it goes at the end. Where Prometheus and Alertmanager are installed, they run
+    too, on loopback, and one tunnel is cut and healed on a schedule: an alert fires and resolves. Needs root.
     """
     _check_flags([listen], "/metrics")
 
@@ -291,7 +292,11 @@ def demo(listen: str) -> None:
 
     log.setup("info", "logfmt")
     at = address if address.host else f"127.0.0.1:{address.port}"
-    sys.exit(network.run(lambda path: _serve(_load(path), path, [str(address)], "/metrics"), f"http://{at}"))
+    # Beside the package in a checkout, which is where the demo is at home.
+    rules = Path(__file__).resolve().parents[1] / "alerts"
+    sys.exit(
+        network.run(lambda path: _serve(_load(path), path, [str(address)], "/metrics"), f"http://{at}", rules=rules)
+    )
 
 
 def _serve(config: Config, config_file: Path | None, listen: Sequence[str], telemetry_path: str) -> int:

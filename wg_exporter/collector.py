@@ -20,7 +20,8 @@ from prometheus_client.registry import Collector
 
 from wg_exporter.catalogue import NAMES, Kind
 from wg_exporter.config import Config, load
-from wg_exporter.service import Exporter, host_workers
+from wg_exporter.host import host_workers
+from wg_exporter.service import Exporter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

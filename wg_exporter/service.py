@@ -22,19 +22,15 @@ from wg_exporter.exposition import Writer, render
 from wg_exporter.families import DeviceView, ExporterFacts, Sample, View, exporter_samples, samples
 from wg_exporter.health import Health
 from wg_exporter.health.states import State
+from wg_exporter.host import host_workers
 from wg_exporter.identity import Identity
 from wg_exporter.log import Log
 from wg_exporter.model import Backend, ConfFile, DeviceKey, FailedDevice, Outcome, Peer, Snapshot, SourceName
 from wg_exporter.news import News
 from wg_exporter.probing import Planner
 from wg_exporter.process import Processes, capabilities
-from wg_exporter.reader import USERSPACE_KIND, Clock, Reader, Reading, StoppedError, Worker, with_unread
+from wg_exporter.reader import USERSPACE_KIND, Clock, Reader, StoppedError, Worker, with_unread
 from wg_exporter.roster import Roster
-from wg_exporter.sources.conf import DEFAULT_PATTERNS, ConfSource
-from wg_exporter.sources.interfaces import InterfaceSource
-from wg_exporter.sources.kernel import KernelSource
-from wg_exporter.sources.namespaces import Namespace
-from wg_exporter.sources.userspace import UserspaceSource
 from wg_exporter.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -47,9 +43,6 @@ if TYPE_CHECKING:
 
 TICK_SECONDS = 5.0
 SUSPECT_TICK_SECONDS = 1.0
-
-# Names change rarely, and looking through directories of files takes longer than reading most devices.
-CONF_SECONDS = 4.0
 
 SYSTEM_CLOCK = Clock(time.time, time.monotonic)
 
@@ -98,42 +91,6 @@ class _Setup:
                 worker.stop()
             raise
         self.reader = Reader(made, clock)
-
-
-def host_workers(config: Config, clock: Clock) -> Iterator[Worker]:
-    """All sources of this host, each with a thread that waits to be asked."""
-    wanted = config.interfaces.wanted
-    yield from _workers_inside("", None, wanted, clock)
-    for place in config.namespaces:
-        yield from _workers_inside(place.name, place.path, wanted, clock)
-    userspace = UserspaceSource(wanted=wanted)
-    yield Worker(SourceName.USERSPACE, lambda: _userspace(userspace), clock=clock)
-    conf = ConfSource(DEFAULT_PATTERNS if config.names is None else config.names)
-    yield Worker(SourceName.CONF, lambda: Reading(conf=conf.read()), clock=clock, every=CONF_SECONDS)
-
-
-def _userspace(source: UserspaceSource) -> Reading:
-    devices, failed = source.read()
-    notes = tuple(f"{path}: a socket whose daemon is gone; remove it or start the daemon" for path in source.leftovers)
-    return Reading(devices, failed, notes=notes)
-
-
-def _links(source: InterfaceSource) -> Reading:
-    links = source.read()
-    return Reading(links=links, notes=source.notes, ports=source.ports)
-
-
-def _workers_inside(netns: str, path: str | None, wanted: Callable[[str], bool], clock: Clock) -> Iterator[Worker]:
-    """The sources that each network namespace has of its own."""
-    kernel, amneziawg = KernelSource(Backend.KERNEL, wanted), KernelSource(Backend.AMNEZIAWG, wanted)
-    links = InterfaceSource(clock.monotonic)
-    for source, read, close in (
-        (SourceName.KERNEL, lambda: Reading(*kernel.read()), kernel.close),
-        (SourceName.AMNEZIAWG, lambda: Reading(*amneziawg.read()), amneziawg.close),
-        (SourceName.LINKS, lambda: _links(links), links.close),
-    ):
-        namespace = None if path is None else Namespace(netns, path)
-        yield Worker(source, read, close, clock=clock, netns=netns, namespace=namespace)
 
 
 class Exporter:

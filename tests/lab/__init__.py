@@ -206,11 +206,13 @@ def start_exporter(
     namespace: Namespace | None = None,
     env: Mapping[str, str] | None = None,
     wrapper: Sequence[str] = (),
+    patience: float = READY_TIMEOUT,
 ) -> Iterator[Exporter]:
     """Runs `wg-exporter serve` on a free port until the block ends, and waits until it is ready.
 
     `config` is a file or its text; `directory` (a tmp_path) takes it and the log. A start that fails raises
-    AssertionError with all that was printed. `wrapper` is a command that runs another, such as setpriv.
+    AssertionError with all that was printed. `wrapper` is a command that runs another, such as setpriv; `patience`
+    is in seconds.
     """
     port = free_port()
     command = [*wrapper, sys.executable, "-m", "wg_exporter.cli", "serve", f"--web.listen-address=127.0.0.1:{port}"]
@@ -232,7 +234,7 @@ def start_exporter(
         )
     exporter = Exporter(process, port, log_path, namespace)
     try:
-        _wait_until_ready(exporter)
+        _wait_until_ready(exporter, patience)
         yield exporter
     finally:
         process.terminate()
@@ -243,8 +245,8 @@ def start_exporter(
             process.wait(STOP_TIMEOUT)
 
 
-def _wait_until_ready(exporter: Exporter) -> None:
-    deadline = time.monotonic() + READY_TIMEOUT
+def _wait_until_ready(exporter: Exporter, patience: float) -> None:
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline and exporter.process.poll() is None:
         with contextlib.suppress(OSError, http.client.HTTPException):
             if exporter.get("/-/ready").status == 200:

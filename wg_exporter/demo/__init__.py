@@ -9,6 +9,9 @@ Every host is a network namespace, every line a cable with a WireGuard tunnel ov
 the machine itself. The four peers of the hub stand for the four pictures that one has to tell apart: traffic flows;
 nothing is sent and nothing is wrong; we send and nobody answers; never seen.
 
+Where Prometheus and Alertmanager are installed they run too, with the shipped rules, and the office is cut off now and
+then (`alerting`, `outages`).
+
 The network is a `Lab`, so all of it can be removed at any time, also what a killed demo left. A lock on the directory
 in /run makes sure that one demo does not remove another that is alive.
 """
@@ -24,6 +27,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from wg_exporter.demo import alerting
+from wg_exporter.demo.outages import Outages
 from wg_exporter.netlab import Keys, Lab, LabError, Namespace, WireGuard, keypair, missing
 
 if TYPE_CHECKING:
@@ -76,6 +81,8 @@ class Demo:
         self._directory = directory
         self._lab = Lab(prefix, directory / "network")
         self._lock: int | None = None
+        self._outages: Outages | None = None
+        self._hosts: dict[Site, Namespace] = {}
 
     def start(self) -> DemoPlan:
         """Builds the network, in about a second. Raises DemoError."""
@@ -93,10 +100,34 @@ class Demo:
         self._take_lock()
         self._lab.close()
 
+    def watch(self, rules: Path, target: str) -> str:
+        """Starts Prometheus, Alertmanager and outages, if they can be had; returns what to tell about it.
+
+        `rules` is the directory of the shipped rules, `target` where the exporter listens. Raises DemoError.
+        """
+        if lacking := alerting.missing(rules):
+            return lacking
+        try:
+            found = alerting.start(self._lab, rules, target)
+        except LabError as error:
+            raise DemoError(str(error)) from error
+        self._outages = Outages(
+            lambda: self._cable(OFFICE, "down"), lambda: self._cable(OFFICE, "up"), lambda line: print(line, flush=True)
+        )
+        self._outages.start()
+        return f"""\
+Alerts: {found.prometheus} and {found.alertmanager}; the office is cut off in a minute, and every 7 minutes again"""
+
+    def _cable(self, site: Site, state: str) -> None:
+        self._hosts[site].ip("link", "set", "to-hub", state)
+
     def stop(self) -> None:
         """Removes processes, namespaces, sockets and files, if this demo has the lock, and gives the lock back."""
         if self._lock is None:
             return
+        if self._outages is not None:
+            self._outages.stop()
+            self._outages = None
         self._lab.close()
         shutil.rmtree(self._directory, ignore_errors=True)
         os.close(self._lock)
@@ -137,11 +168,12 @@ class Demo:
         hub_host = lab.namespace("hub")
         hub = lab.wireguard(hub_host, "hub", _hub_conf(hub_keys, keys), [f"{HUB_ADDRESS}/24"])
         hosts = {site: self._build_site(site, hub_host, keys[site], hub_keys) for site in (OFFICE, BACKUP, BRANCH)}
+        self._hosts = hosts
 
         for site, host in hosts.items():
             host.run(["ping", "-c", "1", "-W", "3", HUB_ADDRESS])
             _wait_for_handshake(hub, site, keys[site])
-        hosts[BRANCH].ip("link", "set", "to-hub", "down")
+        self._cable(BRANCH, "down")
         lab.start(["ping", "-q", "-i", "0.5", HUB_ADDRESS], log="ping.log", namespace=hosts[OFFICE])
 
         config = lab.write("wg-exporter.yml", _exporter_config(hub))
@@ -220,12 +252,18 @@ def _wait_for_handshake(hub: WireGuard, site: Site, keys: Keys) -> None:
         time.sleep(0.05)
 
 
-def run(serve: Callable[[Path], int], url: str = "http://127.0.0.1:9586", demo: Demo | None = None) -> int:
+def run(
+    serve: Callable[[Path], int],
+    url: str = "http://127.0.0.1:9586",
+    demo: Demo | None = None,
+    rules: Path | None = None,
+) -> int:
     """Builds the demo, calls `serve` with the exporter's configuration, and removes everything when it returns.
 
     `serve` blocks until it is told to stop by SIGTERM or SIGINT, and returns the exit code. Before and after, these
     signals are handled here: one that comes while the network is built takes it down again, and one that comes
-    while it is taken down changes nothing. To be called in the main thread.
+    while it is taken down changes nothing. To be called in the main thread. With `rules`, the directory of the shipped
+    alert rules, alerts are shown too, if Prometheus and Alertmanager are there.
     """
     demo = demo or Demo()
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -233,6 +271,8 @@ def run(serve: Callable[[Path], int], url: str = "http://127.0.0.1:9586", demo: 
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # both raise KeyboardInterrupt
         plan = demo.start()
         print(_introduction(plan, url), flush=True)
+        if rules is not None:
+            print(demo.watch(rules, url.removeprefix("http://")), flush=True)
         return serve(plan.config_path)
     except DemoError as error:
         print(error, file=sys.stderr)

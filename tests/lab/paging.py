@@ -1,0 +1,243 @@
+"""A real Prometheus with the shipped rules, a real Alertmanager with the example's routes, and somebody to be paged.
+
+    with inbox() as pager, alertmanager(directory, pager) as manager:
+        with prometheus(directory, [exporter.port], manager, interval=2):
+            ...
+            pager.wait("WireGuardPeerDown", peer="north", within=60)
+
+The routes, groups and inhibitions are those of alerts/alertmanager.example.yml; only its receivers are replaced by one
+webhook each. Everything listens on loopback, on ports of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import subprocess
+import threading
+import time
+import urllib.parse
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import yaml
+
+from tests.lab import eventually, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+ROOT = Path(__file__).resolve().parents[2]
+RULES = ROOT / "alerts/wireguard.rules.yml"
+EXAMPLE = ROOT / "alerts/alertmanager.example.yml"
+PATIENCE = 90  # seconds to start; it takes one or two, and twenty under emulation
+STOP_TIMEOUT = 20
+
+
+class Page(NamedTuple):
+    """One alert of one notification. `at` is when it was received (monotonic, seconds)."""
+
+    at: float
+    receiver: str
+    status: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+
+
+class Inbox:
+    """Everything that Alertmanager has sent."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.received: list[Page] = []
+
+    def take(self, receiver: str, notification: Mapping[str, Any]) -> None:
+        now = time.monotonic()
+        self.received += [
+            Page(now, receiver, alert["status"], alert["labels"], alert["annotations"])
+            for alert in notification["alerts"]
+        ]
+
+    def pages(self, name: str = "", status: str = "firing", **labels: str) -> list[Page]:
+        """What was received of an alert, the oldest first."""
+        return [
+            page
+            for page in list(self.received)
+            if page.status == status
+            and name in {"", page.labels["alertname"]}
+            and labels.items() <= page.labels.items()
+        ]
+
+    def names(self, status: str = "firing", **labels: str) -> set[str]:
+        """The names of the alerts that were received."""
+        return {page.labels["alertname"] for page in self.pages(status=status, **labels)}
+
+    def wait(self, name: str, status: str = "firing", *, within: float, **labels: str) -> Page:
+        """The first such page."""
+        return eventually(lambda: (self.pages(name, status, **labels) or [None])[0], within=within, every=0.1)
+
+
+class Server:
+    """A running program with an HTTP API."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+        self.process = process
+        self.port = port
+        self._log = log
+
+    def api(self, path: str, **parameters: str) -> Any:
+        """The answer of its API; raises OSError while it does not listen."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        try:
+            connection.request("GET", f"{path}?{urllib.parse.urlencode(parameters)}")
+            response = connection.getresponse()
+            body = response.read()
+        finally:
+            connection.close()
+        assert response.status == 200, body
+        return json.loads(body) if body.startswith((b"{", b"[")) else body
+
+    def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
+        """The labels and values of an instant vector, of a Prometheus."""
+        result = self.api("/api/v1/query", query=expression)["data"]["result"]
+        return [(row["metric"], float(row["value"][1])) for row in result]
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def ready(self) -> bool:
+        assert self.process.poll() is None, self.log()
+        with contextlib.suppress(OSError):
+            self.api("/-/ready")
+            return True
+        return False
+
+
+@contextlib.contextmanager
+def inbox() -> Iterator[Inbox]:
+    """A webhook receiver; the path of a request is the name of the receiver that was routed to."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            found.take(self.path.strip("/"), json.loads(body))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing: what was received is in the inbox."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    found = Inbox(server.server_port)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(STOP_TIMEOUT)
+
+
+@contextlib.contextmanager
+def alertmanager(directory: Path, to: Inbox, *, impatient: bool = False) -> Iterator[Server]:
+    """An Alertmanager with the example's configuration. An `impatient` one tells of changes after seconds."""
+    config = yaml.safe_load(EXAMPLE.read_text())
+    config["receivers"] = [
+        {
+            "name": receiver["name"],
+            "webhook_configs": [{"url": f"http://127.0.0.1:{to.port}/{receiver['name']}", "send_resolved": True}],
+        }
+        for receiver in config["receivers"]
+    ]
+    for section in ("global", "templates"):
+        config.pop(section, None)
+    if impatient:
+        _hasten(config["route"])
+    path = directory / "alertmanager.yml"
+    path.write_text(yaml.safe_dump(config))
+    port = free_port()
+    command = [
+        "prometheus-alertmanager",
+        f"--config.file={path}",
+        f"--storage.path={directory / 'alertmanager'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--cluster.listen-address=",
+    ]
+    with _running(command, port, directory / "alertmanager.log") as server:
+        yield server
+
+
+@contextlib.contextmanager
+def prometheus(
+    directory: Path,
+    targets: Iterable[int],
+    manager: Server,
+    *,
+    interval: float,
+    impatient: bool = False,
+    more_rules: str = "",
+) -> Iterator[Server]:
+    """A Prometheus that scrapes these ports every `interval` seconds and evaluates the shipped rules.
+
+    An `impatient` one evaluates all rules every 2 s and keeps firing for a twelfth of the time, so that a test sees
+    alerts resolve, in their order.
+    `more_rules` are a file of rules besides.
+    """
+    rules = RULES.read_text()
+    if impatient:
+        document = yaml.safe_load(rules)
+        for group in document["groups"]:
+            group["interval"] = "2s"
+            for rule in group["rules"]:
+                if "keep_firing_for" in rule:
+                    rule["keep_firing_for"] = f"{int(rule['keep_firing_for'].removesuffix('m')) * 5}s"
+        rules = yaml.safe_dump(document, sort_keys=False)
+    (directory / "shipped.rules.yml").write_text(rules)
+    (directory / "more.rules.yml").write_text(more_rules or "groups: []\n")
+    config = {
+        "global": {"scrape_interval": f"{interval:g}s", "scrape_timeout": f"{min(interval, 10):g}s"},
+        "rule_files": ["shipped.rules.yml", "more.rules.yml"],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{manager.port}"]}]}]},
+        "scrape_configs": [
+            {"job_name": "wireguard", "static_configs": [{"targets": [f"127.0.0.1:{port}" for port in targets]}]}
+        ],
+    }
+    path = directory / "prometheus.yml"
+    path.write_text(yaml.safe_dump(config))
+    port = free_port()
+    command = [
+        "prometheus",
+        f"--config.file={path}",
+        f"--storage.tsdb.path={directory / 'prometheus'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with _running(command, port, directory / "prometheus.log") as server:
+        yield server
+
+
+def _hasten(route: dict[str, Any]) -> None:
+    for key in ("group_wait", "group_interval"):
+        if key in route:
+            route[key] = "2s"
+    for below in route.get("routes", ()):
+        _hasten(below)
+
+
+@contextlib.contextmanager
+def _running(command: list[str], port: int, log: Path) -> Iterator[Server]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, "GOMAXPROCS": "1"}
+        )
+    server = Server(process, port, log)
+    try:
+        eventually(server.ready, within=PATIENCE, every=0.1)
+        yield server
+    finally:
+        process.terminate()
+        process.wait(STOP_TIMEOUT)
