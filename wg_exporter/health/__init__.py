@@ -193,6 +193,10 @@ class Health:
         rows: list[PeerHealth] | None = None
         for at in sorted(moved):
             seen, row = watched.seen[at], watched.rows[at]
+            # Most peers that moved were just heard and go on being up: no rule before that one can hold.
+            if seen.state is State.UP and seen.heard == now and not seen.probed and watched.place.well:
+                watched.due[at] = now + seen.stale_after
+                continue
             before, found = seen.state, _judged(seen, row, snapshot, now - watched.ticked_at, limits)
             watched.due[at] = _due(seen, now, limits)
             self._suspicious = self._suspicious or (seen.state is not State.DOWN and seen.suspect(now))

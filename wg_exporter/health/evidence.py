@@ -46,6 +46,11 @@ class Place:
         self.down_since: float | None = None
         self.gone_since: float | None = None
 
+    @property
+    def well(self) -> bool:
+        """Whether it is there and up, as far as anybody knows."""
+        return self.down_since is None and self.gone_since is None
+
 
 class Evidence:
     """One peer. `state` and `reason` are the last judgement, made at `since`."""
