@@ -70,23 +70,21 @@ tell it, for WireGuard answers:
 {reasons}
 ## Special cases
 
-| when | then |
-|---|---|
-| the exporter starts | No state before there is evidence: at once for a peer that is heard, after {judged} at the latest \
-unless something is just being answered or not. A state that was found at the start is no change. Nothing of before \
-the start is known: counters begin at 0. |
-| an interface vanishes | Its peers that are expected up stay, as `down` (`interface_gone`) after {down_after}, with \
-`wireguard_peer_expected_up` and `wireguard_interface_up` 0; their traffic counters end. If it comes back, they are \
-`down` until they are heard. |
-| a device can't be read | For {unread} the last state stays, then it is absent: nobody knows. `down` stays, so that no \
-alert resolves by itself. `wireguard_interface_read_success` and `wireguard_exporter_source_success` say what is wrong. |
-| the prober is off | No `degraded`. A peer with keepalive and no traffic is found `down` by the next handshake, which \
-WireGuard tries every 2 minutes, or by age. A peer without keepalive and without traffic can't be told from a dead one, \
-and is `idle`; the log says at the start how many these are. |
-| `wg-exporter show` | It looks once, without probes: interface and age of the handshake are judged as above, `idle` is \
-said where one look can't tell. With `--watch`, unanswered packets count too, from {down_after} on. |
-| the clock jumps | Nothing: ages are measured by the monotonic clock. The wall clock is used once, for how old the last \
-handshake was at the start. |
+- **The exporter starts.** No state before there is evidence: at once for a peer that is heard, else after {judged},
+  unless something sent is just waiting for its answer. A state found at the start is no change, and counters begin
+  at 0.
+- **An interface vanishes.** Its peers that are expected up stay, and are `down` (`interface_gone`) after {down_after};
+  `wireguard_interface_up` is 0, and their traffic counters end. When it comes back, they are `down` until heard.
+- **A device can't be read.** The last state stays for {unread} and is then absent, for nobody knows. `down` stays, so
+  no alert resolves by itself. `wireguard_interface_read_success` and `wireguard_exporter_source_success` say what is
+  wrong.
+- **The prober is off.** Nothing is `degraded`. A peer with keepalive and no traffic is found `down` by the next
+  handshake, which WireGuard tries every 2 minutes, or by age. Without keepalive and traffic, dead and idle look alike:
+  the peer is `idle`, and the log says how many these are.
+- **`wg-exporter show`** looks once and does not probe. It judges the interface and the age of the handshake as above,
+  and says `idle` where that does not tell. With `--watch`, what goes unanswered counts too, from {down_after} on.
+- **The clock jumps.** Nothing happens: ages are measured by the monotonic clock. The wall clock is used once, for how
+  old the last handshake was at the start.
 """
 
 
