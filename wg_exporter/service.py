@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from wg_exporter.health.states import Change
     from wg_exporter.identity import PeerMeta
     from wg_exporter.model import Device, PeerKey, Probed, ProbePeer
     from wg_exporter.probing import Plan
@@ -169,6 +170,13 @@ class Exporter:
         with self._looking() as (setup, snapshot):
             return snapshot, self._view(setup, snapshot), setup.config
 
+    def observe(self) -> tuple[Snapshot, View, Config]:
+        """As `look`, and remember as a tick does: for who looks again and again without `start`."""
+        with self._looking() as (setup, snapshot):
+            self._track(setup, snapshot)
+            self._judge(setup, snapshot)
+            return snapshot, self._view(setup, snapshot), setup.config
+
     @contextmanager
     def _looking(self) -> Iterator[tuple[_Setup, Snapshot]]:
         """What was just read, and the lock for what is made of it. A reload in between makes it read again."""
@@ -245,28 +253,31 @@ class Exporter:
         """Read the sources and drive the tracker, the prober and the health of peers."""
         began = self._clock.monotonic()
         with self._looking() as (setup, snapshot):
-            setup.roster.use(snapshot.conf)
-            expected = {
-                (device.netns, device.name): sum(meta.expected_up for meta in setup.roster.metas(device))
-                for device in snapshot.devices
-            }
-            self._tracker.update(snapshot, {key for key, number in expected.items() if number})
-            setup.roster.forget_all_but(set(expected))
+            expected = self._track(setup, snapshot)
             plan = setup.planner.plan(snapshot, setup.roster.metas)
             self._probe(plan, snapshot)
-            changes = self._health.update(
-                snapshot,
-                setup.roster.metas,
-                self._probes(),
-                self._expected(setup.config),
-                setup.config.health,
-            )
+            changes = self._judge(setup, snapshot)
             unjudged = _unjudged(snapshot, setup.roster.metas, plan if self._prober else None)
             gone = sum(len(device.rows) for device in self._health.gone())
-        self._news.report(snapshot, sum(expected.values()) + gone, plan.unprobed if self._prober else {})
+        self._news.report(snapshot, expected + gone, plan.unprobed if self._prober else {})
         self._news.tell(changes, self._health.count(State.DOWN))
         self._news.unjudged(unjudged)
         self._took = self._clock.monotonic() - began
+
+    def _track(self, setup: _Setup, snapshot: Snapshot) -> int:
+        """Take in who is there; returns how many of them are expected up."""
+        setup.roster.use(snapshot.conf)
+        expected = {
+            (device.netns, device.name): sum(meta.expected_up for meta in setup.roster.metas(device))
+            for device in snapshot.devices
+        }
+        self._tracker.update(snapshot, {key for key, number in expected.items() if number})
+        setup.roster.forget_all_but(set(expected))
+        return sum(expected.values())
+
+    def _judge(self, setup: _Setup, snapshot: Snapshot) -> list[Change]:
+        missed = self._expected(setup.config)
+        return self._health.update(snapshot, setup.roster.metas, self._probes(), missed, setup.config.health)
 
     def _probe(self, plan: Plan, snapshot: Snapshot) -> None:
         """Tell the prober whom to probe, and what the byte counters say of them."""
