@@ -12,8 +12,8 @@ import platform
 import threading
 import time
 from contextlib import contextmanager
-from itertools import chain
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from itertools import chain, islice
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from wg_exporter import __version__, compat
 from wg_exporter.catalogue import NAMES, SOURCE_SUCCESS
@@ -22,6 +22,7 @@ from wg_exporter.exposition import Writer, render
 from wg_exporter.families import DeviceView, ExporterFacts, Sample, View, exporter_samples, samples
 from wg_exporter.health import Health
 from wg_exporter.health.states import State
+from wg_exporter.health.summary import Summary, summary
 from wg_exporter.host import host_workers
 from wg_exporter.identity import Identity
 from wg_exporter.log import Log
@@ -45,10 +46,22 @@ if TYPE_CHECKING:
 TICK_SECONDS = 5.0
 SUSPECT_TICK_SECONDS = 1.0
 
+# So many peers that are down or degraded are named in a status, and so many problems.
+STATUS_PEERS = 50
+STATUS_PROBLEMS = 20
+
 SYSTEM_CLOCK = Clock(time.time, time.monotonic)
 
 Workers: TypeAlias = "Callable[[Config, Clock], Iterable[Worker]]"
 """Makes the sources that a configuration asks for."""
+
+
+class Status(NamedTuple):
+    """How the host was at the last look, at `wall` (seconds since the epoch). `problems` are lines for a person."""
+
+    wall: float
+    summary: Summary
+    problems: tuple[str, ...]
 
 
 class Prober(Protocol):
@@ -116,6 +129,7 @@ class Exporter:
         self._tracker = Tracker()
         self._health = Health()
         self._prober = prober
+        self._status = Status(clock.wall(), Summary(), ())
         self._took = 0.0  # the last tick, in seconds
         self._delay: float | None = None  # of probes, the worst between the last two ticks
         self._processes = Processes(prober.pids if prober else tuple)
@@ -147,6 +161,10 @@ class Exporter:
     def ready(self) -> str:
         """Empty once the devices were looked at for the first time, else one line why not."""
         return "" if self._ticked.is_set() else "the WireGuard devices have not been read yet; try again in a moment"
+
+    def status(self) -> Status:
+        """How the host was at the last tick. Waits for nothing."""
+        return self._status
 
     def scrape(self, path: str, openmetrics: bool = False) -> list[bytes]:  # noqa: FBT001, FBT002
         """The chunks of one exposition: ours at the path "", those of others at "mindflavor" and "mdlayher"."""
@@ -259,6 +277,8 @@ class Exporter:
             changes = self._judge(setup, snapshot)
             unjudged = _unjudged(snapshot, setup.roster.metas, plan if self._prober else None)
             gone = sum(len(device.rows) for device in self._health.gone())
+            found = summary(self._health.devices(), STATUS_PEERS)
+            self._status = Status(snapshot.wall, found, tuple(islice(self._problems(setup, snapshot), STATUS_PROBLEMS)))
         self._news.report(snapshot, expected + gone, plan.unprobed if self._prober else {})
         self._news.tell(changes, self._health.count(State.DOWN))
         self._news.unjudged(unjudged)
@@ -328,6 +348,16 @@ class Exporter:
             gone=self._health.gone(),
         )
 
+    def _problems(self, setup: _Setup, snapshot: Snapshot) -> Iterator[str]:
+        """What keeps the host from being seen whole, a line each."""
+        for outcome in snapshot.outcomes:
+            if not outcome.success:
+                yield f"{outcome.source}{_within(outcome.netns)}: {outcome.problem}"
+        for failed in (*snapshot.failed, *self._silent(setup, snapshot)):
+            yield f"{failed.name}{_within(failed.netns)} could not be read: {failed.problem}"
+        for netns, name in self._missing(setup, snapshot):
+            yield f"{name}{_within(netns)} is gone"
+
     def _missing(self, setup: _Setup, snapshot: Snapshot) -> tuple[DeviceKey, ...]:
         """Expected interfaces that are gone. Where links can't be read nobody knows, so nothing is said."""
         known = {
@@ -361,6 +391,10 @@ class Exporter:
             capabilities(outcomes),
             self._tracker.clock_steps,
         )
+
+
+def _within(netns: str) -> str:
+    return f" in {netns}" if netns else ""
 
 
 def _unjudged(snapshot: Snapshot, metas: Callable[[Device], Sequence[PeerMeta]], plan: Plan | None) -> int:
