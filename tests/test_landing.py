@@ -48,18 +48,20 @@ def test_it_says_how_many_should_be_up_and_are_not():
 
 def test_who_is_down_is_there_with_the_reason_the_evidence_and_since_when():
     found = words(page(BERLIN, expected=3, down=1))
-    assert "berlin on wg0: down , handshake_unanswered 2 initiations unanswered for 27 s" in found
-    assert "since 2025-12-31 23:56:00 UTC, 4 min ago" in found
+    assert "berlin on wg0: down , handshake_unanswered since 2025-12-31 23:56:00 UTC, 4 min ago; seen then: 2" in found
+    assert "seen then: 2 initiations unanswered for 27 s" in found
     assert "<title>1 down - wg-exporter</title>" in page(BERLIN, expected=3, down=1)
 
 
 def test_who_was_down_already_when_the_exporter_started_has_no_time():
-    assert "since before the start" in words(page(BERLIN._replace(since=0.0), expected=3, down=1))
+    assert "since before wg-exporter was started" in words(page(BERLIN._replace(since=0.0), expected=3, down=1))
 
 
 def test_what_to_do_is_said_once_for_each_reason():
     other = BERLIN._replace(peer="lyon")
     assert words(page(BERLIN, other, expected=3, down=2)).count("Look.") == 1
+    commands = BERLIN._replace(advice="Try `show` <or> `mtu`.")
+    assert "<dd>Try <code>show</code> &lt;or&gt; <code>mtu</code>.</dd>" in page(commands, expected=3, down=1)
 
 
 def test_those_for_whom_there_is_no_room_are_counted():
@@ -106,7 +108,7 @@ def tags(text):
 
 @given(st.text(alphabet=st.characters(exclude_categories=[]), max_size=60))
 def test_whatever_a_peer_is_called_the_page_has_the_same_elements(bad):
-    trouble = Trouble(bad, bad, bad, bad, bad, bad or "x", NOW - 1, bad=True)
+    trouble = Trouble(bad, bad, bad, bad, bad, "Look.", NOW - 1, bad=True)
     usual = page(BERLIN, expected=1, down=1, problems=("x",))
     found = page(trouble, expected=1, down=1, problems=(bad,))
     assert tags(found) == tags(usual)

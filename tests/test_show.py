@@ -138,6 +138,12 @@ def test_who_is_down_is_a_line_each_with_the_reason_and_what_it_was_seen_by():
     )
 
 
+def test_what_was_seen_while_watching_is_told_with_its_age():
+    found = PeerHealth(State.DOWN, Reason.ONE_WAY, 1, 70.0, NOW - 70.5, "3 initiations came from it")
+    screen = text(host(device(peer("berlin", age=100, expected=True, health=found))))
+    assert "berlin on wg0: down, one_way: 3 initiations came from it (seen 70 seconds ago)" in screen
+
+
 def test_an_outage_of_a_thousand_peers_does_not_fill_the_screen():
     screen = text(host(device(*(peer(f"p{n}", expected=True) for n in range(1000)))))
     assert screen.count(": down, never_heard") == 10

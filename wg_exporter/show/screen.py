@@ -150,7 +150,9 @@ def _peers_verdict(overview: Overview, encoding: str) -> Iterator[tuple[Text, ..
         for peer in row.peers:
             found[standing(peer)].append((row, peer))
     doubts = [_who(row, peer, overview.wall) for row, peer in found[Standing.DOUBT]]
-    degraded, broken = ([_why(*who) for who in found[which]] for which in (Standing.DEGRADED, Standing.BROKEN))
+    degraded, broken = (
+        [_why(*who, overview.wall) for who in found[which]] for which in (Standing.DEGRADED, Standing.BROKEN)
+    )
     expected = sum(peer.expected_up for row in overview.devices for peer in row.peers)
     if doubts:
         what = "expected up, quiet: idle or dead, without keepalive an age can't tell"
@@ -184,9 +186,10 @@ def _who(row: DeviceRow, peer: PeerRow, wall: float) -> str:
     return f"{peer.name} on {_label(row)} ({words.handshake(peer.peer.last_handshake_ns, wall)})"
 
 
-def _why(row: DeviceRow, peer: PeerRow) -> str:
+def _why(row: DeviceRow, peer: PeerRow, wall: float) -> str:
     health = peer.health
-    return f"{peer.name} on {_label(row)}: {health.state}, {health.reason}: {health.evidence}"
+    since = f" (seen {words.ago(int(wall - health.changed_at))})" if health.changed_at else ""
+    return f"{peer.name} on {_label(row)}: {health.state}, {health.reason}: {health.evidence}{since}"
 
 
 def _closer(row: DeviceRow, peer: PeerRow, encoding: str) -> Iterator[Text]:

@@ -101,7 +101,7 @@ _PAGE = _Html("""<!DOCTYPE html>
 </html>
 """)
 _TROUBLE = _Html("""<li class="{style}"><div><b>{peer}</b> on {place}: <b class="{style}">{state}</b>, \
-<code>{reason}</code></div><div>{evidence}</div><div class="more">{since}</div></li>
+<code>{reason}</code></div><div class="more">{since}</div><div>{evidence}</div></li>
 """)
 
 
@@ -163,7 +163,11 @@ def _status(status: Status, now: float) -> _Html:
 
 
 def _trouble(peer: Trouble, now: float) -> _Html:
-    since = f"since {_moment(peer.since)}, {_span(now - peer.since)} ago" if peer.since else "since before the start"
+    since = (
+        f"since {_moment(peer.since)}, {_span(now - peer.since)} ago; seen then:"
+        if peer.since
+        else "since before wg-exporter was started; seen then:"
+    )
     return _fill(
         _TROUBLE,
         style="bad" if peer.bad else "odd",
@@ -180,8 +184,14 @@ def _advice(troubles: Iterable[Trouble]) -> _Html:
     """What to do, once for each reason."""
     lines = {peer.reason: peer.advice for peer in troubles if peer.advice}
     entry = _Html("<dt><code>{reason}</code></dt><dd>{line}</dd>\n")
-    entries = _joined(_fill(entry, reason=reason, line=line) for reason, line in lines.items())
+    entries = _joined(_fill(entry, reason=reason, line=_with_code(line)) for reason, line in lines.items())
     return _fill(_Html("<h2>What to do</h2>\n<dl>\n{entries}</dl>\n"), entries=entries) if lines else _Html()
+
+
+def _with_code(line: str) -> _Html:
+    """What stands between backquotes as code."""
+    code, plain = _Html("<code>{text}</code>"), _Html("{text}")
+    return _joined(_fill(code if index % 2 else plain, text=part) for index, part in enumerate(line.split("`")))
 
 
 def _fill(template: _Html, **texts: str) -> _Html:
