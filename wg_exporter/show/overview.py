@@ -70,7 +70,8 @@ class DeviceRow(NamedTuple):
 class Overview(NamedTuple):
     """Everything to show; `wall` is in seconds since the epoch, `hidden` are devices that the config leaves out.
 
-    `unmatched` says why a selection left nothing; empty where it left something, or nothing was selected.
+    `unmatched` says why a selection left nothing; empty where it left something, or nothing was selected. `glanced` is
+    True where a peer that is expected up is judged by one look.
     """
 
     wall: float
@@ -79,6 +80,7 @@ class Overview(NamedTuple):
     problems: tuple[str, ...]
     hidden: tuple[str, ...] = ()
     unmatched: str = ""
+    glanced: bool = False
 
 
 class NothingSelected(LookupError):  # noqa: N818 - says what happened; it is an answer for the user, not a fault
@@ -127,7 +129,12 @@ def from_view(
         for link in snapshot.links.values()
         if link.kind in _KERNEL_KINDS and not config.interfaces.wanted(link.name)
     )
-    return Overview(snapshot.wall, tuple(rows), view.outcomes, tuple(problems), tuple(hidden))
+    glanced = any(
+        meta.expected_up and not health.state
+        for seen in view.devices
+        for meta, health in zip(seen.metas, seen.health or (NOT_JUDGED,) * len(seen.metas), strict=True)
+    )
+    return Overview(snapshot.wall, tuple(rows), view.outcomes, tuple(problems), tuple(hidden), glanced=glanced)
 
 
 def _peer_rows(
