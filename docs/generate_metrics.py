@@ -55,6 +55,9 @@ probed makes {probe_series} more, {rtt_series} of them its histogram. What you d
   and `increase` know how to treat that.
 - Probes are counted when their fate is known, so at every moment sent = answered + lost. Loss is counted over any time
   you like, whenever you scrape: nothing is sent by a scrape, and nothing is reset.
+- `wireguard_peer_state` is what to alert on. [health.md](health.md) says how a peer is judged, and what each value of
+  `reason` means. It is absent until there is evidence, and stays, with `wireguard_peer_expected_up`, for peers that
+  should be up while their interface is gone.
 - `wireguard_mtu_verdict` looks at the direction from this host to the peer; the other direction is for the exporter at
   the other end. Where the endpoint answers no probes outside the tunnel, `ok` can't exclude that packets are fragmented
   on the way.
@@ -82,6 +85,18 @@ take the name away first, or the whole query fails for that while; `sum` puts th
 sum by (job, instance, netns, interface, public_key) (rate(wireguard_peer_receive_bytes_total[5m]))
   * on (job, instance, netns, interface, public_key) group_left (endpoint)
 max by (job, instance, netns, interface, public_key, endpoint) (wireguard_peer_info)
+```
+
+Peers that are down or degraded, and why:
+
+```promql
+wireguard_peer_reason == 1
+```
+
+Part of the last 30 days for which a peer that should be up was not down:
+
+```promql
+1 - increase(wireguard_peer_down_seconds_total[30d]) / 2592000 and wireguard_peer_expected_up == 1
 ```
 
 Loss of each probed tunnel over five minutes, from 0 to 1, and the round-trip time that 99 of 100 stay below:

@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 from wg_exporter import model
+from wg_exporter.config.health import HealthLimits
+from wg_exporter.health.glance import glance
+from wg_exporter.health.states import NOT_JUDGED
+from wg_exporter.identity import PeerMeta
 from wg_exporter.show.overview import DeviceRow, Overview, PeerRow
 
 NOW = 1_760_000_000.0
@@ -15,13 +19,17 @@ HOSTILE = "[red]\x1b]0;owned\x07\x1b[2J\n\u202e日本\ud83d"
 
 
 def peer(
-    name="", *, key="A", age=None, keepalive=0, expected=False, rx=0, tx=0, endpoint="", ips=("10.8.0.2/32",), aim=None
-):
-    """A peer whose key is one letter over and over; `age` is in seconds, None = never connected."""
+    name="", *, key="A", age=None, keepalive=0, expected=False, rx=0, tx=0, endpoint="", ips=("10.8.0.2/32",), aim=None,
+    health=NOT_JUDGED, gone=False,
+):  # fmt: skip
+    """A peer whose key is one letter over and over; `age` is in seconds, None = never connected.
+
+    Without `health`, its device says what one look tells of it.
+    """
     full = (key * 43)[:43] + "="
     stamp = 0 if age is None else int((NOW - age) * 1e9)
     row = model.Peer(full, endpoint, tuple(ips), keepalive, stamp, rx, tx)
-    return PeerRow(row, name or full[:8], bool(name), expected, aim)
+    return PeerRow(row, name or full[:8], bool(name), expected, aim, health, gone)
 
 
 def link(name="wg0", *, up=True, netns="", errors=0):
@@ -31,7 +39,16 @@ def link(name="wg0", *, up=True, netns="", errors=0):
 def device(*peers, name="wg0", netns="", up=True, backend=model.Backend.KERNEL, fresh=True, errors=0):
     rows = model.Peers.of(p.peer for p in peers)
     read = model.Device(netns, name, backend, "Z" * 43 + "=", 51820, 0, rows, fresh)
-    return DeviceRow(read, None, link(name, up=up, netns=netns, errors=errors), tuple(peers))
+    there = link(name, up=up, netns=netns, errors=errors)
+    metas = [PeerMeta(p.name, p.named, p.expected_up) for p in peers]
+    seen = glance(read, there, metas, NOW, HealthLimits())
+    judged = (p if p.health.state else p._replace(health=found) for p, found in zip(peers, seen, strict=True))
+    return DeviceRow(read, None, there, tuple(judged))
+
+
+def gone(*peers, name="wg7", netns=""):
+    """A device that vanished while these peers of it are expected up."""
+    return DeviceRow(None, None, None, tuple(p._replace(gone=True) for p in peers), (netns, name))
 
 
 def failed(problem, name="wg1", backend=model.Backend.USERSPACE):

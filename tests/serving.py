@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from wg_exporter.web.listen import bind, parse_listen
-from wg_exporter.web.server import Format, Limits, Page, Server
+from wg_exporter.web.server import Format, Limits, Page, Server, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +30,7 @@ class App:
         self.body = body or (lambda path, wanted: [f"{path or 'native'} ".encode(), wanted.value.encode(), b"\n"])
         self.calls: list[tuple[str, Format]] = []
         self.problem = ""
+        self.found = Status(0.0)
         self.gate = threading.Event()
         self.gate.set()
         self.begun = threading.Event()
@@ -42,6 +43,9 @@ class App:
 
     def ready(self) -> str:
         return self.problem
+
+    def status(self) -> Status:
+        return self.found
 
 
 @contextmanager

@@ -8,11 +8,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.hosts import HOSTILE, NOW, check_golden, device, failed, host, hostile_host, link, office, outcome, peer
+from tests.hosts import (
+    HOSTILE,
+    NOW,
+    check_golden,
+    device,
+    failed,
+    gone,
+    host,
+    hostile_host,
+    link,
+    office,
+    outcome,
+    peer,
+)
 from wg_exporter import model
 from wg_exporter.config import Config, Interfaces
 from wg_exporter.families import DeviceView, ExporterFacts, View
+from wg_exporter.health import GoneDevice
+from wg_exporter.health.states import NOT_JUDGED, PeerHealth, Reason, State
 from wg_exporter.identity import PeerMeta
+from wg_exporter.show.document import to_json
 from wg_exporter.show.overview import (
     DeviceRow,
     NothingSelected,
@@ -23,45 +39,68 @@ from wg_exporter.show.overview import (
     select,
     selected,
     standing,
-    to_json,
 )
 
-# --- who is judged, and how -----------------------------------------------------------------------------------------
+# --- who asks for attention ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("age", "keepalive", "found"),
+    ("what", "found"),
     [
-        (205, 5, Standing.FINE),
-        (206, 5, Standing.BROKEN),
-        (200, 0, Standing.FINE),
-        (201, 0, Standing.DOUBT),
-        (None, 0, Standing.BROKEN),
-        (-600, 25, Standing.FINE),
+        ({"age": 199, "expected": True}, Standing.FINE),
+        ({"age": 226, "expected": True, "keepalive": 25}, Standing.BROKEN),
+        ({"age": 202, "expected": True}, Standing.DOUBT),
+        ({"age": 10**8}, Standing.FINE),
+        ({}, Standing.FINE),
+        ({"age": 1, "health": PeerHealth(State.DEGRADED, Reason.LOSSY)}, Standing.DEGRADED),
+        ({"age": 1, "health": PeerHealth(State.DOWN, Reason.ONE_WAY)}, Standing.BROKEN),
     ],
 )
-def test_a_peer_expected_up_is_judged_by_its_age_and_its_keepalive(age, keepalive, found):
-    assert standing(peer(age=age, keepalive=keepalive, expected=True), link(), NOW) is found
+def test_down_is_broken_and_quiet_without_keepalive_is_a_doubt(what, found):
+    assert standing(device(peer(**what)).peers[0]) is found
 
 
-def test_a_peer_that_nobody_expects_is_fine_whatever_its_age():
-    for age in (None, 10**8):
-        assert standing(peer(age=age), link(up=False), NOW) is Standing.FINE
+# --- how peers are ---------------------------------------------------------------------------------------------------
 
 
-def test_a_device_whose_link_is_not_known_says_nothing_against_its_peers():
-    assert standing(peer(age=1, expected=True), None, NOW) is Standing.FINE
+def test_what_an_exporter_knows_of_a_peer_goes_before_what_one_look_tells():
+    row = device(peer("anna", key="A", age=5, expected=True), peer("bert", key="B", age=5))
+    known = PeerHealth(State.DOWN, Reason.HANDSHAKE_UNANSWERED, evidence="5 handshake initiations unanswered for 27 s")
+    overview = seen([row], health=[(known, NOT_JUDGED)])
+    assert [p.health for p in overview.devices[0].peers] == [known, PeerHealth(State.UP)]
+
+
+def test_only_where_a_peer_expected_up_is_judged_by_one_look_that_is_said():
+    row, idle = device(peer("anna", age=5, expected=True)), device(peer("phone", age=5))
+    assert seen([row]).glanced
+    assert not seen([idle]).glanced
+    assert not seen([row], health=[(PeerHealth(State.UP),)]).glanced
+
+
+def test_a_list_of_peers_from_an_earlier_read_tells_nothing_at_one_look():
+    row = device(peer("anna", age=5, expected=True), fresh=False)
+    assert [p.health for p in seen([row]).devices[0].peers] == [NOT_JUDGED]
+
+
+def test_the_peers_of_a_device_that_is_gone_are_there_until_it_is_back():
+    down = PeerHealth(State.DOWN, Reason.INTERFACE_GONE, evidence="interface gone for 27 s")
+    vanished = GoneDevice("", "wg7", ("A" * 43 + "=",), (PeerMeta("anna", True, True),), (down,))
+    [shown] = seen([], gone=[vanished], missing=[("", "wg7")]).devices
+    assert shown == gone(peer("anna", key="A", expected=True, ips=(), health=down))
+    assert seen([device(name="wg7")], gone=[vanished]).devices == (device(name="wg7"),)
+    assert reason_for_failure(host(shown)) == "gone: wg7"
 
 
 # --- from what was read ---------------------------------------------------------------------------------------------
 
 
-def seen(rows, *, failed=(), missing=(), links=(), conf=(), outcomes=(), config=None, aims=None):
+def seen(rows, *, failed=(), missing=(), links=(), conf=(), outcomes=(), config=None, aims=None, health=None, gone=()):
     """The overview of devices given as rows of `hosts.device`, by way of what an exporter's look would bring."""
     metas = [tuple(PeerMeta(p.name, p.named, p.expected_up) for p in row.peers) for row in rows]
-    devices = [DeviceView(row.device, row.link, metas=m, counts=()) for row, m in zip(rows, metas, strict=True)]
+    known = health or [()] * len(rows)
+    devices = [DeviceView(r.device, r.link, m, (), h) for r, m, h in zip(rows, metas, known, strict=True)]
     facts = ExporterFacts("1", "3", True, 0.0, (), 0)
-    view = View(tuple(devices), tuple(failed), tuple(missing), tuple(outcomes), facts)
+    view = View(tuple(devices), tuple(failed), tuple(missing), tuple(outcomes), facts, gone=tuple(gone))
     found = {(one.netns, one.name): one for one in links}
     snapshot = model.Snapshot(NOW, 1.0, tuple(r.device for r in rows), (), found, tuple(conf), tuple(outcomes))
     return from_view(snapshot, view, config or Config(), aims)
@@ -121,6 +160,35 @@ def test_each_peer_has_its_own_aim():
     keys = [p.peer.public_key for p in row.peers]
     found = seen([row], aims={("", "wg0", keys[1]): aim, ("blue", "wg0", keys[0]): aim})
     assert [p.aim for p in found.devices[0].peers] == [None, aim]
+
+
+def test_in_json_the_state_has_its_reason_and_evidence_and_what_is_not_known_is_null():
+    rows = (
+        peer("berlin", key="A", age=3 * 3600, keepalive=25, expected=True),
+        peer("phone", key="B", age=3600),
+    )
+    [first, second] = json.loads(to_json(host(device(*rows))))["devices"][0]["peers"]
+    assert (first["state"], first["reason"], first["evidence"]) == ("down", "stale_handshake", "last heard 3 h ago")
+    assert (second["state"], second["reason"], second["evidence"]) == ("idle", None, None)
+    [old] = json.loads(to_json(seen([device(peer(), fresh=False)])))["devices"][0]["peers"]
+    assert (old["state"], old["reason"], old["evidence"]) == (None, None, None)
+
+
+def test_in_json_a_device_that_is_gone_has_its_peers_of_whom_nothing_is_known_but_their_state():
+    down = PeerHealth(State.DOWN, Reason.INTERFACE_GONE, evidence="interface gone for 27 s")
+    [row] = json.loads(to_json(host(gone(peer("anna", expected=True, health=down)))))["devices"]
+    assert (row["interface"], row["read_success"], row["problem"]) == ("wg7", False, "the interface is gone")
+    [anna] = row["peers"]
+    known = {key: value for key, value in anna.items() if value is not None}
+    assert known == {
+        "public_key": "A" * 43 + "=",
+        "name": "anna",
+        "expected_up": True,
+        "state": "down",
+        "reason": "interface_gone",
+        "evidence": "interface gone for 27 s",
+    }
+    assert set(anna) == set(json.loads(to_json(host(device(peer()))))["devices"][0]["peers"][0])
 
 
 def test_in_json_a_handshake_is_unix_seconds_and_its_age_is_against_the_same_clock():

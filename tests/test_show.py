@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import signal
 import subprocess
 import sys
@@ -16,10 +17,11 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from tests.hosts import HOSTILE, NOW, check_golden, device, failed, host, hostile_host, office, outcome, peer
+from tests.hosts import HOSTILE, NOW, check_golden, device, failed, gone, host, hostile_host, office, outcome, peer
 from wg_exporter import model
+from wg_exporter.health.states import PeerHealth, Reason, State
 from wg_exporter.show import screen as show
-from wg_exporter.show.overview import reason_when_empty
+from wg_exporter.show.overview import reason_when_empty, select
 
 
 def text(overview, width=120, **more):
@@ -107,12 +109,93 @@ def test_a_reason_for_each_of_a_thousand_peers_does_not_fill_the_screen():
 
 
 def test_an_expected_peer_with_keepalive_is_fine_up_to_180_and_20_s_and_its_keepalive():
-    fine = host(device(peer("berlin", age=225, keepalive=25, expected=True)))
+    fine = host(device(peer("berlin", age=224, keepalive=25, expected=True)))
     broken = host(device(peer("berlin", age=226, keepalive=25, expected=True)))
     assert "1 peer expected up, 0 not" in text(fine)
-    assert "! 1 peer expected up, 1 not: berlin on wg0 (3 minutes ago)" in text(broken)
-    assert styled(broken, "3 minutes ago") == "bold red"
-    assert styled(fine, "3 minutes ago") == "green"
+    said = "! 1 peer expected up, 1 not: berlin on wg0: down, stale_handshake: last heard 3 min ago"
+    assert said in text(broken).splitlines()
+    assert {styled(broken, what) for what in ("3 minutes ago", "down", "stale_handshake")} == {"bold red"}
+    assert styled(fine, "3 minutes ago") == styled(fine, "up") == "green"
+
+
+def test_who_is_down_is_a_line_each_with_the_reason_and_what_it_was_seen_by():
+    unanswered = PeerHealth(
+        State.DOWN, Reason.HANDSHAKE_UNANSWERED, evidence="5 handshake initiations unanswered for 27 s"
+    )
+    screen = text(
+        host(
+            device(
+                peer("berlin", key="A", age=100, expected=True, health=unanswered),
+                peer("lyon", key="B", expected=True),
+                peer("paris", key="C", age=1, expected=True),
+            )
+        )
+    )
+    assert screen.endswith(
+        "! 3 peers expected up, 2 not\n"
+        "    berlin on wg0: down, handshake_unanswered: 5 handshake initiations unanswered for 27 s\n"
+        "    lyon on wg0: down, never_heard: never heard\n"
+    )
+
+
+def test_who_is_judged_by_one_look_is_told_what_that_can_not_see():
+    overview = host(device(peer("berlin", age=1, expected=True)))
+    assert "--watch" not in text(overview)
+    assert "judged by one look: whether anything goes unanswered takes --watch" in text(overview._replace(glanced=True))
+
+
+def test_what_was_seen_while_watching_is_told_with_its_age():
+    found = PeerHealth(State.DOWN, Reason.ONE_WAY, 1, 70.0, NOW - 70.5, "3 initiations came from it")
+    screen = text(host(device(peer("berlin", age=100, expected=True, health=found))))
+    assert "berlin on wg0: down, one_way: 3 initiations came from it (seen 70 seconds ago)" in screen
+
+
+def test_an_outage_of_a_thousand_peers_does_not_fill_the_screen():
+    screen = text(host(device(*(peer(f"p{n}", expected=True) for n in range(1000)))))
+    assert screen.count(": down, never_heard") == 10
+    assert screen.endswith("    and 990 more\n")
+
+
+def test_a_degraded_peer_is_yellow_and_not_among_those_that_are_not_up():
+    lossy = PeerHealth(State.DEGRADED, Reason.LOSSY, evidence="last heard 1 s ago, 12% of probes lost")
+    overview = host(device(peer("berlin", age=1, expected=True, health=lossy)))
+    assert styled(overview, "degraded") == styled(overview, "lossy") == "yellow"
+    screen = text(overview)
+    assert "! 1 peer degraded: berlin on wg0: degraded, lossy: last heard 1 s ago, 12% of probes lost" in screen
+    assert "1 peer expected up, 0 not" in screen
+
+
+def test_one_peer_alone_is_shown_with_the_evidence_and_what_to_do_about_it():
+    alone = select(host(device(peer("anna's lab", expected=True), peer("lyon", key="B"))), "wg0", "anna's lab")
+    lines = text(alone, 300).splitlines()
+    at = lines.index("  never_heard: never heard")
+    assert "`wg-exporter show wg0 'anna'\"'\"'s lab'`" in lines[at + 1]
+
+
+def test_where_nothing_is_known_of_a_peer_its_state_is_open():
+    overview = host(device(peer("paris", age=1), fresh=False))
+    [row] = overview.devices[0].peers
+    unknown = host(overview.devices[0]._replace(peers=(row._replace(health=PeerHealth()),)))
+    assert re.search(r"paris +A+ +- +1 second ago", line_with("paris", unknown))
+
+
+def test_the_peers_of_a_device_that_is_gone_are_shown_without_what_nobody_knows_of_them():
+    down = PeerHealth(State.DOWN, Reason.INTERFACE_GONE, evidence="interface gone for 27 s, last heard 31 s ago")
+    screen = text(host(gone(peer("anna", expected=True, health=down)), device(), problems=["wg7 is gone"]), 200)
+    assert "! wg7  GONE  1 peer expected up" in screen
+    assert re.search(r"\n!  anna +\S+ +down +interface_gone  +-  +-  +-  +-", screen)
+    assert "never connected" not in screen
+    assert "0 B" not in screen
+    assert "could not be read" not in screen
+    assert "! 1 peer expected up, 1 not: anna on wg7: down, interface_gone: interface gone for 27 s" in screen
+
+
+def test_reasons_have_a_column_where_there_is_one_and_room():
+    assert "reason" in text(host(device(peer("paris", expected=True)))).splitlines()[3]
+    assert "reason" not in text(host(device(peer("paris", age=1))))
+    narrow = text(host(device(peer("paris", expected=True))), 60)
+    assert "reason" in line_with("no room", host(device(peer("paris", expected=True))), 60)
+    assert "never_heard: never heard" in narrow
 
 
 def test_without_keepalive_an_old_handshake_is_a_doubt_and_not_a_fault():

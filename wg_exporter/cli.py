@@ -142,6 +142,9 @@ def show(  # noqa: PLR0917 - click passes them by name
     """Show the WireGuard devices of this host, or one INTERFACE, or one PEER of it (its name, its key or the start of
     its key).
 
+    One look tells the state of a peer by its interface and its latest handshake; with --watch, what goes unanswered
+    tells too.
+
     The exit code is 1 if there is nothing to show, or no device of it could be read.
     """
     if as_json and watch:
@@ -151,7 +154,7 @@ def show(  # noqa: PLR0917 - click passes them by name
     from wg_exporter import log
     from wg_exporter.probing import Planner
     from wg_exporter.service import Exporter
-    from wg_exporter.show import overview
+    from wg_exporter.show import document, overview
     from wg_exporter.show import screen as view
 
     log.setup("error", "logfmt")
@@ -160,7 +163,8 @@ def show(  # noqa: PLR0917 - click passes them by name
     planner = Planner(config)
 
     def look() -> Overview:
-        snapshot, view, in_use = exporter.look()
+        # What goes unanswered is seen by looking again and again, and then as the daemon sees it.
+        snapshot, view, in_use = exporter.observe() if watch else exporter.look()
         metas = {(seen.device.netns, seen.device.name): seen.metas for seen in view.devices}
         planner.plan(snapshot, lambda device: metas[device.netns, device.name])
         return overview.selected(overview.from_view(snapshot, view, in_use, planner.aims()), interface, peer)
@@ -169,7 +173,7 @@ def show(  # noqa: PLR0917 - click passes them by name
         first = look()
         with _output():
             if as_json:
-                click.echo(overview.to_json(first))
+                click.echo(document.to_json(first))
             elif first.devices and watch:
                 view.watch(look, view.console(), interval, lambda: False)
             elif first.devices:

@@ -14,19 +14,23 @@ import socket
 from typing import TYPE_CHECKING
 
 from wg_exporter import __version__
+from wg_exporter.health.advice import advice
+from wg_exporter.health.states import State
 from wg_exporter.log import Log
 from wg_exporter.prober.process import ProberProcess
 from wg_exporter.prober.settings import ProbeSettings
 from wg_exporter.service import Exporter
 from wg_exporter.web.listen import bind, parse_listen, parse_telemetry_path
 from wg_exporter.web.negotiation import Format
-from wg_exporter.web.server import Page, Server
+from wg_exporter.web.server import Page, Server, Status, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from wg_exporter import service
     from wg_exporter.config import Config
+    from wg_exporter.health.summary import IllPeer
     from wg_exporter.model import PeerKey, Probed, ProbePeer
 
 PAGES = (
@@ -85,6 +89,27 @@ class _Application:
 
     def ready(self) -> str:
         return self._exporter.ready()
+
+    def status(self) -> Status:
+        return status_of(self._exporter.status())
+
+
+def status_of(found: service.Status) -> Status:
+    """How the host is, as the page at `/` wants to have it."""
+    said = found.summary
+    troubles = tuple(map(_trouble, said.ill))
+    return Status(found.wall, said.expected, said.down, said.degraded, said.open, troubles, found.problems)
+
+
+def _trouble(peer: IllPeer) -> Trouble:
+    """A peer that is not well, as the page at `/` says it."""
+    health = peer.health
+    place = f"{peer.interface} in {peer.netns}" if peer.netns else peer.interface
+    line = advice(health.reason) if health.reason else ""
+    bad = health.state is State.DOWN
+    return Trouble(
+        peer.name, place, health.state or "", health.reason or "", health.evidence, line, health.changed_at, bad
+    )
 
 
 def run(config: Config, config_file: Path | None, listen: Sequence[str], telemetry_path: str) -> int:

@@ -12,8 +12,8 @@ import platform
 import threading
 import time
 from contextlib import contextmanager
-from itertools import chain
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from itertools import chain, islice
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from wg_exporter import __version__, compat
 from wg_exporter.catalogue import NAMES, SOURCE_SUCCESS
@@ -22,6 +22,7 @@ from wg_exporter.exposition import Writer, render
 from wg_exporter.families import DeviceView, ExporterFacts, Sample, View, exporter_samples, samples
 from wg_exporter.health import Health
 from wg_exporter.health.states import State
+from wg_exporter.health.summary import Summary, summary
 from wg_exporter.host import host_workers
 from wg_exporter.identity import Identity
 from wg_exporter.log import Log
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from wg_exporter.health.states import Change
     from wg_exporter.identity import PeerMeta
     from wg_exporter.model import Device, PeerKey, Probed, ProbePeer
     from wg_exporter.probing import Plan
@@ -44,10 +46,22 @@ if TYPE_CHECKING:
 TICK_SECONDS = 5.0
 SUSPECT_TICK_SECONDS = 1.0
 
+# So many peers that are down or degraded are named in a status, and so many problems.
+STATUS_PEERS = 50
+STATUS_PROBLEMS = 20
+
 SYSTEM_CLOCK = Clock(time.time, time.monotonic)
 
 Workers: TypeAlias = "Callable[[Config, Clock], Iterable[Worker]]"
 """Makes the sources that a configuration asks for."""
+
+
+class Status(NamedTuple):
+    """How the host was at the last look, at `wall` (seconds since the epoch). `problems` are lines for a person."""
+
+    wall: float
+    summary: Summary
+    problems: tuple[str, ...]
 
 
 class Prober(Protocol):
@@ -115,6 +129,7 @@ class Exporter:
         self._tracker = Tracker()
         self._health = Health()
         self._prober = prober
+        self._status = Status(clock.wall(), Summary(), ())
         self._took = 0.0  # the last tick, in seconds
         self._delay: float | None = None  # of probes, the worst between the last two ticks
         self._processes = Processes(prober.pids if prober else tuple)
@@ -147,6 +162,10 @@ class Exporter:
         """Empty once the devices were looked at for the first time, else one line why not."""
         return "" if self._ticked.is_set() else "the WireGuard devices have not been read yet; try again in a moment"
 
+    def status(self) -> Status:
+        """How the host was at the last tick. Waits for nothing."""
+        return self._status
+
     def scrape(self, path: str, openmetrics: bool = False) -> list[bytes]:  # noqa: FBT001, FBT002
         """The chunks of one exposition: ours at the path "", those of others at "mindflavor" and "mdlayher"."""
         with self._looking() as (setup, snapshot):
@@ -167,6 +186,13 @@ class Exporter:
     def look(self) -> tuple[Snapshot, View, Config]:
         """One look at everything: what was read, what a scrape would show of it, and the configuration in use."""
         with self._looking() as (setup, snapshot):
+            return snapshot, self._view(setup, snapshot), setup.config
+
+    def observe(self) -> tuple[Snapshot, View, Config]:
+        """As `look`, and remember as a tick does: for who looks again and again without `start`."""
+        with self._looking() as (setup, snapshot):
+            self._track(setup, snapshot)
+            self._judge(setup, snapshot)
             return snapshot, self._view(setup, snapshot), setup.config
 
     @contextmanager
@@ -245,28 +271,33 @@ class Exporter:
         """Read the sources and drive the tracker, the prober and the health of peers."""
         began = self._clock.monotonic()
         with self._looking() as (setup, snapshot):
-            setup.roster.use(snapshot.conf)
-            expected = {
-                (device.netns, device.name): sum(meta.expected_up for meta in setup.roster.metas(device))
-                for device in snapshot.devices
-            }
-            self._tracker.update(snapshot, {key for key, number in expected.items() if number})
-            setup.roster.forget_all_but(set(expected))
+            expected = self._track(setup, snapshot)
             plan = setup.planner.plan(snapshot, setup.roster.metas)
             self._probe(plan, snapshot)
-            changes = self._health.update(
-                snapshot,
-                setup.roster.metas,
-                self._probes(),
-                self._expected(setup.config),
-                setup.config.health,
-            )
+            changes = self._judge(setup, snapshot)
             unjudged = _unjudged(snapshot, setup.roster.metas, plan if self._prober else None)
             gone = sum(len(device.rows) for device in self._health.gone())
-        self._news.report(snapshot, sum(expected.values()) + gone, plan.unprobed if self._prober else {})
+            found = summary(self._health.devices(), STATUS_PEERS)
+            self._status = Status(snapshot.wall, found, tuple(islice(self._problems(setup, snapshot), STATUS_PROBLEMS)))
+        self._news.report(snapshot, expected + gone, plan.unprobed if self._prober else {})
         self._news.tell(changes, self._health.count(State.DOWN))
         self._news.unjudged(unjudged)
         self._took = self._clock.monotonic() - began
+
+    def _track(self, setup: _Setup, snapshot: Snapshot) -> int:
+        """Take in who is there; returns how many of them are expected up."""
+        setup.roster.use(snapshot.conf)
+        expected = {
+            (device.netns, device.name): sum(meta.expected_up for meta in setup.roster.metas(device))
+            for device in snapshot.devices
+        }
+        self._tracker.update(snapshot, {key for key, number in expected.items() if number})
+        setup.roster.forget_all_but(set(expected))
+        return sum(expected.values())
+
+    def _judge(self, setup: _Setup, snapshot: Snapshot) -> list[Change]:
+        missed = self._expected(setup.config)
+        return self._health.update(snapshot, setup.roster.metas, self._probes(), missed, setup.config.health)
 
     def _probe(self, plan: Plan, snapshot: Snapshot) -> None:
         """Tell the prober whom to probe, and what the byte counters say of them."""
@@ -317,6 +348,16 @@ class Exporter:
             gone=self._health.gone(),
         )
 
+    def _problems(self, setup: _Setup, snapshot: Snapshot) -> Iterator[str]:
+        """What keeps the host from being seen whole, a line each."""
+        for outcome in snapshot.outcomes:
+            if not outcome.success:
+                yield f"{outcome.source}{_within(outcome.netns)}: {outcome.problem}"
+        for failed in (*snapshot.failed, *self._silent(setup, snapshot)):
+            yield f"{failed.name}{_within(failed.netns)} could not be read: {failed.problem}"
+        for netns, name in self._missing(setup, snapshot):
+            yield f"{name}{_within(netns)} is gone"
+
     def _missing(self, setup: _Setup, snapshot: Snapshot) -> tuple[DeviceKey, ...]:
         """Expected interfaces that are gone. Where links can't be read nobody knows, so nothing is said."""
         known = {
@@ -350,6 +391,10 @@ class Exporter:
             capabilities(outcomes),
             self._tracker.clock_steps,
         )
+
+
+def _within(netns: str) -> str:
+    return f" in {netns}" if netns else ""
 
 
 def _unjudged(snapshot: Snapshot, metas: Callable[[Device], Sequence[PeerMeta]], plan: Plan | None) -> int:

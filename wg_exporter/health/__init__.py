@@ -84,6 +84,14 @@ class Health:
         """The devices that vanished, with those of their peers that are expected up."""
         return self._gone
 
+    def devices(self) -> Iterator[tuple[DeviceKey, Sequence[str], Sequence[PeerMeta], Sequence[PeerHealth]]]:
+        """The peers of each device, there or gone: keys, and in parallel who and how they are."""
+        for key, watched in self._devices.items():
+            if watched.place.gone_since is None:
+                yield key, watched.peers.public_key, watched.metas, watched.rows
+        for device in self._gone:
+            yield (device.netns, device.name), device.public_key, device.metas, device.rows
+
     def count(self, state: State) -> int:
         """How many peers are in this state."""
         return sum(row.state is state for watched in list(self._devices.values()) for row in watched.rows)

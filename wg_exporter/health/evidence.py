@@ -7,6 +7,7 @@ or its counter was *seen to change*. The wall clock is used once, to tell how ol
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from wg_exporter.health import traffic
@@ -192,20 +193,20 @@ class Evidence:
         """What speaks for the present state, for a person."""
         parts = []
         if self.place.gone_since is not None:
-            parts.append(f"interface gone for {now - self.place.gone_since:.0f} s")
+            parts.append(f"interface gone{_for(now - self.place.gone_since)}")
         elif self.place.down_since is not None:
-            parts.append(f"interface down for {now - self.place.down_since:.0f} s")
+            parts.append(f"interface down{_for(now - self.place.down_since)}")
         if self.heard is None:
             parts.append("never heard")
         else:
-            parts.append(f"last heard {now - self.heard:.0f} s ago")
+            parts.append(f"last heard {_span(now - self.heard)} ago")
         if self.asked is not None:
-            what = [f"{self.initiations} handshake initiations"] if self.initiations else []
+            what = [_number(self.initiations, "handshake initiation")] if self.initiations else []
             what += ["data"] if self.data else []
             if what:
-                parts.append(f"{' and '.join(what)} unanswered for {now - self.asked:.0f} s")
+                parts.append(f"{' and '.join(what)} unanswered{_for(now - self.asked)}")
             if self.knocks:
-                parts.append(f"{self.knocks} initiations came from it")
+                parts.append(f"{_number(self.knocks, 'initiation')} came from it")
         if self.quality is not None and self.quality.lossy:
             parts.append(f"{self.quality.loss:.0%} of probes lost")
         if self.quality is not None and self.quality.slow and self.quality.rtt is not None:
@@ -216,3 +217,20 @@ class Evidence:
         """Nothing is waited for."""
         self.asked = None
         self.initiations = self.data = self.knocks = self.attempts = 0
+
+
+def _number(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _for(seconds: float) -> str:
+    """Nothing where nobody knows for how long."""
+    return f" for {_span(seconds)}" if isfinite(seconds) else ""
+
+
+def _span(seconds: float) -> str:
+    """Cut to whole units, the next of which begins at two of it."""
+    for length, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,26 +1,30 @@
 """What `wg-exporter show` has to say, before it is drawn: devices and peers, what stands out, why there may be nothing.
 
-An age alone can't tell a dead peer from an idle one, so only peers expected up are judged, by the rule of the metrics:
-with persistent keepalive K, older than 180 + K + 20 s is not up (REJECT_AFTER_TIME is 180 s: WireGuard paper, 6.1).
-Without keepalive an age proves nothing: that is a doubt.
+How peers are is said by the rules of the metrics (`health`). What an exporter knows from looking again and again goes
+first; of the others is said what one look tells.
 
 An `Overview` is made from the same look at the host as a scrape (`from_view`), so `show` and `/metrics` agree.
 """
 
 from __future__ import annotations
 
-import json
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from wg_exporter.health.glance import glance
+from wg_exporter.health.states import NOT_JUDGED, State
+from wg_exporter.model import Peer
 from wg_exporter.show import words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from wg_exporter import model
     from wg_exporter.config import Config
+    from wg_exporter.config.health import HealthLimits
     from wg_exporter.families import DeviceView, View
+    from wg_exporter.health import GoneDevice
+    from wg_exporter.health.states import PeerHealth
 
 _SUDO = "run: sudo wg-exporter show"
 _KERNEL_KINDS = ("wireguard", "amneziawg")
@@ -37,29 +41,37 @@ _ORIGINS: Mapping[str, str] = {
 class PeerRow(NamedTuple):
     """A peer as a person knows it. `name` is its friendly name or, where `named` is False, the start of its key.
 
-    `aim` says how it is probed, None where nobody knows.
+    `aim` says how it is probed, None where nobody knows. Of a peer that is `gone` with its device, nothing but the key
+    is known.
     """
 
-    peer: model.Peer
+    peer: Peer
     name: str
     named: bool
     expected_up: bool
     aim: model.Aim | None = None
+    health: PeerHealth = NOT_JUDGED
+    gone: bool = False
 
 
 class DeviceRow(NamedTuple):
-    """A device that was read (`device`), or one that could not be (`failed`), with its link where that is known."""
+    """A device that was read (`device`), or one that could not be (`failed`), with its link where that is known.
+
+    Or one that is gone (`gone`) while peers of it are expected up: these.
+    """
 
     device: model.Device | None
     failed: model.FailedDevice | None
     link: model.Link | None
     peers: tuple[PeerRow, ...]
+    gone: model.DeviceKey | None = None
 
 
 class Overview(NamedTuple):
     """Everything to show; `wall` is in seconds since the epoch, `hidden` are devices that the config leaves out.
 
-    `unmatched` says why a selection left nothing; empty where it left something, or nothing was selected.
+    `unmatched` says why a selection left nothing; empty where it left something, or nothing was selected. `glanced` is
+    True where a peer that is expected up is judged by one look.
     """
 
     wall: float
@@ -68,6 +80,7 @@ class Overview(NamedTuple):
     problems: tuple[str, ...]
     hidden: tuple[str, ...] = ()
     unmatched: str = ""
+    glanced: bool = False
 
 
 class NothingSelected(LookupError):  # noqa: N818 - says what happened; it is an answer for the user, not a fault
@@ -75,28 +88,23 @@ class NothingSelected(LookupError):  # noqa: N818 - says what happened; it is an
 
 
 class Standing(IntEnum):
-    """What one look says of a peer: FINE, DOUBT (an age that may mean something) or BROKEN (expected up and is not)."""
+    """How much a peer asks for attention. DOUBT: it is expected up, and without keepalive idle and dead look alike."""
 
     FINE = 0
     DOUBT = 1
-    BROKEN = 2
+    DEGRADED = 2
+    BROKEN = 3
 
 
-def standing(row: PeerRow, link: model.Link | None, wall: float) -> Standing:
-    """Judge a peer by its age and its link; one that is not expected up is always FINE."""
-    if not row.expected_up:
-        return Standing.FINE
-    age = words.handshake_age(row.peer.last_handshake_ns, wall)
-    if age is None or (link is not None and not link.up):
+def standing(row: PeerRow) -> Standing:
+    """What its state means for the one who looks."""
+    if row.health.state is State.DOWN:
         return Standing.BROKEN
-    if age > stale_after(row.peer):
-        return Standing.BROKEN if row.peer.persistent_keepalive else Standing.DOUBT
+    if row.health.state is State.DEGRADED:
+        return Standing.DEGRADED
+    if row.health.state is State.IDLE and row.expected_up and not row.peer.persistent_keepalive:
+        return Standing.DOUBT
     return Standing.FINE
-
-
-def stale_after(peer: model.Peer) -> int:
-    """The age in seconds that a healthy peer with traffic does not reach."""
-    return 180 + peer.persistent_keepalive + 20
 
 
 # --- from what was read ---------------------------------------------------------------------------------------------
@@ -106,8 +114,14 @@ def from_view(
     snapshot: model.Snapshot, view: View, config: Config, aims: Mapping[model.PeerKey, model.Aim] | None = None
 ) -> Overview:
     """One look at the host (`Exporter.look`) as a person wants to see it; `aims` say how each peer is probed."""
-    rows = [DeviceRow(seen.device, None, seen.link, tuple(_peer_rows(seen, aims or {}))) for seen in view.devices]
+    limits = config.health
+    rows = [
+        DeviceRow(seen.device, None, seen.link, tuple(_peer_rows(seen, aims or {}, snapshot.wall, limits)))
+        for seen in view.devices
+    ]
     rows += [DeviceRow(None, failed, link, ()) for failed, link in view.failed]
+    there = {whose(row) for row in rows}
+    rows += [_gone_row(device) for device in view.gone if (device.netns, device.name) not in there]
     problems = [problem for file in snapshot.conf for problem in file.problems]
     problems += [f"{name} is gone" + (f" from namespace {netns}" if netns else "") for netns, name in view.missing]
     hidden = (
@@ -115,13 +129,37 @@ def from_view(
         for link in snapshot.links.values()
         if link.kind in _KERNEL_KINDS and not config.interfaces.wanted(link.name)
     )
-    return Overview(snapshot.wall, tuple(rows), view.outcomes, tuple(problems), tuple(hidden))
+    glanced = any(
+        meta.expected_up and not health.state
+        for seen in view.devices
+        for meta, health in zip(seen.metas, seen.health or (NOT_JUDGED,) * len(seen.metas), strict=True)
+    )
+    return Overview(snapshot.wall, tuple(rows), view.outcomes, tuple(problems), tuple(hidden), glanced=glanced)
 
 
-def _peer_rows(seen: DeviceView, aims: Mapping[model.PeerKey, model.Aim]) -> Iterator[PeerRow]:
+def _peer_rows(
+    seen: DeviceView, aims: Mapping[model.PeerKey, model.Aim], wall: float, limits: HealthLimits
+) -> Iterator[PeerRow]:
     netns, name = seen.device.netns, seen.device.name
-    for peer, meta in zip(seen.device.peers, seen.metas, strict=True):
-        yield PeerRow(peer, meta.name, meta.named, meta.expected_up, aims.get((netns, name, peer.public_key)))
+    for peer, meta, health in zip(seen.device.peers, seen.metas, _health(seen, wall, limits), strict=True):
+        yield PeerRow(peer, meta.name, meta.named, meta.expected_up, aims.get((netns, name, peer.public_key)), health)
+
+
+def _health(seen: DeviceView, wall: float, limits: HealthLimits) -> Sequence[PeerHealth]:
+    """What is known of the peers, or else what one look tells; of an old list, it tells nothing."""
+    known = seen.health or (NOT_JUDGED,) * len(seen.device.peers)
+    if not seen.device.fresh or all(row.state for row in known):
+        return known
+    glanced = glance(seen.device, seen.link, seen.metas, wall, limits)
+    return tuple(row if row.state else other for row, other in zip(known, glanced, strict=True))
+
+
+def _gone_row(device: GoneDevice) -> DeviceRow:
+    peers = (
+        PeerRow(Peer(key, "", (), 0, 0, 0, 0), meta.name, meta.named, meta.expected_up, health=health, gone=True)
+        for key, meta, health in zip(device.public_key, device.metas, device.rows, strict=True)
+    )
+    return DeviceRow(None, None, None, tuple(peers), (device.netns, device.name))
 
 
 # --- which part of it ---------------------------------------------------------------------------------------------
@@ -130,7 +168,7 @@ def _peer_rows(seen: DeviceView, aims: Mapping[model.PeerKey, model.Aim]) -> Ite
 def whose(row: DeviceRow) -> tuple[str, str]:
     """(netns, interface) of a row, whichever part of it there is."""
     known = row.device or row.failed or row.link
-    return (known.netns, known.name) if known else ("", "?")
+    return (known.netns, known.name) if known else row.gone or ("", "?")
 
 
 def select(overview: Overview, interface: str | None = None, peer: str | None = None) -> Overview:
@@ -223,85 +261,15 @@ def reason_for_failure(overview: Overview) -> str:
         return reason_when_empty(overview)
     if any(row.device for row in overview.devices):
         return ""
-    failed = next(row.failed for row in overview.devices if row.failed)
+    failed = next((row.failed for row in overview.devices if row.failed), None)
     unread = words.first_of(whose(row)[1] for row in overview.devices)
+    if failed is None:
+        return f"gone: {unread}"
     return words.plain(f"could not read {unread}: {failed.problem}{fix_for(failed)}")
 
 
 def _lacks_permission(problem: str) -> bool:
     return any(sign in problem.lower() for sign in ("permission", "not permitted", "cap_"))
-
-
-# --- for scripts --------------------------------------------------------------------------------------------------
-
-
-def to_json(overview: Overview) -> str:
-    """The overview as one JSON object; keys may be added later, none is removed or changes its meaning.
-
-    `time` and `latest_handshake` are seconds since the epoch; a handshake is null if there was none, its age negative
-    if a clock went back. What is not known is null, `name` too. `netns` is empty for the exporter's own namespace.
-    `target` is where probes to a peer go and `target_origin` where that came from; `target_reason` says why a peer is
-    not probed, and is null if it is. A device that could not be read has `read_success` false, the reason in `problem`,
-    and no peers. Only ASCII is written: names can't drive a terminal from here either.
-    """
-    document = {
-        "time": overview.wall,
-        "devices": [_device_json(row, overview.wall) for row in overview.devices],
-        "sources": [
-            {
-                "source": outcome.source,
-                "netns": outcome.netns,
-                "success": outcome.success,
-                "duration_seconds": outcome.duration,
-                "problem": outcome.problem or None,
-            }
-            for outcome in overview.outcomes
-        ],
-        "problems": list(overview.problems),
-    }
-    return json.dumps(document, indent=2)
-
-
-def _device_json(row: DeviceRow, wall: float) -> dict[str, object]:
-    device, link = row.device, row.link
-    backend = row.device or row.failed
-    netns, name = whose(row)
-    counters = ("bytes", "packets", "errors", "dropped")
-    return {
-        "interface": name,
-        "netns": netns,
-        "backend": backend.backend if backend else None,
-        "read_success": device is not None and device.fresh,
-        "problem": row.failed.problem if row.failed else None,
-        "public_key": (device.public_key or None) if device else None,
-        "listen_port": device.listen_port if device else None,
-        "fwmark": device.fwmark if device else None,
-        "mtu": link.mtu if link else None,
-        "up": link.up if link else None,
-        **{f"receive_{what}": getattr(link, f"rx_{what}") if link else None for what in counters},
-        **{f"transmit_{what}": getattr(link, f"tx_{what}") if link else None for what in counters},
-        "peers": [_peer_json(peer, wall) for peer in row.peers],
-    }
-
-
-def _peer_json(row: PeerRow, wall: float) -> dict[str, object]:
-    peer = row.peer
-    handshake = peer.last_handshake_ns / 1e9 if peer.last_handshake_ns else None
-    return {
-        "public_key": peer.public_key,
-        "name": row.name if row.named else None,
-        "endpoint": peer.endpoint or None,
-        "allowed_ips": list(peer.allowed_ips),
-        "latest_handshake": handshake,
-        "latest_handshake_age_seconds": None if handshake is None else round(wall - handshake, 3),
-        "receive_bytes": peer.rx_bytes,
-        "transmit_bytes": peer.tx_bytes,
-        "persistent_keepalive_seconds": peer.persistent_keepalive,
-        "expected_up": row.expected_up,
-        "target": (row.aim.target or None) if row.aim else None,
-        "target_origin": row.aim.origin if row.aim and row.aim.target else None,
-        "target_reason": (row.aim.reason or None) if row.aim else None,
-    }
 
 
 def fix_for(failed: model.FailedDevice) -> str:

@@ -1,8 +1,8 @@
 """`wg-exporter show`: what /metrics says, for a person at a terminal, perhaps at three in the morning.
 
-The idea: what is broken must be found without reading everything. A peer that is expected up and is not carries a red
-`!`, and the summary names it; what may be worth a look is yellow; the rest stays quiet. All text from outside goes
-through `words.plain`, and none is read as markup.
+The idea: what is broken must be found without reading everything. A peer that is down carries a red `!`, and the
+summary names it with the reason; what is degraded or may be worth a look is yellow; the rest stays quiet. All text from
+outside goes through `words.plain`, and none is read as markup.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import os
 import sys
 import time
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -20,6 +20,7 @@ from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 
+from wg_exporter.health.advice import advice
 from wg_exporter.show import words
 from wg_exporter.show.overview import (
     DeviceRow,
@@ -36,12 +37,15 @@ from wg_exporter.show.overview import (
 from wg_exporter.show.tables import COLUMNS, Line, draw, layout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from wg_exporter import model
 
 REASONS = 5
 """So many reasons why peers can't be probed are told, for on a large host there may be one for each peer."""
+
+NAMED = 10
+"""So many peers are named as down, and as degraded."""
 
 PIPE_WIDTH = 400
 """Columns of a console that is no terminal: wide enough that nothing is cut or left out."""
@@ -62,9 +66,9 @@ class _Screen:
         options = options.update(width=width, height=None, no_wrap=True)
         encoding = "utf-8" if options.encoding.startswith("utf") else options.encoding
         if height is None:
-            parts = [*self._devices(width, encoding, None), *self._verdict(encoding)]
+            parts = [*self._devices(width, encoding, None), *chain(*self._verdict(encoding))]
         else:  # the top is what stays in view, so the summary comes first
-            verdict = reversed([*self._verdict(encoding)])
+            verdict = chain(*reversed([*self._verdict(encoding)]))
             parts = [Text(self._heading, "dim"), *verdict, Text(""), *self._devices(width, encoding, height)]
         lines: list[list[Segment]] = []
         for part in parts:
@@ -78,8 +82,10 @@ class _Screen:
     def _devices(self, width: int, encoding: str, limit: int | None) -> Iterator[Text | list[Segment]]:
         """The devices with their peers; `limit` is how many of each may be needed."""
         tables = [(row, self._lines(row, limit)) for row in self._overview.devices[:limit]]
-        columns = {name: c for name, c in COLUMNS.items() if self._previous or not name.endswith("_rate")}
         every = [line for _, lines in tables for line in lines]
+        unused = {name for name in COLUMNS if name.endswith("_rate") and not self._previous}
+        unused |= {"reason"} - {"reason" for line in every if line.row.health.reason}
+        columns = {name: column for name, column in COLUMNS.items() if name not in unused}
         widths = layout(every, columns, width, encoding)
         for row, lines in tables:
             yield from _heading(row, encoding)
@@ -87,8 +93,8 @@ class _Screen:
                 yield from draw(
                     lines, {name: (c, widths[name]) for name, c in columns.items() if name in widths}, encoding
                 )
-            if len(every) == 1 and lines and (probing := probing_of(every[0].row)):
-                yield Text(words.plain(f"  {probing}", encoding), "dim")
+            if len(every) == 1 and lines:
+                yield from _closer(row, every[0].row, encoding)
             yield Text("")
         left_out = [column.title for name, column in columns.items() if name not in widths]
         if every and left_out:
@@ -100,16 +106,15 @@ class _Screen:
         peers = {old.peer.public_key: old.peer for device in known for old in device.peers}
         seconds = wall - before.wall if before else 0.0
         return [
-            Line(peer, standing(peer, row.link, wall), wall, peers.get(peer.peer.public_key), seconds)
-            for peer in row.peers[:limit]
+            Line(peer, standing(peer), wall, peers.get(peer.peer.public_key), seconds) for peer in row.peers[:limit]
         ]
 
-    def _verdict(self, encoding: str) -> Iterator[Text]:
-        """What is wrong, each thing in a line; in the last one (or first, watching) how the peers expected up are."""
+    def _verdict(self, encoding: str) -> Iterator[tuple[Text, ...]]:
+        """What is wrong, each thing on its own; in the last one (or first, watching) how the peers expected up are."""
         overview = self._overview
 
-        def say(text: str, style: str) -> Text:
-            return Text(words.plain(text, encoding), style)
+        def say(text: str, style: str) -> tuple[Text]:
+            return (Text(words.plain(text, encoding), style),)
 
         for problem in overview.problems:
             yield say(f"! {problem}", "yellow")
@@ -120,30 +125,46 @@ class _Screen:
             if not outcome.success:
                 where = f" in {outcome.netns}" if outcome.netns else ""
                 yield say(f"! {outcome.source}{where}: {outcome.problem}", "bold red")
-        unread = [_label(row) for row in overview.devices if not row.device]
+        unread = [_label(row) for row in overview.devices if row.failed]
         if unread:
             yield say(f"! {words.count(len(unread), 'device')} could not be read: {words.first_of(unread)}", "bold red")
         down = [_label(row) for row in overview.devices if row.link and not row.link.up]
         if down:
             yield say(f"! {words.count(len(down), 'device')} down: {words.first_of(down)}", "bold red")
-        judged = [
-            (row, peer, standing(peer, row.link, overview.wall)) for row in overview.devices for peer in row.peers
-        ]
-        doubts = [_who(row, peer, overview.wall) for row, peer, found in judged if found is Standing.DOUBT]
-        broken = [_who(row, peer, overview.wall) for row, peer, found in judged if found is Standing.BROKEN]
-        expected = sum(peer.expected_up for _, peer, _ in judged)
-        if doubts:
-            what = "expected up, quiet: idle or dead, without keepalive an age can't tell"
-            yield say(f"! {words.count(len(doubts), 'peer')} {what}: {words.first_of(doubts)}", "yellow")
-        for reason, names in islice(unprobed(overview).items(), REASONS):
-            yield say(
-                f"! {words.count(len(names), 'peer')} can't be probed: {words.first_of(names)}: {reason}", "yellow"
-            )
-        total = f"{words.count(expected, 'peer')} expected up, {len(broken):,} not"
-        if broken:
-            yield say(f"! {total}: {words.first_of(broken)}", "bold red")
-        else:
-            yield say(total, "green" if expected else "dim")
+        yield from _peers_verdict(overview, encoding)
+
+
+def _peers_verdict(overview: Overview, encoding: str) -> Iterator[tuple[Text, ...]]:
+    """Whom to look at, each group on its own; the peers expected up last."""
+
+    def say(text: str, style: str, items: Sequence[str] = ()) -> tuple[Text, ...]:
+        """One item stands in the line itself, more of them below it."""
+        if len(items) == 1:
+            text, items = f"{text}: {items[0]}", ()
+        lines = [text, *(f"    {item}" for item in items[:NAMED])]
+        lines += [f"    and {len(items) - NAMED:,} more"] * (len(items) > NAMED)
+        return tuple(Text(words.plain(line, encoding), style) for line in lines)
+
+    found: dict[Standing, list[tuple[DeviceRow, PeerRow]]] = {which: [] for which in Standing}
+    for row in overview.devices:
+        for peer in row.peers:
+            found[standing(peer)].append((row, peer))
+    doubts = [_who(row, peer, overview.wall) for row, peer in found[Standing.DOUBT]]
+    degraded, broken = (
+        [_why(*who, overview.wall) for who in found[which]] for which in (Standing.DEGRADED, Standing.BROKEN)
+    )
+    expected = sum(peer.expected_up for row in overview.devices for peer in row.peers)
+    if doubts:
+        what = "expected up, quiet: idle or dead, without keepalive an age can't tell"
+        yield say(f"! {words.count(len(doubts), 'peer')} {what}: {words.first_of(doubts)}", "yellow")
+    for reason, names in islice(unprobed(overview).items(), REASONS):
+        yield say(f"! {words.count(len(names), 'peer')} can't be probed: {words.first_of(names)}: {reason}", "yellow")
+    if degraded:
+        yield say(f"! {words.count(len(degraded), 'peer')} degraded", "yellow", degraded)
+    if overview.glanced:
+        yield say("judged by one look: whether anything goes unanswered takes --watch, for half a minute", "dim")
+    total = f"{words.count(expected, 'peer')} expected up, {len(broken):,} not"
+    yield say(f"! {total}", "bold red", broken) if broken else say(total, "green" if expected else "dim")
 
 
 def _wrapped(text: Text, console: Console, options: ConsoleOptions) -> list[list[Segment]]:
@@ -167,6 +188,23 @@ def _who(row: DeviceRow, peer: PeerRow, wall: float) -> str:
     return f"{peer.name} on {_label(row)} ({words.handshake(peer.peer.last_handshake_ns, wall)})"
 
 
+def _why(row: DeviceRow, peer: PeerRow, wall: float) -> str:
+    health = peer.health
+    since = f" (seen {words.ago(int(wall - health.changed_at))})" if health.changed_at else ""
+    return f"{peer.name} on {_label(row)}: {health.state}, {health.reason}: {health.evidence}{since}"
+
+
+def _closer(row: DeviceRow, peer: PeerRow, encoding: str) -> Iterator[Text]:
+    """What there is to say of a peer that is the only one on the screen."""
+    health = peer.health
+    if health.reason:
+        yield Text(words.plain(f"  {health.reason}: {health.evidence}", encoding), "bold")
+        name = peer.name if peer.named else peer.peer.public_key
+        yield Text(words.plain(f"  {advice(health.reason, whose(row)[1], name)}", encoding))
+    if probing := probing_of(peer):
+        yield Text(words.plain(f"  {probing}", encoding), "dim")
+
+
 def _heading(row: DeviceRow, encoding: str) -> Iterator[Text]:
     """What is known of a device itself: one line, and more for its key and its counters."""
     device, failed, link = row.device, row.failed, row.link
@@ -174,6 +212,8 @@ def _heading(row: DeviceRow, encoding: str) -> Iterator[Text]:
     head = Text("" if sound else "! ", "bold" if sound else "bold red").append(words.plain(_label(row), encoding))
     if link:
         head.append("  up" if link.up else "  DOWN", "not bold green" if link.up else "bold red")
+    if row.gone:
+        head.append("  GONE", "bold red")
     known = device or failed
     facts = [known.backend.value] if known else []
     if device:
@@ -182,6 +222,8 @@ def _heading(row: DeviceRow, encoding: str) -> Iterator[Text]:
         facts.append(f"MTU {link.mtu}")
     if device:
         facts.append(words.count(len(row.peers), "peer"))
+    if row.gone:
+        facts.append(f"{words.count(len(row.peers), 'peer')} expected up")
     head.append("  " + "  ".join(facts), "not bold default")
     yield head
     if failed:

@@ -12,8 +12,9 @@ from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 
+from wg_exporter.health.states import State
 from wg_exporter.show import words
-from wg_exporter.show.overview import PeerRow, Standing, stale_after
+from wg_exporter.show.overview import PeerRow, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -56,7 +57,14 @@ def _name(line: Line, _: int) -> tuple[str, str]:
     return line.row.name, _ALARM[line.standing] or ("bold" if line.row.named else "")
 
 
+def _state(line: Line, _: int) -> tuple[str, str]:
+    state = line.row.health.state
+    return state or _UNKNOWN, _ALARM[line.standing] or ("green" if state is State.UP else "dim")
+
+
 def _handshake(line: Line, _: int) -> tuple[str, str]:
+    if line.row.gone:
+        return _UNKNOWN, "dim"
     peer = line.row.peer
     text = words.handshake(peer.last_handshake_ns, line.wall)
     if line.standing:
@@ -65,13 +73,17 @@ def _handshake(line: Line, _: int) -> tuple[str, str]:
         return text, "dim"
     if text == words.FUTURE:
         return text, "yellow"
-    age = words.handshake_age(peer.last_handshake_ns, line.wall) or 0
-    return text, "green" if age <= stale_after(peer) else ""
+    return text, "green" if line.row.health.state is State.UP else ""
+
+
+def _bytes(line: Line, number: int) -> tuple[str, str]:
+    return (_UNKNOWN, "dim") if line.row.gone else (words.size(number), "")
 
 
 def _rate(line: Line, before: int | None, after: int) -> tuple[str, str]:
-    text = "-" if before is None else words.rate(before, after, line.seconds)
-    return text, "dim" if text in ("-", "0 B/s") else ""
+    unknown = before is None or line.row.gone
+    text = _UNKNOWN if unknown else words.rate(before or 0, after, line.seconds)
+    return text, "dim" if text in (_UNKNOWN, "0 B/s") else ""
 
 
 def _key(line: Line, width: int) -> tuple[str, str]:
@@ -80,25 +92,30 @@ def _key(line: Line, width: int) -> tuple[str, str]:
 
 
 def _keepalive(line: Line, _: int) -> tuple[str, str]:
+    if line.row.gone:
+        return _UNKNOWN, "dim"
     seconds = line.row.peer.persistent_keepalive
     return (f"{seconds} s", "") if seconds else ("off", "dim")
 
 
-_ALARM = {Standing.FINE: "", Standing.DOUBT: "yellow", Standing.BROKEN: "bold red"}
+_UNKNOWN = "-"
+_ALARM = {Standing.FINE: "", Standing.DOUBT: "yellow", Standing.DEGRADED: "yellow", Standing.BROKEN: "bold red"}
 
-# In the order on the screen. Rates exist only while watching.
+# In the order on the screen. Rates exist only while watching, reasons only where there is one.
 COLUMNS: Mapping[str, Column] = {
     "mark": Column("", _mark),
     "name": Column("peer", _name, low=12, high=48),
     "key": Column("key", _key, low=8, whole=True),
+    "state": Column("state", _state),
+    "reason": Column("reason", lambda line, _: (line.row.health.reason or "", _ALARM[line.standing])),
     "handshake": Column("latest handshake", _handshake),
-    "rx": Column("received", lambda line, _: (words.size(line.row.peer.rx_bytes), ""), right=True),
+    "rx": Column("received", lambda line, _: _bytes(line, line.row.peer.rx_bytes), right=True),
     "rx_rate": Column(
         "receiving",
         lambda line, _: _rate(line, line.before and line.before.rx_bytes, line.row.peer.rx_bytes),
         right=True,
     ),
-    "tx": Column("sent", lambda line, _: (words.size(line.row.peer.tx_bytes), ""), right=True),
+    "tx": Column("sent", lambda line, _: _bytes(line, line.row.peer.tx_bytes), right=True),
     "tx_rate": Column(
         "sending", lambda line, _: _rate(line, line.before and line.before.tx_bytes, line.row.peer.tx_bytes), right=True
     ),
@@ -112,12 +129,14 @@ COLUMNS: Mapping[str, Column] = {
 _NEEDED_FIRST = (
     "mark",
     "name",
+    "state",
     "handshake",
     "rx_rate",
     "tx_rate",
     "rx",
     "tx",
     "endpoint",
+    "reason",
     "allowed",
     "keepalive",
     "expected",

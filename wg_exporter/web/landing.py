@@ -1,4 +1,8 @@
-"""The page at `/`: what there is to see and where. Static, without scripts or assets from elsewhere."""
+"""The page at `/`: who is down or degraded, why and since when, and what else there is to see. Without scripts.
+
+It is made for a person who was just woken, with a phone in one hand: what is wrong comes first, a block for each peer.
+Whatever is put into it is escaped, unless it is marked as HTML, which only this file does.
+"""
 
 from __future__ import annotations
 
@@ -6,37 +10,27 @@ import base64
 import hashlib
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
+from time import gmtime, strftime
+from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+STALE_SECONDS = 30.0
+"""After so long without a look at the devices, the page says that it is old."""
 
 _STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:3rem auto;padding:0 1rem;"
-    "color:#222;background:#fff}h1{font-size:1.5rem}small{color:#666;font-weight:normal}"
-    "dt{margin-top:1rem}dd{margin:0;color:#555}a{color:#0b5cad}"
-    "@media(prefers-color-scheme:dark){body{color:#ddd;background:#161616}"
-    "dd,small{color:#999}a{color:#7ab8f5}}"
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:48rem;margin:2rem auto;padding:0 1rem;"
+    "color:#222;background:#fff;overflow-wrap:anywhere}h1{font-size:1.25rem}h2{font-size:1.1rem;margin-top:2rem}"
+    "small,.more{color:#666;font-weight:normal}.sum{font-size:1.5rem;font-weight:bold;margin:1rem 0 0}"
+    ".bad{color:#b00020}.odd{color:#8a5a00}.good{color:#1b6e2c}ul{list-style:none;padding:0}"
+    "li{border-left:4px solid;padding:0 .75rem;margin:1rem 0}li>div{color:#222}li .more{color:#666}"
+    "dt{margin-top:1rem}dd{margin:0;color:#555}a{color:#0b5cad}code{font-size:.95em}"
+    "@media(prefers-color-scheme:dark){body,li>div{color:#ddd}body{background:#161616}"
+    "dd,small,.more,li .more{color:#999}a{color:#7ab8f5}.bad{color:#ff6b6b}.odd{color:#e8b339}.good{color:#6fcf7f}}"
 )
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>wg-exporter</title>
-<style>{style}</style>
-</head>
-<body>
-<h1>wg-exporter <small>{version}</small></h1>
-<p>Prometheus exporter for WireGuard.</p>
-<dl>
-{entries}</dl>
-</body>
-</html>
-"""
 
 
 @dataclass(frozen=True)
@@ -52,23 +46,182 @@ class Page:
         return f"{telemetry_path.rstrip('/')}/{self.path}" if self.path else telemetry_path
 
 
-def landing_page(telemetry_path: str, pages: Sequence[Page]) -> tuple[bytes, dict[str, str]]:
-    """The HTML and its headers. The policy allows the page's own style by its hash, and nothing else."""
-    links = [(page.url(telemetry_path), page.title, page.description) for page in pages]
-    links.append(("/-/healthy", "Healthy", "answers 200 while the process serves"))
-    links.append(("/-/ready", "Ready", "answers 200 once the devices were looked at, 503 before that"))
-    entries = "".join(
-        f'<dt><a href="{escape(url)}">{escape(title)}</a></dt><dd>{escape(description)}</dd>\n'
-        for url, title, description in links
-    )
+class Trouble(NamedTuple):
+    """A peer that is down (`bad`) or degraded, in words. `since` is in seconds since the epoch, 0 = not known.
+
+    `advice` says what to do, for all of the same reason.
+    """
+
+    peer: str
+    place: str
+    state: str
+    reason: str
+    evidence: str
+    advice: str
+    since: float
+    bad: bool
+
+
+class Status(NamedTuple):
+    """What the page says of the host. `at` is when it was looked at, in seconds since the epoch.
+
+    Of `down` and `degraded` peers, `troubles` has the first. `open` are those of which nothing is known yet, and
+    `problems` are lines about what could not be read.
+    """
+
+    at: float
+    expected: int = 0
+    down: int = 0
+    degraded: int = 0
+    open: int = 0
+    troubles: tuple[Trouble, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+class _Html(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
+_PAGE = _Html("""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<h1>wg-exporter <small>{version}</small></h1>
+{status}<h2>Pages</h2>
+<dl>
+{entries}</dl>
+</body>
+</html>
+""")
+_TROUBLE = _Html("""<li class="{style}"><div><b>{peer}</b> on {place}: <b class="{style}">{state}</b>, \
+<code>{reason}</code></div><div class="more">{since}</div><div>{evidence}</div></li>
+""")
+
+
+class Landing:
+    """The page of one server: the links are always the same, the rest is said anew each time."""
+
+    def __init__(self, telemetry_path: str, pages: Sequence[Page]) -> None:
+        links = [(page.url(telemetry_path), page.title, page.description) for page in pages]
+        links.append(("/-/healthy", "Healthy", "answers 200 while the process serves"))
+        links.append(("/-/ready", "Ready", "answers 200 once the devices were looked at, 503 before that"))
+        entry = _Html('<dt><a href="{url}">{title}</a></dt><dd>{description}</dd>\n')
+        self._entries = _joined(
+            _fill(entry, url=url, title=title, description=description) for url, title, description in links
+        )
+
+    def html(self, status: Status, unready: str, now: float) -> bytes:
+        """The page. `unready` is one line why nothing is known yet, empty once it is; `now` is the wall clock."""
+        said = _fill(_Html('<p class="sum">{text}</p>\n'), text=unready) if unready else _status(status, now)
+        title = "wg-exporter" if unready or not status.down else f"{status.down} down - wg-exporter"
+        page = _fill(_PAGE, title=title, style=_Html(_STYLE), version=__version__, status=said, entries=self._entries)
+        return page.encode()
+
+
+def headers() -> Mapping[str, str]:
+    """Those of the page. The policy allows the page's own style by its hash, and nothing else."""
     digest = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-    headers = {
+    return {
         "Content-Type": "text/html; charset=utf-8",
         "Content-Security-Policy": (
             f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; "
             "frame-ancestors 'none'"
         ),
+        "Cache-Control": "no-store",
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
     }
-    return _PAGE.format(style=_STYLE, version=escape(__version__), entries=entries).encode(), headers
+
+
+def _status(status: Status, now: float) -> _Html:
+    style = "bad" if status.down else "odd" if status.degraded or status.problems else "good"
+    total = f"{_count(status.expected, 'peer')} expected up, {status.down:,} not"
+    more = [f"{status.degraded:,} degraded"] * bool(status.degraded)
+    more += [f"{status.open:,} not judged yet"] * bool(status.open)
+    problems = list(status.problems)
+    if now - status.at > STALE_SECONDS:
+        problems.insert(0, f"this page is old: the devices were last looked at {_span(now - status.at)} ago")
+    left = status.down + status.degraded - len(status.troubles)
+    parts = [
+        _fill(_Html('<p class="sum {style}">{text}</p>\n'), style=style, text="; ".join([total, *more])),
+        _fill(_Html('<p class="more">{text}; reload for the present state</p>\n'), text=f"At {_moment(status.at)}"),
+        *(_fill(_Html('<p class="odd">{text}</p>\n'), text=problem) for problem in problems),
+        _Html("<ul>\n") if status.troubles else _Html(),
+        *(_trouble(peer, now) for peer in status.troubles),
+        _Html("</ul>\n") if status.troubles else _Html(),
+        _fill(_Html("<p>and {text} more</p>\n"), text=f"{left:,}") if left else _Html(),
+        _advice(status.troubles),
+    ]
+    return _joined(parts)
+
+
+def _trouble(peer: Trouble, now: float) -> _Html:
+    since = (
+        f"since {_moment(peer.since)}, {_span(now - peer.since)} ago; seen then:"
+        if peer.since
+        else "since before wg-exporter was started; seen then:"
+    )
+    return _fill(
+        _TROUBLE,
+        style="bad" if peer.bad else "odd",
+        peer=peer.peer,
+        place=peer.place,
+        state=peer.state,
+        reason=peer.reason,
+        evidence=peer.evidence,
+        since=since,
+    )
+
+
+def _advice(troubles: Iterable[Trouble]) -> _Html:
+    """What to do, once for each reason."""
+    lines = {peer.reason: peer.advice for peer in troubles if peer.advice}
+    entry = _Html("<dt><code>{reason}</code></dt><dd>{line}</dd>\n")
+    entries = _joined(_fill(entry, reason=reason, line=_with_code(line)) for reason, line in lines.items())
+    return _fill(_Html("<h2>What to do</h2>\n<dl>\n{entries}</dl>\n"), entries=entries) if lines else _Html()
+
+
+def _with_code(line: str) -> _Html:
+    """What stands between backquotes as code."""
+    code, plain = _Html("<code>{text}</code>"), _Html("{text}")
+    return _joined(_fill(code if index % 2 else plain, text=part) for index, part in enumerate(line.split("`")))
+
+
+def _fill(template: _Html, **texts: str) -> _Html:
+    """The template with these texts in it, escaped unless they are HTML. What can't be printed becomes U+FFFD."""
+    return _Html(template.format(**{name: _safe(text) for name, text in texts.items()}))
+
+
+def _safe(text: str) -> str:
+    if isinstance(text, _Html):
+        return text
+    return escape(
+        text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    )
+
+
+def _joined(parts: Iterable[_Html]) -> _Html:
+    return _Html("".join(parts))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _moment(wall: float) -> str:
+    return strftime("%Y-%m-%d %H:%M:%S UTC", gmtime(wall))
+
+
+def _span(seconds: float) -> str:
+    """Cut to whole units, the next of which begins at two of it; a clock that went back makes it 0 s."""
+    for length, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
@@ -17,7 +18,7 @@ from aiohttp import web
 
 from wg_exporter.web.clients import Body, Clients, Limits
 from wg_exporter.web.compression import Compressor
-from wg_exporter.web.landing import Page, landing_page
+from wg_exporter.web.landing import Landing, Page, Status, Trouble, headers
 from wg_exporter.web.listen import describe
 from wg_exporter.web.negotiation import Format, accepts_gzip, choose_format
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
-__all__ = ["Application", "Format", "Limits", "Page", "Server"]
+__all__ = ["Application", "Format", "Limits", "Page", "Server", "Status", "Trouble"]
 
 WORKERS = 2  # a thread that renders and one that compresses; more would only wait for the interpreter
 
@@ -42,6 +43,9 @@ class Application(Protocol):
 
     def ready(self) -> str:
         """Empty when ready, else one line why not. Called in the event loop: must not block."""
+
+    def status(self) -> Status:
+        """How the host is, for the landing page. Called in the event loop: must not block."""
 
 
 class Server:
@@ -68,8 +72,7 @@ class Server:
         self._clients: Clients | None = None
         self._runner: web.ServerRunner | None = None
         self._hint = f"not found; metrics are at {telemetry_path}\n"
-        html, self._html_headers = landing_page(telemetry_path, pages)
-        self._html = Body((html,), len(html))
+        self._page, self._page_headers = Landing(telemetry_path, pages), dict(headers())
         self._routes: dict[str, dict[str, _Handler]] = {
             "/": {"GET": self._landing},
             "/-/healthy": {"GET": self._healthy},
@@ -107,7 +110,8 @@ class Server:
         return await handler(request)
 
     async def _landing(self, request: web.BaseRequest) -> web.StreamResponse:
-        return await self._send(request, 200, self._html_headers, self._html)
+        html = self._page.html(self._app.status(), self._app.ready(), time.time())
+        return await self._send(request, 200, self._page_headers, Body((html,), len(html)))
 
     async def _healthy(self, request: web.BaseRequest) -> web.StreamResponse:
         return await self._line(request, 200, "wg-exporter is healthy.\n")

@@ -1,0 +1,128 @@
+"""Write docs/health.md from the table of rules by which peers are judged, and its limits. With `--check`, only compare.
+
+How peers are judged is in wg_exporter/health/rules.py and evidence.py, what to do about it in advice.py.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from generating import DOCS, run, table
+
+from wg_exporter.config.fields import duration
+from wg_exporter.config.health import HealthLimits
+from wg_exporter.health import UNREAD_SECONDS, evidence, quality
+from wg_exporter.health.advice import advice
+from wg_exporter.health.rules import RULES
+from wg_exporter.health.states import State
+from wg_exporter.service import SUSPECT_TICK_SECONDS, TICK_SECONDS
+
+PAGE = """\
+<!-- Written by docs/generate_health.py from wg_exporter/health/. Do not edit by hand. -->
+# Health
+
+Is the tunnel up, and if not, why? `wg-exporter serve` answers for every peer, whether or not anyone scrapes:
+
+- `wireguard_peer_state` is 1 for one of {states}.
+- `wireguard_peer_reason` says why a peer is `down` or `degraded`, and is absent otherwise.
+- `wireguard_peer_down_seconds_total` and `wireguard_peer_state_changes_total` keep what happened between two scrapes.
+
+## What to do at night
+
+1. Open `http://HOST:9586/`, or run `wg-exporter show`: both list who is down or degraded, with the reason.
+2. Look the reason up [below](#reasons-and-what-to-do), or run `wg-exporter show INTERFACE PEER`, which brings the
+   advice along.
+3. The log of the exporter has a line for each change, `msg="peer changed"`, with the evidence: what was sent, what was
+   heard, for how long.
+
+## States
+
+The first line that holds decides.
+
+{rules}
+Only a peer that is **expected up** can be `down`: `wireguard_peer_expected_up` says who is, `expect` in the
+[configuration](configuration.md#expect) decides. The others are `up`, `idle`, `degraded` or `never`, so a phone in a
+pocket pages nobody.
+
+## What counts as evidence
+
+WireGuard does not say whether a tunnel works. It shows byte counters and the time of the last handshake, and these
+tell it, for WireGuard answers:
+
+- **Heard**: anything came from the peer that only a working session sends. That ends every doubt at once.
+- **Unanswered**: a handshake was initiated, or data was sent, and nothing was heard since. WireGuard acknowledges data
+  within 10 seconds, at least by a keepalive. Keepalives themselves ask for no answer.
+- A peer is `down` when {down_after} went by since the first thing unanswered, and at least {attempts} attempts were
+  made. That many in a row are lost on a path that loses every 20th packet each way once in a million times.
+- Counters are looked at every {tick}; every {suspect} while an answer is overdue. So `down` comes {down_after} to
+  {latest} after the cut, if anything was sent. The [prober](probing.md) sees to that: a small echo every few seconds.
+- Lost echoes alone never make a peer `down`: whoever drops echoes and sends anything else is alive.
+- **Age** decides only for a peer that is not probed and has persistent keepalive K: {stale} + K without a sign is
+  `down` (`stale_handshake`), for a session ends 180 s after its handshake and a new one takes a moment. Without
+  keepalive, age proves nothing: such a peer is `idle`, or `down` once data to it goes unanswered.
+- `lossy` and `slow` look at the echoes of the last {window}, {fewest} at least. What is usual for a peer is learned for
+  {learning} before latency is judged, and followed over {usual}.
+
+`health` in the [configuration](configuration.md#health) has the limits: `down_after`, `window`, `loss`, `slow_factor`.
+
+## Reasons, and what to do
+
+{reasons}
+## Special cases
+
+- **The exporter starts.** No state before there is evidence: at once for a peer that is heard, else after {judged},
+  unless something sent is just waiting for its answer. A state found at the start is no change, and counters begin
+  at 0.
+- **An interface vanishes.** Its peers that are expected up stay, and are `down` (`interface_gone`) after {down_after};
+  `wireguard_interface_up` is 0, and their traffic counters end. When it comes back, they are `down` until heard.
+- **A device can't be read.** The last state stays for {unread} and is then absent, for nobody knows. `down` stays, so
+  no alert resolves by itself. `wireguard_interface_read_success` and `wireguard_exporter_source_success` say what is
+  wrong.
+- **The prober is off.** Nothing is `degraded`. A peer with keepalive and no traffic is found `down` by the next
+  handshake, which WireGuard tries every 2 minutes, or by age. Without keepalive and traffic, dead and idle look alike:
+  the peer is `idle`, and the log says how many these are.
+- **`wg-exporter show`** looks once and does not probe. It judges the interface and the age of the handshake as above,
+  and says `idle` where that does not tell. With `--watch`, what goes unanswered counts too, from {down_after} on.
+- **The clock jumps.** Nothing happens: ages are measured by the monotonic clock. The wall clock is used once, for how
+  old the last handshake was at the start.
+"""
+
+
+def page() -> str:
+    """The whole text of docs/health.md."""
+    limits = HealthLimits()
+    reasons = [(rule.reason, rule.meaning) for rule in RULES if rule.reason]
+    return PAGE.format(
+        states=", ".join(f"`{state}`" for state in State),
+        rules=table(
+            ("", "state", "reason", "when"),
+            (
+                (str(number), f"`{rule.state}`", f"`{rule.reason}`" if rule.reason else "", rule.meaning)
+                for number, rule in enumerate(RULES, 1)
+            ),
+        ),
+        reasons=table(
+            ("reason", "what it means", "what to do"),
+            ((f"`{reason}`", meaning, advice(reason)) for reason, meaning in reasons),
+        ),
+        down_after=_seconds(limits.down_after),
+        latest=_seconds(limits.down_after + TICK_SECONDS),
+        attempts=evidence.ATTEMPTS,
+        tick=_seconds(TICK_SECONDS),
+        suspect="second" if SUSPECT_TICK_SECONDS == 1 else _seconds(SUSPECT_TICK_SECONDS),
+        stale=_seconds(evidence.STALE_SECONDS),
+        judged=_seconds(evidence.JUDGED_SECONDS),
+        unread=_seconds(UNREAD_SECONDS),
+        window=duration(limits.window),
+        fewest=quality.FEWEST_PROBES,
+        learning=duration(quality.LEARNING_SECONDS),
+        usual=duration(quality.USUAL_SECONDS),
+    )
+
+
+def _seconds(value: float) -> str:
+    return f"{value:g} s"
+
+
+if __name__ == "__main__":
+    sys.exit(run(DOCS / "health.md", page, __doc__))

@@ -1,0 +1,191 @@
+"""The page at `/`: what it says of a host in trouble, and that nothing can be smuggled into it."""
+
+from __future__ import annotations
+
+import html
+import re
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.rows import SECOND, WALL, FakeHost, FakeTime, device, link, peer
+from tests.serving import PAGES, App, running
+from wg_exporter.config import Config
+from wg_exporter.daemon import status_of
+from wg_exporter.health.states import PeerHealth, Reason, State
+from wg_exporter.health.summary import Summary, summary
+from wg_exporter.identity import PeerMeta
+from wg_exporter.model import SourceName
+from wg_exporter.service import STATUS_PEERS, Exporter
+from wg_exporter.web.landing import Landing, Status, Trouble
+
+NOW = 1_767_225_600.0  # 2026-01-01 00:00:00 UTC
+BERLIN = Trouble(
+    "berlin", "wg0", "down", "handshake_unanswered", "2 initiations unanswered for 27 s", "Look.", NOW - 240, bad=True
+)
+
+
+def page(*troubles, unready="", **more):
+    found = Status(NOW, troubles=troubles, **more)
+    return Landing("/metrics", PAGES).html(found, unready, NOW).decode()
+
+
+def words(text):
+    """What a reader sees."""
+    return " ".join(html.unescape(re.sub(r"<style>.*?</style>|<[^>]+>", " ", text, flags=re.DOTALL)).split())
+
+
+# --- what it says ----------------------------------------------------------------------------------------------------
+
+
+def test_it_says_how_many_should_be_up_and_are_not():
+    assert "1 peer expected up, 0 not" in words(page(expected=1))
+    found = words(page(expected=3, down=1, degraded=2, open=1))
+    assert "3 peers expected up, 1 not; 2 degraded; 1 not judged yet" in found
+
+
+def test_who_is_down_is_there_with_the_reason_the_evidence_and_since_when():
+    found = words(page(BERLIN, expected=3, down=1))
+    assert "berlin on wg0: down , handshake_unanswered since 2025-12-31 23:56:00 UTC, 4 min ago; seen then: 2" in found
+    assert "seen then: 2 initiations unanswered for 27 s" in found
+    assert "<title>1 down - wg-exporter</title>" in page(BERLIN, expected=3, down=1)
+
+
+def test_who_was_down_already_when_the_exporter_started_has_no_time():
+    assert "since before wg-exporter was started" in words(page(BERLIN._replace(since=0.0), expected=3, down=1))
+
+
+def test_what_to_do_is_said_once_for_each_reason():
+    other = BERLIN._replace(peer="lyon")
+    assert words(page(BERLIN, other, expected=3, down=2)).count("Look.") == 1
+    commands = BERLIN._replace(advice="Try `show` <or> `mtu`.")
+    assert "<dd>Try <code>show</code> &lt;or&gt; <code>mtu</code>.</dd>" in page(commands, expected=3, down=1)
+
+
+def test_those_for_whom_there_is_no_room_are_counted():
+    assert "and 1,233 more" in words(page(BERLIN, expected=2000, down=1200, degraded=34))
+    assert "more" not in words(page(BERLIN, expected=3, down=1))
+
+
+def test_what_could_not_be_read_is_said_and_nothing_looks_fine():
+    found = page(expected=0, problems=("kernel: Operation not permitted",))
+    assert "kernel: Operation not permitted" in words(found)
+    assert 'class="sum good"' not in found
+    assert 'class="sum good"' in page(expected=0)
+
+
+def test_a_page_about_a_host_that_is_not_looked_at_any_more_says_so():
+    landing = Landing("/metrics", PAGES)
+    assert "this page is old" not in landing.html(Status(NOW), "", NOW + 30).decode()
+    assert "the devices were last looked at 31 s ago" in landing.html(Status(NOW), "", NOW + 31).decode()
+
+
+def test_before_the_first_look_there_is_nothing_but_that():
+    found = words(page(unready="the WireGuard devices have not been read yet"))
+    assert "the WireGuard devices have not been read yet" in found
+    assert "expected up" not in found
+
+
+# --- nothing else gets in --------------------------------------------------------------------------------------------
+
+
+class _Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, tuple(name for name, _ in attrs)))
+
+
+def tags(text):
+    parser = _Tags()
+    parser.feed(text)
+    return parser.found
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=[]), max_size=60))
+def test_whatever_a_peer_is_called_the_page_has_the_same_elements(bad):
+    trouble = Trouble(bad, bad, bad, bad, bad, "Look.", NOW - 1, bad=True)
+    usual = page(BERLIN, expected=1, down=1, problems=("x",))
+    found = page(trouble, expected=1, down=1, problems=(bad,))
+    assert tags(found) == tags(usual)
+    assert "script" not in {tag for tag, _ in tags(found)}
+
+
+@pytest.mark.parametrize("bad", ["<script>alert(1)</script>", "{style}", '"><img src=x>', "a\u202eb\x1b[2J\ud83d"])
+def test_markup_braces_and_controls_in_a_name_are_text(bad):
+    found = page(BERLIN._replace(peer=bad), expected=1, down=1)
+    seen = "".join(c if c.isprintable() else "\ufffd" for c in bad)
+    assert f"<b>{html.escape(seen)}</b>" in found
+
+
+# --- the server and the exporter behind it ---------------------------------------------------------------------------
+
+
+def test_the_server_says_anew_each_time_how_the_host_is():
+    app = App()
+    with running(app) as server:
+        app.found = Status(NOW, expected=3)
+        assert "3 peers expected up, 0 not" in server.get("/").body.decode()
+        app.found = Status(NOW, expected=3, down=1, troubles=(BERLIN,))
+        answer = server.get("/")
+        assert "3 peers expected up, 1 not" in answer.body.decode()
+        assert answer.headers["Cache-Control"] == "no-store"
+        app.problem = "not yet"
+        assert "not yet" in server.get("/").body.decode()
+
+
+@pytest.fixture
+def exporter():
+    host, time = FakeHost(), FakeTime()
+    exporter = Exporter(Config(), None, time.clock, workers=host.workers)
+    exporter.host, exporter.time = host, time
+    yield exporter
+    exporter.stop()
+
+
+def test_the_status_of_an_exporter_is_that_of_its_last_tick(exporter):
+    fresh = peer(1, last_handshake_ns=int((WALL - 10) * SECOND))
+    exporter.host.devices, exporter.host.links = [device(fresh, peer(2), peer(3, persistent_keepalive=0))], [link()]
+    exporter.tick()
+    assert exporter.status().summary == Summary(expected=2, open=2)
+    for _ in range(7):
+        exporter.time.advance(5)
+        exporter.tick()
+    found = status_of(exporter.status())
+    assert (found.expected, found.down, found.open, found.at) == (2, 1, 0, WALL + 35)
+    [lost] = found.troubles
+    assert (lost.place, lost.state, lost.reason, lost.since, lost.bad) == ("wg0", "down", "never_heard", 0.0, True)
+    assert lost.advice
+    exporter.host.devices, exporter.host.links = [], []
+    for _ in range(7):
+        exporter.time.advance(5)
+        exporter.tick()
+    assert {peer.reason for peer in status_of(exporter.status()).troubles} == {"interface_gone"}
+    assert exporter.status().problems == ("wg0 is gone",)
+
+
+def test_the_status_of_an_exporter_that_may_read_nothing_names_the_problem(exporter):
+    exporter.host.problems[SourceName.KERNEL] = "Operation not permitted"
+    exporter.tick()
+    assert exporter.status().problems == ("kernel: Operation not permitted",)
+
+
+def test_of_many_the_latest_that_went_down_come_first_and_degraded_ones_last():
+    def row(state, at):
+        return PeerHealth(state, Reason.ONE_WAY if state is State.DOWN else Reason.LOSSY, changed_at=at)
+
+    rows = [row(State.DOWN, 5.0), row(State.DEGRADED, 9.0), PeerHealth(State.UP), row(State.DOWN, 7.0)]
+    rows += [row(State.DEGRADED, 8.0)]
+    metas = [PeerMeta(str(n), True, True) for n in range(5)]
+    found = summary([(("", "wg0"), list("abcde"), metas, rows)], 3)
+    assert [peer.public_key for peer in found.ill] == ["d", "a", "b"]
+    assert (found.expected, found.down, found.degraded, found.open) == (5, 2, 2, 0)
+    many = [row(State.DOWN, float(n)) for n in range(10_000)]
+    metas = [PeerMeta("", False, True)] * 10_000
+    found = summary([(("", "wg0"), ["k"] * 10_000, metas, many)], STATUS_PEERS)
+    assert len(found.ill) == STATUS_PEERS
+    assert found.down == 10_000

@@ -1,0 +1,59 @@
+"""How all peers of a host are, in a few numbers, and whom to look at first."""
+
+from __future__ import annotations
+
+from heapq import nsmallest
+from typing import TYPE_CHECKING, NamedTuple
+
+from wg_exporter.health.states import PeerHealth, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from wg_exporter.identity import PeerMeta
+    from wg_exporter.model import DeviceKey
+
+
+class IllPeer(NamedTuple):
+    """A peer that is down or degraded."""
+
+    netns: str
+    interface: str
+    public_key: str
+    name: str
+    health: PeerHealth
+
+
+class Summary(NamedTuple):
+    """Numbers of peers. `down` and `open`, those of whom nothing is known yet, are among those `expected` up.
+
+    `ill` are the first of those that are down or degraded: down before degraded, the latest change first.
+    """
+
+    expected: int = 0
+    down: int = 0
+    degraded: int = 0
+    open: int = 0
+    ill: tuple[IllPeer, ...] = ()
+
+
+def summary(
+    devices: Iterable[tuple[DeviceKey, Sequence[str], Sequence[PeerMeta], Sequence[PeerHealth]]], most: int
+) -> Summary:
+    """Of devices as `Health.devices` gives them; no more than `most` are named."""
+    expected = unknown = 0
+    found: dict[State, list[IllPeer]] = {State.DOWN: [], State.DEGRADED: []}
+    for device, keys, metas, rows in devices:
+        for key, meta, row in zip(keys, metas, rows, strict=True):
+            expected += meta.expected_up
+            unknown += meta.expected_up and row.state is None
+            if row.state in found:
+                found[row.state].append(IllPeer(*device, key, meta.name, row))
+    down, degraded = found[State.DOWN], found[State.DEGRADED]
+    # Sorting thousands that went down together would cost more than all else here.
+    first = [*nsmallest(most, down, key=_newest), *nsmallest(most, degraded, key=_newest)]
+    return Summary(expected, len(down), len(degraded), unknown, tuple(first[:most]))
+
+
+def _newest(peer: IllPeer) -> float:
+    return -peer.health.changed_at
