@@ -691,3 +691,25 @@ def test_peers_that_nobody_can_tell_idle_from_dead_are_named_at_the_start(rig, l
         rig.tick(exporter)
     found = [line for line in lines("peers") if line[0] == "peers can't be judged"]
     assert found == [("peers can't be judged", "2")]
+
+
+def test_a_reload_that_expects_nobody_any_more_lets_go_of_a_device_that_is_gone(rig, tmp_path):
+    path = tmp_path / "config.yml"
+    path.write_text("{}")
+    rig.host.devices = [device(peer(1), peer(2), name="wg1")]
+    rig.host.links = [link("wg1", ifindex=8)]
+    exporter = rig.exporter(path=path)
+    rig.tick(exporter)
+    rig.host.devices, rig.host.links = [], []
+    for _ in range(7):
+        rig.tick(exporter)
+    assert of(exporter, "wireguard_peer_reason") == [1, 1]
+    path.write_text(f"expect: [{{public_key: {key(1)}, state: any}}]")
+    assert exporter.reload() == ""
+    rig.tick(exporter)
+    assert of(exporter, "wireguard_peer_reason") == [1], "the other one is still waited for"
+    path.write_text("expect: [{state: any}]")
+    assert exporter.reload() == ""
+    rig.tick(exporter)
+    assert of(exporter, "wireguard_peer_reason") == []
+    assert found(exporter, UP) == {}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wg_exporter.config import Config
-    from wg_exporter.model import ConfFile, Device, DeviceKey, Peers
+    from wg_exporter.model import ConfFile, Device, DeviceKey, Peer, Peers
 
 
 class _Known(NamedTuple):
@@ -57,6 +57,10 @@ class Roster:
             metas = self._refreshed(known, device)
         self._known[key] = _Known(self._identity, device.peers, metas)
         return metas
+
+    def meta(self, key: DeviceKey, peer: Peer) -> PeerMeta:
+        """The PeerMeta of one peer, of a device that may be gone."""
+        return self._identity.meta(*key, peer)
 
     def forget_all_but(self, present: set[DeviceKey]) -> None:
         """Drop what is kept of devices that are gone."""

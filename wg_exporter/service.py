@@ -19,28 +19,24 @@ from wg_exporter import __version__, compat
 from wg_exporter.catalogue import NAMES, SOURCE_SUCCESS
 from wg_exporter.config import Config, ConfigError, load
 from wg_exporter.exposition import Writer, render
-from wg_exporter.families import DeviceView, ExporterFacts, Sample, View, exporter_samples, samples
-from wg_exporter.health import Health
+from wg_exporter.families import ExporterFacts, Sample, View, exporter_samples, samples
 from wg_exporter.health.states import State
 from wg_exporter.health.summary import Summary, summary
 from wg_exporter.host import host_workers
-from wg_exporter.identity import Identity
 from wg_exporter.log import Log
-from wg_exporter.model import Backend, ConfFile, DeviceKey, FailedDevice, Outcome, Peer, Snapshot, SourceName
 from wg_exporter.news import News
 from wg_exporter.probing import Planner
 from wg_exporter.process import Processes, capabilities
-from wg_exporter.reader import USERSPACE_KIND, Clock, Reader, StoppedError, Worker, with_unread
+from wg_exporter.reader import Clock, Reader, StoppedError, Worker, with_unread
 from wg_exporter.roster import Roster
-from wg_exporter.tracker import Tracker
+from wg_exporter.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from wg_exporter.health.states import Change
     from wg_exporter.identity import PeerMeta
-    from wg_exporter.model import Device, PeerKey, Probed, ProbePeer
+    from wg_exporter.model import Device, DeviceKey, Outcome, PeerKey, Probed, ProbePeer, Snapshot
     from wg_exporter.probing import Plan
 
 TICK_SECONDS = 5.0
@@ -126,8 +122,7 @@ class Exporter:
         self._config_path = config_path
         self._log = Log(__name__)
         self._news = News()
-        self._tracker = Tracker()
-        self._health = Health()
+        self._watch = Watch()
         self._prober = prober
         self._status = Status(clock.wall(), Summary(), ())
         self._took = 0.0  # the last tick, in seconds
@@ -191,8 +186,8 @@ class Exporter:
     def observe(self) -> tuple[Snapshot, View, Config]:
         """As `look`, and remember as a tick does: for who looks again and again without `start`."""
         with self._looking() as (setup, snapshot):
-            self._track(setup, snapshot)
-            self._judge(setup, snapshot)
+            self._watch.track(setup.roster, snapshot)
+            self._watch.judge(setup.config, setup.roster, snapshot, self._probes())
             return snapshot, self._view(setup, snapshot), setup.config
 
     @contextmanager
@@ -238,21 +233,13 @@ class Exporter:
             before, self._setup = self._setup, setup
             if self._prober is not None:
                 self._prober.configure(config)
-            self._reconsider(config, before.roster.conf)
+            setup.roster.use(before.roster.conf)
+            self._watch.reconsider(config, setup.roster)
             self._reload_successful = True
             self._reload_timestamp = self._clock.wall()
         before.reader.stop()
         self._log.info("configuration reloaded", file=path)
         return ""
-
-    def _reconsider(self, config: Config, conf: tuple[ConfFile, ...]) -> None:
-        """What the new configuration makes of devices that are gone: is anybody still waiting for them?"""
-        identity = Identity(config, conf)
-
-        def expected(key: DeviceKey, peer: Peer) -> bool:
-            return config.interfaces.wanted(key[1]) and identity.meta(*key, peer).expected_up
-
-        self._tracker.reconsider({"", *(namespace.name for namespace in config.namespaces)}, expected)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -264,40 +251,25 @@ class Exporter:
             except Exception as error:  # noqa: BLE001 - the tick must go on; its failures are seen in the log
                 self._log.error("tick failed", exc=error)
             # An answer that is overdue is worth a look every second, but never half of the time of a busy host.
-            closer = max(SUSPECT_TICK_SECONDS, self._took * 4) if self._health.suspicious else self._every
+            closer = max(SUSPECT_TICK_SECONDS, self._took * 4) if self._watch.health.suspicious else self._every
             self._stopping.wait(min(closer, self._every))
 
     def tick(self) -> None:
         """Read the sources and drive the tracker, the prober and the health of peers."""
         began = self._clock.monotonic()
         with self._looking() as (setup, snapshot):
-            expected = self._track(setup, snapshot)
+            self._watch.track(setup.roster, snapshot)
             plan = setup.planner.plan(snapshot, setup.roster.metas)
             self._probe(plan, snapshot)
-            changes = self._judge(setup, snapshot)
+            changes = self._watch.judge(setup.config, setup.roster, snapshot, self._probes())
             unjudged = _unjudged(snapshot, setup.roster.metas, plan if self._prober else None)
-            gone = sum(len(device.rows) for device in self._health.gone())
-            found = summary(self._health.devices(), STATUS_PEERS)
-            self._status = Status(snapshot.wall, found, tuple(islice(self._problems(setup, snapshot), STATUS_PROBLEMS)))
-        self._news.report(snapshot, expected + gone, plan.unprobed if self._prober else {})
-        self._news.tell(changes, self._health.count(State.DOWN))
+            found = summary(self._watch.health.devices(), STATUS_PEERS)
+            problems = islice(self._watch.problems(setup.config, snapshot), STATUS_PROBLEMS)
+            self._status = Status(snapshot.wall, found, tuple(problems))
+        self._news.report(snapshot, self._watch.expected_up, plan.unprobed if self._prober else {})
+        self._news.tell(changes, self._watch.health.count(State.DOWN))
         self._news.unjudged(unjudged)
         self._took = self._clock.monotonic() - began
-
-    def _track(self, setup: _Setup, snapshot: Snapshot) -> int:
-        """Take in who is there; returns how many of them are expected up."""
-        setup.roster.use(snapshot.conf)
-        expected = {
-            (device.netns, device.name): sum(meta.expected_up for meta in setup.roster.metas(device))
-            for device in snapshot.devices
-        }
-        self._tracker.update(snapshot, {key for key, number in expected.items() if number})
-        setup.roster.forget_all_but(set(expected))
-        return sum(expected.values())
-
-    def _judge(self, setup: _Setup, snapshot: Snapshot) -> list[Change]:
-        missed = self._expected(setup.config)
-        return self._health.update(snapshot, setup.roster.metas, self._probes(), missed, setup.config.health)
 
     def _probe(self, plan: Plan, snapshot: Snapshot) -> None:
         """Tell the prober whom to probe, and what the byte counters say of them."""
@@ -323,64 +295,8 @@ class Exporter:
         return found
 
     def _view(self, setup: _Setup, snapshot: Snapshot) -> View:
-        setup.roster.use(snapshot.conf)
-        devices = tuple(
-            DeviceView(
-                device,
-                snapshot.links.get((device.netns, device.name)),
-                setup.roster.metas(device),
-                self._tracker.counts_of(device),
-                self._health.of(device),
-            )
-            for device in snapshot.devices
-        )
-        failed = (*snapshot.failed, *self._silent(setup, snapshot))
-        return View(
-            devices,
-            tuple((row, snapshot.links.get((row.netns, row.name))) for row in failed),
-            self._missing(setup, snapshot),
-            snapshot.outcomes,
-            self._facts(snapshot.outcomes),
-            setup.config.metrics.endpoint,
-            probes=self._probes(),
-            rtt_buckets=setup.config.probe.rtt_buckets,
-            scheduling_delay=self._delay,
-            gone=self._health.gone(),
-        )
-
-    def _problems(self, setup: _Setup, snapshot: Snapshot) -> Iterator[str]:
-        """What keeps the host from being seen whole, a line each."""
-        for outcome in snapshot.outcomes:
-            if not outcome.success:
-                yield f"{outcome.source}{_within(outcome.netns)}: {outcome.problem}"
-        for failed in (*snapshot.failed, *self._silent(setup, snapshot)):
-            yield f"{failed.name}{_within(failed.netns)} could not be read: {failed.problem}"
-        for netns, name in self._missing(setup, snapshot):
-            yield f"{name}{_within(netns)} is gone"
-
-    def _missing(self, setup: _Setup, snapshot: Snapshot) -> tuple[DeviceKey, ...]:
-        """Expected interfaces that are gone. Where links can't be read nobody knows, so nothing is said."""
-        known = {
-            outcome.netns
-            for outcome in snapshot.outcomes
-            if outcome.source is SourceName.LINKS and (outcome.success or outcome.absent)
-        }
-        there = {(device.netns, device.name) for device in snapshot.devices}
-        gone = self._expected(setup.config) - there - snapshot.links.keys()
-        return tuple(sorted(key for key in gone if key[0] in known))
-
-    def _expected(self, config: Config) -> set[DeviceKey]:
-        return {*config.interfaces.expected, *self._tracker.expecting()}
-
-    def _silent(self, setup: _Setup, snapshot: Snapshot) -> list[FailedDevice]:
-        """Expected interfaces whose link is there while nothing answers for the device."""
-        there = {(device.netns, device.name) for device in snapshot.devices}
-        there |= {(failed.netns, failed.name) for failed in snapshot.failed}
-        return [
-            FailedDevice(*key, Backend.USERSPACE, "the interface is there, but its control socket is not")
-            for key in sorted(self._expected(setup.config) - there)
-            if key in snapshot.links and snapshot.links[key].kind == USERSPACE_KIND
-        ]
+        seen = self._watch.view(setup.config, setup.roster, snapshot, self._facts(snapshot.outcomes))
+        return seen._replace(probes=self._probes(), scheduling_delay=self._delay)
 
     def _facts(self, outcomes: Sequence[Outcome]) -> ExporterFacts:
         return ExporterFacts(
@@ -389,12 +305,8 @@ class Exporter:
             self._reload_successful,
             self._reload_timestamp,
             capabilities(outcomes),
-            self._tracker.clock_steps,
+            self._watch.clock_steps,
         )
-
-
-def _within(netns: str) -> str:
-    return f" in {netns}" if netns else ""
 
 
 def _unjudged(snapshot: Snapshot, metas: Callable[[Device], Sequence[PeerMeta]], plan: Plan | None) -> int:

@@ -110,7 +110,7 @@ class Server:
 
     def ready(self) -> bool:
         assert self.process.poll() is None, self.log()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, AssertionError):  # not listening yet, or not ready
             self.api("/-/ready")
             return True
         return False

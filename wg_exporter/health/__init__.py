@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from wg_exporter.config.health import HealthLimits
     from wg_exporter.identity import PeerMeta
-    from wg_exporter.model import Device, DeviceKey, Probed, Snapshot
+    from wg_exporter.model import Device, DeviceKey, Peer, Probed, Snapshot
 
 # What is said of the peers of a device that can't be read is withdrawn after so long, unless they are down.
 UNREAD_SECONDS = 30.0
@@ -136,6 +136,14 @@ class Health:
             watched.ticked_at = now
         self._gone = tuple(_gone(key, watched) for key, watched in self._devices.items() if watched.place.gone_since)
         return changes
+
+    def reconsider(self, meta: Callable[[DeviceKey, Peer], PeerMeta]) -> None:
+        """Take in what a new configuration makes of peers whose device is gone; the others are told of at each look."""
+        for key, watched in self._devices.items():
+            if watched.place.gone_since is not None:
+                watched.metas = tuple(meta(key, peer) for peer in watched.peers)
+                for seen, found in zip(watched.seen, watched.metas, strict=True):
+                    seen.expected = found.expected_up
 
     @staticmethod
     def _locate(watched: _Watched, now: float, *, gone: bool, down: bool, known: bool) -> None:
