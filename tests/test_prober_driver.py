@@ -13,8 +13,9 @@ import pytest
 
 from tests.lab import Lab, lab_prefix
 from wg_exporter.model import ProbePeer, SendError, Verdict
-from wg_exporter.prober import driver
+from wg_exporter.prober import driver, track
 from wg_exporter.prober.driver import Prober
+from wg_exporter.prober.engine import ECHO_SIZE_V4
 from wg_exporter.prober.probes import Layer
 from wg_exporter.prober.settings import ProbeSettings
 
@@ -303,6 +304,28 @@ def test_while_the_byte_counters_are_asked_no_small_echo_is_sent(running):
     running.wait(0.4)
     assert len(running.sent(Layer.INNER)) == count
     assert running.prober.busy(one.key)
+
+
+@pytest.mark.parametrize("news", ["received", "another endpoint"])
+def test_a_peer_that_was_silent_for_long_is_probed_soon_after_something_new_is_known_of_it(running, monkeypatch, news):
+    def echoes() -> int:
+        return sum(len(data) == ECHO_SIZE_V4 for data in running.sent(Layer.INNER))
+
+    monkeypatch.setattr(track, "PATIENT", 0.001)  # so that it is soon probed every 30 s
+    one = peer(target="192.0.2.1", endpoint="", interval=0.1)
+    running.prober.set_peers([one])
+    running.prober.counters({one.key: (1000, 1000)})
+    running.until(lambda: one.key in running.told and running.told[one.key].stats.lost >= track.SUSPECT_MISSES)
+    running.wait(1.0)
+    before = echoes()
+    running.prober.counters({one.key: (1000, 2000)})
+    running.wait(1.0)
+    assert echoes() == before
+    if news == "received":
+        running.prober.counters({one.key: (1092, 2000)})
+    else:
+        running.prober.set_peers([one._replace(endpoint="127.0.0.1")])
+    running.until(lambda: echoes() > before, within=5)
 
 
 def test_what_is_asked_for_is_done_now_and_found(path):

@@ -156,7 +156,8 @@ class Prober:
         now = time.monotonic()
         for key, (rx, tx) in rows.items():
             if (path := self._paths.get(key)) is not None:
-                path.mtu.counters(rx, tx, now)
+                if path.mtu.counters(rx, tx, now):
+                    self._engine.resume(key)  # it is there, or again: no reason any more to ask it rarely
                 if path.mtu.pause_echoes:
                     self._plan(path, now)
                 if path in self._silent:
@@ -254,6 +255,8 @@ class Prober:
         """Whether the small echoes are concerned too."""
         if peer.target != path.peer.target:
             path.up = path.stats = None
+        if peer.endpoint != path.peer.endpoint:
+            self._engine.resume(peer.key)
         path.set(peer)
         path.mtu.change(_tunnel(peer), now)
         if not path.active:

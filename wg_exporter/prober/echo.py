@@ -92,6 +92,13 @@ class EchoBook:
             self._remove(gone)
         return [self._put(target, now) for target in changed]
 
+    def resume(self, name: Hashable, now: float) -> None:
+        """Something says that this target may answer again: probe it at its interval, however long it was silent."""
+        track = self._tracks.get(name)
+        if track is not None and track.misses:
+            track.resumed_at = now
+            self._hasten(track)
+
     def tracks(self) -> Iterable[Track]:
         """All targets with what is known of them."""
         return self._tracks.values()
@@ -136,7 +143,7 @@ class EchoBook:
         track = self._probes[sequence]
         self._states[sequence] = _FREE
         if track is not None:
-            track.count_error(reason)
+            track.count_error(reason, self._monotonic[sequence])
             self._changed[track] = None
             self._hasten(track)
 
@@ -195,6 +202,7 @@ class EchoBook:
             if old.target.paused != target.paused:
                 old.break_silence(now)
                 self._changed[old] = None
+            old.resumed_at = now
             old.target = target
             self._unschedule(old)
             self._schedule(old)
@@ -244,7 +252,7 @@ class EchoBook:
             sequence = self._head
             self._schedule(track)
             if self._full():
-                track.count_error(SendError.NO_BUFFER)
+                track.count_error(SendError.NO_BUFFER, due)
                 self._changed[track] = None
                 continue
             self._head = (sequence + 1) % RING

@@ -148,6 +148,10 @@ class Engine:
         for key in [key for key in self._lanes if key not in used]:
             self._close_lane(key)
 
+    def resume(self, name: Hashable) -> None:
+        """Probe this target at its interval again, however long it was silent."""
+        self._book.resume(name, time.monotonic())
+
     def forget(self, netns: str) -> None:
         """Close the sockets in this namespace: it is gone, or another one has its name now.
 

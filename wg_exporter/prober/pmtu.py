@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from wg_exporter.prober.probes import Answer, Machine, Want
 
 ALIVE = 25.0  # a peer that gets data sends something back within 10 s (11.1 s seen); twice that, and a little
-OFTEN_ASKED = 100.0  # seconds of silence in which small echoes come at most 10 s apart; later up to 60 s (echo, track)
-ALIVE_RARELY_ASKED = 80.0  # 60 s to the next echo, and what ALIVE leaves for the answer and for reading it
+OFTEN_ASKED = 60.0  # seconds of silence in which small echoes come at most 10 s apart; later up to 30 s (echo, track)
+ALIVE_RARELY_ASKED = 80.0  # 60 s, for so rare may echoes be by choice, and what ALIVE leaves for answer and reading
 MOST_FLIGHTS = 512
 LARGEST_FOR_SEARCH = 9216  # a loopback route says 65536: no path to a peer is as wide
 
@@ -154,16 +154,21 @@ class PathMtu:
         """What P7 found."""
         return self._hops.found() if self._hops is not None else None
 
-    def counters(self, rx: int, tx: int, now: float) -> None:
-        """Take the peer's byte counters: every few seconds, and twice a second while `pause_echoes`."""
+    def counters(self, rx: int, tx: int, now: float) -> bool:
+        """Take the peer's byte counters: every few seconds, and twice a second while `pause_echoes`.
+
+        Whether something was received since the last time.
+        """
+        grew = self._rx is not None and rx > self._rx
         if self._watched is None:
             self._watched = now
-        elif self._rx is not None and rx > self._rx:
+        elif grew:
             self._rx_grew = now
         self._rx = rx
         self._rx_read = now
         if self._oracle is not None:
             self._oracle.counters(rx, tx, now)
+        return grew
 
     def poll(self, now: float, *, heavy: bool = True) -> list[Send]:
         """What to send now. Without `heavy`, searches wait: too many of other peers are under way."""
