@@ -86,6 +86,7 @@ class PathMtu:
         self._lookup = RouteLookup(first)
         self._pairs = Pairs(tunnel.mtu, first, self._settings.inner_interval, self._patience, self._settings.timeout)
         self._outer_due = NEVER  # the first outer probe waits for the route: how large may it be?
+        self._outer_demanded = False  # and so does a search that somebody asked for
         self._outer_search: Search | None = None
         self._outer_found: Found | None = None
         self._inner_search: Search | None = None
@@ -139,8 +140,11 @@ class PathMtu:
     def search(self, now: float) -> None:
         """Look at everything now (P2, P4, P6): somebody has asked. Ends when `busy` is False."""
         self._pairs.check(now)
-        self._start_outer(now, thorough=True)
         self._inner_search = self._new_inner()
+        self._outer_demanded = True
+        if not self._lookup.answered:
+            self._lookup.check(now)
+        self._learn(now)
 
     def find_hop(self, now: float) -> None:
         """P7: look for the router behind which the path shrinks; read `shrink()` when not `busy`."""
@@ -300,6 +304,9 @@ class PathMtu:
         if self._lookup.changed:
             self._lookup.changed = False
             self._outer_due = now
+        if self._outer_demanded and self._lookup.answered:
+            self._outer_demanded = False
+            self._start_outer(now, thorough=True)
         if self._outer_search is not None and self._outer_search.done:
             self._outer_found = self._outer_search.found()
         search, pairs = self._inner_search, self._pairs
