@@ -13,7 +13,7 @@ import pytest
 
 from tests.lab import Lab, lab_prefix
 from wg_exporter.model import ProbePeer, SendError, Verdict
-from wg_exporter.prober import driver, track
+from wg_exporter.prober import carrier, driver, track
 from wg_exporter.prober.driver import Prober
 from wg_exporter.prober.engine import ECHO_SIZE_V4
 from wg_exporter.prober.probes import Layer
@@ -376,8 +376,8 @@ def test_all_mtu_probing_together_keeps_to_one_pace():
         for _ in range(8):
             running.wait(0.25)
             volume = sum(len(data) for data in running.sent(Layer.INNER) + running.sent(Layer.OUTER) if len(data) > 64)
-            assert volume <= driver.RATE * (time.monotonic() - begin) + 30_000
-        assert volume > driver.RATE * 1.0  # there was more to send than the pace allows
+            assert volume <= carrier.RATE * (time.monotonic() - begin) + 30_000
+        assert volume > carrier.RATE * 1.0  # there was more to send than the pace allows
 
 
 def test_only_two_searches_run_at_once_and_all_come_to_an_end(path):
