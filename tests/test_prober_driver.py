@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import socket
 import time
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from wg_exporter.model import ProbePeer, SendError, Verdict
 from wg_exporter.prober import carrier, driver, track
 from wg_exporter.prober.driver import Prober
 from wg_exporter.prober.engine import ECHO_SIZE_V4
+from wg_exporter.prober.lane import SO_MARK, open_here
 from wg_exporter.prober.probes import Layer
 from wg_exporter.prober.settings import ProbeSettings
 
@@ -340,6 +342,66 @@ def test_what_is_asked_for_is_done_now_and_found(path):
         running.until(lambda: not running.prober.busy(one.key))
         assert running.prober.evidence(one.key).outer == 1400
         assert running.prober.shrink(one.key) == (R, 1, True)
+
+
+class Opened:
+    """All sockets that were opened."""
+
+    def __init__(self) -> None:
+        self.sockets: list[socket.socket] = []
+
+    def __call__(self, netns: str, family: int, kind: int, protocol: int) -> socket.socket:
+        self.sockets.append(open_here(netns, family, kind, protocol))
+        return self.sockets[-1]
+
+    def marks(self) -> list[int]:
+        """The fwmarks of those that are open."""
+        still = [one for one in self.sockets if one.fileno() >= 0]
+        return sorted(one.getsockopt(socket.SOL_SOCKET, SO_MARK) for one in still)
+
+
+def test_a_socket_is_closed_when_no_peer_has_its_fwmark_any_more():
+    opened = Opened()
+    with contextlib.closing(Prober(ProbeSettings(timeout=0.3), open_socket=opened)) as prober:
+        first, second = peer(fwmark=51), peer(2, fwmark=51)
+        prober.set_peers([first, second])
+        probed(prober, first, second)
+        assert opened.marks() == [0, 51]
+        prober.set_peers([first._replace(fwmark=52), second])
+        probed(prober, first)
+        assert opened.marks() == [0, 51, 52]
+        prober.set_peers([first._replace(fwmark=52), second._replace(fwmark=52)])
+        assert opened.marks() == [0, 52]
+        probed(prober, first, second)
+        prober.update([], [first.key])
+        assert opened.marks() == [0, 52]
+        prober.update([], [second.key])
+        assert opened.marks() == []
+        prober.set_peers([first])
+        probed(prober, first)
+        assert opened.marks() == [0, 51]
+
+
+def probed(prober: Prober, *peers: ProbePeer) -> None:
+    """Until the outer path of each is known."""
+    for one in peers:
+        prober.search(one.key)
+    end = time.monotonic() + 10
+    while any(prober.busy(one.key) or prober.evidence(one.key).outer is None for one in peers):
+        assert time.monotonic() < end
+        prober.step(0.02)
+
+
+def test_sockets_that_were_prepared_stay_open_whoever_comes_and_goes():
+    opened = Opened()
+    with contextlib.closing(Prober(ProbeSettings(timeout=0.3), open_socket=opened)) as prober:
+        prober.prepare()
+        for _ in range(2):
+            prober.set_peers([peer()])
+            probed(prober, peer())
+            prober.set_peers([])
+        assert len(opened.sockets) == 2
+        assert opened.marks() == [0, 0]
 
 
 def crowd(number: int, **fields) -> list[ProbePeer]:

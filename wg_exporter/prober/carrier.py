@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from wg_exporter.model import SendError
@@ -26,10 +27,10 @@ from wg_exporter.prober.track import EchoSettings
 from wg_exporter.sources.netlink import open_socket as open_netlink
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from wg_exporter.prober.engine import Tapped
-    from wg_exporter.prober.lane import Opener
+    from wg_exporter.prober.lane import LaneKey, Opener
     from wg_exporter.prober.packet import Answer as Arrived
     from wg_exporter.prober.paths import Path
     from wg_exporter.prober.probes import Answer, Send
@@ -68,6 +69,7 @@ class Carrier:
         )
         self.free_at = 0.0
         self._flights: Flights[Path] = Flights(settings.timeout, os.urandom)
+        self._users: Counter[LaneKey] = Counter()  # how many paths may send by each
         self._routes: dict[str, Routes] = {}
         self._sending = Layer.INNER
 
@@ -77,6 +79,15 @@ class Carrier:
         for routes in self._routes.values():
             routes.close()
         self._namespaces.close()
+
+    def use(self, now: Iterable[LaneKey], before: Iterable[LaneKey]) -> None:
+        """The lanes of a path, now and before. What no path uses any more is closed, as when a fwmark was changed."""
+        self._users.update(now)
+        for lane in before:
+            self._users[lane] -= 1
+            if not self._users[lane]:
+                del self._users[lane]
+                self.engine.release(lane)
 
     def follow_namespaces(self) -> None:
         """Close what was opened in a namespace that is gone or was replaced."""

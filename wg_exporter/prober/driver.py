@@ -198,6 +198,7 @@ class Prober:
         spread = min(waiting / FIRST_CHECKS, self._settings.inner_interval)
         mtu = PathMtu(tunnel(peer), now, now + spread * (self._added * GOLDEN % 1), self._mtu)
         path = self._paths[peer.key] = Path(peer, mtu)
+        self._carrier.use(path.lanes, ())
         self._targets[peer.key] = path.target(self._settings.suspect_interval)
         self._plan(path, mtu.next_time())
 
@@ -207,7 +208,9 @@ class Prober:
             path.up = path.stats = None
         if peer.endpoint != path.peer.endpoint:
             self._engine.resume(peer.key)
+        lanes = path.lanes
         path.set(peer)
+        self._carrier.use(path.lanes, lanes)
         path.mtu.change(tunnel(peer), now)
         if not path.active:
             self._rest(path)
@@ -223,6 +226,7 @@ class Prober:
         del self._targets[key]
         self._changed.pop(path, None)
         self._rest(path)
+        self._carrier.use((), path.lanes)
         return True
 
     def _rest(self, path: Path) -> None:

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from wg_exporter.model import Probed, Verdict
+from wg_exporter.prober.lane import LaneKey
 from wg_exporter.prober.probes import SMALL
 from wg_exporter.prober.track import EchoTarget
 from wg_exporter.prober.verdict import Tunnel
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 class Path:
     """One peer and its machine. `up` is None until a small echo has had its fate, `told` what was last told of it."""
 
-    __slots__ = ("active", "address", "endpoint", "mtu", "peer", "scope", "stale", "stats", "told", "up")
+    __slots__ = ("active", "address", "endpoint", "lanes", "mtu", "peer", "scope", "stale", "stats", "told", "up")
 
     def __init__(self, peer: ProbePeer, mtu: PathMtu) -> None:
         self.mtu = mtu
@@ -36,6 +37,9 @@ class Path:
         self.endpoint = ip_address(endpoint).packed if endpoint else b""
         self.scope = int(zone) if zone.isdecimal() else 0
         self.active = bool(peer.ifindex and peer.mtu > SMALL)
+        inner = LaneKey(peer.key[0], len(self.address) == 16)
+        outer = LaneKey(peer.underlay, len(self.endpoint) == 16, peer.fwmark)
+        self.lanes = {inner, outer} if endpoint else {inner}  # what MTU probes leave by
 
     def target(self, suspect_interval: float) -> EchoTarget:
         """What small echoes are to be sent: none while the byte counters are asked, or there is no device."""
