@@ -447,6 +447,16 @@ def test_an_answer_to_a_target_that_is_gone_changes_nothing_of_its_successor():
     assert book.stats() == before
 
 
+@pytest.mark.parametrize("first", ["next_event", "due"])
+def test_on_a_host_that_has_run_for_a_century_nothing_takes_long_before_there_are_targets(first):
+    """Steps through all that time would take hours."""
+    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
+    now = 100 * 365 * 86400.0
+    assert getattr(book, first)(now) in ([], pytest.approx(now + 1, abs=2 * TICK))
+    book.set_targets([target("a")], now)
+    assert len(launched(book, 1, now + 5)) == 1
+
+
 def test_a_new_interval_holds_at_once():
     world = World()
     world.peers = {"a": answers_after(0.01)}
