@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import socket
 import time
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -13,8 +14,10 @@ import pytest
 
 from tests.lab import Lab, lab_prefix
 from wg_exporter.model import ProbePeer, SendError, Verdict
-from wg_exporter.prober import driver
+from wg_exporter.prober import carrier, driver, track
 from wg_exporter.prober.driver import Prober
+from wg_exporter.prober.engine import ECHO_SIZE_V4
+from wg_exporter.prober.lane import SO_MARK, open_here
 from wg_exporter.prober.probes import Layer
 from wg_exporter.prober.settings import ProbeSettings
 
@@ -305,6 +308,28 @@ def test_while_the_byte_counters_are_asked_no_small_echo_is_sent(running):
     assert running.prober.busy(one.key)
 
 
+@pytest.mark.parametrize("news", ["received", "another endpoint"])
+def test_a_peer_that_was_silent_for_long_is_probed_soon_after_something_new_is_known_of_it(running, monkeypatch, news):
+    def echoes() -> int:
+        return sum(len(data) == ECHO_SIZE_V4 for data in running.sent(Layer.INNER))
+
+    monkeypatch.setattr(track, "PATIENT", 0.001)  # so that it is soon probed every 30 s
+    one = peer(target="192.0.2.1", endpoint="", interval=0.1)
+    running.prober.set_peers([one])
+    running.prober.counters({one.key: (1000, 1000)})
+    running.until(lambda: one.key in running.told and running.told[one.key].stats.lost >= track.SUSPECT_MISSES)
+    running.wait(1.0)
+    before = echoes()
+    running.prober.counters({one.key: (1000, 2000)})
+    running.wait(1.0)
+    assert echoes() == before
+    if news == "received":
+        running.prober.counters({one.key: (1092, 2000)})
+    else:
+        running.prober.set_peers([one._replace(endpoint="127.0.0.1")])
+    running.until(lambda: echoes() > before, within=5)
+
+
 def test_what_is_asked_for_is_done_now_and_found(path):
     running = Running(ProbeSettings(timeout=0.3, outer_interval=3600.0, inner_interval=3600.0), path.namespaces)
     with contextlib.closing(running.prober):
@@ -317,6 +342,66 @@ def test_what_is_asked_for_is_done_now_and_found(path):
         running.until(lambda: not running.prober.busy(one.key))
         assert running.prober.evidence(one.key).outer == 1400
         assert running.prober.shrink(one.key) == (R, 1, True)
+
+
+class Opened:
+    """All sockets that were opened."""
+
+    def __init__(self) -> None:
+        self.sockets: list[socket.socket] = []
+
+    def __call__(self, netns: str, family: int, kind: int, protocol: int) -> socket.socket:
+        self.sockets.append(open_here(netns, family, kind, protocol))
+        return self.sockets[-1]
+
+    def marks(self) -> list[int]:
+        """The fwmarks of those that are open."""
+        still = [one for one in self.sockets if one.fileno() >= 0]
+        return sorted(one.getsockopt(socket.SOL_SOCKET, SO_MARK) for one in still)
+
+
+def test_a_socket_is_closed_when_no_peer_has_its_fwmark_any_more():
+    opened = Opened()
+    with contextlib.closing(Prober(ProbeSettings(timeout=0.3), open_socket=opened)) as prober:
+        first, second = peer(fwmark=51), peer(2, fwmark=51)
+        prober.set_peers([first, second])
+        probed(prober, first, second)
+        assert opened.marks() == [0, 51]
+        prober.set_peers([first._replace(fwmark=52), second])
+        probed(prober, first)
+        assert opened.marks() == [0, 51, 52]
+        prober.set_peers([first._replace(fwmark=52), second._replace(fwmark=52)])
+        assert opened.marks() == [0, 52]
+        probed(prober, first, second)
+        prober.update([], [first.key])
+        assert opened.marks() == [0, 52]
+        prober.update([], [second.key])
+        assert opened.marks() == []
+        prober.set_peers([first])
+        probed(prober, first)
+        assert opened.marks() == [0, 51]
+
+
+def probed(prober: Prober, *peers: ProbePeer) -> None:
+    """Until the outer path of each is known."""
+    for one in peers:
+        prober.search(one.key)
+    end = time.monotonic() + 10
+    while any(prober.busy(one.key) or prober.evidence(one.key).outer is None for one in peers):
+        assert time.monotonic() < end
+        prober.step(0.02)
+
+
+def test_sockets_that_were_prepared_stay_open_whoever_comes_and_goes():
+    opened = Opened()
+    with contextlib.closing(Prober(ProbeSettings(timeout=0.3), open_socket=opened)) as prober:
+        prober.prepare()
+        for _ in range(2):
+            prober.set_peers([peer()])
+            probed(prober, peer())
+            prober.set_peers([])
+        assert len(opened.sockets) == 2
+        assert opened.marks() == [0, 0]
 
 
 def crowd(number: int, **fields) -> list[ProbePeer]:
@@ -353,8 +438,8 @@ def test_all_mtu_probing_together_keeps_to_one_pace():
         for _ in range(8):
             running.wait(0.25)
             volume = sum(len(data) for data in running.sent(Layer.INNER) + running.sent(Layer.OUTER) if len(data) > 64)
-            assert volume <= driver.RATE * (time.monotonic() - begin) + 30_000
-        assert volume > driver.RATE * 1.0  # there was more to send than the pace allows
+            assert volume <= carrier.RATE * (time.monotonic() - begin) + 30_000
+        assert volume > carrier.RATE * 1.0  # there was more to send than the pace allows
 
 
 def test_only_two_searches_run_at_once_and_all_come_to_an_end(path):

@@ -296,23 +296,70 @@ def test_suspicion_begins_when_the_loss_is_known_however_long_the_interval():
     assert 3.0 <= second - first <= 4.6
 
 
-def test_a_peer_that_never_answered_is_not_suspected_and_in_the_end_hardly_probed():
+def test_a_peer_that_never_answered_is_not_suspected_and_in_the_end_rarely_probed():
     world = World().probe(a=silent).run(2000)
     waits = gaps(world.times("a"))
     assert min(waits) >= 4.99
-    assert waits[-1] == pytest.approx(60, abs=0.01)
+    assert waits[-1] == pytest.approx(30, abs=0.01)
     assert all(later > 0.7 * sooner for sooner, later in pairwise(waits))
 
 
 def test_a_peer_that_comes_back_after_long_silence_is_looked_at_closely_at_once():
     world = World().probe(a=lambda when, _: [] if START + 20 < when < START + 1500 else [0.01]).run(1500)
-    assert gaps(world.times("a"))[-1] == pytest.approx(60, abs=0.01)
+    assert gaps(world.times("a"))[-1] == pytest.approx(30, abs=0.01)
     assert not world["a"].up
-    world.run(75)
+    world.run(45)
     back = [when for when in world.times("a") if when > START + 1500]
     assert max(gaps(back)) <= 5.01
     assert gaps(back)[0] <= 1.51
     assert world["a"].up
+
+
+@pytest.mark.parametrize("heard", [0, 20])
+@pytest.mark.parametrize("interval", [1.0, 5.0])
+def test_no_peer_is_probed_more_rarely_than_usual_before_it_was_silent_for_half_a_minute(heard, interval):
+    world = World()
+    world.peers = {"a": lambda when, _: [0.01] if when < START + heard else []}
+    world.book.set_targets([target("a", interval=interval)], START)
+    world.run(heard + 40)
+    first = next(when for when in world.times("a") if when >= START + heard)
+    waits = gaps([when for when in world.times("a") if first <= when <= first + 30])
+    assert max(waits) <= 1.5 * interval + TICK
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_a_silent_peer_from_which_something_is_received_is_probed_at_its_interval_again(number):
+    world = World()
+    world.peers = {"a": silent, **{str(n): silent for n in range(1, number)}}
+    world.book.set_targets([target(name, n + 1) for n, name in enumerate(reversed(world.peers))], START)
+    world.run(600)
+    assert gaps(world.times("a"))[-1] == pytest.approx(30, abs=0.01)
+    world.book.resume("a", world.now)
+    world.run(30)
+    soon = [when for when in world.times("a") if when > START + 600]
+    assert soon[0] <= START + 600 + 1.5 * 5 + TICK
+    assert max(gaps(soon)) <= 5 + TICK
+    world.run(300)
+    assert gaps(world.times("a"))[-1] == pytest.approx(30, abs=0.01)
+
+
+def test_a_silent_peer_whose_device_comes_back_is_probed_at_its_interval_again():
+    world = World().probe(a=silent).run(600)
+    world.book.set_targets([target("a", paused=True)], world.now)
+    world.run(100)
+    world.book.set_targets([target("a", ifindex=9)], world.now)
+    world.run(7.6)
+    assert world.times("a")[-1] > START + 700
+
+
+def test_what_is_received_from_a_peer_that_answers_changes_nothing():
+    one, other = (World().probe(a=answers_after(0.01)) for _ in range(2))
+    for _ in range(20):
+        for world in (one, other):
+            world.run(1.0)
+        one.book.resume("a", one.now)
+        one.book.resume("nobody", one.now)
+    assert one.log == other.log
 
 
 def launched(book: EchoBook, number: int, now: float = START + 5.0) -> list:
@@ -398,6 +445,16 @@ def test_an_answer_to_a_target_that_is_gone_changes_nothing_of_its_successor():
     before = book.stats()
     book.answer(packed(1), probe.sequence, probe.token, WALL + 1, Reading(WALL + 1, 2001.0))
     assert book.stats() == before
+
+
+@pytest.mark.parametrize("first", ["next_event", "due"])
+def test_on_a_host_that_has_run_for_a_century_nothing_takes_long_before_there_are_targets(first):
+    """Steps through all that time would take hours."""
+    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
+    now = 100 * 365 * 86400.0
+    assert getattr(book, first)(now) in ([], pytest.approx(now + 1, abs=2 * TICK))
+    book.set_targets([target("a")], now)
+    assert len(launched(book, 1, now + 5)) == 1
 
 
 def test_a_new_interval_holds_at_once():

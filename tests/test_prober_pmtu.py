@@ -25,7 +25,7 @@ from wg_exporter.prober.probes import (
     TimeExceeded,
     TooBig,
 )
-from wg_exporter.prober.search import ROUND_BYTES, Pace, Search
+from wg_exporter.prober.search import ROUND_BYTES, SENDS, Pace, Search
 
 EVERY_VERDICT = {
     "ok": (Path(), Verdict.OK),
@@ -490,6 +490,24 @@ def test_sizes_below_one_that_passed_are_not_sent_again():
     world.path.loss = 0.0
     copies = Counter(send.size for _, send in world.sent[sent:] if send.kind is Kind.OUTER_ECHO)
     assert sum(copies[size] for size in (1006, 1180, 768, 576, 296)) <= 5 + 1
+
+
+def test_a_search_for_a_peer_of_whom_nothing_is_known_yet_looks_outside_but_once():
+    """It waits for the route, and so begins with sizes up to what that carries."""
+    world = World(Path(links=(1500, 1433, 1500), says=False, drops_fragments=True))
+    assert world.settle() < 2.0
+    assert world.report()[:4] == (Verdict.BLACKHOLE, 1420, 1360, 1433)
+    copies = Counter(send.size for _, send in world.sent if send.kind is Kind.OUTER_ECHO)
+    assert max(copies) == 1500
+    assert max(copies.values()) == SENDS
+
+
+def test_a_search_goes_on_where_the_route_cannot_be_looked_up():
+    machine = PathMtu(Path().tunnel(), 0.0)
+    machine.search(0.0)
+    (lookup,) = [send for send in machine.poll(0.0) if send.kind is Kind.ROUTE]
+    machine.handle(NotSent(lookup.probe, SendError.NO_ROUTE), 0.0)
+    assert [send for send in machine.poll(0.1) if send.kind is Kind.OUTER_ECHO]
 
 
 # --- what a host can't do or see --------------------------------------------------------------------------------------

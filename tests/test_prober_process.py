@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.lab import Lab, eventually, lab_prefix
@@ -452,6 +452,7 @@ def test_nonsense_ends_the_connection(pair, wrong):
 
 
 @given(st.binary(max_size=300))
+@example(b"\x91\xa8\0\0\0\0\0\0\0\x80")
 def test_no_bytes_do_anything_else_than_end_it(data):
     ours, theirs = socket.socketpair()
     with contextlib.closing(Connection(ours, ToProber)) as connection, theirs:

@@ -86,11 +86,17 @@ class EchoBook:
         changed = [target for target in wanted.values() if not self._has(target)]
         for target in changed:
             ip_address(target.address)
-        if self._tick < 0:
-            self._tick = self._tick_at(now)
+        self._begin(now)
         for gone in [name for name in self._tracks if name not in wanted]:
             self._remove(gone)
         return [self._put(target, now) for target in changed]
+
+    def resume(self, name: Hashable, now: float) -> None:
+        """Something says that this target may answer again: probe it at its interval, however long it was silent."""
+        track = self._tracks.get(name)
+        if track is not None and track.misses:
+            track.resumed_at = now
+            self._hasten(track)
 
     def tracks(self) -> Iterable[Track]:
         """All targets with what is known of them."""
@@ -112,6 +118,7 @@ class EchoBook:
 
     def due(self, now: float) -> list[Probe]:
         """The probes to send now, oldest first."""
+        self._begin(now)
         probes: list[Probe] = []
         stood, until = self._stood, self._tick_at(now)
         for tick in range(self._tick + 1, until + 1):
@@ -136,7 +143,7 @@ class EchoBook:
         track = self._probes[sequence]
         self._states[sequence] = _FREE
         if track is not None:
-            track.count_error(reason)
+            track.count_error(reason, self._monotonic[sequence])
             self._changed[track] = None
             self._hasten(track)
 
@@ -179,11 +186,17 @@ class EchoBook:
 
     def next_event(self, now: float) -> float:
         """When to call again, at the latest: a probe is due, or one runs out of time. At most a second from now."""
+        self._begin(now)
         horizon = self._tick_at(now) + round(1 / TICK)
         tick = next((tick for tick in range(self._tick + 1, horizon) if tick in self._calendar), horizon)
         event = tick * TICK + self._stood
         oldest = self._oldest()
         return event if oldest is None else min(event, self._monotonic[oldest] + self._settings.timeout)
+
+    def _begin(self, now: float) -> None:
+        """The calendar begins when it is first used: the clock counts from the start of the host, years maybe."""
+        if self._tick < 0:
+            self._tick = self._tick_at(now)
 
     def _has(self, target: EchoTarget) -> bool:
         track = self._tracks.get(target.id)
@@ -195,6 +208,7 @@ class EchoBook:
             if old.target.paused != target.paused:
                 old.break_silence(now)
                 self._changed[old] = None
+            old.resumed_at = now
             old.target = target
             self._unschedule(old)
             self._schedule(old)
@@ -244,7 +258,7 @@ class EchoBook:
             sequence = self._head
             self._schedule(track)
             if self._full():
-                track.count_error(SendError.NO_BUFFER)
+                track.count_error(SendError.NO_BUFFER, due)
                 self._changed[track] = None
                 continue
             self._head = (sequence + 1) % RING

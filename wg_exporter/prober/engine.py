@@ -111,7 +111,9 @@ class Engine:
         self._open_socket = open_socket
         self._lanes: dict[LaneKey, Lane | SendError] = {}
         self._retry_at: dict[LaneKey, float] = {}
-        self._ordered: set[LaneKey] = set()
+        self._prepared: set[LaneKey] = set()  # stay open: they can't be had as good again
+        self._aimed: set[LaneKey] = set()  # what the targets need
+        self._ordered: set[LaneKey] = set()  # what orders left by, until `release`
         self._next_ident = secrets.randbelow(IDENTS)
         self._by_fd: dict[int, Lane] = {}
         self._watchers: dict[int, Callable[[], None]] = {}
@@ -126,8 +128,9 @@ class Engine:
 
     def prepare(self) -> None:
         """Open the sockets of our own namespace now, while there are privileges for a large receive buffer."""
-        for ipv6 in (False, True):
-            self._lane(LaneKey("", ipv6))
+        self._prepared = {LaneKey("", ipv6=False), LaneKey("", ipv6=True)}
+        for key in self._prepared:
+            self._lane(key)
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
         """Call back, from the loop, whenever this file can be read."""
@@ -144,9 +147,19 @@ class Engine:
         wanted = list(targets)
         for track in self._book.set_targets(wanted, time.monotonic()):
             track.message = None
-        used = {LaneKey(target.netns, ":" in target.address) for target in wanted} | self._ordered
-        for key in [key for key in self._lanes if key not in used]:
+        self._aimed = {LaneKey(target.netns, ":" in target.address) for target in wanted}
+        for key in [key for key in self._lanes if not self._used(key)]:
             self._close_lane(key)
+
+    def release(self, key: LaneKey) -> None:
+        """No order will leave here any more: close its sockets, unless targets need them."""
+        self._ordered.discard(key)
+        if key in self._lanes and not self._used(key):
+            self._close_lane(key)
+
+    def resume(self, name: Hashable) -> None:
+        """Probe this target at its interval again, however long it was silent."""
+        self._book.resume(name, time.monotonic())
 
     def forget(self, netns: str) -> None:
         """Close the sockets in this namespace: it is gone, or another one has its name now.
@@ -293,6 +306,9 @@ class Engine:
         self._lanes[key] = self._by_fd[lane.fileno()] = lane
         self._epoll.register(lane.fileno(), select.EPOLLIN)
         return lane
+
+    def _used(self, key: LaneKey) -> bool:
+        return key in self._aimed or key in self._ordered or key in self._prepared
 
     def _close_lane(self, key: LaneKey) -> None:
         lane = self._lanes.pop(key)

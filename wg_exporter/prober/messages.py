@@ -146,7 +146,7 @@ class Connection(Generic[Incoming]):
         with memoryview(self._in) as view:
             try:
                 message = self._decoder.decode(view[4 : 4 + length])
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:  # the second is for the name of a row
                 raise ConnectionEndedError(f"a message is malformed: {error}") from None
         del self._in[: 4 + length]
         return message

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from wg_exporter.prober.probes import Answer, Machine, Want
 
 ALIVE = 25.0  # a peer that gets data sends something back within 10 s (11.1 s seen); twice that, and a little
-OFTEN_ASKED = 100.0  # seconds of silence in which small echoes come at most 10 s apart; later up to 60 s (echo, track)
-ALIVE_RARELY_ASKED = 80.0  # 60 s to the next echo, and what ALIVE leaves for the answer and for reading it
+OFTEN_ASKED = 60.0  # seconds of silence in which small echoes come at most 10 s apart; later up to 30 s (echo, track)
+ALIVE_RARELY_ASKED = 80.0  # 60 s, for so rare may echoes be by choice, and what ALIVE leaves for answer and reading
 MOST_FLIGHTS = 512
 LARGEST_FOR_SEARCH = 9216  # a loopback route says 65536: no path to a peer is as wide
 
@@ -86,6 +86,7 @@ class PathMtu:
         self._lookup = RouteLookup(first)
         self._pairs = Pairs(tunnel.mtu, first, self._settings.inner_interval, self._patience, self._settings.timeout)
         self._outer_due = NEVER  # the first outer probe waits for the route: how large may it be?
+        self._outer_demanded = False  # and so does a search that somebody asked for
         self._outer_search: Search | None = None
         self._outer_found: Found | None = None
         self._inner_search: Search | None = None
@@ -139,8 +140,11 @@ class PathMtu:
     def search(self, now: float) -> None:
         """Look at everything now (P2, P4, P6): somebody has asked. Ends when `busy` is False."""
         self._pairs.check(now)
-        self._start_outer(now, thorough=True)
         self._inner_search = self._new_inner()
+        self._outer_demanded = True
+        if not self._lookup.answered:
+            self._lookup.check(now)
+        self._learn(now)
 
     def find_hop(self, now: float) -> None:
         """P7: look for the router behind which the path shrinks; read `shrink()` when not `busy`."""
@@ -154,16 +158,21 @@ class PathMtu:
         """What P7 found."""
         return self._hops.found() if self._hops is not None else None
 
-    def counters(self, rx: int, tx: int, now: float) -> None:
-        """Take the peer's byte counters: every few seconds, and twice a second while `pause_echoes`."""
+    def counters(self, rx: int, tx: int, now: float) -> bool:
+        """Take the peer's byte counters: every few seconds, and twice a second while `pause_echoes`.
+
+        Whether something was received since the last time.
+        """
+        grew = self._rx is not None and rx > self._rx
         if self._watched is None:
             self._watched = now
-        elif self._rx is not None and rx > self._rx:
+        elif grew:
             self._rx_grew = now
         self._rx = rx
         self._rx_read = now
         if self._oracle is not None:
             self._oracle.counters(rx, tx, now)
+        return grew
 
     def poll(self, now: float, *, heavy: bool = True) -> list[Send]:
         """What to send now. Without `heavy`, searches wait: too many of other peers are under way."""
@@ -295,6 +304,9 @@ class PathMtu:
         if self._lookup.changed:
             self._lookup.changed = False
             self._outer_due = now
+        if self._outer_demanded and self._lookup.answered:
+            self._outer_demanded = False
+            self._start_outer(now, thorough=True)
         if self._outer_search is not None and self._outer_search.done:
             self._outer_found = self._outer_search.found()
         search, pairs = self._inner_search, self._pairs

@@ -19,7 +19,7 @@ ROUTE_INTERVAL = 60.0  # seconds
 class RouteLookup:
     """P0. Read `route`, and `changed`: it is another route, or another MTU of it, than at the last look.
 
-    `open`: it was asked for, and the answer isn't here yet.
+    `open`: it was asked for, and the answer isn't here yet. `answered`: it was here once, be it that there is no route.
     """
 
     def __init__(self, first: float) -> None:
@@ -27,6 +27,7 @@ class RouteLookup:
         self.route: Route | None = None
         self.changed = False
         self.open = False
+        self.answered = False
         self._due = first
 
     def check(self, now: float) -> None:
@@ -48,6 +49,7 @@ class RouteLookup:
 
     def handle(self, want: Want, answer: Answer, now: float) -> None:  # noqa: ARG002 - all machines have this shape
         """Take the route; a new PMTU exception alone is no change of it."""
+        self.answered = True
         if isinstance(answer, Route) and answer != self.route:
             self.changed = self.route is None or answer.via != self.route.via or answer.egress != self.route.egress
             self.route = answer

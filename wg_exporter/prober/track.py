@@ -6,6 +6,7 @@ error instead, but is a miss like a loss.
 
 from __future__ import annotations
 
+import math
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 RTT_BUCKETS = tuple(0.00025 * 2**n for n in range(15))  # seconds: 0.25 ms doubling to 4.096 s
 UP_WINDOW = 5  # probes: one answer among the last so many means up
-SUSPECT_MISSES = 10  # misses in a row that are looked at closely; from there on a target is backed off
+SUSPECT_MISSES = 10  # misses in a row that are looked at closely
+PATIENT = 30.0  # seconds of silence before a target is backed off: that it is down is told from 25 s of it
 
 _RECENT = (1 << UP_WINDOW) - 1
 
@@ -44,7 +46,7 @@ class EchoSettings(NamedTuple):
     """
 
     timeout: float = 3.0
-    longest_interval: float = 60.0
+    longest_interval: float = 30.0
     buckets: Sequence[float] = RTT_BUCKETS
 
 
@@ -53,8 +55,8 @@ class Track:
 
     __slots__ = (
         "address", "buckets", "duplicates", "errors", "fates", "heard", "heard_at", "history", "jitter", "late", "lost",
-        "message", "misses", "period", "phase", "rtt_last", "rtt_min", "rtt_sum", "sent", "silent_since", "target",
-        "tick",
+        "message", "missed_at", "misses", "missing_since", "period", "phase", "resumed_at", "rtt_last", "rtt_min",
+        "rtt_sum", "sent", "silent_since", "target", "tick",
     )  # fmt: skip
 
     def __init__(self, target: EchoTarget, phase: int, buckets: int) -> None:
@@ -67,6 +69,9 @@ class Track:
         self.history = 0  # the last fates, one bit each, 1 = answered
         self.fates = 0
         self.misses = 0  # in a row
+        self.missing_since = 0.0  # when the first of them was due or sent
+        self.missed_at = 0.0  # and the last one
+        self.resumed_at = float("-inf")  # misses before it are no reason to back off
         self.heard = False
         self.heard_at = float("-inf")  # no probe that was sent before says that there is silence now
         self.silent_since: float | None = None
@@ -91,6 +96,7 @@ class Track:
         self.rtt_last = rtt
         self.heard = True
         self._remember(hit=True)
+        self.misses = 0
 
     def count_loss(self, sent_at: float) -> None:
         """Count a probe that was sent then and not answered in time.
@@ -101,12 +107,12 @@ class Track:
         self.lost += 1
         if self.silent_since is None and sent_at >= self.heard_at:
             self.silent_since = sent_at
-        self._remember(hit=False)
+        self._miss(sent_at)
 
-    def count_error(self, reason: SendError) -> None:
-        """Count a probe that could not be sent."""
+    def count_error(self, reason: SendError, due: float) -> None:
+        """Count a probe that was due then and could not be sent."""
         self.errors[reason] = self.errors.get(reason, 0) + 1
-        self._remember(hit=False)
+        self._miss(due)
 
     def break_silence(self, now: float) -> None:
         """An answer came, in time or not, or probing pauses: silence begins with a later probe."""
@@ -119,10 +125,12 @@ class Track:
         return self.history == _RECENT
 
     def wait(self, longest: float) -> float:
-        """Seconds from one probe to the next: fewer under suspicion, ever more after a long silence."""
+        """Seconds from one probe to the next: fewer under suspicion, twice as many whenever a silence has doubled."""
         interval = self.target.interval
         if self.misses >= SUSPECT_MISSES:
-            return min(interval * (1 << min(self.misses // SUSPECT_MISSES, 32)), max(interval, longest))
+            silence = self.missed_at - max(self.missing_since, self.resumed_at)
+            doubled = int(math.log2(silence / PATIENT)) + 1 if silence >= PATIENT else 0
+            return min(interval * (1 << doubled), max(interval, longest))
         missed = ~self.history & ((1 << min(self.fates, UP_WINDOW)) - 1)
         return min(interval, self.target.suspect_interval) if self.heard and missed else interval
 
@@ -143,7 +151,13 @@ class Track:
             silent_since=self.silent_since,
         )
 
+    def _miss(self, due: float) -> None:
+        self._remember(hit=False)
+        if not self.misses:
+            self.missing_since = due
+        self.misses += 1
+        self.missed_at = due
+
     def _remember(self, *, hit: bool) -> None:
         self.history = (self.history << 1 | hit) & _RECENT
         self.fates += 1
-        self.misses = 0 if hit else self.misses + 1
