@@ -48,6 +48,8 @@ need_test() {
     need sysctl procps
     need prometheus prometheus
     need promtool prometheus
+    need prometheus-alertmanager prometheus-alertmanager
+    need amtool prometheus-alertmanager
     need qemu-system-x86_64 qemu-system-x86
     need modprobe kmod
     need busybox busybox-static
@@ -74,7 +76,11 @@ install_without_starting() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
         -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 --no-install-recommends "$@" || return 1
     case " $* " in
-    *" prometheus "*) if command -v systemctl >/dev/null; then systemctl disable -q prometheus.service || true; fi ;;
+    *" prometheus "* | *" prometheus-alertmanager "*)
+        if command -v systemctl >/dev/null; then
+            systemctl disable -q prometheus.service prometheus-alertmanager.service 2>/dev/null || true
+        fi
+        ;;
     esac
 }
 

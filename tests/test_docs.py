@@ -21,7 +21,7 @@ from wg_exporter.health.series import FIELDS
 
 ROOT = Path(__file__).parents[1]
 GENERATORS = sorted((ROOT / "docs").glob("generate_*.py"))
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("bench/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*.md")])
 NAMES = [metric.name for metric in METRICS]
 SERIES = {metric.name + s for metric in METRICS if metric.kind is Kind.HISTOGRAM for s in ("_bucket", "_sum", "_count")}
 
