@@ -75,13 +75,9 @@ install_without_starting() {
     # No recommended packages: those of wireguard-tools and qemu bring a kernel and a desktop.
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
         -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 --no-install-recommends "$@" || return 1
-    case " $* " in
-    *" prometheus "* | *" prometheus-alertmanager "*)
-        if command -v systemctl >/dev/null; then
-            systemctl disable -q prometheus.service prometheus-alertmanager.service 2>/dev/null || true
-        fi
-        ;;
-    esac
+    command -v systemctl >/dev/null || return 0
+    case " $* " in *" prometheus "*) systemctl disable -q prometheus.service || true ;; esac
+    case " $* " in *" prometheus-alertmanager "*) systemctl disable -q prometheus-alertmanager.service || true ;; esac
 }
 
 # A list of packages that is weeks old names files that the mirror no longer has; a fresh machine has no list at all.
