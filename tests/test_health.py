@@ -448,6 +448,52 @@ def test_a_cut_is_dated_by_the_first_probe_that_found_no_answer():
     assert WALL + first + 25 <= tunnel.judged.changed_at <= WALL + first + 30
 
 
+def test_probes_that_the_host_can_not_even_send_on_are_down_though_no_byte_is_counted():
+    """The endpoint's route is gone: WireGuard sends nothing, counts nothing, and says nothing."""
+    tunnel = lively()
+    echoes = Echoes(tunnel)
+    tunnel.go(62, echoes)
+    echoes.lose = lambda _: True
+    first, before = tunnel.now + 5, tunnel.row.tx_bytes
+
+    def unsent(second):
+        echoes(second)
+        tunnel.row = tunnel.row._replace(tx_bytes=before)
+
+    tunnel.go(24, unsent)
+    assert tunnel.state is State.UP
+    tunnel.go(16, unsent)
+    assert (tunnel.state, tunnel.reason) == (State.DOWN, Reason.NOT_SENT)
+    assert WALL + first + 25 <= tunnel.judged.changed_at <= WALL + first + 31
+    assert "probes unanswered" in tunnel.judged.evidence
+
+
+def test_the_same_of_a_peer_that_never_answered_probes():
+    tunnel = lively()
+    echoes = Echoes(tunnel)
+    echoes.lose = lambda _: True
+
+    def deaf(second):
+        echoes(second)
+        tunnel.probed = tunnel.probed._replace(stats=tunnel.probed.stats._replace(rtt_last=None))
+
+    def answered(second):
+        deaf(second)
+        if second % 10 == 0:
+            tunnel.rx(KEEPALIVE)
+
+    tunnel.go(120, answered)
+    assert tunnel.state is State.UP
+    before = tunnel.row.tx_bytes
+
+    def unsent(second):
+        deaf(second)
+        tunnel.row = tunnel.row._replace(tx_bytes=before)
+
+    tunnel.go(60, unsent)
+    assert (tunnel.state, tunnel.reason) == (State.DOWN, Reason.NOT_SENT)
+
+
 def test_lost_probes_alone_never_make_down_while_anything_else_is_heard():
     tunnel = lively()
     echoes = Echoes(tunnel)

@@ -184,7 +184,7 @@ def prometheus(
 ) -> Iterator[Server]:
     """A Prometheus that scrapes these ports every `interval` seconds and evaluates the shipped rules.
 
-    An `impatient` one evaluates all rules every 2 s and keeps firing for a twelfth of the time, so that a test sees
+    An `impatient` one evaluates all rules every 2 s and keeps firing for a sixth of the time, so that a test sees
     alerts resolve, in their order.
     `more_rules` are a file of rules besides.
     """
@@ -195,7 +195,7 @@ def prometheus(
             group["interval"] = "2s"
             for rule in group["rules"]:
                 if "keep_firing_for" in rule:
-                    rule["keep_firing_for"] = f"{int(rule['keep_firing_for'].removesuffix('m')) * 5}s"
+                    rule["keep_firing_for"] = f"{int(rule['keep_firing_for'].removesuffix('m')) * 10}s"
         rules = yaml.safe_dump(document, sort_keys=False)
     (directory / "shipped.rules.yml").write_text(rules)
     (directory / "more.rules.yml").write_text(more_rules or "groups: []\n")

@@ -29,6 +29,10 @@ _LINES: Mapping[Reason, str] = {
         "Is the peer running, and has it this interface's public key? Then compare its endpoint and port "
         "(`wg-exporter show {interface} {peer}`) with where it is, and look for a firewall that drops UDP."
     ),
+    Reason.NOT_SENT: (
+        "`ip route get` its endpoint (`wg-exporter show {interface} {peer}` prints it): no route, an interface of this "
+        "host that is down, or a firewall of its own."
+    ),
     Reason.DATA_UNANSWERED: (
         "Its session still lives, so it broke minutes ago at most: look at the path to its endpoint "
         "(`wg-exporter show {interface} {peer}`), and whether the peer was restarted."

@@ -15,10 +15,12 @@ from wg_exporter.health.quality import Quality
 from wg_exporter.health.states import State
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from wg_exporter.config.health import HealthLimits
     from wg_exporter.health.states import Reason
     from wg_exporter.identity import PeerMeta
-    from wg_exporter.model import Peer, Probed, Verdict
+    from wg_exporter.model import Peer, Probed, ProbeStats, Verdict
 
 # REJECT_AFTER_TIME, after which a session without a new handshake is dead, and time to make one (WireGuard paper, 6.1).
 STALE_SECONDS = 200.0
@@ -67,8 +69,10 @@ class Evidence:
         "judged",
         "keepalive",
         "knocks",
+        "lost_before",
         "place",
         "probed",
+        "probes",
         "quality",
         "reason",
         "shaken",
@@ -91,6 +95,8 @@ class Evidence:
     initiations: int
     data: int
     knocks: int
+    probes: int
+    lost_before: int | None
     attempts: int
 
     def __init__(self, place: Place, peer: Peer, meta: PeerMeta, now: float, wall: float) -> None:
@@ -146,9 +152,7 @@ class Evidence:
         stats = probed.stats
         self.verdict = probed.mtu.verdict if probed.mtu else None
         silent = stats.silent_since
-        # The prober knows to the millisecond when it asked; a look at counters comes up to 5 s later.
-        if self.asked is not None and silent is not None and (self.heard or self.first_seen) <= silent < self.asked:
-            self.asked = silent
+        self._ask(stats, now)
         if self.quality is None:
             self.quality = Quality()
         if self.state is State.DOWN:
@@ -156,6 +160,23 @@ class Evidence:
         self.quality.take(stats, now, limits)
         answered_once = stats.rtt_last is not None and silent is not None
         self.target_silent = bool(answered_once and silent and self.heard and self.heard - silent >= ANSWER_SECONDS)
+
+    def _ask(self, stats: ProbeStats, now: float) -> None:
+        """Take in probes without an answer. They ask whether or not the byte counter moves: where the host has no way
+        to the endpoint, WireGuard sends nothing and counts nothing.
+        """
+        if self.lost_before is None or stats.lost < self.lost_before:
+            self.lost_before = stats.lost
+        self.probes = stats.lost - self.lost_before
+        self.attempts = max(self.attempts, self.probes)
+        silent = stats.silent_since
+        # The prober knows to the millisecond when it asked; a look at counters comes up to 5 s later.
+        if silent is not None and silent >= (self.first_seen if self.heard is None else self.heard):
+            if self.probes or self.asked is not None:
+                self.asked = silent if self.asked is None else min(self.asked, silent)
+        # A target that never answers is silent since long; the first loss may be of a probe from before the last sign.
+        elif silent is not None and self.asked is None and self.probes >= 2:
+            self.asked = now
 
     def recent(self, now: float) -> bool:
         """Whether the peer was heard within the time in which a session that is well is heard."""
@@ -203,8 +224,9 @@ class Evidence:
         if self.asked is not None:
             what = [_number(self.initiations, "handshake initiation")] if self.initiations else []
             what += ["data"] if self.data else []
+            what += [_number(self.probes, "probe")] if self.probes else []
             if what:
-                parts.append(f"{' and '.join(what)} unanswered{_for(now - self.asked)}")
+                parts.append(f"{_listed(what)} unanswered{_for(now - self.asked)}")
             if self.knocks:
                 parts.append(f"{_number(self.knocks, 'initiation')} came from it")
         if self.quality is not None and self.quality.lossy:
@@ -216,7 +238,12 @@ class Evidence:
     def _settle(self) -> None:
         """Nothing is waited for."""
         self.asked = None
-        self.initiations = self.data = self.knocks = self.attempts = 0
+        self.initiations = self.data = self.knocks = self.attempts = self.probes = 0
+        self.lost_before = None
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def _number(number: int, noun: str) -> str:

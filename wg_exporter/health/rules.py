@@ -85,6 +85,14 @@ RULES: tuple[Rule, ...] = (
         lambda seen, now, limits: seen.initiations >= 2 and seen.unanswered(now, limits),
     ),
     _down(
+        Reason.NOT_SENT,
+        "Probes are not answered, and nothing leaves for it: this host has no way to its endpoint.",
+        # One packet may have left before the way was lost.
+        lambda seen, now, limits: (
+            seen.probes >= 2 and seen.initiations + seen.data <= 1 and seen.unanswered(now, limits)
+        ),
+    ),
+    _down(
         Reason.DATA_UNANSWERED,
         "Data was sent and nothing came back, not even the keepalive that acknowledges it.",
         lambda seen, now, limits: seen.unanswered(now, limits),

@@ -25,6 +25,7 @@ class Reason(StrEnum):
     INTERFACE_DOWN = "interface_down"
     ONE_WAY = "one_way"
     HANDSHAKE_UNANSWERED = "handshake_unanswered"
+    NOT_SENT = "not_sent"
     DATA_UNANSWERED = "data_unanswered"
     NEVER_HEARD = "never_heard"
     STALE_HANDSHAKE = "stale_handshake"
