@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 BROKEN = steps((1, BAD))
 # Alerts that speak of several hosts, such as a hub that is down, have no instance; so these are chosen by their names.
-ALERTS = 'alertname=~"WireGuard.+", alertname!~".*Watchdog"'
+ALERTS = 'alertname=~"WireGuard.+"'
 FIRING = f'ALERTS{{alertstate="firing", {ALERTS}}}'
 ALERT_LABELS = "alertname, severity, job, instance, netns, interface, public_key, peer"
 SEVERITIES = words({"critical": ("critical", BAD), "warning": ("warning", WARN), "info": ("info", NOTICE)})
@@ -151,7 +151,7 @@ def _broken() -> Panel:
             Column("Value #B", "Since", unit="dateTimeFromNow", width=150, mappings=words({}, "before it was watched")),
             *hidden("job", "public_key", "Value #A"),
         ],
-        width=16,
+        width=15,
         nothing="nothing is broken",
         sort=[("State", True), ("Since", True)],
     )
@@ -189,26 +189,34 @@ def _last_well(well: str, by: str) -> str:
 
 
 def _alerts() -> Panel:
+    begun = f"ALERTS_FOR_STATE{{{ALERTS}}} and ignoring (alertstate) {FIRING}"
     return table(
         "Firing alerts",
         "Alerts of the rules that come with this exporter, on all hosts, whatever is chosen above.",
         [
-            f"max by ({ALERT_LABELS}) ({FIRING})",
-            # Milliseconds, as Grafana counts. A peer that was renamed has two for a while: the older one is the truth.
-            f"1000 * min by ({ALERT_LABELS}) (ALERTS_FOR_STATE{{{ALERTS}}})\nand on ({ALERT_LABELS}) {FIRING}",
+            f"max by ({ALERT_LABELS}) (\n{_with_key(FIRING)}\n)",
+            # In milliseconds, as Grafana counts.
+            f"1000 * min by ({ALERT_LABELS}) (\n{_with_key(begun)}\n)",
         ],
         [
             Column("severity", "Severity", width=80, mappings=SEVERITIES),
             Column("alertname", "Alert"),
-            Column("instance", "Instance", link=host_link()),
+            Column("instance", "Instance", link=host_link(), mappings=words({}, "several")),
             Column("peer", "Peer", link=peer_link()),
             Column("Value #B", "Since", unit="dateTimeFromNow", width=120),
             *hidden("job", "netns", "interface", "public_key", "Value #A"),
         ],
-        width=8,
+        width=9,
         nothing="no alert is firing",
         sort=[("Severity", False), ("Since", True)],
     )
+
+
+def _with_key(alerts: str) -> str:
+    """What several hosts say of one peer names no peer, for it may have other names there: then its key."""
+    joined = f'label_join({alerts}, "peer", "\\t", "peer", "public_key")'
+    named = f'label_replace({joined}, "peer", "$1", "peer", "(.+)\\t.*|\\t")'
+    return f'label_replace({named}, "peer", "key $1", "peer", "\\t(.{{8}}).*")'
 
 
 def _hosts() -> Panel:

@@ -62,8 +62,9 @@ def words(meanings: dict[str, tuple[str, str]], missing: str = "") -> list[Json]
     }
     mappings: list[Json] = [{"type": "value", "options": options}] if options else []
     if missing:
-        result = {"text": missing, "index": len(meanings)}
-        mappings.append({"type": "special", "options": {"match": "null+nan", "result": result}})
+        for index, match in enumerate(("null+nan", "empty"), len(meanings)):
+            result = {"text": missing, "index": index}
+            mappings.append({"type": "special", "options": {"match": match, "result": result}})
     return mappings
 
 
