@@ -141,17 +141,17 @@ def _broken() -> Panel:
         "for interfaces, sources and exporters the last time they were seen well. Click on a name to go there.",
         [_what_is_broken(), _since()],
         [
-            Column("state", "State", width=100, mappings=STATE_WORDS),
-            Column("what", "What", width=90),
+            Column("state", "State", width=90, mappings=STATE_WORDS, filled=True),
+            Column("what", "What", width=85),
             Column("instance", "Instance", link=host_link()),
-            Column("netns", "Netns", width=90),
+            Column("netns", "Netns", width=80),
             Column("interface", "Interface", width=110),
             Column("peer", "Peer", link=peer_link()),
             Column("reason", "Reason"),
             Column("Value #B", "Since", unit="dateTimeFromNow", width=150, mappings=words({}, "before it was watched")),
             *hidden("job", "public_key", "Value #A"),
         ],
-        width=15,
+        width=14,
         nothing="nothing is broken",
         sort=[("State", True), ("Since", True)],
     )
@@ -199,14 +199,14 @@ def _alerts() -> Panel:
             f"1000 * min by ({ALERT_LABELS}) (\n{_with_key(begun)}\n)",
         ],
         [
-            Column("severity", "Severity", width=80, mappings=SEVERITIES),
-            Column("alertname", "Alert"),
+            Column("severity", "Severity", width=80, mappings=SEVERITIES, filled=True),
+            Column("alertname", "Alert", width=200),
             Column("instance", "Instance", link=host_link(), mappings=words({}, "several")),
             Column("peer", "Peer", link=peer_link()),
             Column("Value #B", "Since", unit="dateTimeFromNow", width=120),
             *hidden("job", "netns", "interface", "public_key", "Value #A"),
         ],
-        width=9,
+        width=10,
         nothing="no alert is firing",
         sort=[("Severity", False), ("Since", True)],
     )
@@ -220,17 +220,14 @@ def _with_key(alerts: str) -> str:
 
 
 def _hosts() -> Panel:
+    # Of two series with the same labels the first one counts: so what is worse comes first, and alone, without zeros.
     worst = union(
-        f"{SILENT} * max by ({EXPORTER}) ({silent_exporters()})",
-        f"max by ({EXPORTER}) (\n"
-        + union(
-            f"{DOWN} * {FLEET('wireguard_peer_state', state='down')}",
-            f"{DEGRADED} * {FLEET('wireguard_peer_state', state='degraded')}",
-            f"{DOWN} * ({FLEET('wireguard_interface_up')} == bool 0)",
-            f"{UNREAD} * ({FLEET('wireguard_interface_read_success')} == bool 0)",
-            f"{UNREAD} * ({FLEET('wireguard_exporter_source_success')} == bool 0)",
-        )
-        + "\n)",
+        f"{SILENT} * ({silent_exporters()})",
+        f"{DOWN} * {FLEET('wireguard_peer_state', state='down')}",
+        f"{DEGRADED} * {FLEET('wireguard_peer_state', state='degraded')}",
+        f"{DOWN} + ({FLEET('wireguard_interface_up')} == 0)",
+        f"{UNREAD} + ({FLEET('wireguard_interface_read_success')} == 0)",
+        f"{UNREAD} + ({FLEET('wireguard_exporter_source_success')} == 0)",
     )
     there = link(
         "Show this host",
@@ -242,7 +239,7 @@ def _hosts() -> Panel:
         "Hosts",
         "The worst that holds at each host: the exporter does not answer, a peer or an interface is down, a peer is "
         "degraded, something can't be read. A gap is a time in which Prometheus knew nothing of the host.",
-        [over_time(worst, "{{instance}}")],
+        [over_time(f"max by ({EXPORTER}) (\n{worst}\n)", "{{instance}}")],
         HOSTS,
         width=14,
         links=[there],

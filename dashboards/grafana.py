@@ -149,10 +149,14 @@ def graph(
     thresholds: Json | None = None,
     limits: tuple[float | None, float | None] = (0, None),
     mirrored: str = "",
-    overrides: Sequence[Json] = (),
-    log: bool = False,
+    at_least: float = 0,
 ) -> Panel:
-    """Lines over time. `thresholds` are drawn as lines; the query `mirrored` (its letter) goes downwards."""
+    """Lines over time. `thresholds` are drawn as lines; the query `mirrored` (its letter) goes downwards.
+
+    The axis reaches `at_least` this high, so that zeros don't look like something.
+    """
+    if bars:
+        at_least = max(at_least, 1)
     made = _panel("timeseries", title, description, targets, width=width, height=height)
     custom: Json = {
         "drawStyle": "bars" if bars else "line",
@@ -163,15 +167,15 @@ def graph(
         "spanNulls": False,
         "thresholdsStyle": {"mode": "line" if thresholds else "off"},
     }
-    if log:
-        custom["scaleDistribution"] = {"type": "log", "log": 10}
+    if at_least:
+        custom["axisSoftMax"] = at_least
     defaults: Json = {"unit": unit, "custom": custom, "color": {"mode": "palette-classic"}}
     defaults["thresholds"] = thresholds or steps()
     for name, limit in zip(("min", "max"), limits, strict=True):
         if limit is not None and not (mirrored and name == "min"):
             defaults[name] = limit
     more = [override("byFrameRefID", mirrored, custom__transform="negative-Y")] if mirrored else []
-    made.body["fieldConfig"] = {"defaults": defaults, "overrides": [*more, *overrides]}
+    made.body["fieldConfig"] = {"defaults": defaults, "overrides": more}
     made.body["options"] = {
         "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": True},
         "tooltip": {"mode": "multi", "sort": "desc"},
@@ -239,7 +243,10 @@ def heatmap(title: str, description: str, query: Json, *, unit: str, width: int 
 
 
 class Column(NamedTuple):
-    """A column of a table: the label or `Value #LETTER` that it shows, and how. A column without a title is hidden."""
+    """A column of a table: the label or `Value #LETTER` that it shows, and how. A column without a title is hidden.
+
+    Colours are those of the words, or else of the numbers; `filled` colours the cell and not the word.
+    """
 
     field: str
     title: str = ""
@@ -249,6 +256,7 @@ class Column(NamedTuple):
     thresholds: Json | None = None
     link: Json | None = None
     decimals: int | None = None
+    filled: bool = False
 
 
 def table(
@@ -298,7 +306,8 @@ def _column(column: Column) -> Json:
         # The first is what Grafana up to 12.1 reads, the second what those after it do.
         hidden = {"legend": True, "tooltip": True, "viz": True}
         return override("byName", column.field, custom__hidden=True, custom__hideFrom=hidden)
-    properties: Json = {"displayName": column.title}
+    # What the table says when it has no rows, Grafana would also write into every cell that is empty.
+    properties: Json = {"displayName": column.title, "noValue": "-"}
     if column.unit:
         properties["unit"] = column.unit
     if column.width:
@@ -309,8 +318,9 @@ def _column(column: Column) -> Json:
         properties["mappings"] = list(column.mappings)
     if column.thresholds:
         properties |= {"thresholds": column.thresholds, "color": {"mode": "thresholds"}}
-    if column.mappings or column.thresholds:
-        properties["custom__cellOptions"] = {"type": "color-text"}
+    if column.thresholds or any(mapping["type"] == "value" for mapping in column.mappings):
+        filled = {"type": "color-background", "mode": "basic"}
+        properties["custom__cellOptions"] = filled if column.filled else {"type": "color-text"}
     if column.link:
         properties["links"] = [column.link]
     return override("byName", column.field, **properties)

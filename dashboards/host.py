@@ -33,6 +33,7 @@ from promql import (
     NAMED,
     PEER,
     handshake_age,
+    in_state,
     loss,
     mtu_faults,
     round_trip,
@@ -103,7 +104,7 @@ def _numbers() -> list[Panel]:
             "Peers by state",
             "Only peers that are expected up can be down. Idle: nothing is sent, and nothing is wrong. Never: not "
             "expected, and not heard of since the interface was set up. Peers that are not judged yet are not counted.",
-            [now(f"sum by (state) ({HOST('wireguard_peer_state')})", "{{state}}")],
+            [now(in_state(HOST, state), state) for state in STATE_COLORS],
             width=9,
             show="value_and_name",
             tint="value",
@@ -128,8 +129,8 @@ def _numbers() -> list[Panel]:
         ),
         stat(
             "Worst loss",
-            "The part of the probes that got no answer, of the tunnel that loses most.",
-            [now(f"max(\n{loss(HOST)}\n)")],
+            "The part of the probes of the last five minutes that got no answer, of the tunnel that loses most.",
+            [now(f"max(\n{loss(HOST, recent=True)}\n)")],
             unit="percentunit",
             thresholds=LOSSY,
             nothing="none probed",
@@ -147,7 +148,8 @@ def _peers() -> Panel:
     return table(
         "Peers",
         "Every configured peer. Handshake: how long ago; a tunnel that carries data has one every two minutes, an idle "
-        "one needs none. Receive and transmit are this host's view. Click on a name for all there is about the peer.",
+        "one needs none. Receive and transmit are this host's view, round trip and loss those of five minutes. Click "
+        "on a name for all there is about the peer.",
         [
             f"max by ({NAMED}) ({HOST('wireguard_peer_expected_up')})",
             f"max by ({PEER}, state) ({HOST('wireguard_peer_state')}) == 1",
@@ -155,18 +157,18 @@ def _peers() -> Panel:
             handshake_age(HOST, PEER),
             HOST.bits("wireguard_peer_receive_bytes_total", PEER),
             HOST.bits("wireguard_peer_transmit_bytes_total", PEER),
-            round_trip(HOST),
-            loss(HOST),
+            round_trip(HOST, recent=True),
+            loss(HOST, recent=True),
             f"max by ({PEER}, verdict) ({HOST('wireguard_mtu_verdict')}) == 1",
             f"max by ({PEER}, endpoint) ({HOST('wireguard_peer_info')})",
         ],
         [
-            Column("state", "State", width=90, mappings=STATE_WORDS),
+            Column("state", "State", width=90, mappings=STATE_WORDS, filled=True),
             Column("peer", "Peer", link=peer_link()),
             Column("interface", "Interface", width=110),
             Column("netns", "Netns", width=90),
             Column("reason", "Reason", width=170),
-            Column("Value #D", "Handshake", unit="s", width=100, decimals=0),
+            Column("Value #D", "Handshake", unit="s", width=100, decimals=1),
             Column("Value #E", "Receive", unit="bps", width=100),
             Column("Value #F", "Transmit", unit="bps", width=100),
             Column("Value #G", "Round trip", unit="s", width=100),
@@ -207,7 +209,7 @@ def _interfaces() -> Panel:
         [
             Column("interface", "Interface"),
             Column("netns", "Netns"),
-            Column("Value #A", "Up", width=70, mappings=words({"1": ("up", GOOD), "0": ("down", BAD)})),
+            Column("Value #A", "Up", width=70, mappings=words({"1": ("up", GOOD), "0": ("down", BAD)}), filled=True),
             Column("Value #B", "MTU", width=70),
             Column("Value #C", "Peers", width=70),
             Column("listen_port", "Port", width=80),
@@ -227,7 +229,7 @@ def _both_ways(title: str, description: str, what: str, unit: str) -> Panel:
         rates = [f"8 * {rate}" for rate in rates]
     legends = [f"{DEVICE} {way}" for _, way in sides]
     queries = [over_time(rate, legend) for rate, legend in zip(rates, legends, strict=True)]
-    return graph(title, description, queries, unit=unit, mirrored="B", width=6)
+    return graph(title, description, queries, unit=unit, mirrored="B", width=6, at_least=10)
 
 
 def _links() -> list[Panel]:

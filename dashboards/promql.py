@@ -39,8 +39,8 @@ class Scope(NamedTuple):
         return f"sum by ({by}) (rate({self(metric)}[$__rate_interval]))"
 
     def increase(self, metric: str, by: str) -> str:
-        """Growth of a counter from one point of a graph to the next."""
-        return f"sum by ({by}) (increase({self(metric)}[$__rate_interval]))"
+        """How often something happened, in whole numbers, which `increase` alone does not give."""
+        return f"round(sum by ({by}) (increase({self(metric)}[$__rate_interval])))"
 
     def bits(self, metric: str, by: str) -> str:
         """A counter of bytes as bits in a second."""
@@ -112,15 +112,26 @@ def unread(scope: Scope) -> str:
 # Probes
 
 
-def loss(scope: Scope, by: str = PEER) -> str:
-    """The part of the probes that was lost, from 0 to 1; absent where none was sent."""
-    return f"{scope.rate('wireguard_probe_lost_total', by)}\n/\n({scope.rate('wireguard_probe_sent_total', by)} > 0)"
+def loss(scope: Scope, by: str = PEER, *, recent: bool = False) -> str:
+    """The part of the probes that was lost, from 0 to 1; absent where none was sent. `recent`: see `_probes`."""
+    lost, sent = (_probes(scope, f"wireguard_probe_{what}_total", by, recent=recent) for what in ("lost", "sent"))
+    return f"{lost}\n/\n({sent} > 0)"
 
 
-def round_trip(scope: Scope, by: str = PEER) -> str:
-    """The mean round trip, in seconds; absent where no answer came."""
-    total, count = (scope.rate(f"wireguard_probe_rtt_seconds_{part}", by) for part in ("sum", "count"))
+def round_trip(scope: Scope, by: str = PEER, *, recent: bool = False) -> str:
+    """The mean round trip, in seconds; absent where no answer came. `recent`: see `_probes`."""
+    total, count = (
+        _probes(scope, f"wireguard_probe_rtt_seconds_{part}", by, recent=recent) for part in ("sum", "count")
+    )
     return f"{total}\n/\n({count} > 0)"
+
+
+def _probes(scope: Scope, counter: str, by: str, *, recent: bool) -> str:
+    """A counter of probes over the last points of a graph or, as a number for now, over what the exporter judges by.
+
+    A probe is sent every few seconds: over a scrape or two, a tunnel that is called lossy has often lost none.
+    """
+    return f"sum by ({by}) (increase({scope(counter)}[5m]))" if recent else scope.rate(counter, by)
 
 
 def quantile(scope: Scope, which: float, by: str) -> str:

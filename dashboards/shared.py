@@ -11,7 +11,8 @@ from promql import FAULTS, FLEET, HOST, STATES
 
 FLEET_UID, HOST_UID, PEER_UID = "wg-exporter-fleet", "wg-exporter-host", "wg-exporter-peer"
 
-STATE_COLORS = {"up": GOOD, "idle": QUIET, "never": MUTED, "degraded": WARN, "down": BAD}
+# The worst first.
+STATE_COLORS = {"down": BAD, "degraded": WARN, "up": GOOD, "idle": QUIET, "never": MUTED}
 
 STATE_NUMBERS = words({str(number): (state, STATE_COLORS[state]) for state, number in STATES.items()}, "not judged")
 STATE_WORDS = words(

@@ -243,6 +243,15 @@ def test_numbers_say_how_much_is_broken(scene: Scene) -> None:
             assert float(row["value"][1]) == expected[query.panel], query.panel
 
 
+def test_a_host_is_shown_as_its_worst_part(scene: Scene) -> None:
+    (query,) = (query for query in _fleet() if query.panel == "Hosts")
+    rows = scene.prometheus.api("query", query=filled_in(query.expr, VALUES))["result"]
+    # 3: a peer is down; 4: the exporter does not answer.
+    worst = {row["metric"]["instance"]: float(row["value"][1]) for row in rows}
+    assert worst.pop(f"127.0.0.1:{scene.exporter.port}") == 3
+    assert list(worst.values()) == [4]
+
+
 def test_an_alert_of_several_hosts_is_listed_with_the_key_of_its_peer(scene: Scene) -> None:
     query = next(query for query in _fleet() if query.panel == "Firing alerts")
     rows = {labels["alertname"]: labels for labels in scene.prometheus.ask(query)}
