@@ -20,6 +20,7 @@ COLUMNS = 24
 
 # Colours by meaning, the same on all dashboards.
 GOOD, QUIET, NOTICE, WARN, BAD, MUTED = "green", "blue", "yellow", "orange", "red", "text"
+UNKNOWN = "#6e7680"
 
 
 # Queries
@@ -63,7 +64,7 @@ def words(meanings: dict[str, tuple[str, str]], missing: str = "") -> list[Json]
     mappings: list[Json] = [{"type": "value", "options": options}] if options else []
     if missing:
         for index, match in enumerate(("null+nan", "empty"), len(meanings)):
-            result = {"text": missing, "index": index}
+            result = {"text": missing, "color": UNKNOWN, "index": index}
             mappings.append({"type": "special", "options": {"match": match, "result": result}})
     return mappings
 
@@ -118,10 +119,9 @@ def stat(
 ) -> Panel:
     """Big numbers. `show` is what is big: the `value`, the `name` of the series, or both; `nothing` where is none."""
     made = _panel("stat", title, description, targets, width=width, height=height)
-    defaults = {"unit": unit, "noValue": nothing, "thresholds": thresholds or steps(first=MUTED)}
-    defaults |= {"color": {"mode": "thresholds"}}
-    if mappings:
-        defaults["mappings"] = list(mappings)
+    defaults: Json = {"unit": unit, "noValue": nothing, "thresholds": thresholds or steps(first=MUTED)}
+    # Else Grafana would give "no data" the colour below the first threshold, which is green.
+    defaults |= {"color": {"mode": "thresholds"}, "mappings": [*mappings, *words({}, nothing)]}
     if decimals is not None:
         defaults["decimals"] = decimals
     made.body["fieldConfig"] = {"defaults": defaults, "overrides": list(overrides)}

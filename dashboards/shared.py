@@ -14,7 +14,7 @@ FLEET_UID, HOST_UID, PEER_UID = "wg-exporter-fleet", "wg-exporter-host", "wg-exp
 # The worst first.
 STATE_COLORS = {"down": BAD, "degraded": WARN, "up": GOOD, "idle": QUIET, "never": MUTED}
 
-STATE_NUMBERS = words({str(number): (state, STATE_COLORS[state]) for state, number in STATES.items()}, "not judged")
+STATE_NUMBERS = words({str(number): (state, STATE_COLORS[state]) for state, number in STATES.items()})
 STATE_WORDS = words(
     {
         **{state: (state, color) for state, color in STATE_COLORS.items()},

@@ -271,6 +271,17 @@ def test_panel_units_rule(page: Dashboard) -> None:
         assert set(used) <= UNITS, panel["title"]
 
 
+@every_dashboard
+def test_a_number_that_nobody_knows_is_not_green(page: Dashboard) -> None:
+    for panel in page.panels:
+        if panel["type"] == "stat":
+            mappings = panel["fieldConfig"]["defaults"]["mappings"]
+            unknown = [each["options"] for each in mappings if each["type"] == "special"]
+            assert [each["result"]["color"] for each in unknown if each["match"] == "null+nan"] == ["#6e7680"]
+            # What was the last value of a series that has ended is not what holds now.
+            assert all(target["instant"] for target in panel["targets"])
+
+
 def test_every_exception_from_the_rules_has_a_reason_and_is_needed() -> None:
     known = {(query.page, query.panel) for page in dashboards() for query in page.queries()}
     for rule, exception in LINT.items():
