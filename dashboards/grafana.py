@@ -150,14 +150,17 @@ def graph(
     limits: tuple[float | None, float | None] = (0, None),
     mirrored: str = "",
     at_least: float = 0,
+    every: str = "",
 ) -> Panel:
     """Lines over time. `thresholds` are drawn as lines; the query `mirrored` (its letter) goes downwards.
 
-    The axis reaches `at_least` this high, so that zeros don't look like something.
+    The axis reaches `at_least` this high, so that zeros don't look like something. `every`: no point more often.
     """
     if bars:
         at_least = max(at_least, 1)
     made = _panel("timeseries", title, description, targets, width=width, height=height)
+    if every:
+        made.body["interval"] = every
     custom: Json = {
         "drawStyle": "bars" if bars else "line",
         "fillOpacity": 60 if bars else 8,
@@ -321,6 +324,8 @@ def _column(column: Column) -> Json:
     if column.thresholds or any(mapping["type"] == "value" for mapping in column.mappings):
         filled = {"type": "color-background", "mode": "basic"}
         properties["custom__cellOptions"] = filled if column.filled else {"type": "color-text"}
+    if column.filled:
+        properties["custom__align"] = "left"
     if column.link:
         properties["links"] = [column.link]
     return override("byName", column.field, **properties)

@@ -32,6 +32,7 @@ from promql import (
     INTERFACE,
     NAMED,
     PEER,
+    PROBES,
     handshake_age,
     in_state,
     loss,
@@ -46,7 +47,6 @@ from shared import (
     PEER_LEGEND,
     STATE_COLORS,
     STATE_NUMBERS,
-    STATE_WORDS,
     VERDICT_WORDS,
     hidden,
     peer_link,
@@ -152,7 +152,7 @@ def _peers() -> Panel:
         "on a name for all there is about the peer.",
         [
             f"max by ({NAMED}) ({HOST('wireguard_peer_expected_up')})",
-            f"max by ({PEER}, state) ({HOST('wireguard_peer_state')}) == 1",
+            state_number(HOST, PEER),
             f"max by ({PEER}, reason) ({HOST('wireguard_peer_reason')}) == 1",
             handshake_age(HOST, PEER),
             HOST.bits("wireguard_peer_receive_bytes_total", PEER),
@@ -163,11 +163,11 @@ def _peers() -> Panel:
             f"max by ({PEER}, endpoint) ({HOST('wireguard_peer_info')})",
         ],
         [
-            Column("state", "State", width=90, mappings=STATE_WORDS, filled=True),
+            Column("Value #B", "State", width=90, mappings=STATE_NUMBERS, filled=True),
             Column("peer", "Peer", link=peer_link()),
             Column("interface", "Interface", width=110),
             Column("netns", "Netns", width=90),
-            Column("reason", "Reason", width=170),
+            Column("reason", "Reason", width=190),
             Column("Value #D", "Handshake", unit="s", width=100, decimals=1),
             Column("Value #E", "Receive", unit="bps", width=100),
             Column("Value #F", "Transmit", unit="bps", width=100),
@@ -176,12 +176,11 @@ def _peers() -> Panel:
             Column("verdict", "MTU", width=150, mappings=VERDICT_WORDS),
             Column("endpoint", "Endpoint", width=190),
             Column("Value #A", "Expected", width=90, mappings=words({"1": ("up", "text"), "0": ("no", "text")})),
-            *hidden("job", "instance", "public_key", "Value #B", "Value #C", "Value #I", "Value #J"),
+            *hidden("job", "instance", "public_key", "Value #C", "Value #I", "Value #J"),
         ],
         height=11,
         nothing="no peers",
-        # Downwards by state: up, never, idle, down, degraded. So by reason: only what is not well has one.
-        sort=[("Reason", True), ("Peer", False)],
+        sort=[("State", True), ("Peer", False)],
     )
 
 
@@ -273,6 +272,7 @@ def _traffic() -> list[Panel]:
             "The mean time until a probe through the tunnel was answered.",
             [over_time(round_trip(HOST, NAMED), PEER_LEGEND)],
             unit="s",
+            every=PROBES,
             width=6,
         ),
         graph(
@@ -280,6 +280,7 @@ def _traffic() -> list[Panel]:
             "The part of the probes that got no answer.",
             [over_time(loss(HOST, NAMED), PEER_LEGEND)],
             unit="percentunit",
+            every=PROBES,
             limits=(0, 1),
             width=6,
         ),

@@ -9,6 +9,7 @@ from grafana import (
     GOOD,
     MUTED,
     NOTICE,
+    UNKNOWN,
     WARN,
     Column,
     Panel,
@@ -32,6 +33,7 @@ from promql import (
     NAMED,
     ONE_PEER,
     PEER,
+    PROBES,
     STATES,
     handshake_age,
     last_change,
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
 
 REASON_STEPS = steps((STATES["degraded"], WARN), (STATES["down"], BAD), first=GOOD)
 VERDICT_NUMBERS = words(
-    {"1": ("right", GOOD), "2": ("not known", MUTED), "3": ("far side", NOTICE), "4": ("fault", WARN)}
+    {"1": ("right", GOOD), "2": ("not known", UNKNOWN), "3": ("far side", NOTICE), "4": ("fault", WARN)}
 )
 # A session of WireGuard ends after this many seconds: with a handshake older than that, no data can pass.
 SESSION = 180
@@ -148,7 +150,7 @@ def _numbers() -> list[Panel]:
             "Whether full-size packets from this host reach the peer, and whole. What to set is further down.",
             [now(verdict_number(ONE_PEER, f"{NAMED}, verdict"), "{{verdict}}")],
             show="name",
-            thresholds=steps((1, GOOD), (2, MUTED), (3, NOTICE), (4, WARN), first=MUTED),
+            thresholds=steps((1, GOOD), (2, UNKNOWN), (3, NOTICE), (4, WARN), first=MUTED),
             nothing="not probed",
         ),
         stat(
@@ -228,6 +230,7 @@ def _round_trips() -> Panel:
             over_time(shortest, f"{PEER_ANYWHERE} shortest"),
         ],
         unit="s",
+        every=PROBES,
         width=12,
     )
 
@@ -241,6 +244,7 @@ def _losses() -> list[Panel]:
             "The part of the probes that got no answer in time.",
             [over_time(loss(ONE_PEER, NAMED), PEER_ANYWHERE)],
             unit="percentunit",
+            every=PROBES,
             limits=(0, 1),
             thresholds=steps((0.1, WARN), first="transparent"),
         ),

@@ -20,6 +20,9 @@ NAMED = f"{PEER}, peer"
 FAULTS = "interface_above_route|inner_path_smaller|blackhole|fragmented_local|fragmented_path"
 FAR_SIDE = "remote_smaller"
 
+# A peer that does not answer is probed every half minute only: in less than this, there may be nothing to count.
+PROBES = "1m"
+
 # How bad a state is, as a number: what a state timeline can show, and what `max` finds the worst of.
 STATES = {"up": 1, "idle": 2, "never": 3, "degraded": 4, "down": 5}
 

@@ -6,13 +6,13 @@ and what nobody can judge has no colour.
 
 from __future__ import annotations
 
-from grafana import BAD, GOOD, MUTED, NOTICE, QUIET, WARN, Column, Json, cell, datasource, link, variable, words
+from grafana import BAD, GOOD, NOTICE, QUIET, UNKNOWN, WARN, Column, Json, cell, datasource, link, variable, words
 from promql import FAULTS, FLEET, HOST, STATES
 
 FLEET_UID, HOST_UID, PEER_UID = "wg-exporter-fleet", "wg-exporter-host", "wg-exporter-peer"
 
 # The worst first.
-STATE_COLORS = {"down": BAD, "degraded": WARN, "up": GOOD, "idle": QUIET, "never": MUTED}
+STATE_COLORS = {"down": BAD, "degraded": WARN, "up": GOOD, "idle": QUIET, "never": UNKNOWN}
 
 STATE_NUMBERS = words({str(number): (state, STATE_COLORS[state]) for state, number in STATES.items()})
 STATE_WORDS = words(

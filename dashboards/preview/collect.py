@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 DASHBOARDS = Path(__file__).resolve().parents[1]
-STEP = 5  # seconds between points
+STEP = 5  # seconds between points, and between scrapes
 SPAN = 22 * 60  # seconds that are shown
 CHOICES = {
     "fleet": {},
@@ -25,7 +25,7 @@ CHOICES = {
     "peer": {"instance": "gw-berlin:9586", "peer": "branch"},
 }
 EVERYTHING = {"job": ".+", "instance": ".+", "interface": ".+", "peer": ".+"}
-INTERVALS = {"__rate_interval": "20s", "__range": f"{SPAN}s"}
+INTERVALS = {"__range": f"{SPAN}s"}
 
 Json = dict[str, Any]
 
@@ -46,14 +46,14 @@ class Prometheus:
             raise ValueError(f"{parameters}: {answer}")
         return answer["data"]
 
-    def ask(self, target: Json, values: dict[str, str]) -> Any:
-        """The series of a query."""
+    def ask(self, target: Json, values: dict[str, str], step: int) -> Any:
+        """The series of a query, with `step` seconds between points."""
         expr = target["expr"]
         for name in sorted(values, key=len, reverse=True):
             expr = expr.replace(f"${name}", values[name])
         if target["instant"]:
             return self.api("query", query=expr, time=str(self.now))["result"]
-        span = {"start": str(self.now - SPAN), "end": str(self.now), "step": str(STEP)}
+        span = {"start": str(self.now - SPAN), "end": str(self.now), "step": str(step)}
         return self.api("query_range", query=expr, **span)["result"]
 
 
@@ -70,12 +70,17 @@ def collect(prometheus: Prometheus) -> Json:
             (peer,) = prometheus.api("query", query=which, time=str(prometheus.now))["result"]
             values["peer"] = peer["metric"]["public_key"].replace("+", "\\\\+")
         answers = {
-            panel["id"]: {target["refId"]: prometheus.ask(target, values) for target in panel["targets"]}
+            panel["id"]: {target["refId"]: _ask(prometheus, panel, target, values) for target in panel["targets"]}
             for panel in page["panels"]
             if panel["type"] != "row"
         }
         pages.append({"name": name, "page": page, "choice": choice, "answers": answers})
     return {"now": prometheus.now, "from": prometheus.now - SPAN, "pages": pages}
+
+
+def _ask(prometheus: Prometheus, panel: Json, target: Json, values: dict[str, str]) -> Any:
+    step = 60 if panel.get("interval") == "1m" else STEP
+    return prometheus.ask(target, {**values, "__rate_interval": f"{max(4 * STEP, step + STEP)}s"}, step)
 
 
 def main(out: Path, address: str) -> None:

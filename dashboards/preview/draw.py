@@ -1,8 +1,8 @@
 """Draw docs/dashboards/*.png from OUT/answers.json: `python dashboards/preview/draw.py OUT`, after `collect.py OUT`.
 
-It takes node with the packages of package.json (`npm install --ignore-scripts --legacy-peer-deps` in this directory),
-chromium, and pngquant or ImageMagick if they are there. The pictures show real data, drawn with the parts of Grafana
-that are published as libraries. They are previews, and no screenshots of Grafana.
+It takes node with the packages of package.json (`npm install --ignore-scripts --legacy-peer-deps` in this directory)
+and chromium. The pictures show real data, drawn with the parts of Grafana that are published as libraries. They are
+previews, and no screenshots of Grafana.
 """
 
 from __future__ import annotations
@@ -63,8 +63,6 @@ def _photograph(html: Path, picture: Path, height: int) -> None:
         capture_output=True,
         env={"HOME": str(html.parent), "TZ": "UTC", "PATH": "/usr/bin:/bin"},
     )
-    if shutil.which("pngquant"):
-        subprocess.run(["pngquant", "--force", "--ext=.png", "64", picture], check=True)
 
 
 if __name__ == "__main__":

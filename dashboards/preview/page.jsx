@@ -58,11 +58,11 @@ function tableFrame(refId, series) {
   });
 }
 
-function seriesFrame(target, one) {
+function seriesFrame(panel, target, one) {
   const points = one.values ?? [one.value];
   // A gap stays a gap: a null where a step has no sample.
   const filled = points.flatMap((point, i) =>
-    i && point[0] - points[i - 1][0] > 7 ? [[points[i - 1][0] + 1, 'NaN'], point] : [point]
+    i && point[0] - points[i - 1][0] > (panel.interval ? 70 : 7) ? [[points[i - 1][0] + 1, 'NaN'], point] : [point]
   );
   return toDataFrame({
     refId: target.refId,
@@ -103,7 +103,7 @@ function configured(frames, { defaults, overrides }) {
 
 function framesOf(panel) {
   const frames = panel.targets.flatMap((target) =>
-    answers[panel.id][target.refId].map((one) => seriesFrame(target, one))
+    answers[panel.id][target.refId].map((one) => seriesFrame(panel, target, one))
   );
   return configured(frames, panel.fieldConfig);
 }
@@ -195,7 +195,7 @@ function Rows({ panel, width, height }) {
       <thead>
         <tr>
           {data.fields.map((field) => (
-            <th key={field.name} style={{ ...cell, width: field.config.custom.width, fontWeight: 500, color: theme.colors.primary.text, textAlign: field.type === FieldType.number ? 'right' : 'left' }}>
+            <th key={field.name} style={{ ...cell, width: field.config.custom.width, fontWeight: 500, color: theme.colors.primary.text, textAlign: side(field) }}>
               {titled(field)}
             </th>
           ))}
@@ -210,10 +210,12 @@ function Rows({ panel, width, height }) {
   );
 }
 
+const side = ({ type, config }) => (type === FieldType.number && config.custom.align !== 'left' ? 'right' : 'left');
+
 function shown(field, row, cell) {
   const { text, prefix, suffix, color } = field.display(field.values[row] ?? null);
   const [look, empty] = [field.config.custom.cellOptions?.type, !field.values[row] && field.values[row] !== 0];
-  const style = { ...cell, textAlign: field.type === FieldType.number ? 'right' : 'left' };
+  const style = { ...cell, textAlign: side(field) };
   if (look === 'color-background' && !empty) return { style: { ...style, background: color, color: theme.colors.getContrastText(color) }, children: text };
   style.color = look === 'color-text' && !empty ? color : field.config.links?.length ? theme.colors.text.link : theme.colors.text.primary;
   return { style, children: `${prefix ?? ''}${text}${suffix ?? ''}` };
@@ -249,7 +251,7 @@ function Timeline({ panel, width, height }) {
   const frames = framesOf(panel);
   if (!frames.length) return <Nothing {...{ panel, width, height }} />;
   const names = frames.map((frame) => getFieldDisplayName(frame.fields[1], frame));
-  const left = Math.max(...names.map((name) => name.length)) * 6.6 + 12;
+  const left = Math.max(...names.map((name) => name.length)) * 7 + 12;
   const [inner, line] = [width - left - 8, (height - 22) / frames.length];
   const x = (time) => left + ((time / 1000 - from) / (now - from)) * inner;
   return (
