@@ -198,6 +198,16 @@ def test_two_sides_are_joined_only_by_what_survives_a_new_name(query: Query) -> 
             assert "public_key" in by.split(", "), "two peers of one name would be one"
 
 
+def test_every_alert_but_the_watchdog_is_one_that_the_fleet_dashboard_lists() -> None:
+    groups = yaml.safe_load((ROOT / "alerts" / "wireguard.rules.yml").read_text())["groups"]
+    alerts = {rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule}
+    queries = [query for page in dashboards() for query in page.queries() if query.panel == "Firing alerts"]
+    for query in queries:
+        for pattern in re.findall(r'alertname=~"([^"]*)"', query.expr):
+            assert {alert for alert in alerts if re.fullmatch(pattern, alert)} == alerts - {"Watchdog"}
+    assert queries
+
+
 # The rules of Grafana's dashboard-linter, under their names there
 
 

@@ -18,24 +18,22 @@ from typing import Any
 
 DASHBOARDS = Path(__file__).resolve().parents[1]
 STEP = 5  # seconds between points, and between scrapes
-SPAN = 22 * 60  # seconds that are shown
 CHOICES = {
     "fleet": {},
     "host": {"instance": "gw-berlin:9586"},
     "peer": {"instance": "gw-berlin:9586", "peer": "branch"},
 }
 EVERYTHING = {"job": ".+", "instance": ".+", "interface": ".+", "peer": ".+"}
-INTERVALS = {"__range": f"{SPAN}s"}
 
 Json = dict[str, Any]
 
 
 class Prometheus:
-    """One to ask, at a host and port, as if the time were `now`."""
+    """One to ask, at a host and port, as if the time were `now`, and of what was since `begin`."""
 
     def __init__(self, address: str) -> None:
         self._address = address
-        self.now = float("nan")
+        self.begin = self.now = float("nan")
 
     def api(self, path: str, **parameters: str) -> Any:
         """The `data` of an answer."""
@@ -53,18 +51,19 @@ class Prometheus:
             expr = expr.replace(f"${name}", values[name])
         if target["instant"]:
             return self.api("query", query=expr, time=str(self.now))["result"]
-        span = {"start": str(self.now - SPAN), "end": str(self.now), "step": str(step)}
+        span = {"start": str(self.begin), "end": str(self.now), "step": str(step)}
         return self.api("query_range", query=expr, **span)["result"]
 
 
 def collect(prometheus: Prometheus) -> Json:
     """Every dashboard with the answers to its queries."""
     (last,) = prometheus.api("query", query="max(max_over_time(timestamp(up)[1d:5s]))")["result"]
-    prometheus.now = float(last["value"][1])
+    (first,) = prometheus.api("query", query="min(min_over_time(timestamp(up)[1d:5s]))")["result"]
+    prometheus.begin, prometheus.now = float(first["value"][1]), float(last["value"][1])
     pages = []
     for name, choice in CHOICES.items():
         page = json.loads((DASHBOARDS / f"{name}.json").read_text())
-        values = EVERYTHING | INTERVALS | choice
+        values = {**EVERYTHING, **choice, "__range": f"{round(prometheus.now - prometheus.begin)}s"}
         if values["peer"] != ".+":
             which = f'wireguard_peer_expected_up{{peer="{values["peer"]}"}}'
             (peer,) = prometheus.api("query", query=which, time=str(prometheus.now))["result"]
@@ -75,7 +74,7 @@ def collect(prometheus: Prometheus) -> Json:
             if panel["type"] != "row"
         }
         pages.append({"name": name, "page": page, "choice": choice, "answers": answers})
-    return {"now": prometheus.now, "from": prometheus.now - SPAN, "pages": pages}
+    return {"now": prometheus.now, "from": prometheus.begin, "pages": pages}
 
 
 def _ask(prometheus: Prometheus, panel: Json, target: Json, values: dict[str, str]) -> Any:

@@ -30,7 +30,7 @@ const [CELL, GAP] = [30, 8]; // Grafana's grid, in pixels
 const { answers: all, which, width } = window.preview;
 const { now, from } = all;
 const { page, answers, choice } = all.pages.find((each) => each.name === which);
-const range = { from: dateTime(from * 1000), to: dateTime(now * 1000), raw: { from: 'now-22m', to: 'now' } };
+const range = { from: dateTime(from * 1000), to: dateTime(now * 1000), raw: { from: 'now-15m', to: 'now' } };
 // "3 minutes ago" is counted from when the data was taken.
 Date.now = () => now * 1000;
 standardTransformersRegistry.setInit(() =>
