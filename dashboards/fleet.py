@@ -8,24 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from grafana import (
-    BAD,
-    GOOD,
-    NOTICE,
-    WARN,
-    Column,
-    Panel,
-    graph,
-    link,
-    now,
-    page,
-    stat,
-    steps,
-    table,
-    timeline,
-    words,
-)
+from grafana import BAD, GOOD, NOTICE, WARN, Panel, link, now, page, steps, words
 from grafana import target as over_time
+from panels import Column, graph, stat, table, timeline
 from promql import (
     EXPORTER,
     FLEET,

@@ -4,27 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from grafana import (
-    BAD,
-    GOOD,
-    MUTED,
-    NOTICE,
-    WARN,
-    Column,
-    Panel,
-    events,
-    graph,
-    now,
-    override,
-    page,
-    row,
-    stat,
-    steps,
-    table,
-    timeline,
-    words,
-)
+from grafana import BAD, GOOD, MUTED, NOTICE, WARN, Panel, events, now, override, page, steps, words
 from grafana import target as over_time
+from panels import Column, graph, row, stat, table, timeline
 from promql import (
     EXPORTER,
     FLEET,

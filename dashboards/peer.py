@@ -4,28 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from grafana import (
-    BAD,
-    GOOD,
-    MUTED,
-    NOTICE,
-    UNKNOWN,
-    WARN,
-    Column,
-    Panel,
-    events,
-    graph,
-    heatmap,
-    now,
-    page,
-    row,
-    stat,
-    steps,
-    table,
-    timeline,
-    words,
-)
+from grafana import BAD, GOOD, MUTED, NOTICE, UNKNOWN, WARN, Panel, events, now, page, steps, words
 from grafana import target as over_time
+from panels import Column, graph, heatmap, row, stat, table, timeline
 from promql import (
     EXPORTER,
     HOST,

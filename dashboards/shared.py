@@ -6,7 +6,8 @@ and what nobody can judge has no colour.
 
 from __future__ import annotations
 
-from grafana import BAD, GOOD, NOTICE, QUIET, UNKNOWN, WARN, Column, Json, cell, datasource, link, variable, words
+from grafana import BAD, GOOD, NOTICE, QUIET, UNKNOWN, WARN, Json, cell, datasource, link, variable, words
+from panels import Column
 from promql import FAULTS, FLEET, HOST, STATES
 
 FLEET_UID, HOST_UID, PEER_UID = "wg-exporter-fleet", "wg-exporter-host", "wg-exporter-peer"
