@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 # The interpreter for the virtual environment; by default deploy/find-python.sh chooses.
 PYTHON ?=
 PYTEST_ARGS ?=
-# Each of these writes a page of the docs, or with --check says whether the page is still right.
-GENERATORS := $(sort $(wildcard docs/generate_*.py))
+# Each of these writes a page of the docs, or the dashboards, or with --check says whether it is still right.
+GENERATORS := $(sort $(wildcard docs/generate_*.py)) dashboards/generate.py
 
 export PYTHON
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
