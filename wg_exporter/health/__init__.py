@@ -238,6 +238,8 @@ class Health:
                 rows.append(row._replace(state=None, reason=None, evidence=""))
         if not same(watched.rows, tuple(rows)):
             watched.rows = tuple(rows)
+            # Whoever lost its state is judged at the next look that sees it, though nothing may have moved by then.
+            watched.due = [-inf] * len(rows)
 
 
 def _regroup(

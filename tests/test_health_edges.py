@@ -1,0 +1,18 @@
+"""How peers are judged where things happen in an unlucky order: between two looks, or while something can't be read."""
+
+from __future__ import annotations
+
+from tests.test_health import Tunnel
+from wg_exporter.health.states import State
+from wg_exporter.model import Backend, FailedDevice
+
+UNREADABLE = (FailedDevice("", "wg0", Backend.KERNEL, "no permission"),)
+
+
+def test_an_idle_peer_has_a_state_again_when_its_device_can_be_read_again():
+    tunnel = Tunnel(expected=False, keepalive=0, age=1000).go(60)
+    assert tunnel.state is State.IDLE
+    tunnel.present, tunnel.failed = False, UNREADABLE
+    assert tunnel.go(60).state is None
+    tunnel.present, tunnel.failed = True, ()
+    assert tunnel.go(30).state is State.IDLE
