@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from tests.test_health import Tunnel
+from tests.rows import STATS
+from tests.test_health import Tunnel, lively
 from wg_exporter.health.states import State
-from wg_exporter.model import Backend, FailedDevice
+from wg_exporter.model import Backend, FailedDevice, Probed
 
 UNREADABLE = (FailedDevice("", "wg0", Backend.KERNEL, "no permission"),)
 
@@ -16,3 +17,10 @@ def test_an_idle_peer_has_a_state_again_when_its_device_can_be_read_again():
     assert tunnel.go(60).state is None
     tunnel.present, tunnel.failed = True, ()
     assert tunnel.go(30).state is State.IDLE
+
+
+def test_a_prober_that_stands_still_proves_nothing():
+    tunnel = lively()
+    tunnel.probed = Probed("10.0.0.1", STATS._replace(sent=9, lost=1, silent_since=tunnel.now), None)
+    tunnel.go(100, tunnel.keepalives)
+    assert tunnel.state is State.UP
