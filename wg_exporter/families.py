@@ -58,10 +58,10 @@ class ExporterFacts(NamedTuple):
 class View(NamedTuple):
     """Everything that one scrape shows.
 
-    `missing` are expected interfaces that are gone, `gone` those of them with peers that are expected up. `endpoints`
-    is `full`, `address` or `off`. `probes` holds the peers that are probed, by device and public key; `rtt_buckets` are
-    the bounds in seconds by which their round trips were counted. `scheduling_delay` is in seconds, None where nothing
-    is probed.
+    `missing` are expected interfaces that are gone. `gone` are the devices with peers expected up that are not among
+    `devices`, because they are gone or can't be read. `endpoints` is `full`, `address` or `off`. `probes` holds the
+    peers that are probed, by device and public key; `rtt_buckets` are the bounds in seconds by which their round trips
+    were counted. `scheduling_delay` is in seconds, None where nothing is probed.
     """
 
     devices: tuple[DeviceView, ...]

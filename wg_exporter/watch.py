@@ -67,8 +67,9 @@ class Watch:
         def expected(key: DeviceKey, peer: Peer) -> bool:
             return config.interfaces.wanted(key[1]) and roster.meta(key, peer).expected_up
 
-        self._tracker.reconsider({"", *(namespace.name for namespace in config.namespaces)}, expected)
-        self.health.reconsider(roster.meta)
+        namespaces = {"", *(namespace.name for namespace in config.namespaces)}
+        self._tracker.reconsider(namespaces, expected)
+        self.health.reconsider(roster.meta, lambda key: key[0] in namespaces and config.interfaces.wanted(key[1]))
 
     def view(self, config: Config, roster: Roster, snapshot: Snapshot, facts: ExporterFacts) -> View:
         """What a scrape shows, but for what the prober knows."""
@@ -92,7 +93,7 @@ class Watch:
             facts,
             config.metrics.endpoint,
             rtt_buckets=config.probe.rtt_buckets,
-            gone=self.health.gone(),
+            gone=self.health.unseen({(device.netns, device.name) for device in snapshot.devices}),
         )
 
     def problems(self, config: Config, snapshot: Snapshot) -> Iterator[str]:

@@ -84,6 +84,14 @@ class Health:
         """The devices that vanished, with those of their peers that are expected up."""
         return self._gone
 
+    def unseen(self, there: Collection[DeviceKey]) -> tuple[GoneDevice, ...]:
+        """As `gone`, of all devices but those that are `there`: a scrape may be the first to find one gone or back.
+
+        One that is there and can't be read is among them: what fires of its peers goes on firing.
+        """
+        found = (_gone(key, watched) for key, watched in self._devices.items() if key not in there)
+        return tuple(device for device in found if device.rows)
+
     def devices(self) -> Iterator[tuple[DeviceKey, Sequence[str], Sequence[PeerMeta], Sequence[PeerHealth]]]:
         """The peers of each device, there or gone: keys, and in parallel who and how they are."""
         for key, watched in self._devices.items():
@@ -134,16 +142,26 @@ class Health:
             if gone or (device is not None and device.fresh):
                 changes += self._judge(key, watched, moved, snapshot, limits)
             watched.ticked_at = now
-        self._gone = tuple(_gone(key, watched) for key, watched in self._devices.items() if watched.place.gone_since)
+        self._gone = self._find_gone()
         return changes
 
-    def reconsider(self, meta: Callable[[DeviceKey, Peer], PeerMeta]) -> None:
-        """Take in what a new configuration makes of peers whose device is gone; the others are told of at each look."""
+    def reconsider(self, meta: Callable[[DeviceKey, Peer], PeerMeta], wanted: Callable[[DeviceKey], bool]) -> None:
+        """Take in what a new configuration makes of peers whose device is gone; the others are told of at each look.
+
+        Devices that are not `wanted` any more are forgotten, for nobody looks at them from now on.
+        """
+        self._devices = {key: watched for key, watched in self._devices.items() if wanted(key)}
         for key, watched in self._devices.items():
             if watched.place.gone_since is not None:
                 watched.metas = tuple(meta(key, peer) for peer in watched.peers)
                 for seen, found in zip(watched.seen, watched.metas, strict=True):
                     seen.expected = found.expected_up
+        self._gone = self._find_gone()
+
+    def _find_gone(self) -> tuple[GoneDevice, ...]:
+        return tuple(
+            _gone(key, watched) for key, watched in self._devices.items() if watched.place.gone_since is not None
+        )
 
     @staticmethod
     def _locate(watched: _Watched, now: float, *, gone: bool, down: bool, known: bool) -> None:
