@@ -24,3 +24,15 @@ def test_a_prober_that_stands_still_proves_nothing():
     tunnel.probed = Probed("10.0.0.1", STATS._replace(sent=9, lost=1, silent_since=tunnel.now), None)
     tunnel.go(100, tunnel.keepalives)
     assert tunnel.state is State.UP
+
+
+def test_time_that_a_peer_was_down_while_its_device_could_not_be_read_counts():
+    tunnel = lively()
+    tunnel.go(60, tunnel.call_in_vain)
+    assert tunnel.state is State.DOWN
+    before = tunnel.judged.down_seconds
+    tunnel.present, tunnel.failed = False, UNREADABLE
+    tunnel.go(600)
+    tunnel.present, tunnel.failed = True, ()
+    tunnel.go(5)
+    assert tunnel.judged.down_seconds == before + 605

@@ -42,7 +42,7 @@ class GoneDevice(NamedTuple):
 class _Watched:
     """One device: its peers at the last look and, in parallel, what was seen of them and how they are."""
 
-    __slots__ = ("due", "index", "metas", "peers", "place", "read_at", "rows", "seen", "ticked_at")
+    __slots__ = ("due", "index", "judged_at", "metas", "peers", "place", "read_at", "rows", "seen")
 
     def __init__(self) -> None:
         self.place = Place()
@@ -52,7 +52,7 @@ class _Watched:
         self.rows: tuple[PeerHealth, ...] = ()
         self.due: list[float] = []
         self.read_at = -inf
-        self.ticked_at = -inf
+        self.judged_at = -inf
         self.index = 0
 
 
@@ -141,7 +141,7 @@ class Health:
             self._probe(watched, probes.get(key, {}), now, limits, moved)
             if gone or (device is not None and device.fresh):
                 changes += self._judge(key, watched, moved, snapshot, limits)
-            watched.ticked_at = now
+                watched.judged_at = now
         self._gone = self._find_gone()
         return changes
 
@@ -231,7 +231,7 @@ class Health:
             if seen.state is State.UP and seen.heard == now and not seen.probed and watched.place.well:
                 watched.due[at] = now + seen.stale_after
                 continue
-            before, found = seen.state, _judged(seen, row, snapshot, now - watched.ticked_at, limits)
+            before, found = seen.state, _judged(seen, row, snapshot, now - watched.judged_at, limits)
             watched.due[at] = _due(seen, now, limits)
             self._suspicious = self._suspicious or (seen.state is not State.DOWN and seen.suspect(now))
             if found is not row:
