@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.rows import STATS
 from tests.test_health import Tunnel, lively
-from wg_exporter.health.states import State
+from wg_exporter.health.states import Reason, State
 from wg_exporter.model import Backend, FailedDevice, Probed
 
 UNREADABLE = (FailedDevice("", "wg0", Backend.KERNEL, "no permission"),)
@@ -24,6 +24,21 @@ def test_a_prober_that_stands_still_proves_nothing():
     tunnel.probed = Probed("10.0.0.1", STATS._replace(sent=9, lost=1, silent_since=tunnel.now), None)
     tunnel.go(100, tunnel.keepalives)
     assert tunnel.state is State.UP
+
+
+def test_a_peer_is_not_down_the_moment_somebody_begins_to_wait_for_it():
+    """Between two writes of its file a phone may look as if it should be up."""
+    tunnel = Tunnel(expected=False, age=100_000).go(60)
+    assert tunnel.state is State.IDLE
+    tunnel.meta = tunnel.meta._replace(expected_up=True)
+    tunnel.go(10)
+    assert tunnel.state is State.IDLE
+    tunnel.meta = tunnel.meta._replace(expected_up=False)
+    tunnel.go(60)
+    assert tunnel.judged.changes == 0
+    tunnel.meta = tunnel.meta._replace(expected_up=True)
+    tunnel.go(35)
+    assert (tunnel.state, tunnel.reason) == (State.DOWN, Reason.STALE_HANDSHAKE)
 
 
 def test_time_that_a_peer_was_down_while_its_device_could_not_be_read_counts():

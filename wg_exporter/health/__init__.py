@@ -191,7 +191,7 @@ class Health:
             old = watched.peers
         elif not same(watched.metas, metas):
             for at in differences(watched.metas, metas):
-                watched.seen[at].expected = metas[at].expected_up
+                watched.seen[at].expect(metas[at].expected_up, now)
                 moved.add(at)
         for at in differences(old.persistent_keepalive, new.persistent_keepalive):
             watched.seen[at].keepalive = new.persistent_keepalive[at]
@@ -272,7 +272,7 @@ def _regroup(
             found = (peer, Evidence(watched.place, peer, meta, now, wall), NOT_JUDGED)
         else:
             found = (peer if anew else before[0], before[1], before[2])
-            found[1].expected = meta.expected_up
+            found[1].expect(meta.expected_up, now)
             if anew:
                 found[1].appear(peer, now, wall)
         peers.append(found[0])
@@ -292,6 +292,8 @@ def _judged(seen: Evidence, row: PeerHealth, snapshot: Snapshot, seconds: float,
     rule = first_that_holds(seen, now, limits)
     if seen.open(now) and rule.state not in {State.DOWN, State.NEVER}:
         return row
+    if rule.state is State.DOWN and before is not State.DOWN and now - seen.expected_since < limits.down_after:
+        return row  # it was not expected up a moment ago, and may not be in another: its file is being written
     seen.judged = True
     reason = seen.reason if rule.state is State.DOWN and rule.reason is None else rule.reason
     if rule.state is before:
@@ -309,6 +311,8 @@ def _judged(seen: Evidence, row: PeerHealth, snapshot: Snapshot, seconds: float,
 def _due(seen: Evidence, now: float, limits: HealthLimits) -> float:
     """The monotonic time at which the peer has to be looked at again, though nothing moves."""
     if not seen.judged or seen.state is State.DOWN or (seen.expected and seen.asked is not None):
+        return now
+    if seen.expected and now - seen.expected_since < limits.down_after:
         return now
     if seen.expected and (seen.place.down_since is not None or seen.place.gone_since is not None):
         return now

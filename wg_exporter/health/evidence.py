@@ -63,6 +63,7 @@ class Evidence:
         "attempts",
         "data",
         "expected",
+        "expected_since",
         "first_seen",
         "heard",
         "initiations",
@@ -84,6 +85,7 @@ class Evidence:
 
     place: Place
     expected: bool
+    expected_since: float
     since: float
     target_silent: bool
     shaken: bool
@@ -102,6 +104,7 @@ class Evidence:
     def __init__(self, place: Place, peer: Peer, meta: PeerMeta, now: float, wall: float) -> None:
         self.place = place
         self.expected = meta.expected_up
+        self.expected_since = now
         self.state: State | None = None
         self.reason: Reason | None = None
         self.since = now
@@ -120,6 +123,12 @@ class Evidence:
         self.keepalive = peer.persistent_keepalive
         self.heard = now - age if self.shaken else None
         self._settle()
+
+    def expect(self, expected: bool, now: float) -> None:  # noqa: FBT001
+        """Whether the peer should be up from now on."""
+        if expected and not self.expected:
+            self.expected_since = now
+        self.expected = expected
 
     def hear(self, now: float) -> None:
         """Something came from the peer that only a working session sends."""
