@@ -51,3 +51,10 @@ def test_time_that_a_peer_was_down_while_its_device_could_not_be_read_counts():
     tunnel.present, tunnel.failed = True, ()
     tunnel.go(5)
     assert tunnel.judged.down_seconds == before + 605
+
+
+def test_a_lost_packet_without_anything_after_it_does_not_keep_a_peer_open_for_ever():
+    tunnel = Tunnel(age=100).go(3)
+    tunnel.tx(128)
+    tunnel.go(120)
+    assert tunnel.state is not None

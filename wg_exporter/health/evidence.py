@@ -208,7 +208,8 @@ class Evidence:
     def open(self, now: float) -> bool:
         """Whether it is too early to say anything."""
         return not self.judged and (
-            now - self.first_seen < JUDGED_SECONDS or (self.expected and self.asked is not None)
+            now - self.first_seen < JUDGED_SECONDS
+            or (self.expected and self.asked is not None and now - self.asked < JUDGED_SECONDS)
         )
 
     def suspect(self, now: float) -> bool:
