@@ -691,6 +691,8 @@ def test_peers_that_nobody_can_tell_idle_from_dead_are_named_at_the_start(rig, l
         rig.tick(exporter)
     found = [line for line in lines("peers") if line[0] == "peers can't be judged"]
     assert found == [("peers can't be judged", "2")]
+    rig.tick(exporter, device(peer(1), peer(2), peer(3)))
+    assert "peers can't be judged" not in {line[0] for line in lines("peers")}, "none is no warning"
 
 
 def test_a_reload_that_expects_nobody_any_more_lets_go_of_a_device_that_is_gone(rig, tmp_path):

@@ -63,7 +63,7 @@ class News:
 
     def unjudged(self, number: int) -> None:
         """Log of how many peers nobody can tell idle from dead."""
-        if self._seen.changed("unjudged", number or ""):
+        if self._seen.changed("unjudged", number or "") and number:
             self._log.warn(
                 "peers can't be judged",
                 peers=number,
