@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -38,14 +39,18 @@ class Outages:
         try:
             while not self._stopping.wait(pause):
                 self._cut()
-                self._tell(f"{_clock()} the office is cut off: WireGuardPeerDown fires within a minute")
+                self._say(f"{_clock()} the office is cut off: WireGuardPeerDown fires within a minute")
                 if self._stopping.wait(LASTS):
                     return
                 self._heal()
-                self._tell(f"{_clock()} the office is connected again: the alert resolves within three minutes")
+                self._say(f"{_clock()} the office is connected again: the alert resolves within three minutes")
                 pause = EVERY - LASTS
         except LabError:  # the network is being taken down
             return
+
+    def _say(self, line: str) -> None:
+        with contextlib.suppress(OSError):  # nobody listens any more: no reason to leave things cut
+            self._tell(line)
 
 
 def _clock() -> str:
