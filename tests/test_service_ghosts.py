@@ -11,6 +11,7 @@ from wg_exporter.catalogue import NAMES
 from wg_exporter.config import Config, load
 from wg_exporter.model import SourceName
 from wg_exporter.service import Exporter
+from wg_exporter.show.overview import from_view
 
 STATE = "wireguard_peer_state"
 
@@ -111,3 +112,17 @@ def test_a_reload_that_excludes_an_interface_ends_what_was_said_of_its_peers(rig
     rig.tick()
     assert rig.states() == set()
     assert rig.exporter.status().summary.down == 0
+
+
+def test_an_interface_of_which_nothing_can_be_read_is_not_shown_as_gone(rigs):
+    rig = rigs()
+    rig.host.devices = []
+    rig.host.problems = dict.fromkeys((SourceName.KERNEL, SourceName.LINKS), "no permission")
+    snapshot, view, config = rig.exporter.look()
+    assert rig.states() == {"down"}
+    assert from_view(snapshot, view, config).devices == ()
+    rig.host.problems = {}
+    rig.go()
+    rig.tick(8)
+    (row,) = from_view(*rig.exporter.look()).devices
+    assert row.gone == ("", "wg0")

@@ -121,7 +121,8 @@ def from_view(
     ]
     rows += [DeviceRow(None, failed, link, ()) for failed, link in view.failed]
     there = {whose(row) for row in rows}
-    rows += [_gone_row(device) for device in view.gone if (device.netns, device.name) not in there]
+    missing = set(view.missing) - there  # of the others in `view.gone` nobody knows whether they are
+    rows += [_gone_row(device) for device in view.gone if (device.netns, device.name) in missing]
     problems = [problem for file in snapshot.conf for problem in file.problems]
     problems += [f"{name} is gone" + (f" from namespace {netns}" if netns else "") for netns, name in view.missing]
     hidden = (
