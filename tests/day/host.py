@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.day.loop import BEGIN, WALL
-from tests.day.scrapes import Page, Scrapes
-from wg_exporter.health import Health
+from tests.day.scrapes import Scrapes
+from tests.rows import FACTS
 from wg_exporter.health.states import State
 from wg_exporter.model import Backend, Device, Link, Outcome, Peers, Snapshot, SourceName
 from wg_exporter.roster import Roster
 from wg_exporter.service import SUSPECT_TICK_SECONDS, TICK_SECONDS
-from wg_exporter.tracker import Tracker
+from wg_exporter.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,8 +128,7 @@ class Host:
             return
         self._life += 1
         self.running = True
-        self._tracker, self._health, self._roster = Tracker(), Health(), Roster(self.config)
-        self._roster.use(self.conf)
+        self._watch, self._roster = Watch(), Roster(self.config)
         for wire in self.wires:
             for member in wire.members:
                 if member.pinger and wire.there:
@@ -156,19 +155,18 @@ class Host:
         now = self.loop.now
         self.looks += 1
         snapshot = self._look()
-        metas = self._roster.metas
-        expecting = {("", device.name) for device in snapshot.devices if any(m.expected_up for m in metas(device))}
-        self._tracker.update(snapshot, expecting)
-        self._roster.forget_all_but({("", device.name) for device in snapshot.devices})
+        self._watch.track(self._roster, snapshot)
         for wire in self.wires:
             if wire.there:
                 for member in wire.members:
-                    if member.pinger and not member.pinger.running:
+                    if member.pinger and member.pinger.running:
+                        member.pinger.look()
+                    elif member.pinger:
                         member.pinger.start()  # the planner sees a device that came back
-        changes = self._health.update(snapshot, metas, self._probes(), self._missed(), self.config.health)
+        changes = self._watch.judge(self.config, self._roster, snapshot, self._probes())
         self.noticed += [Noticed(now, self.name, change) for change in changes]
         took = self.rng.uniform(0.001, 0.02)
-        wait = SUSPECT_TICK_SECONDS if self._health.suspicious else TICK_SECONDS
+        wait = SUSPECT_TICK_SECONDS if self._watch.health.suspicious else TICK_SECONDS
         self.loop.at(now + took + wait, self._tick, life)
 
     def _look(self) -> Snapshot:
@@ -183,15 +181,10 @@ class Host:
             for wire in self.wires
         }
 
-    def _missed(self) -> set[tuple[str, str]]:
-        return {*self.config.interfaces.expected, *self._tracker.expecting()}
-
     def _scrape(self) -> None:
         self.loop.at(self.loop.now + SCRAPE_SECONDS, self._scrape)
         if not self.running or self.rng.random() < LOST_SCRAPES:
             self.scrapes.lose()
             return
-        snapshot = self._look()
-        shown = tuple((device, self._roster.metas(device), self._health.of(device)) for device in snapshot.devices)
-        gone = sorted(key for key in self._missed() if key not in snapshot.links)
-        self.scrapes.take(Page(shown, self._health.gone(), tuple(name for _netns, name in gone), self._probes()))
+        view = self._watch.view(self.config, self._roster, self._look(), FACTS)
+        self.scrapes.take(view._replace(probes=self._probes()))

@@ -33,6 +33,7 @@ class Pinger:
         self._track = Track(EchoTarget(self.target, "", 7, self.target), 0, len(RTT_BUCKETS))
         self._life += 1
         self._found = None
+        self._received = self.here.rx
         self._plan(self.rng.uniform(0, self._track.target.interval))
 
     def stop(self) -> None:
@@ -44,6 +45,14 @@ class Pinger:
     def running(self) -> bool:
         """Whether it is probed."""
         return self._due != inf
+
+    def look(self) -> None:
+        """The exporter tells what it has read: if something came from the peer, it may answer again."""
+        received = self.here.rx > self._received
+        self._received = self.here.rx
+        if received and self._track.misses:
+            self._track.resumed_at = self.loop.now
+            self._hasten()
 
     def found(self) -> Probed:
         """What is known."""
@@ -60,7 +69,7 @@ class Pinger:
             return
         waiting = [self._life, due]
         if not self.here.on:
-            self._track.count_error(SendError.NO_DEVICE)
+            self._track.count_error(SendError.NO_DEVICE, due)
             self._found = None
         elif self.deaf:
             self.here.send(ECHO)

@@ -10,33 +10,23 @@ from wg_exporter.health.series import COUNT_FIELDS, STATE_FIELD, reason_labels
 from wg_exporter.model import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
-    from wg_exporter.health import GoneDevice
+    from wg_exporter.families import View
     from wg_exporter.health.states import PeerHealth
     from wg_exporter.identity import PeerMeta
-    from wg_exporter.model import Device, Peers, Probed
+    from wg_exporter.model import Peers
 
 Series = tuple[str, tuple[tuple[str, str], ...]]
 """A name and its labels, without those of the target."""
 
 
-class Page(NamedTuple):
-    """What a scrape shows, as far as rules that page read it. `missing` are expected interfaces that are gone."""
-
-    devices: tuple[tuple[Device, Sequence[PeerMeta], Sequence[PeerHealth]], ...]
-    gone: tuple[GoneDevice, ...]
-    missing: tuple[str, ...]
-    probes: Mapping[tuple[str, str], Mapping[str, Probed]]
-
-
 class _Row(NamedTuple):
-    """All that the series of a peer are made of. `there`: its device is."""
+    """All that the series of a peer are made of. `verdict` is None where it is not probed."""
 
     meta: PeerMeta
     health: PeerHealth
     verdict: Verdict | None
-    there: bool
 
 
 class Scrapes:
@@ -56,7 +46,7 @@ class Scrapes:
         self.lost.append(self.number)
         self.number += 1
 
-    def take(self, page: Page) -> None:
+    def take(self, page: View) -> None:
         """A scrape succeeded."""
         self._put(self._fixed, fixed := dict(_of_devices(page)))
         self._fixed = fixed
@@ -66,7 +56,7 @@ class Scrapes:
             if before != after:
                 self._put(dict(_of_peer(*who, before)), dict(_of_peer(*who, after)))
         self._rows = rows
-        self.bytes.append((self.number, tuple((device.name, device.peers) for device, _, _ in page.devices)))
+        self.bytes.append((self.number, tuple((row.device.name, row.device.peers) for row in page.devices)))
         self.number += 1
 
     def _put(self, before: Mapping[Series, float], after: Mapping[Series, float]) -> None:
@@ -77,30 +67,30 @@ class Scrapes:
                 self.points.setdefault(series, []).append((self.number, value))
 
 
-def _rows(page: Page) -> Iterator[tuple[tuple[str, str], _Row]]:
-    for device, metas, healths in page.devices:
-        probed = page.probes.get(("", device.name), {})
-        for key, meta, health in zip(device.peers.public_key, metas, healths, strict=True):
+def _rows(page: View) -> Iterator[tuple[tuple[str, str], _Row]]:
+    for row in page.devices:
+        probed = page.probes.get(("", row.device.name), {})
+        for key, meta, health in zip(row.device.peers.public_key, row.metas, row.health, strict=True):
             found = probed.get(key)
             verdict = None if found is None else found.mtu.verdict if found.mtu else Verdict.UNKNOWN
-            yield (device.name, key), _Row(meta, health, verdict, there=True)
+            yield (row.device.name, key), _Row(meta, health, verdict)
     for gone in page.gone:
         for key, meta, health in zip(gone.public_key, gone.metas, gone.rows, strict=True):
-            yield (gone.name, key), _Row(meta, health, None, there=False)
+            yield (gone.name, key), _Row(meta, health, None)
 
 
-def _of_devices(page: Page) -> Iterator[tuple[Series, float]]:
+def _of_devices(page: View) -> Iterator[tuple[Series, float]]:
     yield (c.BUILD_INFO.name, (("version", "1"),)), 1
     for source in ("kernel", "links", "conf"):
         yield (c.SOURCE_SUCCESS.name, (("source", source),)), 1
-    for device, _, _ in page.devices:
+    for device in (row.device for row in page.devices):
         pairs = (("interface", device.name),)
         info = zip(c.INTERFACE_INFO.labels, (device.name, device.public_key, "51820", device.backend), strict=True)
         yield (c.INTERFACE_INFO.name, tuple(info)), 1
         yield (c.INTERFACE_UP.name, pairs), 1
         yield (c.INTERFACE_READ_SUCCESS.name, pairs), 1
         yield (c.INTERFACE_PEERS.name, pairs), len(device.peers)
-    for name in page.missing:
+    for _netns, name in page.missing:
         yield (c.INTERFACE_UP.name, (("interface", name),)), 0
 
 
