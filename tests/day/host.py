@@ -110,10 +110,10 @@ class Host:
     """One host and its exporter."""
 
     def __init__(
-        self, loop: Loop, rng: Random, name: str, wires: Sequence[Wire], config: Config, conf: tuple[ConfFile, ...]
+        self, loop: Loop, rng: Random, wires: Sequence[Wire], config: Config, conf: tuple[ConfFile, ...], scrapes: Scrapes
     ) -> None:
-        self.loop, self.rng, self.name, self.wires, self.config, self.conf = loop, rng, name, wires, config, conf
-        self.scrapes = Scrapes(name)
+        self.loop, self.rng, self.wires, self.config, self.conf = loop, rng, wires, config, conf
+        self.scrapes = scrapes
         self.noticed: list[Noticed] = []
         self.looks = 0
         self._life = 0
@@ -164,7 +164,7 @@ class Host:
                     elif member.pinger:
                         member.pinger.start()  # the planner sees a device that came back
         changes = self._watch.judge(self.config, self._roster, snapshot, self._probes())
-        self.noticed += [Noticed(now, self.name, change) for change in changes]
+        self.noticed += [Noticed(now, self.scrapes.instance, change) for change in changes]
         took = self.rng.uniform(0.001, 0.02)
         wait = SUSPECT_TICK_SECONDS if self._watch.health.suspicious else TICK_SECONDS
         self.loop.at(now + took + wait, self._tick, life)

@@ -12,7 +12,7 @@ import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.day.host import SCRAPE_SECONDS
-from tests.day.loop import BEGIN
+from tests.day.loop import BEGIN, DAY
 from tests.day.rules import inhibitions
 from tests.day.series import inputs
 
@@ -58,13 +58,11 @@ class Page(NamedTuple):
 
 
 def evaluate(
-    scrapes: Sequence[Scrapes], rules: Rules, directory: Path, *, every: int = 15, query: str = FIRING
+    series: Sequence[tuple[str, str]], rules: Rules, directory: Path, *, every: int, query: str = FIRING
 ) -> dict[float, set[Labels]]:
-    """What fires at each evaluation, `every` so many seconds."""
-    number = max(one.number for one in scrapes)
+    """What the query finds, by default what fires, at each evaluation of the rules, `every` so many seconds."""
     (directory / "rules.yml").write_text(rules.text())
-    series = [found for one in scrapes for found in inputs(one, rules)]
-    last = int(number * SCRAPE_SECONDS)
+    last = int(DAY)
     test = directory / "day.yml"
     with test.open("w") as out:
         out.writelines(_test(series, every, last, query))
@@ -139,7 +137,8 @@ def _inhibited(target: Labels, alerts: set[Labels], rules: tuple[Inhibition, ...
     return False
 
 
-def pages(scrapes: Sequence[Scrapes], rules: Rules, alertmanager: Path, directory: Path, every: int = 15) -> list[Page]:
+def pages(scrapes: Sequence[Scrapes], rules: Rules, alertmanager: Path, directory: Path, every: int) -> list[Page]:
     """All pages of a day."""
-    firing = evaluate(scrapes, rules, directory, every=every)
+    series = [found for one in scrapes for found in inputs(one, rules)]
+    firing = evaluate(series, rules, directory, every=every)
     return episodes(uninhibited(firing, inhibitions(alertmanager)), every)

@@ -10,6 +10,7 @@ from tests.day.host import Host, Member, Wire
 from tests.day.loop import BEGIN, DAY, Loop
 from tests.day.people import HOUR, Laptop, Phone, Server, Stranger
 from tests.day.prober import Pinger
+from tests.day.scrapes import Scrapes
 from tests.day.wireguard import Path, tunnel
 from wg_exporter.config import Config, Expected, ExpectRule
 from wg_exporter.model import ConfFile, ConfPeer
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.day.host import Noticed
-    from tests.day.scrapes import Scrapes
     from tests.day.wireguard import End
 
 LOSS = 0.05  # each way, on some links
@@ -118,8 +118,8 @@ def happenings(seed: int) -> Truth:
 class _Builder:
     """Makes hosts of groups."""
 
-    def __init__(self, loop: Loop, seed: int, *, probing: bool) -> None:
-        self.loop, self.seed, self.probing = loop, seed, probing
+    def __init__(self, loop: Loop, seed: int, *, probing: bool, keep: bool) -> None:
+        self.loop, self.seed, self.probing, self.keep = loop, seed, probing, keep
 
     def host(self, name: str) -> Host:
         wires: dict[str, list[Member]] = {}
@@ -134,7 +134,8 @@ class _Builder:
         if name == "gateway":  # its file names no endpoints, for phones have none
             conf = (ConfFile("/etc/wireguard/wg0.conf", "wg0", tuple(ConfPeer(m.key) for m in wires["wg0"])),)
         rng = Random(f"{self.seed} {name}")
-        return Host(self.loop, rng, name, [Wire(at, members) for at, members in wires.items()], config, conf)
+        devices = [Wire(at, members) for at, members in wires.items()]
+        return Host(self.loop, rng, devices, config, conf, Scrapes(name, keep=self.keep))
 
     def _members(self, group: Group, first: int) -> list[Member]:
         return [self._member(group, number) for number in range(first, first + group.number)]
@@ -150,10 +151,10 @@ class _Builder:
         return Member(key(number), f"10.0.{number >> 8}.{number & 255}/32", here, there, pinger)
 
 
-def live(seed: int, names: tuple[str, ...] = ("gateway", "core", "edge"), *, probing: bool = True) -> Day:
-    """Live through the day on these hosts."""
+def live(seed: int, names: tuple[str, ...], *, probing: bool = True, keep: bool = False) -> Day:
+    """Live through the day on these hosts. `keep` what scrapes saw of the devices."""
     loop, truth = Loop(), happenings(seed)
-    hosts = {name: _Builder(loop, seed, probing=probing).host(name) for name in names}
+    hosts = {name: _Builder(loop, seed, probing=probing, keep=keep).host(name) for name in names}
     for outage in (*truth.outages, truth.blip):
         if outage.host in hosts:
             begin, end = _strike(hosts[outage.host], outage)

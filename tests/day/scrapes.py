@@ -30,14 +30,18 @@ class _Row(NamedTuple):
 
 
 class Scrapes:
-    """The scrapes of one target. `points` has for each series when it changed, and to what; None = it was not there."""
+    """The scrapes of one target. `points` has for each series when it changed, and to what; None = it was not there.
 
-    def __init__(self, instance: str) -> None:
+    `devices` has what every scrape saw of the devices themselves, by name, where this is to be kept.
+    """
+
+    def __init__(self, instance: str, *, keep: bool = False) -> None:
         self.instance = instance
+        self._keep = keep
         self.number = 0
         self.lost: list[int] = []
         self.points: dict[Series, list[tuple[int, float | None]]] = {}
-        self.bytes: list[tuple[int, tuple[tuple[str, Peers], ...]]] = []
+        self.devices: list[tuple[int, dict[str, Peers]]] = []
         self._rows: dict[tuple[str, str], _Row] = {}
         self._fixed: dict[Series, float] = {}
 
@@ -56,7 +60,8 @@ class Scrapes:
             if before != after:
                 self._put(dict(_of_peer(*who, before)), dict(_of_peer(*who, after)))
         self._rows = rows
-        self.bytes.append((self.number, tuple((row.device.name, row.device.peers) for row in page.devices)))
+        if self._keep:
+            self.devices.append((self.number, {row.device.name: row.device.peers for row in page.devices}))
         self.number += 1
 
     def _put(self, before: Mapping[Series, float], after: Mapping[Series, float]) -> None:

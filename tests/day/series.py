@@ -16,7 +16,7 @@ JOB = "wireguard"
 def inputs(scrapes: Scrapes, rules: Rules) -> Iterator[tuple[str, str]]:
     """The series of one target that the rules read, and their values."""
     target = (("job", JOB), ("instance", scrapes.instance))
-    yield _named("up", target), up(scrapes)
+    yield named("up", target), up(scrapes)
     known: dict[tuple[tuple[int, float | None], ...], str] = {}  # most series are alike
     for (name, labels), points in scrapes.points.items():
         pairs = (*target, *labels)
@@ -24,10 +24,11 @@ def inputs(scrapes: Scrapes, rules: Rules) -> Iterator[tuple[str, str]]:
             shape = tuple(points)
             if shape not in known:
                 known[shape] = values(points, scrapes.lost, scrapes.number)
-            yield _named(name, pairs), known[shape]
+            yield named(name, pairs), known[shape]
 
 
-def _named(name: str, labels: Iterable[tuple[str, str]]) -> str:
+def named(name: str, labels: Iterable[tuple[str, str]]) -> str:
+    """A series as it is written."""
     inside = ",".join(f'{label}="{value}"' for label, value in labels)
     return f"{name}{{{inside}}}"
 
