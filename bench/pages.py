@@ -38,8 +38,10 @@ OTHERS = (
     (
         "WireguardNoTrafficOnPeer",
         "15m",
-        "(rate(wireguard_sent_bytes_total[15m]) + rate(wireguard_received_bytes_total[15m])) == 0"
-        " and wireguard_latest_handshake_seconds > 0 and (time() - wireguard_latest_handshake_seconds) < 300",
+        (
+            "(rate(wireguard_sent_bytes_total[15m]) + rate(wireguard_received_bytes_total[15m])) == 0"
+            " and wireguard_latest_handshake_seconds > 0 and (time() - wireguard_latest_handshake_seconds) < 300"
+        ),
     ),
 )
 EVERY = 60

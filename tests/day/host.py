@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.day.loop import BEGIN, WALL
-from tests.day.scrapes import Scrapes
 from tests.rows import FACTS
 from wg_exporter.health.states import State
 from wg_exporter.model import Backend, Device, Link, Outcome, Peers, Snapshot, SourceName
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from tests.day.loop import Loop
     from tests.day.prober import Pinger
+    from tests.day.scrapes import Scrapes
     from tests.day.wireguard import End
     from wg_exporter.config import Config
     from wg_exporter.health.states import Change
@@ -110,7 +110,13 @@ class Host:
     """One host and its exporter."""
 
     def __init__(
-        self, loop: Loop, rng: Random, wires: Sequence[Wire], config: Config, conf: tuple[ConfFile, ...], scrapes: Scrapes
+        self,
+        loop: Loop,
+        rng: Random,
+        wires: Sequence[Wire],
+        config: Config,
+        conf: tuple[ConfFile, ...],
+        scrapes: Scrapes,
     ) -> None:
         self.loop, self.rng, self.wires, self.config, self.conf = loop, rng, wires, config, conf
         self.scrapes = scrapes

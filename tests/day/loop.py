@@ -26,7 +26,7 @@ class Loop:
         self._calls: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
         self._order = count()
 
-    def at(self, when: float, call: Callable[..., object], *arguments: Any) -> None:  # noqa: ANN401
+    def at(self, when: float, call: Callable[..., object], *arguments: Any) -> None:
         """Call it then."""
         heapq.heappush(self._calls, (when, next(self._order), call, arguments))
 

@@ -91,7 +91,9 @@ def inhibitions(path: Path) -> tuple[Inhibition, ...]:
     """Those of a configuration of Alertmanager."""
     return tuple(
         Inhibition(
-            matchers(" ".join(rule["source_matchers"])), matchers(" ".join(rule["target_matchers"])), tuple(rule["equal"])
+            matchers(" ".join(rule["source_matchers"])),
+            matchers(" ".join(rule["target_matchers"])),
+            tuple(rule["equal"]),
         )
         for rule in yaml.safe_load(path.read_text())["inhibit_rules"]
     )

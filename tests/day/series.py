@@ -1,4 +1,4 @@
-"""The series of a day in the notation of promtool's unit tests, with the gaps and stale markers of a real Prometheus."""
+"""The series of a day in the notation of promtool's tests, with the gaps and stale markers of a real Prometheus."""
 
 from __future__ import annotations
 

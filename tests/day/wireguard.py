@@ -104,7 +104,7 @@ class End:
     # --- what people do ---
 
     def send(self, size: int, packets: int = 1, then: Then = None) -> None:
-        """Send data: so many packets of so many bytes on the wire each. `then` happens at the other end, if they arrive."""
+        """Send data: so many packets of so many bytes on the wire each. `then` is called where they arrive."""
         if not self.on:
             return
         if len(self._staged) >= MAX_STAGED:
