@@ -2,7 +2,8 @@
 
 The others are the three WireGuard rules of awesome-prometheus-alerts (https://github.com/samber/awesome-prometheus-alerts,
 CC BY 4.0), over the metrics of the exporter that they are written for, from the same day, by the same engine, every
-minute. All that fires is counted as a page, also what is a warning there. Takes about ten minutes.
+minute. All that fires is counted as a page, also what is a warning there, each time that it begins to: where every
+tenth scrape is lost, an alert over a plain gauge ends and begins all day long. Three minutes on two cores.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def main() -> None:
         halves = [half.result() for half in [pool.submit(_half, seed, names) for names in HALVES]]
     pages = [page for _, found in halves for page in found]
     print(f"{len(day.truth.outages)} outages, seed {seed}\n")
-    print("| rules | false pages | outages missed | pages of each outage |\n|---|---|---|---|")
+    print("| rules | false pages | different ones | outages missed | pages of each outage |\n|---|---|---|---|---|")
     print(_row("wg-exporter, all that are critical", day.truth, ours))
     for name, _, _ in OTHERS:
         print(_row(f"`{name}`", day.truth, [page for page in pages if ("alertname", name) in page.labels]))
@@ -107,7 +108,8 @@ def main() -> None:
 def _row(name: str, truth: Truth, pages: list[Page]) -> str:
     verdict = judged(truth, pages)
     each = ", ".join(map(str, verdict.paged))
-    return f"| {name} | {len(verdict.false):,} | {verdict.missed} of {len(verdict.paged)} | {each} |"
+    different = len({page.labels for page in verdict.false})
+    return f"| {name} | {len(verdict.false):,} | {different:,} | {verdict.missed} of {len(verdict.paged)} | {each} |"
 
 
 if __name__ == "__main__":
