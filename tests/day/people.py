@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tests.day.loop import DAY
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from random import Random
 
     from tests.day.loop import Loop
@@ -16,7 +17,7 @@ HOUR = 3600.0
 FULL = 1452  # bytes on the wire of a packet of 1420
 
 
-def answered_with(size: int, packets: int = 1):
+def answered_with(size: int, packets: int = 1) -> Callable[[End], None]:
     """The other end answers with so much."""
     return lambda end: end.send(size, packets)
 
