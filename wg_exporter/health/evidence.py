@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # REJECT_AFTER_TIME, after which a session without a new handshake is dead, and time to make one (WireGuard paper, 6.1).
 STALE_SECONDS = 200.0
 
+# KEEPALIVE_TIMEOUT: a peer with nothing to say acknowledges data after so long. Only then is an answer late.
+ACKNOWLEDGED_SECONDS = 10.0
+
 # An answer to data is due after KEEPALIVE_TIMEOUT, 10 s, at the latest, and a handshake is tried again after 5.
 ANSWER_SECONDS = 15.0
 
@@ -61,6 +64,7 @@ class Evidence:
     __slots__ = (
         "asked",
         "attempts",
+        "called",
         "data",
         "expected",
         "expected_since",
@@ -94,6 +98,7 @@ class Evidence:
     judged: bool
     heard: float | None
     asked: float | None
+    called: float | None
     initiations: int
     data: int
     knocks: int
@@ -147,6 +152,8 @@ class Evidence:
         if outgoing.initiations or outgoing.data or knocks:
             if self.asked is None:
                 self.asked = now
+            if self.called is None and (outgoing.initiations or knocks):
+                self.called = now
             self.knocks += knocks
             self.initiations += outgoing.initiations
             self.data += outgoing.data
@@ -183,6 +190,8 @@ class Evidence:
         if silent is not None and silent >= (self.first_seen if self.heard is None else self.heard):
             if self.probes or self.asked is not None:
                 self.asked = silent if self.asked is None else min(self.asked, silent)
+                if stats.rtt_last is not None and (self.called is None or silent < self.called):
+                    self.called = silent
         # A target that never answers is silent since long; the first loss may be of a probe from before the last sign.
         elif silent is not None and self.asked is None and self.probes >= 2:
             self.asked = now
@@ -201,9 +210,14 @@ class Evidence:
         if self.asked is None:
             return False
         if self.judged:
-            return now - self.asked >= limits.down_after and self.attempts >= ATTEMPTS
+            return now - self._due_since(self.asked) >= limits.down_after and self.attempts >= ATTEMPTS
         left = self.first_seen + JUDGED_SECONDS - self.asked
         return now - self.asked >= min(limits.down_after, max(left, ANSWER_SECONDS)) and self.attempts >= FIRST_ATTEMPTS
+
+    def _due_since(self, asked: float) -> float:
+        """Since when an answer is due: to an initiation, or a probe of a target that answers, at once (`called`)."""
+        acknowledged = asked + ACKNOWLEDGED_SECONDS
+        return acknowledged if self.called is None else min(self.called, acknowledged)
 
     def open(self, now: float) -> bool:
         """Whether it is too early to say anything."""
@@ -247,7 +261,7 @@ class Evidence:
 
     def _settle(self) -> None:
         """Nothing is waited for."""
-        self.asked = None
+        self.asked = self.called = None
         self.initiations = self.data = self.knocks = self.attempts = self.probes = 0
         self.lost_before = None
 
