@@ -53,13 +53,16 @@ tell it, for WireGuard answers:
 - **Unanswered**: a handshake was initiated, or data was sent, and nothing was heard since. WireGuard acknowledges data
   within 10 seconds, at least by a keepalive. Keepalives themselves ask for no answer.
 - A peer is `down` when {down_after} went by since an answer was due, and at least {attempts} attempts were made. It is
-  due at once to a handshake and to an echo of a target that answers, and after 10 s to other data. That many in a row are lost on a path that loses every 20th packet each way once in a million times.
+  due at once to a handshake and to an echo of a target that answers, and after 10 s to other data. That many in a
+  row are lost on a path that loses every 20th packet each way once in a million times.
 - Counters are looked at every {tick}; every {suspect} while an answer is overdue. So `down` comes {down_after} to
   {latest} after the cut, if such was sent. The [prober](probing.md) sees to that: a small echo every few seconds.
 - Lost echoes alone never make a peer `down`: whoever drops echoes and sends anything else is alive.
-- **Age** decides only for a peer that is not probed and has persistent keepalive K: {stale} + K without a sign is
-  `down` (`stale_handshake`), for a session ends 180 s after its handshake and a new one takes a moment. Without
-  keepalive, age proves nothing: such a peer is `idle`, or `down` once data to it goes unanswered.
+- **Age** decides only for a peer that has persistent keepalive K: {stale} + K without a sign is `down`
+  (`stale_handshake`), for a session ends 180 s after its handshake and a new one takes a moment. Without keepalive,
+  age proves nothing: such a peer is `idle`, or `down` once data to it goes unanswered.
+- **AmneziaWG** pads its messages to other sizes, so that its byte counters do not tell handshakes from data. There only
+  probes and age decide.
 - `lossy` and `slow` look at the echoes of the last {window}, {fewest} at least. What is usual for a peer is learned for
   {learning} before latency is judged, and followed over {usual}.
 

@@ -353,6 +353,65 @@ def test_an_interface_that_is_made_anew_between_two_looks_is_no_outage():
     assert tunnel.judged.changes == 0
 
 
+def test_without_keepalive_and_probes_an_interface_that_is_up_again_is_no_fault_any_more():
+    tunnel = lively(keepalive=0)
+    tunnel.link = tunnel.link._replace(up=False)
+    assert tunnel.go(40).state is State.DOWN
+    tunnel.link = tunnel.link._replace(up=True)
+    assert tunnel.go(5).state is State.UP, "it was heard not long ago, and nothing else can be known"
+
+
+def test_an_interface_that_is_renamed_keeps_what_is_known_of_its_peers():
+    health, now = Health(), 0.0
+    row = peer(1, last_handshake_ns=int((WALL - 10) * SECOND))
+    metas = (PeerMeta("berlin", True, True),)
+
+    def look(name):
+        health.update(
+            snapshot(device(row, name=name), at=now, links=(link(name),), outcomes=(LINKS_READ,)),
+            lambda _: metas,
+            {},
+            {("", name)},
+            LIMITS,
+        )
+        return health.of(device(row, name=name))[0]
+
+    look("wg0")
+    for _ in range(12):
+        now += 5
+        row = row._replace(tx_bytes=row.tx_bytes + INITIATION)
+        before = look("wg0")
+    assert before.state is State.DOWN
+    now += 5
+    after = look("wan0")
+    assert (after.state, after.reason) == (State.DOWN, Reason.HANDSHAKE_UNANSWERED)
+    assert health.gone() == ()
+
+
+def test_sizes_of_amneziawg_are_not_taken_for_those_of_wireguard():
+    """It pads messages: an idle tunnel's keepalives look like data, and so would be unanswered for ever."""
+    health, now = Health(), 0.0
+    row = peer(1, persistent_keepalive=15, last_handshake_ns=int((WALL - 10) * SECOND))
+
+    def look(**changes):
+        nonlocal now, row
+        now, row = now + 5, row._replace(**changes)
+        shown = device(row, backend=Backend.AMNEZIAWG)
+        metas = (PeerMeta("berlin", True, True),)
+        health.update(
+            snapshot(shown, at=now, links=(link(),), outcomes=(LINKS_READ,)), lambda _: metas, {}, set(), LIMITS
+        )
+        return health.of(shown)[0]
+
+    look(rx_bytes=row.rx_bytes + 44)
+    for _ in range(36):
+        found = look(tx_bytes=row.tx_bytes + 44)
+    assert (found.state, found.changes) == (State.UP, 0)
+    for _ in range(10):
+        found = look(tx_bytes=row.tx_bytes + 212)
+    assert (found.state, found.reason) == (State.DOWN, Reason.STALE_HANDSHAKE), "age still tells"
+
+
 def test_nobody_waits_for_an_interface_without_expected_peers():
     tunnel = Tunnel(expected=False, age=10).go(40)
     tunnel.present, tunnel.link = False, None
@@ -607,6 +666,22 @@ def test_a_fault_of_the_mtu_makes_degraded_with_the_verdict_as_the_reason(verdic
     assert set(faults) < set(Verdict)
     assert tunnel.state is (State.DEGRADED if verdict in faults else State.UP)
     assert tunnel.reason is faults.get(verdict)
+
+
+def test_a_target_that_is_asked_late_after_an_outage_is_not_silent():
+    """The tunnel is heard again by its handshake; the prober, backed off, asks up to half a minute later."""
+    tunnel = lively()
+    echoes = Echoes(tunnel)
+    tunnel.go(62, echoes)
+    echoes.lose = lambda _: True
+    tunnel.go(120, echoes)
+    assert tunnel.state is State.DOWN
+    tunnel.shake()
+    tunnel.go(5)
+    assert tunnel.state is State.UP
+    echoes.lose = lambda _: False
+    tunnel.go(60, echoes)
+    assert [change.after for change in tunnel.changes][-2:] == [State.DOWN, State.UP]
 
 
 # --- the looks themselves --------------------------------------------------------------------------------------------

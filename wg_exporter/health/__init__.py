@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from wg_exporter.health.evidence import Evidence, Place
 from wg_exporter.health.rules import first_that_holds
 from wg_exporter.health.states import NOT_JUDGED, Change, PeerHealth, State
-from wg_exporter.model import Peers, SourceName, differences, same
+from wg_exporter.model import Backend, Peers, SourceName, differences, same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -124,6 +124,7 @@ class Health:
             if outcome.source is SourceName.LINKS and (outcome.success or outcome.absent)
         }
         self._suspicious = False
+        self._rename(devices, snapshot)
         changes: list[Change] = []
         for key in [*dict.fromkeys((*self._devices, *devices))]:
             device, link = devices.get(key), snapshot.links.get(key)
@@ -135,6 +136,7 @@ class Health:
             self._locate(watched, now, gone=gone, down=link is not None and not link.up, known=key[0] in readable)
             moved: set[int] = set()
             if device is not None and device.fresh:
+                watched.place.opaque = device.backend is Backend.AMNEZIAWG
                 moved = self._look(watched, device, metas(device), snapshot, link.ifindex if link else 0)
             elif not gone and now - watched.read_at > UNREAD_SECONDS:
                 self._withdraw(watched)
@@ -144,6 +146,18 @@ class Health:
                 watched.judged_at = now
         self._gone = self._find_gone()
         return changes
+
+    def _rename(self, devices: Collection[DeviceKey], snapshot: Snapshot) -> None:
+        """A device that has the index of one that was there a moment ago is that one, under another name."""
+        for key in devices:
+            link = snapshot.links.get(key)
+            if key in self._devices or link is None:
+                continue
+            for other, watched in self._devices.items():
+                there = other in snapshot.links or other in devices or watched.place.gone_since is not None
+                if other[0] == key[0] and watched.index == link.ifindex and not there:
+                    self._devices[key] = self._devices.pop(other)
+                    break
 
     def reconsider(self, meta: Callable[[DeviceKey, Peer], PeerMeta], wanted: Callable[[DeviceKey], bool]) -> None:
         """Take in what a new configuration makes of peers whose device is gone; the others are told of at each look.
@@ -301,6 +315,8 @@ def _judged(seen: Evidence, row: PeerHealth, snapshot: Snapshot, seconds: float,
             seen.reason = reason
             row = row._replace(reason=reason, evidence=seen.told(now))
         return row
+    if before is State.DOWN:
+        seen.risen = now
     seen.state, seen.reason, seen.since = rule.state, reason, now
     row = row._replace(state=rule.state, reason=reason, evidence=seen.told(now) if reason else "")
     if before is not None:

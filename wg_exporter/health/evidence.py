@@ -7,7 +7,7 @@ or its counter was *seen to change*. The wall clock is used once, to tell how ol
 
 from __future__ import annotations
 
-from math import isfinite
+from math import inf, isfinite
 from typing import TYPE_CHECKING
 
 from wg_exporter.health import traffic
@@ -37,8 +37,8 @@ SUSPECT_SECONDS = 10.0
 # A state is known after so long at the latest.
 JUDGED_SECONDS = 30.0
 
-# Where one packet in twenty is lost each way, six attempts in a row go unanswered once in a million, two once in a
-# hundred.
+# Where one packet in twenty is lost each way, six attempts that have nothing to do with each other go unanswered once
+# in a million, two once in a hundred.
 ATTEMPTS = 6
 FIRST_ATTEMPTS = 2  # after a start: a state has to be found within 30 s, and starts are rare
 
@@ -46,9 +46,12 @@ FIRST_ATTEMPTS = 2  # after a start: a state has to be found within 30 s, and st
 class Place:
     """What is known of a device, for all of its peers. None = it is there, and up."""
 
-    __slots__ = ("down_since", "gone_since")
+    __slots__ = ("down_since", "gone_since", "opaque")
+
+    opaque: bool
 
     def __init__(self) -> None:
+        self.opaque = False  # messages have other sizes than WireGuard's, so that bytes do not tell what they were
         self.down_since: float | None = None
         self.gone_since: float | None = None
 
@@ -80,6 +83,7 @@ class Evidence:
         "probes",
         "quality",
         "reason",
+        "risen",
         "shaken",
         "since",
         "state",
@@ -88,6 +92,7 @@ class Evidence:
     )
 
     place: Place
+    risen: float
     expected: bool
     expected_since: float
     since: float
@@ -113,6 +118,7 @@ class Evidence:
         self.state: State | None = None
         self.reason: Reason | None = None
         self.since = now
+        self.risen = -inf  # when it was last down no more
         self.probed = False
         self.target_silent = False
         self.verdict: Verdict | None = None
@@ -143,10 +149,12 @@ class Evidence:
 
     def move(self, received: int, sent: int, *, shaken: bool, now: float, seconds: float) -> None:
         """The counters grew by so many bytes in so many seconds, or (`shaken`) there was a handshake."""
-        knocks = 0 if shaken else traffic.knocks(received, seconds)
+        knocks = 0 if shaken or self.place.opaque else traffic.knocks(received, seconds)
         if shaken or (received > 0 and not knocks):
             self.shaken = self.shaken or shaken
             self.hear(now)
+            return
+        if self.place.opaque:
             return
         outgoing = traffic.sent(sent, seconds, self.keepalive, knocks)
         if outgoing.initiations or outgoing.data or knocks:
@@ -174,8 +182,12 @@ class Evidence:
         if self.state is State.DOWN:
             self.quality.forget()
         self.quality.take(stats, now, limits)
+        # After an outage it takes the prober a moment to ask again: that is no silence of the target.
+        settled = self.state is not State.DOWN and now - self.risen >= 2 * ANSWER_SECONDS
         answered_once = stats.rtt_last is not None and silent is not None
-        self.target_silent = bool(answered_once and silent and self.heard and self.heard - silent >= ANSWER_SECONDS)
+        self.target_silent = bool(
+            settled and answered_once and silent and self.heard and self.heard - silent >= ANSWER_SECONDS
+        )
 
     def _ask(self, stats: ProbeStats, now: float) -> None:
         """Take in probes without an answer. They ask whether or not the byte counter moves: where the host has no way

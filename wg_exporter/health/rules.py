@@ -36,12 +36,17 @@ def _since(moment: float | None, now: float, seconds: float) -> bool:
 
 
 def _stale(seen: Evidence, now: float, limits: HealthLimits) -> bool:
-    """By age alone: only where keepalives make it meaningful, and no probes say more."""
+    """By age alone: only where keepalives make it meaningful."""
     return bool(
-        not seen.probed
-        and seen.keepalive
-        and _since(seen.first_seen, now, limits.down_after)
-        and _since(seen.heard, now, seen.stale_after)
+        seen.keepalive and _since(seen.first_seen, now, limits.down_after) and _since(seen.heard, now, seen.stale_after)
+    )
+
+
+def _still_down(seen: Evidence, _now: float, _limits: HealthLimits) -> bool:
+    heard = seen.heard is not None and seen.heard > seen.since
+    only_the_interface = seen.reason in {Reason.INTERFACE_DOWN, Reason.INTERFACE_GONE} and seen.place.well
+    return (
+        seen.state is State.DOWN and not heard and not (only_the_interface and not seen.keepalive and not seen.probed)
     )
 
 
@@ -89,7 +94,10 @@ RULES: tuple[Rule, ...] = (
         "Probes are not answered, and nothing leaves for it: this host has no way to its endpoint.",
         # One packet may have left before the way was lost.
         lambda seen, now, limits: (
-            seen.probes >= 2 and seen.initiations + seen.data <= 1 and seen.unanswered(now, limits)
+            seen.probes >= 2
+            and seen.initiations + seen.data <= 1
+            and not seen.place.opaque
+            and seen.unanswered(now, limits)
         ),
     ),
     _down(
@@ -104,13 +112,14 @@ RULES: tuple[Rule, ...] = (
     ),
     _down(
         Reason.STALE_HANDSHAKE,
-        "It is not probed, has persistent keepalive K, and was not heard for 200 s + K.",
+        "It has persistent keepalive K, and was not heard for 200 s + K.",
         _stale,
     ),
     _down(
         None,
-        "It was down, and nothing was heard of it since. The reason stays.",
-        lambda seen, _now, _limits: seen.state is State.DOWN and not (seen.heard and seen.heard > seen.since),
+        "It was down, and nothing was heard of it since. The reason stays. Not so where only its interface was down, and "
+        "nothing will be heard until somebody sends, for it has no keepalive and is not probed.",
+        _still_down,
     ),
     _mtu(Reason.MTU_BLACKHOLE, Verdict.BLACKHOLE, "Full-size packets vanish without a word."),
     _mtu(

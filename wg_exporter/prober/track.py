@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 RTT_BUCKETS = tuple(0.00025 * 2**n for n in range(15))  # seconds: 0.25 ms doubling to 4.096 s
 UP_WINDOW = 5  # probes: one answer among the last so many means up
-SUSPECT_MISSES = 10  # misses in a row that are looked at closely
+SUSPECT_MISSES = 10  # misses in a row, before a target is taken for one that does not answer
 PATIENT = 30.0  # seconds of silence before a target is backed off: that it is down is told from 25 s of it
 
 _RECENT = (1 << UP_WINDOW) - 1
@@ -127,8 +127,8 @@ class Track:
     def wait(self, longest: float) -> float:
         """Seconds from one probe to the next: fewer under suspicion, twice as many whenever a silence has doubled."""
         interval = self.target.interval
-        if self.misses >= SUSPECT_MISSES:
-            silence = self.missed_at - max(self.missing_since, self.resumed_at)
+        silence = self.missed_at - max(self.missing_since, self.resumed_at) if self.misses else 0.0
+        if self.misses >= SUSPECT_MISSES and (silence >= PATIENT or not self.heard):
             doubled = int(math.log2(silence / PATIENT)) + 1 if silence >= PATIENT else 0
             return min(interval * (1 << doubled), max(interval, longest))
         missed = ~self.history & ((1 << min(self.fates, UP_WINDOW)) - 1)
