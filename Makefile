@@ -42,9 +42,10 @@ lint: setup ## ruff, mypy --strict, the layers of imports, and whether generated
 	$(BIN)/lint-imports
 	@set -e; for generator in $(GENERATORS); do echo $$generator --check; $(BIN)/python $$generator --check; done
 
-bench: setup ## measure speed and memory against other exporters, into bench/RESULTS.md
+bench: setup ## measure speed and memory against other exporters, into bench/*.md
 	deploy/ensure-packages.sh bench
 	PATH="$(CURDIR)/$(BIN):$$PATH" bench/run
+	$(BIN)/python -m bench.paging
 
 docs: setup ## write the generated pages of docs/ again
 	@set -e; for generator in $(GENERATORS); do echo $$generator; $(BIN)/python $$generator; done

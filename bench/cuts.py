@@ -6,6 +6,7 @@ Everything is as shipped: the exporter's defaults, the rules, the example's Aler
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import random
 import statistics
@@ -110,5 +111,12 @@ def table(cuts: list[Cut]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="python -m bench.cuts", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="other moments (default: %(default)s)")
+    sys.stdout.write(table(measure(parser.parse_args().seed)))
+
+
 if __name__ == "__main__":
-    sys.stdout.write(table(measure(int(sys.argv[1]) if len(sys.argv) > 1 else 1)))
+    main()

@@ -88,21 +88,21 @@ def _half(seed: int, names: tuple[str, ...]) -> tuple[Truth, list[Page]]:
     return day.truth, [Page(labels, at, at) for at, alerts in found.items() for labels in alerts]
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(prog="python -m bench.pages", description=__doc__)
-    parser.add_argument("--seed", type=int, default=1, help="another day (default: %(default)s)")
-    seed = parser.parse_args().seed
+def table(seed: int) -> str:
+    """The figures of one day as a table of Markdown."""
     day, ours = lived(seed, RULES, ALERTMANAGER)
     with ProcessPoolExecutor(len(HALVES)) as pool:
         halves = [half.result() for half in [pool.submit(_half, seed, names) for names in HALVES]]
     pages = [page for _, found in halves for page in found]
-    print(f"{len(day.truth.outages)} outages, seed {seed}\n")
-    print("| rules | false pages | different ones | outages missed | pages of each outage |\n|---|---|---|---|---|")
-    print(_row("wg-exporter, all that are critical", day.truth, ours))
+    lines = [
+        "| rules | false pages | different ones | outages missed | pages of each outage |",
+        "| --- | --- | --- | --- | --- |",
+        _row("wg-exporter, all that are critical", day.truth, ours),
+    ]
     for name, _, _ in OTHERS:
-        print(_row(f"`{name}`", day.truth, [page for page in pages if ("alertname", name) in page.labels]))
-    print(_row("these three together", day.truth, pages))
+        lines.append(_row(f"`{name}`", day.truth, [page for page in pages if ("alertname", name) in page.labels]))
+    lines.append(_row("these three together", day.truth, pages))
+    return "\n".join(lines) + "\n"
 
 
 def _row(name: str, truth: Truth, pages: list[Page]) -> str:
@@ -110,6 +110,13 @@ def _row(name: str, truth: Truth, pages: list[Page]) -> str:
     each = ", ".join(map(str, verdict.paged))
     different = len({page.labels for page in verdict.false})
     return f"| {name} | {len(verdict.false):,} | {different:,} | {verdict.missed} of {len(verdict.paged)} | {each} |"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="python -m bench.pages", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="another day (default: %(default)s)")
+    print(table(parser.parse_args().seed))
 
 
 if __name__ == "__main__":
