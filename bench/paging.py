@@ -18,19 +18,19 @@ PAGE = """\
 
 ## From a cut cable to a page
 
-Ten real tunnels, each on an interface of its own, cut at random moments. The exporter's defaults, a scrape every 15 s, the
-shipped rules and the Alertmanager of the example; a webhook is paged. Beside them, in the same run, a rule as people write
-it: the handshake is older than 300 s, at once.
+Ten real tunnels, each on an interface of its own, cut at random moments. The exporter's defaults, a scrape every 15
+s, the shipped rules and the Alertmanager of the example; a webhook is paged. Beside them, in the same run, a rule as
+people write it: the handshake is older than 300 s, at once.
 
 {cuts}
 ## A simulated day of 500 peers
 
 Phones that sleep and roam, laptops that never come, servers with keepalive, 5 % loss each way on some links, two real
-outages, a blip of 20 s, exporters that restart, an interface made anew, and every tenth scrape lost. The state machine of the
-exporter runs on the counters, a real Prometheus engine the rules on what it says. The other three are the WireGuard rules of
-[awesome-prometheus-alerts](https://github.com/samber/awesome-prometheus-alerts) (CC BY 4.0), over the metrics that they
-are written for, from the same day. Where scrapes are lost, an alert over a plain gauge ends and begins again all day long:
-the column of different pages counts each peer once.
+outages, a blip of 20 s, exporters that restart, an interface made anew, and every tenth scrape lost. The state
+machine of the exporter runs on the counters, a real Prometheus engine the rules on what it says. The other three are
+the WireGuard rules of [awesome-prometheus-alerts](https://github.com/samber/awesome-prometheus-alerts) (CC BY 4.0),
+over the metrics that they are written for, from the same day. Where scrapes are lost, an alert over a plain gauge
+ends and begins again all day long: the column of different pages counts each peer once.
 
 {pages}"""
 
