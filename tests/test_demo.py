@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import re
 import signal
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.request import urlopen
 
 import pytest
 
-from tests.lab import WireGuard, eventually, traces
+from tests.lab import WireGuard, eventually, free_port, traces
 from wg_exporter.conffile import parse_wg_quick
 from wg_exporter.config import load
 from wg_exporter.demo import Demo, run
+from wg_exporter.demo.alerting import missing
 from wg_exporter.netlab import Namespace
 
 if TYPE_CHECKING:
@@ -200,3 +205,41 @@ def test_without_root_or_tools_each_missing_thing_is_one_line_with_its_cure() ->
 
 def _never_called(_: Path) -> int:
     raise AssertionError("the demo was not to be served")
+
+
+@pytest.mark.lab
+@pytest.mark.prometheus
+def test_alerts_are_shown_by_the_rules_that_ship_and_nothing_is_left(lab: Lab) -> None:
+    """The port is taken by nobody, so that the exporter does not answer: enough for an alert to be seen."""
+    rules = Path(__file__).parents[1] / "alerts"
+    assert missing(rules) == ""
+    demo = Demo(lab.prefix, lab.directory)
+    try:
+        demo.start()
+        told = demo.watch(rules, f"127.0.0.1:{free_port()}")
+        prometheus, manager = re.findall(r"http://127\.0\.0\.1:\d+", told)
+
+        def firing() -> list[str]:
+            with contextlib.suppress(OSError), urlopen(f"{prometheus}/api/v1/alerts", timeout=5) as answer:
+                return [alert["labels"]["alertname"] for alert in json.load(answer)["data"]["alerts"]]
+            return []
+
+        def received() -> list[str]:
+            with contextlib.suppress(OSError), urlopen(f"{manager}/api/v2/alerts", timeout=5) as answer:
+                return [alert["labels"]["alertname"] for alert in json.load(answer)]
+            return []
+
+        eventually(lambda: "Watchdog" in firing(), within=60, every=0.3)
+        eventually(lambda: "Watchdog" in received(), within=60, every=0.3)
+    finally:
+        demo.stop()
+    assert traces(lab.prefix) == []
+    assert not lab.directory.exists()
+
+
+def test_without_prometheus_or_rules_the_demo_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "run the demo from a checkout" in missing(tmp_path)
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert "apt-get install prometheus prometheus-alertmanager" in missing(tmp_path)

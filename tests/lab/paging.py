@@ -212,6 +212,7 @@ def prometheus(
     port = free_port()
     command = [
         "prometheus",
+        *(["--rules.alert.resend-delay=2s"] if impatient else []),
         f"--config.file={path}",
         f"--storage.tsdb.path={directory / 'prometheus'}",
         f"--web.listen-address=127.0.0.1:{port}",

@@ -67,6 +67,8 @@ def start(lab: Lab, rules: Path, target: str) -> Alerting:
             f"--config.file={shown}",
             f"--storage.tsdb.path={lab.directory / 'prometheus'}",
             "--storage.tsdb.retention.time=1d",
+            # What fires in its first seconds, before it has looked for Alertmanager, it would send after a minute.
+            "--rules.alert.resend-delay=10s",
             f"--web.listen-address={HOST}:{ports[0]}",
         ],
         log="prometheus.log",
