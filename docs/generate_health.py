@@ -29,20 +29,33 @@ Is the tunnel up, and if not, why? `wg-exporter serve` answers for every peer, w
 
 ## What to do at night
 
-1. Open `http://HOST:9586/`, or run `wg-exporter show`: both list who is down or degraded, with the reason.
-2. Look the reason up [below](#reasons-and-what-to-do), or run `wg-exporter show INTERFACE PEER`, which brings the
-   advice along.
-3. The log of the exporter has a line for each change, `msg="peer changed"`, with the evidence: what was sent, what was
-   heard, for how long.
+1. Open `http://HOST:9586/`: it lists who is down or degraded, since when, with the reason, the evidence and what to do.
+   The reasons are explained [below](#reasons-and-what-to-do).
+2. `wg-exporter show INTERFACE PEER` has the endpoint and the latest handshake. It [looks once](#special-cases), so it
+   may say `idle` where the page says `down`: the page is right. With `--watch` it knows more after {down_after}. Names
+   that stand only in the configuration need `--config.file` here too.
+3. `journalctl -u wg-exporter` has a line for each change, `msg="peer changed"`, with the evidence: what was sent, what
+   was heard, for how long.
+4. The peer need not be up any more, or you work on it: [who should be up](#who-should-be-up).
 
 ## States
 
 The first line that holds decides.
 
 {rules}
-Only a peer that is **expected up** can be `down`: `wireguard_peer_expected_up` says who is, `expect` in the
-[configuration](configuration.md#expect) decides. The others are `up`, `idle`, `degraded` or `never`, so a phone in a
+## Who should be up
+
+Only a peer that is **expected up** can be `down`. The others are `up`, `idle`, `degraded` or `never`, so a phone in a
 pocket pages nobody.
+
+- **Who is expected up**: those of the query `wireguard_peer_expected_up == 1`. At a
+  terminal `wg-exporter show --json` has it, as `expected_up`.
+- **Who decides**: the rules under `expect` in the [configuration](configuration.md#expect). Without one that matches, a
+  peer is expected up if it has a persistent keepalive and its configuration file names its endpoint.
+- **A peer that may be away** from now on: `expect: [{{name: berlin, state: any}}]`, and reload the exporter.
+- **A peer that is gone for good**: remove it from WireGuard (`wg set INTERFACE peer KEY remove`, and its section in the
+  file). Its metrics end at once, its alert about four minutes later.
+- **For a few hours**: leave this as it is, and [silence its alerts](alerts/README.md#silence).
 
 ## What counts as evidence
 
@@ -52,11 +65,13 @@ tell it, for WireGuard answers:
 - **Heard**: anything came from the peer that only a working session sends. That ends every doubt at once.
 - **Unanswered**: a handshake was initiated, or data was sent, and nothing was heard since. WireGuard acknowledges data
   within 10 seconds, at least by a keepalive. Keepalives themselves ask for no answer.
-- A peer is `down` when {down_after} went by since an answer was due, and at least {attempts} attempts were made. It is
-  due at once to a handshake and to an echo of a target that answers, and after 10 s to other data. That many in a
-  row are lost on a path that loses every 20th packet each way once in a million times.
-- Counters are looked at every {tick}; every {suspect} while an answer is overdue. So `down` comes {down_after} to
-  {latest} after the cut, if such was sent. The [prober](probing.md) sees to that: a small echo every few seconds.
+- A peer is `down` when {down_after} went by since an answer was due, and at least {attempts} attempts were made. An
+  answer to a handshake, or to an echo of a target that answers, is due at once; one to other data after
+  {acknowledged}. On a path that loses every 20th packet each way, so many in a row are lost once in a million times.
+- Counters are looked at every {tick}; every {suspect} while an answer is overdue. So a peer that is probed is `down`
+  {down_after} to {latest} after the cut, for the [prober](probing.md) sends it a small echo every few seconds. Where
+  only other data is sent, it is {acknowledged} later, and where nothing is sent, see
+  [the prober is off](#special-cases).
 - Lost echoes alone never make a peer `down`: whoever drops echoes and sends anything else is alive.
 - **Age** decides only for a peer that has persistent keepalive K: {stale} + K without a sign is `down`
   (`stale_handshake`), for a session ends 180 s after its handshake and a new one takes a moment. Without keepalive,
@@ -111,6 +126,7 @@ def page() -> str:
         down_after=_seconds(limits.down_after),
         latest=_seconds(limits.down_after + TICK_SECONDS),
         attempts=evidence.ATTEMPTS,
+        acknowledged=_seconds(evidence.ACKNOWLEDGED_SECONDS),
         tick=_seconds(TICK_SECONDS),
         suspect="second" if SUSPECT_TICK_SECONDS == 1 else _seconds(SUSPECT_TICK_SECONDS),
         stale=_seconds(evidence.STALE_SECONDS),

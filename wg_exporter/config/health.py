@@ -19,8 +19,9 @@ class HealthLimits(Struct, frozen=True, forbid_unknown_fields=True):
     down_after: Annotated[
         kinds.DownAfter,
         _text(
-            "A peer that should always be up is down when what was sent to it has gone unanswered for so long. "
-            "WireGuard acknowledges data within 10 s and repeats a handshake after 5: less than 15 s would be a guess."
+            "A peer that should always be up is down when an answer of it is overdue for so long. An answer to a "
+            "handshake or a probe is due at once, one to other data after 10 s. WireGuard repeats a handshake after "
+            "5 s: less than 15 s would be a guess."
         ),
     ] = 25.0
     window: Annotated[kinds.HealthWindow, _text("Loss and latency are judged over so long.")] = 300.0
