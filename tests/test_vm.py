@@ -62,20 +62,22 @@ def _complaint(case: ET.Element) -> str:
 
 
 @pytest.fixture(scope="module")
-def report(request: pytest.FixtureRequest) -> Report:
-    """One boot for each kernel, shared by all its tests."""
-    try:
-        return Report(request.param)
-    except Unavailable as reason:
-        pytest.skip(str(reason))
+def reports() -> dict[str, Report]:
+    """One boot for each kernel, shared by all its tests; filled when the first of them asks."""
+    return {}
 
 
 @pytest.mark.parametrize(
-    ("report", "name"),
+    ("series", "name"),
     [(kernel, name) for kernel in KERNELS for name in guest_tests() if ONCE.get(name.split("::")[0], kernel) == kernel],
-    indirect=["report"],
 )
-def test_in_the_guest(report: Report, name: str) -> None:
+def test_in_the_guest(reports: dict[str, Report], series: str, name: str) -> None:
+    if series not in reports:
+        try:
+            reports[series] = Report(series)
+        except Unavailable as reason:
+            pytest.skip(str(reason))
+    report = reports[series]
     if name not in report.outcomes:
         pytest.fail(f"did not run on Linux {report.release}\n{report.boot}", pytrace=False)
     if report.outcomes[name]:
