@@ -242,6 +242,17 @@ def test_the_readme_counts_series_as_the_catalogue_does():
     assert f"A peer has up to {peers} series." in (ROOT / "docs/prometheus.md").read_text()
 
 
+def test_the_readme_tells_the_figures_of_the_last_benchmark_of_pages():
+    page = (ROOT / "bench/PAGING.md").read_text()
+    rows = {row[0]: row[1:] for row in (line.strip("| ").split(" | ") for line in page.splitlines() if "|" in line)}
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    ours = rows["the page of wg-exporter's rules"][0]
+    age = rows["the page of a rule on handshakes older than 300 s"][0]
+    false, _, missed, _ = rows["wg-exporter, all that are critical"]
+    assert f"it took {ours}, the median of ten tunnels; a rule on handshakes older than 300 s took {age}" in readme
+    assert f"there were {false} false pages, and {missed.split()[0]} outages were missed" in readme
+
+
 def test_the_layers_of_the_architecture_hold_every_module_once():
     page = (ROOT / "docs/architecture.md").read_text()
     layers = page.partition("| layer | ")[2].partition("\n\n")[0].splitlines()[2:]
