@@ -250,7 +250,7 @@ class Exporter:
                 return
             except Exception as error:  # noqa: BLE001 - the tick must go on; its failures are seen in the log
                 self._log.error("tick failed", exc=error)
-            # An answer that is overdue is worth a look every second, but not more than a twentieth of the time of a host.
+            # An answer that is overdue is worth a look every second, but at most a twentieth of the time of a host.
             closer = max(SUSPECT_TICK_SECONDS, self._took * 20) if self._watch.health.suspicious else self._every
             self._stopping.wait(min(closer, self._every))
 
