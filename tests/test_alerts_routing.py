@@ -115,6 +115,15 @@ def test_a_page_that_inhibits_pages_outlasts_them(inhibition):
             assert all(keeps[source] >= keep + 120 for source in inhibition.sources)
 
 
+@pytest.mark.parametrize("inhibition", inhibitions())
+def test_an_alert_that_inhibits_a_page_is_sent_before_it(inhibition):
+    """The example waits for a second before it pages, and Prometheus sends what a rule found before the next rule."""
+    places = {(alert.name, alert.severity): place for place, alert in enumerate(alerts())}
+    pages = {alert for alert in inhibition.targets if alert[1] == "critical"}
+    for source in inhibition.sources if pages else ():
+        assert places[source] < min(places[page] for page in pages)
+
+
 @pytest.mark.parametrize("severity", ["warning", "info"])
 def test_whatever_is_no_page_is_inhibited_while_its_exporter_is_silent(severity):
     (inhibition,) = (each.values[0] for each in inhibitions() if each.id == "ExporterDown")
@@ -129,7 +138,7 @@ def test_pages_leave_within_seconds_and_the_dead_man_is_told_every_minute():
     route = yaml.safe_load(EXAMPLE.read_text())["route"]
     assert route["group_by"] == ["alertname", "job", "instance", "netns", "interface"]
     routes = {child["receiver"]: child for child in route["routes"]}
-    assert (routes["pager"]["group_wait"], routes["pager"]["group_interval"]) == ("5s", "30s")
+    assert (routes["pager"]["group_wait"], routes["pager"]["group_interval"]) == ("1s", "30s")
     assert seconds(routes["dead-man"]["repeat_interval"]) <= 60
 
 

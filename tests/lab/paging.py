@@ -223,7 +223,7 @@ def prometheus(
 
 def _hasten(route: dict[str, Any]) -> None:
     for key in ("group_wait", "group_interval"):
-        if key in route:
+        if route.get(key) not in {None, "0s", "1s"}:  # what is as quick stays as it is shipped
             route[key] = "2s"
     for below in route.get("routes", ()):
         _hasten(below)
