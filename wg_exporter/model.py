@@ -147,8 +147,8 @@ def same(before: Sequence[object], after: Sequence[object]) -> bool:
 
 
 def differences(before: Sequence[object], after: Sequence[object]) -> list[int]:
-    """The places at which two columns of one length differ. Free where it is the same column."""
-    return [] if before is after else list(compress(range(len(after)), map(ne, before, after)))
+    """The places at which two columns of one length differ. Free for the same column, cheap for an equal one."""
+    return [] if same(before, after) else list(compress(range(len(after)), map(ne, before, after)))
 
 
 class Device(NamedTuple):

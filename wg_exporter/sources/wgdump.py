@@ -2,14 +2,15 @@
 
 The work is split in two, at the line that secrets must not cross:
 
-1. `Extractor`, here, cuts each message into *entries*, leaving the preshared keys out. An entry is a `head` (the
-   public key in its headers) and a `tail` (counters, endpoint, allowed IPs).
+1. `Extractor`, here, cuts each message into *entries*, leaving the preshared keys out. It knows where to cut, not what
+   the pieces mean.
 2. `PeerTable` (wgpeers.py) turns entries into peers. It compares them with those of the dump before and reads only
    what moved.
 
 A dump of a large device is thousands of small entries, so both steps work on whole messages in C: the layout of a
 message (where each entry begins) hardly ever changes, so the extractor keeps it as one `struct.Struct` that takes all
-entries at once, and checks the heads afterwards.
+entries at once, and checks the heads afterwards. An entry is cut so that what moves often, what moves now and then and
+what hardly ever moves are apart.
 
 The format is that of drivers/net/wireguard/netlink.c and linux/wireguard.h. A peer that does not fit in a message comes
 again in the next one, with its public key and the rest of its allowed IPs only.
@@ -49,11 +50,27 @@ WHOLE = _HEAD.size + len(_PRESHARED_KEY_HEADER)
 _MAX_LAYOUTS = 4096
 
 
+# What the kernel writes behind the preshared key (get_peer, drivers/net/wireguard/netlink.c): the last handshake, the
+# keepalive interval and the header of tx_bytes; then tx_bytes, and rx_bytes with its header.
+TIMES, COUNTERS = 32, 20
+
+
 class Entries(NamedTuple):
-    """The entries of one dump, flat: the lists run in parallel. No secret is in them."""
+    """The entries of one dump, in pieces: the lists run in parallel. No secret is in them.
+
+    `heads` have the public keys in their headers, `times` and `counters` as many bytes as stand above, and `rests` what
+    follows: endpoint and allowed IPs. An entry that is too short, such as the rest of a peer that began in the message
+    before, is all in `rests`.
+    """
 
     heads: list[bytes]
-    tails: list[bytes]
+    times: list[bytes]
+    counters: list[bytes]
+    rests: list[bytes]
+
+
+NO_ENTRIES = Entries([], [], [], [])
+PIECES = len(NO_ENTRIES)
 
 
 class DeviceFacts(NamedTuple):
@@ -86,7 +103,7 @@ class Extractor:
         """Forget the entries of the dump before; keep its layouts, as guesses."""
         self._message = 0
         self._facts: DeviceFacts | None = None
-        self._entries = Entries([], [])
+        self._entries = Entries([], [], [], [])
 
     def feed(self, data: bytes | bytearray, start: int, end: int) -> None:
         """Take one message's attributes, `data[start:end]`. Raises DecodeError."""
@@ -118,9 +135,9 @@ class Extractor:
             layout, values = _learn(data, start, end)
             if index < _MAX_LAYOUTS:
                 self._layouts[index : index + 1] = [layout]
-        heads, tails = self._entries
-        heads.extend(layout.heads)
-        tails.extend(values[1::2])
+        self._entries.heads.extend(layout.heads)
+        for piece in range(1, PIECES):
+            self._entries[piece].extend(values[piece::PIECES])
 
 
 # The length of each attribute of a device that is kept; the private key is not one of them.
@@ -157,10 +174,11 @@ def _read(layout: _Layout, data: bytes | bytearray, start: int, end: int) -> tup
     if layout.length != end - start:
         return None
     values = layout.reader.unpack_from(data, start)
-    if values[0::2] != layout.heads:
+    if values[0::PIECES] != layout.heads:
         return None
     # The rest of a peer can be as long as the whole of it was, and where the rest goes on, the whole has its secret.
-    if any(_holds_preshared_key(tail, 0, len(tail)) for tail in (values[2 * index + 1] for index in layout.bare)):
+    rests = values[PIECES - 1 :: PIECES]
+    if any(_holds_preshared_key(rest, 0, len(rest)) for rest in (rests[index] for index in layout.bare)):
         return None
     return values
 
@@ -185,14 +203,16 @@ def _learn(data: bytes | bytearray, start: int, end: int) -> tuple[_Layout, tupl
             raise DecodeError("a peer does not begin with its public key")
         secret = offset + _HEAD.size
         if data[secret : secret + 4] == _PRESHARED_KEY_HEADER and secret + _PRESHARED_KEY_LENGTH <= stop:
-            pieces.append(f"{WHOLE}s{KEY_LENGTH}x{stop - secret - _PRESHARED_KEY_LENGTH}s")
+            left = stop - secret - _PRESHARED_KEY_LENGTH
+            times, counters = (TIMES, COUNTERS) if left >= TIMES + COUNTERS else (0, 0)
+            pieces.append(f"{WHOLE}s{KEY_LENGTH}x{times}s{counters}s{left - times - counters}s")
         else:
             # The rest of a peer that began in the message before. Should the kernel ever move the preshared key
             # elsewhere, refuse the dump: an entry that holds one must not be kept.
             if _holds_preshared_key(data, secret, stop):
                 raise DecodeError("the preshared key is not where it was expected")
             bare.append(entry)
-            pieces.append(f"{_HEAD.size}s{stop - secret}s")
+            pieces.append(f"{_HEAD.size}s0s0s{stop - secret}s")
         pieces.append(f"{-length % 4}x")
         offset += (length + 3) & ~3
         entry += 1
@@ -202,4 +222,4 @@ def _learn(data: bytes | bytearray, start: int, end: int) -> tuple[_Layout, tupl
         raise DecodeError("the last peer is not padded")
     reader = struct.Struct("".join(pieces))
     values = reader.unpack_from(data, start)
-    return _Layout(end - start, reader, values[0::2], tuple(bare)), values
+    return _Layout(end - start, reader, values[0::PIECES], tuple(bare)), values
