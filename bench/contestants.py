@@ -127,6 +127,12 @@ class Server:
         """CPU seconds used so far, by the server and all that it started."""
         return int((self._group / "cpu.stat").read_text().split()[1]) / 1e6
 
+    def cpu_of_children(self) -> float:
+        """CPU seconds used so far by the processes that it started and that run, by the scheduler's account of them."""
+        pids = {int(pid) for pid in (self._group / "cgroup.procs").read_text().split()} - {self.pid}
+        threads = [thread for pid in pids for thread in Path(f"/proc/{pid}/task").iterdir()]
+        return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
+
     def memory(self, field: str = "VmRSS") -> int:
         """A line of /proc/PID/status in KiB: VmRSS, or VmHWM for the highest ever."""
         text = Path(f"/proc/{self.pid}/status").read_text()

@@ -8,6 +8,7 @@ That exactly the wanted peers moved is checked with `wg show` in every round.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import platform
@@ -29,6 +30,7 @@ ROUNDS_OF_STAGES = 5
 PATIENCE = 60.0  # seconds: who takes longer for a scrape is not measured at that size
 OURS = "wg-exporter"
 PROBED = 500  # peers of the largest device, in a measurement of its own
+PROBER = "its prober, meanwhile"
 
 
 class Device:
@@ -121,39 +123,53 @@ class Run:
             words = [word.replace(placeholder, value) for word in words]
         return Server(name, port, words, self._logs / f"{name}.log")
 
-    def probing(self, command: list[str]) -> dict[str, Any]:
+    def probing(self, command: list[str], *, answering: bool) -> dict[str, Any]:
         """The costs of ours while it probes some of the peers, beside `wg`, under each load; and the memory of all its
-        processes in KiB. The far ends answer no probes, so these peers count as lost.
+        processes in KiB. The far ends answer, or none does: then these peers are silent, and in the end down.
+
+        The prober is a process that works at its own pace, whether or not anybody scrapes. What it uses during a scrape
+        is told apart.
         """
         for server in self.servers:
             server.rest()
-        ours = self._server("wg-exporter-probing", 9690, command)
-        self._warm(ours)
-        ours.wake()
-        time.sleep(20)  # the first checks are spread
-        body: list[bytes] = []
-        get(ours.port, keep=body)
-        told = b"".join(body).count(b"\nwireguard_probe_up{")
-        if told != PROBED:
-            raise RuntimeError(f"{told} peers are probed instead of {PROBED}")
-        del self.samples[ours.name]
-        found: dict[str, Any] = {}
+        found: dict[str, Any] = {"rss": 0}
         for share, step in LOADS.items():
             moving = [peer.number for peer in self.device.peers[::step]]
             self.device.far.connect(moving)
             self.device.far.prepare(moving, self.rounds)
-            costs: dict[str, list[Cost]] = {}
-            for _ in range(self.rounds):
-                ours.wake()
-                self.device.far.move(moving)
-                costs.setdefault(OURS, []).append(ours.scrape())
-                ours.rest()
-                costs.setdefault("wg to /dev/null", []).append(wg(pipe=False))
-                costs.setdefault("wg to a pipe", []).append(wg(pipe=True))
-            found[share] = costs
-        found["rss"] = ours.memory_of_all()
-        ours.stop()
+            with self.device.far.answering() if answering else contextlib.nullcontext():
+                ours = self._server(f"wg-exporter-probing-{share}", 9690, command)
+                found[share] = self._probed_rounds(ours, moving, PROBED if answering else 0)
+                found["rss"] = max(found["rss"], ours.memory_of_all())
+                ours.stop()
         return found
+
+    def _probed_rounds(self, ours: Server, moving: list[int], answering: int) -> dict[str, list[Cost]]:
+        """Rounds of ours and `wg`, once it is sure that so many of the probed peers answer."""
+        self._warm(ours)
+        del self.samples[ours.name]
+        ours.wake()
+        time.sleep(30)  # the first checks are spread, and states are known after 30 s
+        body: list[bytes] = []
+        get(ours.port, keep=body)
+        lines = b"".join(body).split(b"\n")
+        told = sum(line.startswith(b"wireguard_probe_up{") for line in lines)
+        up = sum(line.startswith(b"wireguard_probe_up{") and line.endswith(b" 1") for line in lines)
+        if (told, up) != (PROBED, answering):
+            raise RuntimeError(f"{told} peers are probed instead of {PROBED}, and {up} answer")
+        costs: dict[str, list[Cost]] = {}
+        for _ in range(self.rounds):
+            ours.wake()
+            self.device.far.move(moving)
+            before = ours.cpu_of_children()
+            cost = ours.scrape()
+            probing = ours.cpu_of_children() - before
+            costs.setdefault(OURS, []).append(cost._replace(cpu=cost.cpu - probing))
+            costs.setdefault(PROBER, []).append(Cost(0.0, probing, 0))
+            ours.rest()
+            costs.setdefault("wg to /dev/null", []).append(wg(pipe=False))
+            costs.setdefault("wg to a pipe", []).append(wg(pipe=True))
+        return costs
 
     def _warm(self, server: Server) -> None:
         server.wait(PATIENCE)
@@ -281,7 +297,8 @@ def main(plan_file: Path, result_file: Path) -> None:
             ours.rest()
             figures["stages"] = run.stages()
         if count >= 10 * PROBED:
-            figures["probing"] = run.probing(plan["probing"])
+            figures["probing"] = run.probing(plan["probing"], answering=True)
+            figures["silence"] = run.probing(plan["probing"], answering=False)
         figures["incomplete"] = run.incomplete
         run.end(last=count == plan["sizes"][-1])
         figures["took"] = time.monotonic() - start

@@ -3,26 +3,29 @@
 A peer's counters move when WireGuard accepts a message. So this file is the far end of every peer: it does the
 handshake with the device over loopback as the initiator (the device then only answers, and never begins a handshake
 or a retry by itself), and afterwards one keepalive of 32 bytes moves the counter of exactly the peer that it is sent
-for. A session lives 180 s (REJECT_AFTER_TIME).
+for. A session lives 180 s (REJECT_AFTER_TIME). On demand a process answers the echo requests that come through them.
 
 Source: the WireGuard paper, sections 5.4.2 to 5.4.6 (https://www.wireguard.com/papers/wireguard.pdf).
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
+import multiprocessing
 import select
 import socket
 import struct
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 SAFE_AGE = 160.0  # seconds: REJECT_AFTER_TIME is 180
 KEEPALIVE_SIZE = 32
@@ -30,6 +33,13 @@ BATCH = 128  # handshakes under way at once; above 512 the device asks for cooki
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33  # asm-generic/socket.h
 QUEUED = 512  # packets under way at once; a device holds 1,024 and drops the rest
 UDP_SEGMENT, SEGMENTS = 103, 64  # linux/udp.h: one send becomes up to 64 datagrams of equal size
+
+
+# Answers have numbers of their own, above those of prepared keepalives and within the window of 8,128 (RFC 6479) in
+# which a device takes messages in any order.
+FIRST_ANSWER = 1000
+
+ICMP, ECHO_REQUEST = 1, 8
 
 
 def _hash(*parts: bytes) -> bytes:
@@ -63,6 +73,14 @@ def identity(number: int, private: bytes) -> Identity:
     return Identity(number, key, key.public_key().public_bytes_raw())
 
 
+class Session(NamedTuple):
+    """The keys to send and to receive with, and the index that the device knows it by."""
+
+    send: ChaCha20Poly1305
+    receive: ChaCha20Poly1305
+    index: int
+
+
 class FarEnds:
     """The far end of many peers of one device that listens on 127.0.0.1, by their numbers."""
 
@@ -77,7 +95,7 @@ class FarEnds:
         device = X25519PublicKey.from_public_bytes(device_public)
         self._first_shared = self._ephemeral.exchange(device)
         self._static_shared = {who.number: who.private.exchange(device) for who in self._peers.values()}
-        self._sessions: dict[int, tuple[ChaCha20Poly1305, int]] = {}
+        self._sessions: dict[int, Session] = {}
         self._ready: dict[int, list[bytes]] = {}
         self._connected_at = 0.0
         self._hello, self._data = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
@@ -107,15 +125,15 @@ class FarEnds:
                 answer = self._hello.recv(256)
                 kind, index, number = struct.unpack_from("<III", answer)
                 if kind == 2 and number in pending:
-                    self._sessions[number] = self._derive(pending.pop(number), self._peers[number], answer), index
+                    self._sessions[number] = self._derive(pending.pop(number), self._peers[number], answer, index)
         self.prepare(numbers, 1, first=0)
         self.move(numbers)
 
     def prepare(self, numbers: Sequence[int], moves: int, *, first: int = 1) -> None:
         """Make the keepalives for this many moves of these peers beforehand, because encryption takes time."""
         for number in numbers:
-            key, index = self._sessions[number]
-            self._ready[number] = [_keepalive(key, index, n) for n in range(first + moves - 1, first - 1, -1)]
+            session = self._sessions[number]
+            self._ready[number] = [_message(session, n, b"") for n in range(first + moves - 1, first - 1, -1)]
 
     def move(self, numbers: Sequence[int]) -> None:
         """One keepalive from each of these peers, until all are counted: its rx_bytes grow by 32.
@@ -130,6 +148,34 @@ class FarEnds:
             goal += len(chunk)
             last = start + SEGMENTS >= len(packets)
             self._wait(goal if last else goal - QUEUED)
+
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[None]:
+        """Answer echo requests in the sessions of now, in a process of its own."""
+        process = multiprocessing.get_context("fork").Process(target=self._answer, daemon=True)
+        process.start()
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.join()
+
+    def _answer(self) -> None:
+        whole = [(socket.SOL_UDP, UDP_SEGMENT, struct.pack("=H", 0))]  # one datagram, whatever its length
+        counters = dict.fromkeys(self._sessions, FIRST_ANSWER)
+        while True:
+            message = self._data.recv(2048)
+            number = int.from_bytes(message[4:8], "little")
+            if message[0] != 4 or number not in self._sessions:
+                continue
+            session = self._sessions[number]
+            try:
+                reply = _echo_reply(session.receive.decrypt(bytes(4) + message[8:16], message[16:], None))
+            except InvalidTag:
+                continue
+            if reply:
+                self._data.sendmsg([_message(session, counters[number], reply)], whole)
+                counters[number] += 1
 
     def _wait(self, goal: int) -> None:
         deadline = time.monotonic() + 30
@@ -155,17 +201,31 @@ class FarEnds:
         self._hello.send(message + mac1 + bytes(16))
         return chain
 
-    def _derive(self, chain: bytes, who: Identity, answer: bytes) -> ChaCha20Poly1305:
-        """The sending key from a handshake response (5.4.3, 5.4.5). Whether it is authentic is not looked at."""
+    def _derive(self, chain: bytes, who: Identity, answer: bytes, index: int) -> Session:
+        """The session from a handshake response (5.4.3, 5.4.5). Whether it is authentic is not looked at."""
         theirs = X25519PublicKey.from_public_bytes(answer[12:44])
         (chain,) = _kdf(1, chain, answer[12:44])
         (chain,) = _kdf(1, chain, self._ephemeral.exchange(theirs))
         (chain,) = _kdf(1, chain, who.private.exchange(theirs))
         chain = _kdf(3, chain, bytes(32))[0]
-        return ChaCha20Poly1305(_kdf(2, chain, b"")[0])
+        return Session(*map(ChaCha20Poly1305, _kdf(2, chain, b"")), index)
 
 
-def _keepalive(key: ChaCha20Poly1305, index: int, counter: int) -> bytes:
-    """A transport message without a payload (5.4.6)."""
-    head = struct.pack("<IIQ", 4, index, counter)
-    return head + key.encrypt(bytes(4) + counter.to_bytes(8, "little"), b"", None)
+def _message(session: Session, counter: int, packet: bytes) -> bytes:
+    """A transport message (5.4.6). Without a packet it is a keepalive."""
+    head = struct.pack("<IIQ", 4, session.index, counter)
+    padded = packet + bytes(-len(packet) % 16)
+    return head + session.send.encrypt(bytes(4) + counter.to_bytes(8, "little"), padded, None)
+
+
+def _echo_reply(packet: bytes) -> bytes:
+    """The answer to an ICMP echo request over IPv4 without options (RFC 791, RFC 792); empty for all else.
+
+    Addresses that change places leave the header's checksum as it was; another type changes that of ICMP by as much.
+    """
+    if len(packet) < 28 or packet[0] != 0x45 or packet[9] != ICMP or packet[20] != ECHO_REQUEST:
+        return b""
+    packet = packet[: int.from_bytes(packet[2:4], "big")]  # the rest is padding
+    checksum = int.from_bytes(packet[22:24], "big") + (ECHO_REQUEST << 8)
+    checksum = (checksum & 0xFFFF) + (checksum >> 16)
+    return packet[:12] + packet[16:20] + packet[12:16] + bytes(2) + checksum.to_bytes(2, "big") + packet[24:]

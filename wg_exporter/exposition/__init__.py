@@ -169,9 +169,10 @@ class _Column:
         pieces = self._pieces
         if 3 * len(places) == len(pieces):
             pieces[2::3] = values
-        else:
-            for index, value in zip(places, values, strict=True):
-                pieces[3 * index + 2] = value
+            self._blocks = [None] * len(self._blocks)
+            return
+        for index, value in zip(places, values, strict=True):
+            pieces[3 * index + 2] = value
         for block in set(map(floordiv, places, repeat(BLOCK))):
             self._blocks[block] = None
 
@@ -247,8 +248,11 @@ class _PeerTable:
         values = field.column(row)
         places: Sequence[int] = range(len(values))
         if before is not None:
+            then = field.column(before)
+            if then is values:
+                return
             # What was read again and is equal is rendered again: looking at values costs more, and sources share them.
-            places = list(compress(range(len(values)), map(is_not, field.column(before), values)))
+            places = list(compress(range(len(values)), map(is_not, then, values)))
             if len(places) < len(values):
                 values = list(map(values.__getitem__, places))
         if places:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import struct
 from base64 import b64encode
 from itertools import chain
-from operator import eq
 from socket import AF_INET, AF_INET6, inet_ntop
 from sys import byteorder
 from typing import TYPE_CHECKING, TypeVar
@@ -22,7 +21,7 @@ from wg_exporter.sources.netlink import ATTRIBUTE, DecodeError, attributes
 from wg_exporter.sources.wgdump import KEY, NO_ENTRIES, WHOLE, Entries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 WGPEER_A_ENDPOINT = 4
 WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL = 5
@@ -189,15 +188,17 @@ def _all_are(column: Column, value: int) -> bool:
     return column.count(value) == len(column)
 
 
-def _put(column: tuple[T, ...], places: list[int], values: tuple[T, ...]) -> tuple[T, ...]:
-    """The column with these values in these places, which are in order; the same column if it has them already."""
-    if len(places) == len(column):
-        return column if column == values else values
-    if all(map(eq, map(column.__getitem__, places), values)):
+def _put(column: tuple[T, ...], places: Sequence[int], values: tuple[T, ...]) -> tuple[T, ...]:
+    """The column with these values in these places, which are in order. What is equal stays the same object."""
+    before = column if len(places) == len(column) else tuple(map(column.__getitem__, places))
+    moved = differences(before, values)
+    if len(moved) == len(column):
+        return values
+    if not moved:
         return column
     changed = list(column)
-    for place, value in zip(places, values, strict=True):
-        changed[place] = value
+    for at in moved:
+        changed[places[at]] = values[at]
     return tuple(changed)
 
 
