@@ -29,11 +29,12 @@ Is the tunnel up, and if not, why? `wg-exporter serve` answers for every peer, w
 
 ## What to do at night
 
-1. Open `http://HOST:9586/`: it lists who is down or degraded, since when, with the reason, the evidence and what to do.
-   The reasons are explained [below](#reasons-and-what-to-do).
+1. Open `http://HOST:9586/` (where only Prometheus may reach it, by `ssh -L 9586:ADDRESS:9586 HOST`): it lists who is
+   down or degraded, since when, with the reason, the evidence and what to do. The reasons are explained
+   [below](#reasons-and-what-to-do).
 2. `wg-exporter show INTERFACE PEER` has the endpoint and the latest handshake. It [looks once](#special-cases), so it
-   may say `idle` where the page says `down`: the page is right. With `--watch` it knows more after {down_after}. Names
-   that stand only in the configuration need `--config.file` here too.
+   may say `up` or `idle` where the page says `down`: the page is right. `--watch` knows more after {down_after}.
+   Names that stand only in the configuration need `--config.file` here too.
 3. `journalctl -u wg-exporter` has a line for each change, `msg="peer changed"`, with the evidence: what was sent, what
    was heard, for how long.
 4. The peer need not be up any more, or you work on it: [who should be up](#who-should-be-up).
@@ -90,7 +91,7 @@ tell it, for WireGuard answers:
 ## Special cases
 
 - **The exporter starts.** No state before there is evidence: at once for a peer that is heard, else after {judged},
-  unless something sent is just waiting for its answer. A state found at the start is no change, and counters begin
+  or a little longer while an answer is due. A state found at the start is no change, and counters begin
   at 0.
 - **An interface vanishes.** Its peers that are expected up stay, and are `down` (`interface_gone`) after {down_after};
   `wireguard_interface_up` is 0, and their traffic counters end. When it comes back, they are `down` until heard.

@@ -117,8 +117,8 @@ RULES: tuple[Rule, ...] = (
     ),
     _down(
         None,
-        "It was down, and nothing was heard of it since. The reason stays. Not so where only its interface was down, "
-        "and nothing will be heard until somebody sends, for it has no keepalive and is not probed.",
+        "It was down, and nothing was heard of it since. The reason stays. But where only its interface was down, a "
+        "peer without keepalive and probes is `idle` afterwards, for nothing would be heard anyway.",
         _still_down,
     ),
     _mtu(Reason.MTU_BLACKHOLE, Verdict.BLACKHOLE, "Full-size packets vanish without a word."),
