@@ -54,6 +54,7 @@ class Shape(NamedTuple):
     unknown: bool = False  # a newer kernel with attributes that nobody here knows
     flags: int = NESTED
     loses: bool = False  # kernels that take a peer for half written when there was no room for its allowed IPs at all
+    amnezia: bool = False  # AmneziaWG's module: flags before the public key, and a range of keepalive intervals
 
 
 KERNEL = Shape()
@@ -104,7 +105,7 @@ def allowed_ip(text: str) -> bytes:
 def _fixed(state: State, at: int, shape: Shape) -> bytes:
     """All of a peer behind its public key and before its allowed IPs; `at` is where in the message it begins."""
     out = nla(2, state.secret)
-    out += nla(6, struct.pack("=qq", *state.handshake)) + nla(5, struct.pack("=H", state.keepalive))
+    out += nla(6, struct.pack("=qq", *state.handshake)) + _keepalive(state, shape)
     for kind, value in ((8, state.tx), (7, state.rx)):
         if shape.align64 and (at + len(out)) % 8 == 0:
             out += nla(0, b"")
@@ -113,6 +114,11 @@ def _fixed(state: State, at: int, shape: Shape) -> bytes:
     if shape.unknown:
         out += nla(77, b"news!")
     return out + (nla(4, sockaddr(state.endpoint)) if state.endpoint is not None else b"")
+
+
+def _keepalive(state: State, shape: Shape) -> bytes:
+    shortest_and_longest = state.keepalive * 2 // 3, state.keepalive
+    return nla(5, struct.pack("=HH", *shortest_and_longest) if shape.amnezia else struct.pack("=H", state.keepalive))
 
 
 def device_attributes(
@@ -140,7 +146,7 @@ def written(peers: Sequence[State], shape: Shape = KERNEL, device: bytes | None 
         nest = b""
         while todo < len(peers):
             peer, at = peers[todo], 20 + len(head) + 4 + len(nest)
-            body = nla(1, peer.key)
+            body = (nla(3, struct.pack("=I", 8)) if shape.amnezia else b"") + nla(1, peer.key)
             if half == NOT:
                 body += _fixed(peer, at + 4 + len(body), shape)
             elif half == LOST:

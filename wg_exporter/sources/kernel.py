@@ -124,6 +124,7 @@ class KernelSource:
                 devices.append(last._replace(name=name, fresh=False))
         except SourceError as error:
             self._known.pop(ifindex, None)
+            self._last.pop(ifindex, None)
             failed.append(FailedDevice("", name, self._backend, f"reading it failed: {error}"))
         else:
             self._last[ifindex] = device

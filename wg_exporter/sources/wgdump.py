@@ -34,17 +34,21 @@ WGDEVICE_A_PEERS = 8
 
 WGPEER_A_PUBLIC_KEY = 1
 WGPEER_A_PRESHARED_KEY = 2
+WGPEER_A_FLAGS = 3
 
 KEY_LENGTH = 32
 IFNAMSIZ = 16
 
-_HEAD = struct.Struct("=HHHH32s")
+_KEY = struct.Struct("=HH32s")
 _PRESHARED_KEY_HEADER = ATTRIBUTE.pack(4 + KEY_LENGTH, WGPEER_A_PRESHARED_KEY)
 _PRESHARED_KEY_LENGTH = len(_PRESHARED_KEY_HEADER) + KEY_LENGTH
 
-# Where in a head the public key is. A peer that is whole has the header of its preshared key in its head too.
-KEY = slice(8, 8 + KEY_LENGTH)
-WHOLE = _HEAD.size + len(_PRESHARED_KEY_HEADER)
+# A peer's own header, the public key with its header and, before that, what AmneziaWG puts there (`get_peer` of its
+# module, since 2024): 8 bytes of flags. A peer that is whole has the header of its preshared key in its head too.
+_FLAGS = ATTRIBUTE.pack(8, WGPEER_A_FLAGS)
+_FLAGS_LENGTH = len(_FLAGS) + 4
+_BARE = ATTRIBUTE.size + _KEY.size
+_WHOLE = _BARE + len(_PRESHARED_KEY_HEADER)
 
 # Layouts of messages kept per device; a device that splits into more still works, entry by entry.
 _MAX_LAYOUTS = 4096
@@ -58,9 +62,9 @@ TIMES, COUNTERS = 32, 20
 class Entries(NamedTuple):
     """The entries of one dump, in pieces: the lists run in parallel. No secret is in them.
 
-    `heads` have the public keys in their headers, `times` and `counters` as many bytes as stand above, and `rests` what
-    follows: endpoint and allowed IPs. An entry that is too short, such as the rest of a peer that began in the message
-    before, is all in `rests`.
+    `heads` have the public keys in their headers (see `public_key`), `times` and `counters` as many bytes as stand
+    above, and `rests` what follows: protocol version, endpoint and allowed IPs. An entry that is too short, such as the
+    rest of a peer that began in the message before, is all in `rests`.
     """
 
     heads: list[bytes]
@@ -71,6 +75,17 @@ class Entries(NamedTuple):
 
 NO_ENTRIES = Entries([], [], [], [])
 PIECES = len(NO_ENTRIES)
+
+
+def is_whole(head: bytes) -> bool:
+    """Whether an entry is a peer with all that belongs to it, and not the rest of one."""
+    return len(head) in {_WHOLE, _WHOLE + _FLAGS_LENGTH}
+
+
+def public_key(head: bytes) -> bytes:
+    """The public key in a head."""
+    end = len(head) - (len(_PRESHARED_KEY_HEADER) if is_whole(head) else 0)
+    return head[end - KEY_LENGTH : end]
 
 
 class DeviceFacts(NamedTuple):
@@ -196,23 +211,28 @@ def _learn(data: bytes | bytearray, start: int, end: int) -> tuple[_Layout, tupl
     while offset + 4 <= end:
         length, _kind = ATTRIBUTE.unpack_from(data, offset)
         stop = offset + length
-        if length < _HEAD.size or stop > end:
+        first = offset + ATTRIBUTE.size
+        if data[first : first + len(_FLAGS)] == _FLAGS:
+            first += _FLAGS_LENGTH
+        secret = first + _KEY.size
+        if secret > stop or stop > end:
             raise DecodeError("peer length out of range")
-        _, _, key_length, key_kind, _ = _HEAD.unpack_from(data, offset)
+        key_length, key_kind, _ = _KEY.unpack_from(data, first)
         if key_length != 4 + KEY_LENGTH or key_kind & ATTRIBUTE_TYPE_MASK != WGPEER_A_PUBLIC_KEY:
             raise DecodeError("a peer does not begin with its public key")
-        secret = offset + _HEAD.size
+        head = secret - offset
         if data[secret : secret + 4] == _PRESHARED_KEY_HEADER and secret + _PRESHARED_KEY_LENGTH <= stop:
             left = stop - secret - _PRESHARED_KEY_LENGTH
             times, counters = (TIMES, COUNTERS) if left >= TIMES + COUNTERS else (0, 0)
-            pieces.append(f"{WHOLE}s{KEY_LENGTH}x{times}s{counters}s{left - times - counters}s")
+            head += len(_PRESHARED_KEY_HEADER)
+            pieces.append(f"{head}s{KEY_LENGTH}x{times}s{counters}s{left - times - counters}s")
         else:
             # The rest of a peer that began in the message before. Should the kernel ever move the preshared key
             # elsewhere, refuse the dump: an entry that holds one must not be kept.
             if _holds_preshared_key(data, secret, stop):
                 raise DecodeError("the preshared key is not where it was expected")
             bare.append(entry)
-            pieces.append(f"{_HEAD.size}s0s0s{stop - secret}s")
+            pieces.append(f"{head}s0s0s{stop - secret}s")
         pieces.append(f"{-length % 4}x")
         offset += (length + 3) & ~3
         entry += 1
