@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 CGROUPS = Path("/sys/fs/cgroup")
 _BUFFER = bytearray(1 << 20)
@@ -90,6 +90,11 @@ def get(port: int, *, gzip: bool = False, timeout: float = 120, keep: list[bytes
         client.close()
 
 
+def _schedstats(pid: int) -> Iterator[Path]:
+    """The scheduler's account of each thread (proc(5))."""
+    return Path(f"/proc/{pid}/task").glob("*/schedstat")
+
+
 class Server:
     """One exporter, running on a port of its own in a control group of its own."""
 
@@ -130,8 +135,7 @@ class Server:
     def cpu_of_children(self) -> float:
         """CPU seconds used so far by the processes that it started and that run, by the scheduler's account of them."""
         pids = {int(pid) for pid in (self._group / "cgroup.procs").read_text().split()} - {self.pid}
-        threads = [thread for pid in pids for thread in Path(f"/proc/{pid}/task").iterdir()]
-        return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
+        return sum(int(path.read_text().split()[0]) for pid in pids for path in _schedstats(pid)) / 1e9
 
     def memory(self, field: str = "VmRSS") -> int:
         """A line of /proc/PID/status in KiB: VmRSS, or VmHWM for the highest ever."""

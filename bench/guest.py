@@ -83,6 +83,16 @@ def _keepalive(peer: Identity) -> list[str]:
     return ["peer", _base64(peer.public), "persistent-keepalive", "65535"]
 
 
+def _check_probed(port: int, answering: int) -> None:
+    """Raises RuntimeError unless the wanted number of peers is probed, and as many as said answer."""
+    body: list[bytes] = []
+    get(port, keep=body)
+    told = [line for line in b"".join(body).split(b"\n") if line.startswith(b"wireguard_probe_up{")]
+    up = sum(line.endswith(b" 1") for line in told)
+    if (len(told), up) != (PROBED, answering):
+        raise RuntimeError(f"{len(told)} peers are probed instead of {PROBED}, and {up} answer instead of {answering}")
+
+
 class Run:
     """All measurements of one size."""
 
@@ -150,15 +160,13 @@ class Run:
         del self.samples[ours.name]
         ours.wake()
         time.sleep(30)  # the first checks are spread, and states are known after 30 s
-        body: list[bytes] = []
-        get(ours.port, keep=body)
-        lines = b"".join(body).split(b"\n")
-        told = sum(line.startswith(b"wireguard_probe_up{") for line in lines)
-        up = sum(line.startswith(b"wireguard_probe_up{") and line.endswith(b" 1") for line in lines)
-        if (told, up) != (PROBED, answering):
-            raise RuntimeError(f"{told} peers are probed instead of {PROBED}, and {up} answer")
+        _check_probed(ours.port, answering)
+        wanted = {_base64(self.device.peers[number - 1].public) for number in moving}
         costs: dict[str, list[Cost]] = {}
         for _ in range(self.rounds):
+            if self.device.far.age() > SAFE_AGE:
+                raise RuntimeError("the sessions are too old for another round")
+            transfer = self.device.transfer()
             ours.wake()
             self.device.far.move(moving)
             before = ours.cpu_of_children()
@@ -167,8 +175,13 @@ class Run:
             costs.setdefault(OURS, []).append(cost._replace(cpu=cost.cpu - probing))
             costs.setdefault(PROBER, []).append(Cost(0.0, probing, 0))
             ours.rest()
+            after = self.device.transfer()
+            if still := sum(after[key] == transfer[key] for key in wanted):
+                raise RuntimeError(f"{still} peers did not move")
             costs.setdefault("wg to /dev/null", []).append(wg(pipe=False))
             costs.setdefault("wg to a pipe", []).append(wg(pipe=True))
+        ours.wake()
+        _check_probed(ours.port, answering)
         return costs
 
     def _warm(self, server: Server) -> None:

@@ -26,7 +26,8 @@ Everything there takes about ten times as long as on real hardware: **read the r
 One scrape of a kernel device whose peers have two allowed IPs (IPv4 and IPv6), an endpoint, a keepalive interval and a
 session each. `wg` is `wg show all dump`, to /dev/null or through a pipe, whichever is cheaper.
 Time is from the request to the last byte of the body, at a client that does nothing else and keeps its connection, as
-Prometheus does; CPU is that of the server and of all that it starts.
+Prometheus does; CPU is that of the server and of all that it starts, the prober by itself: it works at its own pace,
+scrape or no scrape.
 Median (lowest to highest) of {rounds} rounds, in which all take turns. Before each measured scrape of ours bytes
 moved for exactly the wanted peers, spread evenly over the device (checked with `wg show` in each round): each of them
 sends one keepalive of 32 bytes over a real session. How it is done: [README.md](README.md).
