@@ -9,20 +9,16 @@ peer is renamed, which may break none of them.
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
-import os
 import re
 import shutil
-import subprocess
 import time
-import urllib.parse
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from tests.dashboards import FIELD, ROOT, Query, dashboards, filled_in
-from tests.lab import SOCKETS, eventually, free_port, start_exporter
+from tests.lab import SOCKETS, eventually, servers, start_exporter
 from tests.lab.exporting import lab_or_skip, scrape, star, until
 from tests.test_end_to_end import rubbish
 
@@ -32,6 +28,7 @@ if TYPE_CHECKING:
 
     from tests.lab import Exporter
     from tests.lab.exporting import Labels, Star
+    from tests.lab.servers import Server
 
 pytestmark = [pytest.mark.lab, pytest.mark.prometheus]
 
@@ -59,30 +56,21 @@ OPTIONAL = {"netns"}
 Row = tuple[dict[str, str], list[tuple[float, float]]]
 
 
-class Prometheus:
-    """A running Prometheus on a port of its own."""
+class Asked:
+    """A running Prometheus, asked as a panel asks."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
-
-    def api(self, path: str, **parameters: str) -> list:
-        """The `data` of an answer; raises OSError while nothing listens, and AssertionError where it has an error."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
-        with contextlib.closing(connection):
-            connection.request("GET", f"/api/v1/{path}?{urllib.parse.urlencode(parameters)}")
-            answer = json.loads(connection.getresponse().read())
-        assert answer["status"] == "success", f"{parameters}: {answer}"
-        return answer["data"]
+    def __init__(self, server: Server) -> None:
+        self.server = server
 
     def now(self, expr: str) -> list[Labels]:
         """The labels of the series that there are now."""
-        return [row["metric"] for row in self.api("query", query=expr)["result"]]
+        return [labels for labels, _ in self.server.query(expr)]
 
     def over_time(self, expr: str) -> list[Labels]:
         """The labels of the series that there were in the last minute."""
         end = time.time()
         span = {"start": str(end - 60), "end": str(end), "step": "2s"}
-        return [row["metric"] for row in self.api("query_range", query=expr, **span)["result"]]
+        return [row["metric"] for row in self.server.api("query_range", query=expr, **span)["result"]]
 
     def ask(self, query: Query) -> list[Labels]:
         """The labels of what a panel gets."""
@@ -95,7 +83,7 @@ class Scene(NamedTuple):
     """What is there to be looked at."""
 
     network: Star
-    prometheus: Prometheus
+    prometheus: Asked
     exporter: Exporter
     config: Path
 
@@ -125,7 +113,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         network.ping()
         stack.enter_context(rubbish(SOCKETS / f"{lab.prefix}rubbish.sock", b"nonsense\n\n"))
         config = directory / "exporter.yml"
-        draft = Scene(network, Prometheus(0), None, config)  # type: ignore[arg-type]
+        draft = Scene(network, None, None, config)  # type: ignore[arg-type]
         config.write_text(draft.text("near"))
         exporter = stack.enter_context(start_exporter(directory=directory, config=config))
         ending = stack.enter_context(
@@ -148,42 +136,17 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 
 @contextlib.contextmanager
-def serving(directory: Path, ports: list[int]) -> Iterator[Prometheus]:
+def serving(directory: Path, ports: list[int]) -> Iterator[Asked]:
     """A Prometheus that scrapes these ports of 127.0.0.1 each second."""
-    rules, config = directory / "rules.yml", directory / "prometheus.yml"
-    rules.write_text(SEVERAL)
+    (directory / "rules.yml").write_text(SEVERAL)
     targets = [f"127.0.0.1:{port}" for port in ports]
     settings = {
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
-        "rule_files": [str(rules), str(RULES)],
+        "rule_files": ["rules.yml", str(RULES)],
         "scrape_configs": [{"job_name": "wireguard", "static_configs": [{"targets": targets}]}],
     }
-    config.write_text(json.dumps(settings))  # JSON is YAML
-    port = free_port()
-    command = [
-        "prometheus",
-        f"--config.file={config}",
-        f"--storage.tsdb.path={directory / 'data'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-    ]
-    with (directory / "prometheus.log").open("wb") as log:
-        environment = {**os.environ, "GOMAXPROCS": "1"}
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
-    server = Prometheus(port)
-
-    def answers() -> bool:
-        assert process.poll() is None, (directory / "prometheus.log").read_text()
-        try:
-            return server.now("vector(1)") != []
-        except OSError:
-            return False
-
-    try:
-        eventually(answers, within=30, every=0.2)
-        yield server
-    finally:
-        process.terminate()
-        process.wait(20)
+    with servers.prometheus(directory, settings) as server:
+        yield Asked(server)
 
 
 def queries() -> list[pytest.param]:
@@ -239,15 +202,15 @@ def test_numbers_say_how_much_is_broken(scene: Scene) -> None:
     expected = {"Peers down": 1, "Interfaces down": 1, "Exporters silent": 1, "Peers degraded": 0}
     for query in _fleet():
         if query.panel in expected:
-            (row,) = scene.prometheus.api("query", query=filled_in(query.expr, VALUES))["result"]
-            assert float(row["value"][1]) == expected[query.panel], query.panel
+            ((_, value),) = scene.prometheus.server.query(filled_in(query.expr, VALUES))
+            assert value == expected[query.panel], query.panel
 
 
 def test_a_host_is_shown_as_its_worst_part(scene: Scene) -> None:
     (query,) = (query for query in _fleet() if query.panel == "Hosts")
-    rows = scene.prometheus.api("query", query=filled_in(query.expr, VALUES))["result"]
     # 3: a peer is down; 4: the exporter does not answer.
-    worst = {row["metric"]["instance"]: float(row["value"][1]) for row in rows}
+    rows = scene.prometheus.server.query(filled_in(query.expr, VALUES))
+    worst = {labels["instance"]: value for labels, value in rows}
     assert worst.pop(f"127.0.0.1:{scene.exporter.port}") == 3
     assert list(worst.values()) == [4]
 
@@ -272,7 +235,9 @@ def test_variables_offer_what_there_is(scene: Scene, page) -> None:
         if function == "label_values":
             selector, _, label = rest.rpartition(", ")
             span = {"start": str(time.time() - 120), "end": str(time.time())}
-            assert scene.prometheus.api(f"label/{label}/values", **{"match[]": filled_in(selector, VALUES)}, **span)
+            assert scene.prometheus.server.api(
+                f"label/{label}/values", **{"match[]": filled_in(selector, VALUES)}, **span
+            )
         elif function == "query_result":
             # Grafana writes each series as text, with its labels in the order in which Prometheus gave them.
             lines = [

@@ -21,7 +21,8 @@ from tests.lab.paging import alertmanager, inbox, prometheus
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.lab.paging import Inbox, Server
+    from tests.lab.paging import Inbox
+    from tests.lab.servers import Server
 
 pytestmark = [pytest.mark.lab, pytest.mark.prometheus]
 
@@ -160,7 +161,7 @@ def test_all_critical_alerts_were_expected(story: Story) -> None:
 
 
 def test_no_rule_ever_failed(story: Story) -> None:
-    groups = story.server.api("/api/v1/rules")["data"]["groups"]
+    groups = story.server.api("rules")["groups"]
     assert {rule["health"] for group in groups for rule in group["rules"]} == {"ok"}
     assert "level=error" not in story.server.log()
     assert "level=warn" not in story.server.log()

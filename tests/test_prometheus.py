@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import gzip
-import http.client
 import json
-import os
 import shutil
 import subprocess
-import urllib.parse
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab import eventually, free_port, keypair, start_exporter
+from tests.lab import eventually, keypair, servers, start_exporter
 from tests.lab.exporting import OPENMETRICS, Metrics, lab_or_skip, scrape, star
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.lab import Exporter
     from tests.lab.exporting import Star
+    from tests.lab.servers import Server
 
 pytestmark = pytest.mark.lab
 
@@ -149,80 +146,29 @@ def needs(tool: str) -> None:
 # Prometheus
 
 
-class Prometheus:
-    """A running Prometheus on a port of its own."""
-
-    def __init__(self, port: int, log: Path) -> None:
-        self._port = port
-        self._log = log
-
-    def api(self, path: str, **parameters: str) -> dict:
-        """The `data` of an answer of its HTTP API; raises OSError while it does not listen."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=5)
-        try:
-            connection.request("GET", f"/api/v1/{path}?{urllib.parse.urlencode(parameters)}")
-            response = connection.getresponse()
-            body = response.read()
-        finally:
-            connection.close()
-        assert response.status == 200, body
-        return json.loads(body)["data"]
-
-    def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
-        """The labels and values of an instant vector."""
-        result = self.api("query", query=expression)["result"]
-        return [(row["metric"], float(row["value"][1])) for row in result]
-
-    def log(self) -> str:
-        return self._log.read_text()
-
-
 @pytest.fixture(scope="module")
-def prometheus(exporter: Exporter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+def prometheus(exporter: Exporter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A Prometheus that has scraped each of our pages at least twice."""
     needs("prometheus")
-    directory = tmp_path_factory.mktemp("server")
-    jobs = "".join(
-        f"""\
-  - job_name: {path.rpartition("/")[2]}
-    metrics_path: {path}
-    static_configs: [{{targets: ["127.0.0.1:{exporter.port}"]}}]
-"""
-        for path in PATHS
-    )
-    config = directory / "prometheus.yml"
-    config.write_text(f"global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n{jobs}")
-    port = free_port()
-    log = directory / "prometheus.log"
-    command = [
-        "prometheus",
-        f"--config.file={config}",
-        f"--storage.tsdb.path={directory / 'data'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-    ]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, "GOMAXPROCS": "1"}
+    targets = [{"targets": [f"127.0.0.1:{exporter.port}"]}]
+    settings = {
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+        "scrape_configs": [
+            {"job_name": path.rpartition("/")[2], "metrics_path": path, "static_configs": targets} for path in PATHS
+        ],
+    }
+    with servers.prometheus(tmp_path_factory.mktemp("server"), settings) as server:
+        twice = [2] * len(PATHS)
+        eventually(
+            lambda: [min(value, 2) for _, value in server.query("count_over_time(up[1m])")] == twice,
+            within=30,
+            every=0.2,
         )
-    server = Prometheus(port, log)
-
-    def scraped() -> bool:
-        assert process.poll() is None, server.log()
-        try:
-            return [value >= 2 for _, value in server.query("count_over_time(up[1m])")] == [True] * len(PATHS)
-        except OSError:
-            return False
-
-    try:
-        eventually(scraped, within=30, every=0.2)
         yield server
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 @pytest.mark.prometheus
-def test_prometheus_finds_every_page_up_and_keeps_every_sample(exporter: Exporter, prometheus: Prometheus) -> None:
+def test_prometheus_finds_every_page_up_and_keeps_every_sample(exporter: Exporter, prometheus: Server) -> None:
     up = {labels["job"]: value for labels, value in prometheus.query("up")}
     assert up == {"metrics": 1, "mindflavor": 1, "mdlayher": 1}
     targets = prometheus.api("targets")["activeTargets"]
@@ -237,7 +183,7 @@ def test_prometheus_finds_every_page_up_and_keeps_every_sample(exporter: Exporte
 
 
 @pytest.mark.prometheus
-def test_prometheus_returns_the_series_that_we_serve(network: Star, exporter: Exporter, prometheus: Prometheus) -> None:
+def test_prometheus_returns_the_series_that_we_serve(network: Star, exporter: Exporter, prometheus: Server) -> None:
     name = "wireguard_peer_receive_bytes_total"
     job = '{job="metrics"}'
 
@@ -262,7 +208,7 @@ def test_prometheus_returns_the_series_that_we_serve(network: Star, exporter: Ex
 
 
 @pytest.mark.prometheus
-def test_prometheus_knows_types_and_units_of_our_metrics(prometheus: Prometheus) -> None:
+def test_prometheus_knows_types_and_units_of_our_metrics(prometheus: Server) -> None:
     metadata = prometheus.api("metadata")
     # Prometheus has asked for OpenMetrics, in which the family of a counter has no `_total`.
     assert {row["type"] for row in metadata["wireguard_peer_receive_bytes"]} == {"counter"}

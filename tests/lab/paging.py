@@ -12,29 +12,26 @@ webhook each. Everything listens on loopback, on ports of its own.
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
-import os
-import subprocess
 import threading
 import time
-import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from tests.lab import eventually, free_port
+from tests.lab import eventually, servers
+from tests.lab.servers import STOP_TIMEOUT, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from tests.lab.servers import Server
+
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "alerts/wireguard.rules.yml"
 EXAMPLE = ROOT / "alerts/alertmanager.example.yml"
-PATIENCE = 90  # seconds to start; it takes one or two, and twenty under emulation
-STOP_TIMEOUT = 20
 
 
 class Page(NamedTuple):
@@ -78,42 +75,6 @@ class Inbox:
     def wait(self, name: str, status: str = "firing", *, within: float, **labels: str) -> Page:
         """The first such page."""
         return eventually(lambda: (self.pages(name, status, **labels) or [None])[0], within=within, every=0.1)
-
-
-class Server:
-    """A running program with an HTTP API."""
-
-    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-        self.process = process
-        self.port = port
-        self._log = log
-
-    def api(self, path: str, **parameters: str) -> Any:
-        """The answer of its API; raises OSError while it does not listen."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        try:
-            connection.request("GET", f"{path}?{urllib.parse.urlencode(parameters)}")
-            response = connection.getresponse()
-            body = response.read()
-        finally:
-            connection.close()
-        assert response.status == 200, body
-        return json.loads(body) if body.startswith((b"{", b"[")) else body
-
-    def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
-        """The labels and values of an instant vector, of a Prometheus."""
-        result = self.api("/api/v1/query", query=expression)["data"]["result"]
-        return [(row["metric"], float(row["value"][1])) for row in result]
-
-    def log(self) -> str:
-        return self._log.read_text()
-
-    def ready(self) -> bool:
-        assert self.process.poll() is None, self.log()
-        with contextlib.suppress(OSError, AssertionError):  # not listening yet, or not ready
-            self.api("/-/ready")
-            return True
-        return False
 
 
 @contextlib.contextmanager
@@ -160,15 +121,9 @@ def alertmanager(directory: Path, to: Inbox, *, impatient: bool = False) -> Iter
         _hasten(config["route"])
     path = directory / "alertmanager.yml"
     path.write_text(yaml.safe_dump(config))
-    port = free_port()
-    command = [
-        "prometheus-alertmanager",
-        f"--config.file={path}",
-        f"--storage.path={directory / 'alertmanager'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-        "--cluster.listen-address=",
-    ]
-    with _running(command, port, directory / "alertmanager.log") as server:
+    storage = directory / "alertmanager"
+    command = ["prometheus-alertmanager", f"--config.file={path}", f"--storage.path={storage}"]
+    with running([*command, "--cluster.listen-address="], directory / "alertmanager.log") as server:
         yield server
 
 
@@ -207,17 +162,8 @@ def prometheus(
             {"job_name": "wireguard", "static_configs": [{"targets": [f"127.0.0.1:{port}" for port in targets]}]}
         ],
     }
-    path = directory / "prometheus.yml"
-    path.write_text(yaml.safe_dump(config))
-    port = free_port()
-    command = [
-        "prometheus",
-        *(["--rules.alert.resend-delay=2s"] if impatient else []),
-        f"--config.file={path}",
-        f"--storage.tsdb.path={directory / 'prometheus'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-    ]
-    with _running(command, port, directory / "prometheus.log") as server:
+    options = ["--rules.alert.resend-delay=2s"] if impatient else []
+    with servers.prometheus(directory, config, *options) as server:
         yield server
 
 
@@ -227,18 +173,3 @@ def _hasten(route: dict[str, Any]) -> None:
             route[key] = "2s"
     for below in route.get("routes", ()):
         _hasten(below)
-
-
-@contextlib.contextmanager
-def _running(command: list[str], port: int, log: Path) -> Iterator[Server]:
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, "GOMAXPROCS": "1"}
-        )
-    server = Server(process, port, log)
-    try:
-        eventually(server.ready, within=PATIENCE, every=0.1)
-        yield server
-    finally:
-        process.terminate()
-        process.wait(STOP_TIMEOUT)
