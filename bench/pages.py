@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from tests.day.loop import BEGIN, WALL
 from tests.day.pages import Page, evaluate
 from tests.day.plan import live
-from tests.day.report import ALERTMANAGER, HALVES, RULES, judged, lived
+from tests.day.report import HALVES, RULES, judged, lived
 from tests.day.rules import of
 from tests.day.series import JOB, named, values
 
@@ -90,7 +90,7 @@ def _half(seed: int, names: tuple[str, ...]) -> tuple[Truth, list[Page]]:
 
 def table(seed: int) -> str:
     """The figures of one day as a table of Markdown."""
-    day, ours = lived(seed, RULES, ALERTMANAGER)
+    day, ours = lived(seed, RULES)
     with ProcessPoolExecutor(len(HALVES)) as pool:
         halves = [half.result() for half in [pool.submit(_half, seed, names) for names in HALVES]]
     pages = [page for _, found in halves for page in found]

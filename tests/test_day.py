@@ -13,10 +13,10 @@ from random import Random
 import pytest
 
 from tests.day.loop import Loop
-from tests.day.pages import Page, episodes, uninhibited
+from tests.day.pages import Page, episodes
 from tests.day.plan import BLIP, FLEET, happenings, live
-from tests.day.report import ALERTMANAGER, RULES, judged, lived
-from tests.day.rules import inhibitions, matchers, paging
+from tests.day.report import RULES, judged, lived
+from tests.day.rules import matchers, paging
 from tests.day.series import values
 from tests.day.wireguard import INITIATION, KEEPALIVE, RESPONSE, Path, tunnel
 from wg_exporter.health.states import Reason, State
@@ -154,14 +154,6 @@ def alert(name, **labels):
     return frozenset({"alertname": name, "severity": "critical", "job": "j", "instance": "i", **labels}.items())
 
 
-def test_an_interface_that_is_down_says_it_for_its_peers():
-    peer = alert("WireGuardPeerDown", interface="wg0", public_key="k")
-    elsewhere = alert("WireGuardPeerDown", interface="wg1", public_key="k")
-    interface = alert("WireGuardInterfaceDown", interface="wg0")
-    left = uninhibited({0.0: {peer, elsewhere, interface}, 15.0: {peer}}, inhibitions(ALERTMANAGER))
-    assert left == {0.0: {elsewhere, interface}, 15.0: {peer}}
-
-
 def test_an_alert_that_stops_and_fires_again_is_two_pages():
     one = alert("A")
     firing = {at: {one} for at in (0.0, 15.0, 30.0, 90.0)}
@@ -218,7 +210,7 @@ def test_without_a_prober_every_outage_is_seen_and_no_blip():
 def test_in_a_day_of_500_peers_every_outage_is_paged_once_and_nothing_else():
     if not shutil.which("promtool"):
         pytest.skip("promtool: no such command; apt-get install prometheus")
-    day, pages = lived(SEED, RULES, ALERTMANAGER)
+    day, pages = lived(SEED, RULES)
     verdict = judged(day.truth, pages)
     assert verdict.right, f"seed {SEED}: {verdict}"
     found = [noticed.change.reason for noticed in day.downs if noticed.change.before is None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tests.day.report import ALERTMANAGER, RULES, judged, lived
+from tests.day.report import RULES, judged, lived
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="another day (default: %(default)s)")
     parser.add_argument("--no-probes", action="store_true", help="with the prober off")
     options = parser.parse_args()
-    day, pages = lived(options.seed, RULES, ALERTMANAGER, probing=not options.no_probes)
+    day, pages = lived(options.seed, RULES, probing=not options.no_probes)
     for outage in (*day.truth.outages, day.truth.blip):
         print(f"{'outage' if outage in day.truth.outages else 'blip'}: {outage}")
     for noticed in day.downs:

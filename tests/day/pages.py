@@ -1,4 +1,4 @@
-"""Who is woken: Prometheus evaluates the rules over the day, and what is critical and not inhibited is a page.
+"""Who is woken: Prometheus evaluates the rules over the day, and what is critical is a page, for none is inhibited.
 
 `promtool test rules` is the engine of Prometheus, with its staleness, on made series. It is asked at each evaluation
 what fires, told to expect nothing, and so prints all that does.
@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tests.day.host import SCRAPE_SECONDS
 from tests.day.loop import BEGIN, DAY
-from tests.day.rules import inhibitions
 from tests.day.series import inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from tests.day.plan import Outage
-    from tests.day.rules import Inhibition, Rules
+    from tests.day.rules import Rules
     from tests.day.scrapes import Scrapes
 
 FIRING = 'ALERTS{alertstate="firing",severity="critical"}'
@@ -120,27 +119,7 @@ def episodes(firing: dict[float, set[Labels]], every: float) -> list[Page]:
     return sorted(done, key=lambda page: page.start)
 
 
-def uninhibited(firing: dict[float, set[Labels]], rules: Iterable[Inhibition]) -> dict[float, set[Labels]]:
-    """What is left when Alertmanager has silenced what other alerts say already."""
-    rules = tuple(rules)
-    return {at: {target for target in alerts if not _inhibited(target, alerts, rules)} for at, alerts in firing.items()}
-
-
-def _inhibited(target: Labels, alerts: set[Labels], rules: tuple[Inhibition, ...]) -> bool:
-    wanted = dict(target)
-    for rule in rules:
-        if all(one.holds(wanted) for one in rule.target):
-            for source in alerts:
-                found = dict(source)
-                if all(one.holds(found) for one in rule.source) and all(
-                    wanted.get(label, "") == found.get(label, "") for label in rule.equal
-                ):
-                    return True
-    return False
-
-
-def pages(scrapes: Sequence[Scrapes], rules: Rules, alertmanager: Path, directory: Path, every: int) -> list[Page]:
+def pages(scrapes: Sequence[Scrapes], rules: Rules, directory: Path, every: int) -> list[Page]:
     """All pages of a day."""
     series = [found for one in scrapes for found in inputs(one, rules)]
-    firing = evaluate(series, rules, directory, every=every)
-    return episodes(uninhibited(firing, inhibitions(alertmanager)), every)
+    return episodes(evaluate(series, rules, directory, every=every), every)

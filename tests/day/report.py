@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 ALERTS = Path(__file__).parents[2] / "alerts"
 RULES = ALERTS / "wireguard.rules.yml"
-ALERTMANAGER = ALERTS / "alertmanager.example.yml"
 
 # The rules know nothing that is true of two of these hosts at once, so each half has an engine of its own. Where nobody
 # is expected up, it is enough to ask every 30 s: seconds between two evaluations.
@@ -59,21 +58,17 @@ def judged(truth: Truth, found: list[Page]) -> Verdict:
     return Verdict(false, tuple(sum(page.of(outage) for page in found) for outage in truth.outages))
 
 
-def lived(seed: int, rules: Path, alertmanager: Path, *, probing: bool = True) -> tuple[Lived, list[Page]]:
+def lived(seed: int, rules: Path, *, probing: bool = True) -> tuple[Lived, list[Page]]:
     """Live through the day of this seed, with these rules."""
     with ProcessPoolExecutor(len(HALVES)) as pool:
-        halves = [
-            pool.submit(_half, seed, names, every, rules, alertmanager, probing) for names, every in HALVES.items()
-        ]
+        halves = [pool.submit(_half, seed, names, every, rules, probing) for names, every in HALVES.items()]
         done = [half.result() for half in halves]
     downs = tuple(chain.from_iterable(day.downs for day, _ in done))
     return Lived(done[0][0].truth, downs), [page for _, found in done for page in found]
 
 
-def _half(
-    seed: int, names: tuple[str, ...], every: int, rules: Path, alertmanager: Path, probing: bool
-) -> tuple[Lived, list[Page]]:
+def _half(seed: int, names: tuple[str, ...], every: int, rules: Path, probing: bool) -> tuple[Lived, list[Page]]:
     day = live(seed, names, probing=probing)
     with tempfile.TemporaryDirectory(prefix="wg-day-") as directory:
-        found = pages(day.scrapes, paging(rules), alertmanager, Path(directory), every)
+        found = pages(day.scrapes, paging(rules), Path(directory), every)
     return Lived(day.truth, tuple(noticed for noticed in day.noticed if noticed.down)), found

@@ -77,23 +77,3 @@ def of(groups: Iterable[Mapping[str, Any]]) -> Rules:
             for name, inside in _SELECTOR.findall(rule["expr"]):
                 selectors.setdefault(name, []).append(matchers(inside))
     return Rules(groups, {name: tuple(found) for name, found in selectors.items()})
-
-
-class Inhibition(NamedTuple):
-    """A rule of Alertmanager: while `source` fires, `target` is silent where these labels are equal."""
-
-    source: tuple[Matcher, ...]
-    target: tuple[Matcher, ...]
-    equal: tuple[str, ...]
-
-
-def inhibitions(path: Path) -> tuple[Inhibition, ...]:
-    """Those of a configuration of Alertmanager."""
-    return tuple(
-        Inhibition(
-            matchers(" ".join(rule["source_matchers"])),
-            matchers(" ".join(rule["target_matchers"])),
-            tuple(rule["equal"]),
-        )
-        for rule in yaml.safe_load(path.read_text())["inhibit_rules"]
-    )

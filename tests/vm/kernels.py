@@ -35,12 +35,12 @@ def kernel(series: str) -> Kernel:
     for tool in ("apt-cache", "apt-get", "dpkg", "depmod"):
         if shutil.which(tool) is None:
             raise Unavailable(f"no kernel for the virtual machine: {tool} is missing (it needs Debian with kmod)")
-    package, version = _candidate(series)
-    release = package.removeprefix("linux-image-")
-    tree = CACHE / f"{package}_{version.replace(':', '%3a')}"
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the tests and the benchmark may come at the same time
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several boots, and tests and the benchmark, may come at the same time
+        package, version = _candidate(series)
+        release = package.removeprefix("linux-image-")
+        tree = CACHE / f"{package}_{version.replace(':', '%3a')}"
         if not tree.is_dir():
             _unpack(package, version, release, tree)
     return Kernel(release, tree / "boot" / f"vmlinuz-{release}")
