@@ -113,21 +113,13 @@ def test_whatever_is_no_page_is_inhibited_while_its_exporter_is_silent(severity)
     assert not {alert for alert in inhibition.targets if alert[1] == "critical"}
 
 
-def test_pages_leave_within_seconds_and_the_dead_man_is_told_every_minute():
+def test_pages_leave_at_once_each_by_itself_and_the_dead_man_is_told_every_minute():
     route = yaml.safe_load(EXAMPLE.read_text())["route"]
     assert route["group_by"] == ["alertname", "job", "instance", "netns", "interface"]
     routes = {child["receiver"]: child for child in route["routes"]}
-    assert (routes["pager"]["group_wait"], routes["pager"]["group_interval"]) == ("1s", "30s")
+    assert routes["pager"]["group_by"] == [*route["group_by"], "public_key"]
+    assert (routes["pager"]["group_wait"], routes["pager"]["group_interval"]) == ("0s", "30s")
     assert seconds(routes["dead-man"]["repeat_interval"]) <= 60
-
-
-def test_two_hubs_are_two_pages_and_exporters_that_fall_silent_together_are_one():
-    (pager,) = (
-        child for child in yaml.safe_load(EXAMPLE.read_text())["route"]["routes"] if child["receiver"] == "pager"
-    )
-    hub, exporter = (child["group_by"] for child in pager["routes"])
-    assert hub == ["alertname", "job", "public_key"]
-    assert exporter == ["alertname", "job"]
 
 
 def test_the_parent_that_the_example_names_takes_all_alerts_in():
