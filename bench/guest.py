@@ -31,6 +31,8 @@ PATIENCE = 60.0  # seconds: who takes longer for a scrape is not measured at tha
 OURS = "wg-exporter"
 PROBED = 500  # peers of the largest device, in a measurement of its own
 PROBER = "its prober, meanwhile"
+SETTLED = 32.0  # seconds: the first checks are spread, and states are known after 30
+PROBED_AGAIN = 7.0  # seconds, in which each probed peer is probed
 
 
 class Device:
@@ -142,24 +144,34 @@ class Run:
         """
         for server in self.servers:
             server.rest()
+        probed = [peer.number for peer in self.device.peers[:: self.count // PROBED]]
         found: dict[str, Any] = {"rss": 0}
         for share, step in LOADS.items():
             moving = [peer.number for peer in self.device.peers[::step]]
+            ours = self._server(f"wg-exporter-probing-{share}", 9690, command)
+            # It settles with the sessions of the probed ones: those of all would be too old when the rounds begin.
+            self.device.far.connect(probed)
+            with self._answering(answering):
+                self._warm(ours)
+                del self.samples[ours.name]
+                ours.wake()
+                time.sleep(SETTLED)
+                ours.rest()
             self.device.far.connect(moving)
             self.device.far.prepare(moving, self.rounds)
-            with self.device.far.answering() if answering else contextlib.nullcontext():
-                ours = self._server(f"wg-exporter-probing-{share}", 9690, command)
+            with self._answering(answering):
+                ours.wake()
+                time.sleep(PROBED_AGAIN)
                 found[share] = self._probed_rounds(ours, moving, PROBED if answering else 0)
                 found["rss"] = max(found["rss"], ours.memory_of_all())
                 ours.stop()
         return found
 
+    def _answering(self, yes: bool) -> contextlib.AbstractContextManager[None]:  # noqa: FBT001
+        return self.device.far.answering() if yes else contextlib.nullcontext()
+
     def _probed_rounds(self, ours: Server, moving: list[int], answering: int) -> dict[str, list[Cost]]:
-        """Rounds of ours and `wg`, once it is sure that so many of the probed peers answer."""
-        self._warm(ours)
-        del self.samples[ours.name]
-        ours.wake()
-        time.sleep(30)  # the first checks are spread, and states are known after 30 s
+        """Rounds of ours and `wg`, while so many of the probed peers answer."""
         _check_probed(ours.port, answering)
         wanted = {_base64(self.device.peers[number - 1].public) for number in moving}
         costs: dict[str, list[Cost]] = {}
