@@ -178,13 +178,16 @@ class Server:
         (self._group / "cgroup.freeze").write_text("1")
 
     def wake(self) -> None:
-        """Go on, and let the background work that was due be done before anything is measured."""
+        """Go on, and let the background work that was due be done before anything is measured.
+
+        The processes that it started are not waited for: one that probes is never done.
+        """
         (self._group / "cgroup.freeze").write_text("0")
-        quiet, last = time.monotonic(), self.cpu()
+        quiet, last = time.monotonic(), self.cpu() - self.cpu_of_children()
         deadline = quiet + 10
         while time.monotonic() - quiet < 0.2 and time.monotonic() < deadline:
             time.sleep(0.02)
-            if (now := self.cpu()) - last > 0.002:
+            if (now := self.cpu() - self.cpu_of_children()) - last > 0.002:
                 quiet = time.monotonic()
             last = now
 
