@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.lab import Lab, lab_prefix, missing
+from tests.rigs import Rig
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -29,6 +30,14 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
         pytest.skip("; ".join(dict.fromkeys(lacking)))
     with Lab(lab_prefix(), tmp_path / "lab", kernel=False) as lab:
         yield lab
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    """Exporters over a fake host; whatever is stuck is let go when the test ends."""
+    rig = Rig()
+    yield rig
+    rig.stop()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,0 +1,66 @@
+"""An exporter over a fake host, with a clock that stands still: help for the tests of what is wired together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.rows import SECOND, WALL, FakeHost, FakeTime, device, link, parsed, peer
+from wg_exporter.config import Config
+from wg_exporter.service import Exporter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from wg_exporter.model import Device, Peer
+
+UP = "wireguard_interface_up"
+
+
+def shaken(n: int, seconds: float, **changes: object) -> Peer:
+    """Peer `n`, its last handshake that many seconds after the test began."""
+    return peer(n, last_handshake_ns=int(WALL + seconds) * SECOND, **changes)
+
+
+class Rig:
+    """A fake host, a clock that stands still, and exporters that are stopped in the end."""
+
+    def __init__(self) -> None:
+        self.host, self.time = FakeHost(), FakeTime()
+        self.host.devices, self.host.links = [device(peer(1), peer(2, persistent_keepalive=0))], [link()]
+        self.made: list[Exporter] = []
+
+    def exporter(self, config: Config | None = None, path: Path | None = None, **more: object) -> Exporter:
+        exporter = Exporter(config or Config(), path, self.time.clock, workers=self.host.workers, **more)
+        self.made.append(exporter)
+        return exporter
+
+    def tick(self, exporter: Exporter, *devices: Device) -> None:
+        self.host.devices = devices or self.host.devices
+        self.time.advance(5)
+        exporter.tick()
+
+    def stop(self) -> None:
+        for event in self.host.stuck.values():
+            event.set()
+        for exporter in self.made:
+            exporter.stop()
+
+
+def found(exporter: Exporter, name: str) -> dict[tuple[tuple[str, str], ...], float]:
+    """Values of a metric at a scrape, by its labels but the key."""
+    values = parsed(exporter.scrape("", openmetrics=True), openmetrics=True)
+    return {
+        tuple(sorted((n, v) for n, v in at if n != "public_key")): value
+        for metric, at, value in values
+        if metric == name
+    }
+
+
+def of(exporter: Exporter, name: str) -> list[float]:
+    """The values alone."""
+    return sorted(found(exporter, name).values())
+
+
+def labelled(**labels: str) -> tuple[tuple[str, str], ...]:
+    """A key of what `found` returns."""
+    return tuple(sorted(labels.items()))
