@@ -112,7 +112,7 @@ def test_what_the_kernel_learned_is_told_apart_from_what_the_route_says(host, ad
     assert host.asked(address).size == 1300
     host.a.ip("-6" if ":" in address else "-4", "route", "flush", "cache")
     eventually(lambda: host.asked(address).cached is None, within=3)
-    assert host.asked(address).egress == own or 1500
+    assert host.asked(address).egress == (own or 1500)
 
 
 @root

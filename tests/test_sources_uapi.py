@@ -178,6 +178,13 @@ def test_boringtuns_handshake_does_not_move_with_the_jitter_of_reading():
     assert third.peers[0].last_handshake_ns == NOW + 9_000_000_000 - 1_405_472_147
 
 
+def test_boringtuns_handshake_is_counted_from_the_clock_as_it_is_after_that_was_set_back():
+    first = decode(bytearray(BORINGTUN.encode()), NOW)
+    back = NOW - 3600 * 1_000_000_000
+    second = decode(bytearray(BORINGTUN.replace("_sec=3", "_sec=4").encode()), back, first.known)
+    assert second.peers[0].last_handshake_ns == back - 4_405_472_147
+
+
 def test_an_age_is_an_age_in_the_order_of_wireguard_go_too():
     usual = [*ALICE_LINES[:4], "last_handshake_time_sec=60", *ALICE_LINES[5:]]
     (got,) = decode(answer(f"own_public_key={CAROL}", *usual), NOW).peers
