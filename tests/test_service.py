@@ -10,12 +10,15 @@ import tracemalloc
 import pytest
 
 from tests.rigs import UP, found, labelled, of, shaken
-from tests.rows import conf_file, declared, device, key, link, parsed, peer
+from tests.rows import WALL, conf_file, declared, device, key, link, parsed, peer
 from tests.serving import eventually
 from wg_exporter.config import Config, Expected, ExpectRule, Interfaces, Metrics, PeerConfig
 from wg_exporter.config import Namespace as NamespaceConfig
+from wg_exporter.health.states import State
+from wg_exporter.health.summary import Summary
 from wg_exporter.model import Backend, FailedDevice, SourceName
 from wg_exporter.reader import StoppedError
+from wg_exporter.service import Status
 
 # --- what is counted --------------------------------------------------------------------------------------------------
 
@@ -123,6 +126,34 @@ def test_memory_stays_where_it_was_while_devices_come_and_go(rig):
         assert rounds(5, 85) - before < 100_000, "a device takes 8 kB here"
     finally:
         tracemalloc.stop()
+
+
+def test_a_status_names_fifty_peers_and_twenty_problems_at_most(rig):
+    rig.host.devices = [device(*(peer(n) for n in range(60)))]
+    expect = tuple(f"gone{n:02}" for n in range(30))
+    exporter = rig.exporter(Config(Interfaces(expect=expect)))
+    for _ in range(8):
+        rig.tick(exporter)
+    status = exporter.status()
+    assert (status.summary.expected, status.summary.down, len(status.summary.ill)) == (60, 60, 50)
+    assert status.problems == tuple(f"{name} is gone" for name in expect[:20])
+    assert status.wall == WALL + 40
+
+
+def test_before_the_first_tick_the_status_is_that_of_a_host_without_peers(rig):
+    assert rig.exporter().status() == Status(WALL, Summary(), ())
+
+
+def test_who_looks_again_and_again_without_a_tick_sees_counts_and_states_too(rig):
+    exporter = rig.exporter()
+    exporter.observe()
+    rig.time.advance(5)
+    rig.host.devices = [device(shaken(1, 5), peer(2, persistent_keepalive=0))]
+    snapshot, view, config = exporter.observe()
+    assert snapshot.devices == tuple(rig.host.devices)
+    assert [counts.handshakes for counts in view.devices[0].counts] == [1, 0]
+    assert [health.state for health in view.devices[0].health] == [State.UP, State.NEVER]
+    assert config == Config()
 
 
 # --- ready ------------------------------------------------------------------------------------------------------------

@@ -44,6 +44,9 @@ class Rig:
     def states(self):
         return {dict(labels)["state"] for name, labels, value in self.scrape() if name == STATE and value}
 
+    def missed(self):
+        return {labels for name, labels, value in self.scrape() if name == "wireguard_interface_up" and not value}
+
 
 @pytest.fixture
 def rigs():
@@ -103,11 +106,17 @@ def test_a_reload_without_a_namespace_ends_what_was_said_of_its_peers(rigs, tmp_
     assert rig.exporter.status().summary.down == 0
 
 
-def test_a_reload_that_excludes_an_interface_ends_what_was_said_of_its_peers(rigs, tmp_path):
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_reload_that_excludes_an_interface_ends_what_was_said_of_its_peers(rigs, tmp_path, gone):
     path = tmp_path / "config.yml"
     path.write_text("interfaces: {exclude: [wg0]}\n")
     rig = rigs(None, path)
+    if gone:
+        rig.go()
+        rig.tick(8)
+        assert rig.states() == {"down"}
     assert rig.exporter.reload() == ""
+    assert rig.missed() == set()
     rig.host.devices = []  # a source leaves out what is not wanted; its link is there all the same
     rig.tick()
     assert rig.states() == set()

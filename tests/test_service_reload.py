@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
+
 from tests.rigs import UP, found, labelled, of
-from tests.rows import WALL, device, key, link, peer
+from tests.rows import WALL, conf_file, declared, device, key, link, parsed, peer
 from tests.serving import eventually
-from wg_exporter.config import Config
+from wg_exporter.catalogue import NAMES
+from wg_exporter.config import Config, load
 from wg_exporter.config import Namespace as NamespaceConfig
 from wg_exporter.service import Exporter
 
@@ -30,6 +33,14 @@ def test_a_reload_puts_the_file_into_use_and_says_when(rig, tmp_path):
     assert (of(exporter, RELOADED), of(exporter, RELOADED_AT)) == ([1], [WALL + 60])
 
 
+def test_a_reload_is_logged_with_its_file(rig, tmp_path, caplog):
+    caplog.set_level("INFO", "wg_exporter")
+    named(path := tmp_path / "config.yml", "anna")
+    exporter = rig.exporter(path=path)
+    exporter.reload()
+    assert [(line.getMessage(), line.fields) for line in caplog.records] == [("configuration reloaded", {"file": path})]
+
+
 def test_a_bad_file_changes_nothing_and_says_so_until_a_good_one_comes(rig, tmp_path, caplog):
     named(path := tmp_path / "config.yml", "anna")
     exporter = rig.exporter(path=path)
@@ -40,9 +51,9 @@ def test_a_bad_file_changes_nothing_and_says_so_until_a_good_one_comes(rig, tmp_
     problems = exporter.reload()
     assert len(rig.host.started) == started, "no source was started for a configuration that is not used"
     assert "peers" in problems
-    assert [record.getMessage() for record in caplog.records] == ["configuration not reloaded"] * len(
-        problems.splitlines()
-    )
+    assert [(line.getMessage(), line.fields["problem"]) for line in caplog.records] == [
+        ("configuration not reloaded", problem) for problem in problems.splitlines()
+    ]
     assert labelled(interface="wg0", peer="anna") in found(exporter, "wireguard_peer_allowed_ips")
     assert (of(exporter, RELOADED), of(exporter, RELOADED_AT)) == ([0], [WALL])
     named(path, "berta")
@@ -50,10 +61,14 @@ def test_a_bad_file_changes_nothing_and_says_so_until_a_good_one_comes(rig, tmp_
     assert (of(exporter, RELOADED), of(exporter, RELOADED_AT)) == ([1], [WALL + 60])
 
 
-def test_without_a_file_there_is_nothing_to_reload_and_that_is_no_failure(rig):
+def test_without_a_file_there_is_nothing_to_reload_and_that_is_no_failure(rig, caplog):
     exporter = rig.exporter()
-    assert "no configuration file" in exporter.reload()
+    problem = exporter.reload()
+    assert "no configuration file" in problem
     assert of(exporter, RELOADED) == [1]
+    assert [(line.getMessage(), line.fields) for line in caplog.records] == [
+        ("configuration not reloaded", {"problem": problem})
+    ]
 
 
 def test_an_interface_missed_in_a_namespace_is_forgotten_with_the_namespace(rig, tmp_path):
@@ -69,6 +84,69 @@ def test_an_interface_missed_in_a_namespace_is_forgotten_with_the_namespace(rig,
     path.write_text("namespaces: [{name: blue}]")
     exporter.reload()
     assert found(exporter, UP) == {}
+
+
+def test_a_reload_while_an_interface_is_gone_keeps_what_the_files_said_of_its_peers(rig, tmp_path):
+    """Names and expectations: the new configuration is asked of peers that are gone before it has read any file."""
+    rules = "expect: [{name: carla, state: up}]"
+    (path := tmp_path / "config.yml").write_text(rules)
+    called, caller = declared(1, "anna", endpoint="vpn.example:51820"), declared(2, "berta")
+    rig.host.conf = (conf_file("wg0", called, caller, declared(3, "carla")),)
+    rig.host.devices = [device(peer(1), peer(2), peer(3, persistent_keepalive=0))]
+    exporter = rig.exporter(load(path, NAMES), path)
+    rig.tick(exporter)
+    rig.host.devices = rig.host.links = []
+    for _ in range(8):
+        rig.tick(exporter)
+
+    def known():
+        return [sample for sample in parsed(exporter.scrape(""), openmetrics=False) if "peer" in dict(sample[1])]
+
+    before = known()
+    assert {dict(labels)["peer"] for _, labels, _ in before} == {"anna", "carla"}
+    assert of(exporter, "wireguard_peer_expected_up") == [1, 1]
+    assert exporter.reload() == ""
+    assert known() == before
+    rig.tick(exporter)
+    assert exporter.status().summary.expected == 2
+
+
+def test_an_interface_that_is_gone_is_missed_no_longer_once_it_is_excluded(rig, tmp_path):
+    (path := tmp_path / "config.yml").write_text("{}")
+    exporter = rig.exporter(path=path)
+    rig.tick(exporter)
+    rig.host.devices = rig.host.links = []
+    rig.tick(exporter)
+    path.write_text("interfaces: {exclude: [wg0]}")
+    assert of(exporter, UP) == [0]
+    assert exporter.reload() == ""
+    assert of(exporter, UP) == []
+
+
+@pytest.mark.parametrize("error", [OSError("too many open files"), RuntimeError("can't start new thread")])
+def test_sources_that_can_not_be_started_leave_the_old_ones_in_use_and_no_thread_behind(rig, tmp_path, error, caplog):
+    named(path := tmp_path / "config.yml", "anna")
+    short = False
+
+    def workers(config, clock):
+        made = rig.host.workers(config, clock)
+        yield next(made)
+        yield next(made)
+        if short:
+            raise error
+        yield from made
+
+    exporter = Exporter(load(path, NAMES), path, rig.time.clock, workers=workers)
+    rig.made.append(exporter)
+    short, threads = True, set(threading.enumerate())
+    named(path, "berta")
+    assert exporter.reload() == str(error)
+    assert (of(exporter, RELOADED), of(exporter, RELOADED_AT)) == ([0], [WALL])
+    assert [(line.getMessage(), line.fields["problem"]) for line in caplog.records] == [
+        ("configuration not reloaded", str(error))
+    ]
+    assert labelled(interface="wg0", peer="anna") in found(exporter, "wireguard_peer_allowed_ips")
+    eventually(lambda: set(threading.enumerate()) == threads)
 
 
 def test_a_scrape_that_comes_to_sources_just_stopped_by_a_reload_goes_to_the_new_ones(rig, tmp_path):
