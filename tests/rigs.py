@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.rows import SECOND, WALL, FakeHost, FakeTime, device, link, parsed, peer
 from wg_exporter.config import Config
+from wg_exporter.reader import Reader, Worker
 from wg_exporter.service import Exporter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from wg_exporter.model import Device, Peer
+    from wg_exporter.model import Device, Peer, SourceName
+    from wg_exporter.reader import Reading
 
 UP = "wireguard_interface_up"
 
@@ -44,6 +49,23 @@ class Rig:
             event.set()
         for exporter in self.made:
             exporter.stop()
+
+
+@contextmanager
+def reading(time_: FakeTime, *given: tuple[SourceName, Reading | Exception, str]) -> Iterator[Reader]:
+    """A reader of workers of (name, what it brings or raises, netns); ended afterwards."""
+
+    def read(what: Reading | Exception) -> Reading:
+        if isinstance(what, Exception):
+            raise what
+        return what
+
+    made = [Worker(name, partial(read, what), clock=time_.clock, netns=netns) for name, what, netns in given]
+    reader = Reader(made, time_.clock, 1.0)
+    try:
+        yield reader
+    finally:
+        reader.stop()
 
 
 def found(exporter: Exporter, name: str) -> dict[tuple[tuple[str, str], ...], float]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import contextmanager
 
 import pytest
 
-from tests.rows import FakeHost, FakeTime, conf_file, declared, device, link, peer, snapshot
+from tests.rigs import reading
+from tests.rows import FakeHost, FakeTime, conf_file, declared, device, link, peer
+from tests.serving import eventually
 from wg_exporter.config import Config
 from wg_exporter.config import Namespace as NamespaceConfig
-from wg_exporter.model import Backend, FailedDevice, Outcome, SourceName
-from wg_exporter.reader import Reader, Reading, StoppedError, Worker, with_unread
+from wg_exporter.model import Backend, FailedDevice, SourceName
+from wg_exporter.reader import Reader, Reading, StoppedError, Worker
 from wg_exporter.sources.errors import SourceError
 
 KERNEL, USERSPACE, LINKS, CONF = SourceName.KERNEL, SourceName.USERSPACE, SourceName.LINKS, SourceName.CONF
@@ -42,32 +43,8 @@ def reader(host, time_):
     return Reader(list(host.workers(Config(), time_.clock)), time_.clock, 0.1)
 
 
-@contextmanager
-def workers(time_, *given):
-    """Workers of (name, reading or exception, netns); ended afterwards."""
-
-    def read(what):
-        if isinstance(what, Exception):
-            raise what
-        return what
-
-    made = [Worker(name, lambda what=what: read(what), clock=time_.clock, netns=netns) for name, what, netns in given]
-    try:
-        yield Reader(made, time_.clock, 1.0)
-    finally:
-        for worker in made:
-            worker.stop()
-
-
 def outcomes(snapshot):
     return {outcome.source: (outcome.success, outcome.problem) for outcome in snapshot.outcomes}
-
-
-def eventually(condition):
-    end = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < end, "did not come about within 5 s"
-        time.sleep(0.005)
 
 
 # --- one pass ---------------------------------------------------------------------------------------------------------
@@ -95,7 +72,7 @@ def test_devices_and_links_of_each_namespace_keep_apart(host, time_):
 
 def test_rows_belong_to_the_namespace_that_they_were_read_in(time_):
     rows = (KERNEL, Reading([device(peer(1))], [FailedDevice("", "wg1", Backend.KERNEL, "busy")]), "blue")
-    with workers(time_, rows, (LINKS, Reading(links=[link()]), "blue")) as reader:
+    with reading(time_, rows, (LINKS, Reading(links=[link()]), "blue")) as reader:
         found = reader.read()
     assert [row.netns for row in (*found.devices, *found.failed, *found.links.values())] == ["blue"] * 3
     assert list(found.links) == [("blue", "wg0")]
@@ -345,92 +322,3 @@ def test_sockets_are_closed_whenever_the_thread_moved_to_another_namespace(time_
         ("blue", ""),
     ]
     worker.stop()
-
-
-# --- where userspace devices are at home ------------------------------------------------------------------------------
-
-WG_GO = device(peer(1), backend=Backend.USERSPACE)
-BROKEN = FailedDevice("", "wg0", Backend.USERSPACE, "no answer")
-
-
-@pytest.mark.parametrize(
-    ("links", "netns"),
-    [
-        ([], ""),
-        ([("", link(kind="tun"))], ""),
-        ([("blue", link(kind="tun"))], "blue"),
-        ([("", link(kind="tun")), ("blue", link(kind="tun"))], ""),
-        ([("blue", link(kind="tun")), ("", link(kind="tun"))], ""),
-        ([("", link(kind="wireguard")), ("blue", link(kind="tun"))], "blue"),
-        ([("blue", link(kind="wireguard"))], ""),
-        ([("blue", link("wg1", kind="tun"))], ""),
-    ],
-)
-def test_a_userspace_device_belongs_where_the_tun_of_its_name_is(time_, links, netns):
-    read = [(LINKS, Reading(links=[row]), place) for place, row in links]
-    with workers(time_, (USERSPACE, Reading([WG_GO]), ""), *read) as reader:
-        assert [row.netns for row in reader.read().devices] == [netns]
-    with workers(time_, (USERSPACE, Reading(failed=[BROKEN]), ""), *read) as reader:
-        assert [row.netns for row in reader.read().failed] == [netns]
-
-
-def test_a_userspace_device_stays_where_it_was_while_no_link_can_be_read(time_, host):
-    host.links = [link(kind="tun", netns="blue")]
-    made = [*host.workers(Config(namespaces=(NamespaceConfig("blue"),)), time_.clock)]
-    made.append(Worker(USERSPACE, lambda: Reading([WG_GO]), clock=time_.clock))
-    reader = Reader(made, time_.clock)
-    host.devices = []
-
-    def place():
-        return [row.netns for row in reader.read().devices]
-
-    assert place() == ["blue"]
-    host.problems[LINKS] = "no answer"
-    assert place() == ["blue"]
-    del host.problems[LINKS]
-    host.links = [link(kind="tun")]
-    assert place() == [""]
-    made[-1].stop()
-
-
-def test_a_tun_elsewhere_does_not_move_a_kernel_device(time_):
-    with workers(
-        time_, (KERNEL, Reading([device(peer(1))]), ""), (LINKS, Reading(links=[link(kind="tun")]), "blue")
-    ) as r:
-        assert [row.netns for row in r.read().devices] == [""]
-
-
-def test_of_two_devices_of_one_name_in_one_namespace_the_kernels_is_served(time_):
-    kernel = device(peer(2))
-    with workers(time_, (KERNEL, Reading([kernel]), ""), (USERSPACE, Reading([WG_GO]), "")) as reader:
-        assert reader.read().devices == (kernel,)
-    with workers(time_, (KERNEL, Reading([kernel]), ""), (USERSPACE, Reading(failed=[BROKEN]), "")) as reader:
-        found = reader.read()
-        assert (found.devices, found.failed) == ((kernel,), ()), "a dead socket left behind is not the device"
-
-
-def test_a_device_that_two_sources_could_not_read_is_told_of_once(time_):
-    other = FailedDevice("", "wg0", Backend.KERNEL, "interrupted")
-    with workers(time_, (KERNEL, Reading(failed=[other]), ""), (USERSPACE, Reading(failed=[BROKEN]), "")) as reader:
-        assert reader.read().failed == (other,)
-
-
-# --- devices that a failed source left out ----------------------------------------------------------------------------
-
-
-def test_a_kernel_device_whose_source_failed_is_a_failed_device_where_links_can_be_read():
-    outcomes = (
-        Outcome(SourceName.KERNEL, "", success=False, duration=0.1, problem="no permission"),
-        Outcome(SourceName.KERNEL, "blue", success=True, duration=0.1),
-    )
-    links = [link("wg0", kind="wireguard"), link("hidden", kind="wireguard"), link("tun0", kind="tun")]
-    links.append(link("wg1", kind="wireguard", netns="blue"))
-    seen = snapshot(links=links)._replace(outcomes=outcomes)
-    assert with_unread(seen, lambda name: name != "hidden").failed == (
-        FailedDevice("", "wg0", Backend.KERNEL, "no permission"),
-    )
-
-
-def test_where_no_source_failed_nothing_is_added():
-    seen = snapshot(links=[link("wg0", kind="wireguard")])
-    assert with_unread(seen, lambda _name: True) is seen
