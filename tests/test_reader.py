@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 
@@ -14,7 +15,10 @@ from wg_exporter.config import Config
 from wg_exporter.config import Namespace as NamespaceConfig
 from wg_exporter.model import Backend, FailedDevice, SourceName
 from wg_exporter.reader import Reader, Reading, StoppedError, Worker
-from wg_exporter.sources.errors import SourceError
+from wg_exporter.sources.errors import NamespaceGoneError, SourceError
+
+# Whatever a thread of a source raises, nobody else would see.
+pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 
 KERNEL, USERSPACE, LINKS, CONF = SourceName.KERNEL, SourceName.USERSPACE, SourceName.LINKS, SourceName.CONF
 
@@ -90,6 +94,15 @@ def test_how_long_a_source_took_is_told_in_seconds():
     worker.stop()
 
 
+def test_notes_of_all_sources_and_ports_of_each_namespace_are_brought_together(time_):
+    here = (LINKS, Reading(notes=("a",), ports=frozenset({51820})), "")
+    there = (LINKS, Reading(notes=("b", "c"), ports=frozenset()), "blue")
+    with reading(time_, here, there, (KERNEL, Reading(), "green")) as reader:
+        found = reader.read()
+    assert found.notes == ("a", "b", "c")
+    assert found.udp_ports == {"": {51820}, "blue": frozenset()}, "of green nobody knows"
+
+
 # --- failures ---------------------------------------------------------------------------------------------------------
 
 
@@ -107,10 +120,16 @@ def test_a_bug_in_a_source_is_told_by_its_place_and_never_by_a_message_that_coul
     host.problems[KERNEL] = ValueError("private_key=SECRET")
     success, problem = outcomes(reader.read())[KERNEL]
     assert not success
-    assert problem.startswith("unexpected ValueError in rows.py:")
+    assert re.fullmatch(r"unexpected ValueError in rows\.py:\d+", problem)
     assert "SECRET" not in problem
     del host.problems[KERNEL]
     assert outcomes(reader.read())[KERNEL] == (True, ""), "the thread of the source lives on"
+
+
+def test_a_namespace_that_does_not_exist_is_absent_and_all_else_is_a_failure_to_look(time_):
+    given = [Reading(), NamespaceGoneError("it is gone"), SourceError("no permission"), ValueError()]
+    with reading(time_, *((LINKS, what, f"n{at}") for at, what in enumerate(given))) as reader:
+        assert [outcome.absent for outcome in reader.read().outcomes] == [False, True, False, False]
 
 
 def test_names_are_kept_while_files_can_not_be_read_and_renewed_when_they_can(host, reader):
@@ -139,6 +158,7 @@ def test_a_stuck_source_loses_its_rows_at_the_deadline_is_not_read_twice_and_rec
         assert 0.05 < time.monotonic() - begun < 1.5
         assert (found.devices, found.conf) == ((), host.conf)
         assert outcomes(found) == {KERNEL: (False, "no answer within 0.1 s"), LINKS: (True, ""), CONF: (True, "")}
+        assert not any(outcome.absent for outcome in found.outcomes)
     host.stuck.pop(KERNEL).set()
     time.sleep(0.05)
     assert host.reads[KERNEL] == 1, "the scrapes in between ordered nothing more"
@@ -146,6 +166,37 @@ def test_a_stuck_source_loses_its_rows_at_the_deadline_is_not_read_twice_and_rec
     assert host.reads[KERNEL] == 1, "the answer that came too late is for the next who asks"
     assert reader.read().devices == tuple(host.devices)
     assert host.reads[KERNEL] == 2
+
+
+@pytest.mark.parametrize(("seconds", "reads"), [(14.5, 1), (15, 2), (20, 2)])
+def test_an_answer_that_came_too_late_is_served_only_if_its_read_began_less_than_15_s_ago(
+    host, reader, time_, seconds, reads
+):
+    host.stuck[KERNEL] = gate = threading.Event()
+    assert reader.read().devices == ()
+    gate.set()
+    eventually(host.started[0]._current.done)
+    time_.advance(seconds)
+    assert reader.read().devices == tuple(host.devices)
+    assert host.reads[KERNEL] == reads
+
+
+def test_a_pass_has_2_5_s_unless_told_otherwise(time_):
+    release = threading.Event()
+
+    def stuck():
+        time_.advance(2.5)  # the waiter finds that the deadline is over, and waits no more
+        release.wait(20)
+        return Reading()
+
+    worker = Worker(KERNEL, stuck, clock=time_.clock)
+    reader = Reader([worker], time_.clock)
+    begun = time.monotonic()
+    (outcome,) = reader.read().outcomes
+    assert time.monotonic() - begun < 5
+    assert (outcome.problem, outcome.duration) == ("no answer within 2.5 s", 2.5)
+    release.set()
+    reader.stop()
 
 
 def test_a_source_that_is_always_late_is_served_late_and_not_never(time_):
@@ -242,7 +293,7 @@ def test_a_source_that_hardly_changes_is_asked_again_only_after_a_while(time_):
     reads = []
     worker = Worker(CONF, lambda: reads.append(1) or Reading(), clock=time_.clock, every=4.0)
     reader = Reader([worker], time_.clock)
-    for seconds, count in ((0, 1), (3.9, 1), (0.2, 2), (1, 2), (4, 3)):
+    for seconds, count in ((0, 1), (3.5, 1), (0.5, 2), (1, 2), (4, 3)):
         time_.advance(seconds)
         assert outcomes(reader.read())[CONF] == (True, "")
         assert len(reads) == count
@@ -268,6 +319,14 @@ def test_a_stopped_reader_says_so_lets_go_of_its_sockets_and_ends_its_threads(ti
     thread.join(5)
     assert not thread.is_alive()
     assert closed.is_set()
+
+
+def test_the_thread_of_a_source_is_called_after_it_and_holds_up_no_exit(host, time_):
+    before = set(threading.enumerate())
+    list(host.workers(Config(namespaces=(NamespaceConfig("blue"),)), time_.clock))
+    threads = set(threading.enumerate()) - before
+    assert {thread.name for thread in threads} == {"kernel", "links", "kernel blue", "links blue", "conf"}
+    assert [thread.name for thread in threads if not thread.daemon] == []
 
 
 def test_a_read_that_was_under_way_when_the_reader_was_stopped_is_still_answered(host, time_):
@@ -321,4 +380,6 @@ def test_sockets_are_closed_whenever_the_thread_moved_to_another_namespace(time_
         ("blue", "namespace blue: does not exist"),
         ("blue", ""),
     ]
-    worker.stop()
+    assert places.moves == []
+    reader.stop()
+    eventually(lambda: places.moves == ["closed"])

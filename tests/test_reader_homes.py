@@ -1,4 +1,4 @@
-"""Where a device belongs that is read in one place and lives in another, and who is named though nobody could read it."""
+"""Where a device belongs that is read in one place and lives in another, and who is named whom nobody could read."""
 
 from __future__ import annotations
 
@@ -65,6 +65,19 @@ def test_a_userspace_device_stays_where_it_was_while_no_link_can_be_read(time_):
     reader.stop()
 
 
+def test_a_userspace_device_stays_where_it_was_while_a_tun_of_its_name_is_there(time_):
+    """Which of two tuns is the device's nobody can tell; that it was in one of them before can be known."""
+    host = FakeHost()
+    host.links = [link(kind="tun", netns="blue")]
+    made = [*host.workers(Config(namespaces=(NamespaceConfig("blue"),)), time_.clock)]
+    made.append(Worker(USERSPACE, lambda: Reading([WG_GO]), clock=time_.clock))
+    reader = Reader(made, time_.clock)
+    assert [row.netns for row in reader.read().devices] == ["blue"]
+    host.links = [link(kind="tun"), link(kind="tun", netns="blue")]
+    assert [row.netns for row in reader.read().devices] == ["blue"]
+    reader.stop()
+
+
 def test_a_tun_elsewhere_does_not_move_a_kernel_device(time_):
     with reading(
         time_, (KERNEL, Reading([device(peer(1))]), ""), (LINKS, Reading(links=[link(kind="tun")]), "blue")
@@ -106,3 +119,25 @@ def test_a_kernel_device_whose_source_failed_is_a_failed_device_where_links_can_
 def test_where_no_source_failed_nothing_is_added():
     seen = snapshot(links=[link("wg0", kind="wireguard")])
     assert with_unread(seen, lambda _name: True) is seen
+
+
+def test_each_kind_of_kernel_device_is_missed_from_its_own_source():
+    outcomes = tuple(
+        Outcome(source, "", success=False, duration=0.1, problem=f"no {source}")
+        for source in (SourceName.KERNEL, SourceName.AMNEZIAWG, SourceName.USERSPACE)
+    )
+    links = [link(f"wg{at}", kind=kind) for at, kind in enumerate(("wireguard", "amneziawg", "tun"))]
+    assert with_unread(snapshot(links=links)._replace(outcomes=outcomes), lambda _name: True).failed == (
+        FailedDevice("", "wg0", Backend.KERNEL, "no kernel"),
+        FailedDevice("", "wg1", Backend.AMNEZIAWG, "no amneziawg"),
+    )
+
+
+def test_a_device_that_was_read_or_is_named_already_is_not_named_again():
+    outcomes = (Outcome(SourceName.KERNEL, "", success=False, duration=0.1, problem="interrupted"),)
+    named = FailedDevice("", "wg1", Backend.KERNEL, "busy")
+    seen = snapshot(device(peer(1)), links=[link("wg0"), link("wg1"), link("wg2")], failed=(named,))
+    assert with_unread(seen._replace(outcomes=outcomes), lambda _name: True).failed == (
+        named,
+        FailedDevice("", "wg2", Backend.KERNEL, "interrupted"),
+    )
