@@ -61,11 +61,16 @@ class ProberProcess:
         settings: ProbeSettings,
         namespaces: Mapping[str, str] | None = None,
         log: Callable[[str], None] = lambda _line: None,
+        start: Callable[[int], subprocess.Popen[bytes]] | None = None,
     ) -> None:
-        """`log` gets a line, from another thread, when the process died or can't be started."""
+        """`log` gets a line, from another thread, when the process died or can't be started.
+
+        `start` stands in for the program that is started with its end of the socket.
+        """
         self._setup = _setup(settings, namespaces or {})
         self._anew = False  # the process is to be started anew, for it is to probe in another way
         self._log = log
+        self._start = start or _start
         self._lock = threading.Lock()
         self._peers: dict[PeerKey, ProbePeer] = {}
         self._numbers: dict[PeerKey, int] = {}
@@ -235,7 +240,7 @@ class ProberProcess:
         with ours:
             try:
                 with theirs:
-                    process = _start(theirs.fileno())
+                    process = self._start(theirs.fileno())
             except OSError as error:
                 return f"could not be started: {error}"
             self._process = process
