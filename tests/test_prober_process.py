@@ -16,15 +16,15 @@ from tests.lab import Lab, eventually, lab_prefix
 from tests.probers import STATS, peer
 from wg_exporter.model import MtuReport, Probed, Verdict
 from wg_exporter.prober import privileges, process
-from wg_exporter.prober.messages import (
-    Results,
-)
+from wg_exporter.prober.messages import Results
 from wg_exporter.prober.process import ProberProcess
 from wg_exporter.prober.settings import ProbeSettings
 from wg_exporter.prober.totals import continued
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    Start = Callable[[int], subprocess.Popen[bytes]]
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: raw sockets and network namespaces")
 
@@ -32,9 +32,9 @@ root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: raw sockets and
 class Watched:
     """A prober process and what it logged."""
 
-    def __init__(self, namespaces: dict[str, str] | None = None) -> None:
+    def __init__(self, namespaces: dict[str, str] | None = None, start: Start | None = None) -> None:
         self.lines: list[str] = []
-        self.prober = ProberProcess(ProbeSettings(timeout=0.5), namespaces, self.lines.append)
+        self.prober = ProberProcess(ProbeSettings(timeout=0.5), namespaces, self.lines.append, start)
 
     def told(self, number: int = 1) -> Probed | None:
         return self.prober.results().get(peer(number).key)
@@ -242,17 +242,38 @@ def test_one_that_says_nothing_for_long_is_replaced(monkeypatch):
         watched.prober.stop()
 
 
+HASTY = """
+import sys
+from wg_exporter.prober import __main__, pmtu
+pmtu.ALIVE = 1.5
+__main__.main(int(sys.argv[1]))
+"""
+
+
+def hasty(fd: int) -> subprocess.Popen[bytes]:
+    """The real process, but for 25 s of silence, which are 1.5 there."""
+    return subprocess.Popen([sys.executable, "-c", HASTY, str(fd)], pass_fds=(fd,))
+
+
 @root
-def test_what_the_byte_counters_say_reaches_the_verdict(watched, monkeypatch):
-    """A peer that answers nothing, and from which nothing is received: unreachable, once 25 s are over."""
-    one = peer(target="240.0.0.1", endpoint="")
-    watched.prober.set_peers([one])
-    watched.prober.counters({one.key: (100, 100)})
-    end = time.monotonic() + 6
-    while time.monotonic() < end:
-        watched.prober.counters({one.key: (100, 100)})
-        time.sleep(0.5)
-    assert watched.verdict(one.key) in (Verdict.INCONCLUSIVE, None)
+def test_what_the_byte_counters_say_reaches_the_verdict():
+    """A target answers nothing. Nothing received, read again and again, makes it unreachable, and a byte filtered."""
+    watched = Watched(start=hasty)
+    try:
+        one = peer(target="192.0.2.1", endpoint="")
+        watched.prober.set_peers([one])
+        eventually(lambda: watched.verdict(one.key) is Verdict.INCONCLUSIVE, within=15)
+        told = {one.key: (100, 100)}
+
+        def tell() -> Verdict | None:
+            watched.prober.counters(told)
+            return watched.verdict(one.key)
+
+        eventually(lambda: tell() is Verdict.UNREACHABLE, within=15, every=0.2)
+        told = {one.key: (132, 100)}
+        eventually(lambda: tell() is Verdict.FILTERED, within=5, every=0.2)
+    finally:
+        watched.prober.stop()
 
 
 @root

@@ -75,19 +75,10 @@ def test_what_earlier_processes_counted_is_added_to_and_a_report_stays_until_the
     for number in (2, 3):
         life.die()
         life = stage.begun(number)
-        before = stage.prober.results()[ONE.key]
         life.tell((1, probed()))
-        now = stage.known(
-            ONE.key,
-            before.stats._replace(
-                sent=3 * number,
-                lost=number,
-                errors=((STATS.errors[0][0], 2 * number),),
-                buckets=(number, number),
-                rtt_sum=0.5 * number,
-            ),
-        )
-        assert now.mtu == report()
+        total = STATS._replace(sent=3 * number, lost=number, buckets=(number, number), rtt_sum=0.5 * number)
+        total = total._replace(errors=((STATS.errors[0][0], 2 * number),))
+        assert stage.known(ONE.key, total).mtu == report()
     life.tell((1, probed(mtu=report(Verdict.BLACKHOLE))))
     eventually(lambda: stage.prober.results()[ONE.key].mtu == report(Verdict.BLACKHOLE), within=5)
     life.tell((1, probed()))
