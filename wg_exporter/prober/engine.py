@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 ECHO_SIZE_V4, ECHO_SIZE_V6 = 48, 64  # bytes: WireGuard pads to 16 anyway
 GATHER = 0.005  # seconds that answers wait to be read together
 LONGEST_SLEEP = 1.0  # seconds: how long `stop` may go unnoticed
-REOPEN_AFTER = 5.0  # seconds until a socket that couldn't be opened is tried again
+REOPEN_AFTER = 2.0  # seconds until a socket that couldn't be opened is tried again
 IDENTS = 1 << 15  # pairs of them
 READ_AT_ONCE = 4096  # answers read in a row: a flood must not keep us from sending
 
