@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -120,6 +121,20 @@ def test_peers_are_told_before_their_counters_and_both_in_portions():
     assert [row for message in told[3:] for row in message.rows] == [(n, n, n) for n in range(1, len(crowd) + 1)]
 
 
+def test_a_process_that_reads_again_hears_the_rest_at_once():
+    with played() as stage:
+        stage.prober.set_peers(CROWD)
+        life = stage.life()
+        time.sleep(0.1)  # the socket is full by now
+        gaps, put = [], 0
+        while put < len(CROWD):
+            begun = time.monotonic()
+            heard = life.hear()
+            gaps.append(time.monotonic() - begun)
+            put += len(heard.put) if isinstance(heard, Peers) else 0
+    assert max(gaps) < 0.9, "the thread was roused by the socket, and did not look by chance"
+
+
 def test_what_a_busy_process_has_not_taken_is_replaced_by_what_is_newer():
     """It reads nothing: the socket fills, and what is to be told gathers as one row for each peer."""
     with played() as stage:
@@ -210,8 +225,8 @@ def test_nothing_is_known_any_more_once_it_has_been_mute_for_long(stage, monkeyp
     assert process.SILENCE == 30.0
     life.tell((1, probed()))
     stage.known(ONE.key)
-    clock = time.monotonic()
-    monkeypatch.setattr(process.time, "monotonic", lambda: clock + 29.5)
-    assert stage.prober.results()
-    monkeypatch.setattr(process.time, "monotonic", lambda: clock + 30.5)
-    assert not stage.prober.results()
+    now = time.monotonic()
+    for later, known in ((29.0, True), (30.5, False)):
+        monkeypatch.setattr(process, "time", SimpleNamespace(monotonic=lambda later=later: now + later))
+        assert bool(stage.prober.results()) is known
+    monkeypatch.undo()
