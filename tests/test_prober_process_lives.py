@@ -298,12 +298,16 @@ def test_a_process_is_started_with_the_first_peer_and_stays_when_there_is_none_a
 
 
 def test_while_there_is_nothing_to_do_it_costs_nothing():
-    def idle() -> None:
-        used = time.process_time()
-        time.sleep(0.3)
-        assert time.process_time() - used < 0.1
-
+    before = set(threading.enumerate())
     with played() as stage:
+        (thread,) = set(threading.enumerate()) - before
+        clock = time.pthread_getcpuclockid(thread.ident)
+
+        def idle() -> None:
+            used = time.clock_gettime(clock)
+            time.sleep(1.1)  # longer than it sleeps in a row
+            assert time.clock_gettime(clock) - used < 0.02
+
         stage.prober.set_peers([])
         idle()  # nobody to probe
         stage.prober.set_peers([ONE])
@@ -311,9 +315,12 @@ def test_while_there_is_nothing_to_do_it_costs_nothing():
         stage.prober.counters({ONE.key: (1, 1)})
         life.hear()
         idle()  # nothing to tell
+        stage.prober.counters({ONE.key: (2, 1)})
+        assert life.hear() == Counters(((1, 2, 1),))
+        assert stage.lines == []
 
 
-def test_what_is_to_be_told_is_told_at_once():
+def test_what_is_to_be_told_is_told_and_what_is_said_is_known_at_once():
     with played() as stage:
         stage.prober.set_peers([ONE])
         life = stage.begun()
@@ -324,7 +331,11 @@ def test_what_is_to_be_told_is_told_at_once():
             begun = time.monotonic()
             tell()
             life.hear()
-            assert time.monotonic() - begun < 0.9
+            assert time.monotonic() - begun < 0.5
+        begun = time.monotonic()
+        life.tell((1, probed()))
+        stage.known(ONE.key)
+        assert time.monotonic() - begun < 0.5
 
 
 def test_stop_ends_thread_process_and_files_and_comes_only_once(stage):
@@ -382,5 +393,9 @@ def test_the_real_one_has_no_terminal_no_output_and_a_session_of_its_own():
         assert [str(Path(f"/proc/{pid}/fd/{number}").resolve()) for number in (0, 1)] == ["/dev/null"] * 2
         command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         assert command[1:4] == [b"-P", b"-m", b"wg_exporter.prober"]
+        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        (path,) = (one.decode() for one in environment if one.startswith(b"PYTHONPATH="))
+        assert path.partition("=")[2].split(":")[0] == str(Path(process.__file__).parents[2]), "it is of the same code"
+        assert b"PATH=" + os.environb[b"PATH"] in environment
     finally:
         prober.stop()

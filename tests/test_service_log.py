@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from tests.rows import device, peer
+from tests.rows import device, link, peer
 from tests.serving import eventually
 from wg_exporter.config import Config, Expected, ExpectRule
 from wg_exporter.model import Backend, ConfFile, FailedDevice, SourceName
@@ -36,6 +36,22 @@ def test_how_many_peers_are_expected_up_is_logged_when_it_changes(rig, lines):
     assert lines("devices", "expected_up", "not_expected_up") == [("peers", "1", "1", "1")]
     rig.tick(exporter, device(peer(1), peer(2), peer(3, persistent_keepalive=0)))
     assert lines("devices", "expected_up", "not_expected_up") == [("peers", "1", "2", "1")]
+
+
+def test_peers_of_a_device_that_is_gone_go_on_being_expected_up_and_counted_as_down(rig, caplog):
+    caplog.set_level(logging.INFO, "wg_exporter")
+    rig.host.devices = [device(peer(1), peer(2), peer(3, persistent_keepalive=0)), device(peer(4), name="wg1")]
+    rig.host.links = [link(), link("wg1", ifindex=8)]
+    exporter = rig.exporter()
+    for _ in range(8):
+        rig.tick(exporter)
+    rig.host.devices, rig.host.links = rig.host.devices[:1], rig.host.links[:1]
+    for _ in range(8):
+        rig.tick(exporter)
+    told = [line.fields["not_up"] for line in caplog.records if line.getMessage() == "peers expected up"]
+    assert told == [3], "the third is down all the same when its device is gone"
+    counted = [line.fields for line in caplog.records if line.getMessage() == "peers"]
+    assert [(line["devices"], line["expected_up"]) for line in counted] == [(2, 3), (1, 3)]
 
 
 def test_a_source_that_fails_is_logged_once_and_once_more_when_it_works_again(rig, lines):

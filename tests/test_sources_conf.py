@@ -331,12 +331,12 @@ def test_a_file_that_is_being_written_keeps_its_last_row_until_it_is_whole_or_a_
 def test_a_file_that_changed_twice_within_one_tick_of_a_coarse_clock_is_read_again(tmp_path, monkeypatch):
     """As on a file system whose stamps are whole seconds: neither stamps nor size tell the second change."""
     stamp = 1_700_000_000_000_000_000
-    age_ns = 500_000_000
+    age_ns = 1_000_000_000
     monkeypatch.setattr(conf, "_stat_signature", lambda path: (stamp, stamp, path.stat().st_size))
     source = ConfSource([str(tmp_path / "*.conf")], wall_ns=lambda: stamp + age_ns)
     path = tmp_path / "wg0.conf"
     path.write_text(f"[Peer]\n# friendly_name = alice\nPublicKey = {A}\n")
     assert [peer.name for peer in source.read()[0].peers] == ["alice"]
     path.write_text(f"[Peer]\n# friendly_name = clara\nPublicKey = {A}\n")
-    age_ns = 1_000_000_000
+    age_ns = 1_500_000_000
     assert [peer.name for peer in source.read()[0].peers] == ["clara"]
