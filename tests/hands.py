@@ -5,6 +5,8 @@ Packets are real and go over loopback, where an answer is there as soon as the q
 
 from __future__ import annotations
 
+import select
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from tests.rows import WALL
@@ -38,8 +40,23 @@ class Hands:
     def time(self) -> float:
         return WALL + self.now
 
-    def sleep(self, _seconds: float) -> None:
-        raise AssertionError("nobody waits here")
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Waiting:
+    """Stands for `select.epoll`: where nothing is ready, the clock is moved instead of waiting."""
+
+    def __init__(self, clock: Hands) -> None:
+        self._clock = clock
+        self._epoll = select.epoll()
+        self.register, self.unregister, self.close = self._epoll.register, self._epoll.unregister, self._epoll.close
+
+    def poll(self, timeout: float) -> list[tuple[int, int]]:
+        if not (ready := self._epoll.poll(0)):
+            self._clock.now += timeout
+            ready = self._epoll.poll(0)
+        return ready
 
 
 class Moved:
@@ -49,6 +66,8 @@ class Moved:
         self.clock = Hands()
         for module in (driver, carrier, engine):
             monkeypatch.setattr(module, "time", self.clock)
+        epoll = SimpleNamespace(epoll=lambda: Waiting(self.clock), EPOLLIN=select.EPOLLIN)
+        monkeypatch.setattr(engine, "select", epoll)
         self.told: dict[PeerKey, Probed] = {}
         self.packets: list[tuple[float, Layer, bytes]] = []
         self.prober = Prober(settings or ProbeSettings(timeout=0.5), tap=self._tap, **more)
@@ -57,13 +76,20 @@ class Moved:
         if direction == "sent":
             self.packets.append((self.clock.now, layer, data))
 
-    def run(self, seconds: float, each: Callable[[], object] = lambda: None, tick: float = TICK) -> None:
+    def run(self, seconds: float, each: Callable[[], object] = lambda: None) -> None:
         """Let so much time pass. `each` is called every tick."""
-        for _ in range(round(seconds / tick)):
-            self.clock.now += tick
+        for _ in range(round(seconds / TICK)):
+            self.clock.now += TICK
             self.prober.step(0.0)
             each()
             self.told.update(self.prober.changes(1000))
+
+    def wake(self, seconds: float) -> None:
+        """The same, but the prober is asked only when it wants to be, as in its own loop."""
+        end = self.clock.now + seconds
+        while self.clock.now < end:
+            self.prober.step(1.0)
+            self.clock.now += 0.0001  # what a round takes at least
 
     def until(self, true: Callable[[], object], within: float, each: Callable[[], object] = lambda: None) -> float:
         """Let time pass until it holds; how much did."""
