@@ -13,6 +13,7 @@ from wg_exporter.config.health import HealthLimits
 from wg_exporter.health.advice import advice
 from wg_exporter.health.evidence import Evidence, Place
 from wg_exporter.health.glance import glance
+from wg_exporter.health.quality import Quality
 from wg_exporter.health.states import Reason, State
 from wg_exporter.identity import PeerMeta
 
@@ -98,6 +99,61 @@ def test_how_long_an_interface_has_been_down_is_not_told_where_nobody_knows():
     assert seen.told(0.0) == "interface gone, never heard"
     place.gone_since = -27.0
     assert seen.told(0.0) == "interface gone for 27 s, never heard"
+
+
+def quality(**changes):
+    found = Quality()
+    for name, value in changes.items():
+        setattr(found, name, value)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "last heard 60 s ago"),
+        ({"asked": 0.0, "data": 4}, "last heard 60 s ago, data unanswered for 60 s"),
+        (
+            {"asked": 0.0, "initiations": 1, "data": 1},
+            "last heard 60 s ago, 1 handshake initiation and data unanswered for 60 s",
+        ),
+        (
+            {"asked": 0.0, "initiations": 2, "data": 1, "probes": 3},
+            "last heard 60 s ago, 2 handshake initiations, data and 3 probes unanswered for 60 s",
+        ),
+        ({"asked": 0.0, "probes": 1}, "last heard 60 s ago, 1 probe unanswered for 60 s"),
+        ({"asked": 0.0, "knocks": 1}, "last heard 60 s ago, 1 initiation came from it"),
+        ({"asked": 0.0, "knocks": 2}, "last heard 60 s ago, 2 initiations came from it"),
+        ({"initiations": 2, "data": 1, "probes": 3, "knocks": 4}, "last heard 60 s ago"),
+        ({"quality": quality(lossy=True, loss=0.254)}, "last heard 60 s ago, 25% of probes lost"),
+        ({"quality": quality(loss=0.254, rtt=0.5)}, "last heard 60 s ago"),
+        ({"quality": quality(slow=True)}, "last heard 60 s ago"),
+        (
+            {"quality": quality(slow=True, rtt=0.1234, _usual=0.02)},
+            "last heard 60 s ago, round trips of 123.4 ms, usually 20.0 ms",
+        ),
+    ],
+)
+def test_what_speaks_for_a_state_is_told_in_a_line(changes, told):
+    seen = Evidence(Place(), peer(1), PeerMeta("", False, True), 0.0, WALL)
+    seen.hear(0.0)
+    for name, value in changes.items():
+        setattr(seen, name, value)
+    assert seen.told(60.0) == told
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ({"down_since": 33.0}, "interface down for 27 s, never heard"),
+        ({"gone_since": 33.0, "down_since": 0.0}, "interface gone for 27 s, never heard"),
+    ],
+)
+def test_an_interface_that_is_not_there_is_told_first(place, told):
+    found = Evidence(Place(), peer(1), PeerMeta("", False, True), 0.0, WALL)
+    for name, value in place.items():
+        setattr(found.place, name, value)
+    assert found.told(60.0) == told
 
 
 # --- advice ----------------------------------------------------------------------------------------------------------
