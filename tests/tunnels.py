@@ -31,7 +31,7 @@ class Tunnel:
         self.row = peer(1, persistent_keepalive=keepalive, rx_bytes=rx, tx_bytes=tx)
         self.row = self.row._replace(last_handshake_ns=0 if age is None else int((WALL - age) * SECOND))
         self.link = link()
-        self.present, self.missed = True, True
+        self.present, self.fresh, self.missed = True, True, True
         self.failed, self.outcomes = (), (LINKS_READ,)
         self.probed = None
         self.changes = []
@@ -39,7 +39,7 @@ class Tunnel:
         self.look()
 
     def look(self):
-        shown = (device(self.row, backend=self.backend),) if self.present else ()
+        shown = (device(self.row, backend=self.backend, fresh=self.fresh),) if self.present else ()
         found = snapshot(
             *shown,
             at=self.now,
