@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from math import inf
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from wg_exporter.health.advice import advice
 from wg_exporter.health.evidence import Evidence, Place
 from wg_exporter.health.glance import glance
 from wg_exporter.health.quality import Quality
+from wg_exporter.health.rules import RULES
 from wg_exporter.health.states import Reason, State
 from wg_exporter.identity import PeerMeta
 
@@ -174,3 +176,18 @@ def test_commands_in_the_advice_are_there_and_take_any_name(reason):
         if words[0] == "wg-exporter":
             assert words[1] in main.commands
             assert words[2:] == ["wg0", "anna's {phone}; x"]
+
+
+def test_advice_for_any_peer_has_words_to_replace_and_for_one_its_names():
+    general, own = advice(Reason.STALE_HANDSHAKE), advice(Reason.STALE_HANDSHAKE, "wg0", "berlin")
+    assert "`wg-exporter show INTERFACE PEER`" in general
+    assert "`wg-exporter show wg0 berlin`" in own
+    assert advice(Reason.INTERFACE_DOWN, "wg0").startswith("`ip link set wg0 up`")
+
+
+def test_the_docs_say_the_same_as_the_table_of_rules_and_the_advice():
+    page = (Path(__file__).parents[1] / "docs/health.md").read_text()
+    for rule in RULES:
+        assert f"| `{rule.state}` | {f'`{rule.reason}`' if rule.reason else ''} | {rule.meaning} |" in page
+        if rule.reason:
+            assert f"| `{rule.reason}` | {rule.meaning} | {advice(rule.reason)} |" in page
