@@ -11,7 +11,8 @@ WG0, WG1 = ("", "wg0"), ("", "wg1")
 
 
 class Host:
-    """Devices by key with their peers' numbers; peers below 10 are expected up and heard at each look but the `mute`.
+    """Devices by key with their peers' numbers. All but the `mute` are heard at each look; those below 10 are expected
+    up, as long as `expected` says nothing else.
 
     `links` has the index of each link that is there.
     """
@@ -21,6 +22,7 @@ class Host:
         self.devices = {("", name): numbers for name, numbers in devices.items()}
         self.links = {place: 7 + number for number, place in enumerate(self.devices)}
         self.down, self.mute, self.missed = set(), set(), None
+        self.expected = set(range(10))
         self.outcomes = (LINKS_READ,)
         self.received = dict.fromkeys(range(100), 1000)
         self.changes = []
@@ -43,8 +45,12 @@ class Host:
             ]
             found = snapshot(*map(self.shown, self.devices), at=self.now, links=links, outcomes=self.outcomes)
             missed = {WG0, WG1} if self.missed is None else self.missed
-            self.changes += self.health.update(found, metas, {}, missed, LIMITS)
+            self.changes += self.health.update(found, self.metas, {}, missed, LIMITS)
         return self
+
+    def metas(self, shown):
+        numbers = [peer_number(each) for each in shown.peers.public_key]
+        return tuple(PeerMeta(str(n), True, n in self.expected) for n in numbers)
 
     def lose(self, place):
         """The device and its link."""
@@ -56,11 +62,6 @@ class Host:
 
     def states(self):
         return {name: [row.state for row in rows] for (_, name), _keys, _metas, rows in self.health.devices()}
-
-
-def metas(shown):
-    numbers = [peer_number(each) for each in shown.peers.public_key]
-    return tuple(PeerMeta(str(n), True, n < 10) for n in numbers)
 
 
 def peer_number(public_key):

@@ -66,6 +66,16 @@ def test_states_are_counted_over_all_devices():
     }
 
 
+@pytest.mark.parametrize("others", [(), (12,)])
+def test_whoever_is_expected_from_a_look_on_that_finds_other_peers_too_is_waited_for(others):
+    host = Host(wg0=(11,))
+    host.mute = {11}
+    host.look(times=60)
+    host.devices[WG0], host.expected = (*others, 11), {11}
+    host.look(times=6)
+    assert (host.changes[-1].name, host.changes[-1].after) == ("11", State.DOWN)
+
+
 # --- who is gone -----------------------------------------------------------------------------------------------------
 
 

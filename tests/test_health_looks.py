@@ -143,13 +143,16 @@ def test_after_the_last_of_six_attempts_nothing_has_to_move_for_a_peer_to_go_dow
     assert tunnel.judged.changed_at == WALL + start + 30
 
 
-def test_a_peer_of_which_nothing_was_heard_is_down_at_the_end_of_down_after_however_long_that_is():
+def test_a_peer_of_which_nothing_was_heard_is_down_at_the_end_of_down_after_however_long_that_is(judgements):
     tunnel = Tunnel(age=10, keepalive=0, limits=HealthLimits(down_after=60.0)).go(300)
     tunnel.link = tunnel.link._replace(ifindex=9)
     tunnel.row = tunnel.row._replace(last_handshake_ns=0, rx_bytes=0, tx_bytes=0)
     tunnel.go(5)
     anew = tunnel.now
-    tunnel.go(55)
+    tunnel.go(35)
+    del judgements[:]
+    tunnel.go(20)
+    assert judgements == []
     assert tunnel.state is State.IDLE
     tunnel.go(5)
     assert (tunnel.state, tunnel.reason) == (State.DOWN, Reason.NEVER_HEARD)

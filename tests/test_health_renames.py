@@ -57,7 +57,7 @@ def test_a_device_that_is_still_there_was_not_renamed(kept):
     for other in {"links", "devices"} - {kept}:
         del getattr(host, other)[WG0]
     host.look()
-    assert set(host.states()) == {"wg0", "wg1"}
+    assert host.states() == {"wg0": [State.UP], "wg1": [None]}
 
 
 def test_a_device_that_was_gone_before_was_not_renamed():
@@ -89,13 +89,26 @@ def test_a_device_without_peers_may_be_renamed_too():
 
 def test_a_device_keeps_its_index_while_its_link_can_not_be_read():
     host = Host(wg0=(1,))
+    host.look()
+    host.mute = {1}
     host.outcomes = (LINKS_UNREAD,)
     del host.links[WG0]
     host.look()
+    assert not host.health.suspicious, "not to be read is not to be made anew"
     host.outcomes, host.links[WG0] = (LINKS_READ,), 8
-    host.mute = {1}
     host.look()
     assert host.health.suspicious, "made anew meanwhile, so that nothing is known of its peers yet"
+
+
+def test_a_device_whose_link_is_seen_for_the_first_time_is_the_same():
+    host = Host(wg0=(1,))
+    host.outcomes = (LINKS_UNREAD,)
+    host.devices[WG1] = (2,)
+    host.look(times=2)
+    host.mute = {2}
+    host.outcomes, host.links[WG1] = (LINKS_READ,), 8
+    host.look()
+    assert not host.health.suspicious
 
 
 # --- a new configuration ---------------------------------------------------------------------------------------------
