@@ -3,11 +3,11 @@
     hub     wg0  alice is up, bob down, carol degraded, dave idle, erin was never heard of, gil is not judged yet
             wg1  in the namespace blue: frank is up
             wg9  zoe is degraded; nobody has chosen this interface
-    spoke   wg0 is down, wg7 can't be read
+    spoke   wg5 is down, wg2 can't be read
     tired   its only peer, tim, is degraded
     blind   a source can't be read
     deaf    a device in the namespace red can't be read
-    well    is well
+    well    its only peer, wim, is up
     gone    has not answered for ten minutes
 
 Numbers differ, so that none can be taken for another. Whatever is here, but for alerts, is there twice more, with other
@@ -32,7 +32,7 @@ BUCKETS = ("0.016", "0.064", "0.256", "+Inf")
 REASONS = ("no_buffer", "no_route")
 VERDICTS = ("unknown", "unreachable", "ok", "remote_smaller", "fragmented_path", "blackhole", "filtered")
 STATES = ("up", "idle", "never", "degraded", "down")
-NAMES = ("alice", "bob", "carol", "dave", "erin", "frank", "gil", "zoe", "tim")
+NAMES = ("alice", "bob", "carol", "dave", "erin", "frank", "gil", "zoe", "tim", "wim")
 KEYS = {name: f"{name.upper():A<43}=" for name in NAMES}
 
 
@@ -128,6 +128,7 @@ HUB = (
     ),
 )  # fmt: skip
 TIRED = (Peer("tim", "wg0", "degraded", "slow", probes=Probes(1, 0.04, 0.384, (0, 0, 0, 0.96), shortest=0.35)),)
+WELL = (Peer("wim", "wg0", "up"),)
 
 
 class Interface(NamedTuple):
@@ -153,7 +154,7 @@ INTERFACES = {
         Interface("wg1", "blue", 1, 1, 1380, 1, 51821, "userspace", (77, 55), (7, 5), (0.6, 0.5), (0.7, 0.9)),
         Interface("wg9", "", 1, 0, 1422, 1, 51829, "kernel", (111, 133), (11, 17), (1.1, 1.3), (1.7, 1.9)),
     ),
-    "spoke": (Interface("wg0", up=lambda before: float(before > BROKEN), octets=(200, 300)), Interface("wg7", read=0)),
+    "spoke": (Interface("wg5", up=lambda before: float(before > BROKEN), octets=(200, 300)), Interface("wg2", read=0)),
     "tired": (Interface("wg0", peers=1),),
     "deaf": (Interface("wg0", "red", read=0),),
     "well": (Interface("wg0"),),
@@ -201,7 +202,7 @@ def _job() -> Iterator[Series]:
     for instance, interfaces in INTERFACES.items():
         for interface in interfaces:
             yield from _interface({"job": "wg", "instance": instance}, interface)
-    for instance, peers in (("hub", HUB), ("tired", TIRED)):
+    for instance, peers in (("hub", HUB), ("tired", TIRED), ("well", WELL)):
         for peer in peers:
             yield from _peer({"job": "wg", "instance": instance}, peer)
     # Another program of the host, scraped by the same Prometheus.
