@@ -71,6 +71,7 @@ class Probes(NamedTuple):
     errors: tuple[float, ...] = (0, 0)
     late: float = 0
     duplicates: float = 0
+    earlier: float = 1  # that part of the loss and of the sum of round trips was usual until a minute ago
 
 
 class Peer(NamedTuple):
@@ -119,7 +120,7 @@ HUB = (
     Peer(
         "frank", "wg1", "up", receive=7, transmit=5, handshake=10, endpoint="192.0.2.6:51820", netns="blue",
         mtu=Mtu("remote_smaller", 1380, 1460, 1440, 1381, 1379, 240),
-        probes=Probes(1, 0.02, 0.196, (0, 0, 0.98, 0.98), shortest=0.15, jitter=0.002),
+        probes=Probes(1, 0.02, 0.196, (0, 0, 0.98, 0.98), shortest=0.15, jitter=0.002, earlier=0.5),
     ),
     Peer(
         "zoe", "wg9", "degraded", "slow", receive=11, transmit=13, handshake=20, endpoint="192.0.2.9:51820",
@@ -183,9 +184,9 @@ def text() -> str:
     return "".join(lines) + "# EOF\n"
 
 
-def grows(rate: float) -> Callable[[int], float]:
-    """A counter that was high already, and that grows by so much in a second."""
-    return lambda before: 5000 + rate * (LENGTH - before)
+def grows(rate: float, earlier: float = 1) -> Callable[[int], float]:
+    """A counter that was high already, and that grows by so much in a second; until a minute ago, by `earlier` x it."""
+    return lambda before: 5000 + rate * (earlier * (LENGTH - max(before, 60)) + max(60 - before, 0))
 
 
 def _decoy(series: Series, **labels: str) -> Series:
@@ -277,12 +278,12 @@ def _peer(where: dict[str, str], peer: Peer) -> Iterator[Series]:
 def _probes(probes: Probes) -> Iterator[tuple[str, dict[str, str], Value]]:
     name = "probe_"
     yield f"{name}sent_total", {}, grows(probes.sent)
-    yield f"{name}lost_total", {}, grows(probes.lost)
+    yield f"{name}lost_total", {}, grows(probes.lost, probes.earlier)
     yield f"{name}late_total", {}, grows(probes.late)
     yield f"{name}duplicates_total", {}, grows(probes.duplicates)
     for reason, rate in zip(REASONS, probes.errors, strict=True):
         yield f"{name}errors_total", {"reason": reason}, grows(rate)
-    yield f"{name}rtt_seconds_sum", {}, grows(probes.total)
+    yield f"{name}rtt_seconds_sum", {}, grows(probes.total, probes.earlier)
     yield f"{name}rtt_seconds_count", {}, grows(probes.sent - probes.lost)
     for bound, rate in zip(BUCKETS, probes.answers, strict=False):
         yield f"{name}rtt_seconds_bucket", {"le": bound}, grows(rate)

@@ -56,7 +56,7 @@ def test_peers_are_listed_from_down_to_up_with_their_numbers(grafana: Grafana) -
         ("0 bit/s", "0 bit/s", "-", "-", "-", "-", "no text"),
         ("0 bit/s", "0 bit/s", "-", "-", "-", "192.0.2.4:51820", "no text"),
         ("8000 bit/s", "2000 bit/s", "0.02 s", "0 % green", "ok green", "192.0.2.1:51820", "up text"),
-        ("56 bit/s", "40 bit/s", "0.2 s", "2 % yellow", "remote_smaller yellow", "192.0.2.6:51820", "up text"),
+        ("56 bit/s", "40 bit/s", "0.12 s", "1.2 % yellow", "remote_smaller yellow", "192.0.2.6:51820", "up text"),
         ("0 bit/s", "0 bit/s", "-", "-", "-", "-", "up text"),
     ]  # fmt: skip
 

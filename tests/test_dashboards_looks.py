@@ -216,6 +216,20 @@ def test_rows_of_panels_leave_no_gaps(page: Dashboard) -> None:
     assert sum(place["w"] * place["h"] for place in places) == 24 * bottom
 
 
+def test_a_kind_of_panel_is_about_as_high_everywhere() -> None:
+    heights = {
+        kind: {panel["gridPos"]["h"] for panel in of_kind(kind)}
+        for kind in ("stat", "timeseries", "heatmap", "state-timeline", "table")
+    }
+    assert heights == {
+        "stat": {4},
+        "timeseries": {6, 7, 8},
+        "heatmap": {8},
+        "state-timeline": {6, 7, 8, 9},
+        "table": {5, 8, 9, 11},
+    }
+
+
 @every_dashboard
 def test_a_page_shows_three_hours_and_looks_again_every_half_minute(page: Dashboard) -> None:
     assert page.json["time"] == {"from": "now-3h", "to": "now"}

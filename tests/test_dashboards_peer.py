@@ -35,8 +35,8 @@ def per_peer(texts: dict[str, str], what: str = "") -> list[tuple[str, str]]:
         ),
         ("Since", {"bob": "90 s ago", "carol": "700 s ago", "dave": "800 s ago"}),
         ("Last handshake", {"alice": "30 s", "bob": "400 s", "carol": "60 s", "dave": "1000 s", "frank": "10 s"}),
-        ("Round trip", {"alice": "0.02 s", "carol": "0.08 s", "frank": "0.2 s"}),
-        ("Loss", {"alice": "0 % green", "bob": "100 % red", "carol": "25 % orange", "frank": "2 % yellow"}),
+        ("Round trip", {"alice": "0.02 s", "carol": "0.08 s", "frank": "0.12 s"}),
+        ("Loss", {"alice": "0 % green", "bob": "100 % red", "carol": "25 % orange", "frank": "1.2 % yellow"}),
         ("Expected", {name: "may be off" if name in ("dave", "erin") else "up" for name in PEERS}),
     ],
 )
