@@ -208,6 +208,7 @@ def _job() -> Iterator[Series]:
             yield from _peer({"job": "wg", "instance": instance}, peer)
     # Another program of the host, scraped by the same Prometheus.
     yield Series("up", {"job": "node", "instance": "hub"}, 0)
+    yield Series("up", {"job": "wg", "instance": "other:9100"}, 0)
     yield Series("process_cpu_seconds_total", {"job": "wg", "instance": "other:9100"}, grows(0.9))
     yield Series("process_resident_memory_bytes", {"job": "wg", "instance": "other:9100"}, 9e9)
 
@@ -329,7 +330,7 @@ def _alerts() -> Iterator[Series]:
 # What is chosen in the variables of each dashboard.
 _CHOSEN = {"__rate_interval": "60s", "__range": "10m", "job": "wg", "instance": "hub", "interface": "wg0|wg1"}
 VALUES = {
-    "fleet": _CHOSEN | {"instance": "hub|spoke|tired|blind|deaf|well|gone"},
+    "fleet": _CHOSEN | {"instance": "hub|spoke|tired|blind|deaf|well|gone|other:9100"},
     "host": _CHOSEN,
     "peer": _CHOSEN | {"peer": "|".join(KEYS[name] for name in NAMES[:6])},
 }

@@ -79,9 +79,9 @@ class Field(NamedTuple):
         if self.settings.get("unit") == "dateTimeFromNow":
             return f"{now - value / 1000:g} s ago"
         factor, name = UNITS[self.settings.get("unit", "none")]
-        value = value if self.settings.get("decimals") is None else round(value, self._decimals(factor))
-        sign = -1 if self.custom.get("transform") == "negative-Y" else 1
-        return f"{round(sign * factor * value, 9) or 0:g}{name}"
+        value *= -factor if self.custom.get("transform") == "negative-Y" else factor
+        decimals = self.settings.get("decimals")
+        return f"{round(value, 9) or 0:{'g' if decimals is None else f'.{decimals}f'}}{name}"
 
     def color(self, value: str | float | None) -> str:
         """Its colour, empty if it has none of its own."""
@@ -94,9 +94,6 @@ class Field(NamedTuple):
             return ""
         first, *steps = self.settings["thresholds"]["steps"]
         return [first["color"], *(step["color"] for step in steps if value >= step["value"])][-1]
-
-    def _decimals(self, factor: float) -> int:
-        return self.settings["decimals"] + (2 if factor == 100 else 0)
 
     def _word(self, value: str | float) -> Json | None:
         key = value if isinstance(value, str) else f"{value:g}"

@@ -73,7 +73,7 @@ def test_a_host_is_as_bad_as_its_worst_part(grafana: Grafana) -> None:
 def test_outages_are_in_seconds_of_the_range_that_is_shown(grafana: Grafana) -> None:
     assert grafana.table("fleet", "Outages in this range of time") == [
         ("Instance", "Peer", "Down for", "Changes"),
-        ("hub", "bob", "90 s", "1"),
+        ("hub", "bob", "90.0 s", "1"),
     ]
 
 

@@ -38,24 +38,24 @@ def test_peers_are_listed_from_down_to_up_with_their_numbers(grafana: Grafana) -
     head, *rows = grafana.table("host", "Peers")
     assert head[:6] == ("State", "Peer", "Interface", "Netns", "Reason", "Handshake")
     assert [row[:6] for row in rows] == [
-        ("down red", "bob", "wg0", "-", "unreachable", "400 s"),
-        ("degraded orange", "carol", "wg0", "-", "lossy", "60 s"),
+        ("down red", "bob", "wg0", "-", "unreachable", "400.0 s"),
+        ("degraded orange", "carol", "wg0", "-", "lossy", "60.0 s"),
         ("never #6e7680", "erin", "wg0", "-", "-", "-"),
-        ("idle blue", "dave", "wg0", "-", "-", "1000 s"),
-        ("up green", "alice", "wg0", "-", "-", "30 s"),
-        ("up green", "frank", "wg1", "blue", "-", "10 s"),
+        ("idle blue", "dave", "wg0", "-", "-", "1000.0 s"),
+        ("up green", "alice", "wg0", "-", "-", "30.0 s"),
+        ("up green", "frank", "wg1", "blue", "-", "10.0 s"),
         ("-", "gil", "wg0", "-", "-", "-"),
     ]
     assert head[6:] == ("Receive", "Transmit", "Round trip", "Loss", "MTU", "Endpoint", "Expected")
     assert [row[6:] for row in rows] == [
-        ("0 bit/s", "320 bit/s", "-", "100 % red", "unreachable", "192.0.2.2:51820", "up text"),
+        ("0 bit/s", "320 bit/s", "-", "100.0 % red", "unreachable", "192.0.2.2:51820", "up text"),
         (
-            "2400 bit/s", "4800 bit/s", "0.08 s", "25 % orange", "fragmented_path orange", "[2001:db8::3]:51820",
+            "2400 bit/s", "4800 bit/s", "0.08 s", "25.0 % orange", "fragmented_path orange", "[2001:db8::3]:51820",
             "up text",
         ),
         ("0 bit/s", "0 bit/s", "-", "-", "-", "-", "no text"),
         ("0 bit/s", "0 bit/s", "-", "-", "-", "192.0.2.4:51820", "no text"),
-        ("8000 bit/s", "2000 bit/s", "0.02 s", "0 % green", "ok green", "192.0.2.1:51820", "up text"),
+        ("8000 bit/s", "2000 bit/s", "0.02 s", "0.0 % green", "ok green", "192.0.2.1:51820", "up text"),
         ("56 bit/s", "40 bit/s", "0.12 s", "1.2 % yellow", "remote_smaller yellow", "192.0.2.6:51820", "up text"),
         ("0 bit/s", "0 bit/s", "-", "-", "-", "-", "up text"),
     ]  # fmt: skip

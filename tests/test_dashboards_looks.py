@@ -90,7 +90,7 @@ def test_every_kind_of_panel_has_one_look() -> None:
     looks: dict[str, list[object]] = {}
     for page in dashboards():
         for panel in page.panels:
-            own = {"textMode", "colorMode", "sortBy"} | ({"yAxis"} if panel["type"] == "heatmap" else set())
+            own = {"textMode", "colorMode", "sortBy"}
             look = {name: value for name, value in panel["options"].items() if name not in own}
             if look not in looks.setdefault(panel["type"], []):
                 looks[panel["type"]].append(look)
@@ -136,6 +136,7 @@ def test_every_kind_of_panel_has_one_look() -> None:
                 "rowsFrame": {"layout": "auto"},
                 "showValue": "never",
                 "tooltip": {"mode": "single", "showColorScale": False, "yHistogram": False},
+                "yAxis": {"axisPlacement": "left", "reverse": False, "unit": "s"},
             }
         ],
     }
@@ -151,6 +152,24 @@ def test_lines_bars_and_states_are_filled_alike() -> None:
     for panel in of_kind("state-timeline"):
         assert (Field.of(panel).custom["fillOpacity"], Field.of(panel).custom["lineWidth"]) == (80, 0)
         assert Field.of(panel).settings["color"] == {"mode": "thresholds"}
+
+
+def test_of_a_table_only_what_says_how_bad_it_is_has_a_colour_and_what_matters_most_is_filled() -> None:
+    looks: dict[str, dict[str, str]] = {}
+    for panel in of_kind("table"):
+        for override in panel["fieldConfig"]["overrides"]:
+            field = Field.of(panel, name=override["matcher"]["options"])
+            kind = field.custom["cellOptions"]["type"]
+            if kind != "auto":
+                looks.setdefault(panel["title"], {})[field.settings["displayName"]] = kind
+                assert field.custom["align"] == ("left" if kind == "color-background" else "auto")
+    assert looks == {
+        "Broken now": {"State": "color-background"},
+        "Firing alerts": {"Severity": "color-background"},
+        "Peers": {"State": "color-background", "Loss": "color-text", "MTU": "color-text", "Expected": "color-text"},
+        "Interfaces": {"Up": "color-background"},
+        "Verdict and advice": {"Verdict": "color-background"},
+    }
 
 
 # Queries
@@ -248,6 +267,37 @@ def test_a_page_begins_with_all_that_it_can_show_but_one_host_and_one_peer() -> 
         "fleet": {"datasource": False, "job": True, "instance": True},
         "host": {"datasource": False, "job": True, "instance": False, "interface": True},
         "peer": {"datasource": False, "job": True, "instance": True, "interface": True, "peer": False},
+    }
+
+
+def test_what_tells_whether_something_is_broken_is_at_the_top() -> None:
+    order = {page.path.stem: [panel["title"] for panel in page.panels] for page in dashboards()}
+    assert order == {
+        "fleet": [
+            *("Peers down", "Peers degraded", "Interfaces down", "MTU faults", "Exporters silent", "Not read"),
+            *("Alerts firing", "Peers"),
+            *("Broken now", "Firing alerts"),
+            *("Hosts", "Outages in this range of time"),
+            *("Traffic", "Loss, worst tunnel of each host", "Round trip, slowest tunnel of each host"),
+        ],
+        "host": [
+            *("Exporter", "Peers by state", "Interfaces down", "MTU faults", "Worst loss", "Not read"),
+            "Peers",
+            *("State of the peers", "Interfaces"),
+            *("Throughput", "Packets", "Errors", "Drops"),
+            *("Receive", "Transmit", "Round trip", "Loss"),
+            *("Time to read", "Probes sent late", "CPU", "Memory"),
+        ],
+        "peer": [
+            *("State", "Reason", "Since", "Last handshake", "Round trip", "Loss", "MTU", "Expected"),
+            "State and reason",
+            *("Age of the handshake", "Handshakes", "Traffic"),
+            *("Round trips", "Round trip: median, 99 of 100, shortest"),
+            *("Loss", "Jitter", "Odd probes"),
+            "Verdict and advice",
+            *("Verdict", "Sizes"),
+            *("Endpoints", "Changes of the endpoint"),
+        ],
     }
 
 
