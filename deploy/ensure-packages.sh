@@ -53,6 +53,7 @@ need_test() {
     need qemu-system-x86_64 qemu-system-x86
     need modprobe kmod
     need busybox busybox-static
+    need tcpdump tcpdump
 }
 
 need_bench() {

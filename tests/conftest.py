@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from pathlib import Path
 
+    from tests.grafana import Grafana
+
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
@@ -38,6 +40,18 @@ def rig() -> Iterator[Rig]:
     rig = Rig()
     yield rig
     rig.stop()
+
+
+@pytest.fixture(scope="session")
+def grafana(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grafana]:
+    """The dashboards over a network that is known to the last number: one Prometheus for all tests."""
+    from tests.dashboards_known import END, VALUES, text
+    from tests.grafana import over
+
+    if not shutil.which("prometheus"):
+        pytest.skip("prometheus: no such command; apt-get install prometheus")
+    with over(tmp_path_factory.mktemp("known"), text(), END, VALUES) as grafana:
+        yield grafana
 
 
 @pytest.hookimpl(wrapper=True)

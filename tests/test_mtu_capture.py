@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
-import subprocess
 import time
 
 import pytest
@@ -16,6 +14,7 @@ from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6PacketTooBig, IPv6, IPv6
 from scapy.packet import Raw
 from scapy.utils import PcapNgReader
 
+from tests.promtool import run as tool
 from wg_exporter.mtu.capture import Capture, CaptureError, capture_filter
 from wg_exporter.mtu.frames import MOST_FRAGMENTED, Fragments, token_of
 from wg_exporter.prober.flights import FIRST_PORT
@@ -151,13 +150,10 @@ def test_scapy_reads_back_our_probe_and_its_answer_with_time_and_interface(echoe
 
 
 @needs_root
-def test_the_usual_tools_read_it_where_they_are_installed(echoes):
-    if tcpdump := shutil.which("tcpdump"):
-        done = subprocess.run([tcpdump, "-n", "-r", echoes[0]], capture_output=True, text=True, check=True)
-        assert done.stdout.count("ICMP echo") == 2
-    if capinfos := shutil.which("capinfos"):
-        done = subprocess.run([capinfos, "-T", "-r", "-c", echoes[0]], capture_output=True, text=True, check=True)
-        assert done.stdout.split()[-1] == "2"
+def test_tcpdump_reads_it(echoes):
+    request, reply = tool("tcpdump", "-n", "-r", echoes[0], package="tcpdump").stdout.splitlines()
+    assert "IP 127.0.0.1 > 127.0.0.1: ICMP echo request, id 77, " in request
+    assert "IP 127.0.0.1 > 127.0.0.1: ICMP echo reply, id 77, " in reply
     assert echoes[0].read_bytes()[:4] == b"\x0a\x0d\x0d\x0a"  # pcapng
 
 

@@ -5,8 +5,10 @@ fragments are the kernel's, and so are the times. One socket listens at all inte
 kernel leaves only what can be a probe or its answer, and of these only what carries (or quotes, or is a later fragment
 of what carries) the token of one of our probes is written.
 
-The file is pcapng with raw IP packets (LINKTYPE_RAW). Each interface there is a real one and says on which side of the
-encryption it is: `wg0 (inner)`, `eth0 (outer)`. scapy writes it, and is imported only here: that takes half a second.
+The file is pcapng with the link type of `tcpdump -i any` (LINKTYPE_LINUX_SLL): tunnels have no Ethernet headers, and of
+raw IP packets (LINKTYPE_RAW) libpcap 1.10.3 reads no more than one interface. Each interface there is a real one and
+says on which side of the encryption it is: `wg0 (inner)`, `eth0 (outer)`. scapy writes it, and is imported only here:
+that takes half a second.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
     from wg_exporter.prober.lane import Opener
 
-LINKTYPE_RAW = 101
+LINKTYPE_LINUX_SLL = 113
 ETH_P_ALL = 0x0003  # what leaves, too
 SOL_PACKET, PACKET_STATISTICS, PACKET_OUTGOING = 263, 6, 4
 BUFFER = 16 << 20  # bytes for each socket: what comes between two calls of `drain`
@@ -44,6 +46,7 @@ MOST_AT_ONCE = 8_192  # packets read in a row from one socket
 _INSTRUCTION = struct.Struct("=HBBI")  # struct sock_filter
 _STAMP = struct.Struct("@ll")
 _DROPS = struct.Struct("@II")  # struct tpacket_stats
+_COOKED = struct.Struct("!HHH8sH")  # the header of LINKTYPE_LINUX_SLL, which has the fields of struct sockaddr_ll
 _INBOUND, _OUTBOUND = 1, 2  # directions (pcapng, epb_flags)
 
 
@@ -52,13 +55,14 @@ class CaptureError(CheckError):
 
 
 class Caught(NamedTuple):
-    """One packet, from its IP header on; `stamp` is wall-clock seconds."""
+    """One packet, from its IP header on; `stamp` is wall-clock seconds, `header` what a capture file has before it."""
 
     stamp: float
     interface: str
     layer: Layer
     outgoing: bool
     data: bytes
+    header: bytes
 
 
 class _Frame(bytes):
@@ -115,7 +119,7 @@ class Capture:
             raise self._unwritten(error) from None
 
     def _write(self, one: Caught) -> None:
-        frame = _Frame(one.data)
+        frame = _Frame(one.header + one.data)
         frame.time = one.stamp
         frame.sniffed_on = f"{one.interface} ({one.layer.value})"
         frame.direction = _OUTBOUND if one.outgoing else _INBOUND
@@ -143,7 +147,7 @@ def _writer(path: Path) -> Any:
     from scapy.utils import PcapNgWriter  # noqa: PLC0415 - see above
 
     writer = PcapNgWriter(handle)  # type: ignore[arg-type] # it calls `open`, which takes both
-    writer.linktype = LINKTYPE_RAW
+    writer.linktype = LINKTYPE_LINUX_SLL
     writer.write_header(None)
     return writer
 
@@ -214,11 +218,12 @@ def _read(sock: socket.socket, tunnels: frozenset[str]) -> list[Caught]:
             break
         except OSError:  # the interface went down or away
             continue
-        interface, _protocol, kind = address[:3]
+        interface, protocol, kind, hardware, sender = address
         if kind == PACKET_OUTGOING and interface == "lo":  # it comes a second time, as received
             continue
         layer = Layer.INNER if interface in tunnels else Layer.OUTER
-        caught.append(Caught(_stamp(ancillary), interface, layer, kind == PACKET_OUTGOING, data))
+        header = _COOKED.pack(kind, hardware, len(sender), sender[:8], protocol)
+        caught.append(Caught(_stamp(ancillary), interface, layer, kind == PACKET_OUTGOING, data, header))
     return caught
 
 
