@@ -18,14 +18,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from tests.vm.kernels import REPO, Kernel, Unavailable, kernel
+from tests.vm.kernels import REPO, Kernel, Unavailable, busybox, kernel
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 _NEEDED = {
     "qemu-system-x86_64": "qemu-system-x86",
-    "busybox": "busybox-static",
+    "file": "file",  # by which vng finds out the kernel's version
     "wg": "wireguard-tools",
     "ip": "iproute2",
 }
@@ -55,6 +55,7 @@ class Vm:
         """Find or fetch the newest Debian kernel of this series. Raises Unavailable with the reason."""
         self._vng = _tools()
         self.kernel: Kernel = kernel(series)
+        self._busybox = busybox()
         self._size = ("--memory", memory, "--cpus", str(cpus))
         self._directory = tempfile.TemporaryDirectory(prefix="wg-exporter-vm-")
         self.shared = Path(self._directory.name)
@@ -86,8 +87,9 @@ class Vm:
     def _boot(self, inside: str, timeout: float) -> str:
         command = [self._vng, "-r", str(self.kernel.image), "--disable-kvm", "--user", "root", *self._size]
         command += [f"--rwdir={self.shared}", "--", inside]
-        # vng looks for its own helpers on PATH.
-        environment = os.environ | {"PATH": f"{Path(self._vng).parent}:{os.environ.get('PATH', os.defpath)}"}
+        # vng looks for its own helpers on PATH, and for busybox.
+        path = (str(self._busybox), str(Path(self._vng).parent), os.environ.get("PATH", os.defpath))
+        environment = os.environ | {"PATH": os.pathsep.join(path)}
         with (self.shared / "console").open("w+") as console:
             vm = subprocess.Popen(
                 command,
