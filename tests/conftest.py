@@ -12,11 +12,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import surroundings
 from tests.lab import Lab, lab_prefix, missing
+from tests.lab.anyone import open_to_all
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from pathlib import Path
+
+    from tests.lab.anyone import Anyone
+
+
+def pytest_configure() -> None:
+    surroundings.settle()
 
 
 @pytest.fixture
@@ -29,6 +37,15 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
         pytest.skip("; ".join(dict.fromkeys(lacking)))
     with Lab(lab_prefix(), tmp_path / "lab", kernel=False) as lab:
         yield lab
+
+
+@pytest.fixture(scope="session")
+def anyone() -> Iterator[Anyone]:
+    """How to run the program as another user."""
+    if os.geteuid() != 0 or not shutil.which("setpriv"):
+        pytest.skip("needs root and setpriv: apt-get install util-linux")
+    with open_to_all() as anyone:
+        yield anyone
 
 
 @pytest.hookimpl(wrapper=True)

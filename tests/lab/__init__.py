@@ -206,6 +206,7 @@ def start_exporter(
     namespace: Namespace | None = None,
     env: Mapping[str, str] | None = None,
     wrapper: Sequence[str] = (),
+    python: str = sys.executable,
     patience: float = READY_TIMEOUT,
 ) -> Iterator[Exporter]:
     """Runs `wg-exporter serve` on a free port until the block ends, and waits until it is ready.
@@ -215,7 +216,7 @@ def start_exporter(
     is in seconds.
     """
     port = free_port()
-    command = [*wrapper, sys.executable, "-m", "wg_exporter.cli", "serve", f"--web.listen-address=127.0.0.1:{port}"]
+    command = [*wrapper, python, "-m", "wg_exporter.cli", "serve", f"--web.listen-address=127.0.0.1:{port}"]
     if config is not None:
         if isinstance(config, str):
             path = directory / f"exporter-{port}.yml"
