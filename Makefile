@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # The interpreter for the virtual environment; by default deploy/find-python.sh chooses.
 PYTHON ?=
 PYTEST_ARGS ?=
+# Tests run side by side, unless some of them are chosen: those are then in one process, as --pdb needs it.
+LANES ?= $(if $(PYTEST_ARGS),0,5)
 # Each of these writes a page of the docs, or the dashboards, or with --check says whether it is still right.
 GENERATORS := $(sort $(wildcard docs/generate_*.py)) dashboards/generate.py
 
@@ -33,7 +35,7 @@ demo: setup ## a real WireGuard network to look at, on http://127.0.0.1:9586 (ne
 
 test: setup ## the whole test suite; PYTEST_ARGS='-k handshake' chooses
 	deploy/ensure-packages.sh test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -E -X utf8 -m pytest -n $(LANES) $(PYTEST_ARGS)
 
 lint: setup ## ruff, mypy --strict, the layers of imports, and whether generated docs are fresh
 	$(BIN)/ruff check .

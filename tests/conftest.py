@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests import surroundings
+from tests import lanes, surroundings
 from tests.lab import Lab, lab_prefix, missing
 from tests.lab.anyone import open_to_all
 
@@ -23,8 +23,21 @@ if TYPE_CHECKING:
     from tests.lab.anyone import Anyone
 
 
-def pytest_configure() -> None:
-    surroundings.settle()
+def pytest_configure(config: pytest.Config) -> None:
+    # Not where the lanes are started from: they have to see what is outside.
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", default=None):
+        surroundings.settle()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> lanes.Lanes:
+    return lanes.Lanes(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    with lanes.turn(item):
+        return (yield)
 
 
 @pytest.fixture
