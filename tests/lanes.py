@@ -35,6 +35,7 @@ LONGEST = (
 )
 APART = ("tests/test_day.py::test_in_a_day_of_500_peers", "tests/test_alerts.py::test_unit_tests_of_promtool_pass")
 ALONE: tuple[str, ...] = ()
+LOCK = Path(__file__)
 _LAST = "alone"
 
 
@@ -63,6 +64,6 @@ def turn(item: pytest.Item) -> Iterator[None]:
     if not hasattr(item.config, "workerinput"):
         yield
         return
-    with Path(__file__).open() as lock:
+    with LOCK.open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX if item.nodeid.startswith(ALONE) else fcntl.LOCK_SH)
         yield
