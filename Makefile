@@ -5,8 +5,12 @@ BIN := $(VENV)/bin
 # The interpreter for the virtual environment; by default deploy/find-python.sh chooses.
 PYTHON ?=
 PYTEST_ARGS ?=
+# Tests run side by side, unless some of them are chosen: those are then in one process, as --pdb needs it.
+LANES ?= $(if $(PYTEST_ARGS),0,5)
 # Each of these writes a page of the docs, or the dashboards, or with --check says whether it is still right.
 GENERATORS := $(sort $(wildcard docs/generate_*.py)) dashboards/generate.py
+# Whatever PYTHON* variables and locale there are: an assertion that was optimised away passes.
+PYTEST := $(BIN)/python -E -X utf8 -m pytest
 
 export PYTHON
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -14,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The environment is made anew unless it was finished, in this directory, and its interpreter still runs.
 USABLE := $(shell test "$$(cat $(VENV)/.ready 2>/dev/null)" = "$(CURDIR)" && $(BIN)/python -c '' 2>/dev/null && echo yes)
 
-.PHONY: help setup demo test lint bench docs clean always
+.PHONY: help setup demo test slow lint bench docs clean always
 
 help: ## list the targets (default)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,7 +37,13 @@ demo: setup ## a real WireGuard network to look at, on http://127.0.0.1:9586 (ne
 
 test: setup ## the whole test suite; PYTEST_ARGS='-k handshake' chooses
 	deploy/ensure-packages.sh test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) -n $(LANES) $(PYTEST_ARGS)
+
+slow: setup ## what takes an hour, before a release: slow tests, and `make demo` and `make test` on clean machines
+	deploy/ensure-packages.sh test
+	$(PYTEST) -m slow
+	.ci/clean-machine bookworm
+	.ci/clean-machine trixie
 
 lint: setup ## ruff, mypy --strict, the layers of imports, and whether generated docs are fresh
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that a task needs, and only those that are missing.
 #
-#   deploy/ensure-packages.sh python|demo|test|bench
+#   deploy/ensure-packages.sh python|demo|test|bench|clean-machine
 #
 # What counts is the command, not the package: a tool built by hand is as good, and so is another distribution that
 # has it. Where something is missing and we may not install it (not root, no apt), the last line is the command to
@@ -52,14 +52,20 @@ need_test() {
     need amtool prometheus-alertmanager
     need qemu-system-x86_64 qemu-system-x86
     need modprobe kmod
-    need busybox busybox-static
     need tcpdump tcpdump
+    need file file
 }
 
 need_bench() {
     need_test
     need fping fping
     need tracepath iputils-tracepath
+}
+
+need_clean_machine() {
+    need mmdebstrap mmdebstrap
+    need unshare util-linux
+    need git git
 }
 
 # Debian starts a service as soon as its package is installed, and at every boot from then on. We want the program
@@ -95,8 +101,9 @@ python) need_python ;;
 demo) need_demo ;;
 test) need_test ;;
 bench) need_bench ;;
+clean-machine) need_clean_machine ;;
 *)
-    echo "usage: $0 python|demo|test|bench" >&2
+    echo "usage: $0 python|demo|test|bench|clean-machine" >&2
     exit 2
     ;;
 esac

@@ -8,18 +8,51 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import lanes, surroundings
 from tests.lab import Lab, lab_prefix, missing
 from tests.rigs import Rig
+from tests.lab.anyone import open_to_all
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from pathlib import Path
 
     from tests.grafana import Grafana
+    from tests.lab.anyone import Anyone
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Not where the lanes are started from: they have to see what is outside.
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", default=None):
+        surroundings.settle()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "slow" in config.option.markexpr:
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    items[:] = [item for item in items if item not in slow]
+    config.hook.pytest_deselected(items=slow)
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Packets are counted: some hold a time stamp, and each lane would know their tests by another name."""
+    return argname if isinstance(val, bytes) else None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> lanes.Lanes:
+    return lanes.Lanes(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    with lanes.turn(item):
+        return (yield)
 
 
 @pytest.fixture
@@ -52,6 +85,15 @@ def grafana(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grafana]:
         pytest.skip("prometheus: no such command; apt-get install prometheus")
     with over(tmp_path_factory.mktemp("known"), text(), END, VALUES) as grafana:
         yield grafana
+
+
+@pytest.fixture(scope="session")
+def anyone() -> Iterator[Anyone]:
+    """How to run the program as another user."""
+    if os.geteuid() != 0 or not shutil.which("setpriv"):
+        pytest.skip("needs root and setpriv: apt-get install util-linux")
+    with open_to_all() as anyone:
+        yield anyone
 
 
 @pytest.hookimpl(wrapper=True)

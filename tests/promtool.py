@@ -40,7 +40,7 @@ def run(*command: str | Path, package: str) -> subprocess.CompletedProcess[str]:
     """Run a tool of a Debian package, or skip the test where it is not installed."""
     if not shutil.which(str(command[0])):
         pytest.skip(f"{command[0]}: no such command; apt-get install {package}")
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
 
 
 def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

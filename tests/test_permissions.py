@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from tests.lab import SOCKETS, eventually, start_exporter
+from tests.lab.anyone import NOBODY
 from tests.lab.exporting import Metrics, lab_or_skip, scrape, star
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.lab import Exporter
+    from tests.lab.anyone import Anyone
     from tests.lab.exporting import Star
 
 pytestmark = pytest.mark.lab
 
-NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all")
 ROOT_WITHOUT_CAPABILITIES = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
 
 
@@ -37,7 +38,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Star]:
 
 
 @pytest.fixture(scope="module")
-def powerless(network: Star) -> Iterator[Powerless]:
+def powerless(network: Star, anyone: Anyone) -> Iterator[Powerless]:
     """An exporter run by nobody, with a configuration that it can read and a names file that it can't."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -46,7 +47,14 @@ def powerless(network: Star) -> Iterator[Powerless]:
         shutil.copy(network.hub.conf, names)
         names.chmod(0o600)
         config = network.config(f"names: [{names}]\n")
-        with start_exporter("--log.level=debug", directory=directory, config=config, wrapper=NOBODY) as exporter:
+        with start_exporter(
+            "--log.level=debug",
+            directory=directory,
+            config=config,
+            wrapper=NOBODY,
+            python=anyone.python,
+            env=anyone.env,
+        ) as exporter:
             yield Powerless(exporter, network, names)
 
 
@@ -115,9 +123,13 @@ def test_the_same_failure_is_logged_once(powerless: Powerless) -> None:
     assert len(lines) == len(set(lines))
 
 
-def test_root_without_capabilities_still_reads_the_sockets_of_root(network: Star, tmp_path: Path) -> None:
+def test_root_without_capabilities_still_reads_the_sockets_of_root(
+    network: Star, tmp_path: Path, anyone: Anyone
+) -> None:
     config = network.config("names: []\n")
-    with start_exporter(directory=tmp_path, config=config, wrapper=ROOT_WITHOUT_CAPABILITIES) as exporter:
+    with start_exporter(
+        directory=tmp_path, config=config, wrapper=ROOT_WITHOUT_CAPABILITIES, python=anyone.python, env=anyone.env
+    ) as exporter:
         metrics = scrape(exporter)
         assert metrics.one("wireguard_exporter_source_success", source="userspace") == 1
         assert len(metrics.all("wireguard_interface_info")) == 3

@@ -9,11 +9,9 @@ import contextlib
 import errno
 import logging
 import os
-import shutil
 import socket
 import struct
 import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
@@ -199,11 +197,10 @@ def test_scapy_finds_nothing_wrong_with_what_went_over_the_wire(path, caught):
     }  # fmt: skip
 
 
-def test_of_all_capabilities_net_raw_is_enough():
-    if shutil.which("setpriv") is None:
-        pytest.skip("setpriv: no such command; apt-get install util-linux")
-    command = ["setpriv", "--bounding-set", "-all,+net_raw", "--inh-caps", "-all", sys.executable, "-c", ALONE]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+def test_of_all_capabilities_net_raw_is_enough(anyone):
+    command = ["setpriv", "--bounding-set", "-all,+net_raw", "--inh-caps", "-all", anyone.python, "-c", ALONE]
+    env = {**os.environ, **anyone.env}
+    done = subprocess.run(command, cwd="/", env=env, capture_output=True, text=True, timeout=20, check=False)
     assert (done.stdout.strip(), done.stderr) == ("[True, True] 0000000000002000", "")
 
 

@@ -23,6 +23,8 @@ from wg_exporter.sources.namespaces import Namespace
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.lab.anyone import Anyone
+
 NAMESPACES = Path("/run/netns")
 
 
@@ -174,9 +176,7 @@ def test_what_is_not_a_network_namespace_is_told_and_never_waited_for(
 
 @pytest.mark.lab
 @pytest.mark.parametrize("who", ["root", "nobody"])
-def test_no_permission_says_what_to_grant(netns: str, who: str) -> None:
-    if not shutil.which("setpriv"):
-        pytest.skip("setpriv: no such command; apt-get install util-linux")
+def test_no_permission_says_what_to_grant(netns: str, who: str, anyone: Anyone) -> None:
     script = f"""
         from wg_exporter.sources.errors import SourceError
         from wg_exporter.sources.namespaces import Namespace
@@ -189,8 +189,9 @@ def test_no_permission_says_what_to_grant(netns: str, who: str) -> None:
     if who == "nobody":
         drop = ["--reuid=65534", "--regid=65534", "--clear-groups", *drop]
     said = subprocess.run(
-        ["setpriv", *drop, sys.executable, "-c", textwrap.dedent(script)],
-        cwd=Path(__file__).parents[1],
+        ["setpriv", *drop, anyone.python, "-c", textwrap.dedent(script)],
+        cwd="/",
+        env={**os.environ, **anyone.env},
         capture_output=True,
         text=True,
         check=True,

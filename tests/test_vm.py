@@ -1,7 +1,8 @@
-"""The exporter on real kernels: the tests of tests/vm/guest run in a virtual machine, one boot for each kernel.
+"""The exporter on real kernels: the tests of tests/vm/guest run in virtual machines, one for each kernel.
 
 Each test in the guest is a test here as well, so that what failed is seen by its name. The guest's pytest writes a
-JUnit file to the directory that both sides share.
+JUnit file to the directory that both sides share. All machines run at the same time, and give way to what else runs
+on this one.
 """
 
 from __future__ import annotations
@@ -10,28 +11,47 @@ import ast
 import shlex
 import sys
 import xml.etree.ElementTree as ET
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from tests.vm.harness import Vm
 from tests.vm.kernels import Unavailable
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 pytestmark = pytest.mark.vm
 
 GUEST = Path(__file__).parent / "vm" / "guest"
 KERNELS = ("6.1", "6.12")
-# A story that takes minutes and hangs on no kernel is told on one.
-ONCE = {"guest_paging": "6.12"}
-TIMEOUT = 900.0  # seconds; usually 280, with the story 450
+# A story that takes minutes and hangs on no kernel is told on one, in a machine of its own.
+STORIES = {"guest_paging": "6.12"}
+TIMEOUT = 1200.0  # seconds; usually 280
+NICE = 10
 
 
-def guest_tests() -> list[str]:
-    """`file::function` of every test in the guest, found without importing them."""
+class Boot(NamedTuple):
+    """A machine: its kernel, and the files of tests that it runs."""
+
+    series: str
+    files: tuple[str, ...]
+
+
+FILES = sorted(file.stem for file in GUEST.glob("guest_*.py"))
+BOOTS = [
+    *(Boot(kernel, tuple(file for file in FILES if file not in STORIES)) for kernel in KERNELS),
+    *(Boot(kernel, (file,)) for file, kernel in STORIES.items()),
+]
+
+
+def guest_tests(file: str) -> list[str]:
+    """`file::function` of every test of a file in the guest, found without importing it."""
     return [
-        f"{file.stem}::{node.name}"
-        for file in sorted(GUEST.glob("guest_*.py"))
-        for node in ast.parse(file.read_text()).body
+        f"{file}::{node.name}"
+        for node in ast.parse((GUEST / f"{file}.py").read_text()).body
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
     ]
 
@@ -39,12 +59,13 @@ def guest_tests() -> list[str]:
 class Report:
     """How the tests in one guest went: empty for those that passed, else what pytest said."""
 
-    def __init__(self, series: str) -> None:
-        with Vm(series) as vm:
+    def __init__(self, boot: Boot, machines: list[Vm]) -> None:
+        with Vm(boot.series, nice=NICE) as vm:
+            machines.append(vm)
             command = [sys.executable, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
-            command += [f"--ignore={GUEST / file}.py" for file, kernel in ONCE.items() if kernel != series]
             command += ["-o", "python_files=guest_*.py", f"--confcutdir={GUEST}", f"--junitxml={vm.shared}/junit.xml"]
-            script = f"export WG_EXPORTER_GUEST=1\n{shlex.join([*command, str(GUEST)])}"
+            files = [str(GUEST / f"{file}.py") for file in boot.files]
+            script = f"export WG_EXPORTER_GUEST=1\n{shlex.join([*command, *files])}"
             self.boot = vm.run(script, timeout=TIMEOUT)
             self.release = vm.kernel.release
             junit = vm.shared / "junit.xml"
@@ -62,22 +83,30 @@ def _complaint(case: ET.Element) -> str:
 
 
 @pytest.fixture(scope="module")
-def reports() -> dict[str, Report]:
-    """One boot for each kernel, shared by all its tests; filled when the first of them asks."""
-    return {}
+def reports(request: pytest.FixtureRequest) -> Iterator[dict[Boot, Future[Report]]]:
+    """Of each machine whose tests were chosen; all of them are started when the first test asks."""
+    chosen = {item.callspec.params["boot"]: None for item in request.session.items if item.path == request.path}
+    machines: list[Vm] = []
+    with ThreadPoolExecutor(len(BOOTS)) as pool:
+        try:
+            yield {boot: pool.submit(Report, boot, machines) for boot in chosen}
+        finally:
+            for vm in machines:
+                vm.stop()
+
+
+def named(value: object) -> str | None:
+    return value.series if isinstance(value, Boot) else None
 
 
 @pytest.mark.parametrize(
-    ("series", "name"),
-    [(kernel, name) for kernel in KERNELS for name in guest_tests() if ONCE.get(name.split("::")[0], kernel) == kernel],
+    ("boot", "name"), [(boot, name) for boot in BOOTS for file in boot.files for name in guest_tests(file)], ids=named
 )
-def test_in_the_guest(reports: dict[str, Report], series: str, name: str) -> None:
-    if series not in reports:
-        try:
-            reports[series] = Report(series)
-        except Unavailable as reason:
-            pytest.skip(str(reason))
-    report = reports[series]
+def test_in_the_guest(reports: dict[Boot, Future[Report]], boot: Boot, name: str) -> None:
+    try:
+        report = reports[boot].result()
+    except Unavailable as reason:
+        pytest.skip(str(reason))
     if name not in report.outcomes:
         pytest.fail(f"did not run on Linux {report.release}\n{report.boot}", pytrace=False)
     if report.outcomes[name]:

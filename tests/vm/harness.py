@@ -15,17 +15,19 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from tests.vm.kernels import REPO, Kernel, Unavailable, kernel
+from tests.vm.kernels import REPO, Kernel, Unavailable, busybox, kernel
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 _NEEDED = {
     "qemu-system-x86_64": "qemu-system-x86",
-    "busybox": "busybox-static",
+    "file": "file",  # by which vng finds out the kernel's version
     "wg": "wireguard-tools",
     "ip": "iproute2",
 }
@@ -51,10 +53,13 @@ class Vm:
     Every `run` is a boot of its own: seven seconds and a clean kernel.
     """
 
-    def __init__(self, series: str, *, memory: str = "2G", cpus: int = 2) -> None:
+    def __init__(self, series: str, *, memory: str = "2G", cpus: int = 2, nice: int = 0) -> None:
         """Find or fetch the newest Debian kernel of this series. Raises Unavailable with the reason."""
         self._vng = _tools()
         self.kernel: Kernel = kernel(series)
+        self._busybox = busybox()
+        self._before = ("nice", "-n", str(nice))
+        self._over = threading.Event()
         self._size = ("--memory", memory, "--cpus", str(cpus))
         self._directory = tempfile.TemporaryDirectory(prefix="wg-exporter-vm-")
         self.shared = Path(self._directory.name)
@@ -64,6 +69,10 @@ class Vm:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         self._directory.cleanup()
+
+    def stop(self) -> None:
+        """End the guest, and all that are still to come; from any thread."""
+        self._over.set()
 
     def run(self, script: str, *, timeout: float = 300) -> VmResult:
         """Run a bash script in a new guest, with the repository as working directory. `timeout` is in seconds."""
@@ -84,10 +93,12 @@ class Vm:
         return VmResult(int(text["rc"]) if text["rc"].strip() else None, text["out"], text["err"], log)
 
     def _boot(self, inside: str, timeout: float) -> str:
-        command = [self._vng, "-r", str(self.kernel.image), "--disable-kvm", "--user", "root", *self._size]
+        command = [*self._before, self._vng, "-r", str(self.kernel.image), "--disable-kvm", "--user", "root"]
+        command += self._size
         command += [f"--rwdir={self.shared}", "--", inside]
-        # vng looks for its own helpers on PATH.
-        environment = os.environ | {"PATH": f"{Path(self._vng).parent}:{os.environ.get('PATH', os.defpath)}"}
+        # vng looks for its own helpers on PATH, and for busybox.
+        path = (str(self._busybox), str(Path(self._vng).parent), os.environ.get("PATH", os.defpath))
+        environment = os.environ | {"PATH": os.pathsep.join(path)}
         with (self.shared / "console").open("w+") as console:
             vm = subprocess.Popen(
                 command,
@@ -97,10 +108,12 @@ class Vm:
                 env=environment,
                 start_new_session=True,
             )
+            deadline = time.monotonic() + timeout
             try:
-                vm.wait(timeout)
-            except subprocess.TimeoutExpired:
-                console.write(f"\nstopped after {timeout:.0f} s\n")
+                while vm.poll() is None and not self._over.wait(0.2):
+                    if time.monotonic() > deadline:
+                        console.write(f"\nstopped after {timeout:.0f} s\n")
+                        break
             finally:
                 if vm.poll() is None:  # also when the test run is interrupted: no guest is left behind
                     os.killpg(vm.pid, signal.SIGKILL)

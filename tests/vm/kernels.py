@@ -1,17 +1,25 @@
 """Debian's own kernels for the virtual machine: found with apt, unpacked into a cache, used from there the next time.
 
 Only the plain amd64 images will do: the cloud flavour has no 9p (the guest's root is the host's file system) and the
-unsigned and debug packages hold no bootable image. Nothing is installed: the packages are only unpacked.
+unsigned and debug packages hold no bootable image. The first program in the guest has to be a statically linked
+busybox, which the one that most machines have is not: it comes the same way, as its package would replace theirs.
+Nothing is installed: the packages are only unpacked.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from tests.surroundings import OUTSIDE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 REPO = Path(__file__).resolve().parents[2]
 CACHE = REPO / ".cache" / "vm"
@@ -32,32 +40,46 @@ class Kernel(NamedTuple):
 
 def kernel(series: str) -> Kernel:
     """The newest Debian kernel of a series such as `6.12`, fetched if the cache lacks it. Raises Unavailable."""
-    for tool in ("apt-cache", "apt-get", "dpkg", "depmod"):
+    tree = _fetched(lambda: _image(series), _modules, "depmod")
+    release = next((tree / "lib" / "modules").iterdir()).name
+    return Kernel(release, tree / "boot" / f"vmlinuz-{release}")
+
+
+def busybox() -> Path:
+    """A directory for PATH with a statically linked `busybox-static`, which vng prefers. Raises Unavailable."""
+    return _fetched(lambda: ("busybox-static", _version("busybox-static")), _beside) / "tools"
+
+
+def _fetched(find: Callable[[], tuple[str, str]], finish: Callable[[Path], None], *tools: str) -> Path:
+    """The tree of the package that `find` names, from the cache or from apt: after an update, if it must be."""
+    for tool in ("apt-cache", "apt-get", "dpkg", *tools):
         if shutil.which(tool) is None:
             raise Unavailable(f"no kernel for the virtual machine: {tool} is missing (it needs Debian with kmod)")
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # several boots, and tests and the benchmark, may come at the same time
-        package, version = _candidate(series)
-        release = package.removeprefix("linux-image-")
-        tree = CACHE / f"{package}_{version.replace(':', '%3a')}"
-        if not tree.is_dir():
-            _unpack(package, version, release, tree)
-    return Kernel(release, tree / "boot" / f"vmlinuz-{release}")
+        try:
+            return _unpacked(*find(), finish)
+        except Unavailable:  # a fresh machine's apt knows no packages, and an old list those that are gone
+            _apt("apt-get", "-q", "update")
+            return _unpacked(*find(), finish)
 
 
-def _candidate(series: str) -> tuple[str, str]:
+def _image(series: str) -> tuple[str, str]:
     """Package and version of the newest image of the series."""
-    found = _images(series)
-    if not found:
-        _apt("apt-get", "-q", "update")
-        found = _images(series)
-    for package in sorted(found, key=_numbers, reverse=True):
-        version = re.search(r"^\s*Candidate: (\S+)", _apt("apt-cache", "policy", package), re.MULTILINE)
-        if version is not None and version[1] != "(none)":
-            return package, version[1]
+    for package in sorted(_images(series), key=_numbers, reverse=True):
+        with contextlib.suppress(Unavailable):
+            return package, _version(package)
     there = ", ".join(sorted({_IMAGE.match(name)["series"] for name in _images("")})) or "none"  # type: ignore[index]
     raise Unavailable(f"apt has no Debian kernel {series} for amd64 (kernels it has: {there})")
+
+
+def _version(package: str) -> str:
+    """The version that apt would install."""
+    version = re.search(r"^\s*Candidate: (\S+)", _apt("apt-cache", "policy", package), re.MULTILINE)
+    if version is None or version[1] == "(none)":
+        raise Unavailable(f"apt has no {package} for the virtual machine")
+    return version[1]
 
 
 def _images(series: str) -> list[str]:
@@ -71,8 +93,11 @@ def _numbers(package: str) -> list[int]:
     return [int(n) for n in re.findall(r"\d+", package)]
 
 
-def _unpack(package: str, version: str, release: str, tree: Path) -> None:
-    """Download and unpack beside the final place, so that a broken download never looks like a kernel."""
+def _unpacked(package: str, version: str, finish: Callable[[Path], None]) -> Path:
+    """The package's files, completed by `finish`: made beside their final place, so no half of them looks whole."""
+    tree = CACHE / f"{package}_{version.replace(':', '%3a')}"
+    if tree.is_dir():
+        return tree
     work = tree.with_name(tree.name + ".new")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
@@ -81,14 +106,26 @@ def _unpack(package: str, version: str, release: str, tree: Path) -> None:
     for deb in work.glob("*.deb"):
         _apt("dpkg", "-x", str(deb), str(work))
         deb.unlink()
-    if not (work / "lib").exists():  # from Debian 13 on the modules lie under /usr/lib
-        (work / "lib").symlink_to("usr/lib")
-    _apt("depmod", "-b", str(work), release)
+    finish(work)
     work.rename(tree)
+    return tree
+
+
+def _modules(tree: Path) -> None:
+    if not (tree / "lib").exists():  # from Debian 13 on the modules lie under /usr/lib
+        (tree / "lib").symlink_to("usr/lib")
+    _apt("depmod", "-b", str(tree), next((tree / "lib" / "modules").iterdir()).name)
+
+
+def _beside(tree: Path) -> None:
+    """The binary under the name that is looked for first."""
+    (binary,) = tree.glob("**/bin/busybox")
+    (tree / "tools").mkdir()
+    binary.rename(tree / "tools" / "busybox-static")
 
 
 def _apt(*command: str, cwd: Path | None = None) -> str:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=600)
+    done = subprocess.run(command, cwd=cwd, env=OUTSIDE, capture_output=True, text=True, check=False, timeout=600)
     if done.returncode != 0:
         last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
         raise Unavailable(f"no kernel for the virtual machine: {' '.join(command[:2])} failed: {last}")

@@ -1,0 +1,60 @@
+"""What every test finds around it, whoever started it and from where: `settle`, called once, before tests are read.
+
+A shell, a script in the background, cron, CI and a terminal each leave a process something else: signals ignored, an
+umask, a locale, the width and colours of a terminal, a proxy, variables that Python or Go programs obey. Tests start
+programs that inherit it all, and compare what these print to the letter. So what decides is set here, once for all;
+a test that wants something else says so itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import signal
+import tempfile
+from pathlib import Path
+
+# Of the machine itself: what reaches the world outside, such as apt for a kernel, goes by these.
+OUTSIDE = dict(os.environ)
+
+_OBEYED = re.compile(
+    r"""PYTHON.*  # any of Python's own
+      | LANGUAGE | LC_.* | TZ
+      | COLUMNS | LINES | COLORTERM | NO_COLOR | FORCE_COLOR | CLICOLOR.* | TTY_.*  # rich and click
+      | \w+_proxy | \w+_PROXY
+      | GO(DEBUG|GC|MAXPROCS|MEMLIMIT|TRACEBACK) | LOG_LEVEL  # of programs in Go, wireguard-go among them
+      | WG_(COLOR|ENDPOINT|HIDE|PROCESS|TUN|UAPI)_\w+  # wg and wireguard-go
+      | NOTIFY_SOCKET | LISTEN_\w+ | INVOCATION_ID | JOURNAL_STREAM  # a service manager's""",
+    re.VERBOSE,
+)
+_SYSTEM = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # a plain user's PATH lacks them, and `su` keeps it
+_FILES = 1024  # open at once: what a login gives
+_LONGEST = 40  # characters of a directory; a socket's path has 107, and pytest's names come in between
+
+
+def settle() -> None:
+    """Gives this process, and all that it starts, the surroundings that tests are written for."""
+    os.umask(0o022)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or hard > _FILES:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, hard))
+    elif os.geteuid() == 0:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, _FILES))
+    for name in filter(_OBEYED.fullmatch, OUTSIDE):
+        del os.environ[name]
+    path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    more = [directory for directory in _SYSTEM if directory not in path]
+    os.environ |= {"LANG": "C.UTF-8", "TERM": "xterm", "PATH": os.pathsep.join(path + more)}
+    if not _fit(Path(tempfile.gettempdir())):
+        os.environ["TMPDIR"] = tempfile.tempdir = "/tmp"
+
+
+def _fit(directory: Path) -> bool:
+    """Whether temporary files there can be reached by any user, and sockets by their whole path."""
+    there = directory.resolve()
+    return len(str(there)) <= _LONGEST and all(at.stat().st_mode & 0o001 for at in (there, *there.parents))

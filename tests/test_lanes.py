@@ -1,0 +1,111 @@
+"""How tests are shared out between lanes: whole modules, the longest first, and what measures time alone and last."""
+
+from __future__ import annotations
+
+import fcntl
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests import lanes
+from tests.lanes import ALONE, APART, LONGEST, Lanes
+
+ROOT = Path(__file__).parents[1]
+
+
+class Worker:
+    """Takes what it is given, and does it when told."""
+
+    shutting_down = False
+
+    def __init__(self, name: str) -> None:
+        self.gateway = SimpleNamespace(id=name)
+        self.given: list[int] = []
+
+    def send_runtest_some(self, indices: list[int]) -> None:
+        self.given += indices
+
+    def shutdown(self) -> None:
+        self.shutting_down = True
+
+
+def shared_out(collection: list[str], workers: int = 2) -> list[list[str]]:
+    """What each worker is given, in order, if all tests take the same time."""
+    config = SimpleNamespace(option=SimpleNamespace(loadscopereorder=True), getvalue=lambda _: [f"{workers}*popen"])
+    lanes = Lanes(config)
+    nodes = [Worker(f"gw{number}") for number in range(workers)]
+    for node in nodes:
+        lanes.add_node(node)
+        lanes.add_node_collection(node, collection)
+    lanes.schedule()
+    done = [0] * workers
+    while any(done[at] < len(node.given) for at, node in enumerate(nodes)):
+        for at, node in enumerate(nodes):
+            if done[at] < len(node.given):
+                lanes.mark_test_complete(node, node.given[done[at]])
+                done[at] += 1
+    return [[collection[index] for index in node.given] for node in nodes]
+
+
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "LONGEST", ("long.py", "apart.py::one"))
+    monkeypatch.setattr(lanes, "APART", ("apart.py::one",))
+    monkeypatch.setattr(lanes, "ALONE", ("short.py::timed", "timed.py"))
+
+
+@pytest.mark.usefixtures("tables")
+def test_a_module_stays_in_one_lane_and_all_tests_are_given_once() -> None:
+    collection = [f"{module}.py::test_{number}" for module in "abcdef" for number in range(5)]
+    given = shared_out(collection)
+    assert sorted(given[0] + given[1]) == collection
+    assert not {test.partition("::")[0] for test in given[0]} & {test.partition("::")[0] for test in given[1]}
+
+
+@pytest.mark.usefixtures("tables")
+def test_the_longest_begin_and_parts_that_stand_apart_go_where_there_is_room() -> None:
+    collection = ["a.py::x", "apart.py::other", "apart.py::one[1]", "apart.py::one[2]", "b.py::x", "long.py::x"]
+    first, second = shared_out(collection)
+    assert first[:2] == ["long.py::x", "apart.py::one[2]"]
+    assert second[0] == "apart.py::one[1]"
+
+
+@pytest.mark.usefixtures("tables")
+def test_what_measures_time_comes_last_and_in_one_lane() -> None:
+    collection = ["short.py::timed[1]", "timed.py::x", "a.py::x", "b.py::x", "c.py::x", "short.py::other", "long.py::x"]
+    given = shared_out(collection)
+    (with_it,) = [tests for tests in given if "timed.py::x" in tests]
+    assert with_it[-2:] == ["short.py::timed[1]", "timed.py::x"]
+
+
+@pytest.mark.parametrize("table", [LONGEST, APART, ALONE], ids=["longest", "apart", "alone"])
+def test_every_name_in_the_tables_is_that_of_a_test(table: tuple[str, ...]) -> None:
+    for beginning in table:
+        file, _, function = beginning.partition("::")
+        (path, *_) = ROOT.glob(f"{file}*")
+        assert re.search(rf"^def {function}", path.read_text(), re.MULTILINE), beginning
+
+
+@pytest.mark.parametrize(
+    ("nodeid", "others", "free"),
+    [("a.py::x", fcntl.LOCK_SH, True), ("a.py::x", fcntl.LOCK_EX, False), ("timed.py::x", fcntl.LOCK_SH, False)],
+    ids=["beside others", "before one that is alone", "alone"],
+)
+@pytest.mark.usefixtures("tables")
+def test_a_test_that_is_alone_waits_for_all_others_and_they_for_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, nodeid: str, others: int, free: bool
+) -> None:
+    lock = tmp_path / "lock"
+    lock.touch()
+    monkeypatch.setattr(lanes, "LOCK", lock)
+    ours = SimpleNamespace(nodeid=nodeid, config=SimpleNamespace(workerinput={}))
+    with lanes.turn(ours), lock.open() as theirs:
+        if free:
+            fcntl.flock(theirs, others | fcntl.LOCK_NB)
+        else:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(theirs, others | fcntl.LOCK_NB)
+    with lock.open() as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX | fcntl.LOCK_NB)
