@@ -5,6 +5,10 @@ BIN := $(VENV)/bin
 # The interpreter for the virtual environment; by default deploy/find-python.sh chooses.
 PYTHON ?=
 PYTEST_ARGS ?=
+# Which changes `make mutants` draws, and how many; MUTANTS_ARGS='--place health' and others: --help tells.
+SEED ?= 1
+COUNT ?= 60
+MUTANTS_ARGS ?=
 # Each of these writes a page of the docs, or the dashboards, or with --check says whether it is still right.
 GENERATORS := $(sort $(wildcard docs/generate_*.py)) dashboards/generate.py
 
@@ -14,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The environment is made anew unless it was finished, in this directory, and its interpreter still runs.
 USABLE := $(shell test "$$(cat $(VENV)/.ready 2>/dev/null)" = "$(CURDIR)" && $(BIN)/python -c '' 2>/dev/null && echo yes)
 
-.PHONY: help setup demo test lint bench docs clean always
+.PHONY: help setup demo test mutants lint bench docs clean always
 
 help: ## list the targets (default)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +38,14 @@ demo: setup ## a real WireGuard network to look at, on http://127.0.0.1:9586 (ne
 test: setup ## the whole test suite; PYTEST_ARGS='-k handshake' chooses
 	deploy/ensure-packages.sh test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+mutants: $(VENV)/.mutants ## do the tests notice changes? Draws COUNT=60 by SEED=1 and tries each, in copies (needs root)
+	deploy/ensure-packages.sh test
+	$(BIN)/python -m tests.mutants --seed $(SEED) --count $(COUNT) $(MUTANTS_ARGS)
+
+$(VENV)/.mutants: $(VENV)/.ready
+	$(BIN)/pip install --quiet --editable '.[mutants]'
+	@touch $@
 
 lint: setup ## ruff, mypy --strict, the layers of imports, and whether generated docs are fresh
 	$(BIN)/ruff check .
