@@ -150,7 +150,7 @@ def test_a_change_is_noticed_by_a_test_that_fails_twice_and_not_by_chance(tmp_pa
 def test_nothing_is_judged_by_tests_that_fail_anyway(tmp_path: Path) -> None:
     source = checkout(tmp_path / "checkout", program=program("44"), test_program=TESTS)
     judge = Judge([Tree(source, tmp_path / "tree")])
-    with pytest.raises(BrokenError, match=r"test_program\.py::test_by_chance fails without any change"):
+    with pytest.raises(BrokenError, match=r"test_program\.py::test_answer fails without any change"):
         list(judge.begin(source, [PLACE]))
 
 

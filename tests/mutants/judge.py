@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.mutants.draw import Mutant
     from tests.mutants.places import Part, Place
-    from tests.mutants.trees import Tree
+    from tests.mutants.trees import Ran, Tree
 
 OVERDUE = "is not done after"
 MYPY = ("-m", "mypy")
@@ -104,33 +104,34 @@ class Judge:
             if not tree.run([generator], GENERATING).well:
                 return generator
         for file in self._tests[mutant.part]:
-            if by := _failing(tree, file, PATIENCE + 5 * self._seconds[file]):
+            by, _ran = _failing(tree, file, PATIENCE + 5 * self._seconds[file])
+            if by:
                 return by
         if mutant.place.typed and not tree.run(MYPY, TYPING).well:
             return "mypy"
         return ""
 
 
-def _failing(tree: Tree, file: str, limit: float) -> str:
-    """The test of a file that fails twice, or what else is wrong with the file; "" if nothing is."""
+def _failing(tree: Tree, file: str, limit: float) -> tuple[str, Ran]:
+    """The test of a file that fails twice, or what else is wrong with the file, "" if nothing is; and the last run."""
     by_chance: list[str] = []
     while True:
         ran, test = tree.test(file, limit, without=by_chance)
         if ran.well:
-            return ""
+            return "", ran
         if ran.code is None:
-            return f"{file} {OVERDUE} {limit:.0f} s"
+            return f"{file} {OVERDUE} {limit:.0f} s", ran
         if test == file or len(by_chance) == CHANCES:
-            return test
+            return test, ran
         again, _ = tree.test(test, limit)
         if not again.well:
-            return test
+            return test, again
         by_chance.append(test)
 
 
 def _unchanged(tree: Tree, file: str) -> tuple[str, float]:
-    ran, test = tree.test(file, UNCHANGED)
-    if not ran.well:
+    test, ran = _failing(tree, file, UNCHANGED)
+    if test:
         raise BrokenError(f"{test} fails without any change:\n{ran.output}")
     return file, ran.seconds
 
