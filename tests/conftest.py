@@ -14,8 +14,8 @@ import pytest
 
 from tests import lanes, surroundings
 from tests.lab import Lab, lab_prefix, missing
-from tests.rigs import Rig
 from tests.lab.anyone import open_to_all
+from tests.rigs import Rig
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
