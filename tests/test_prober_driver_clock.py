@@ -262,11 +262,11 @@ def test_a_peer_that_is_removed_is_sent_nothing_any_more_and_nothing_is_told_of_
 
 
 def test_an_answer_for_a_peer_that_was_removed_meanwhile_is_dropped(moved):
-    one = peer(interval=3600.0, endpoint="")
-    moved.prober.set_peers([one])
+    one, other = peer(interval=3600.0, endpoint=""), peer(2, interval=3600.0, endpoint="")
+    moved.prober.set_peers([one, other])
     moved.run(1)
     moved.clock.deaf = True
-    moved.prober.set_peers([one._replace(mtu=1400)])
+    moved.prober.set_peers([one._replace(mtu=1400), other])
     moved.prober.step(0.0)
     assert moved.full(size=1400), "it is on its way"
     moved.prober.update([], [one.key])
