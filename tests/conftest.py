@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Not where the lanes are started from: they have to see what is outside.
     if hasattr(config, "workerinput") or not config.getoption("numprocesses", default=None):
         surroundings.settle()
+    else:  # the lanes have to see what is outside, and to find what Python compiled
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -33,6 +33,7 @@ class Hands:
 
     def __init__(self) -> None:
         self.now = 5000.0
+        self.deaf = False  # what can be read waits
 
     def monotonic(self) -> float:
         return self.now
@@ -53,6 +54,8 @@ class Waiting:
         self.register, self.unregister, self.close = self._epoll.register, self._epoll.unregister, self._epoll.close
 
     def poll(self, timeout: float) -> list[tuple[int, int]]:
+        if self._clock.deaf:
+            return []
         if not (ready := self._epoll.poll(0)):
             self._clock.now += timeout
             ready = self._epoll.poll(0)

@@ -131,7 +131,7 @@ def quality(**changes):
         ({"quality": quality(loss=0.254, rtt=0.5)}, "last heard 60 s ago"),
         ({"quality": quality(slow=True)}, "last heard 60 s ago"),
         (
-            {"quality": quality(slow=True, rtt=0.1234, _usual=0.02)},
+            {"quality": quality(slow=True, rtt=0.1234, usual=0.02)},
             "last heard 60 s ago, round trips of 123.4 ms, usually 20.0 ms",
         ),
     ],

@@ -14,6 +14,7 @@ from tests.probers import peer as other_peer
 from tests.rows import WALL
 from wg_exporter.model import Verdict
 from wg_exporter.prober.paths import Path
+from wg_exporter.prober.settings import ProbeSettings
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: raw sockets")
 
@@ -94,6 +95,25 @@ def test_while_the_byte_counters_are_asked_no_small_echo_is_sent_and_after_it_th
     assert not moved.prober.busy(one.key)
 
 
+def test_a_full_packet_to_a_silent_peer_leaves_right_after_its_keepalive(moved):
+    """A keepalive of the peer that came 10 s after the packet would look like an answer in the byte counters."""
+    one = peer(target="192.0.2.1", endpoint="")
+    moved.prober.set_peers([one])
+    moved.run(10)
+    moved.packets.clear()
+    moved.prober.ask_silent(one.key)
+    begun, keepalives = moved.clock.now, []
+
+    def read():
+        if moved.clock.now >= begun + 20 + 25 * len(keepalives):
+            keepalives.append(moved.clock.now)
+        if round(moved.clock.now / TICK) % 25 == 0:
+            moved.prober.counters({one.key: (100 + 32 * len(keepalives), 100)})
+
+    moved.until(moved.full, within=100, each=read)
+    assert 0.5 <= moved.clock.now - keepalives[-1] <= 1.2
+
+
 # --- what is told -----------------------------------------------------------------------------------------------------
 
 
@@ -143,6 +163,19 @@ def test_what_small_echoes_bring_is_taken_within_a_tenth_of_a_second(moved):
     assert 3 <= seen.count(1) <= 5
 
 
+def test_what_small_echoes_bring_is_taken_soon_though_nothing_else_is_to_be_done(monkeypatch):
+    moved = Moved(monkeypatch, ProbeSettings(timeout=0.5, inner_interval=3600.0))
+    with contextlib.closing(moved.prober):
+        moved.prober.set_peers([peer(interval=2.0, endpoint="")])
+        moved.wake(9.0)
+        moved.prober.changes(10)
+        begun = len(moved.echoes())
+        while not moved.prober.news:
+            moved.wake(TICK)
+        assert len(moved.echoes()) == begun + 1
+        assert moved.clock.now - moved.echoes()[-1] < 0.15
+
+
 def test_when_a_path_was_checked_is_told_by_the_wall_clock(moved):
     moved.prober.set_peers([peer(endpoint="", interval=1.0)])
     moved.until(lambda: moved.verdict(peer()) is Verdict.OK, within=3)
@@ -158,6 +191,7 @@ def test_a_peer_with_another_target_is_another_one_of_which_nothing_is_known_yet
     moved.told.clear()
     lost = one._replace(target="192.0.2.1")
     moved.prober.set_peers([lost])
+    assert moved.prober.changes(10) == {}
     moved.run(0.1)
     assert moved.told == {}
     moved.until(lambda: one.key in moved.told, within=2)
