@@ -14,8 +14,8 @@ from wg_exporter.config.health import HealthLimits
 from wg_exporter.health import Health, traffic
 from wg_exporter.health.rules import RULES
 from wg_exporter.health.states import Reason, State
-from wg_exporter.identity import PeerMeta
 from wg_exporter.model import Backend, FailedDevice, MtuReport, Outcome, Probed, SourceName, Verdict
+from wg_exporter.names.identity import PeerMeta
 
 LIMITS = HealthLimits()
 LINKS_READ = Outcome(SourceName.LINKS, "", True, 0.0)

@@ -20,8 +20,10 @@ from hypothesis import strategies as st
 
 from tests.lab import Lab, eventually, lab_prefix
 from wg_exporter.model import MtuReport, Probed, ProbePeer, ProbeStats, SendError, Verdict
-from wg_exporter.prober import privileges, process
-from wg_exporter.prober.messages import (
+from wg_exporter.prober.process import handle as process
+from wg_exporter.prober.process import privileges
+from wg_exporter.prober.process.handle import ProberProcess
+from wg_exporter.prober.process.messages import (
     Connection,
     ConnectionEndedError,
     Counters,
@@ -31,9 +33,8 @@ from wg_exporter.prober.messages import (
     Setup,
     ToProber,
 )
-from wg_exporter.prober.process import ProberProcess
+from wg_exporter.prober.process.totals import continued
 from wg_exporter.prober.settings import ProbeSettings
-from wg_exporter.prober.totals import continued
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -194,7 +195,7 @@ def test_it_ends_when_the_exporter_dies(tmp_path):
     code = """
 import time
 from tests.test_prober_process import *
-from wg_exporter.prober.process import ProberProcess
+from wg_exporter.prober.process.handle import ProberProcess
 one = ProberProcess(ProbeSettings())
 one.set_peers([peer()])
 while not one.results():

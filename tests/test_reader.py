@@ -11,9 +11,9 @@ import pytest
 from tests.rows import FakeHost, FakeTime, conf_file, declared, device, link, peer, snapshot
 from wg_exporter.config import Config
 from wg_exporter.config import Namespace as NamespaceConfig
+from wg_exporter.linux.errors import SourceError
 from wg_exporter.model import Backend, FailedDevice, Outcome, SourceName
-from wg_exporter.reader import Reader, Reading, StoppedError, Worker, with_unread
-from wg_exporter.sources.errors import SourceError
+from wg_exporter.reader.reader import Reader, Reading, StoppedError, Worker, with_unread
 
 KERNEL, USERSPACE, LINKS, CONF = SourceName.KERNEL, SourceName.USERSPACE, SourceName.LINKS, SourceName.CONF
 
