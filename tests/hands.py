@@ -10,11 +10,13 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from tests.rows import WALL
-from wg_exporter.prober import carrier, driver, engine
+from wg_exporter.prober import driver
+from wg_exporter.prober import transport as carrier
 from wg_exporter.prober.driver import Prober
-from wg_exporter.prober.engine import ECHO_SIZE_V4
-from wg_exporter.prober.probes import Layer
+from wg_exporter.prober.mtu.probes import Layer
 from wg_exporter.prober.settings import ProbeSettings
+from wg_exporter.prober.wire import engine
+from wg_exporter.prober.wire.engine import ECHO_SIZE_V4
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.rows import SECOND, WALL, device, key, link, peer, snapshot
 from tests.tunnels import KEEPALIVE, LIMITS, LINKS_READ
 from wg_exporter.health import Health
-from wg_exporter.identity import PeerMeta
+from wg_exporter.names.identity import PeerMeta
 
 WG0, WG1 = ("", "wg0"), ("", "wg1")
 

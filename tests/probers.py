@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from tests.lab import eventually
 from wg_exporter.model import MtuReport, Probed, ProbePeer, ProbeStats, SendError, Verdict
-from wg_exporter.prober.messages import Connection, Results, ToProber
-from wg_exporter.prober.process import ProberProcess
+from wg_exporter.prober.process.handle import ProberProcess
+from wg_exporter.prober.process.messages import Connection, Results, ToProber
 from wg_exporter.prober.settings import ProbeSettings
 
 if TYPE_CHECKING:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 from tests.rows import SECOND, WALL, FakeHost, FakeTime, device, link, parsed, peer
 from wg_exporter.config import Config
-from wg_exporter.reader import Reader, Worker
-from wg_exporter.service import Exporter
+from wg_exporter.daemon.exporter import Exporter
+from wg_exporter.reader.reader import Reader, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from wg_exporter.model import Device, Peer, SourceName
-    from wg_exporter.reader import Reading
+    from wg_exporter.reader.reader import Reading
 
 UP = "wireguard_interface_up"
 

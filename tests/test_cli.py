@@ -19,7 +19,7 @@ import pytest
 
 from tests.lab import eventually, traces
 from wg_exporter import __version__
-from wg_exporter.cli import Program, main
+from wg_exporter.cli.program import Program, main
 
 ROOT = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-m", "wg_exporter.cli")
@@ -256,7 +256,8 @@ def test_the_demo_refuses_an_address_that_is_none():
 ELSEWHERE = """
     import sys
     from pathlib import Path
-    from wg_exporter import cli, demo
+    from wg_exporter import cli
+    from wg_exporter.cli.demo import network as demo
     demo.Demo.__init__.__defaults__ = (sys.argv[1], Path(sys.argv[2]))
     cli.main(["demo", "--web.listen-address", "127.0.0.1:0"])
 """

@@ -12,8 +12,8 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from tests.rows import SECOND, WALL, FakeHost, conf_file, declared, device, key, link, parsed, peer
 from wg_exporter.collector import WireGuardCollector
 from wg_exporter.config import ConfigError, load
+from wg_exporter.daemon.exporter import Exporter
 from wg_exporter.model import Backend, FailedDevice, SourceName
-from wg_exporter.service import Exporter
 
 # What differs from one look to the next, or with the object that looks.
 VOLATILE = (

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.rows import SECOND, WALL, device, device_view, key, parsed, peer, view
-from wg_exporter import compat
-from wg_exporter.exposition import render
-from wg_exporter.identity import PeerMeta
+from wg_exporter.exposition import compat
+from wg_exporter.exposition.writer import render
 from wg_exporter.model import Backend
+from wg_exporter.names.identity import PeerMeta
 
 NOW = WALL + 90.9
 SHAKEN = peer(1, last_handshake_ns=int(WALL) * SECOND + 999_999_999, allowed_ips=("10.0.0.1/32", "fd00::/64"))

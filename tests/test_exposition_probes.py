@@ -18,11 +18,11 @@ from tests.rows import REPORT, WALL, device, device_view, flat, key, link, parse
 from wg_exporter.catalogue import METRICS, Scope
 from wg_exporter.collector import collected
 from wg_exporter.config import Probe
-from wg_exporter.exposition import Writer, render
 from wg_exporter.exposition.lines import BLOCK
-from wg_exporter.families import samples
-from wg_exporter.identity import PeerMeta
+from wg_exporter.exposition.samples import samples
+from wg_exporter.exposition.writer import Writer, render
 from wg_exporter.model import MtuReport, Peers, Probed, ProbeStats, SendError, Verdict
+from wg_exporter.names.identity import PeerMeta
 
 PROBING = (Scope.PROBE, Scope.MTU)
 NAMES = [metric.name for metric in METRICS if metric.scope in PROBING]

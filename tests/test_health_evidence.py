@@ -9,8 +9,8 @@ from tests.tunnels import INITIATION, KEEPALIVE, LIMITS
 from wg_exporter.config.health import HealthLimits
 from wg_exporter.health.evidence import Evidence, Place
 from wg_exporter.health.states import State
-from wg_exporter.identity import PeerMeta
 from wg_exporter.model import MtuReport, Probed, Verdict
+from wg_exporter.names.identity import PeerMeta
 
 START = 1000.0
 """When the peer was seen first, by the monotonic clock."""

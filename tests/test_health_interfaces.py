@@ -6,8 +6,8 @@ from tests.rows import SECOND, WALL, device, link, peer, snapshot
 from tests.tunnels import INITIATION, KEEPALIVE, LIMITS, LINKS_READ, LINKS_UNREAD, Tunnel, lively
 from wg_exporter.health import Health
 from wg_exporter.health.states import Reason, State
-from wg_exporter.identity import PeerMeta
 from wg_exporter.model import Backend, FailedDevice
+from wg_exporter.names.identity import PeerMeta
 
 
 def test_an_interface_that_is_down_takes_its_peers_down_after_25_seconds():

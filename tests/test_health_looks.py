@@ -10,7 +10,7 @@ from wg_exporter.config.health import HealthLimits
 from wg_exporter.health import Health
 from wg_exporter.health.rules import first_that_holds
 from wg_exporter.health.states import Reason, State
-from wg_exporter.identity import PeerMeta
+from wg_exporter.names.identity import PeerMeta
 
 
 def test_a_suspect_is_looked_at_every_second_and_a_decided_one_is_not():

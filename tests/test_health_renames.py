@@ -8,7 +8,7 @@ from tests.judging import WG0, WG1, Host
 from tests.rows import key
 from tests.tunnels import LINKS_READ, LINKS_UNREAD
 from wg_exporter.health.states import State
-from wg_exporter.identity import PeerMeta
+from wg_exporter.names.identity import PeerMeta
 
 # --- renamed, and made anew ------------------------------------------------------------------------------------------
 

@@ -12,8 +12,8 @@ from wg_exporter.health.evidence import Evidence, Place
 from wg_exporter.health.quality import Quality
 from wg_exporter.health.rules import RULES, first_that_holds
 from wg_exporter.health.states import Reason, State
-from wg_exporter.identity import PeerMeta
 from wg_exporter.model import Verdict
+from wg_exporter.names.identity import PeerMeta
 
 NOW = 10_000.0
 UNANSWERED = {"asked": NOW - 60, "called": NOW - 60, "attempts": 6}

@@ -8,7 +8,7 @@ from tests.rows import key
 from wg_exporter.health import series
 from wg_exporter.health.states import NOT_JUDGED, PeerHealth, Reason, State
 from wg_exporter.health.summary import Summary, summary
-from wg_exporter.identity import PeerMeta
+from wg_exporter.names.identity import PeerMeta
 
 
 def host(*peers, name="wg0"):

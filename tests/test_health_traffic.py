@@ -10,8 +10,8 @@ from tests.rows import SECOND, WALL, device, link, peer, snapshot
 from tests.tunnels import INITIATION, KEEPALIVE, LIMITS, LINKS_READ
 from wg_exporter.health import Health, traffic
 from wg_exporter.health.states import Reason, State
-from wg_exporter.identity import PeerMeta
 from wg_exporter.model import Backend
+from wg_exporter.names.identity import PeerMeta
 
 
 @given(st.integers(0, 1), st.integers(0, 1), st.lists(st.integers(0, 88), max_size=4))

@@ -13,11 +13,11 @@ from wg_exporter.cli import main
 from wg_exporter.config.health import HealthLimits
 from wg_exporter.health.advice import advice
 from wg_exporter.health.evidence import Evidence, Place
-from wg_exporter.health.glance import glance
 from wg_exporter.health.quality import Quality
 from wg_exporter.health.rules import RULES
+from wg_exporter.health.snapshot import glance
 from wg_exporter.health.states import Reason, State
-from wg_exporter.identity import PeerMeta
+from wg_exporter.names.identity import PeerMeta
 
 
 def glanced(*, age=None, keepalive=0, expected=True, up=True):

@@ -15,10 +15,10 @@ from scapy.packet import Raw
 from scapy.utils import PcapNgReader
 
 from tests.promtool import run as tool
-from wg_exporter.mtu.capture import Capture, CaptureError, capture_filter
-from wg_exporter.mtu.frames import MOST_FRAGMENTED, Fragments, token_of
-from wg_exporter.prober.flights import FIRST_PORT
-from wg_exporter.prober.lane import open_here
+from wg_exporter.cli.mtu.capture import Capture, CaptureError, capture_filter
+from wg_exporter.cli.mtu.frames import MOST_FRAGMENTED, Fragments, token_of
+from wg_exporter.prober.wire.in_flight import FIRST_PORT
+from wg_exporter.prober.wire.sockets import open_here
 
 TOKEN = 0x0123456789ABCDEF
 DATA = Raw(TOKEN.to_bytes(8, "big") + bytes(24))

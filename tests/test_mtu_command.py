@@ -18,13 +18,13 @@ from tests.lab.paths import Path as Faulty
 from tests.promtool import run as tool
 from tests.test_cli import ENVIRONMENT, ROOT, nothing, run  # noqa: F401 - a fixture
 from tests.test_prober_verdict import FINE, HOLE, MUTE
+from wg_exporter.cli.mtu.choice import Choice
+from wg_exporter.cli.mtu.results import Asked
+from wg_exporter.cli.mtu.run import Check, Counters, read_counters
+from wg_exporter.cli.mtu.screen import Phase
 from wg_exporter.model import Device, Peer, Peers, Snapshot, Verdict
-from wg_exporter.mtu.choice import Choice
-from wg_exporter.mtu.results import Asked
-from wg_exporter.mtu.run import Check, Counters, read_counters
-from wg_exporter.mtu.screen import Phase
-from wg_exporter.prober.locate import Direction, Shrink
-from wg_exporter.prober.oracle import Oracle
+from wg_exporter.prober.mtu.locate import Direction, Shrink
+from wg_exporter.prober.mtu.oracle import Oracle
 
 # --- endings that need no tunnel ------------------------------------------------------------------------------------
 

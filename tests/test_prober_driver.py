@@ -14,9 +14,9 @@ from tests.lab import Lab, lab_prefix
 from wg_exporter.model import ProbePeer, SendError, Verdict
 from wg_exporter.prober import driver
 from wg_exporter.prober.driver import Prober
-from wg_exporter.prober.lane import SO_MARK, open_here
-from wg_exporter.prober.probes import Layer
+from wg_exporter.prober.mtu.probes import Layer
 from wg_exporter.prober.settings import ProbeSettings
+from wg_exporter.prober.wire.sockets import SO_MARK, open_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -288,7 +288,7 @@ def test_a_namespace_that_is_made_anew_is_probed_anew(tmp_path, monkeypatch):
 
 
 def lab_ip(name: str, verb: str) -> None:
-    from wg_exporter.netlab import run
+    from wg_exporter.cli.netlab import run
 
     run(["ip", "netns", verb, name])
 

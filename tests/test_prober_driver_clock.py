@@ -13,11 +13,11 @@ from tests.hands import ADDRESS, TICK, Moved, answering
 from tests.lab import Lab, lab_prefix
 from tests.probers import peer as other_peer
 from wg_exporter.model import SendError, Verdict
-from wg_exporter.prober import carrier
-from wg_exporter.prober.lane import open_here
-from wg_exporter.prober.pmtu import LARGEST_FOR_SEARCH
-from wg_exporter.prober.probes import Layer
+from wg_exporter.prober import transport as carrier
+from wg_exporter.prober.mtu.machine import LARGEST_FOR_SEARCH
+from wg_exporter.prober.mtu.probes import Layer
 from wg_exporter.prober.settings import ProbeSettings
+from wg_exporter.prober.wire.sockets import open_here
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: raw sockets and network namespaces")
 

@@ -13,7 +13,7 @@ from tests.hands import TICK, Moved
 from tests.probers import peer as other_peer
 from tests.rows import WALL
 from wg_exporter.model import Verdict
-from wg_exporter.prober.paths import Path
+from wg_exporter.prober.path import Path
 from wg_exporter.prober.settings import ProbeSettings
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: raw sockets")

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.lab import Lab, lab_prefix
+from wg_exporter.linux.namespaces import Namespace as Entrance
 from wg_exporter.model import SendError
-from wg_exporter.prober import packet
-from wg_exporter.prober.engine import Engine, Order
-from wg_exporter.prober.lane import Lane, LaneKey, open_here, reason
-from wg_exporter.prober.packet import Answer, Kind
-from wg_exporter.prober.track import EchoSettings, EchoTarget
-from wg_exporter.sources.namespaces import Namespace as Entrance
+from wg_exporter.prober.echo.track import EchoSettings, EchoTarget
+from wg_exporter.prober.wire import packet
+from wg_exporter.prober.wire.engine import Engine, Order
+from wg_exporter.prober.wire.packet import Answer, Kind
+from wg_exporter.prober.wire.sockets import Lane, LaneKey, open_here, reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,8 +39,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: raw socke
 
 ALONE = """
 import time
-from wg_exporter.prober.engine import Engine
-from wg_exporter.prober.track import EchoTarget
+from wg_exporter.prober.wire.engine import Engine
+from wg_exporter.prober.echo.track import EchoTarget
 engine = Engine()
 engine.set_targets([EchoTarget(n, "", 1, address, 0.05) for n, address in enumerate(("127.0.0.1", "::1"))])
 end = time.monotonic() + 0.3

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.probers import STATS, peer
 from wg_exporter.model import Probed, ProbeStats, SendError
-from wg_exporter.prober.messages import (
+from wg_exporter.prober.process.messages import (
     Connection,
     ConnectionEndedError,
     Counters,
@@ -24,7 +24,7 @@ from wg_exporter.prober.messages import (
     Setup,
     ToProber,
 )
-from wg_exporter.prober.totals import continued
+from wg_exporter.prober.process.totals import continued
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wg_exporter.prober import packet
-from wg_exporter.prober.packet import ICMP, ICMPV6, UDP, Answer, Kind
+from wg_exporter.prober.wire import packet
+from wg_exporter.prober.wire.packet import ICMP, ICMPV6, UDP, Answer, Kind
 
 logging.getLogger("scapy.runtime").setLevel(logging.ERROR)  # it would warn of missing routes
 scapy_inet = pytest.importorskip("scapy.layers.inet", reason="scapy: not installed; pip install scapy")

@@ -15,11 +15,12 @@ import pytest
 from tests.lab import Lab, eventually, lab_prefix
 from tests.probers import STATS, peer
 from wg_exporter.model import MtuReport, Probed, Verdict
-from wg_exporter.prober import privileges, process
-from wg_exporter.prober.messages import Results
-from wg_exporter.prober.process import ProberProcess
+from wg_exporter.prober.process import handle as process
+from wg_exporter.prober.process import privileges
+from wg_exporter.prober.process.handle import ProberProcess
+from wg_exporter.prober.process.messages import Results
+from wg_exporter.prober.process.totals import continued
 from wg_exporter.prober.settings import ProbeSettings
-from wg_exporter.prober.totals import continued
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -175,7 +176,7 @@ def test_it_ends_when_the_exporter_dies(tmp_path):
     code = """
 import time
 from tests.probers import ProbeSettings, peer
-from wg_exporter.prober.process import ProberProcess
+from wg_exporter.prober.process.handle import ProberProcess
 one = ProberProcess(ProbeSettings())
 one.set_peers([peer()])
 while not one.results():
@@ -244,7 +245,8 @@ def test_one_that_says_nothing_for_long_is_replaced(monkeypatch):
 
 HASTY = """
 import sys
-from wg_exporter.prober import __main__, pmtu
+from wg_exporter.prober.mtu import machine as pmtu
+from wg_exporter.prober import __main__
 pmtu.ALIVE = 1.5
 __main__.main(int(sys.argv[1]))
 """

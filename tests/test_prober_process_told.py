@@ -10,8 +10,8 @@ import pytest
 from tests.lab import eventually
 from tests.probers import SILENT, STATS, peer, played, probed, report
 from wg_exporter.model import Verdict
-from wg_exporter.prober import process
-from wg_exporter.prober.messages import PORTION, Counters, Peers, Setup
+from wg_exporter.prober.process import handle as process
+from wg_exporter.prober.process.messages import PORTION, Counters, Peers, Setup
 from wg_exporter.prober.settings import ProbeSettings
 
 ONE, TWO = peer(), peer(2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.rows import STATS, probed
-from wg_exporter.prober.totals import continued
+from wg_exporter.prober.process.totals import continued
 
 EMPTY = STATS._replace(
     sent=0, lost=0, duplicates=0, late=0, errors=(), buckets=(0,) * len(STATS.buckets), rtt_sum=0.0, rtt_min=None,

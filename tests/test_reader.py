@@ -13,9 +13,9 @@ from tests.rows import FakeHost, FakeTime, conf_file, declared, device, link, pe
 from tests.serving import eventually
 from wg_exporter.config import Config
 from wg_exporter.config import Namespace as NamespaceConfig
+from wg_exporter.linux.errors import NamespaceGoneError, SourceError
 from wg_exporter.model import Backend, FailedDevice, SourceName
-from wg_exporter.reader import Reader, Reading, StoppedError, Worker
-from wg_exporter.sources.errors import NamespaceGoneError, SourceError
+from wg_exporter.reader.reader import Reader, Reading, StoppedError, Worker
 
 # Whatever a thread of a source raises, nobody else would see.
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")

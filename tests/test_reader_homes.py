@@ -9,7 +9,7 @@ from tests.rows import FakeHost, FakeTime, device, link, peer, snapshot
 from wg_exporter.config import Config
 from wg_exporter.config import Namespace as NamespaceConfig
 from wg_exporter.model import Backend, FailedDevice, Outcome, SourceName
-from wg_exporter.reader import Reader, Reading, Worker, with_unread
+from wg_exporter.reader.reader import Reader, Reading, Worker, with_unread
 
 KERNEL, USERSPACE, LINKS = SourceName.KERNEL, SourceName.USERSPACE, SourceName.LINKS
 

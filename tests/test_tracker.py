@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.rows import SECOND, WALL, device, key, link, peer, snapshot
-from wg_exporter import tracker
+from wg_exporter.history import tracker
+from wg_exporter.history.tracker import PeerCounts, Tracker
 from wg_exporter.model import Backend, FailedDevice
-from wg_exporter.tracker import PeerCounts, Tracker
 
 START = int(WALL) * SECOND
 

@@ -19,9 +19,9 @@ from tests.lab.paths import Path
 from tests.lab.probing import Aim, Probing
 from tests.lab.together import scenario
 from wg_exporter.model import Verdict
-from wg_exporter.prober.advice import advise
-from wg_exporter.prober.locate import Direction
-from wg_exporter.prober.oracle import Oracle
+from wg_exporter.prober.mtu.advice import advise
+from wg_exporter.prober.mtu.locate import Direction
+from wg_exporter.prober.mtu.oracle import Oracle
 
 if TYPE_CHECKING:
     from tests.lab import Lab

@@ -9,8 +9,8 @@ from tests.rows import SECOND, STATS, WALL, device, link, peer, snapshot
 from wg_exporter.config.health import HealthLimits
 from wg_exporter.health import Health
 from wg_exporter.health.states import State
-from wg_exporter.identity import PeerMeta
 from wg_exporter.model import Backend, MtuReport, Outcome, Probed, SourceName, Verdict
+from wg_exporter.names.identity import PeerMeta
 
 LIMITS = HealthLimits()
 LINKS_READ = Outcome(SourceName.LINKS, "", True, 0.0)

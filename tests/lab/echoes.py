@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from scapy.packet import Packet
 
-    from wg_exporter.netlab import Lab, WireGuard
+    from wg_exporter.cli.netlab import Lab, WireGuard
 
 PATIENCE = 10  # seconds
 

@@ -30,7 +30,7 @@ class Place(NamedTuple):
 
 
 # The exporter as a whole, and what it tells a person.
-WHOLE = ("tests/test_service*.py", "tests/test_landing.py", "tests/test_show*.py")
+WHOLE = ("tests/test_exporter*.py", "tests/test_landing.py", "tests/test_show*.py")
 
 PLACES = (
     Place(
@@ -46,11 +46,11 @@ PLACES = (
         "wiring",
         (
             Part(
-                ("wg_exporter/service.py", "wg_exporter/watch.py", "wg_exporter/reader.py"),
+                ("wg_exporter/daemon/exporter.py", "wg_exporter/daemon/host.py", "wg_exporter/reader/reader.py"),
                 (*WHOLE, "tests/test_reader*.py", "tests/test_collector.py", "tests/test_reload.py"),
             ),
             Part(
-                ("wg_exporter/prober/driver.py", "wg_exporter/prober/process.py"),
+                ("wg_exporter/prober/driver.py", "wg_exporter/prober/process/handle.py"),
                 ("tests/test_prober_driver*.py", "tests/test_prober_process*.py", "tests/test_serve_probing.py"),
             ),
         ),

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from wg_exporter.config.health import HealthLimits
-    from wg_exporter.identity import PeerMeta
     from wg_exporter.model import Device, DeviceKey, Peer, Probed, Snapshot
+    from wg_exporter.names.identity import PeerMeta
 
 # What is said of the peers of a device that can't be read is withdrawn after so long, unless they are down.
 UNREAD_SECONDS = 30.0

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from wg_exporter.config.health import HealthLimits
     from wg_exporter.health.states import Reason
-    from wg_exporter.identity import PeerMeta
     from wg_exporter.model import Peer, Probed, ProbeStats, Verdict
+    from wg_exporter.names.identity import PeerMeta
 
 # REJECT_AFTER_TIME, after which a session without a new handshake is dead, and time to make one (WireGuard paper, 6.1).
 STALE_SECONDS = 200.0
