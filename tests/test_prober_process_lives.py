@@ -395,7 +395,7 @@ def test_the_real_one_has_no_terminal_no_output_and_a_session_of_its_own():
         assert command[1:4] == [b"-P", b"-m", b"wg_exporter.prober"]
         environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         (path,) = (one.decode() for one in environment if one.startswith(b"PYTHONPATH="))
-        assert path.partition("=")[2].split(":")[0] == str(Path(process.__file__).parents[2]), "it is of the same code"
+        assert path.partition("=")[2].split(":")[0] == str(Path(process.__file__).parents[3]), "it is of the same code"
         assert b"PATH=" + os.environb[b"PATH"] in environment
     finally:
         prober.stop()
