@@ -54,8 +54,8 @@ __all__ = [
     "tunnel",
 ]
 
-READY_TIMEOUT = 10.0
-STOP_TIMEOUT = 10.0
+READY_TIMEOUT = 60.0  # seconds; it takes one, and more where others are at work
+STOP_TIMEOUT = 30.0
 REQUEST_TIMEOUT = 10.0
 CLONE_NEWNET = 0x40000000  # linux/sched.h
 
