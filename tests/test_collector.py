@@ -95,7 +95,7 @@ def test_a_registry_does_not_read_the_host_to_learn_names(host):
     try:
         begun = time.monotonic()
         CollectorRegistry().register(collector)
-        assert time.monotonic() - begun < 1, "it would have waited for the source until the deadline"
+        assert time.monotonic() - begun < 2, "it would have waited for the source until the deadline"
         assert collector.describe() == []
     finally:
         host.stuck[SourceName.KERNEL].set()

@@ -14,6 +14,7 @@ from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6PacketTooBig, IPv6, IPv6
 from scapy.packet import Raw
 from scapy.utils import PcapNgReader
 
+from tests.lab import eventually
 from tests.promtool import run as tool
 from wg_exporter.cli.mtu.capture import Capture, CaptureError, capture_filter
 from wg_exporter.cli.mtu.frames import MOST_FRAGMENTED, Fragments, token_of
@@ -126,7 +127,12 @@ def echoes(tmp_path):
             sock.sendto(bytes(packet), ("127.0.0.1", 0))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.sendto(bytes(8) + DATA.load, ("127.0.0.1", 9))
-    time.sleep(0.05)
+
+    def both() -> bool:
+        capture.drain(ours)
+        return capture.packets >= 2
+
+    eventually(both, within=10)
     capture.drain(ours)
     capture.close()
     return path, capture, before, time.time()
@@ -248,19 +254,16 @@ def test_of_udp_only_what_is_sent_to_the_ports_of_probes_is_kept(tmp_path):
     capture.listen("", set())
     sock, _ = capture._sockets[0]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-        for port in (FIRST_PORT, 9):
+        for port in (FIRST_PORT, 9, FIRST_PORT + 1):
             udp.sendto(bytes(DATA), ("127.0.0.1", port))
-    time.sleep(0.02)
+    sock.settimeout(10)
     seen = []
-    while True:
-        try:
-            data, address = sock.recvfrom(2048)
-        except BlockingIOError:
-            break
+    while (FIRST_PORT + 1, 4) not in seen:
+        data, address = sock.recvfrom(2048)
         if IP(data).proto == 17:
             seen.append((IP(data)[UDP].dport, address[2]))
     capture.close()
-    assert seen == [(FIRST_PORT, 4)]  # as it left; what is received is no probe of ours
+    assert seen == [(FIRST_PORT, 4), (FIRST_PORT + 1, 4)]  # as they left; what is received is no probe of ours
 
 
 def test_the_quoted_probe_is_found_where_scapy_finds_it():

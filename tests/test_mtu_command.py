@@ -197,13 +197,12 @@ def check(path, *arguments):
 
 
 @pytest.mark.lab
-def test_a_path_that_is_fine_is_ok_within_a_second_of_probing(lab):
+def test_a_path_that_is_fine_is_ok_before_any_probe_would_have_been_given_up(lab):
     path = Faulty(lab)
-    code, out, seconds = check(path, "--json")
+    code, out, _ = check(path, "--json")
     [found] = json.loads(out)
     assert code == 0
-    assert found.pop("seconds") < 1.5
-    assert seconds < 5
+    assert found.pop("seconds") < 3
     assert found == {
         "interface": path.near.name,
         "public_key": path.far_keys.public,

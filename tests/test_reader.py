@@ -201,27 +201,31 @@ def test_a_pass_has_2_5_s_unless_told_otherwise(time_):
 
 def test_a_source_that_is_always_late_is_served_late_and_not_never(time_):
     clock = time_.clock._replace(monotonic=time.monotonic)
-    worker = Worker(KERNEL, lambda: (time.sleep(0.15), Reading(devices=[device(peer(1))]))[1], clock=clock)
+    late = threading.Semaphore(0)
+    worker = Worker(KERNEL, lambda: (late.acquire(), Reading(devices=[device(peer(1))]))[1], clock=clock)
     reader = Reader([worker], clock, 0.1)
     seen = []
-    for _ in range(4):
+    for _ in range(2):
         seen.append(len(reader.read().devices))
-        time.sleep(0.1)
+        late.release()
+        eventually(worker._current.done)
+        seen.append(len(reader.read().devices))
     assert seen == [0, 1, 0, 1]
+    late.release()
     worker.stop()
 
 
 def test_a_read_that_hangs_costs_one_deadline_and_not_one_in_every_pass(host):
     clock = FakeTime().clock._replace(monotonic=time.monotonic)
     host.stuck[KERNEL] = threading.Event()
-    reader = Reader(list(host.workers(Config(), clock)), clock, 0.3)
+    reader = Reader(list(host.workers(Config(), clock)), clock, 1)
     took = []
     for _ in range(3):
         begun = time.monotonic()
-        assert outcomes(reader.read())[KERNEL] == (False, "no answer within 0.3 s")
+        assert outcomes(reader.read())[KERNEL] == (False, "no answer within 1 s")
         took.append(time.monotonic() - begun)
-    assert took[0] >= 0.28
-    assert sum(took[1:]) < 0.25
+    assert took[0] >= 0.98
+    assert sum(took[1:]) < 0.9
 
 
 def test_several_stuck_sources_together_take_no_longer_than_one():
@@ -230,7 +234,7 @@ def test_several_stuck_sources_together_take_no_longer_than_one():
     stuck = [Worker(KERNEL, lambda: (release.wait(20), Reading())[1], clock=clock, netns=f"n{n}") for n in range(8)]
     begun = time.monotonic()
     found = Reader(stuck, clock, 0.2).read()
-    assert 0.15 < time.monotonic() - begun < 1.0
+    assert 0.15 < time.monotonic() - begun < 8 * 0.2
     assert [outcome.success for outcome in found.outcomes] == [False] * 8
     release.set()
     for worker in stuck:

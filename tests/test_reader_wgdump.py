@@ -120,7 +120,8 @@ def test_the_recordings_hold_what_is_hard(kernel: str) -> None:
 
 @pytest.mark.parametrize("name", RECORDINGS)
 def test_pyroute2_reads_the_same_from_the_same_bytes(name: str) -> None:
-    wireguard = pytest.importorskip("pyroute2.netlink.generic.wireguard")
+    from pyroute2.netlink.generic import wireguard
+
     merged: dict[str, list[object]] = {}
     for datagram in datagrams(name):
         for message in _pyroute2_messages(wireguard.wgmsg, datagram):
