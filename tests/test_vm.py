@@ -31,6 +31,8 @@ KERNELS = ("6.1", "6.12")
 STORIES = {"guest_paging": "6.12"}
 TIMEOUT = 1200.0  # seconds; usually 280
 NICE = 10
+# Plugins of pytest: each takes a second to load in there, and the guest's disk can't be written to.
+NEEDLESS = ("cacheprovider", "hypothesispytest", "xdist", "xdist.looponfail")
 
 
 class Boot(NamedTuple):
@@ -62,7 +64,8 @@ class Report:
     def __init__(self, boot: Boot, machines: list[Vm]) -> None:
         with Vm(boot.series, nice=NICE) as vm:
             machines.append(vm)
-            command = [sys.executable, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
+            command = [sys.executable, "-B", "-m", "pytest", "-q", "--tb=short"]
+            command += [f"-pno:{plugin}" for plugin in NEEDLESS]
             command += ["-o", "python_files=guest_*.py", f"--confcutdir={GUEST}", f"--junitxml={vm.shared}/junit.xml"]
             files = [str(GUEST / f"{file}.py") for file in boot.files]
             script = f"export WG_EXPORTER_GUEST=1\n{shlex.join([*command, *files])}"
