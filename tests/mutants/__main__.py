@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=60, help="of all places together (default 60)")
     parser.add_argument("--place", action="append", choices=names, help="only there; may be given twice")
+    parser.add_argument("--only", action="append", metavar="FILE:LINE", help="of those drawn, try only these again")
     parser.add_argument("--without", action="append", default=[], metavar="FILE", help="a file of tests not to be run")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="that run at once (default 2)")
     parser.add_argument("--list", action="store_true", help="print the diffs of what is drawn, and try nothing")
@@ -33,6 +34,8 @@ def main() -> int:
     mutants = [
         mutant for place, share in zip(places, shares, strict=True) for mutant in draw(ROOT, place, share, asked.seed)
     ]
+    if asked.only:
+        mutants = [mutant for mutant in mutants if mutant.name in asked.only]
     if asked.list:
         sys.stdout.writelines(f"{mutant.diff}\n" for mutant in mutants)
         return 0

@@ -53,9 +53,11 @@ def changed_lines(diff: str) -> str:
 
 def draw(root: Path, place: Place, count: int, seed: int) -> list[Mutant]:
     """So many changes of a place: the same ones for the same seed while its sources stay the same."""
-    candidates = [
-        candidate for part in place.parts for file in found(root, part.sources) for candidate in _of(root, file, part)
-    ]
+    files: dict[str, Part] = {}
+    for part in place.parts:
+        for file in found(root, part.sources):
+            files.setdefault(file, part)
+    candidates = [candidate for file in sorted(files) for candidate in _of(root, file, files[file])]
     random.Random(f"{seed} {place.name}").shuffle(candidates)
     drawn: dict[str, Mutant] = {}
     for part, file, source, mutation in candidates:

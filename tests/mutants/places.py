@@ -10,7 +10,10 @@ if TYPE_CHECKING:
 
 
 class Part(NamedTuple):
-    """Sources that have the same tests; both are patterns, from the root of the checkout."""
+    """Sources that have the same tests; both are patterns, from the root of the checkout.
+
+    A file that several parts of a place name belongs to the first.
+    """
 
     sources: tuple[str, ...]
     tests: tuple[str, ...]
@@ -36,10 +39,8 @@ PLACES = (
     Place(
         "health",
         (
-            Part(
-                ("wg_exporter/health/*.py",),
-                (*WHOLE, "tests/test_health*.py", "tests/test_overview.py", "tests/test_exposition.py"),
-            ),
+            Part(("wg_exporter/health/series.py",), ("tests/test_health*.py", "tests/test_exposition.py")),
+            Part(("wg_exporter/health/*.py",), ("tests/test_health*.py", "tests/test_overview.py", *WHOLE)),
         ),
     ),
     Place(
