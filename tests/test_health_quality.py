@@ -134,7 +134,7 @@ def test_what_a_silence_longer_than_the_window_has_lost_is_no_loss_of_the_window
 def test_counters_that_stand_still_begin_nothing():
     probes = Probes(loses=every(4))
     assert probes.go(100).lossy
-    for _ in range(5):
+    for _ in range(100):
         probes.now += 1
         probes.read()
     assert probes.quality.lossy
