@@ -29,6 +29,11 @@ def test_a_number_says_how_many_there_are(grafana: Grafana, title: str, shown: l
     assert grafana.stat("host", title) == shown
 
 
+def test_the_worst_loss_is_that_of_the_last_five_minutes_and_not_of_the_last_one(grafana: Grafana) -> None:
+    wg1 = grafana._replace(values={"host": {**grafana.values["host"], "interface": "wg1"}})
+    assert wg1.stat("host", "Worst loss") == ["1.2 % yellow"]
+
+
 def test_an_exporter_that_is_silent_is_said_not_to_answer(grafana: Grafana) -> None:
     gone = grafana._replace(values={"host": {**grafana.values["host"], "instance": "gone"}})
     assert gone.stat("host", "Exporter") == ["no answer red"]

@@ -172,6 +172,15 @@ def test_of_a_table_only_what_says_how_bad_it_is_has_a_colour_and_what_matters_m
     }
 
 
+def test_columns_that_only_links_need_are_hidden_whatever_the_version_of_grafana() -> None:
+    parts = {"legend": True, "tooltip": True, "viz": True}
+    for panel in of_kind("table"):
+        for override in panel["fieldConfig"]["overrides"]:
+            changes = {change["id"]: change["value"] for change in override["properties"]}
+            if "displayName" not in changes:
+                assert changes == {"custom.hidden": True, "custom.hideFrom": parts}  # until 12.1, and since
+
+
 # Queries
 
 
