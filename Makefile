@@ -7,6 +7,10 @@ PYTHON ?=
 PYTEST_ARGS ?=
 # Tests run side by side, unless some of them are chosen: those are then in one process, as --pdb needs it.
 LANES ?= $(if $(PYTEST_ARGS),0,5)
+# Which changes `make mutants` draws, and how many; MUTANTS_ARGS='--place health' and others: --help tells.
+SEED ?= 1
+COUNT ?= 60
+MUTANTS_ARGS ?=
 # Each of these writes a page of the docs, or the dashboards, or with --check says whether it is still right.
 GENERATORS := $(sort $(wildcard docs/generate_*.py)) dashboards/generate.py
 # Whatever PYTHON* variables and locale there are: an assertion that was optimised away passes.
@@ -18,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The environment is made anew unless it was finished, in this directory, and its interpreter still runs.
 USABLE := $(shell test "$$(cat $(VENV)/.ready 2>/dev/null)" = "$(CURDIR)" && $(BIN)/python -c '' 2>/dev/null && echo yes)
 
-.PHONY: help setup demo test slow lint bench docs clean always
+.PHONY: help setup demo test slow mutants lint bench docs clean always
 
 help: ## list the targets (default)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +48,14 @@ slow: setup ## what takes an hour, before a release: slow tests, and `make demo`
 	$(PYTEST) -m slow
 	.ci/clean-machine bookworm
 	.ci/clean-machine trixie
+
+mutants: $(VENV)/.mutants ## do the tests notice changes? Draws COUNT=60 by SEED=1 and tries each, in copies (needs root)
+	deploy/ensure-packages.sh test
+	$(BIN)/python -m tests.mutants --seed $(SEED) --count $(COUNT) $(MUTANTS_ARGS)
+
+$(VENV)/.mutants: $(VENV)/.ready
+	$(BIN)/pip install --quiet --editable '.[mutants]'
+	@touch $@
 
 lint: setup ## ruff, mypy --strict, the layers of imports, and whether generated docs are fresh
 	$(BIN)/ruff check .

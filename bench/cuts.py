@@ -20,7 +20,7 @@ from tests.lab import eventually, lab_prefix, start_exporter
 from tests.lab.exporting import scrape
 from tests.lab.hub import HubDevice, Plan, exporter_config
 from tests.lab.paging import Inbox, alertmanager, inbox, prometheus
-from wg_exporter.netlab import Lab
+from wg_exporter.cli.netlab import Lab
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -36,10 +36,10 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from wg_exporter.exposition import Writer
-from wg_exporter.prober.echo import EchoBook, Probe, Reading
-from wg_exporter.prober.engine import Engine
-from wg_exporter.prober.track import EchoSettings, EchoTarget
+from wg_exporter.exposition.writer import Writer
+from wg_exporter.prober.echo.book import EchoBook, Probe, Reading
+from wg_exporter.prober.echo.track import EchoSettings, EchoTarget
+from wg_exporter.prober.wire.engine import Engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

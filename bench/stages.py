@@ -11,10 +11,10 @@ import time
 from typing import TYPE_CHECKING
 
 from wg_exporter.config import Config
-from wg_exporter.service import Exporter
-from wg_exporter.sources.kernel import WG_CMD_GET_DEVICE, WG_GENL_VERSION, KernelSource
-from wg_exporter.sources.netlink import GENERIC, NETLINK_GENERIC, Families, Netlink, attribute
-from wg_exporter.sources.wgdump import WGDEVICE_A_IFINDEX
+from wg_exporter.daemon.exporter import Exporter
+from wg_exporter.linux.netlink import GENERIC, NETLINK_GENERIC, Families, Netlink, attribute
+from wg_exporter.reader.kernel.dump import WGDEVICE_A_IFINDEX
+from wg_exporter.reader.kernel.source import WG_CMD_GET_DEVICE, WG_GENL_VERSION, KernelSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable

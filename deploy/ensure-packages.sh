@@ -52,6 +52,7 @@ need_test() {
     need amtool prometheus-alertmanager
     need qemu-system-x86_64 qemu-system-x86
     need modprobe kmod
+    need tcpdump tcpdump
     need file file
 }
 

@@ -15,7 +15,7 @@ from generating import DOCS, run, table
 from wg_exporter.cli import main
 
 HEAD = """\
-<!-- Written by docs/generate_cli.py from wg_exporter/cli.py. Do not edit by hand. -->
+<!-- Written by docs/generate_cli.py from wg_exporter/cli/. Do not edit by hand. -->
 # Command line
 
 {help}

@@ -11,11 +11,11 @@ from generating import DOCS, run, table
 
 from wg_exporter.config.fields import duration
 from wg_exporter.config.health import HealthLimits
+from wg_exporter.daemon.exporter import SUSPECT_TICK_SECONDS, TICK_SECONDS
 from wg_exporter.health import UNREAD_SECONDS, evidence, quality
 from wg_exporter.health.advice import advice
 from wg_exporter.health.rules import RULES
 from wg_exporter.health.states import State
-from wg_exporter.service import SUSPECT_TICK_SECONDS, TICK_SECONDS
 
 PAGE = """\
 <!-- Written by docs/generate_health.py from wg_exporter/health/. Do not edit by hand. -->

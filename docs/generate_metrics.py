@@ -9,7 +9,7 @@ from generating import DOCS, run, table
 
 from wg_exporter.catalogue import METRICS, PROBE_RTT, Kind, Metric, Scope
 from wg_exporter.config.probe import RTT_BUCKETS
-from wg_exporter.families import probed_fields
+from wg_exporter.exposition.samples import probed_fields
 from wg_exporter.health.series import FIELDS
 from wg_exporter.model import Verdict
 

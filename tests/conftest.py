@@ -15,11 +15,13 @@ import pytest
 from tests import lanes, surroundings
 from tests.lab import Lab, lab_prefix, missing
 from tests.lab.anyone import open_to_all
+from tests.rigs import Rig
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from pathlib import Path
 
+    from tests.grafana import Grafana
     from tests.lab.anyone import Anyone
 
 
@@ -64,6 +66,26 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
         pytest.skip("; ".join(dict.fromkeys(lacking)))
     with Lab(lab_prefix(), tmp_path / "lab", kernel=False) as lab:
         yield lab
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    """Exporters over a fake host; whatever is stuck is let go when the test ends."""
+    rig = Rig()
+    yield rig
+    rig.stop()
+
+
+@pytest.fixture(scope="session")
+def grafana(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grafana]:
+    """The dashboards over a network that is known to the last number: one Prometheus for all tests."""
+    from tests.dashboards_known import END, VALUES, text
+    from tests.grafana import over
+
+    if not shutil.which("prometheus"):
+        pytest.skip("prometheus: no such command; apt-get install prometheus")
+    with over(tmp_path_factory.mktemp("known"), text(), END, VALUES) as grafana:
+        yield grafana
 
 
 @pytest.fixture(scope="session")

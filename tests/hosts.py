@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 from wg_exporter import model
+from wg_exporter.cli.show.overview import DeviceRow, Overview, PeerRow
 from wg_exporter.config.health import HealthLimits
-from wg_exporter.health.glance import glance
+from wg_exporter.health.snapshot import glance
 from wg_exporter.health.states import NOT_JUDGED
-from wg_exporter.identity import PeerMeta
-from wg_exporter.show.overview import DeviceRow, Overview, PeerRow
+from wg_exporter.names.identity import PeerMeta
 
 NOW = 1_760_000_000.0
 GOLDEN = Path(__file__).parent / "data" / "show"

@@ -13,8 +13,8 @@ import itertools
 import random
 from dataclasses import dataclass
 
-from wg_exporter.prober.pmtu import PathMtu, Settings
-from wg_exporter.prober.probes import (
+from wg_exporter.prober.mtu.machine import PathMtu, Settings
+from wg_exporter.prober.mtu.probes import (
     Kind,
     Layer,
     LocalTooBig,
@@ -24,7 +24,7 @@ from wg_exporter.prober.probes import (
     TimeExceeded,
     TooBig,
 )
-from wg_exporter.prober.verdict import Tunnel
+from wg_exporter.prober.mtu.verdict import Tunnel
 
 HOUR = 3600.0
 

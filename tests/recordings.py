@@ -8,8 +8,8 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from wg_exporter.linux.netlink import GENERIC, NLMSG_MIN_TYPE, messages
 from wg_exporter.model import Peer
-from wg_exporter.sources.netlink import GENERIC, NLMSG_MIN_TYPE, messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

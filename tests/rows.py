@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from wg_exporter.families import DeviceView, ExporterFacts, View
+from wg_exporter.exposition.samples import DeviceView, ExporterFacts, View
 from wg_exporter.health.states import PeerHealth, Reason, State
-from wg_exporter.identity import PeerMeta
+from wg_exporter.history.tracker import PeerCounts
+from wg_exporter.linux.errors import SourceError
 from wg_exporter.model import (
     Backend,
     ConfFile,
@@ -32,16 +33,15 @@ from wg_exporter.model import (
     SourceName,
     Verdict,
 )
-from wg_exporter.reader import Clock, Reading, Worker
-from wg_exporter.sources.errors import SourceError
-from wg_exporter.tracker import PeerCounts
+from wg_exporter.names.identity import PeerMeta
+from wg_exporter.reader.reader import Clock, Reading, Worker
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from wg_exporter.config import Config
-    from wg_exporter.families import Sample
+    from wg_exporter.exposition.samples import Sample
     from wg_exporter.model import FailedDevice
 
 SECOND = 1_000_000_000

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from wg_exporter.config import Config, ConfigError, MtuProbe, PeerConfig, Probe, Probing, parse
 from wg_exporter.config.fields import duration, seconds
-from wg_exporter.prober.pmtu import Settings as PmtuSettings
-from wg_exporter.prober.track import RTT_BUCKETS, EchoSettings, EchoTarget
+from wg_exporter.prober.echo.track import RTT_BUCKETS, EchoSettings, EchoTarget
+from wg_exporter.prober.mtu.machine import Settings as PmtuSettings
 
 ONES = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="
 

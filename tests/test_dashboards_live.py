@@ -1,152 +1,43 @@
 """Every query of every panel, asked of a real Prometheus that scraped the real exporter in a network with faults.
 
-The network has at once what the panels are there to show: a peer that is down and one that is up, an interface that is
-down, an MTU that is too small at the far side, a device and a namespace that can't be read, an exporter that ended, an
-alert that fires. So every query has to give series, with the labels that its legend and its columns speak of; last, a
-peer is renamed, which may break none of them.
+The network (tests/dashboards_scene.py) has at once what the panels are there to show. So every query has to give
+series, with the labels that its legend and its columns speak of, and the numbers have to be those that `wg` and `ip`
+tell, or that the exporter told; last, a peer is renamed, which may break none of them. What each panel makes of numbers
+that are all known is in test_dashboards_fleet.py, test_dashboards_host.py and test_dashboards_peer.py.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import shutil
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.dashboards import FIELD, ROOT, Query, dashboards, filled_in
-from tests.lab import SOCKETS, eventually, servers, start_exporter
-from tests.lab.exporting import lab_or_skip, scrape, star, until
-from tests.test_end_to_end import rubbish
+from tests.dashboards import FIELD, Query, dashboards, filled_in
+from tests.dashboards_scene import VALUES, live
+from tests.lab import eventually
+from tests.lab.exporting import dump, link_counters, scrape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-    from tests.lab import Exporter
-    from tests.lab.exporting import Labels, Star
-    from tests.lab.servers import Server
+    from tests.dashboards_scene import Scene
 
 pytestmark = [pytest.mark.lab, pytest.mark.prometheus]
 
-RULES = ROOT / "alerts" / "wireguard.rules.yml"
-# What several hosts say of one peer, for which it would otherwise take three hubs.
-SEVERAL = """\
-groups:
-  - name: test
-    rules:
-      - alert: WireGuardTestSeveral
-        expr: max by (job, public_key) (wireguard_peer_state{state="down"}) == 1
-        labels: {severity: critical}
-"""
-VALUES = {
-    "__rate_interval": "8s",
-    "__range": "2m",
-    "job": ".+",
-    "instance": ".+",
-    "interface": ".+",
-    "peer": ".+",
-}
 # Only what lies in another network namespace than the exporter has this label.
 OPTIONAL = {"netns"}
-
-Row = tuple[dict[str, str], list[tuple[float, float]]]
-
-
-class Asked:
-    """A running Prometheus, asked as a panel asks."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-
-    def now(self, expr: str) -> list[Labels]:
-        """The labels of the series that there are now."""
-        return [labels for labels, _ in self.server.query(expr)]
-
-    def over_time(self, expr: str) -> list[Labels]:
-        """The labels of the series that there were in the last minute."""
-        end = time.time()
-        span = {"start": str(end - 60), "end": str(end), "step": "2s"}
-        return [row["metric"] for row in self.server.api("query_range", query=expr, **span)["result"]]
-
-    def ask(self, query: Query) -> list[Labels]:
-        """The labels of what a panel gets."""
-        # What looks back a day in steps of a minute would see nothing of a network that has lived for half of one.
-        expr = filled_in(query.expr, VALUES).replace("[1d:1m]", "[5m:1s]")
-        return self.now(expr) if query.instant else self.over_time(expr)
-
-
-class Scene(NamedTuple):
-    """What is there to be looked at."""
-
-    network: Star
-    prometheus: Asked
-    exporter: Exporter
-    config: Path
-
-    def text(self, name: str) -> str:
-        """The configuration of the exporter, with this name for the peer that is up."""
-        keys = self.network.keys
-        return self.network.config(
-            f"  - {{name: lost, netns: {self.network.lab.prefix}lost}}\n"
-            f"names: []\npeers:\n"
-            f"  - {{public_key: {json.dumps(keys['near'].public)}, name: {name}}}\n"
-            f"  - {{public_key: {json.dumps(keys['far'].public)}, name: far}}\n"
-            "expect: [{state: up, interface: '*hub'}, {state: any}]\n"
-            "probe: {enabled: auto, interval: 500ms, suspect_interval: 500ms, timeout: 1s}\n"
-            "health: {down_after: 15s}\n"
-        )
 
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     if not shutil.which("prometheus"):
         pytest.skip("prometheus: no such command; apt-get install prometheus")
-    directory = tmp_path_factory.mktemp("dashboards")
-    with contextlib.ExitStack() as stack:
-        lab = stack.enter_context(lab_or_skip(directory / "lab"))
-        network = star(lab)
-        network.near.namespace.ip("link", "set", network.near.name, "mtu", "1300")
-        network.ping()
-        stack.enter_context(rubbish(SOCKETS / f"{lab.prefix}rubbish.sock", b"nonsense\n\n"))
-        config = directory / "exporter.yml"
-        draft = Scene(network, None, None, config)  # type: ignore[arg-type]
-        config.write_text(draft.text("near"))
-        exporter = stack.enter_context(start_exporter(directory=directory, config=config))
-        ending = stack.enter_context(
-            start_exporter(directory=directory, config="interfaces: {include: [none]}\nprobe: {enabled: false}\n")
-        )
-        prometheus = stack.enter_context(serving(directory, [exporter.port, ending.port]))
-        scene = draft._replace(prometheus=prometheus, exporter=exporter)
-        until(exporter, "wireguard_probe_up", 1.0, within=20, peer="far")
-        until(exporter, "wireguard_mtu_verdict", 1.0, within=20, peer="near", verdict="remote_smaller")
-        eventually(lambda: len(prometheus.now("wireguard_exporter_build_info")) == 2, within=20, every=0.3)
-        ending.stop()
-        for link in (network.far.name, "to-hub"):
-            network.far.namespace.ip("link", "set", link, "down")
-        firing = 'count(ALERTS{alertstate="firing", alertname=~"WireGuardPeerDown|WireGuardTestSeveral"}) == 2'
-        eventually(lambda: prometheus.now(firing), within=60, every=0.5)
-        # A few samples more for what counts changes.
-        down = 'increase(wireguard_peer_down_seconds_total{peer="far"}[2m]) > 0'
-        eventually(lambda: prometheus.now(down), within=20, every=0.5)
+    with live(tmp_path_factory.mktemp("dashboards")) as scene:
         yield scene
-
-
-@contextlib.contextmanager
-def serving(directory: Path, ports: list[int]) -> Iterator[Asked]:
-    """A Prometheus that scrapes these ports of 127.0.0.1 each second."""
-    (directory / "rules.yml").write_text(SEVERAL)
-    targets = [f"127.0.0.1:{port}" for port in ports]
-    settings = {
-        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
-        "rule_files": ["rules.yml", str(RULES)],
-        "scrape_configs": [{"job_name": "wireguard", "static_configs": [{"targets": targets}]}],
-    }
-    with servers.prometheus(directory, settings) as server:
-        yield Asked(server)
 
 
 def queries() -> list[pytest.param]:
@@ -258,6 +149,110 @@ def test_one_peer_that_is_chosen_is_shown_alone(scene: Scene) -> None:
             expr = filled_in(query.expr, VALUES | {"peer": key.replace("\\", "\\\\")})
             series = scene.prometheus.now(expr)
             assert {labels["peer"] for labels in series if "peer" in labels} <= {"far"}, query.name
+
+
+# The numbers of this network
+
+
+def table(scene_table: list[tuple[str, ...]], key: str) -> dict[str, dict[str, str]]:
+    """Rows by what is in one of the columns, each with its cells by their titles."""
+    head, *rows = scene_table
+    return {row[head.index(key)]: dict(zip(head, row, strict=True)) for row in rows}
+
+
+def number(text: str) -> float:
+    """The number of a text with a unit."""
+    return float(text.split(maxsplit=1)[0])
+
+
+def test_sizes_are_those_of_the_network_each_in_its_column(scene: Scene) -> None:
+    near = table(scene.moment().grafana.table("peer", "Verdict and advice"), "Peer")["near"]
+    mtu = link_counters(scene.network.hub.namespace, scene.network.hub.name)["mtu_bytes"]
+    assert near["Verdict"] == "remote_smaller yellow"
+    assert (near["Interface's MTU"], near["Path inside"]) == (str(mtu), str(mtu))
+    assert (near["Needed outside"], near["Path outside"]) == (str(mtu + 60), "1500")
+    assert (near["Far side"], near["Set"]) == ("1300", "1300")
+
+
+def test_traffic_is_eight_times_what_the_counters_of_bytes_grew_and_most_of_it_comes_in(scene: Scene) -> None:
+    now, hub = scene.moment(), scene.network.hub.name
+    host = f"127.0.0.1:{scene.exporter.port}"
+    shown = {
+        "peer": (
+            number(table(now.grafana.table("host", "Peers"), "Peer")["near"]["Receive"]),
+            number(table(now.grafana.table("host", "Peers"), "Peer")["near"]["Transmit"]),
+        ),
+        "interface": tuple(
+            number(dict(now.grafana.graph("host", "Throughput"))[f"centre {hub} {way}"]) for way in ("in", "out")
+        ),
+    }
+    for what, labels in (("peer", {"peer": "near"}), ("interface", {"interface": hub})):
+        received, sent = (
+            now.grown(f"wireguard_{what}_{side}_bytes_total", VALUES["__rate_interval"], **labels)
+            for side in ("receive", "transmit")
+        )
+        assert (shown[what][0], abs(shown[what][1])) == pytest.approx((8 * received, 8 * sent), rel=0.02)
+        assert shown[what][0] > 2 * abs(shown[what][1]) > 0
+    peer = dict(now.grafana.graph("peer", "Traffic"))
+    assert number(peer[f"near on {host} in"]) == shown["peer"][0]
+    assert number(peer[f"near on {host} out"]) == -shown["peer"][1]
+    assert number(dict(now.grafana.graph("host", "Receive"))[f"near centre {hub}"]) == shown["peer"][0]
+    assert number(dict(now.grafana.graph("host", "Transmit"))[f"near centre {hub}"]) == shown["peer"][1]
+    assert shown["interface"][1] < 0
+
+
+def test_states_reasons_and_times_are_those_that_the_exporter_told(scene: Scene) -> None:
+    now = scene.moment()
+    rows = table(now.grafana.table("host", "Peers"), "Peer")
+    (reason,) = now.all("wireguard_peer_reason", peer="far", interface=scene.network.hub.name)
+    assert (rows["far"]["State"], rows["near"]["State"]) == ("down red", "up green")
+    assert (rows["far"]["Reason"], rows["near"]["Reason"]) == (reason[0]["reason"], "-")
+    assert [name for name in rows if name in ("near", "far")] == ["far", "near"], "down first"
+    keys = scene.network.keys
+    shaken = {peer.public_key: peer.handshake for peer in dump(scene.network.hub).peers}
+    for name in ("near", "far"):
+        assert number(rows[name]["Handshake"]) == pytest.approx(now.time - shaken[keys[name].public], abs=1.1)
+    since = table(now.grafana.table("fleet", "Broken now"), "Peer")["far"]["Since"]
+    begun = now.one("wireguard_peer_state_last_change_timestamp_seconds", peer="far")
+    assert number(since) == pytest.approx(now.time - begun, rel=0.001)
+
+
+def test_loss_and_round_trips_are_those_of_the_probes(scene: Scene) -> None:
+    now, host = scene.moment(), f"127.0.0.1:{scene.exporter.port}"
+    rows = table(now.grafana.table("host", "Peers"), "Peer")
+    for name in ("near", "far"):
+        lost, sent = (now.grown(f"wireguard_probe_{what}_total", "5m", peer=name) for what in ("lost", "sent"))
+        assert number(rows[name]["Loss"]) == pytest.approx(100 * lost / sent, abs=5)  # both began at 0
+    total, count = (now.grown(f"wireguard_probe_rtt_seconds_{part}", "5m", peer="near") for part in ("sum", "count"))
+    assert number(rows["near"]["Round trip"]) == pytest.approx(total / count, rel=0.001)
+    graph = dict(now.grafana.graph("host", "Loss"))
+    assert graph[f"far centre {scene.network.hub.name}"] == "100 %"
+    shortest = dict(now.grafana.graph("peer", "Round trip: median, 99 of 100, shortest"))[f"near on {host} shortest"]
+    assert number(shortest) == pytest.approx(now.one("wireguard_probe_rtt_min_seconds", peer="near"), rel=0.001)
+    jitter = dict(now.grafana.graph("peer", "Jitter"))[f"near on {host}"]
+    assert number(jitter) == pytest.approx(now.one("wireguard_probe_jitter_seconds", peer="near"), rel=0.001)
+
+
+def test_interfaces_are_as_wg_and_ip_tell_them(scene: Scene) -> None:
+    rows = table(scene.moment().grafana.table("host", "Interfaces"), "Interface")
+    for device in scene.network.hub, scene.network.near, scene.network.far:
+        row, link, shown = rows[device.name], link_counters(device.namespace, device.name), dump(device)
+        assert row["Up"] == ("up green" if link["up"] else "down red")
+        assert (row["MTU"], row["Peers"]) == (str(link["mtu_bytes"]), str(len(shown.peers)))
+        assert (row["Port"], row["Backend"]) == (shown.listen_port, "userspace")
+
+
+def test_what_the_exporter_takes_is_shown_in_its_units(scene: Scene) -> None:
+    now, host = scene.moment(), f"127.0.0.1:{scene.exporter.port}"
+    memory = dict(now.grafana.graph("host", "Memory"))[host]
+    assert number(memory) == pytest.approx(now.one("process_resident_memory_bytes", instance=host), rel=0.001)
+    processor = dict(now.grafana.graph("host", "CPU"))[host]
+    grown = now.grown("process_cpu_seconds_total", VALUES["__rate_interval"], instance=host)
+    assert number(processor) == pytest.approx(100 * grown, rel=0.02, abs=0.1)
+    read = {name: number(text) for name, text in now.grafana.graph("host", "Time to read")}
+    told = now.all("wireguard_exporter_source_duration_seconds")
+    names = {f"{labels['source']} {labels.get('netns', '')}".strip(): value for labels, value in told}
+    assert read == pytest.approx(names, rel=0.001)
 
 
 # The last one, for it changes the scene.

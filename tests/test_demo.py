@@ -16,11 +16,11 @@ from urllib.request import urlopen
 import pytest
 
 from tests.lab import WireGuard, eventually, free_port, traces
+from wg_exporter.cli.demo.alerting import missing
+from wg_exporter.cli.demo.network import Demo, run
+from wg_exporter.cli.netlab import Namespace
 from wg_exporter.conffile import parse_wg_quick
 from wg_exporter.config import load
-from wg_exporter.demo import Demo, run
-from wg_exporter.demo.alerting import missing
-from wg_exporter.netlab import Namespace
 
 if TYPE_CHECKING:
     from tests.lab import Lab
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SCRIPT = """
     import signal, sys, time
     from pathlib import Path
-    from wg_exporter.demo import Demo, run
+    from wg_exporter.cli.demo.network import Demo, run
 
     def serve(config):
         asked = []
@@ -181,7 +181,7 @@ def test_a_network_that_cannot_be_built_is_one_line_and_leaves_nothing(
 def test_without_root_or_tools_each_missing_thing_is_one_line_with_its_cure() -> None:
     script = """
         import os
-        from wg_exporter.demo import run
+        from wg_exporter.cli.demo.network import run
         os.environ["PATH"] = "/nowhere"
         if os.geteuid() == 0:
             os.setuid(65534)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from wg_exporter.demo import outages
-from wg_exporter.demo.outages import Outages
+from wg_exporter.cli.demo import outages
+from wg_exporter.cli.demo.outages import Outages
 
 
 def test_a_cut_is_healed_though_nobody_reads_what_the_demo_prints(monkeypatch):

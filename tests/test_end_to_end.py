@@ -15,7 +15,7 @@ import pytest
 
 from tests.lab import SOCKETS, LabError, eventually, keypair, start_exporter
 from tests.lab.exporting import Metrics, dump, lab_or_skip, link_counters, scrape, served, star, until
-from wg_exporter.netlab import run
+from wg_exporter.cli.netlab import run
 
 if TYPE_CHECKING:
     import subprocess

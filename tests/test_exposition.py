@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from tests.rows import FACTS, JUDGED, WALL, device, device_view, flat, key, link, parsed, peer, probed, view
 from wg_exporter.catalogue import METRICS, PEER_EXPECTED_UP, Kind, Metric, Scope
-from wg_exporter.exposition import BLOCK, Writer, render
+from wg_exporter.exposition.samples import Sample, samples
 from wg_exporter.exposition.text import escape, header, label_block, number
-from wg_exporter.families import Sample, samples
+from wg_exporter.exposition.writer import BLOCK, Writer, render
 from wg_exporter.health import GoneDevice
 from wg_exporter.health.states import NOT_JUDGED, PeerHealth, Reason, State
-from wg_exporter.identity import PeerMeta
+from wg_exporter.history.tracker import PeerCounts
 from wg_exporter.model import Peers
-from wg_exporter.tracker import PeerCounts
+from wg_exporter.names.identity import PeerMeta
 
 
 def everything(_name):

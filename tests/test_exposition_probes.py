@@ -18,11 +18,11 @@ from tests.rows import REPORT, WALL, device, device_view, flat, key, link, parse
 from wg_exporter.catalogue import METRICS, Scope
 from wg_exporter.collector import collected
 from wg_exporter.config import Probe
-from wg_exporter.exposition import Writer, render
 from wg_exporter.exposition.lines import BLOCK
-from wg_exporter.families import samples
-from wg_exporter.identity import PeerMeta
+from wg_exporter.exposition.samples import samples
+from wg_exporter.exposition.writer import Writer, render
 from wg_exporter.model import MtuReport, Peers, Probed, ProbeStats, SendError, Verdict
+from wg_exporter.names.identity import PeerMeta
 
 PROBING = (Scope.PROBE, Scope.MTU)
 NAMES = [metric.name for metric in METRICS if metric.scope in PROBING]
@@ -114,20 +114,22 @@ def test_round_trips_that_were_counted_by_other_bounds_are_not_served_under_thes
 
 
 def test_the_target_is_a_label_of_echoes_and_not_of_the_mtu():
-    for name, labels, _ in flat(samples(one(probed("10.0.0.9"), netns="blue"))):
-        if name.startswith(("wireguard_probe_", "wireguard_mtu_")):
-            expected = {"interface": "wg0", "public_key": key(1), "peer": "anna", "netns": "blue"}
-            if name.startswith("wireguard_probe_"):
-                expected["target"] = "10.0.0.9"
+    kinds = {"wireguard_probe_": {"target": "10.0.0.9"}, "wireguard_mtu_": {}}
+    shown = flat(samples(one(probed("10.0.0.9"), netns="blue")))
+    for prefix, more in kinds.items():
+        rows = [(name, labels) for name, labels, _ in shown if name.startswith(prefix)]
+        assert len(rows) > 5
+        expected = {"interface": "wg0", "public_key": key(1), "peer": "anna", "netns": "blue"} | more
+        for name, labels in rows:
             assert expected.items() <= dict(labels).items()
             assert len(labels) - len(expected) == name.endswith(("_bucket", "errors_total", "verdict", "path_bytes"))
 
 
 def test_the_labels_of_each_sample_are_those_of_the_catalogue():
-    for sample in samples(one(probed())):
-        if sample.metric.scope in PROBING:
-            own = [name for name, _ in sample.labels if name != "le"]
-            assert own == list(sample.metric.labels)
+    shown = [sample for sample in samples(one(probed())) if sample.metric.scope in PROBING]
+    assert {sample.metric.scope for sample in shown} == set(PROBING)
+    for sample in shown:
+        assert [name for name, _ in sample.labels if name != "le"] == list(sample.metric.labels)
 
 
 def test_what_is_not_known_yet_is_absent_and_no_round_trips_are_a_known_zero():

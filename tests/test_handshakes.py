@@ -11,7 +11,7 @@ import pytest
 
 from tests.lab import eventually, start_exporter
 from tests.lab.exporting import Metrics, dump, scrape, star
-from wg_exporter.service import TICK_SECONDS
+from wg_exporter.daemon.exporter import TICK_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from math import inf
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +13,11 @@ from wg_exporter.cli import main
 from wg_exporter.config.health import HealthLimits
 from wg_exporter.health.advice import advice
 from wg_exporter.health.evidence import Evidence, Place
-from wg_exporter.health.glance import glance
+from wg_exporter.health.quality import Quality
+from wg_exporter.health.rules import RULES
+from wg_exporter.health.snapshot import glance
 from wg_exporter.health.states import Reason, State
-from wg_exporter.identity import PeerMeta
+from wg_exporter.names.identity import PeerMeta
 
 
 def glanced(*, age=None, keepalive=0, expected=True, up=True):
@@ -75,7 +78,16 @@ def test_one_look_counts_nothing_and_brings_evidence_only_for_a_reason():
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
-    [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7_199, "119 min"), (7_200, "2 h"), (172_800, "2 days")],
+    [
+        (0, "0 s"),
+        (119, "119 s"),
+        (120, "2 min"),
+        (7_199, "119 min"),
+        (7_200, "2 h"),
+        (172_799, "47 h"),
+        (172_800, "2 days"),
+        (259_200, "3 days"),
+    ],
 )
 def test_ages_are_told_in_whole_units(seconds, said):
     seen = Evidence(Place(), peer(1), PeerMeta("", False, True), 0.0, WALL)
@@ -100,6 +112,61 @@ def test_how_long_an_interface_has_been_down_is_not_told_where_nobody_knows():
     assert seen.told(0.0) == "interface gone for 27 s, never heard"
 
 
+def quality(**changes):
+    found = Quality()
+    for name, value in changes.items():
+        setattr(found, name, value)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "last heard 60 s ago"),
+        ({"asked": 0.0, "data": 4}, "last heard 60 s ago, data unanswered for 60 s"),
+        (
+            {"asked": 0.0, "initiations": 1, "data": 1},
+            "last heard 60 s ago, 1 handshake initiation and data unanswered for 60 s",
+        ),
+        (
+            {"asked": 0.0, "initiations": 2, "data": 1, "probes": 3},
+            "last heard 60 s ago, 2 handshake initiations, data and 3 probes unanswered for 60 s",
+        ),
+        ({"asked": 0.0, "probes": 1}, "last heard 60 s ago, 1 probe unanswered for 60 s"),
+        ({"asked": 0.0, "knocks": 1}, "last heard 60 s ago, 1 initiation came from it"),
+        ({"asked": 0.0, "knocks": 2}, "last heard 60 s ago, 2 initiations came from it"),
+        ({"initiations": 2, "data": 1, "probes": 3, "knocks": 4}, "last heard 60 s ago"),
+        ({"quality": quality(lossy=True, loss=0.254)}, "last heard 60 s ago, 25% of probes lost"),
+        ({"quality": quality(loss=0.254, rtt=0.5)}, "last heard 60 s ago"),
+        ({"quality": quality(slow=True)}, "last heard 60 s ago"),
+        (
+            {"quality": quality(slow=True, rtt=1.2345, usual=0.9876)},
+            "last heard 60 s ago, round trips of 1234.5 ms, usually 987.6 ms",
+        ),
+    ],
+)
+def test_what_speaks_for_a_state_is_told_in_a_line(changes, told):
+    seen = Evidence(Place(), peer(1), PeerMeta("", False, True), 0.0, WALL)
+    seen.hear(0.0)
+    for name, value in changes.items():
+        setattr(seen, name, value)
+    assert seen.told(60.0) == told
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ({"down_since": 33.0}, "interface down for 27 s, never heard"),
+        ({"gone_since": 33.0, "down_since": 0.0}, "interface gone for 27 s, never heard"),
+    ],
+)
+def test_an_interface_that_is_not_there_is_told_first(place, told):
+    found = Evidence(Place(), peer(1), PeerMeta("", False, True), 0.0, WALL)
+    for name, value in place.items():
+        setattr(found.place, name, value)
+    assert found.told(60.0) == told
+
+
 # --- advice ----------------------------------------------------------------------------------------------------------
 
 
@@ -118,3 +185,18 @@ def test_commands_in_the_advice_are_there_and_take_any_name(reason):
         if words[0] == "wg-exporter":
             assert words[1] in main.commands
             assert words[2:] == ["wg0", "anna's {phone}; x"]
+
+
+def test_advice_for_any_peer_has_words_to_replace_and_for_one_its_names():
+    general, own = advice(Reason.STALE_HANDSHAKE), advice(Reason.STALE_HANDSHAKE, "wg0", "berlin")
+    assert "`wg-exporter show INTERFACE PEER`" in general
+    assert "`wg-exporter show wg0 berlin`" in own
+    assert advice(Reason.INTERFACE_DOWN, "wg0").startswith("`ip link set wg0 up`")
+
+
+def test_the_docs_say_the_same_as_the_table_of_rules_and_the_advice():
+    page = (Path(__file__).parents[1] / "docs/health.md").read_text()
+    for rule in RULES:
+        assert f"| `{rule.state}` | {f'`{rule.reason}`' if rule.reason else ''} | {rule.meaning} |" in page
+        if rule.reason:
+            assert f"| `{rule.reason}` | {rule.meaning} | {advice(rule.reason)} |" in page

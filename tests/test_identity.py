@@ -6,8 +6,8 @@ import pytest
 
 from tests.rows import conf_file, declared, key, peer
 from wg_exporter.config import Config, Expected, ExpectRule, PeerConfig
-from wg_exporter.identity import Identity, PeerMeta
 from wg_exporter.model import ConfFile
+from wg_exporter.names.identity import Identity, PeerMeta
 
 UP, ANY, AUTO = Expected.UP, Expected.ANY, Expected.AUTO
 

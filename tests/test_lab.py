@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.lab import MARK, Lab, LabError, eventually, keypair, lab_prefix, traces, tunnel
-from wg_exporter.netlab import run
-from wg_exporter.netlab.processes import stop_marked
+from wg_exporter.cli.netlab import run
+from wg_exporter.cli.netlab.processes import stop_marked
 
 
 @pytest.mark.lab

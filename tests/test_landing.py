@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from tests.rows import SECOND, WALL, FakeHost, FakeTime, device, link, peer
 from tests.serving import PAGES, App, running
 from wg_exporter.config import Config
-from wg_exporter.daemon import status_of
+from wg_exporter.daemon.exporter import STATUS_PEERS, Exporter
+from wg_exporter.daemon.serve import status_of
 from wg_exporter.health.states import PeerHealth, Reason, State
 from wg_exporter.health.summary import Summary, summary
-from wg_exporter.identity import PeerMeta
 from wg_exporter.model import SourceName
-from wg_exporter.service import STATUS_PEERS, Exporter
+from wg_exporter.names.identity import PeerMeta
 from wg_exporter.web.landing import Landing, Status, Trouble
 
 NOW = 1_767_225_600.0  # 2026-01-01 00:00:00 UTC

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 
 from tests.test_prober_verdict import FINE, HOLE, IPV4, MUTE, evidences
+from wg_exporter.cli.mtu.results import Asked, all_ok, conclude, shared_devices, so_far, to_json, unprobed
 from wg_exporter.model import Verdict
-from wg_exporter.mtu.results import Asked, all_ok, conclude, shared_devices, so_far, to_json, unprobed
-from wg_exporter.prober.locate import Direction, Shrink
-from wg_exporter.prober.oracle import Oracle
-from wg_exporter.prober.pairs import Big
-from wg_exporter.prober.verdict import Evidence
+from wg_exporter.prober.mtu.locate import Direction, Shrink
+from wg_exporter.prober.mtu.oracle import Oracle
+from wg_exporter.prober.mtu.pairs import Big
+from wg_exporter.prober.mtu.verdict import Evidence
 
 BERLIN = Asked("", "wg0", "A" * 43 + "=", "berlin", "10.0.0.2", 1420)
 PARIS = BERLIN._replace(public_key="B" * 43 + "=", name="paris")

@@ -167,8 +167,8 @@ HEADERISH = st.lists(
 
 @given(HEADERISH)
 def test_any_header_gets_an_answer(header):
-    assert choose_format(header) in Format
-    assert accepts_gzip(header) in (True, False)
+    assert isinstance(choose_format(header), Format)
+    assert isinstance(accepts_gzip(header), bool)
 
 
 @given(HEADERISH)

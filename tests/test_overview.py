@@ -23,13 +23,8 @@ from tests.hosts import (
     peer,
 )
 from wg_exporter import model
-from wg_exporter.config import Config, Interfaces
-from wg_exporter.families import DeviceView, ExporterFacts, View
-from wg_exporter.health import GoneDevice
-from wg_exporter.health.states import NOT_JUDGED, PeerHealth, Reason, State
-from wg_exporter.identity import PeerMeta
-from wg_exporter.show.document import to_json
-from wg_exporter.show.overview import (
+from wg_exporter.cli.show.document import to_json
+from wg_exporter.cli.show.overview import (
     DeviceRow,
     NothingSelected,
     Standing,
@@ -40,6 +35,11 @@ from wg_exporter.show.overview import (
     selected,
     standing,
 )
+from wg_exporter.config import Config, Interfaces
+from wg_exporter.exposition.samples import DeviceView, ExporterFacts, View
+from wg_exporter.health import GoneDevice
+from wg_exporter.health.states import NOT_JUDGED, PeerHealth, Reason, State
+from wg_exporter.names.identity import PeerMeta
 
 # --- who asks for attention ------------------------------------------------------------------------------------------
 

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import socket
 import time
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.lab import Lab, lab_prefix
 from wg_exporter.model import ProbePeer, SendError, Verdict
-from wg_exporter.prober import carrier, driver, track
+from wg_exporter.prober import driver
 from wg_exporter.prober.driver import Prober
-from wg_exporter.prober.engine import ECHO_SIZE_V4
-from wg_exporter.prober.lane import SO_MARK, open_here
-from wg_exporter.prober.probes import Layer
+from wg_exporter.prober.mtu.probes import Layer
 from wg_exporter.prober.settings import ProbeSettings
+from wg_exporter.prober.wire.sockets import SO_MARK, open_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -291,43 +288,9 @@ def test_a_namespace_that_is_made_anew_is_probed_anew(tmp_path, monkeypatch):
 
 
 def lab_ip(name: str, verb: str) -> None:
-    from wg_exporter.netlab import run
+    from wg_exporter.cli.netlab import run
 
     run(["ip", "netns", verb, name])
-
-
-def test_while_the_byte_counters_are_asked_no_small_echo_is_sent(running):
-    one = peer(interval=0.05)
-    running.prober.set_peers([one])
-    running.until(lambda: running.verdict(one) is Verdict.OK)
-    running.prober.ask_silent(one.key)
-    running.wait(0.1)
-    count = len(running.sent(Layer.INNER))
-    running.wait(0.4)
-    assert len(running.sent(Layer.INNER)) == count
-    assert running.prober.busy(one.key)
-
-
-@pytest.mark.parametrize("news", ["received", "another endpoint"])
-def test_a_peer_that_was_silent_for_long_is_probed_soon_after_something_new_is_known_of_it(running, monkeypatch, news):
-    def echoes() -> int:
-        return sum(len(data) == ECHO_SIZE_V4 for data in running.sent(Layer.INNER))
-
-    monkeypatch.setattr(track, "PATIENT", 0.001)  # so that it is soon probed every 30 s
-    one = peer(target="192.0.2.1", endpoint="", interval=0.1)
-    running.prober.set_peers([one])
-    running.prober.counters({one.key: (1000, 1000)})
-    running.until(lambda: one.key in running.told and running.told[one.key].stats.lost >= track.SUSPECT_MISSES)
-    running.wait(1.0)
-    before = echoes()
-    running.prober.counters({one.key: (1000, 2000)})
-    running.wait(1.0)
-    assert echoes() == before
-    if news == "received":
-        running.prober.counters({one.key: (1092, 2000)})
-    else:
-        running.prober.set_peers([one._replace(endpoint="127.0.0.1")])
-    running.until(lambda: echoes() > before, within=5)
 
 
 def test_what_is_asked_for_is_done_now_and_found(path):
@@ -404,44 +367,6 @@ def test_sockets_that_were_prepared_stay_open_whoever_comes_and_goes():
         assert opened.marks() == [0, 0]
 
 
-def crowd(number: int, **fields) -> list[ProbePeer]:
-    return [peer(n, target=f"127.0.{n // 250}.{n % 250 + 1}", interval=60.0, **fields) for n in range(number)]
-
-
-def test_many_peers_at_once_are_first_checked_evenly_over_the_inner_interval():
-    running = Running(ProbeSettings(timeout=0.5, inner_interval=3.0))
-    with contextlib.closing(running.prober):
-        begin = time.monotonic()
-        running.prober.set_peers(crowd(600, endpoint=""))
-        checked = []
-        for look in range(1, 7):
-            running.wait(begin + look * 0.5 - time.monotonic())
-            checked.append(len({data[16:20] for data in running.sent(Layer.INNER) if len(data) == 1420}))
-    steps = [b - a for a, b in zip([0, *checked], checked, strict=False)]
-    assert all(60 <= step <= 160 for step in steps), steps  # 100 each
-
-
-def test_a_single_new_peer_does_not_wait(running):
-    running.prober.set_peers(crowd(50))
-    running.wait(0.5)
-    newcomer = peer(99)
-    running.wait(2.5)
-    running.prober.set_peers([*crowd(50), newcomer])
-    running.until(lambda: running.verdict(newcomer) is Verdict.OK, within=1)
-
-
-def test_all_mtu_probing_together_keeps_to_one_pace():
-    running = Running(ProbeSettings(timeout=0.5, inner_interval=0.2))
-    with contextlib.closing(running.prober):
-        begin = time.monotonic()
-        running.prober.set_peers(crowd(200))
-        for _ in range(8):
-            running.wait(0.25)
-            volume = sum(len(data) for data in running.sent(Layer.INNER) + running.sent(Layer.OUTER) if len(data) > 64)
-            assert volume <= carrier.RATE * (time.monotonic() - begin) + 30_000
-        assert volume > carrier.RATE * 1.0  # there was more to send than the pace allows
-
-
 def test_only_two_searches_run_at_once_and_all_come_to_an_end(path):
     running = Running(ProbeSettings(timeout=0.3), path.namespaces)
     peers = [path.peer(f"192.0.2.{n}", mtu=1340)._replace(endpoint=B) for n in range(128, 134)]
@@ -471,18 +396,3 @@ def test_only_two_searches_run_at_once_and_all_come_to_an_end(path):
         assert len(order) == len(peers)
         assert overlap <= 3  # one may end and another begin within a look
         assert {running.prober.evidence(one.key).inner for one in peers} == {1296}
-
-
-def test_silence_alone_costs_no_memory(running):
-    """Peers that answer nothing: targets of a network that loops back to nobody."""
-    peers = [peer(n, target="240.0.0.1", endpoint="240.0.0.1", interval=0.05) for n in range(50)]
-    running.prober.set_peers(peers)
-    running.wait(1.0)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    running.packets.clear()
-    for _ in range(4):
-        running.wait(0.5)
-        running.packets.clear()
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2000  # kB
-    assert all(not running.told[one.key].stats.up for one in peers)
-    assert ip_address(peers[0].target).packed

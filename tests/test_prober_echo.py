@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wg_exporter.model import SendError
-from wg_exporter.prober.echo import RING, TICK, EchoBook, Reading
-from wg_exporter.prober.track import RTT_BUCKETS, EchoSettings, EchoTarget
+from wg_exporter.prober.echo.book import RING, TICK, EchoBook, Reading
+from wg_exporter.prober.echo.track import RTT_BUCKETS, EchoSettings, EchoTarget
 
 if TYPE_CHECKING:
     from collections.abc import Callable

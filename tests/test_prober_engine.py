@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import socket
+import statistics
 import struct
 import subprocess
 import time
@@ -20,13 +22,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.lab import Lab, lab_prefix
+from wg_exporter.linux.namespaces import Namespace as Entrance
 from wg_exporter.model import SendError
-from wg_exporter.prober import packet
-from wg_exporter.prober.engine import Engine, Order
-from wg_exporter.prober.lane import Lane, LaneKey, open_here, reason
-from wg_exporter.prober.packet import Answer, Kind
-from wg_exporter.prober.track import EchoSettings, EchoTarget
-from wg_exporter.sources.namespaces import Namespace as Entrance
+from wg_exporter.prober.echo.track import EchoSettings, EchoTarget
+from wg_exporter.prober.wire import packet
+from wg_exporter.prober.wire.engine import Engine, Order
+from wg_exporter.prober.wire.packet import Answer, Kind
+from wg_exporter.prober.wire.sockets import SO_RCVBUFFORCE, Lane, LaneKey, open_here, reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,8 +41,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: raw socke
 
 ALONE = """
 import time
-from wg_exporter.prober.engine import Engine
-from wg_exporter.prober.track import EchoTarget
+from wg_exporter.prober.wire.engine import Engine
+from wg_exporter.prober.echo.track import EchoTarget
 engine = Engine()
 engine.set_targets([EchoTarget(n, "", 1, address, 0.05) for n, address in enumerate(("127.0.0.1", "::1"))])
 end = time.monotonic() + 0.3
@@ -373,8 +375,9 @@ def test_the_time_of_an_answer_is_when_the_kernel_got_it_not_when_it_was_read(ca
     sent = time.monotonic()
     caught.engine.send(Order("", ip_address("127.0.0.1").packed, 100, 1, TOKEN))
     time.sleep(0.05)
+    read = time.monotonic()
     caught.run(lambda: caught.answers)
-    assert 0 <= caught.answers[0][1] - sent < 0.02
+    assert sent <= caught.answers[0][1] < read
 
 
 def test_an_impossible_size_is_refused(caught):
@@ -476,7 +479,7 @@ def test_a_control_pipe_wakes_the_loop_and_may_change_the_targets():
         begun = time.monotonic()
         engine.run(lambda: bool(engine.stats()) and engine.stats()["a"].up)
         engine.unwatch(reading)
-    assert done[0] - begun < 0.2
+    assert done[0] - begun < 0.8  # without the pipe it would have slept for a second
     os.close(reading)
     os.close(writing)
 
@@ -489,18 +492,20 @@ def test_whoever_polls_is_called_when_it_wants_to_be():
         return now + 0.05
 
     with contextlib.closing(Engine(poll=poll)) as engine:
-        end = time.monotonic() + 0.5
-        engine.run(lambda: time.monotonic() > end)
-    assert 8 <= len(called) <= 12
+        engine.run(lambda: len(called) > 10)
+    waits = [after - before for before, after in itertools.pairwise(called)]
+    assert min(waits) > 0.049  # epoll counts in milliseconds
+    assert statistics.median(waits) < 0.5  # the loop would have slept for a second
 
 
 def test_the_worst_scheduling_delay_is_told_once(caught):
     caught.engine.set_targets([EchoTarget("a", "", LOOPBACK, "127.0.0.1", 0.05)])
     caught.run(lambda: caught.stats("a").sent)
     caught.engine.scheduling_delay()
+    begun = time.monotonic()
     time.sleep(0.2)
     caught.engine.step()
-    assert 0.1 < caught.engine.scheduling_delay() < 0.4
+    assert 0.1 < caught.engine.scheduling_delay() < time.monotonic() - begun
     assert caught.engine.scheduling_delay() == 0.0
 
 
@@ -517,6 +522,7 @@ def test_round_trips_agree_with_what_the_kernel_stamped_on_the_wire(caught):
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)) as wire:
         wire.bind(("lo", 0))
         wire.setsockopt(socket.SOL_SOCKET, 35, 1)
+        wire.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)  # for what others send over loopback meanwhile
         wire.settimeout(0)
         caught.engine.set_targets([EchoTarget("a", "", LOOPBACK, "127.77.0.1", 0.02)])
         caught.run(lambda: caught.stats("a").sent >= 50)
@@ -530,4 +536,6 @@ def test_round_trips_agree_with_what_the_kernel_stamped_on_the_wire(caught):
     true = [stamps[0, number] - stamps[8, number] for kind, number in stamps if kind == 8 and (0, number) in stamps]
     stats = caught.stats("a")
     assert len(true) >= stats.sent >= 50
-    assert abs(stats.rtt_sum / stats.sent - sum(true) / len(true)) < 100e-6
+    # The prober takes its stamp before a probe leaves: never later than the kernel, and seldom much earlier.
+    assert stats.rtt_sum > sum(true[: stats.sent]) - 1e-6 * stats.sent
+    assert -1e-6 < stats.rtt_min - min(true) < 100e-6

@@ -13,9 +13,9 @@ import pytest
 
 from tests.pathsim import Path
 from wg_exporter.model import Verdict
-from wg_exporter.prober.oracle import Oracle, SilentPeer
-from wg_exporter.prober.pmtu import PathMtu
-from wg_exporter.prober.probes import Kind, Refused
+from wg_exporter.prober.mtu.machine import PathMtu
+from wg_exporter.prober.mtu.oracle import Oracle, SilentPeer
+from wg_exporter.prober.mtu.probes import Kind, Refused
 
 
 class Tunnel:

@@ -8,13 +8,13 @@ from ipaddress import ip_address
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scapy.layers import inet as scapy_inet
+from scapy.layers import inet6 as scapy_inet6
 
-from wg_exporter.prober import packet
-from wg_exporter.prober.packet import ICMP, ICMPV6, UDP, Answer, Kind
+from wg_exporter.prober.wire import packet
+from wg_exporter.prober.wire.packet import ICMP, ICMPV6, UDP, Answer, Kind
 
 logging.getLogger("scapy.runtime").setLevel(logging.ERROR)  # it would warn of missing routes
-scapy_inet = pytest.importorskip("scapy.layers.inet", reason="scapy: not installed; pip install scapy")
-scapy_inet6 = pytest.importorskip("scapy.layers.inet6")
 IP, SICMP, SUDP = scapy_inet.IP, scapy_inet.ICMP, scapy_inet.UDP
 IPv6 = scapy_inet6.IPv6
 

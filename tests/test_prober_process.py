@@ -2,58 +2,40 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from tests.lab import Lab, eventually, lab_prefix
-from wg_exporter.model import MtuReport, Probed, ProbePeer, ProbeStats, SendError, Verdict
-from wg_exporter.prober import privileges, process
-from wg_exporter.prober.messages import (
-    Connection,
-    ConnectionEndedError,
-    Counters,
-    FromProber,
-    Peers,
-    Results,
-    Setup,
-    ToProber,
-)
-from wg_exporter.prober.process import ProberProcess
+from tests.probers import STATS, peer
+from wg_exporter.model import MtuReport, Probed, Verdict
+from wg_exporter.prober.process import handle as process
+from wg_exporter.prober.process import privileges
+from wg_exporter.prober.process.handle import ProberProcess
+from wg_exporter.prober.process.messages import Results
+from wg_exporter.prober.process.totals import continued
 from wg_exporter.prober.settings import ProbeSettings
-from wg_exporter.prober.totals import continued
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    Start = Callable[[int], subprocess.Popen[bytes]]
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: raw sockets and network namespaces")
-
-STATS = ProbeStats(True, 3, 1, 0, 0, ((SendError.NO_KEY, 2),), (1, 1), 0.5, 0.1, 0.2, 0.01)
-
-
-def peer(number: int = 1, **fields) -> ProbePeer:
-    row = ProbePeer(("", "lo", f"k{number}"), 1, 1420, "127.0.0.1", False, "127.0.0.1", 0, "", False, 0.1)
-    return row._replace(**fields)
 
 
 class Watched:
     """A prober process and what it logged."""
 
-    def __init__(self, namespaces: dict[str, str] | None = None) -> None:
+    def __init__(self, namespaces: dict[str, str] | None = None, start: Start | None = None) -> None:
         self.lines: list[str] = []
-        self.prober = ProberProcess(ProbeSettings(timeout=0.5), namespaces, self.lines.append)
+        self.prober = ProberProcess(ProbeSettings(timeout=0.5), namespaces, self.lines.append, start)
 
     def told(self, number: int = 1) -> Probed | None:
         return self.prober.results().get(peer(number).key)
@@ -193,8 +175,8 @@ def test_counters_go_on_when_it_is_killed(watched, monkeypatch):
 def test_it_ends_when_the_exporter_dies(tmp_path):
     code = """
 import time
-from tests.test_prober_process import *
-from wg_exporter.prober.process import ProberProcess
+from tests.probers import ProbeSettings, peer
+from wg_exporter.prober.process.handle import ProberProcess
 one = ProberProcess(ProbeSettings())
 one.set_peers([peer()])
 while not one.results():
@@ -261,17 +243,39 @@ def test_one_that_says_nothing_for_long_is_replaced(monkeypatch):
         watched.prober.stop()
 
 
+HASTY = """
+import sys
+from wg_exporter.prober.mtu import machine as pmtu
+from wg_exporter.prober import __main__
+pmtu.ALIVE = 1.5
+__main__.main(int(sys.argv[1]))
+"""
+
+
+def hasty(fd: int) -> subprocess.Popen[bytes]:
+    """The real process, but for 25 s of silence, which are 1.5 there."""
+    return subprocess.Popen([sys.executable, "-c", HASTY, str(fd)], pass_fds=(fd,))
+
+
 @root
-def test_what_the_byte_counters_say_reaches_the_verdict(watched, monkeypatch):
-    """A peer that answers nothing, and from which nothing is received: unreachable, once 25 s are over."""
-    one = peer(target="240.0.0.1", endpoint="")
-    watched.prober.set_peers([one])
-    watched.prober.counters({one.key: (100, 100)})
-    end = time.monotonic() + 6
-    while time.monotonic() < end:
-        watched.prober.counters({one.key: (100, 100)})
-        time.sleep(0.5)
-    assert watched.verdict(one.key) in (Verdict.INCONCLUSIVE, None)
+def test_what_the_byte_counters_say_reaches_the_verdict():
+    """A target answers nothing. Nothing received, read again and again, makes it unreachable, and a byte filtered."""
+    watched = Watched(start=hasty)
+    try:
+        one = peer(target="192.0.2.1", endpoint="")
+        watched.prober.set_peers([one])
+        eventually(lambda: watched.verdict(one.key) is Verdict.INCONCLUSIVE, within=15)
+        told = {one.key: (100, 100)}
+
+        def tell() -> Verdict | None:
+            watched.prober.counters(told)
+            return watched.verdict(one.key)
+
+        eventually(lambda: tell() is Verdict.UNREACHABLE, within=15, every=0.2)
+        told = {one.key: (132, 100)}
+        eventually(lambda: tell() is Verdict.FILTERED, within=5, every=0.2)
+    finally:
+        watched.prober.stop()
 
 
 @root
@@ -393,115 +397,3 @@ def test_scheduling_delay_is_told_once(watched):
     watched.prober.set_peers([peer()])
     eventually(lambda: watched.told() and watched.told().stats.sent > 2, within=5)
     assert 0 < eventually(watched.prober.scheduling_delay, within=3) < 0.5
-
-
-# --- the messages ---------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def pair() -> Iterator[tuple[Connection[ToProber], socket.socket]]:
-    ours, theirs = socket.socketpair()
-    with contextlib.closing(Connection(ours, ToProber)) as connection, theirs:
-        yield connection, theirs
-
-
-def test_every_message_arrives_as_it_was():
-    ours, theirs = socket.socketpair()
-    there, here = Connection(ours, FromProber), Connection(theirs, ToProber)
-    for message in (
-        Setup(3.0, 1.0, (0.1, 0.2), 60.0, 300.0, {"blue": "/run/netns/blue"}),
-        Peers(((1, peer()), (2, peer(2))), (7,)),
-        Counters(((1, 2, 1 << 60),)),
-    ):
-        there.send(message)
-        assert here.receive() == message
-    silent = STATS._replace(silent_since=12345.678901)
-    results = Results(((1, Probed("10.0.0.1", STATS, None)), (2, Probed("10.0.0.2", silent, None))), 0.25)
-    here.send(results)
-    got = there.receive()
-    assert got == results
-    assert isinstance(got.rows[0][1].stats.errors[0][0], SendError)
-    assert here.receive() is None
-    there.close()
-    with pytest.raises(ConnectionEndedError):
-        here.receive()
-    here.close()
-
-
-def test_messages_in_pieces_and_in_heaps_are_taken_one_by_one(pair):
-    connection, theirs = pair
-    data = msgspec.msgpack.encode(Counters(()))
-    stream = (struct.pack("!I", len(data)) + data) * 3
-    for byte in stream[:-1]:
-        theirs.send(bytes([byte]))
-        assert connection.receive() in (None, Counters(()))
-    theirs.send(stream[-1:] + stream)
-    got = 0
-    while connection.receive() == Counters(()):
-        got += 1
-    assert got == 4
-    assert not connection.pending()
-
-
-@pytest.mark.parametrize("wrong", [b"\xff\xff\xff\xff", b"\0\0\0\1\xc1", b"\0\0\0\0"])
-def test_nonsense_ends_the_connection(pair, wrong):
-    connection, theirs = pair
-    theirs.send(wrong)
-    with pytest.raises(ConnectionEndedError):
-        connection.receive()
-
-
-@given(st.binary(max_size=300))
-@example(b"\x91\xa8\0\0\0\0\0\0\0\x80")
-def test_no_bytes_do_anything_else_than_end_it(data):
-    ours, theirs = socket.socketpair()
-    with contextlib.closing(Connection(ours, ToProber)) as connection, theirs:
-        theirs.send(struct.pack("!I", len(data)) + data)
-        with contextlib.suppress(ConnectionEndedError):
-            assert isinstance(connection.receive(), ToProber)
-
-
-def test_what_the_other_side_does_not_take_waits_and_nothing_blocks():
-    ours, theirs = socket.socketpair()
-    sender, taker = Connection(ours, FromProber), Connection(theirs, ToProber)
-    big = Counters(tuple((n, n, n) for n in range(100_000)))
-    sender.send(big)
-    assert not sender.idle
-    got = None
-    while got is None:
-        got = taker.receive()
-        sender.flush()
-    assert got == big
-    assert sender.idle
-    sender.close()
-    taker.close()
-
-
-# --- totals ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_new_process_adds_to_what_was_counted():
-    new = ProbeStats(False, 2, 2, 1, 1, ((SendError.NO_ROUTE, 1),), (0, 0), 0.0, None, None, None)
-    told = continued(Probed("t", STATS, None), Probed("t", new, None)).stats
-    assert (told.up, told.sent, told.lost, told.duplicates, told.late) == (False, 5, 3, 1, 1)
-    assert (told.rtt_sum, told.rtt_min, told.rtt_last, told.jitter) == (0.5, 0.1, 0.2, 0.01)
-    assert told.errors == ((SendError.NO_KEY, 2), (SendError.NO_ROUTE, 1))
-    assert told.buckets == (1, 1)
-
-
-def test_before_it_has_probed_everything_is_as_it_was():
-    nothing = ProbeStats(False, 0, 0, 0, 0, (), (0, 0), 0.0, None, None, None)
-    assert continued(Probed("t", STATS, None), Probed("t", nothing, None)).stats is STATS
-
-
-def test_a_silence_is_that_which_the_new_process_heard():
-    new = ProbeStats(False, 2, 2, 0, 0, (), (0, 0), 0.0, None, None, None, 70.0)
-    nothing = new._replace(sent=0, lost=0, silent_since=None)
-    before = Probed("t", STATS._replace(silent_since=10.0), None)
-    assert continued(before, Probed("t", new, None)).stats.silent_since == 70.0
-    assert continued(before, Probed("t", nothing, None)).stats == STATS
-
-
-def test_another_target_is_counted_from_nothing():
-    nothing = ProbeStats(False, 0, 0, 0, 0, (), (0, 0), 0.0, None, None, None)
-    assert continued(Probed("t", STATS, None), Probed("u", nothing, None)).stats is nothing

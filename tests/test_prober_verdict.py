@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from tests.pathsim import Path, World
 from wg_exporter.model import Verdict
-from wg_exporter.prober.advice import advise
-from wg_exporter.prober.locate import Direction
-from wg_exporter.prober.oracle import Oracle
-from wg_exporter.prober.pairs import Big
-from wg_exporter.prober.verdict import RULES, Evidence, Tunnel, judge, outer_path, recommended
+from wg_exporter.prober.mtu.advice import advise
+from wg_exporter.prober.mtu.locate import Direction
+from wg_exporter.prober.mtu.oracle import Oracle
+from wg_exporter.prober.mtu.pairs import Big
+from wg_exporter.prober.mtu.verdict import RULES, Evidence, Tunnel, judge, outer_path, recommended
 
 IPV4 = Tunnel("wg0", 1420, "198.51.100.2", "10.0.0.2")
 IPV6 = Tunnel("wg0", 1420, "2001:db8::2", "fd00::2")

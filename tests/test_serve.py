@@ -39,7 +39,7 @@ def test_a_signal_ends_it_with_code_0_and_frees_the_port(tmp_path: Path, number:
         client.getresponse().read()
         begun = time.monotonic()
         exporter.process.send_signal(number)
-        assert exporter.process.wait(5) == 0
+        assert exporter.process.wait(30) == 0
         assert time.monotonic() - begun < 3
         client.close()
         with socket.socket() as sock:
@@ -167,4 +167,4 @@ def test_no_log_at_debug_and_no_page_holds_a_secret_key(lab: Lab, tmp_path: Path
 def serve(*flags: str) -> subprocess.CompletedProcess[str]:
     """`wg-exporter serve` that is expected to end by itself."""
     command = [sys.executable, "-m", "wg_exporter.cli", "serve", *flags]
-    return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

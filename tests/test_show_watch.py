@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.rows import SECOND, WALL, FakeHost, FakeTime, device, key, link, peer
+from wg_exporter.cli.show.overview import from_view
 from wg_exporter.config import Config
-from wg_exporter.service import Exporter
-from wg_exporter.show.overview import from_view
+from wg_exporter.daemon.exporter import Exporter
 
 INITIATION = 148
 

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.rows import SECOND, WALL, device, key, link, peer, snapshot
+from wg_exporter.history import tracker
+from wg_exporter.history.tracker import PeerCounts, Tracker
 from wg_exporter.model import Backend, FailedDevice
-from wg_exporter.tracker import PeerCounts, Tracker
 
 START = int(WALL) * SECOND
 
@@ -228,6 +229,15 @@ def test_a_device_long_gone_is_not_renamed_by_a_stranger_with_its_index(watch):
     watch.look(device(peer(1)), links=[link(ifindex=7)], expecting=["wg0"]).look()
     watch.look(device(peer(2), name="wg1"), links=[link("wg1", ifindex=7)])
     assert watch.tracker.expecting() == {("", "wg0")}
+
+
+def test_of_more_devices_than_are_remembered_the_one_that_is_gone_longest_is_forgotten(watch, monkeypatch):
+    monkeypatch.setattr(tracker, "MAX_DEVICES", 3)
+    for number in range(3):
+        watch.look(device(peer(number), name=f"wg{number}"))
+        watch.look(device(shaken(number, watch.now), name=f"wg{number}"))
+    watch.look(device(peer(9), name="new"))
+    assert [watch.handshakes(peer(n), name=f"wg{n}") for n in range(3)] == [[0], [1], [1]]
 
 
 # --- the clock --------------------------------------------------------------------------------------------------------

@@ -6,29 +6,29 @@ same faults under the kernel's own WireGuard are in tests/vm/guest/guest_verdict
 
 from __future__ import annotations
 
-import bisect
 import itertools
 import math
-import re
+import signal
 import statistics
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.lab.echoes import Capture
 from tests.lab.paths import Path
 from tests.lab.probing import Aim, Probing
 from tests.lab.together import scenario
 from wg_exporter.model import Verdict
-from wg_exporter.prober.advice import advise
-from wg_exporter.prober.locate import Direction
-from wg_exporter.prober.oracle import Oracle
-from wg_exporter.prober.track import RTT_BUCKETS
+from wg_exporter.prober.mtu.advice import advise
+from wg_exporter.prober.mtu.locate import Direction
+from wg_exporter.prober.mtu.oracle import Oracle
 
 if TYPE_CHECKING:
     from tests.lab import Lab
 
 FAMILIES = ("ipv4", "ipv6")
 OVERHEAD = {"ipv4": 60, "ipv6": 80}
+SMALL = {"ipv4": 48, "ipv6": 64}  # bytes of an echo for a round trip
 
 both_outside = pytest.mark.parametrize("outer", FAMILIES)
 both_inside = pytest.mark.parametrize("inner", FAMILIES)
@@ -368,24 +368,35 @@ def test_advice_for_a_path_too_small_for_ipv6_is_not_the_command_that_takes_the_
 
 
 @both_inside
-@scenario(seconds=12)
-def test_round_trips_are_those_of_a_ping_at_the_same_time(lab: Lab, inner) -> None:
+@scenario(seconds=8)
+def test_a_round_trip_is_that_of_the_same_echo_in_a_capture(lab: Lab, inner) -> None:
     path = Path(lab)
-    target = path.target(inner)
-    assert path.passes(target, 100)
-    with Probing(Aim(path, target, interval=0.05)) as probing:
-        lab.start(["ping", "-n", "-i", "0.05", "-c", "120", target], log="ping", namespace=path.a)
-        probing.run(7)
+    capture = Capture(lab, path.near)
+    told: dict[int, float] = {}  # the last round trip, by how many there were
+    looks = itertools.count()
+    with Probing(Aim(path, path.target(inner), interval=0.05)) as probing:
+        probing.settled()
+
+        def enough() -> bool:
+            # The far side sleeps every fourth time, so that there are long round trips as well as short ones.
+            path.far.process.send_signal(signal.SIGCONT if next(looks) % 4 else signal.SIGSTOP)
+            stats = probing.probed().stats
+            if stats.sent:
+                told[stats.sent] = stats.rtt_last
+            return len(told) >= 60
+
+        probing.until(enough, within=60)
         stats = probing.probed().stats
-    pings = [float(ms) / 1000 for ms in re.findall(r"time=([\d.]+)", (lab.directory / "ping").read_text())]
-    assert len(pings) == 120
+    captured = capture.round_trips(SMALL[inner], stats.sent)[: stats.sent]
     assert stats.lost == 0
-    assert stats.sent > 100
-    assert stats.rtt_min == pytest.approx(min(pings), abs=0.0001)
-    # The median, as far as the histogram tells it: in the bucket of ping's, or the one beside it.
-    below = list(itertools.accumulate(stats.buckets))
-    ours = bisect.bisect_left(below, stats.sent / 2)
-    assert abs(ours - bisect.bisect_left(RTT_BUCKETS, statistics.median(pings))) <= 1
+    # The kernel stamps an answer once, for the prober and the capture alike. A probe is stamped by the prober before
+    # it leaves: a moment earlier than in the capture, and longer only where the prober lost the processor in between.
+    earlier = [rtt - captured[count - 1] for count, rtt in told.items()]
+    assert min(earlier) > -0.000_005  # stamps in a capture are in microseconds
+    assert statistics.median(earlier) < 0.000_5
+    assert max(captured) > 0.02
+    assert stats.rtt_sum > sum(captured) - 0.000_005 * stats.sent
+    assert stats.rtt_min > min(captured) - 0.000_005
 
 
 @scenario(seconds=25)
@@ -399,8 +410,10 @@ def test_loss_is_what_the_firewall_dropped(lab: Lab) -> None:
         seen, dropped = path.counted(path.r), path.lost()
         path.mend()
         probing.run(3.5)
+        probing.until(lambda: probing.probed().stats.lost >= dropped, within=10)
         stats = probing.probed().stats
+        sent = path.counted(path.r)
     assert stats.lost == dropped
-    assert seen > 900
+    assert seen > 500  # 1000, where nothing holds them up
     assert abs(dropped - 0.08 * seen) < 4.5 * math.sqrt(seen * 0.08 * 0.92)
-    assert stats.sent - seen == pytest.approx(3.5 / 0.02, rel=0.2)
+    assert 0.9 * sent < stats.sent <= sent

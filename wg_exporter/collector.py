@@ -20,16 +20,16 @@ from prometheus_client.registry import Collector
 
 from wg_exporter.catalogue import NAMES, Kind
 from wg_exporter.config import Config, load
-from wg_exporter.host import host_workers
-from wg_exporter.service import Exporter
+from wg_exporter.daemon.exporter import Exporter
+from wg_exporter.reader.host import host_workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from prometheus_client import Metric
 
-    from wg_exporter.families import Sample
-    from wg_exporter.service import Workers
+    from wg_exporter.daemon.exporter import Workers
+    from wg_exporter.exposition.samples import Sample
 
 _FAMILIES: dict[Kind, type[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]] = {
     Kind.GAUGE: GaugeMetricFamily,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from wg_exporter.netlab import Keys, Lab, Namespace, WireGuard, keypair  # noqa: E402  after the path is set
+from wg_exporter.cli.netlab import Keys, Lab, Namespace, WireGuard, keypair  # noqa: E402  after the path is set
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tests.day.loop import BEGIN, WALL
 from tests.rows import FACTS
+from wg_exporter.daemon.exporter import SUSPECT_TICK_SECONDS, TICK_SECONDS
+from wg_exporter.daemon.host import Watch
 from wg_exporter.health.states import State
 from wg_exporter.model import Backend, Device, Link, Outcome, Peers, Snapshot, SourceName
-from wg_exporter.roster import Roster
-from wg_exporter.service import SUSPECT_TICK_SECONDS, TICK_SECONDS
-from wg_exporter.watch import Watch
+from wg_exporter.names.table import Roster
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,7 +6,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from wg_exporter.model import MtuReport, Probed, SendError, Verdict
-from wg_exporter.prober.track import RTT_BUCKETS, EchoSettings, EchoTarget, Track
+from wg_exporter.prober.echo.track import RTT_BUCKETS, EchoSettings, EchoTarget, Track
 
 if TYPE_CHECKING:
     from random import Random

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter import catalogue as c
-from wg_exporter.families import JudgedPeer
+from wg_exporter.exposition.samples import JudgedPeer
 from wg_exporter.health.series import COUNT_FIELDS, STATE_FIELD, reason_labels
 from wg_exporter.model import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from wg_exporter.families import View
+    from wg_exporter.exposition.samples import View
     from wg_exporter.health.states import PeerHealth
-    from wg_exporter.identity import PeerMeta
     from wg_exporter.model import Peers
+    from wg_exporter.names.identity import PeerMeta
 
 Series = tuple[str, tuple[tuple[str, str], ...]]
 """A name and its labels, without those of the target."""

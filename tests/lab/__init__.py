@@ -7,7 +7,7 @@
         with start_exporter("--log.level=debug", config="names: []\n", directory=tmp_path) as exporter:
             assert exporter.get("/metrics").status == 200
 
-The building blocks are those of the demo, `wg_exporter.netlab`; here is what only tests want.
+The building blocks are those of the demo, `wg_exporter.cli.netlab`; here is what only tests want.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from wg_exporter.netlab import NAMESPACES, SOCKETS, Keys, Lab, LabError, Namespace, WireGuard, keypair, missing
-from wg_exporter.netlab.processes import MARK
+from wg_exporter.cli.netlab import NAMESPACES, SOCKETS, Keys, Lab, LabError, Namespace, WireGuard, keypair, missing
+from wg_exporter.cli.netlab.processes import MARK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -16,7 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from tests.lab import Keys, Lab, WireGuard, eventually, keypair, lab_prefix, missing
-from wg_exporter.netlab import run
+from wg_exporter.cli.netlab import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

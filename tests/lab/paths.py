@@ -24,10 +24,10 @@ import subprocess
 from copy import copy
 from typing import TYPE_CHECKING, Literal, Self
 
-from wg_exporter.netlab import Keys, WireGuard, keypair, run
+from wg_exporter.cli.netlab import Keys, WireGuard, keypair, run
 
 if TYPE_CHECKING:
-    from wg_exporter.netlab import Lab, Namespace
+    from wg_exporter.cli.netlab import Lab, Namespace
 
 Family = Literal["ipv4", "ipv6"]
 Way = Literal["towards", "back", "both"]  # seen from `a`

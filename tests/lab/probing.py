@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tests.lab.paths import Path
     from wg_exporter.model import MtuReport, PeerKey, Probed
-    from wg_exporter.prober.verdict import Evidence
+    from wg_exporter.prober.mtu.verdict import Evidence
 
 COUNTERS = 0.4  # seconds between readings of the byte counters
 CALM = 0.3  # seconds for which nothing is under way before it counts as settled

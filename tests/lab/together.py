@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from wg_exporter.netlab import Lab
+from wg_exporter.cli.netlab import Lab
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from wg_exporter.catalogue import Metric
     from wg_exporter.health.states import PeerHealth
-    from wg_exporter.identity import PeerMeta
     from wg_exporter.model import DeviceKey
+    from wg_exporter.names.identity import PeerMeta
 
 
 class HealthTable:

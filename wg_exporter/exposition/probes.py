@@ -7,15 +7,15 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from wg_exporter.exposition.lines import Lines
+from wg_exporter.exposition.samples import NO_REPORT, probed_labels
 from wg_exporter.exposition.text import escape
-from wg_exporter.families import NO_REPORT, probed_labels
 from wg_exporter.model import MtuReport, ProbeStats, differences
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from wg_exporter.catalogue import Metric
-    from wg_exporter.families import DeviceView, ProbedField
+    from wg_exporter.exposition.samples import DeviceView, ProbedField
     from wg_exporter.model import Probed
 
 _Kind = type[ProbeStats] | type[MtuReport]

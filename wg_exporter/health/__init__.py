@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from wg_exporter.config.health import HealthLimits
-    from wg_exporter.identity import PeerMeta
     from wg_exporter.model import Device, DeviceKey, Peer, Probed, Snapshot
+    from wg_exporter.names.identity import PeerMeta
 
 # What is said of the peers of a device that can't be read is withdrawn after so long, unless they are down.
 UNREAD_SECONDS = 30.0
@@ -201,7 +201,7 @@ class Health:
         watched.read_at, watched.index = now, ifindex or watched.index
         moved: set[int] = set()
         if not same(old.public_key, new.public_key) or anew:
-            moved.update(_regroup(watched, device, metas, now, wall, anew=anew))
+            _regroup(watched, device, metas, now, wall, anew=anew)
             old = watched.peers
         elif not same(watched.metas, metas):
             for at in differences(watched.metas, metas):
@@ -276,11 +276,11 @@ class Health:
 
 def _regroup(
     watched: _Watched, device: Device, metas: Sequence[PeerMeta], now: float, wall: float, *, anew: bool
-) -> Iterator[int]:
-    """Other peers than before, or all of them on a device that was made anew. Yields the places of those."""
+) -> None:
+    """Other peers than before, or all of them on a device that was made anew. So all are judged."""
     old = dict(zip(watched.peers.public_key, zip(watched.peers, watched.seen, watched.rows, strict=True), strict=True))
     peers, seen, rows = [], [], []
-    for at, (peer, meta) in enumerate(zip(device.peers, metas, strict=True)):
+    for peer, meta in zip(device.peers, metas, strict=True):
         before = old.get(peer.public_key)
         if before is None:
             found = (peer, Evidence(watched.place, peer, meta, now, wall), NOT_JUDGED)
@@ -292,8 +292,6 @@ def _regroup(
         peers.append(found[0])
         seen.append(found[1])
         rows.append(found[2])
-        if before is None or anew or before[1].expected != meta.expected_up:
-            yield at
     watched.peers, watched.seen, watched.rows = Peers.of(peers), seen, tuple(rows)
     watched.due = [now] * len(seen)
 

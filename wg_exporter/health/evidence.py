@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from wg_exporter.config.health import HealthLimits
     from wg_exporter.health.states import Reason
-    from wg_exporter.identity import PeerMeta
     from wg_exporter.model import Peer, Probed, ProbeStats, Verdict
+    from wg_exporter.names.identity import PeerMeta
 
 # REJECT_AFTER_TIME, after which a session without a new handshake is dead, and time to make one (WireGuard paper, 6.1).
 STALE_SECONDS = 200.0
@@ -84,7 +84,6 @@ class Evidence:
         "quality",
         "reason",
         "risen",
-        "shaken",
         "since",
         "state",
         "target_silent",
@@ -97,7 +96,6 @@ class Evidence:
     expected_since: float
     since: float
     target_silent: bool
-    shaken: bool
     keepalive: int
     first_seen: float
     judged: bool
@@ -127,12 +125,11 @@ class Evidence:
 
     def appear(self, peer: Peer, now: float, wall: float) -> None:
         """The peer is seen for the first time, or on a device that was made anew: nothing before counts."""
-        age = max(wall - peer.last_handshake_ns / 1e9, 0.0)
         self.first_seen = now
         self.judged = False
-        self.shaken = peer.last_handshake_ns != 0
         self.keepalive = peer.persistent_keepalive
-        self.heard = now - age if self.shaken else None
+        age = max(wall - peer.last_handshake_ns / 1e9, 0.0)
+        self.heard = now - age if peer.last_handshake_ns else None
         self._settle()
 
     def expect(self, expected: bool, now: float) -> None:  # noqa: FBT001
@@ -151,7 +148,6 @@ class Evidence:
         """The counters grew by so many bytes in so many seconds, or (`shaken`) there was a handshake."""
         knocks = 0 if shaken or self.place.opaque else traffic.knocks(received, seconds)
         if shaken or (received > 0 and not knocks):
-            self.shaken = self.shaken or shaken
             self.hear(now)
             return
         if self.place.opaque:
@@ -184,9 +180,12 @@ class Evidence:
         self.quality.take(stats, now, limits)
         # After an outage it takes the prober a moment to ask again: that is no silence of the target.
         settled = self.state is not State.DOWN and now - self.risen >= 2 * ANSWER_SECONDS
-        answered_once = stats.rtt_last is not None and silent is not None
-        self.target_silent = bool(
-            settled and answered_once and silent and self.heard and self.heard - silent >= ANSWER_SECONDS
+        self.target_silent = (
+            settled
+            and stats.rtt_last is not None  # it answered once
+            and silent is not None
+            and self.heard is not None
+            and self.heard - silent >= ANSWER_SECONDS
         )
 
     def _ask(self, stats: ProbeStats, now: float) -> None:

@@ -67,7 +67,7 @@ RULES: tuple[Rule, ...] = (
         State.NEVER,
         None,
         "Not expected up, and there was no handshake yet.",
-        lambda seen, _now, _limits: not seen.expected and not seen.shaken and seen.heard is None,
+        lambda seen, _now, _limits: not seen.expected and seen.heard is None,
     ),
     _down(
         Reason.INTERFACE_GONE,

@@ -10,8 +10,8 @@ from wg_exporter.health.states import PeerHealth, State
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from wg_exporter.identity import PeerMeta
     from wg_exporter.model import DeviceKey
+    from wg_exporter.names.identity import PeerMeta
 
 
 class IllPeer(NamedTuple):

@@ -1,5 +1,6 @@
 """Probes: round-trip times, loss and the path MTU of every tunnel.
 
-`packet` builds and parses packets; `targets` decides where to aim; `echo` (when to ping whom, loss, latency) and `pmtu`
-(the MTU search and the verdict) are state machines without sockets or clocks; `engine` is the only module with sockets.
+`echo` and `mtu` decide what to send and what it proves, and have no sockets and no clock. `wire` has the sockets and
+decides nothing. `driver` runs them all in one thread, over the `transport`. `process` puts that into a process of its
+own, with `CAP_NET_RAW` and no other right.
 """

@@ -16,9 +16,10 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from wg_exporter.prober import privileges
 from wg_exporter.prober.driver import Prober
-from wg_exporter.prober.messages import (
+from wg_exporter.prober.mtu.probes import NEVER
+from wg_exporter.prober.process import privileges
+from wg_exporter.prober.process.messages import (
     Connection,
     ConnectionEndedError,
     Counters,
@@ -27,7 +28,6 @@ from wg_exporter.prober.messages import (
     Setup,
     ToProber,
 )
-from wg_exporter.prober.probes import NEVER
 from wg_exporter.prober.settings import ProbeSettings
 
 if TYPE_CHECKING:

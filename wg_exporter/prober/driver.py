@@ -19,22 +19,22 @@ import time
 from itertools import islice
 from typing import TYPE_CHECKING, cast
 
-from wg_exporter.prober.carrier import Carrier
-from wg_exporter.prober.paths import Path, tunnel, usable
-from wg_exporter.prober.pmtu import PathMtu, Settings
+from wg_exporter.prober.mtu.machine import PathMtu, Settings
+from wg_exporter.prober.path import Path, tunnel, usable
+from wg_exporter.prober.schedule import Slots, Turns
 from wg_exporter.prober.settings import ProbeSettings
-from wg_exporter.prober.turns import Slots, Turns
+from wg_exporter.prober.transport import Carrier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from wg_exporter.model import PeerKey, Probed, ProbePeer
-    from wg_exporter.prober.carrier import Tap
-    from wg_exporter.prober.lane import Opener
-    from wg_exporter.prober.locate import Shrink
-    from wg_exporter.prober.probes import Answer
-    from wg_exporter.prober.track import EchoTarget
-    from wg_exporter.prober.verdict import Evidence
+    from wg_exporter.prober.echo.track import EchoTarget
+    from wg_exporter.prober.mtu.locate import Shrink
+    from wg_exporter.prober.mtu.probes import Answer
+    from wg_exporter.prober.mtu.verdict import Evidence
+    from wg_exporter.prober.transport import Tap
+    from wg_exporter.prober.wire.sockets import Opener
 
 FIRST_CHECKS = 20.0  # a second
 GOLDEN = 0.6180339887498949  # the fractional part of n times this is spread most evenly, for any number of n

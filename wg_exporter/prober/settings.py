@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.prober.track import RTT_BUCKETS
+from wg_exporter.prober.echo.track import RTT_BUCKETS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

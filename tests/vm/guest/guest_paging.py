@@ -12,7 +12,7 @@ from tests.lab.exporting import scrape
 from tests.lab.hub import HubDevice, Plan, exporter_config
 from tests.lab.paging import alertmanager, inbox, prometheus
 from tests.vm.guest.build import sh
-from wg_exporter.netlab import Lab
+from wg_exporter.cli.netlab import Lab
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ import pytest
 from tests.lab.paths import Path
 from tests.lab.probing import Aim, Probing
 from tests.vm.guest.build import sh
+from wg_exporter.cli.netlab import Lab
 from wg_exporter.model import Verdict
-from wg_exporter.netlab import Lab
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,112 @@
+"""What is known and wanted of a probed peer, short to write, and a prober's process that the test plays itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+from typing import TYPE_CHECKING
+
+from tests.lab import eventually
+from wg_exporter.model import MtuReport, Probed, ProbePeer, ProbeStats, SendError, Verdict
+from wg_exporter.prober.process.handle import ProberProcess
+from wg_exporter.prober.process.messages import Connection, Results, ToProber
+from wg_exporter.prober.settings import ProbeSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from wg_exporter.model import PeerKey
+
+STATS = ProbeStats(True, 3, 1, 0, 0, ((SendError.NO_KEY, 2),), (1, 1), 0.5, 0.1, 0.2, 0.01)
+SILENT = STATS._replace(up=False, silent_since=12.5)
+
+
+def peer(number: int = 1, **fields: object) -> ProbePeer:
+    """A peer whose tunnel and underlay are both the loopback device."""
+    row = ProbePeer(("", "lo", f"k{number}"), 1, 1420, "127.0.0.1", False, "127.0.0.1", 0, "", False, 0.1)
+    return row._replace(**fields)
+
+
+def probed(stats: ProbeStats = STATS, mtu: MtuReport | None = None, target: str = "127.0.0.1") -> Probed:
+    return Probed(target, stats, mtu)
+
+
+def report(verdict: Verdict = Verdict.OK, checked: float = 0.0) -> MtuReport:
+    return MtuReport(verdict, 1420, None, None, 0, 1480, None, None, "", checked)
+
+
+class Life:
+    """One process of the prober: it is there until it is let go, and the test says what it says."""
+
+    def __init__(self, fd: int, command: str = "read _") -> None:
+        self.connection = Connection(socket.socket(fileno=os.dup(fd)), ToProber)
+        self.process = subprocess.Popen(["sh", "-c", command], stdin=subprocess.PIPE)
+
+    def hear(self) -> ToProber:
+        """The next thing that it is told."""
+        return eventually(self.connection.receive, within=5, every=0.002)
+
+    def tell(self, *rows: tuple[int, Probed], delay: float = 0.0) -> None:
+        """Say what was found."""
+        self.connection.send(Results(rows, delay))
+
+    def die(self) -> None:
+        """Let go of the socket, then of the process."""
+        self.connection.close()
+        self.let_go()
+
+    def let_go(self) -> None:
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+
+
+class Played:
+    """A `ProberProcess` whose processes are `lives` of the test's own, and the lines that it logged."""
+
+    def __init__(self, settings: ProbeSettings | None = None, namespaces: Mapping[str, str] | None = None) -> None:
+        self.lives: list[Life] = []
+        self.lines: list[str] = []
+        self.command = "read _"
+        self.prober = ProberProcess(settings or ProbeSettings(), namespaces, self.lines.append, self._start)
+
+    def _start(self, fd: int) -> subprocess.Popen[bytes]:
+        self.lives.append(Life(fd, self.command))
+        return self.lives[-1].process
+
+    def life(self, number: int = 1) -> Life:
+        """The first process, or a later one, once it was started."""
+        eventually(lambda: len(self.lives) >= number, within=5, every=0.002)
+        return self.lives[number - 1]
+
+    def begun(self, number: int = 1) -> Life:
+        """The same, when it has heard how to probe and whom."""
+        life = self.life(number)
+        life.hear()
+        life.hear()
+        return life
+
+    def known(self, key: PeerKey, stats: ProbeStats | None = None) -> Probed:
+        """What is told of this peer, once it is that."""
+        return eventually(
+            lambda: (now := self.prober.results().get(key)) and (stats is None or now.stats == stats) and now,
+            within=5,
+            every=0.002,
+        )
+
+
+@contextlib.contextmanager
+def played(settings: ProbeSettings | None = None, namespaces: Mapping[str, str] | None = None) -> Iterator[Played]:
+    """Stopped in the end, with all that was started for it."""
+    one = Played(settings, namespaces)
+    try:
+        yield one
+    finally:
+        for life in one.lives:
+            life.let_go()
+        one.prober.stop()
+        for life in one.lives:
+            life.let_go()
+            life.process.wait(5)
+            life.connection.close()

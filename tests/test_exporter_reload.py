@@ -1,0 +1,258 @@
+"""What a reload swaps, what outlives it, and what it does to those who read meanwhile; with fake sources."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from tests.rigs import UP, found, labelled, of
+from tests.rows import WALL, conf_file, declared, device, key, link, parsed, peer
+from tests.serving import eventually
+from wg_exporter.catalogue import NAMES
+from wg_exporter.config import Config, load
+from wg_exporter.config import Namespace as NamespaceConfig
+from wg_exporter.daemon.exporter import Exporter
+
+RELOADED = "wireguard_exporter_config_last_reload_successful"
+RELOADED_AT = "wireguard_exporter_config_last_reload_success_timestamp_seconds"
+
+
+def named(path, name):
+    path.write_text(f"peers: [{{public_key: '{key(1)}', name: {name}}}]")
+
+
+def test_a_reload_puts_the_file_into_use_and_says_when(rig, tmp_path):
+    named(path := tmp_path / "config.yml", "anna")
+    exporter = rig.exporter(path=path)
+    assert (of(exporter, RELOADED), of(exporter, RELOADED_AT)) == ([1], [WALL])
+    rig.time.advance(60)
+    assert exporter.reload() == ""
+    assert labelled(interface="wg0", peer="anna") in found(exporter, "wireguard_peer_allowed_ips")
+    assert (of(exporter, RELOADED), of(exporter, RELOADED_AT)) == ([1], [WALL + 60])
+
+
+def test_a_reload_is_logged_with_its_file(rig, tmp_path, caplog):
+    caplog.set_level("INFO", "wg_exporter")
+    named(path := tmp_path / "config.yml", "anna")
+    exporter = rig.exporter(path=path)
+    exporter.reload()
+    assert [(line.getMessage(), line.fields) for line in caplog.records] == [("configuration reloaded", {"file": path})]
+
+
+def test_a_bad_file_changes_nothing_and_says_so_until_a_good_one_comes(rig, tmp_path, caplog):
+    named(path := tmp_path / "config.yml", "anna")
+    exporter = rig.exporter(path=path)
+    exporter.reload()
+    rig.time.advance(60)
+    path.write_text("peers: 7\nmetrics: {exclude: [wireguard_nothing]}")
+    started = len(rig.host.started)
+    problems = exporter.reload()
+    assert len(rig.host.started) == started, "no source was started for a configuration that is not used"
+    assert "peers" in problems
+    assert [(line.getMessage(), line.fields["problem"]) for line in caplog.records] == [
+        ("configuration not reloaded", problem) for problem in problems.splitlines()
+    ]
+    assert labelled(interface="wg0", peer="anna") in found(exporter, "wireguard_peer_allowed_ips")
+    assert (of(exporter, RELOADED), of(exporter, RELOADED_AT)) == ([0], [WALL])
+    named(path, "berta")
+    assert exporter.reload() == ""
+    assert (of(exporter, RELOADED), of(exporter, RELOADED_AT)) == ([1], [WALL + 60])
+
+
+def test_without_a_file_there_is_nothing_to_reload_and_that_is_no_failure(rig, caplog):
+    exporter = rig.exporter()
+    problem = exporter.reload()
+    assert "no configuration file" in problem
+    assert of(exporter, RELOADED) == [1]
+    assert [(line.getMessage(), line.fields) for line in caplog.records] == [
+        ("configuration not reloaded", {"problem": problem})
+    ]
+
+
+def test_an_interface_missed_in_a_namespace_is_forgotten_with_the_namespace(rig, tmp_path):
+    path = tmp_path / "config.yml"
+    path.write_text("{}")
+    exporter = rig.exporter(Config(namespaces=(NamespaceConfig("blue"),)), path)
+    rig.host.links = [link(netns="blue")]
+    rig.tick(exporter, device(peer(1), netns="blue"))
+    rig.host.devices = rig.host.links = []
+    assert found(exporter, UP) == {labelled(interface="wg0", netns="blue"): 0}
+    exporter.reload()
+    assert found(exporter, UP) == {}
+    path.write_text("namespaces: [{name: blue}]")
+    exporter.reload()
+    assert found(exporter, UP) == {}
+
+
+def test_a_reload_while_an_interface_is_gone_keeps_what_the_files_said_of_its_peers(rig, tmp_path):
+    """Names and expectations: the new configuration is asked of peers that are gone before it has read any file."""
+    rules = "expect: [{name: carla, state: up}]"
+    (path := tmp_path / "config.yml").write_text(rules)
+    called, caller = declared(1, "anna", endpoint="vpn.example:51820"), declared(2, "berta")
+    rig.host.conf = (conf_file("wg0", called, caller, declared(3, "carla")),)
+    rig.host.devices = [device(peer(1), peer(2), peer(3, persistent_keepalive=0))]
+    exporter = rig.exporter(load(path, NAMES), path)
+    rig.tick(exporter)
+    rig.host.devices = rig.host.links = []
+    for _ in range(8):
+        rig.tick(exporter)
+
+    def known():
+        return [sample for sample in parsed(exporter.scrape(""), openmetrics=False) if "peer" in dict(sample[1])]
+
+    before = known()
+    assert {dict(labels)["peer"] for _, labels, _ in before} == {"anna", "carla"}
+    assert of(exporter, "wireguard_peer_expected_up") == [1, 1]
+    assert exporter.reload() == ""
+    assert known() == before
+    rig.tick(exporter)
+    assert exporter.status().summary.expected == 2
+
+
+def test_an_interface_that_is_gone_is_missed_no_longer_once_it_is_excluded(rig, tmp_path):
+    (path := tmp_path / "config.yml").write_text("{}")
+    exporter = rig.exporter(path=path)
+    rig.tick(exporter)
+    rig.host.devices = rig.host.links = []
+    rig.tick(exporter)
+    path.write_text("interfaces: {exclude: [wg0]}")
+    assert of(exporter, UP) == [0]
+    assert exporter.reload() == ""
+    assert of(exporter, UP) == []
+
+
+@pytest.mark.parametrize("error", [OSError("too many open files"), RuntimeError("can't start new thread")])
+def test_sources_that_can_not_be_started_leave_the_old_ones_in_use_and_no_thread_behind(rig, tmp_path, error, caplog):
+    named(path := tmp_path / "config.yml", "anna")
+    short = False
+
+    def workers(config, clock):
+        made = rig.host.workers(config, clock)
+        yield next(made)
+        yield next(made)
+        if short:
+            raise error
+        yield from made
+
+    exporter = Exporter(load(path, NAMES), path, rig.time.clock, workers=workers)
+    rig.made.append(exporter)
+    short, threads = True, set(threading.enumerate())
+    named(path, "berta")
+    assert exporter.reload() == str(error)
+    assert (of(exporter, RELOADED), of(exporter, RELOADED_AT)) == ([0], [WALL])
+    assert [(line.getMessage(), line.fields["problem"]) for line in caplog.records] == [
+        ("configuration not reloaded", str(error))
+    ]
+    assert labelled(interface="wg0", peer="anna") in found(exporter, "wireguard_peer_allowed_ips")
+    eventually(lambda: set(threading.enumerate()) == threads)
+
+
+def test_a_scrape_that_comes_to_sources_just_stopped_by_a_reload_goes_to_the_new_ones(rig, tmp_path):
+    named(path := tmp_path / "config.yml", "anna")
+    wall, armed = rig.time.clock.wall, []
+
+    def reload_first():
+        if armed:
+            armed.pop()()
+        return wall()
+
+    rig.time.clock = rig.time.clock._replace(wall=reload_first)
+    exporter = rig.exporter(path=path)
+    armed.append(exporter.reload)
+    assert labelled(interface="wg0", peer="anna") in found(exporter, "wireguard_peer_allowed_ips")
+    assert not armed
+
+
+def test_a_tick_that_a_reload_overtakes_counts_nothing_by_the_old_configuration(rig, tmp_path):
+    (path := tmp_path / "config.yml").write_text("{}")
+    exporter = rig.exporter(Config(namespaces=(NamespaceConfig("blue"),)), path)
+    rig.host.during = exporter.reload
+    rig.host.links = [link(netns="blue")]
+    rig.tick(exporter, device(peer(1), netns="blue"))
+    assert rig.host.during is None
+    path.write_text("namespaces: [{name: blue}]")
+    exporter.reload()
+    rig.host.devices = rig.host.links = []
+    assert found(exporter, UP) == {}, "the device of a namespace that was taken out is not missed"
+
+
+def test_scrapes_and_ticks_never_fail_while_configurations_are_swapped_under_them(rig, tmp_path):
+    named(path := tmp_path / "config.yml", "name-0")
+    exporter = rig.exporter(path=path, every=0.001)
+    exporter.start()
+    exporter.reload()
+    failures, bodies, done = [], [], threading.Event()
+
+    def scraper():
+        try:
+            while not done.is_set():
+                bodies.append(b"".join(exporter.scrape("")))
+                exporter.samples()
+        except Exception as error:  # noqa: BLE001 - any is a failure, and a thread's own would be lost
+            failures.append(error)
+
+    threads = [threading.Thread(target=scraper) for _ in range(4)]
+    before = set(threading.enumerate())
+    for thread in threads:
+        thread.start()
+    for n in range(1, 30):
+        named(path, f"name-{n}")
+        assert exporter.reload() == ""
+        assert f'peer="name-{n}"'.encode() in b"".join(exporter.scrape("")), (
+            "a scrape after a reload is by the new file"
+        )
+    done.set()
+    for thread in threads:
+        thread.join(10)
+    assert failures == []
+    assert len(bodies) >= 4
+    assert all(body.count(b'\nwireguard_peer_allowed_ips{interface="wg0"') == 2 for body in bodies)
+    assert all(body.count(b'peer="name-') in {11, 16} for body in bodies)
+    # The three sources of the last configuration live on; of the 28 in between nothing does.
+    eventually(lambda: len(set(threading.enumerate()) - before) == 3)
+
+
+def test_of_two_reloads_at_once_the_later_file_wins(tmp_path):
+    file, calls, gate = tmp_path / "config.yml", [], threading.Event()
+
+    def workers(config, _clock):
+        calls.append(config)
+        if len(calls) == 2:
+            gate.wait(5)
+        return []
+
+    exporter = Exporter(Config(), file, workers=workers)
+    reloads = []
+    for name in ("early", "late"):
+        file.write_text(f"interfaces: {{expect: [{name}]}}\n")
+        reloads.append(threading.Thread(target=exporter.reload))
+        reloads[-1].start()
+        time.sleep(0.1)
+    gate.set()
+    for reload in reloads:
+        reload.join(5)
+    assert exporter.look()[2].interfaces.expect == ("late",)
+
+
+def test_a_reload_that_expects_nobody_any_more_lets_go_of_a_device_that_is_gone(rig, tmp_path):
+    path = tmp_path / "config.yml"
+    path.write_text("{}")
+    rig.host.devices = [device(peer(1), peer(2), name="wg1")]
+    rig.host.links = [link("wg1", ifindex=8)]
+    exporter = rig.exporter(path=path)
+    rig.tick(exporter)
+    rig.host.devices, rig.host.links = [], []
+    for _ in range(7):
+        rig.tick(exporter)
+    assert of(exporter, "wireguard_peer_reason") == [1, 1]
+    path.write_text(f"expect: [{{public_key: {key(1)}, state: any}}]")
+    assert exporter.reload() == ""
+    rig.tick(exporter)
+    assert of(exporter, "wireguard_peer_reason") == [1], "the other one is still waited for"
+    path.write_text("expect: [{state: any}]")
+    assert exporter.reload() == ""
+    rig.tick(exporter)
+    assert of(exporter, "wireguard_peer_reason") == []
+    assert found(exporter, UP) == {}

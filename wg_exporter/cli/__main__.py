@@ -1,0 +1,5 @@
+"""`python -m wg_exporter.cli`: the program, run by a chosen interpreter."""
+
+from wg_exporter.cli.program import main
+
+main()

@@ -1,0 +1,82 @@
+"""What several commands share: the configuration file, flags that are wrong, and where output goes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from wg_exporter.config import Config
+
+# ruff: noqa: PLC0415 - imported where they are used: `--help` answers at once, the daemon stays small
+
+
+class UsageProblem(click.ClickException):
+    """Something the user wrote can't be used: its lines, and exit code 2."""
+
+    exit_code = 2
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the lines as they are; each says where it belongs."""
+        click.echo(self.message, file=file, err=file is None)
+
+
+config_option = click.option(
+    "--config.file",
+    "config_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Configuration file (YAML). None is needed.",
+)
+
+
+def check_flags(listen: Sequence[str], telemetry_path: str) -> None:
+    """Exit 2, with a line for each, if addresses or the path are not written as such."""
+    from wg_exporter.web.listen import ListenError, parse_listen, parse_telemetry_path
+
+    problems = []
+    for parse, text in [*((parse_listen, address) for address in listen), (parse_telemetry_path, telemetry_path)]:
+        try:
+            parse(text)
+        except ListenError as error:
+            problems.append(str(error))
+    if problems:
+        raise UsageProblem("\n".join(problems))
+
+
+def load_config(config_file: Path | None) -> Config:
+    """The configuration, or exit 2 with one line for each problem, before anything is opened."""
+    from wg_exporter.catalogue import NAMES
+    from wg_exporter.config import Config, ConfigError, load
+
+    if config_file is None:
+        return Config()
+    try:
+        return load(config_file, NAMES)
+    except ConfigError as error:
+        raise UsageProblem(str(error)) from None
+
+
+@contextmanager
+def output() -> Iterator[None]:
+    """Where standard output is written: a disk that is full is one line, not a traceback."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop_output()
+        raise click.ClickException(f"cannot write to standard output: {error.strerror}") from None
+
+
+def drop_output() -> None:
+    """Send to nowhere what is still in the buffer; it would fail again when the program ends."""
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -1,0 +1,72 @@
+"""Which peers `wg-exporter mtu` probes: those asked for by interface, name or key, whatever the configuration probes.
+
+The same selection as that of `show`, and the same plan as that of the daemon, so both commands and the daemon speak of
+the same peers and targets. What is configured about single peers (`target`) counts; only who is probed does not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec.structs import replace
+
+from wg_exporter.cli.mtu.results import Asked, CheckError
+from wg_exporter.cli.show import overview
+from wg_exporter.config import Probing
+from wg_exporter.plan.planner import Planner
+
+if TYPE_CHECKING:
+    from wg_exporter.config import Config
+    from wg_exporter.exposition.samples import View
+    from wg_exporter.model import ProbePeer, Snapshot
+
+NOT_LOOKED_AT = "it is not known how to probe it"
+
+
+class Choice(NamedTuple):
+    """One peer that was asked for, and how to probe it; `peer` is None where that can't be done (`asked.problem`)."""
+
+    asked: Asked
+    peer: ProbePeer | None
+
+
+class NothingToCheckError(CheckError):
+    """There is no peer to check. The message is one line that says why."""
+
+
+def choose(
+    snapshot: Snapshot, view: View, config: Config, interface: str | None = None, peer: str | None = None
+) -> list[Choice]:
+    """The peers to check, in the order of the devices. Raises NothingToCheckError."""
+    found = overview.selected(overview.from_view(snapshot, view, config), interface, peer)
+    reason = overview.reason_for_failure(found)
+    if reason:
+        raise NothingToCheckError(reason.replace("wg-exporter show", "wg-exporter mtu"))
+    metas = {(seen.device.netns, seen.device.name): seen.metas for seen in view.devices}
+    plan = Planner(_probing_all(config)).plan(snapshot, lambda device: metas[device.netns, device.name])
+    probed = {one.key: one for one in plan.peers}
+    choices = []
+    for row in found.devices:
+        if row.device is None:
+            continue
+        place = (row.device.netns, row.device.name)
+        targets = plan.targets.get(place, {})
+        for one in row.peers:
+            key = (*place, one.peer.public_key)
+            target = targets.get(one.peer.public_key)
+            why = "" if key in probed else plan.unprobed.get(key, NOT_LOOKED_AT)
+            choices.append(
+                Choice(
+                    Asked(*key, one.name, target.address if target else "", row.link and row.link.mtu, why),
+                    probed.get(key),
+                )
+            )
+    if not choices:
+        raise NothingToCheckError("no peer to check: the interface has none")
+    return choices
+
+
+def _probing_all(config: Config) -> Config:
+    """The configuration, but for a look at everybody."""
+    peers = tuple(replace(peer, probe=None) for peer in config.peers)
+    return replace(config, probe=replace(config.probe, enabled=Probing.ON), peers=peers)

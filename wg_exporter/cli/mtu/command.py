@@ -1,0 +1,89 @@
+"""`wg-exporter mtu`: its flags, and what becomes of them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from wg_exporter.cli.common import config_option, load_config, output
+
+# ruff: noqa: PLC0415 - imported where they are used: `--help` answers at once, the daemon stays small
+
+
+@click.command(short_help="Is the MTU of a tunnel right, and if not, what should it be?")
+@click.argument("interface", required=False)
+@click.argument("peer", required=False)
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+@click.option(
+    "--pcap",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Keep all probes and their answers in this file, for Wireshark. An older capture there is replaced.",
+)
+@click.option(
+    "--silent-peers",
+    "silent",
+    is_flag=True,
+    help="Find out through the byte counters whether full-size packets reach peers that answer no probe. Takes one to "
+    "three minutes, and works only while the tunnel is quiet.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=1, max=86400),
+    metavar="SECONDS",
+    help="Tell what is known after this time. By default a minute, more for many peers, 5 minutes more with "
+    "--silent-peers.",
+)
+def mtu(  # noqa: PLR0917 - click passes them by name
+    interface: str | None,
+    peer: str | None,
+    config_file: Path | None,
+    as_json: bool,  # noqa: FBT001 - a flag of the command line
+    pcap: Path | None,
+    silent: bool,  # noqa: FBT001
+    timeout: float | None,
+) -> None:
+    """Find out by probing, here and now, which packets the tunnels carry: all of this host, those of one INTERFACE, or
+    that of one PEER (its name, its key or the start of its key). Then say what to set.
+
+    Needs CAP_NET_RAW to probe and CAP_NET_ADMIN to read the devices. The exit code is 0 if every verdict is `ok`, and 1
+    if one is not, or nothing could be checked.
+    """
+    config = load_config(config_file)
+
+    from wg_exporter import log
+    from wg_exporter.cli.mtu import choice, run, screen
+    from wg_exporter.cli.mtu.results import CheckError, all_ok, to_json
+    from wg_exporter.cli.show import screen as view
+    from wg_exporter.daemon.exporter import Exporter
+
+    log.setup("error", "logfmt")
+    lacking = run.lacks_permission()
+    if lacking:
+        raise click.ClickException(lacking)
+    exporter = Exporter(config, config_file)
+    try:
+        chosen = choice.choose(*exporter.look(), interface, peer)
+        results = run.run(
+            chosen,
+            config,
+            lambda: exporter.look()[0],
+            screen.progress(quiet=as_json),
+            silent=silent,
+            timeout=timeout,
+            pcap=pcap,
+            warn=lambda line: click.echo(line, err=True),
+        )
+    except CheckError as error:
+        raise click.ClickException(str(error)) from None
+    finally:
+        exporter.stop()
+    with output():
+        if as_json:
+            click.echo(to_json(results))
+        else:
+            screen.show(results, view.console())
+    sys.exit(0 if all_ok(results) else 1)

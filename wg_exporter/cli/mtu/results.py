@@ -1,0 +1,254 @@
+"""What `wg-exporter mtu` found out about each peer: the sentence, the evidence as a table, the numbers for scripts.
+
+No text here is made safe for a terminal: that is for whoever prints it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, NamedTuple
+
+from wg_exporter.model import Verdict
+from wg_exporter.prober.mtu.advice import Advice, advise
+from wg_exporter.prober.mtu.locate import HOPS, Direction
+from wg_exporter.prober.mtu.oracle import Oracle
+from wg_exporter.prober.mtu.pairs import Big
+from wg_exporter.prober.mtu.probes import SMALL
+from wg_exporter.prober.mtu.verdict import outer_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from wg_exporter.prober.mtu.locate import Shrink
+    from wg_exporter.prober.mtu.verdict import Evidence
+
+
+class CheckError(Exception):
+    """The check can't be made. The message is one line that says why."""
+
+
+INSIDE, OUTSIDE, HERE = "inside", "outside", "this host"
+
+
+class Asked(NamedTuple):
+    """A peer that was asked for. `name` is its friendly name or the start of its key, `target` an inner address.
+
+    `mtu` is the interface's, None where it is not known. `problem` says why the peer can't be probed, if it can't.
+    """
+
+    netns: str
+    interface: str
+    public_key: str
+    name: str
+    target: str
+    mtu: int | None
+    problem: str = ""
+
+
+class Row(NamedTuple):
+    """A line of evidence: where a probe travelled, what was sent, what came back. `good` None: neither good nor bad."""
+
+    where: str
+    sent: str
+    came_back: str
+    good: bool | None = True
+
+
+class Result(NamedTuple):
+    """What there is to say of one peer. Sizes are IP packets in bytes, None = not known.
+
+    `path_outer` may be up to `slack` bytes more than told. `hint` is one more sentence: what else could be done to know
+    more. `seconds` is how long it took.
+    """
+
+    asked: Asked
+    advice: Advice
+    path_inner: int | None = None
+    path_outer: int | None = None
+    slack: int = 0
+    shrinks_at: str = ""
+    rows: tuple[Row, ...] = ()
+    hint: str = ""
+    seconds: float = 0.0
+
+
+def conclude(asked: Asked, evidence: Evidence, shrink: Shrink | None, seconds: float, *, cut: bool = False) -> Result:
+    """The result of probing. `shrink` is what P7 found, `cut` says that the time was over before it was finished."""
+    hop = shrink.hop if shrink else ""
+    advice = advise(evidence, hop)
+    path, slack = outer_path(evidence)
+    return Result(
+        asked,
+        advice,
+        evidence.inner,
+        path,
+        slack,
+        evidence.hop or hop,
+        tuple(_rows(evidence, shrink)),
+        _hint(advice, evidence, cut=cut),
+        seconds,
+    )
+
+
+def unprobed(asked: Asked) -> Result:
+    """The result for a peer that can't be probed."""
+    return Result(asked, Advice(Verdict.UNKNOWN, f"{asked.name} can't be probed: {asked.problem}."))
+
+
+def all_ok(results: Iterable[Result]) -> bool:
+    """Whether there is nothing to repair or to look into."""
+    return all(result.advice.verdict is Verdict.OK for result in results)
+
+
+def to_json(results: Iterable[Result]) -> str:
+    """A list of objects, one for each peer; what isn't known is null. Sizes in bytes, `seconds` how long it took.
+
+    `path_mtu_outer` is what is known to pass; see `Result.slack`. Only ASCII is written.
+    """
+    return json.dumps([_object(result) for result in results], indent=2)
+
+
+def _object(result: Result) -> dict[str, object]:
+    asked = result.asked
+    return {
+        "interface": asked.interface,
+        "public_key": asked.public_key,
+        "peer": asked.name,
+        "target": asked.target or None,
+        "verdict": result.advice.verdict.value,
+        "interface_mtu": asked.mtu,
+        "path_mtu_inner": result.path_inner,
+        "path_mtu_outer": result.path_outer,
+        "recommended_mtu": result.advice.mtu,
+        "shrinks_at": result.shrinks_at or None,
+        "seconds": round(result.seconds, 3),
+    }
+
+
+def shared_devices(results: Iterable[Result]) -> Iterator[str]:
+    """A sentence for each device whose peers need different MTUs, for a device has only one."""
+    wanted: dict[tuple[str, str], dict[int, str]] = {}
+    for result in results:
+        asked, mtu = result.asked, result.advice.mtu
+        if mtu is not None:
+            wanted.setdefault((asked.netns, asked.interface), {}).setdefault(mtu, asked.name)
+    for (netns, interface), sizes in wanted.items():
+        if len(sizes) > 1:
+            least = min(sizes)
+            where = f"{interface} in {netns}" if netns else interface
+            yield (
+                f"{where} has one MTU for all its peers: {least}, which {sizes[least]} needs, suits them all. "
+                "To spare the others, give a smaller one to the routes through one peer alone: "
+                f"ip route change ADDRESSES dev {interface} mtu {least}"
+            )
+
+
+# --- the evidence ---------------------------------------------------------------------------------------------------
+
+
+def _rows(e: Evidence, shrink: Shrink | None) -> Iterator[Row]:
+    tunnel = e.tunnel
+    yield Row(INSIDE, f"echo of {SMALL} bytes to {tunnel.target}", *_small(e))
+    yield Row(INSIDE, f"echo of {tunnel.mtu} bytes, whole or not at all", *_big(e))
+    if e.inner is not None and e.inner < tunnel.mtu:
+        steps = "" if e.inner_exact else ", the next 16 bytes more did not"
+        yield Row(INSIDE, f"echoes of every size up to {tunnel.mtu}", f"{e.inner} bytes passed{steps}", None)
+    if e.direction is not Direction.UNKNOWN:
+        yield Row(INSIDE, f"UDP of {tunnel.mtu} bytes to a closed port", *_way(e))
+    if not tunnel.endpoint:
+        yield Row(OUTSIDE, "nothing", "no endpoint is known", None)
+        return
+    if e.route is not None:
+        enough = e.route >= tunnel.needed
+        more = "" if enough else f", and a full packet needs {tunnel.needed}"
+        yield Row(HERE, f"route to {tunnel.endpoint}", f"carries {e.route} bytes{more}", enough)
+    yield Row(OUTSIDE, f"echo of {tunnel.needed} bytes to {tunnel.endpoint}", *_outer(e))
+    if shrink is not None:
+        yield Row(OUTSIDE, f"the same with a TTL of 1 to {HOPS}", _shrink(shrink), good=False)
+    yield from _counters(e)
+
+
+def _small(e: Evidence) -> tuple[str, bool | None]:
+    if e.quiet:
+        before = ", though it answered before" if e.ever else ""
+        return f"nothing, {e.silent} times in a row{before}", False
+    if not e.ever:
+        return "not known yet", None
+    return ("answered", True) if not e.silent else ("answered, but not always", None)
+
+
+def _big(e: Evidence) -> tuple[str, bool | None]:
+    if e.refused is not None:
+        most = f": {e.refused} bytes at most" if e.refused else ""
+        return f"this host refused to send it{most}", False
+    if e.quiet:
+        return "nothing", None
+    if e.big is Big.PASSED:
+        if e.fragment is not None:
+            return f"answered, in fragments of up to {e.fragment} bytes", False
+        return "answered", True
+    if e.inner_claim is not None:
+        said = f", says {e.hop}" if e.hop else ""
+        return f"too big: {e.inner_claim} bytes at most{said}", False
+    if e.big is Big.HOLE:
+        return "nothing, while small ones were answered", False
+    return ("lost now and then, as small ones are", None) if e.big is Big.UNSURE else ("not known yet", None)
+
+
+def _way(e: Evidence) -> tuple[str, bool | None]:
+    if e.direction is Direction.BACK:
+        return "refused, so it arrived: the loss is on the way back", None
+    return f"nothing, though {SMALL} bytes were refused: the loss is on the way there", None
+
+
+def _outer(e: Evidence) -> tuple[str, bool | None]:
+    if e.outer_full:
+        room = f", and of {e.outer} too" if e.outer is not None and e.outer > e.tunnel.needed else ""
+        return f"answered{room}", True
+    if e.outer_full is False and e.outer is not None:
+        inside = e.inner_claim is not None and not e.arrives  # then the hop is one inside the tunnel
+        if e.hop and not inside:
+            return f"too big for the path, which carries {e.outer} bytes, says {e.hop}", False
+        return f"nothing; the largest that was answered has {e.outer} bytes", False
+    return "nothing at any size that could tell", None
+
+
+def _shrink(shrink: Shrink) -> str:
+    away = "1 router" if shrink.distance == 1 else f"{shrink.distance} routers"
+    if shrink.distance < 1:
+        return f"{shrink.hop} says that it is too big for the first link"
+    sure = "too big for the link behind it" if shrink.certain else "the last that full-size packets reached"
+    return f"{shrink.hop}, {away} away: {sure}"
+
+
+def _counters(e: Evidence) -> Iterator[Row]:
+    if e.oracle is not None:
+        said = {
+            Oracle.ARRIVES: ("full-size packets arrive: each was acknowledged after 10 s", True),
+            Oracle.LOST: ("full-size packets are lost: none was acknowledged, and a new handshake was", False),
+            Oracle.INCONCLUSIVE: ("the tunnel isn't quiet enough to tell", None),
+        }
+        yield Row(HERE, "the peer's byte counters, 3 times", *said[e.oracle])
+    elif e.quiet:
+        alive = {
+            True: ("the peer is alive: something came from it within 25 s", None),
+            False: ("nothing came from the peer for 25 s", False),
+            None: ("not watched for long enough", None),
+        }
+        yield Row(HERE, "the peer's byte counters", *alive[e.alive])
+
+
+def _hint(advice: Advice, e: Evidence, *, cut: bool) -> str:
+    if cut:
+        return "The time was over before all was known; give it more with --timeout."
+    if advice.verdict is Verdict.FILTERED and e.oracle is None:
+        return "Its byte counters can tell, in one to two minutes: use --silent-peers."
+    return ""
+
+
+def so_far(e: Evidence) -> str:
+    """What is known while probing goes on, in a few words."""
+    if e.quiet:
+        return "no answer yet; is anything received from the peer at all?" if e.alive is None else "no answer"
+    known = [f"{size} bytes {where}" for where, size in ((INSIDE, e.inner), (OUTSIDE, e.outer)) if size is not None]
+    return f"passed: {', '.join(known)}" if known else ""

@@ -1,0 +1,42 @@
+"""The command line: where flags become calls.
+
+Exit codes: 0 done, 1 it could not be done, 2 wrong usage or configuration. Ctrl-C gives 130, and a reader that leaves
+before the end (`show | head`) 141, as with other tools. What goes wrong is one line on standard error for each thing.
+"""
+
+from __future__ import annotations
+
+import signal
+
+import click
+
+from wg_exporter import __version__
+from wg_exporter.cli.common import drop_output
+from wg_exporter.cli.demo.command import demo
+from wg_exporter.cli.mtu.command import mtu
+from wg_exporter.cli.serve import serve
+from wg_exporter.cli.show.command import show
+
+
+class Program(click.Group):
+    """The commands, none of which ends in a traceback because somebody had seen enough."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; turn Ctrl-C and a reader that left into exit codes."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(128 + signal.SIGINT)
+        except BrokenPipeError:
+            drop_output()
+            ctx.exit(128 + signal.SIGPIPE)
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="wg-exporter")
+def main() -> None:
+    """Prometheus exporter and health monitor for WireGuard tunnels."""
+
+
+for command in (serve, show, mtu, demo):
+    main.add_command(command)

@@ -1,0 +1,81 @@
+"""`wg-exporter serve`: the daemon, from its flags to its exit code."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from wg_exporter.cli.common import check_flags, config_option, load_config
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from wg_exporter.config import Config
+
+# ruff: noqa: PLC0415 - imported where they are used: `--help` answers at once, the daemon stays small
+
+
+@click.command(short_help="Serve the metrics of every tunnel of this host.")
+@click.option(
+    "--web.listen-address",
+    "listen",
+    multiple=True,
+    default=(":9586",),
+    show_default=True,
+    metavar="ADDRESS",
+    help="Where to listen, such as :9586, 127.0.0.1:9586 or [::1]:9586. May be given several times.",
+)
+@click.option(
+    "--web.telemetry-path",
+    "telemetry_path",
+    default="/metrics",
+    show_default=True,
+    metavar="PATH",
+    help="Path of the metrics.",
+)
+@config_option
+@click.option(
+    "--log.level",
+    "log_level",
+    type=click.Choice(["debug", "info", "warn", "warning", "error"], case_sensitive=False),
+    default="info",
+    show_default=True,
+    help="Log only messages of this level or above.",
+)
+@click.option(
+    "--log.format",
+    "log_format",
+    type=click.Choice(["logfmt", "json"], case_sensitive=False),
+    default="logfmt",
+    show_default=True,
+    help="Format of the log, on standard error.",
+)
+def serve(
+    listen: tuple[str, ...], telemetry_path: str, config_file: Path | None, log_level: str, log_format: str
+) -> None:
+    """Serve the metrics of every WireGuard tunnel of this host.
+
+    Needs CAP_NET_ADMIN, and root for userspace devices and for names out of /etc/wireguard. SIGHUP reads the
+    configuration file again, SIGTERM and Ctrl-C stop.
+    """
+    config = load_config(config_file)
+    check_flags(listen, telemetry_path)
+
+    from wg_exporter import log
+
+    log.setup(log_level, log_format)
+    sys.exit(run_server(config, config_file, listen, telemetry_path))
+
+
+def run_server(config: Config, config_file: Path | None, listen: Sequence[str], telemetry_path: str) -> int:
+    """Serve until a signal comes; the exit code."""
+    from wg_exporter.daemon import serve as daemon
+    from wg_exporter.web.listen import ListenError
+
+    try:
+        return daemon.run(config, config_file, listen, telemetry_path)
+    except ListenError as error:
+        raise click.ClickException(str(error)) from None

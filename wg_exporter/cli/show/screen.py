@@ -1,0 +1,306 @@
+"""`wg-exporter show`: what /metrics says, for a person at a terminal, perhaps at three in the morning.
+
+The idea: what is broken must be found without reading everything. A peer that is down carries a red `!`, and the
+summary names it with the reason; what is degraded or may be worth a look is yellow; the rest stays quiet. All text from
+outside goes through `words.plain`, and none is read as markup.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from itertools import chain, islice
+from typing import TYPE_CHECKING, TextIO
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.segment import Segment
+from rich.style import Style
+from rich.text import Text
+
+from wg_exporter.cli.show import words
+from wg_exporter.cli.show.overview import (
+    DeviceRow,
+    Overview,
+    PeerRow,
+    Standing,
+    fix_for,
+    probing_of,
+    reason_when_empty,
+    standing,
+    unprobed,
+    whose,
+)
+from wg_exporter.cli.show.tables import COLUMNS, Line, draw, layout
+from wg_exporter.health.advice import advice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from wg_exporter import model
+
+REASONS = 5
+"""So many reasons why peers can't be probed are told, for on a large host there may be one for each peer."""
+
+NAMED = 10
+"""So many peers are named as down, and as degraded."""
+
+PIPE_WIDTH = 400
+"""Columns of a console that is no terminal: wide enough that nothing is cut or left out."""
+
+
+class _Screen:
+    """An overview as rich prints it: in full or, with a `heading` (watching), cut to the height of the terminal."""
+
+    def __init__(self, overview: Overview, previous: Overview | None, width: int | None, heading: str) -> None:
+        self._overview = overview
+        self._previous = previous
+        self._width = width
+        self._heading = heading
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        height = options.size.height if self._heading else None
+        width = self._width or options.max_width
+        options = options.update(width=width, height=None, no_wrap=True)
+        encoding = "utf-8" if options.encoding.startswith("utf") else options.encoding
+        if height is None:
+            parts = [*self._devices(width, encoding, None), *chain(*self._verdict(encoding))]
+        else:  # the top is what stays in view, so the summary comes first
+            verdict = chain(*reversed([*self._verdict(encoding)]))
+            parts = [Text(self._heading, "dim"), *verdict, Text(""), *self._devices(width, encoding, height)]
+        lines: list[list[Segment]] = []
+        for part in parts:
+            lines += [part] if isinstance(part, list) else _wrapped(part, console, options)
+        if height is not None and len(lines) > height:
+            lines[height - 1 :] = [[Segment("more does not fit: name an interface or a peer", Style(dim=True))]]
+        for line in lines:
+            yield from line
+            yield Segment.line()
+
+    def _devices(self, width: int, encoding: str, limit: int | None) -> Iterator[Text | list[Segment]]:
+        """The devices with their peers; `limit` is how many of each may be needed."""
+        tables = [(row, self._lines(row, limit)) for row in self._overview.devices[:limit]]
+        every = [line for _, lines in tables for line in lines]
+        unused = {name for name in COLUMNS if name.endswith("_rate") and not self._previous}
+        unused |= {"reason"} - {"reason" for line in every if line.row.health.reason}
+        columns = {name: column for name, column in COLUMNS.items() if name not in unused}
+        widths = layout(every, columns, width, encoding)
+        for row, lines in tables:
+            yield from _heading(row, encoding)
+            if lines:
+                yield from draw(
+                    lines, {name: (c, widths[name]) for name, c in columns.items() if name in widths}, encoding
+                )
+            if len(every) == 1 and lines:
+                yield from _closer(row, every[0].row, encoding)
+            yield Text("")
+        left_out = [column.title for name, column in columns.items() if name not in widths]
+        if every and left_out:
+            yield Text(f"no room at {width} columns for: {', '.join(left_out)}", "dim")
+
+    def _lines(self, row: DeviceRow, limit: int | None) -> list[Line]:
+        wall, before = self._overview.wall, self._previous
+        known = [] if before is None else [old for old in before.devices if whose(old) == whose(row)]
+        peers = {old.peer.public_key: old.peer for device in known for old in device.peers}
+        seconds = wall - before.wall if before else 0.0
+        return [
+            Line(peer, standing(peer), wall, peers.get(peer.peer.public_key), seconds) for peer in row.peers[:limit]
+        ]
+
+    def _verdict(self, encoding: str) -> Iterator[tuple[Text, ...]]:
+        """What is wrong, each thing on its own; in the last one (or first, watching) how the peers expected up are."""
+        overview = self._overview
+
+        def say(text: str, style: str) -> tuple[Text]:
+            return (Text(words.plain(text, encoding), style),)
+
+        for problem in overview.problems:
+            yield say(f"! {problem}", "yellow")
+        if not overview.devices:
+            yield say(reason_when_empty(overview), "bold yellow")
+            return
+        for outcome in overview.outcomes:
+            if not outcome.success:
+                where = f" in {outcome.netns}" if outcome.netns else ""
+                yield say(f"! {outcome.source}{where}: {outcome.problem}", "bold red")
+        unread = [_label(row) for row in overview.devices if row.failed]
+        if unread:
+            yield say(f"! {words.count(len(unread), 'device')} could not be read: {words.first_of(unread)}", "bold red")
+        down = [_label(row) for row in overview.devices if row.link and not row.link.up]
+        if down:
+            yield say(f"! {words.count(len(down), 'device')} down: {words.first_of(down)}", "bold red")
+        yield from _peers_verdict(overview, encoding)
+
+
+def _peers_verdict(overview: Overview, encoding: str) -> Iterator[tuple[Text, ...]]:
+    """Whom to look at, each group on its own; the peers expected up last."""
+
+    def say(text: str, style: str, items: Sequence[str] = ()) -> tuple[Text, ...]:
+        """One item stands in the line itself, more of them below it."""
+        if len(items) == 1:
+            text, items = f"{text}: {items[0]}", ()
+        lines = [text, *(f"    {item}" for item in items[:NAMED])]
+        lines += [f"    and {len(items) - NAMED:,} more"] * (len(items) > NAMED)
+        return tuple(Text(words.plain(line, encoding), style) for line in lines)
+
+    found: dict[Standing, list[tuple[DeviceRow, PeerRow]]] = {which: [] for which in Standing}
+    for row in overview.devices:
+        for peer in row.peers:
+            found[standing(peer)].append((row, peer))
+    doubts = [_who(row, peer, overview.wall) for row, peer in found[Standing.DOUBT]]
+    degraded, broken = (
+        [_why(*who, overview.wall) for who in found[which]] for which in (Standing.DEGRADED, Standing.BROKEN)
+    )
+    expected = sum(peer.expected_up for row in overview.devices for peer in row.peers)
+    if doubts:
+        what = "expected up, quiet: idle or dead, without keepalive an age can't tell"
+        yield say(f"! {words.count(len(doubts), 'peer')} {what}: {words.first_of(doubts)}", "yellow")
+    for reason, names in islice(unprobed(overview).items(), REASONS):
+        yield say(f"! {words.count(len(names), 'peer')} can't be probed: {words.first_of(names)}: {reason}", "yellow")
+    if degraded:
+        yield say(f"! {words.count(len(degraded), 'peer')} degraded", "yellow", degraded)
+    if overview.glanced:
+        yield say("judged by one look: whether anything goes unanswered takes --watch, for half a minute", "dim")
+    total = f"{words.count(expected, 'peer')} expected up, {len(broken):,} not"
+    yield say(f"! {total}", "bold red", broken) if broken else say(total, "green" if expected else "dim")
+
+
+def _wrapped(text: Text, console: Console, options: ConsoleOptions) -> list[list[Segment]]:
+    """The lines of a text that may be longer than one: those after the first stand two cells further in."""
+    indent = len(text.plain) - len(text.plain.lstrip()) + 2
+    lines = []
+    room = options.max_width if text.cell_len <= options.max_width else max(options.max_width - indent, 20)
+    for index, line in enumerate(text.wrap(console, room)):
+        line.rstrip()
+        whole = Text(" " * indent if index else "").append_text(line)
+        lines += console.render_lines(whole, options, pad=False)
+    return lines
+
+
+def _label(row: DeviceRow) -> str:
+    netns, name = whose(row)
+    return f"{name} in {netns}" if netns else name
+
+
+def _who(row: DeviceRow, peer: PeerRow, wall: float) -> str:
+    return f"{peer.name} on {_label(row)} ({words.handshake(peer.peer.last_handshake_ns, wall)})"
+
+
+def _why(row: DeviceRow, peer: PeerRow, wall: float) -> str:
+    health = peer.health
+    since = f" (seen {words.ago(int(wall - health.changed_at))})" if health.changed_at else ""
+    return f"{peer.name} on {_label(row)}: {health.state}, {health.reason}: {health.evidence}{since}"
+
+
+def _closer(row: DeviceRow, peer: PeerRow, encoding: str) -> Iterator[Text]:
+    """What there is to say of a peer that is the only one on the screen."""
+    health = peer.health
+    if health.reason:
+        yield Text(words.plain(f"  {health.reason}: {health.evidence}", encoding), "bold")
+        name = peer.name if peer.named else peer.peer.public_key
+        yield Text(words.plain(f"  {advice(health.reason, whose(row)[1], name)}", encoding))
+    if probing := probing_of(peer):
+        yield Text(words.plain(f"  {probing}", encoding), "dim")
+
+
+def _heading(row: DeviceRow, encoding: str) -> Iterator[Text]:
+    """What is known of a device itself: one line, and more for its key and its counters."""
+    device, failed, link = row.device, row.failed, row.link
+    sound = device and (not link or link.up)
+    head = Text("" if sound else "! ", "bold" if sound else "bold red").append(words.plain(_label(row), encoding))
+    if link:
+        head.append("  up" if link.up else "  DOWN", "not bold green" if link.up else "bold red")
+    if row.gone:
+        head.append("  GONE", "bold red")
+    known = device or failed
+    facts = [known.backend.value] if known else []
+    if device:
+        facts.append(f"port {device.listen_port}" if device.listen_port else "no port")
+    if link:
+        facts.append(f"MTU {link.mtu}")
+    if device:
+        facts.append(words.count(len(row.peers), "peer"))
+    if row.gone:
+        facts.append(f"{words.count(len(row.peers), 'peer')} expected up")
+    head.append("  " + "  ".join(facts), "not bold default")
+    yield head
+    if failed:
+        problem = f"  {failed.problem}{fix_for(failed)}"
+        yield Text(words.plain(problem, encoding), "red")
+    if device:
+        yield Text(f"  public key {words.plain(device.public_key, encoding) or 'none: no private key is set'}", "dim")
+        if not device.fresh:
+            yield Text("  this read failed half way: the peers are those of an earlier one", "yellow")
+    if link:
+        yield from _counters(link)
+
+
+def _counters(link: model.Link) -> Iterator[Text]:
+    pairs = (
+        ("packets", link.rx_packets, link.tx_packets, "dim"),
+        ("errors", link.rx_errors, link.tx_errors, "yellow"),
+        ("dropped", link.rx_dropped, link.tx_dropped, "yellow"),
+    )
+    parts = [(f"{what} {rx:,} received, {tx:,} sent", style) for what, rx, tx, style in pairs if rx or tx]
+    if parts:
+        text = Text("  ")
+        for index, (part, style) in enumerate(parts):
+            text.append("; " if index else "", "dim").append(part, style)
+        yield text
+
+
+def render(overview: Overview, *, width: int | None = None, previous: Overview | None = None) -> _Screen:
+    """What rich prints for an overview: in `width` columns (by default the console's), with rates since `previous`."""
+    return _Screen(overview, previous, width, "")
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Pass the error on: how a program whose reader left ends is for the command line to say."""
+        raise  # noqa: PLE0704 - rich calls this while it handles the BrokenPipeError
+
+
+def console(file: TextIO | None = None) -> Console:
+    """A console for `show`. One that is no terminal (a pipe, a file) is wide enough for every column, unless
+    COLUMNS says otherwise: what `grep` looks for must be there."""
+    found = _Console(file=file or sys.stdout, highlight=False, markup=False, emoji=False)
+    if not found.is_terminal and "COLUMNS" not in os.environ:
+        found.width = PIPE_WIDTH
+    return found
+
+
+def watch(read: Callable[[], Overview], console: Console, interval: float, stop: Callable[[], bool]) -> None:
+    """Show what `read` gives every `interval` seconds, with rates, until `stop()` is true or Ctrl-C is pressed.
+
+    On a terminal in the alternate screen, which is left again whatever happens; elsewhere one below the other. What
+    `read` raises is passed on.
+    """
+    previous: Overview | None = None
+    live = Live(console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+    try:
+        with live if console.is_terminal else contextlib.nullcontext():
+            while not stop():
+                due = time.monotonic() + interval
+                overview = read()
+                clock = time.strftime("%H:%M:%S", time.localtime(overview.wall))
+                if console.is_terminal:
+                    heading = f"{clock}  every {interval:g} s, Ctrl-C leaves"
+                    live.update(_Screen(overview, previous, None, heading), refresh=True)
+                else:
+                    console.print(clock, render(overview, previous=previous), sep="\n")
+                previous = overview
+                _wait(due, live, console, stop)
+    except KeyboardInterrupt:
+        return
+
+
+def _wait(due: float, live: Live, console: Console, stop: Callable[[], bool]) -> None:
+    """Sleep until the monotonic time `due`, but look up ten times a second: for a stop, or a terminal of a new size."""
+    size = console.size
+    while (left := due - time.monotonic()) > 0 and not stop():
+        time.sleep(min(left, 0.1))
+        if console.is_terminal and console.size != size:
+            size = console.size
+            live.refresh()

@@ -1,0 +1,115 @@
+"""What is logged of the readings: a line when something fails, changes or recovers, none while it stays as it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wg_exporter.health.states import State
+from wg_exporter.log import Log, OnChange
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from wg_exporter.health.states import Change
+    from wg_exporter.model import PeerKey, Snapshot
+
+
+class News:
+    """Compares each snapshot with what was logged before."""
+
+    def __init__(self) -> None:
+        self._log = Log(__name__)
+        self._seen = OnChange()
+        self._reasons: set[str] = set()
+
+    def report(self, snapshot: Snapshot, expected: int, others: int, unprobed: Mapping[PeerKey, str]) -> None:
+        """Log what is new in `snapshot`.
+
+        `expected` is the number of peers that should always be up, `others` that of all others. `unprobed` are those
+        that should be probed and can't be, with the reason of each.
+        """
+        self._sources(snapshot)
+        self._devices(snapshot)
+        self._files(snapshot)
+        if self._seen.changed("peers", (len(snapshot.devices), expected, others)):
+            self._log.info("peers", devices=len(snapshot.devices), expected_up=expected, not_expected_up=others)
+        self._probing(unprobed)
+
+    def tell(self, changes: Iterable[Change], down: int) -> None:
+        """Log which peers changed, a line each. What is found well at the start is no news.
+
+        `down` is the number of those that should be up and are not.
+        """
+        for netns, interface, public_key, name, before, after, reason, evidence in changes:
+            trouble = after in {State.DOWN, State.DEGRADED}
+            if before is None and not trouble:
+                continue
+            say = self._log.warn if trouble else self._log.info
+            say(
+                "peer changed",
+                peer=name,
+                interface=interface,
+                netns=netns,
+                public_key=public_key,
+                before=before or "unknown",
+                after=after,
+                reason=reason or "",
+                evidence=evidence,
+            )
+        if self._seen.changed("down", down or ""):
+            self._log.info("peers expected up", not_up=down)
+
+    def unjudged(self, number: int) -> None:
+        """Log of how many peers nobody can tell idle from dead."""
+        if self._seen.changed("unjudged", number or "") and number:
+            self._log.warn(
+                "peers can't be judged",
+                peers=number,
+                reason="expected up, without keepalive and not probed: idle and dead look alike until data is sent; "
+                "turn on persistent keepalive or probing",
+            )
+
+    def _sources(self, snapshot: Snapshot) -> None:
+        for source, netns, _success, _duration, problem, _absent in snapshot.outcomes:
+            if self._seen.changed((source, netns), problem):
+                if problem:
+                    self._log.error("source failed", source=source, netns=netns, problem=problem)
+                else:
+                    self._log.info("source works again", source=source, netns=netns)
+        if self._seen.changed("notes", snapshot.notes):
+            for note in snapshot.notes:
+                self._log.info("noticed", note=note)
+
+    def _devices(self, snapshot: Snapshot) -> None:
+        for netns, name, _backend, problem in snapshot.failed:
+            if self._seen.changed(("device", netns, name), problem):
+                self._log.warn("device not read", interface=name, netns=netns, problem=problem)
+        for device in snapshot.devices:
+            if device.fresh and self._seen.changed(("device", device.netns, device.name), ""):
+                self._log.info("device read again", interface=device.name, netns=device.netns)
+
+    def _probing(self, unprobed: Mapping[PeerKey, str]) -> None:
+        """A line for each reason: a hub may have hundreds of such peers."""
+        peers: dict[str, list[PeerKey]] = {}
+        for key, reason in unprobed.items():
+            peers.setdefault(reason, []).append(key)
+        for reason in self._reasons - peers.keys():
+            self._seen.changed(("unprobed", reason), 0)
+        self._reasons = set(peers)
+        for reason, keys in peers.items():
+            if self._seen.changed(("unprobed", reason), len(keys)):
+                netns, interface, public_key = keys[0]
+                self._log.warn(
+                    "not probed",
+                    peers=len(keys),
+                    interface=interface,
+                    netns=netns,
+                    public_key=public_key,
+                    reason=reason,
+                )
+
+    def _files(self, snapshot: Snapshot) -> None:
+        for file in snapshot.conf:
+            if self._seen.changed(file.path, file.problems):
+                for problem in file.problems:
+                    self._log.warn("names file has a problem", problem=problem)

@@ -1,0 +1,327 @@
+"""The exporter as one object: sources, tracker, prober and writer, wired together and kept running.
+
+`Exporter` is used by `serve`, by `show` and by the collector for other people's registries. A scrape reads the sources
+and only reads the tracker and what the prober has found; the tick, every few seconds, reads the sources and drives
+both. What a configuration decides is in a `_Setup`, so that a reload builds a new one and swaps it; what must survive a
+reload is in the `Exporter`.
+"""
+
+from __future__ import annotations
+
+import platform
+import threading
+import time
+from contextlib import contextmanager
+from itertools import chain, islice
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+
+from wg_exporter import __version__
+from wg_exporter.catalogue import NAMES, SOURCE_SUCCESS
+from wg_exporter.config import Config, ConfigError, load
+from wg_exporter.daemon.changelog import News
+from wg_exporter.daemon.host import Watch
+from wg_exporter.daemon.processes import Processes, capabilities
+from wg_exporter.exposition import compat
+from wg_exporter.exposition.samples import ExporterFacts, Sample, View, exporter_samples, samples
+from wg_exporter.exposition.writer import Writer, render
+from wg_exporter.health.states import State
+from wg_exporter.health.summary import Summary, summary
+from wg_exporter.log import Log
+from wg_exporter.names.table import Roster
+from wg_exporter.plan.planner import Planner
+from wg_exporter.reader.host import host_workers
+from wg_exporter.reader.reader import Clock, Reader, StoppedError, Worker, with_unread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from wg_exporter.model import Device, DeviceKey, Outcome, PeerKey, Probed, ProbePeer, Snapshot
+    from wg_exporter.names.identity import PeerMeta
+    from wg_exporter.plan.planner import Plan
+
+TICK_SECONDS = 5.0
+SUSPECT_TICK_SECONDS = 1.0
+
+# So many peers that are down or degraded are named in a status, and so many problems.
+STATUS_PEERS = 50
+STATUS_PROBLEMS = 20
+
+SYSTEM_CLOCK = Clock(time.time, time.monotonic)
+
+Workers: TypeAlias = "Callable[[Config, Clock], Iterable[Worker]]"
+"""Makes the sources that a configuration asks for."""
+
+
+class Status(NamedTuple):
+    """How the host was at the last look, at `wall` (seconds since the epoch). `problems` are lines for a person."""
+
+    wall: float
+    summary: Summary
+    problems: tuple[str, ...]
+
+
+class Prober(Protocol):
+    """What probes the peers, in a process of its own: `prober.process.ProberProcess`. No call waits for it."""
+
+    def configure(self, config: Config) -> None:
+        """Probe as this configuration says, from now on. Counters go on, except of histograms with other bounds."""
+
+    def set_peers(self, peers: Sequence[ProbePeer]) -> None:
+        """Probe exactly these from now on."""
+
+    def counters(self, rows: Mapping[PeerKey, tuple[int, int]]) -> None:
+        """Bytes that peers have received and sent (rx, tx), just read."""
+
+    def results(self) -> Mapping[PeerKey, Probed]:
+        """What is known of each peer."""
+
+    def scheduling_delay(self) -> float | None:
+        """Seconds by which probes left late, the worst since this was last asked; None if nothing is probed."""
+
+    def pids(self) -> Sequence[int]:
+        """The processes that run for it."""
+
+    def stop(self) -> None:
+        """End it."""
+
+
+class _Setup:
+    """What a configuration decides: which sources are read, and how peers are called and written."""
+
+    def __init__(self, config: Config, clock: Clock, workers: Workers) -> None:
+        self.config = config
+        self.roster = Roster(config)
+        self.planner = Planner(config)
+        self.writer = Writer(lambda name: not config.metrics.excluded(name))
+        made: list[Worker] = []
+        try:
+            made.extend(workers(config, clock))
+        except BaseException:
+            for worker in made:
+                worker.stop()
+            raise
+        self.reader = Reader(made, clock)
+
+
+class Exporter:
+    """Everything but HTTP. Thread-safe. `start` it, `scrape` it, `stop` it. It ticks `every` so many seconds."""
+
+    def __init__(
+        self,
+        config: Config,
+        config_path: Path | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        *,
+        workers: Workers = host_workers,
+        every: float = TICK_SECONDS,
+        prober: Prober | None = None,
+    ) -> None:
+        self._clock = clock
+        self._workers = workers
+        self._every = every
+        self._config_path = config_path
+        self._log = Log(__name__)
+        self._news = News()
+        self._watch = Watch()
+        self._prober = prober
+        self._status = Status(clock.wall(), Summary(), ())
+        self._took = 0.0  # the last tick, in seconds
+        self._delay: float | None = None  # of probes, the worst between the last two ticks
+        self._processes = Processes(prober.pids if prober else tuple)
+        self._reload_successful = True
+        self._reload_timestamp = clock.wall()
+        self._setup = _Setup(config, clock, workers)
+        # One at a time: the roster, the writer and the tracker keep what they made, and are not thread-safe.
+        self._lock = threading.Lock()
+        self._reloading = threading.Lock()  # so that of two reloads the later file wins
+        self._stopping = threading.Event()
+        self._ticked = threading.Event()
+        self._ticker = threading.Thread(target=self._run, name="tick", daemon=True)
+
+    def start(self) -> None:
+        """Begin to tick. The first tick is what `ready` waits for."""
+        self._ticker.start()
+
+    def stop(self) -> None:
+        """End the tick and the threads of the sources."""
+        self._stopping.set()
+        self._setup.reader.stop()
+        if self._prober is not None:
+            self._prober.stop()
+
+    def wait_until_ready(self, timeout: float) -> bool:
+        """Wait in seconds for the first look at the devices."""
+        return self._ticked.wait(timeout)
+
+    def ready(self) -> str:
+        """Empty once the devices were looked at for the first time, else one line why not."""
+        return "" if self._ticked.is_set() else "the WireGuard devices have not been read yet; try again in a moment"
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the next tick. While an answer is overdue they take a twentieth of the time at most."""
+        closer = max(SUSPECT_TICK_SECONDS, self._took * 20) if self._watch.health.suspicious else self._every
+        return min(closer, self._every)
+
+    def status(self) -> Status:
+        """How the host was at the last tick. Waits for nothing."""
+        return self._status
+
+    def scrape(self, path: str, openmetrics: bool = False) -> list[bytes]:  # noqa: FBT001, FBT002
+        """The chunks of one exposition: ours at the path "", those of others at "mindflavor" and "mdlayher"."""
+        with self._looking() as (setup, snapshot):
+            view = self._view(setup, snapshot)
+            if not path:
+                return setup.writer.write(view, self._processes.samples(), openmetrics=openmetrics)
+        theirs = compat.mindflavor(view, self._clock.wall()) if path == "mindflavor" else compat.mdlayher(view)
+        # The other exporters have nothing to say that a source failed; without it such a page would look fine.
+        outcomes = (sample for sample in exporter_samples(view) if sample.metric is SOURCE_SUCCESS)
+        chunks = render(chain(theirs, outcomes), lambda _name: True, openmetrics=openmetrics)
+        return [*chunks, b"# EOF\n"] if openmetrics else chunks
+
+    def samples(self) -> list[Sample]:
+        """All samples of `/metrics` but those of the process, as values."""
+        _snapshot, view, config = self.look()
+        return [sample for sample in samples(view) if not config.metrics.excluded(sample.metric.name)]
+
+    def look(self) -> tuple[Snapshot, View, Config]:
+        """One look at everything: what was read, what a scrape would show of it, and the configuration in use."""
+        with self._looking() as (setup, snapshot):
+            return snapshot, self._view(setup, snapshot), setup.config
+
+    def observe(self) -> tuple[Snapshot, View, Config]:
+        """As `look`, and remember as a tick does: for who looks again and again without `start`."""
+        with self._looking() as (setup, snapshot):
+            self._watch.track(setup.roster, snapshot)
+            self._watch.judge(setup.config, setup.roster, snapshot, self._probes())
+            return snapshot, self._view(setup, snapshot), setup.config
+
+    @contextmanager
+    def _looking(self) -> Iterator[tuple[_Setup, Snapshot]]:
+        """What was just read, and the lock for what is made of it. A reload in between makes it read again."""
+        while True:
+            setup = self._setup
+            try:
+                snapshot = with_unread(setup.reader.read(), setup.config.interfaces.wanted)
+            except StoppedError:
+                if self._stopping.is_set():
+                    raise
+                continue
+            with self._lock:
+                if setup is self._setup:
+                    yield setup, snapshot
+                    return
+
+    def reload(self) -> str:
+        """Read the configuration again: empty if it is in use now, else its problems, and nothing has changed."""
+        if self._config_path is None:
+            problem = "no configuration file was given, so there is none to read again"
+            self._log.warn("configuration not reloaded", problem=problem)
+            return problem
+        with self._reloading:
+            return self._reload(self._config_path)
+
+    def _reload(self, path: Path) -> str:
+        try:
+            config = load(path, NAMES)
+        except ConfigError as error:
+            self._reload_successful = False
+            for found in error.problems:
+                self._log.error("configuration not reloaded", problem=str(found))
+            return str(error)
+        try:
+            setup = _Setup(config, self._clock, self._workers)
+        except (OSError, RuntimeError) as error:  # no more threads or files to be had
+            self._reload_successful = False
+            self._log.error("configuration not reloaded", problem=str(error))
+            return str(error)
+        with self._lock:
+            before, self._setup = self._setup, setup
+            if self._prober is not None:
+                self._prober.configure(config)
+            setup.roster.use(before.roster.conf)
+            self._watch.reconsider(config, setup.roster)
+            self._reload_successful = True
+            self._reload_timestamp = self._clock.wall()
+        before.reader.stop()
+        self._log.info("configuration reloaded", file=path)
+        return ""
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.tick()
+                self._ticked.set()
+            except StoppedError:
+                return
+            except Exception as error:  # noqa: BLE001 - the tick must go on; its failures are seen in the log
+                self._log.error("tick failed", exc=error)
+            self._stopping.wait(self.pause)
+
+    def tick(self) -> None:
+        """Read the sources and drive the tracker, the prober and the health of peers."""
+        began = self._clock.monotonic()
+        with self._looking() as (setup, snapshot):
+            self._watch.track(setup.roster, snapshot)
+            plan = setup.planner.plan(snapshot, setup.roster.metas)
+            self._probe(plan, snapshot)
+            changes = self._watch.judge(setup.config, setup.roster, snapshot, self._probes())
+            unjudged = _unjudged(snapshot, setup.roster.metas, plan if self._prober else None)
+            found = summary(self._watch.health.devices(), STATUS_PEERS)
+            problems = islice(self._watch.problems(setup.config, snapshot), STATUS_PROBLEMS)
+            self._status = Status(snapshot.wall, found, tuple(problems))
+        unprobed = plan.unprobed if self._prober else {}
+        self._news.report(snapshot, self._watch.expected_up, self._watch.not_expected_up, unprobed)
+        self._news.tell(changes, self._watch.health.count(State.DOWN))
+        self._news.unjudged(unjudged)
+        self._took = self._clock.monotonic() - began
+
+    def _probe(self, plan: Plan, snapshot: Snapshot) -> None:
+        """Tell the prober whom to probe, and what the byte counters say of them."""
+        if self._prober is None:
+            return
+        self._delay = self._prober.scheduling_delay()
+        self._prober.set_peers(plan.peers)
+        probed = {peer.key for peer in plan.peers}
+        counters: dict[PeerKey, tuple[int, int]] = {}
+        for device in snapshot.devices:
+            if device.fresh:
+                columns = zip(device.peers.public_key, device.peers.rx_bytes, device.peers.tx_bytes, strict=True)
+                rows = (((device.netns, device.name, key), (rx, tx)) for key, rx, tx in columns)
+                counters.update((key, bytes_) for key, bytes_ in rows if key in probed)
+        self._prober.counters(counters)
+
+    def _probes(self) -> Mapping[DeviceKey, Mapping[str, Probed]]:
+        """What the prober knows, by device and public key."""
+        found: dict[DeviceKey, dict[str, Probed]] = {}
+        if self._prober is not None:
+            for (netns, name, key), probed in self._prober.results().items():
+                found.setdefault((netns, name), {})[key] = probed
+        return found
+
+    def _view(self, setup: _Setup, snapshot: Snapshot) -> View:
+        seen = self._watch.view(setup.config, setup.roster, snapshot, self._facts(snapshot.outcomes))
+        return seen._replace(probes=self._probes(), scheduling_delay=self._delay)
+
+    def _facts(self, outcomes: Sequence[Outcome]) -> ExporterFacts:
+        return ExporterFacts(
+            __version__,
+            platform.python_version(),
+            self._reload_successful,
+            self._reload_timestamp,
+            capabilities(outcomes),
+            self._watch.clock_steps,
+        )
+
+
+def _unjudged(snapshot: Snapshot, metas: Callable[[Device], Sequence[PeerMeta]], plan: Plan | None) -> int:
+    """How many peers are expected up while nothing but data that somebody sends could show that they are not."""
+    probed = {peer.key for peer in plan.peers} if plan else set()
+    return sum(
+        meta.expected_up and not keepalive and (device.netns, device.name, key) not in probed
+        for device in snapshot.devices
+        for key, keepalive, meta in zip(
+            device.peers.public_key, device.peers.persistent_keepalive, metas(device), strict=True
+        )
+    )

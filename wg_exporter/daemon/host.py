@@ -1,0 +1,142 @@
+"""What is known of a host beyond one look: what changed, how its peers are, who is missed; and what a scrape shows.
+
+A `Watch` outlives reloads; the configuration and the names that come of it are handed in. Not thread-safe.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wg_exporter.exposition.samples import DeviceView, ExporterFacts, View
+from wg_exporter.health import Health
+from wg_exporter.history.tracker import Tracker
+from wg_exporter.model import Backend, FailedDevice, SourceName
+from wg_exporter.reader.reader import USERSPACE_KIND
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from wg_exporter.config import Config
+    from wg_exporter.health.states import Change
+    from wg_exporter.model import DeviceKey, Peer, Probed, Snapshot
+    from wg_exporter.names.table import Roster
+
+
+class Watch:
+    """Driven by the tick (`track`, then `judge`); a scrape only asks for a `view`."""
+
+    def __init__(self) -> None:
+        self.health = Health()
+        self._tracker = Tracker()
+        self._expected_here = 0
+        self._others_here = 0
+
+    @property
+    def clock_steps(self) -> int:
+        """Jumps of the wall clock so far."""
+        return self._tracker.clock_steps
+
+    @property
+    def expected_up(self) -> int:
+        """How many peers should be up, those of devices that are gone among them."""
+        return self._expected_here + sum(len(device.rows) for device in self.health.gone())
+
+    @property
+    def not_expected_up(self) -> int:
+        """How many peers nobody waits for. Those of devices that are gone are forgotten."""
+        return self._others_here
+
+    def track(self, roster: Roster, snapshot: Snapshot) -> None:
+        """Take in who is there."""
+        roster.use(snapshot.conf)
+        expected = {
+            (device.netns, device.name): sum(meta.expected_up for meta in roster.metas(device))
+            for device in snapshot.devices
+        }
+        self._tracker.update(snapshot, {key for key, number in expected.items() if number})
+        roster.forget_all_but(set(expected))
+        self._expected_here = sum(expected.values())
+        self._others_here = sum(len(device.peers) for device in snapshot.devices) - self._expected_here
+
+    def judge(
+        self,
+        config: Config,
+        roster: Roster,
+        snapshot: Snapshot,
+        probes: Mapping[DeviceKey, Mapping[str, Probed]],
+    ) -> list[Change]:
+        """How the peers are now; returns what changed."""
+        return self.health.update(snapshot, roster.metas, probes, self._expected(config), config.health)
+
+    def reconsider(self, config: Config, roster: Roster) -> None:
+        """What a new configuration makes of devices that are gone: is anybody still waiting for them?"""
+
+        def expected(key: DeviceKey, peer: Peer) -> bool:
+            return config.interfaces.wanted(key[1]) and roster.meta(key, peer).expected_up
+
+        namespaces = {"", *(namespace.name for namespace in config.namespaces)}
+        self._tracker.reconsider(namespaces, expected)
+        self.health.reconsider(roster.meta, lambda key: key[0] in namespaces and config.interfaces.wanted(key[1]))
+
+    def view(self, config: Config, roster: Roster, snapshot: Snapshot, facts: ExporterFacts) -> View:
+        """What a scrape shows, but for what the prober knows."""
+        roster.use(snapshot.conf)
+        devices = tuple(
+            DeviceView(
+                device,
+                snapshot.links.get((device.netns, device.name)),
+                roster.metas(device),
+                self._tracker.counts_of(device),
+                self.health.of(device),
+            )
+            for device in snapshot.devices
+        )
+        failed = (*snapshot.failed, *self._silent(config, snapshot))
+        return View(
+            devices,
+            tuple((row, snapshot.links.get((row.netns, row.name))) for row in failed),
+            self._missing(config, snapshot),
+            snapshot.outcomes,
+            facts,
+            config.metrics.endpoint,
+            rtt_buckets=config.probe.rtt_buckets,
+            gone=self.health.unseen({(device.netns, device.name) for device in snapshot.devices}),
+        )
+
+    def problems(self, config: Config, snapshot: Snapshot) -> Iterator[str]:
+        """What keeps the host from being seen whole, a line each."""
+        for outcome in snapshot.outcomes:
+            if not outcome.success:
+                yield f"{outcome.source}{_within(outcome.netns)}: {outcome.problem}"
+        for failed in (*snapshot.failed, *self._silent(config, snapshot)):
+            yield f"{failed.name}{_within(failed.netns)} could not be read: {failed.problem}"
+        for netns, name in self._missing(config, snapshot):
+            yield f"{name}{_within(netns)} is gone"
+
+    def _missing(self, config: Config, snapshot: Snapshot) -> tuple[DeviceKey, ...]:
+        """Expected interfaces that are gone. Where links can't be read nobody knows, so nothing is said."""
+        known = {
+            outcome.netns
+            for outcome in snapshot.outcomes
+            if outcome.source is SourceName.LINKS and (outcome.success or outcome.absent)
+        }
+        there = {(device.netns, device.name) for device in snapshot.devices}
+        gone = self._expected(config) - there - snapshot.links.keys()
+        return tuple(sorted(key for key in gone if key[0] in known))
+
+    def _expected(self, config: Config) -> set[DeviceKey]:
+        return {*config.interfaces.expected, *self._tracker.expecting()}
+
+    def _silent(self, config: Config, snapshot: Snapshot) -> list[FailedDevice]:
+        """Expected interfaces whose link is there while nothing answers for the device."""
+        there = {(device.netns, device.name) for device in snapshot.devices}
+        there |= {(failed.netns, failed.name) for failed in snapshot.failed}
+        return [
+            FailedDevice(*key, Backend.USERSPACE, "the interface is there, but its control socket is not")
+            for key in sorted(self._expected(config) - there)
+            if key in snapshot.links and snapshot.links[key].kind == USERSPACE_KIND
+        ]
+
+
+def _within(netns: str) -> str:
+    return f" in {netns}" if netns else ""

@@ -1,0 +1,177 @@
+"""`serve`: the exporter behind the HTTP server, until a signal ends it.
+
+Everything that a user can have got wrong is found before the first socket is opened; then sockets are bound, all of
+them or none; then the devices are read. SIGHUP reads the configuration again, SIGTERM and SIGINT stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+from wg_exporter import __version__
+from wg_exporter.daemon.exporter import Exporter
+from wg_exporter.health.advice import advice
+from wg_exporter.health.states import State
+from wg_exporter.log import Log
+from wg_exporter.prober.process.handle import ProberProcess
+from wg_exporter.prober.settings import ProbeSettings
+from wg_exporter.web.listen import bind, parse_listen, parse_telemetry_path
+from wg_exporter.web.negotiation import Format
+from wg_exporter.web.server import Page, Server, Status, Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from wg_exporter.config import Config
+    from wg_exporter.daemon import exporter as service
+    from wg_exporter.health.summary import IllPeer
+    from wg_exporter.model import PeerKey, Probed, ProbePeer
+
+PAGES = (
+    Page("", "Metrics", "every tunnel of this host, for Prometheus"),
+    Page("mindflavor", "Metrics, MindFlavor", "the same devices as prometheus_wireguard_exporter names them"),
+    Page("mdlayher", "Metrics, mdlayher", "the same devices as wireguard_exporter names them"),
+)
+
+
+class _Prober:
+    """The prober's process, as the exporter wants to call it."""
+
+    def __init__(self, config: Config) -> None:
+        self._log = Log(__name__)
+        self._process = ProberProcess(*_probing(config), log=lambda line: self._log.warn("probing", problem=line))
+
+    def configure(self, config: Config) -> None:
+        self._process.configure(*_probing(config))
+
+    def set_peers(self, peers: Sequence[ProbePeer]) -> None:
+        self._process.set_peers(peers)
+
+    def counters(self, rows: Mapping[PeerKey, tuple[int, int]]) -> None:
+        self._process.counters(rows)
+
+    def results(self) -> Mapping[PeerKey, Probed]:
+        return self._process.results()
+
+    def scheduling_delay(self) -> float | None:
+        return self._process.scheduling_delay() if self._process.pid else None
+
+    def pids(self) -> list[int]:
+        pid = self._process.pid
+        return [] if pid is None else [pid]
+
+    def stop(self) -> None:
+        self._process.stop()
+
+
+def _probing(config: Config) -> tuple[ProbeSettings, dict[str, str]]:
+    probe = config.probe
+    settings = ProbeSettings(
+        probe.timeout, probe.suspect_interval, probe.rtt_buckets, probe.mtu.inner_interval, probe.mtu.outer_interval
+    )
+    return settings, {place.name: place.path for place in config.namespaces}
+
+
+class _Application:
+    """What the server serves, as it wants to call it."""
+
+    def __init__(self, exporter: Exporter) -> None:
+        self._exporter = exporter
+
+    def scrape(self, path: str, format: Format, /) -> list[bytes]:  # noqa: A002 - the server's word
+        return self._exporter.scrape(path, openmetrics=format is Format.OPENMETRICS)
+
+    def ready(self) -> str:
+        return self._exporter.ready()
+
+    def status(self) -> Status:
+        return status_of(self._exporter.status())
+
+
+def status_of(found: service.Status) -> Status:
+    """How the host is, as the page at `/` wants to have it."""
+    said = found.summary
+    troubles = tuple(map(_trouble, said.ill))
+    return Status(found.wall, said.expected, said.down, said.degraded, said.open, troubles, found.problems)
+
+
+def _trouble(peer: IllPeer) -> Trouble:
+    """A peer that is not well, as the page at `/` says it."""
+    health = peer.health
+    place = f"{peer.interface} in {peer.netns}" if peer.netns else peer.interface
+    line = advice(health.reason) if health.reason else ""
+    bad = health.state is State.DOWN
+    return Trouble(
+        peer.name, place, health.state or "", health.reason or "", health.evidence, line, health.changed_at, bad
+    )
+
+
+def run(config: Config, config_file: Path | None, listen: Sequence[str], telemetry_path: str) -> int:
+    """Serve until a signal comes. Returns the exit code.
+
+    Raises ListenError if an address or the path can't be served; nothing is left open then.
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload that comes before we are up would end us
+    path = parse_telemetry_path(telemetry_path)
+    sockets = bind([parse_listen(address) for address in listen])
+    exporter = Exporter(config, config_file, prober=_Prober(config))
+    return asyncio.run(_serve(exporter, sockets, path))
+
+
+async def _serve(exporter: Exporter, sockets: Sequence[socket.socket], path: str) -> int:
+    log = Log(__name__)
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    tasks: set[asyncio.Future[str]] = set()
+
+    def reload() -> None:
+        task = loop.run_in_executor(None, exporter.reload)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+
+    server = Server(_Application(exporter), PAGES, path)
+    await server.start(sockets)
+    for address in server.addresses:
+        log.info("listening", address=address, path=path, version=__version__)
+    exporter.start()
+    await loop.run_in_executor(None, exporter.wait_until_ready, 10.0)
+    _settle()
+    _notify("READY=1")
+    await stopping.wait()
+    log.info("stopping")
+    _notify("STOPPING=1")
+    exporter.stop()
+    await server.stop()
+    return 0
+
+
+def _settle() -> None:
+    """Tell the garbage collector that what lives now lives on, so that it need not look at modules and tables again.
+
+    Rows are tuples of numbers and text, which form no cycles: a collection would look at tens of thousands for nothing.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
+
+
+def _notify(state: str) -> None:
+    """Tell systemd, where it asked to be told (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notifier:
+        try:
+            notifier.sendto(state.encode(), "\0" + address[1:] if address[0] == "@" else address)
+        except OSError as error:
+            Log(__name__).warn("systemd not notified", problem=error.strerror)

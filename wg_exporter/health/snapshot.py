@@ -1,0 +1,41 @@
+"""How peers are as far as one look tells: the table of rules, as if nothing had changed for long.
+
+For who does not watch: `wg-exporter show` looks once. One look knows the age of handshakes and whether the interface is
+up; whether anything goes unanswered takes several.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+from wg_exporter.health.evidence import Evidence, Place
+from wg_exporter.health.rules import first_that_holds
+from wg_exporter.health.states import PeerHealth
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wg_exporter.config.health import HealthLimits
+    from wg_exporter.model import Device, Link
+    from wg_exporter.names.identity import PeerMeta
+
+_NOW = 0.0  # all that counts is how long ago things were
+
+
+def glance(
+    device: Device, link: Link | None, metas: Sequence[PeerMeta], wall: float, limits: HealthLimits
+) -> tuple[PeerHealth, ...]:
+    """The health of the device's peers, in its order. `wall` is when they were read, in seconds since the epoch.
+
+    A link that is not known says nothing against them.
+    """
+    place = Place()
+    place.down_since = -inf if link is not None and not link.up else None
+    found = []
+    for peer, meta in zip(device.peers, metas, strict=True):
+        seen = Evidence(place, peer, meta, _NOW, wall)
+        seen.first_seen = -inf
+        rule = first_that_holds(seen, _NOW, limits)
+        found.append(PeerHealth(rule.state, rule.reason, evidence=seen.told(_NOW) if rule.reason else ""))
+    return tuple(found)

@@ -1,0 +1,291 @@
+"""Which peers are probed, and why the others are not: what was read and what is configured -> rows for the prober.
+
+A peer is wanted if the configuration says so or, where that says `auto`, if it is expected up. A wanted peer is probed
+if there is a way: an interface to send into, an address to aim at, and an endpoint, for without one WireGuard would
+only queue the packets. Whoever is wanted and has no way is told with the reason, not passed over in silence.
+
+A plan changes with what is known, not with what could not be read: the prober forgets a peer that is not in the plan,
+and with it its counters. So a device whose read failed, or one whose links could not be read, stays as it was.
+
+Hosts have 10,000 peers, and on nearly every look only counters have moved; then the plan is the same object.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
+
+from wg_exporter.config import Probing
+from wg_exporter.model import Aim, ProbePeer, SourceName, same
+from wg_exporter.plan.targets import Origin, Target, Targets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from wg_exporter.config import Config, PeerConfig
+    from wg_exporter.model import ConfFile, Device, DeviceKey, Link, PeerKey, Snapshot
+    from wg_exporter.names.identity import PeerMeta
+
+NO_INTERFACE = "its interface was not found; if it is in another network namespace, name that under `namespaces`"
+TURNED_OFF = "the configuration turns probing off for it"
+NOT_EXPECTED = "it is not expected up; `probe: true` for it in the configuration turns probing on"
+NO_ENDPOINT = "no endpoint yet: WireGuard does not know where to send to until the peer calls or one is set"
+
+NO_TARGET = Target("", Origin.NONE)
+
+
+class Plan(NamedTuple):
+    """What to probe. `unprobed` are the peers that are wanted and can't be probed, each with one line that says why.
+
+    `targets` has, for each device with a wanted peer, where to aim at each of its peers, by public key.
+    """
+
+    peers: tuple[ProbePeer, ...] = ()
+    unprobed: Mapping[PeerKey, str] = {}
+    targets: Mapping[DeviceKey, Mapping[str, Target]] = {}
+
+
+class Wish(NamedTuple):
+    """What the configuration says of one peer; None and empty where it says nothing. `interval` is in seconds."""
+
+    probe: Probing | None = None
+    interval: float | None = None
+    target: str = ""
+
+
+class _Place(NamedTuple):
+    """What counts of a link: all but its counters."""
+
+    ifindex: int
+    mtu: int
+    addresses: tuple[str, ...]
+
+
+class _Known(NamedTuple):
+    """A device at the last look, and what came of it.
+
+    `underlay` is the namespace of its UDP socket, None if that is in none of those that are looked in. `servers` are
+    the public keys whose endpoints are in the device's configuration file; None where no file tells.
+    """
+
+    device: Device
+    metas: Sequence[PeerMeta]
+    place: _Place | None
+    underlay: str | None
+    servers: frozenset[str] | None
+    targets: Mapping[str, Target]
+    rows: tuple[ProbePeer, ...]
+    unprobed: Mapping[PeerKey, str]
+
+
+class Planner:
+    """Makes plans for one configuration. Not thread-safe."""
+
+    def __init__(self, config: Config) -> None:
+        self._probe = config.probe
+        self._wishes = _wishes(config.peers)
+        self._targets = Targets()
+        self._conf: tuple[ConfFile, ...] = ()
+        self._servers: dict[str, frozenset[str]] = {}
+        self._known: dict[DeviceKey, _Known] = {}
+        self._plan = Plan()
+
+    def plan(self, snapshot: Snapshot, metas: Callable[[Device], Sequence[PeerMeta]]) -> Plan:
+        """What to probe after this look; the same object again while nothing about it changed.
+
+        `metas` tells of a device what `Roster.metas` does.
+        """
+        if snapshot.conf is not self._conf:
+            self._conf, self._servers = snapshot.conf, _servers(snapshot.conf)
+        devices = {(device.netns, device.name): device for device in snapshot.devices}
+        unread = _unread(snapshot)
+        known: dict[DeviceKey, _Known] = {}
+        for key in dict.fromkeys((*self._known, *devices)):
+            before, device = self._known.get(key), devices.get(key)
+            place = _place(snapshot.links.get(key))
+            if place is None and before and key[0] in unread:
+                place = before.place
+            if device:
+                known[key] = self._look(device, metas(device), place, snapshot.udp_ports, before)
+            elif before and place:  # it could not be read this time, but it is there
+                known[key] = self._look(before.device, before.metas, place, snapshot.udp_ports, before)
+        return self._planned(known)
+
+    def aims(self) -> dict[PeerKey, Aim]:
+        """What the last plan means for each peer of each device, for a person."""
+        found: dict[PeerKey, Aim] = {}
+        probed = {row.key for row in self._plan.peers}
+        for (netns, name), known in self._known.items():
+            wishes = self._wishes_on(known.device)
+            for public_key in known.device.peers.public_key:
+                key = (netns, name, public_key)
+                target = known.targets.get(public_key, NO_TARGET)
+                if key in probed:
+                    found[key] = Aim(target.address, target.origin, "", wanted=True)
+                elif key in known.unprobed:
+                    found[key] = Aim(target.address, target.origin, known.unprobed[key], wanted=True)
+                else:
+                    reason = TURNED_OFF if self._probing(wishes, public_key) is Probing.OFF else NOT_EXPECTED
+                    found[key] = Aim("", Origin.NONE, reason, wanted=False)
+        return found
+
+    def _probing(self, wishes: Mapping[str, Wish], public_key: str) -> Probing:
+        wish = wishes.get(public_key)
+        return wish.probe if wish and wish.probe is not None else self._probe.enabled
+
+    def _planned(self, known: dict[DeviceKey, _Known]) -> Plan:
+        before, self._known = self._known, known
+        if before.keys() == known.keys() and all(map(_same_result, before.values(), known.values())):
+            return self._plan
+        self._targets.forget(known)
+        rows = tuple(chain.from_iterable(device.rows for device in known.values()))
+        self._plan = Plan(
+            self._plan.peers if same(self._plan.peers, rows) else rows,
+            {key: why for device in known.values() for key, why in device.unprobed.items()},
+            {key: device.targets for key, device in known.items() if device.targets},
+        )
+        return self._plan
+
+    def _look(
+        self,
+        device: Device,
+        metas: Sequence[PeerMeta],
+        place: _Place | None,
+        udp_ports: Mapping[str, frozenset[int]],
+        before: _Known | None,
+    ) -> _Known:
+        servers = None if device.netns else self._servers.get(device.name)
+        underlay = _underlay(device, udp_ports, before)
+        now = _Known(device, metas, place, underlay, servers, {}, (), {})
+        if before and _alike(before, now):
+            return before._replace(device=device, metas=metas)
+        wishes = self._wishes_on(device)
+        wanted = [*self._wanted(device, metas, wishes)]
+        targets: Mapping[str, Target] = {}
+        if wanted and place:
+            configured = {key: wish.target for key, wish in wishes.items() if wish.target}
+            targets = self._targets.of(device, place.addresses, configured)
+        now = now._replace(targets=targets)
+        unprobed: dict[PeerKey, str] = {}
+        rows: list[ProbePeer] = []
+        for index in wanted:
+            found = self._row(now, index, wishes)
+            if isinstance(found, str):
+                unprobed[device.netns, device.name, device.peers.public_key[index]] = found
+            else:
+                rows.append(found)
+        return now._replace(
+            rows=before.rows if before and same(before.rows, tuple(rows)) else tuple(rows),
+            unprobed=before.unprobed if before and before.unprobed == unprobed else unprobed,
+        )
+
+    def _wishes_on(self, device: Device) -> Mapping[str, Wish]:
+        """By public key, those of the device's peers of which the configuration says something."""
+        if not self._wishes:
+            return {}
+        everywhere, here = self._wishes.get("", {}), self._wishes.get(device.name, {})
+        found = ((key, here.get(key) or everywhere.get(key)) for key in device.peers.public_key)
+        return {key: wish for key, wish in found if wish}
+
+    def _wanted(self, device: Device, metas: Sequence[PeerMeta], wishes: Mapping[str, Wish]) -> Iterator[int]:
+        """The places of the peers that are to be probed."""
+        for index, (key, meta) in enumerate(zip(device.peers.public_key, metas, strict=True)):
+            probing = self._probing(wishes, key)
+            if probing is Probing.ON or (probing is Probing.AUTO and meta.expected_up):
+                yield index
+
+    def _row(self, now: _Known, index: int, wishes: Mapping[str, Wish]) -> ProbePeer | str:
+        """How to probe the peer at this place of a device, or why that can't be done."""
+        device, place = now.device, now.place
+        key, endpoint = device.peers.public_key[index], device.peers.endpoint[index]
+        if place is None:
+            return NO_INTERFACE
+        target = now.targets[key]
+        if not target.address or not endpoint:
+            return target.reason or NO_ENDPOINT
+        interval = wishes[key].interval if key in wishes else None
+        return ProbePeer(
+            key=(device.netns, device.name, key),
+            ifindex=place.ifindex,
+            mtu=place.mtu,
+            target=target.address,
+            ipv6_inside=any(":" in address and not _link_local(address) for address in place.addresses),
+            endpoint="" if now.underlay is None else endpoint.rpartition(":")[0].strip("[]"),
+            fwmark=device.fwmark,
+            underlay=now.underlay or "",
+            roams=now.servers is not None and key not in now.servers,
+            interval=self._probe.interval if interval is None else interval,
+        )
+
+
+def _link_local(address: str) -> bool:
+    """fe80::/10: the kernel gives one to every tun, and gives it back after an MTU below 1280 took it."""
+    return address[:3].lower() in {"fe8", "fe9", "fea", "feb"}
+
+
+def _wishes(peers: Sequence[PeerConfig]) -> dict[str, dict[str, Wish]]:
+    """By interface, or "" for every interface, and public key.
+
+    An entry with an interface goes before one without, setting by setting.
+    """
+    found: dict[str, dict[str, Wish]] = {}
+    for peer in sorted(peers, key=lambda peer: peer.interface or ""):
+        usual = found.get("", {}).get(peer.public_key, Wish())
+        found.setdefault(peer.interface or "", {})[peer.public_key] = Wish(
+            usual.probe if peer.probe is None else peer.probe,
+            usual.interval if peer.interval is None else peer.interval,
+            peer.target or usual.target,
+        )
+    return found
+
+
+def _unread(snapshot: Snapshot) -> set[str]:
+    """The namespaces of which nobody knows which links are there."""
+    links = [outcome for outcome in snapshot.outcomes if outcome.source is SourceName.LINKS]
+    return {outcome.netns for outcome in links if not (outcome.success or outcome.absent)}
+
+
+def _servers(conf: tuple[ConfFile, ...]) -> dict[str, frozenset[str]]:
+    """For each interface that a file describes, the peers whose endpoint is in it. The others call from anywhere."""
+    found: dict[str, set[str]] = {}
+    for file in conf:
+        if file.interface and file.peers:
+            found.setdefault(file.interface, set()).update(peer.public_key for peer in file.peers if peer.endpoint)
+    return {interface: frozenset(keys) for interface, keys in found.items()}
+
+
+def _place(link: Link | None) -> _Place | None:
+    return link and _Place(link.ifindex, link.mtu, link.addresses)
+
+
+def _underlay(device: Device, udp_ports: Mapping[str, frozenset[int]], before: _Known | None) -> str | None:
+    """The namespace of the device's UDP socket: its own or, if its port is not bound there, the only one where it is.
+
+    None if it is none of those that are looked in: a route or a path found anywhere else would be another's.
+    """
+    own = udp_ports.get(device.netns)
+    if own is None:
+        return before.underlay if before else device.netns
+    if not device.listen_port or device.listen_port in own:
+        return device.netns
+    others = [netns for netns, ports in udp_ports.items() if device.listen_port in ports]
+    return others[0] if len(others) == 1 else None
+
+
+def _alike(before: _Known, now: _Known) -> bool:
+    """Whether nothing that decides has changed. Counters and handshakes don't, and on most looks only they move."""
+    old, new = before.device.peers, now.device.peers
+    return (
+        before.place == now.place
+        and before.underlay == now.underlay
+        and before.servers == now.servers
+        and before.device.fwmark == now.device.fwmark
+        and same(old.public_key, new.public_key)
+        and same(old.allowed_ips, new.allowed_ips)
+        and same(old.endpoint, new.endpoint)
+        and same(before.metas, now.metas)
+    )
+
+
+def _same_result(before: _Known, now: _Known) -> bool:
+    return before.rows is now.rows and before.unprobed is now.unprobed and before.targets is now.targets

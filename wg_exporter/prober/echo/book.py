@@ -1,0 +1,301 @@
+"""Small echoes: whom to ping when, which answer belongs to which probe, and what that says of each target.
+
+Two ideas. **A probe's sequence number is its place in a ring** of 65,536, for all targets together: to find the probe
+of an answer is one look, answers that come late or twice are still recognised until their place is used again, and no
+peer, silent or hostile, can make memory grow. **A target's place in the interval is its own**: the places follow the
+golden ratio, which spreads any number of targets evenly, and whenever a target's interval changes it goes on at the
+same place of the new one. So probes never gather into bursts, not even after an outage of all.
+
+No clock, no socket: `now` is a monotonic reading in seconds.
+"""
+
+from __future__ import annotations
+
+import heapq
+from array import array
+from bisect import bisect_left
+from ipaddress import ip_address
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from wg_exporter.model import SendError
+from wg_exporter.prober.echo.track import EchoSettings, EchoTarget, Track
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable
+
+    from wg_exporter.model import ProbeStats
+
+TICK = 0.01  # seconds: probes due within one tick are sent together
+RING = 1 << 16  # probes that are remembered: all values of the 16-bit sequence number
+LONGEST_STALL = 0.5  # seconds: what is overdue by more was never due; the schedule stood still meanwhile
+CLOCK_STEP = 0.001  # seconds by which the two clocks may drift apart while a probe is on its way
+
+_GOLDEN = 0.6180339887498949  # the fractional part of n times this is spread most evenly, for any number of n
+_FREE, _WAITING, _ANSWERED, _LOST = range(4)
+
+
+class Probe(NamedTuple):
+    """One echo to send now; it was due at `due`. Tell the book with `sent` or `failed` what became of it."""
+
+    track: Track
+    sequence: int
+    token: int
+    due: float
+
+
+class Reading(NamedTuple):
+    """Both clocks read together, in seconds: the wall clock, to compare with kernel stamps, and the monotonic one."""
+
+    wall: float
+    monotonic: float
+
+
+class EchoBook:
+    """All targets, the probes under way, and when the next ones are due.
+
+    The caller's round: `answer` for each reply received, `expire`, `due`, and for each probe `sent` or `failed`; then
+    sleep until `next_event`. Answers go first, for one that was late only in being read is not lost.
+    """
+
+    def __init__(self, settings: EchoSettings, random_bytes: Callable[[int], bytes]) -> None:
+        self._settings = settings
+        self._random_bytes = random_bytes
+        self._tracks: dict[Hashable, Track] = {}
+        self._numbers: dict[Hashable, int] = {}
+        self._freed: list[int] = []
+        self._changed: dict[Track, None] = {}
+        self._calendar: dict[int, list[Track]] = {}
+        self._tick = -1  # the last one that was worked off
+        self._stood = 0.0  # seconds for which the schedule stood still
+        self._probes: list[Track | None] = [None] * RING
+        self._states = bytearray(RING)
+        self._tokens = array("Q", bytes(8 * RING))
+        self._wall = array("d", bytes(8 * RING))
+        self._monotonic = array("d", bytes(8 * RING))
+        self._head = 0  # where the next probe goes
+        self._tail = 0  # the oldest one whose fate may be open
+
+    def set_targets(self, targets: Iterable[EchoTarget], now: float) -> list[Track]:
+        """Probe exactly these from now on; returns the tracks that are new or whose row changed.
+
+        One that is known goes on with its statistics, unless its address or namespace changed: then it is another.
+        ValueError if an address is none; nothing has changed then.
+        """
+        wanted = {target.id: target for target in targets}
+        changed = [target for target in wanted.values() if not self._has(target)]
+        for target in changed:
+            ip_address(target.address)
+        self._begin(now)
+        for gone in [name for name in self._tracks if name not in wanted]:
+            self._remove(gone)
+        return [self._put(target, now) for target in changed]
+
+    def resume(self, name: Hashable, now: float) -> None:
+        """Something says that this target may answer again: probe it at its interval, however long it was silent."""
+        track = self._tracks.get(name)
+        if track is not None and track.misses:
+            track.resumed_at = now
+            self._hasten(track)
+
+    def tracks(self) -> Iterable[Track]:
+        """All targets with what is known of them."""
+        return self._tracks.values()
+
+    def stats(self) -> dict[Hashable, ProbeStats]:
+        """What is known of each target, by its id."""
+        return {name: track.stats() for name, track in self._tracks.items()}
+
+    def changes(self, most: int) -> dict[Hashable, ProbeStats]:
+        """Statistics that changed since they were last told here, of at most so many targets, in the order of change.
+
+        To tell all of 10,000 targets at once takes longer than probes should have to wait.
+        """
+        tracks = list(islice(self._changed, most))
+        for track in tracks:
+            del self._changed[track]
+        return {track.target.id: track.stats() for track in tracks if self._tracks.get(track.target.id) is track}
+
+    def due(self, now: float) -> list[Probe]:
+        """The probes to send now, oldest first."""
+        self._begin(now)
+        probes: list[Probe] = []
+        stood, until = self._stood, self._tick_at(now)
+        for tick in range(self._tick + 1, until + 1):
+            if tick in self._calendar:
+                behind = now - tick * TICK - self._stood
+                if behind > LONGEST_STALL:
+                    self._stood += behind
+                    until = tick
+                self._tick = tick
+                self._launch(self._calendar.pop(tick), tick * TICK + stood, probes)
+            if tick >= until:
+                break
+        self._tick = max(self._tick, until)
+        return probes
+
+    def sent(self, sequence: int, when: Reading) -> None:
+        """The probe went out, right after `when` was read."""
+        self._wall[sequence], self._monotonic[sequence] = when
+
+    def failed(self, sequence: int, reason: SendError) -> None:
+        """The probe could not be sent."""
+        track = self._probes[sequence]
+        self._states[sequence] = _FREE
+        if track is not None:
+            track.count_error(reason, self._monotonic[sequence])
+            self._changed[track] = None
+            self._hasten(track)
+
+    def answer(self, sender: bytes, sequence: int, token: int, stamp: float | None, read: Reading) -> bool:
+        """An echo reply came: the kernel stamped it with the wall clock at `stamp`, and it was read at `read`.
+
+        False if it answers no probe that is remembered; it changed nothing then.
+        """
+        track = self._probes[sequence]
+        state = self._states[sequence]
+        if track is None or state == _FREE or token != self._tokens[sequence] or sender != track.address:
+            return False
+        self._changed[track] = None
+        track.break_silence(read.monotonic)
+        if state == _ANSWERED:
+            track.duplicates += 1
+            return True
+        rtt = self._rtt(sequence, stamp, read)
+        if state == _WAITING and rtt <= self._settings.timeout:
+            track.count_answer(rtt, bisect_left(self._settings.buckets, rtt))
+            if not track.clean:
+                self._hasten(track)
+        else:
+            if state == _WAITING:
+                track.count_loss(self._monotonic[sequence])
+                self._hasten(track)
+            track.late += 1
+        self._states[sequence] = _ANSWERED
+        return True
+
+    def expire(self, now: float) -> None:
+        """Count as lost what has waited longer than the timeout."""
+        while (oldest := self._oldest()) is not None and self._monotonic[oldest] + self._settings.timeout <= now:
+            self._states[oldest] = _LOST
+            track = self._probes[oldest]
+            if track is not None:
+                track.count_loss(self._monotonic[oldest])
+                self._changed[track] = None
+                self._hasten(track)
+
+    def next_event(self, now: float) -> float:
+        """When to call again, at the latest: a probe is due, or one runs out of time. At most a second from now."""
+        self._begin(now)
+        horizon = self._tick_at(now) + round(1 / TICK)
+        tick = next((tick for tick in range(self._tick + 1, horizon) if tick in self._calendar), horizon)
+        event = tick * TICK + self._stood
+        oldest = self._oldest()
+        return event if oldest is None else min(event, self._monotonic[oldest] + self._settings.timeout)
+
+    def _begin(self, now: float) -> None:
+        """The calendar begins when it is first used: the clock counts from the start of the host, years maybe."""
+        if self._tick < 0:
+            self._tick = self._tick_at(now)
+
+    def _has(self, target: EchoTarget) -> bool:
+        track = self._tracks.get(target.id)
+        return track is not None and track.target == target
+
+    def _put(self, target: EchoTarget, now: float) -> Track:
+        old = self._tracks.get(target.id)
+        if old is not None and (old.target.address, old.target.netns) == (target.address, target.netns):
+            if old.target.paused != target.paused:
+                old.break_silence(now)
+                self._changed[old] = None
+            old.resumed_at = now
+            old.target = target
+            self._unschedule(old)
+            self._schedule(old)
+            return old
+        if old is not None:
+            self._remove(target.id)
+        number = heapq.heappop(self._freed) if self._freed else len(self._numbers)
+        self._numbers[target.id] = number
+        track = Track(target, int(number * _GOLDEN % 1 * (1 << 32)), len(self._settings.buckets))
+        self._tracks[target.id] = track
+        self._changed[track] = None
+        self._schedule(track)
+        return track
+
+    def _remove(self, name: Hashable) -> None:
+        track = self._tracks.pop(name)
+        self._unschedule(track)
+        self._changed.pop(track, None)
+        heapq.heappush(self._freed, self._numbers.pop(name))
+
+    def _tick_at(self, now: float) -> int:
+        return int((now - self._stood) / TICK)
+
+    def _schedule(self, track: Track) -> None:
+        """At the target's own place in its present interval, but never sooner than half of it from now."""
+        if track.target.paused:
+            return
+        track.period = period = self._period(track)
+        gap = ((track.phase * period >> 32) - self._tick) % period or period
+        if track.fates and gap * 2 < period:
+            gap += period
+        track.tick = self._tick + gap
+        self._calendar.setdefault(track.tick, []).append(track)
+
+    def _unschedule(self, track: Track) -> None:
+        if track.tick in self._calendar:
+            self._calendar[track.tick].remove(track)
+        track.tick = -1
+
+    def _period(self, track: Track) -> int:
+        """Ticks from this probe of the target to the next."""
+        return max(1, round(track.wait(self._settings.longest_interval) / TICK))
+
+    def _launch(self, tracks: list[Track], due: float, probes: list[Probe]) -> None:
+        tokens = array("Q", self._random_bytes(8 * len(tracks)))
+        for track, token in zip(tracks, tokens, strict=True):
+            sequence = self._head
+            self._schedule(track)
+            if self._full():
+                track.count_error(SendError.NO_BUFFER, due)
+                self._changed[track] = None
+                continue
+            self._head = (sequence + 1) % RING
+            self._probes[sequence] = track
+            self._states[sequence] = _WAITING
+            self._tokens[sequence] = token
+            self._monotonic[sequence] = due
+            probes.append(Probe(track, sequence, token, due))
+
+    def _full(self) -> bool:
+        """Whether all sequence numbers are under way. Another probe could be mistaken for one of them."""
+        following = (self._head + 1) % RING
+        return following == self._tail and self._oldest() == following
+
+    def _oldest(self) -> int | None:
+        """The oldest probe that still waits. Those before it are passed over for good."""
+        if self._tail > self._head:
+            found = self._states.find(_WAITING, self._tail)
+            self._tail = max(found, 0)
+            if found >= 0:
+                return found
+        found = self._states.find(_WAITING, self._tail, self._head)
+        self._tail = self._head if found < 0 else found
+        return None if found < 0 else found
+
+    def _rtt(self, sequence: int, stamp: float | None, read: Reading) -> float:
+        """Seconds. The kernel's stamp is the better end, unless the wall clock was set while the probe was away."""
+        elapsed = read.monotonic - self._monotonic[sequence]
+        drift = read.wall - self._wall[sequence] - elapsed
+        if stamp is None or abs(drift) > CLOCK_STEP:
+            return max(elapsed, 0.0)
+        rtt = stamp - self._wall[sequence]
+        return rtt if 0.0 <= rtt <= elapsed + CLOCK_STEP else max(elapsed, 0.0)
+
+    def _hasten(self, track: Track) -> None:
+        """After a change of fate the next probe may be wanted sooner than it was planned."""
+        period = self._period(track)
+        if period < track.period and track.tick - self._tick > period:
+            self._unschedule(track)
+            self._schedule(track)

@@ -1,0 +1,151 @@
+"""What to tell a person about a tunnel's MTU: one sentence with the numbers in it, and the commands to run.
+
+Below 1280 bytes, the least that IPv6 works with (RFC 8200, 5), the kernel takes every IPv6 address off a device
+(net/ipv6/addrconf.c, `addrconf_notify`), and only the link-local one comes back by itself. So there the advice
+is never to set its MTU that low, but to clamp what TCP announces (MSS), which leaves other protocols to fragmentation.
+"""
+
+from __future__ import annotations
+
+from shlex import quote
+from typing import NamedTuple
+
+from wg_exporter.model import Verdict
+from wg_exporter.prober.mtu.locate import Direction
+from wg_exporter.prober.mtu.oracle import Oracle
+from wg_exporter.prober.mtu.verdict import Evidence, outer_path, recommended, rule
+
+IPV6_LEAST = 1280
+FAR_INTERFACE = "INTERFACE"
+"""Stands for the far side's device in commands: its name isn't known here."""
+
+TCP_IPV4, TCP_IPV6 = 40, 60  # headers of IP and TCP, which the MSS doesn't count
+
+
+class Advice(NamedTuple):
+    """What to do about one tunnel. Commands are shell lines; all are empty where nothing has to be changed.
+
+    `wg_quick` is the line for the `[Interface]` section of the configuration file, so that it lasts. `far_commands` and
+    `far_wg_quick` are the same for the other side. `caution` says, in one line, why the MTU itself is not to be set.
+    """
+
+    verdict: Verdict
+    sentence: str
+    mtu: int | None = None
+    commands: tuple[str, ...] = ()
+    wg_quick: str = ""
+    far_commands: tuple[str, ...] = ()
+    far_wg_quick: str = ""
+    caution: str = ""
+
+
+def advise(evidence: Evidence, hop: str = "") -> Advice:
+    """The sentence and the commands. `hop` is the router where the path shrinks, if P7 found one."""
+    found = rule(evidence)
+    sentence = " ".join(found.sentence.format_map(words(evidence, hop)).split())
+    mtu = recommended(evidence)
+    if mtu is None or found.verdict is Verdict.OK or (found.verdict is Verdict.FILTERED and mtu >= evidence.tunnel.mtu):
+        return Advice(found.verdict, sentence, mtu)
+    device = evidence.tunnel.interface
+    if _takes_addresses(evidence, mtu):
+        caution = f"an MTU below {IPV6_LEAST} would remove the IPv6 addresses of {device}; clamp TCP's MSS instead"
+        return Advice(
+            found.verdict, sentence, mtu, _clamp(device, mtu), far_commands=_clamp(FAR_INTERFACE, mtu), caution=caution
+        )
+    line = f"MTU = {mtu}"
+    return Advice(found.verdict, sentence, mtu, (_set(device, mtu),), line, (_set(FAR_INTERFACE, mtu),), line)
+
+
+def words(e: Evidence, hop: str = "") -> dict[str, object]:
+    """The fields that the sentences of `verdict.RULES` may use."""
+    tunnel = e.tunnel
+    outer, _slack = outer_path(e)
+    hop = hop or e.hop
+    return {
+        "target": tunnel.target or "the peer",
+        "endpoint": tunnel.endpoint,
+        "interface": tunnel.interface,
+        "mtu": tunnel.mtu,
+        "needed": tunnel.needed,
+        "refused": e.refused or "less",
+        "claim": e.inner_claim,
+        "route": e.route,
+        "outer": outer if outer is not None else f"less than {tunnel.needed}",
+        "fragment": e.fragment,
+        "fragment_to": (e.fragment or 0) + 7,
+        "hop": f" from hop {hop} on" if hop else "",
+        "above": f"above {recommended(e) or e.inner} bytes" if e.inner else f"of {tunnel.mtu} bytes",
+        "way": {Direction.TOWARDS: "on the way to", Direction.BACK: "on the way back from"}.get(
+            e.direction, "between here and"
+        ),
+        "path": _path(e, hop),
+        "whole": _whole(e),
+        "why": _why(e),
+        "floor": f"Packets of {e.inner} bytes did get through. " if e.inner else "",
+        "oracle": _silent(e),
+        "fix": _fix(e),
+    }
+
+
+def _set(device: str, mtu: int) -> str:
+    return f"ip link set dev {quote(device)} mtu {mtu}"
+
+
+def _clamp(device: str, mtu: int) -> tuple[str, ...]:
+    match = f"-t mangle -A POSTROUTING -o {quote(device)} -p tcp --tcp-flags SYN,RST SYN"
+    return tuple(
+        f"{tool} {match} -j TCPMSS --set-mss {mtu - headers}"
+        for tool, headers in (("iptables", TCP_IPV4), ("ip6tables", TCP_IPV6))
+    )
+
+
+def _takes_addresses(e: Evidence, mtu: int) -> bool:
+    return mtu < IPV6_LEAST and e.tunnel.ipv6_inside
+
+
+def _path(e: Evidence, hop: str) -> str:
+    tunnel = e.tunnel
+    outer, slack = outer_path(e)
+    # Echoes that are lost without a word on the way back say nothing of the way there.
+    back = e.direction is Direction.BACK and not e.hop and (e.route is None or e.route >= tunnel.needed)
+    if outer is None or outer >= tunnel.needed or back:
+        return f"{tunnel.interface} sends up to {tunnel.mtu}"
+    carries = f"{outer} to {outer + slack}" if slack else str(outer)
+    behind = f" from hop {hop} on" if hop else ""
+    sends = f"{tunnel.interface} sends up to {tunnel.needed}"
+    return f"the path to {tunnel.endpoint} carries {carries}-byte packets{behind}, {sends}"
+
+
+def _whole(e: Evidence) -> str:
+    if e.outer_full is None:
+        return "; whether in fragments can't be told, for the endpoint answers no outer probes"
+    outer, _slack = outer_path(e)
+    room = (outer or 0) - e.tunnel.needed
+    more = f"; the path to {e.tunnel.endpoint} has room for {room} bytes more" if room > 0 else ""
+    return f", in one piece{more}"
+
+
+def _why(e: Evidence) -> str:
+    if e.oracle is Oracle.INCONCLUSIVE:
+        return "it answers no probe, and the tunnel isn't quiet enough to read the byte counters"
+    return "nothing at present" if e.quiet else "small packets are lost too"
+
+
+def _silent(e: Evidence) -> str:
+    if e.oracle is Oracle.ARRIVES:
+        return f"its byte counters say that packets of {e.tunnel.mtu} bytes arrive."
+    return "whether full-size packets get through is not known."
+
+
+def _fix(e: Evidence) -> str:
+    mtu = recommended(e)
+    if mtu is None:
+        return "No size is known to get through."
+    if _takes_addresses(e, mtu):
+        harm = f"an MTU of {mtu} would remove the IPv6 addresses of {e.tunnel.interface}"
+        return f"Clamp TCP's MSS to {mtu - TCP_IPV4}: {harm}."
+    if mtu >= e.tunnel.mtu:
+        return f"Set the far side's MTU to {mtu}."
+    if e.direction is Direction.BACK:  # it is the far side that sends what is lost
+        return f"Set its MTU and the far side's to {mtu}."
+    return f"Set its MTU to {mtu}."

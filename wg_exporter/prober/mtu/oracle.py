@@ -1,0 +1,167 @@
+"""The silent-peer oracle (P8): does a full-size packet reach a peer that answers no probe at all?
+
+WireGuard itself answers data: a peer with nothing to send returns a 32-byte keepalive 10 s after it received some
+(KEEPALIVE_TIMEOUT). And a sender that has heard nothing for 15 s after it sent data starts a handshake. So one
+full-size datagram to a closed port, and nothing else, is told by the byte counters:
+
+- arrived: rx +32 between 9.5 and 11.5 s after it;
+- lost, and the peer alive: rx flat for 15 s, then rx +92, the response to our new handshake.
+
+The trap: *any* receive cancels the 15 s, and a persistent keepalive of the peer that happens to come 10 s later looks
+like "arrived". So small probes pause, the receive counter is watched first for a keepalive's rhythm, trials begin right
+after a keepalive where there is one and at uneven distances where there is none, a trial in which anything else is
+received is void, and only three like results of three are told. Everything else is inconclusive. It takes one to
+two minutes, and is done only on demand.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from wg_exporter.prober.mtu.probes import NEVER, Kind, Refused, Want
+
+if TYPE_CHECKING:
+    from wg_exporter.prober.mtu.probes import Answer
+
+KEEPALIVE_BYTES = 32
+RESPONSE_BYTES = 92
+INITIATION_BYTES = 148
+
+SETTLE = 12.0  # until the answers to what was sent before are in
+WATCH = 27.0  # long enough to see the usual keepalive of 25 s
+SHORTEST = 22.0  # a keepalive more frequent than this falls into every trial
+ARRIVED_FROM, ARRIVED_TO = 9.5, 11.5
+SHAKE_FROM, SHAKE_TO = 14.5, 21.5  # 15 s, and one retry of the handshake after 5.3 s
+TRIALS = 3
+MOST_VOID = 3
+PAUSES = (1.0, 9.0, 4.0)  # between trials; uneven, so that no rhythm of the peer meets three trials at the same phase
+
+
+class Oracle(StrEnum):
+    """What the byte counters told of full-size packets to a silent peer."""
+
+    ARRIVES = "arrives"
+    LOST = "lost"
+    INCONCLUSIVE = "inconclusive"
+
+
+class _Step(StrEnum):
+    SETTLE = "settle"
+    WATCH = "watch"
+    ALIGN = "align"
+    TRIAL = "trial"
+
+
+class SilentPeer:
+    """The trials with one peer. While it isn't `done`, no small probes may be sent, and `counters` must be fed twice a
+    second or more often. `result` and, where it is inconclusive, `reason` can be read when it is done."""
+
+    def __init__(self, size: int, now: float) -> None:
+        """Trials with datagrams of `size` bytes, a whole IP packet."""
+        self.done = False
+        self.result = Oracle.INCONCLUSIVE
+        self.reason = ""
+        self._size = size
+        self._step = _Step.SETTLE
+        self._until = now + SETTLE
+        self._seen: tuple[float, int, int] | None = None  # the last counters: when, rx, tx
+        self._keepalives: list[float] = []
+        self._aligned = False
+        self._sent: float | None = None
+        self._shake = False  # our handshake was seen to leave in this trial
+        self._results: list[Oracle] = []
+        self._void = 0
+
+    def poll(self, now: float) -> list[Want]:
+        """The datagram of the next trial."""
+        if self.done or now < self._until:
+            return []
+        if self._step is _Step.SETTLE:
+            self._step, self._until = _Step.WATCH, now + WATCH
+        elif self._step is _Step.WATCH:
+            self._watched(now)
+        elif self._step is _Step.ALIGN:
+            self._finish("the peer's keepalive stopped")
+        elif self._sent is None:
+            self._sent, self._shake = now, False
+            self._until = now + SHAKE_TO + 0.5
+            return [Want(Kind.INNER_UDP, self._size)]
+        else:
+            self._finish("nothing was received after a lost datagram: the peer may be gone")
+        return []
+
+    def next_time(self) -> float:
+        """When the next step begins or a trial is over."""
+        return NEVER if self.done else self._until
+
+    def handle(self, want: Want, answer: Answer, now: float) -> None:  # noqa: ARG002 - all machines have this shape
+        """A refusal is as good an answer as any: the peer isn't silent after all."""
+        if isinstance(answer, Refused) and not self.done:
+            self.done, self.result = True, Oracle.ARRIVES
+
+    def counters(self, rx: int, tx: int, now: float) -> None:
+        """Take the peer's byte counters, read at `now`."""
+        before, self._seen = self._seen, (now, rx, tx)
+        if self.done or before is None:
+            return
+        since, rx_grown, tx_grown = before[0], rx - before[1], tx - before[2]
+        if rx_grown < 0 or tx_grown < 0:
+            self._finish("the counters were reset")
+        elif self._step is _Step.WATCH and rx_grown:
+            if rx_grown != KEEPALIVE_BYTES:
+                self._finish("the tunnel carries other traffic")
+            self._keepalives.append(now)
+        elif self._step is _Step.ALIGN and rx_grown:
+            self._begin(now + 0.5) if rx_grown == KEEPALIVE_BYTES else self._finish("the tunnel carries other traffic")
+        elif self._step is _Step.TRIAL and self._sent is not None:
+            self._shake = self._shake or (tx_grown >= INITIATION_BYTES and now >= self._sent + SHAKE_FROM)
+            if rx_grown:
+                self._received(rx_grown, since - self._sent, now - self._sent, now)
+
+    def _watched(self, now: float) -> None:
+        gaps = [b - a for a, b in zip(self._keepalives, self._keepalives[1:], strict=False)]
+        if len(self._keepalives) > 2 or any(gap < SHORTEST for gap in gaps):
+            self._finish("the peer's keepalive falls on the time of the answer")
+        elif self._keepalives:
+            self._aligned = True
+            self._align(now)
+        else:
+            self._begin(now)
+
+    def _align(self, now: float) -> None:
+        self._step, self._until = _Step.ALIGN, now + 2 * WATCH
+
+    def _begin(self, at: float) -> None:
+        self._step, self._until, self._sent = _Step.TRIAL, at, None
+
+    def _received(self, grown: int, earliest: float, latest: float, now: float) -> None:
+        """Something was received between `earliest` and `latest` seconds after the datagram."""
+        if grown == KEEPALIVE_BYTES and earliest >= ARRIVED_FROM and latest <= ARRIVED_TO:
+            self._result(Oracle.ARRIVES, now)
+        elif grown == RESPONSE_BYTES and self._shake and earliest >= SHAKE_FROM and latest <= SHAKE_TO:
+            self._result(Oracle.LOST, now)
+        else:
+            self._void += 1
+            if self._void > MOST_VOID:
+                self._finish("something else is received in every trial")
+            else:
+                self._next(now)
+
+    def _result(self, result: Oracle, now: float) -> None:
+        self._results.append(result)
+        if result is not self._results[0]:
+            self._finish("the trials disagree")
+        elif len(self._results) == TRIALS:
+            self.done, self.result = True, result
+        else:
+            self._next(now)
+
+    def _next(self, now: float) -> None:
+        if self._aligned:
+            self._align(now)
+        else:
+            self._begin(now + SETTLE + PAUSES[(len(self._results) + self._void) % len(PAUSES)])
+
+    def _finish(self, reason: str) -> None:
+        self.done, self.result, self.reason = True, Oracle.INCONCLUSIVE, reason

@@ -1,0 +1,238 @@
+"""Full-size probes (P2), each beside a small twin: do packets of the full MTU vanish where small ones get through?
+
+One lost packet says nothing. A big one lost *while its twin came back* is a vote for a hole. The first loss brings five
+more pairs quickly; a hole is declared when none of the big ones came back, at least three twins did, and chance can't
+explain it: the loss rate, as seen on the twins and on earlier big ones, to the power of the big ones lost in a row must
+be below `CHANCE`. On a path that loses much this takes more pairs, and where even those don't settle it, the answer is
+"unsure" and not a guess. One big one that comes back ends the suspicion at once, however late it comes; a declared
+hole is over after three good ones. While a suspicion lasts, the last settled answer stands.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from wg_exporter.prober.mtu.probes import SMALL, Kind, LocalTooBig, NotSent, Passed, TooBig, Want
+
+if TYPE_CHECKING:
+    from wg_exporter.prober.mtu.probes import Answer, Patience
+
+GAP = 0.2  # seconds between the pairs of a suspicion
+PAIRS = 6  # before anything is declared: the one that was lost and five more
+MOST_PAIRS = 40  # of one suspicion; what these don't settle stays unsure
+VOTES = 3
+CHANCE = 2e-7  # 6 pairs on a path that has lost nothing; 10 where every fifth packet is lost, 17 at 40 %
+UNSENT = 3  # pairs in a row that could not be sent, before nothing is known any more
+SILENT = PAIRS  # small ones lost in a row, before the peer counts as silent
+
+
+class Big(StrEnum):
+    """What became of packets of the full size."""
+
+    UNKNOWN = "unknown"
+    PASSED = "passed"
+    HOLE = "hole"
+    UNSURE = "unsure"
+
+
+class _Pair:
+    """One pair in flight. None = not known yet."""
+
+    __slots__ = ("big", "closed", "ignored", "sent", "small")
+
+    def __init__(self, sent: float) -> None:
+        self.sent = sent
+        self.small: bool | None = None
+        self.big: bool | None = None
+        self.closed = False
+        self.ignored = False
+
+
+class Pairs:
+    """The pairs of one peer. Read `big`, `votes`, `silent`, `ever`, `fragment`, `refused` and `claimed` at any time.
+
+    `silent` counts the small ones lost in a row. `ever`: a small one was answered once. `fragment` is the fragment size
+    of the last full-size answer, None if it came whole. `refused` is the MTU with which this host refused the size (0 =
+    it didn't say), None if it did not. `claimed` is the last packet-too-big from inside the tunnel.
+    `silent_since` is when the first of the small ones lost in a row was sent, `settled` when the last pair became known
+    (monotonic).
+    """
+
+    def __init__(self, size: int, first: float, interval: float, patience: Patience, timeout: float) -> None:
+        """Pairs of `size` and `SMALL` bytes from `first` on, one per `interval` seconds while nothing is wrong."""
+        self.size = size
+        self.big = Big.UNKNOWN
+        self.votes = 0
+        self.silent = 0
+        self.silent_since: float | None = None
+        self.ever = False
+        self.fragment: int | None = None
+        self.refused: int | None = None
+        self.claimed: TooBig | None = None
+        self.settled: float | None = None
+        self._interval = interval
+        self._patience = patience
+        self._timeout = timeout
+        self._due = first
+        self._last = first  # when the last pair left
+        self._more = 0
+        self._run = 0
+        self._good = 0
+        self._number = 0
+        self._pairs: dict[int, _Pair] = {}
+        self._unsent = 0  # pairs in a row that could not be sent
+        self._small_ring: deque[bool] = deque(maxlen=50)
+        self._big_ring: deque[bool] = deque(maxlen=50)
+
+    @property
+    def calm(self) -> bool:
+        """Nothing is suspected and no pair is open."""
+        return not self._more and not self._run and all(pair.closed for pair in self._pairs.values())
+
+    def check(self, now: float) -> None:
+        """Send a pair now: somebody wants to know, or the peer has come back."""
+        self._due = min(self._due, now)
+
+    def good(self, now: float) -> None:
+        """A full-size packet came back: this settles what losses only suggest. A search may bring this news too."""
+        self._big_ring.extend([False] * self._run)
+        self._big_ring.append(True)
+        self._run = self.votes = self._more = 0
+        self._good += 1
+        self.refused = self.claimed = None
+        if self.big is Big.HOLE and self._good < VOTES:
+            self._hurry(VOTES - self._good, now)
+            return
+        self.big = Big.PASSED
+
+    def heard(self) -> None:
+        """The target answered a probe of whatever size."""
+        self.silent = 0
+        self.silent_since = None
+        self.ever = True
+
+    def poll(self, now: float) -> list[Want]:
+        """The next pair, if it is due; pairs whose time is up become known."""
+        wait = self._patience.wait()
+        for number, pair in list(self._pairs.items()):
+            if not pair.closed and now >= pair.sent + wait:
+                self._close(pair, now)
+            if pair.closed and now >= pair.sent + self._timeout:
+                del self._pairs[number]
+        if now < self._due:
+            return []
+        self._number += 1
+        self._pairs[self._number] = _Pair(now)
+        self._more = max(self._more - 1, 0)
+        self._last = now
+        self._due = now + (GAP if self._more else self._interval)
+        # The number of a pair is the big one's tag and, negative, the small one's.
+        return [
+            Want(Kind.INNER_ECHO, self.size, tag=self._number),
+            Want(Kind.INNER_ECHO, SMALL, tag=-self._number),
+        ]
+
+    def next_time(self) -> float:
+        """When a pair is due or an open one becomes known."""
+        wait = self._patience.wait()
+        return min([self._due, *(pair.sent + wait for pair in self._pairs.values() if not pair.closed)])
+
+    def handle(self, want: Want, answer: Answer, now: float) -> None:
+        """Take an answer to one of a pair."""
+        pair = self._pairs.get(abs(want.tag))
+        if pair is None:
+            return
+        if want.tag < 0:
+            self._small(pair, answer)
+        else:
+            self._big(pair, answer, now)
+        if pair.small is not None and pair.big is not None and not pair.closed:
+            self._close(pair, now)
+
+    def _small(self, pair: _Pair, answer: Answer) -> None:
+        if isinstance(answer, Passed):
+            self._unsent = 0
+            pair.small = True
+            self.heard()
+            self._patience.learn(answer.rtt)
+        elif isinstance(answer, NotSent):
+            pair.ignored = True
+            self._unsent += 1
+            if self._unsent >= UNSENT:
+                self.big = Big.UNKNOWN  # what was true when probes could be sent may not be so any more
+
+    def _big(self, pair: _Pair, answer: Answer, now: float) -> None:
+        if isinstance(answer, Passed):
+            self.fragment = answer.fragment
+            late = pair.closed and not pair.big
+            pair.big = True
+            if late:
+                self.good(now)
+        elif pair.closed or pair.big is not None:
+            return
+        elif isinstance(answer, TooBig):
+            self.claimed = answer  # not yet lost: the claim may be a lie, and the packet may still pass
+        elif isinstance(answer, LocalTooBig):
+            pair.big = False
+            pair.ignored = True
+            self.refused = answer.mtu
+        elif isinstance(answer, NotSent):
+            pair.ignored = True
+
+    def _close(self, pair: _Pair, now: float) -> None:
+        pair.closed = True
+        pair.small = bool(pair.small)
+        if pair.big:
+            self._note_small(pair, now)
+            self.settled = now
+            self.good(now)
+        elif not pair.ignored:
+            self.refused = None
+            self._note_small(pair, now)
+            self.settled = now
+            self._lost(now, vote=pair.small)
+        elif pair.small:
+            self.settled = now
+
+    def _note_small(self, pair: _Pair, now: float) -> None:
+        self._small_ring.append(bool(pair.small))
+        if not pair.small:
+            self.silent += 1
+            self.silent_since = pair.sent if self.silent_since is None else self.silent_since
+            if self.silent < SILENT and not self._more:
+                self._hurry(SILENT - self.silent, now)
+
+    def _lost(self, now: float, *, vote: bool) -> None:
+        self._good = 0
+        if self.big is Big.HOLE:
+            return
+        self._run += 1
+        self.votes += vote
+        if self._run == 1 and (vote or self.silent < SILENT):
+            self._hurry(PAIRS - 1, now)
+            return
+        if self.silent >= SILENT:
+            self._settle(self.big)  # nothing answers at any size, which says nothing of sizes
+        elif self._run >= MOST_PAIRS:
+            self._settle(Big.UNSURE)
+        elif self._run >= PAIRS:
+            if self.votes >= VOTES and self._by_chance() <= CHANCE:
+                self._settle(Big.HOLE)
+            else:
+                self._hurry(1, now)
+
+    def _settle(self, big: Big) -> None:
+        self.big = big
+        self._run = self._more = 0
+        self.votes = self.votes if big is Big.HOLE else 0
+
+    def _by_chance(self) -> float:
+        """How likely the big ones are all lost, were they lost as the others are (Jeffreys' estimate of that rate)."""
+        rates = ((ring.count(False) + 0.5) / (len(ring) + 1) for ring in (self._small_ring, self._big_ring) if ring)
+        return float(max(rates) ** self._run)
+
+    def _hurry(self, pairs: int, now: float) -> None:
+        self._more = max(self._more, pairs)
+        self._due = min(self._due, max(now, self._last + GAP))

@@ -1,0 +1,61 @@
+"""The route to the endpoint (P0): what this host itself would do to a packet of the tunnel.
+
+If the egress, or a PMTU exception that the kernel keeps for the endpoint, carries less than a full packet of the tunnel
+needs, this host fragments, for certain. The route is asked of this host, so there is nothing to be lost.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wg_exporter.prober.mtu.probes import Kind, Route, Want
+
+if TYPE_CHECKING:
+    from wg_exporter.prober.mtu.probes import Answer
+
+ROUTE_INTERVAL = 60.0  # seconds
+
+
+class RouteLookup:
+    """P0. Read `route`, and `changed`: it is another route, or another MTU of it, than at the last look.
+
+    `open`: it was asked for, and the answer isn't here yet. `answered`: it was here once, be it that there is no route.
+    """
+
+    def __init__(self, first: float) -> None:
+        """Ask from `first` on."""
+        self.route: Route | None = None
+        self.changed = False
+        self.open = False
+        self.answered = False
+        self._due = first
+
+    def check(self, now: float) -> None:
+        """Ask again now: big packets that were sent since may have taught the kernel a path MTU."""
+        self._due = min(self._due, now)
+        self.open = True
+
+    def poll(self, now: float) -> list[Want]:
+        """The question, if it is due."""
+        if now < self._due:
+            return []
+        self._due = now + ROUTE_INTERVAL
+        self.open = False  # this host answers at once
+        return [Want(Kind.ROUTE, 0)]
+
+    def next_time(self) -> float:
+        """When to ask again."""
+        return self._due
+
+    def handle(self, want: Want, answer: Answer, now: float) -> None:  # noqa: ARG002 - all machines have this shape
+        """Take the route; a new PMTU exception alone is no change of it."""
+        self.answered = True
+        if isinstance(answer, Route) and answer != self.route:
+            self.changed = self.route is None or answer.via != self.route.via or answer.egress != self.route.egress
+            self.route = answer
+
+    def size(self) -> int | None:
+        """What the route carries: a PMTU exception counts below the interface's own MTU."""
+        if self.route is None:
+            return None
+        return min(self.route.egress, self.route.cached or self.route.egress)

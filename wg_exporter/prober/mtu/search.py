@@ -1,0 +1,282 @@
+"""The burst search (P6): the largest size that gets through, without waiting for one size after the other.
+
+All sizes of a round leave at once (paced, at most `ROUND_BYTES`), so a silent hole costs two waits a round and two
+rounds, where halving with timeouts costs ten. Between the largest size that passed (`low`) and the smallest above it
+that did not (`high`) lies the answer; it is exact when the two are neighbours.
+
+Three kinds of evidence, in falling strength. A packet that came back: overrides everything said or lost at its size and
+below. A packet-too-big: makes its own packet "too big" at once, and what it claims is only a hint of what to try next,
+believed where the claimed size passes and the next byte doesn't. Only where nothing comes back at any size (an endpoint
+that answers no echo) is the claim itself the answer, if two probes brought it (or one a byte larger) and a probe of
+that size brought none. Silence: a size counts as lost only after two sends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from wg_exporter.prober.mtu.probes import NEVER, SMALL, Kind, Layer, LocalTooBig, NotSent, Passed, TooBig, Want
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wg_exporter.prober.mtu.probes import Answer, Patience
+
+ROUND_BYTES = 32_000  # a thin uplink drops the tail of a larger burst, and a dropped tail looks like a small MTU
+RATE = 500_000  # bytes a second: a round takes 64 ms; on an uplink of 2 Mbit/s half of it has to queue
+ROUNDS = 7  # three do for any path below 1500, jumbo frames take more
+SENDS = 2
+EAGER = 3  # claims of one round that are tried without waiting for its end
+LEAST_COMMON = 1280  # sizes below it are rare: tried at plateaus first
+PADDING = 16  # inner packets are padded to this: sizes in between look the same from outside
+
+# MTUs seen in the wild and enough others between them that no gap is above 20: the round after finds the exact byte.
+PLATEAUS = (
+    *(1500, 1492, 1480, 1472, 1460, 1454, 1440, 1430, 1420, 1412, 1400, 1390, 1376, 1360, 1344, 1328, 1312, 1300, 1280),
+    *(1180, 1006, 768, 576, 296),
+)
+
+
+class Found(NamedTuple):
+    """What a search found, sizes in bytes of the layer that was searched.
+
+    `passed` is the largest size that came back, 0 = none did. `limit` is the smallest that did not, None = all passed.
+    `claim` is the believed MTU of a packet-too-big, and `reporter` its sender. `exact`: the path MTU is `path`.
+    `chance` is how likely it is that all larger sizes were lost as any packet may be, and not for their size.
+    """
+
+    passed: int
+    limit: int | None
+    claim: int | None
+    reporter: str
+    exact: bool
+    chance: float
+
+    @property
+    def path(self) -> int | None:
+        """The path MTU as far as it is known to carry packets, None if nothing is known."""
+        return self.passed or self.claim
+
+
+@dataclass(slots=True)
+class _Size:
+    """What is known of one size. `sent` is when the last copy left, None while none has."""
+
+    copies: int = 0
+    sent: float | None = None
+    passed: bool = False
+    refused: bool = False
+    lost: bool = False
+    unsent: int = 0  # copies that could not be sent
+
+    def known(self) -> bool:
+        """Nothing more is to be sent of it. One that this host can't send stays unknown."""
+        return self.passed or self.refused or self.lost or self.unsent >= SENDS
+
+
+class Pace:
+    """The pace that all searches of one peer share: they may run at the same time, inside and outside."""
+
+    def __init__(self) -> None:
+        self.free_at = 0.0  # when the next packet may leave
+
+    def sent(self, size: int, now: float) -> None:
+        """A packet leaves. What was allowed before and not used is not kept: no burst after a pause."""
+        self.free_at = max(self.free_at, now - 0.01) + size / RATE
+
+
+class Search:
+    """One search in one layer. `done` when there is nothing left to learn; then read `found()`."""
+
+    def __init__(self, layer: Layer, top: int, patience: Patience, pace: Pace, first: Sequence[int] = ()) -> None:
+        """Search sizes up to `top`. The first round is `first`, by default a spread over all sizes."""
+        self.layer = layer
+        self.top = top
+        self.done = False
+        self._patience = patience
+        self._step = 1 if layer is Layer.OUTER else PADDING
+        self._kind = Kind.OUTER_ECHO if layer is Layer.OUTER else Kind.INNER_ECHO
+        self._sizes: dict[int, _Size] = {}
+        self._claims: dict[int, list[int]] = {}  # claimed MTU -> the sizes it was claimed for; one claim a size
+        self._reporters: dict[int, str] = {}
+        self._queue: list[int] = []
+        self._pace = pace
+        self._rounds = 0
+        self._eager = 0
+        self._thorough = not first
+        self._start_round(sorted(set(first)) or self._spread(SMALL, top))
+
+    @property
+    def heavy(self) -> bool:
+        """It is under way and sends whole rounds: more than a look at a few sizes."""
+        return not self.done and (self._thorough or self._rounds > 1)
+
+    def poll(self, now: float) -> list[Want]:
+        """Sizes to send now. Sizes whose time is up are sent a second time, or lost."""
+        self._expire(now)
+        self._advance()
+        wants = []
+        while self._queue and now >= self._pace.free_at:
+            size = self._queue.pop(0)
+            state = self._sizes[size]
+            if state.known():
+                continue
+            state.copies += 1
+            state.sent = now
+            self._pace.sent(size, now)
+            wants.append(Want(self._kind, size, tag=size))
+        return wants
+
+    def next_time(self) -> float:
+        """When the pace allows a packet, or a size becomes known."""
+        if self.done:
+            return NEVER
+        wait = self._patience.wait()
+        open_sizes = (s for size, s in self._sizes.items() if not s.known() and size not in self._queue)
+        times = [s.sent + wait for s in open_sizes if s.sent is not None]
+        if self._queue:
+            times.append(self._pace.free_at)
+        return min(times, default=NEVER)
+
+    def handle(self, want: Want, answer: Answer, now: float) -> None:  # noqa: ARG002 - all machines have this shape
+        """Take what came back for a size, however late."""
+        state = self._sizes[want.tag]
+        if isinstance(answer, Passed):
+            state.passed = True
+        elif state.refused or state.passed:
+            return
+        elif isinstance(answer, TooBig):
+            state.refused = True
+            self._claim(want.tag, answer.mtu, answer.reporter)
+        elif isinstance(answer, LocalTooBig):
+            state.refused = True
+            if answer.mtu:
+                self._claim(want.tag, answer.mtu, "")
+        elif isinstance(answer, NotSent):
+            state.copies -= 1  # it never left, so its silence is no loss
+            state.unsent += 1
+        self._advance()
+
+    def found(self) -> Found:
+        """What is known so far."""
+        low, high = self._low(), self._high()
+        claim = self._believed(low, high)
+        exact = high is None or high == low + 1 or claim is not None
+        reporter = self._reporters.get(claim or 0, "")
+        return Found(low, high, claim, reporter, exact and bool(low or claim), self._chance(low))
+
+    def _chance(self, low: int) -> float:
+        """The loss rate, as seen on sizes that pass (Jeffreys' estimate), to the power of the sends lost above."""
+        passed = [state.copies for state in self._sizes.values() if state.passed]
+        lost_above = sum(state.copies for size, state in self._sizes.items() if size > low and state.lost)
+        return float(((sum(passed) - len(passed) + 0.5) / (sum(passed) + 1)) ** lost_above)
+
+    def _claim(self, size: int, mtu: int, reporter: str) -> None:
+        if mtu >= size:
+            return
+        self._claims.setdefault(mtu, []).append(size)
+        self._reporters.setdefault(mtu, reporter)
+        if self._eager and mtu not in self._sizes and not self.done:
+            # Don't wait for the rest of the round, which may be silent: this is where the answer is likely to be.
+            self._eager -= 1
+            for hint in (mtu + 1, mtu):
+                if self._sizes.setdefault(hint, _Size()).sent is None and hint not in self._queue:
+                    self._queue.insert(0, hint)
+
+    def _low(self) -> int:
+        return max((size for size, state in self._sizes.items() if state.passed), default=0)
+
+    def _high(self) -> int | None:
+        low = self._low()
+        # Where nothing passes at all, a loss says nothing of its size.
+        failed = (size for size, s in self._sizes.items() if size > low and (s.refused or (s.lost and low)))
+        return min(failed, default=None)
+
+    def _believed(self, low: int, high: int | None) -> int | None:
+        if low:
+            # The claimed size came back, and the next byte did not.
+            return low if low in self._claims and high == low + 1 else None
+        for mtu in sorted(self._claims):
+            tried = self._sizes.get(mtu)
+            sizes = self._claims[mtu]
+            if (len(sizes) > 1 or mtu + 1 in sizes) and tried is not None and tried.lost:
+                return mtu
+        return None
+
+    def _expire(self, now: float) -> None:
+        wait = self._patience.wait()
+        for size, state in self._sizes.items():
+            if state.known() or state.sent is None or now < state.sent + wait:
+                continue
+            if size < self._low() or state.copies >= SENDS:
+                state.lost = True
+            elif size not in self._queue:
+                self._queue.append(size)
+
+    def _advance(self) -> None:
+        """Start the next round when this one has told all it can."""
+        if self.done:
+            return
+        low, high = self._low(), self._high()
+        if self._sizes[self.top].passed or (low and high == low + 1):
+            self._finish()
+        elif not any(not state.known() for size, state in self._sizes.items() if size > low):
+            sizes = self._next_sizes(low, high or self.top)
+            if sizes and self._rounds < ROUNDS:
+                self._start_round(sizes)
+            else:
+                self._finish()
+
+    def _finish(self) -> None:
+        self.done = True
+        self._queue.clear()
+
+    def _start_round(self, sizes: list[int]) -> None:
+        self._rounds += 1
+        self._eager = EAGER
+        for size in sizes:
+            self._sizes.setdefault(size, _Size())
+        # Large ones first: if the tail of the burst is dropped, the sizes that are most likely to pass are sent again.
+        self._queue = sorted(sizes, reverse=True)
+
+    def _next_sizes(self, low: int, high: int) -> list[int]:
+        """What to try between `low`, which passed, and `high`, which didn't."""
+        claimed = [mtu for mtu in self._claims if low <= mtu < high]
+        if not low and not claimed:
+            return []  # nothing answers at any size and nobody says why: more sizes won't tell more
+        hints = {size for mtu in sorted(claimed)[:4] for size in (mtu, mtu + 1)}
+        between = set(self._spread(low, high - 1) if low else ())
+        if claimed and self._rounds < 3:
+            # The truth is at a claim or below the least of them (a later, narrower link): no need to look above.
+            between = {size for size in between if size < min(claimed) and size in PLATEAUS}
+        sizes = {size for size in hints | between if low < size < high and size not in self._sizes}
+        return _within(sorted(sizes), hints)
+
+    def _spread(self, low: int, high: int) -> list[int]:
+        """Sizes above `low` up to `high`: all of them if a round can hold them, else those that tell most."""
+        grid = range(low - low % self._step + self._step, high + 1, self._step)
+        ends = [size for size in (low, high) if not self._sizes]
+        if sum(grid) <= ROUND_BYTES - sum(ends):
+            return sorted({*grid, *ends})
+        if high <= PLATEAUS[0] + PADDING:
+            fine = [size for size in grid if size >= LEAST_COMMON] if self._step > 1 else []
+            coarse = [size for size in PLATEAUS if low < size <= high and (self._step == 1 or size < LEAST_COMMON)]
+            return sorted({*fine, *coarse, *ends})
+        return self._evenly(grid, ends)
+
+    def _evenly(self, grid: range, ends: list[int]) -> list[int]:
+        count = max((ROUND_BYTES - sum(ends)) * 2 // (grid[0] + grid[-1]), 1)
+        picked = {grid[i * len(grid) // (count + 1)] for i in range(1, count + 1)}
+        return sorted({*picked, *ends})
+
+
+def _within(sizes: list[int], first: set[int]) -> list[int]:
+    """As many of the sizes as a round may hold, those of `first` before others."""
+    kept: list[int] = []
+    room = ROUND_BYTES
+    for size in sorted(sizes, key=lambda size: (size not in first, size)):
+        if size <= room or not kept:
+            kept.append(size)
+            room -= size
+    return sorted(kept)

@@ -1,0 +1,221 @@
+"""The verdict on a tunnel's MTU, and the MTU to set: an ordered table over one frozen row of evidence.
+
+The first verdict whose condition holds is the one. The order matters: what can't be judged comes before what is
+wrong, and what loses packets comes before what only slows them down. A full-size packet that came back proves that
+nothing is lost, but not that nothing is fragmented: WireGuard in the kernel sends its IPv4 packets without DF.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from wg_exporter.model import Verdict
+from wg_exporter.prober.mtu.locate import Direction
+from wg_exporter.prober.mtu.oracle import Oracle
+from wg_exporter.prober.mtu.pairs import SILENT, Big
+from wg_exporter.prober.mtu.search import PADDING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+OVERHEAD_IPV4 = 60  # IPv4 20, UDP 8, WireGuard's data header 16 and its authentication tag 16
+OVERHEAD_IPV6 = 80
+
+
+class Tunnel(NamedTuple):
+    """What has to be known of a tunnel to judge it.
+
+    `endpoint` is the peer's outer address without its port, `target` the inner address that is probed. `roams`: the
+    endpoint may become an IPv6 address. `ipv6_inside`: the device has IPv6 addresses.
+    """
+
+    interface: str
+    mtu: int
+    endpoint: str
+    target: str
+    roams: bool = False
+    ipv6_inside: bool = False
+
+    @property
+    def ipv6_outside(self) -> bool:
+        """The endpoint in use is an IPv6 address."""
+        return ":" in self.endpoint
+
+    @property
+    def overhead(self) -> int:
+        """What WireGuard adds to an inner packet on the way to this endpoint, in bytes."""
+        return OVERHEAD_IPV6 if self.ipv6_outside else OVERHEAD_IPV4
+
+    @property
+    def needed(self) -> int:
+        """The outer size that a full inner packet needs, in bytes."""
+        return self.mtu + self.overhead
+
+
+class Evidence(NamedTuple):
+    """All that probing has brought about one tunnel; sizes are IP packets in bytes, None = not known.
+
+    `silent` counts the small probes lost in a row, `ever` says that one was answered once. `alive`: rx grew in the last
+    25 s (None: not watched for that long yet). `refused`: the MTU with which this host refused the full size (0: it
+    didn't say). `inner_claim`: the believed MTU of a packet-too-big from inside the tunnel. `fragment`: the fragment
+    size of full-size answers. `inner`: the largest inner size that passed, in steps of 16 unless `inner_exact`.
+    `route`: what this host's route to the endpoint carries. `outer`: the path MTU by outer probes, `outer_full`: a
+    probe as large as a full packet of the tunnel passed (False: too big for the path). `hop`: the router that said so.
+    """
+
+    tunnel: Tunnel
+    big: Big = Big.UNKNOWN
+    silent: int = 0
+    ever: bool = False
+    alive: bool | None = None
+    refused: int | None = None
+    inner_claim: int | None = None
+    fragment: int | None = None
+    direction: Direction = Direction.UNKNOWN
+    oracle: Oracle | None = None
+    inner: int | None = None
+    inner_exact: bool = False
+    route: int | None = None
+    outer: int | None = None
+    outer_full: bool | None = None
+    hop: str = ""
+
+    @property
+    def quiet(self) -> bool:
+        """Small probes aren't answered at present."""
+        return self.silent >= SILENT
+
+    @property
+    def arrives(self) -> bool:
+        """Full-size packets are known to get through."""
+        return (self.big is Big.PASSED and not self.quiet) or self.oracle is Oracle.ARRIVES
+
+
+def _unsure(e: Evidence) -> bool:
+    if e.quiet:
+        return e.ever or e.alive is None or e.oracle is Oracle.INCONCLUSIVE
+    return e.big is Big.UNSURE and e.refused is None
+
+
+def _too_small(size: int | None, e: Evidence) -> bool:
+    return size is not None and size < e.tunnel.needed
+
+
+class Rule(NamedTuple):
+    """One verdict: when it holds, and what to tell a person; `advice.words` has the fields of `sentence`."""
+
+    verdict: Verdict
+    holds: Callable[[Evidence], bool]
+    sentence: str
+
+
+RULES = (
+    Rule(
+        Verdict.UNKNOWN,
+        lambda e: e.big is Big.UNKNOWN and e.refused is None and not e.quiet,
+        "{target} has not been probed yet.",
+    ),
+    Rule(
+        Verdict.UNREACHABLE,
+        lambda e: e.quiet and e.alive is False,
+        "{target} answers nothing, and nothing came from the peer at {endpoint} for 25 seconds: it can't be reached, "
+        "with packets of any size. Check its endpoint, its keys and the firewalls between.",
+    ),
+    Rule(
+        Verdict.INCONCLUSIVE,
+        _unsure,
+        "{target} answers too little to tell: {why}. {floor}Find the cause of the loss on the way to {endpoint} first.",
+    ),
+    Rule(
+        Verdict.INTERFACE_ABOVE_ROUTE,
+        lambda e: e.refused is not None,
+        "{interface} has an MTU of {mtu}, but this host's route to {target} carries {refused}. {fix}",
+    ),
+    Rule(
+        Verdict.INNER_PATH_SMALLER,
+        lambda e: e.inner_claim is not None and not e.arrives,
+        "Inside the tunnel, the way to {target} carries {claim}-byte packets{hop}; {interface} sends up to {mtu}. "
+        "{fix}",
+    ),
+    Rule(
+        Verdict.BLACKHOLE,
+        lambda e: (e.big is Big.HOLE and not e.quiet) or e.oracle is Oracle.LOST,
+        "Packets {above} are lost without a word {way} {target}; {path}. {fix}",
+    ),
+    Rule(
+        Verdict.FRAGMENTED_LOCAL,
+        lambda e: e.arrives and _too_small(e.route, e),
+        "This host's route to {endpoint} carries {route}-byte packets{hop}; {interface} sends up to {needed}, in "
+        "fragments. {fix}",
+    ),
+    Rule(
+        Verdict.FRAGMENTED_PATH,
+        lambda e: e.arrives and e.outer_full is False,
+        "The path to {endpoint} carries {outer}-byte packets{hop}; {interface} sends up to {needed}. {fix}",
+    ),
+    Rule(
+        Verdict.REMOTE_SMALLER,
+        lambda e: e.arrives and e.fragment is not None,
+        "The far side's MTU is {fragment} to {fragment_to}, {interface} has {mtu}: full-size answers of {target} come "
+        "in fragments. {fix}",
+    ),
+    Rule(
+        Verdict.FILTERED,
+        lambda e: e.quiet and not e.ever,
+        "{target} answers no probe, but the peer is alive: {oracle}",
+    ),
+    Rule(Verdict.OK, lambda e: e.arrives, "Full-size packets of {mtu} bytes get through to {target}{whole}."),
+)
+
+
+def rule(evidence: Evidence) -> Rule:
+    """The first rule that holds; what none describes is too little to tell."""
+    return next((rule for rule in RULES if rule.holds(evidence)), RULES[2])
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """The one verdict that holds."""
+    return rule(evidence).verdict
+
+
+def outer_path(evidence: Evidence) -> tuple[int | None, int]:
+    """The path MTU to the endpoint and by how much it may be larger: 0 = exact, 15 where only inner packets told.
+
+    This host's own route counts too: nothing larger than it carries leaves in one piece.
+    """
+    known = [size for size in (evidence.outer, evidence.route) if size is not None]
+    if evidence.outer is not None or _too_small(evidence.route, evidence):
+        return min(known), 0
+    if evidence.big is Big.HOLE and evidence.inner_claim is None and evidence.inner is not None:
+        return evidence.inner + evidence.tunnel.overhead, PADDING - 1
+    return None, 0
+
+
+def recommended(evidence: Evidence) -> int | None:
+    """The inner MTU to set on both sides, never above what is known to pass; None if nothing is known to.
+
+    It is never above the present MTU either: a path may have room for more, but that is no fault to repair. It is at
+    most the far side's MTU, where that shows, so that it helps even if only this side is changed.
+    """
+    verdict, tunnel = judge(evidence), evidence.tunnel
+    overhead = OVERHEAD_IPV6 if tunnel.roams else tunnel.overhead
+    outer, slack = outer_path(evidence)
+    by_outer = None if outer is None or slack else outer - overhead
+    if verdict in (Verdict.UNKNOWN, Verdict.UNREACHABLE, Verdict.INCONCLUSIVE):
+        return None
+    if verdict in (Verdict.INTERFACE_ABOVE_ROUTE, Verdict.INNER_PATH_SMALLER) or evidence.big is Big.HOLE:
+        return _least_of_what_passed(evidence, by_outer)
+    if verdict is Verdict.BLACKHOLE and (by_outer is None or by_outer >= tunnel.mtu):
+        return None  # the oracle says that full-size packets are lost, and nothing says which ones are not
+    if verdict is Verdict.FILTERED and evidence.oracle is None and by_outer is None:
+        return None
+    return min(size for size in (tunnel.mtu, by_outer, evidence.fragment) if size is not None)
+
+
+def _least_of_what_passed(evidence: Evidence, by_outer: int | None) -> int | None:
+    """Of sizes that passed inside and outside. Padding hides up to 15 bytes from inner probes, not from outer ones."""
+    inner = evidence.inner
+    if inner is None or by_outer is None:
+        return inner
+    hidden = evidence.big is Big.HOLE and not evidence.inner_exact and inner < by_outer < inner + PADDING
+    return by_outer if hidden else min(inner, by_outer)

@@ -1,0 +1,80 @@
+"""Whose turn is it? When each of many machines wants to run next, and which few may do what is heavy. No clock."""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from wg_exporter.prober.mtu.probes import NEVER
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+T = TypeVar("T", bound="Hashable")
+
+
+class Turns(Generic[T]):
+    """A calendar: the next turn of each, the longest overdue first. Times are monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, T]] = []
+        self._due: dict[T, float] = {}
+        self._count = 0  # tells equals apart, so that they are never compared
+
+    def plan(self, one: T, due: float) -> None:
+        """Its next turn, if it has none that is earlier: to run too early must be harmless."""
+        if due < self._due.get(one, NEVER):
+            self._due[one] = due
+            self._count += 1
+            heapq.heappush(self._heap, (due, self._count, one))
+
+    def cancel(self, one: T) -> None:
+        """No turn any more."""
+        self._due.pop(one, None)
+
+    def next_due(self) -> float:
+        """When the next one has its turn, `NEVER` if nobody has."""
+        heap = self._heap
+        while heap and self._due.get(heap[0][2]) != heap[0][0]:
+            heapq.heappop(heap)
+        return heap[0][0] if heap else NEVER
+
+    def take(self) -> T:
+        """The one whose turn is next; it has none then. IndexError if there is none."""
+        self.next_due()
+        one = heapq.heappop(self._heap)[2]
+        del self._due[one]
+        return one
+
+
+class Slots(Generic[T]):
+    """Lets few at a time do something, in the order in which they asked."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._holders: set[T] = set()
+        self._waiting: dict[T, None] = {}
+
+    def __contains__(self, one: T) -> bool:
+        return one in self._holders
+
+    def ask(self, one: T) -> None:
+        """Take a slot, or queue for one."""
+        if one in self._holders:
+            return
+        if len(self._holders) < self._most:
+            self._holders.add(one)
+        else:
+            self._waiting[one] = None
+
+    def release(self, one: T) -> T | None:
+        """It doesn't want a slot, or no more; who got its slot, if somebody did."""
+        self._waiting.pop(one, None)
+        if one not in self._holders:
+            return None
+        self._holders.discard(one)
+        following = next(iter(self._waiting), None)
+        if following is not None:
+            del self._waiting[following]
+            self._holders.add(following)
+        return following

@@ -1,0 +1,1 @@
+"""Packets and the sockets that carry them: building, sending, receiving, matching; routes and namespaces."""

@@ -1,0 +1,77 @@
+"""Sockets in other network namespaces: go in, open one, come back. A socket stays where it was opened (setns(2)).
+
+The prober is one thread and lives in its own namespace; it is elsewhere only for the moment of opening. What a path
+like /run/netns/blue stands for may be removed and made anew while sockets of the old one are open, which then lead
+nowhere; `moved` tells.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from wg_exporter.linux.errors import SourceError
+from wg_exporter.linux.namespaces import Namespace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Identity = tuple[int, int] | None
+
+T = TypeVar("T")
+
+
+class Namespaces:
+    """The configured network namespaces, by name; the empty name is our own. For one thread."""
+
+    def __init__(self, paths: Mapping[str, str]) -> None:
+        """`paths` maps the name of a namespace to its path. None of them has to exist yet."""
+        self._paths = dict(paths)
+        self._entrances = {name: Namespace(name, path) for name, path in self._paths.items()}
+        self._seen: dict[str, Identity] = {name: _identity(path) for name, path in self._paths.items()}
+
+    def open(self, netns: str, family: int, kind: int, protocol: int) -> socket.socket:
+        """An `Opener`: a socket in the namespace. Raises OSError, ENODEV where there is no such namespace."""
+        return self.inside(netns, lambda: socket.socket(family, kind, protocol))
+
+    def inside(self, netns: str, work: Callable[[], T]) -> T:
+        """What `work` returns when it is called in the namespace. Raises OSError as above, or what `work` raises."""
+        if not netns:
+            return work()
+        entrance = self._entrances.get(netns)
+        if entrance is None:
+            raise OSError(errno.ENODEV, f"the namespace {netns} is not configured")
+        try:
+            entrance.enter()
+        except SourceError as error:
+            denied = "no permission" in str(error)
+            raise OSError(errno.EPERM if denied else errno.ENODEV, str(error)) from None
+        try:
+            return work()
+        finally:
+            try:
+                entrance.leave()
+            except OSError as error:  # all else would be probed from there: nobody must take it for an ordinary failure
+                raise RuntimeError(f"no way back from the namespace {netns}") from error
+
+    def moved(self) -> list[str]:
+        """The names that stand for another namespace than when this was last asked, or for none any more."""
+        now = {name: _identity(path) for name, path in self._paths.items()}
+        moved = [name for name, identity in now.items() if identity != self._seen[name]]
+        self._seen = now
+        return moved
+
+    def close(self) -> None:
+        """Let go of the way back."""
+        for entrance in self._entrances.values():
+            entrance.close()
+
+
+def _identity(path: str) -> Identity:
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

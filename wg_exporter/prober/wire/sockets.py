@@ -1,0 +1,236 @@
+"""The sockets for one network namespace, address family and firewall mark: whatever leaves there shares them.
+
+A host may have hundreds of WireGuard devices; a socket for each would be asked for every packet that arrives. So one
+raw socket serves all, and each packet says which device it has to leave by (IP_PKTINFO, IPV6_PKTINFO).
+
+- IPv4: IP_HDRINCL, and IP_PMTUDISC_INTERFACE, so that packets with DF that meet a smaller MTU leave no trace in the
+  route's PMTU cache, from where they would make the host's own traffic fragment. IPv6 always learns.
+- No IP_RECVERR: it makes an error about one target fail the next send to another. The socket gets the ICMP errors
+  themselves, through its filter, and they say the same.
+- SO_TIMESTAMPNS: the kernel says when a packet arrived, so that it doesn't matter when it is read.
+
+Only this module and `engine` send and receive packets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import socket
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+from wg_exporter.model import SendError
+from wg_exporter.prober.wire import bpf, packet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Opener = Callable[[str, int, int, int], socket.socket]
+    """Opens a socket in a network namespace: (its name, family, type, protocol). Raises OSError."""
+
+# Python 3.13 and older lack most of these: linux/in.h, linux/in6.h, asm-generic/socket.h.
+SO_ATTACH_FILTER, SO_RCVBUFFORCE, SO_TIMESTAMPNS, SO_MARK = 26, 33, 35, 36
+IP_PKTINFO, IP_MTU_DISCOVER, IP_RECVFRAGSIZE = 8, 10, 25
+IPV6_MTU_DISCOVER, IPV6_PKTINFO, IPV6_HOPLIMIT, IPV6_DONTFRAG, IPV6_RECVFRAGSIZE = 23, 50, 52, 62, 77
+PMTUDISC_INTERFACE = 4
+
+RECEIVE_BUFFER = 4 << 20  # bytes: an answer takes 768 of them, so this holds 5,000
+CONTROL = 128  # bytes for what the kernel tells of a packet: a stamp and the size of its fragments
+MOST_AT_ONCE = 4096  # packets read in a row: a flood must not keep us from sending
+
+Ancillary = list[tuple[int, int, bytes]]
+
+_STAMP = struct.Struct("@ll")  # struct timespec
+_INT = struct.Struct("@i")
+_PKTINFO_V4 = struct.Struct("@i4s4s")  # struct in_pktinfo
+_PKTINFO_V6 = struct.Struct("@16sI")  # struct in6_pktinfo
+
+_REASONS = {
+    errno.ENODEV: SendError.NO_DEVICE,
+    errno.ENXIO: SendError.NO_DEVICE,
+    errno.ENETDOWN: SendError.NO_DEVICE,
+    errno.ENETUNREACH: SendError.NO_ROUTE,
+    errno.EHOSTUNREACH: SendError.NO_ROUTE,
+    errno.EDESTADDRREQ: SendError.NO_ROUTE,
+    errno.ENOKEY: SendError.NO_KEY,
+    errno.EPERM: SendError.NO_PERMISSION,
+    errno.EACCES: SendError.NO_PERMISSION,
+    errno.ENOBUFS: SendError.NO_BUFFER,
+    errno.EAGAIN: SendError.NO_BUFFER,
+    errno.ENOMEM: SendError.NO_BUFFER,
+    errno.EMSGSIZE: SendError.TOO_BIG,
+}
+
+
+def reason(error: OSError) -> SendError:
+    """Which of the closed set of reasons an error of sending is."""
+    return _REASONS.get(error.errno or 0, SendError.OTHER)
+
+
+class LaneKey(NamedTuple):
+    """What packets have to share to leave through one socket. `mark` is the firewall mark, 0 = none."""
+
+    netns: str
+    ipv6: bool
+    mark: int = 0
+
+
+class Arrival(NamedTuple):
+    """An answer, and when the kernel got it (wall clock, seconds; None = it didn't say).
+
+    `data` is what was received: an IPv4 packet, or an ICMPv6 message without its header. Valid until the next one.
+    """
+
+    answer: packet.Answer
+    stamp: float | None
+    data: memoryview
+
+
+class Lane:
+    """A raw socket for echoes and ICMP errors, and for IPv6 a UDP socket once one is needed.
+
+    Small echoes carry the even `ident`, all else `ident | 1`. That is the source port of UDP over IPv4, too; over
+    IPv6 that is `port`.
+    """
+
+    def __init__(self, key: LaneKey, ident: int, open_socket: Opener) -> None:
+        """Raises OSError where there is no permission (CAP_NET_RAW) or no such namespace."""
+        self.key = key
+        self.ident = ident
+        self._open_socket = open_socket
+        self._udp: socket.socket | None = None
+        self.port = ident | 1
+        self._buffer = bytearray(packet.LARGEST)
+        self._view = memoryview(self._buffer)
+        protocol = socket.IPPROTO_ICMPV6 if key.ipv6 else socket.IPPROTO_ICMP
+        self._raw = open_socket(key.netns, self._family, socket.SOCK_RAW, protocol)
+        try:
+            self._attach(ident | 1)
+            self._set_options()
+        except OSError:
+            self._raw.close()
+            raise
+
+    def fileno(self) -> int:
+        """For `select`: readable when an answer is there."""
+        return self._raw.fileno()
+
+    def asked(self, answer: packet.Answer) -> bool:
+        """Whether it is an answer to an order that left here. (What came before the filter was there is seen, too.)"""
+        return answer.ident == (self.port if answer.protocol == packet.UDP else self.ident | 1)
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self._raw.close()
+        if self._udp is not None:
+            self._udp.close()
+
+    def send(self, message: bytes | bytearray, ancillary: Ancillary, address: tuple[str | int, ...]) -> None:
+        """Send a whole IPv4 packet or an ICMPv6 message. Raises OSError: see `reason`."""
+        self._raw.sendmsg((message,), ancillary, 0, address)
+
+    def send_udp_v6(self, payload: bytearray, ancillary: Ancillary, address: tuple[str | int, ...]) -> None:
+        """Send a UDP datagram over IPv6. What is sent back to its port is dropped unseen. Raises OSError."""
+        if self._udp is None:
+            udp = self._open_socket(self.key.netns, self._family, socket.SOCK_DGRAM, 0)
+            udp.settimeout(0)
+            _attach(udp, bpf.DROP_ALL)
+            self._set_v6(udp)
+            udp.bind(("::", 0))
+            self.port = udp.getsockname()[1]
+            self._attach(self.port)
+            self._udp = udp
+        self._udp.sendmsg((payload,), ancillary, 0, address)
+
+    def receive(self) -> Arrival | None:
+        """The next answer, None if there is no more. What is no answer to anything of ours is passed over."""
+        for _ in range(MOST_AT_ONCE):
+            try:
+                size, ancillary, _, sender = self._raw.recvmsg_into((self._buffer,), CONTROL)
+            except OSError:  # nothing there, mostly
+                return None
+            data = self._view[:size]
+            if self.key.ipv6:
+                answer = packet.parse_v6(data, socket.inet_pton(socket.AF_INET6, sender[0].partition("%")[0]))
+            else:
+                answer = packet.parse_v4(data)
+            if answer is not None:
+                return self._arrival(answer, ancillary, data)
+        return None
+
+    def _arrival(self, answer: packet.Answer, ancillary: Ancillary, data: memoryview) -> Arrival:
+        stamp = None
+        for level, kind, value in ancillary:
+            if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
+                seconds, nanoseconds = _STAMP.unpack_from(value)
+                stamp = seconds + nanoseconds * 1e-9
+            elif (level, kind) in ((socket.IPPROTO_IP, IP_RECVFRAGSIZE), (socket.IPPROTO_IPV6, IPV6_RECVFRAGSIZE)):
+                answer = answer._replace(fragment=_INT.unpack_from(value)[0])
+        return Arrival(answer, stamp, data)
+
+    @property
+    def _family(self) -> int:
+        return socket.AF_INET6 if self.key.ipv6 else socket.AF_INET
+
+    def _attach(self, port: int) -> None:
+        make = bpf.filter_v6 if self.key.ipv6 else bpf.filter_v4
+        _attach(self._raw, make(self.ident, port))
+
+    def _set_options(self) -> None:
+        raw = self._raw
+        raw.settimeout(0)
+        raw.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)  # up to net.core.rmem_max
+        with contextlib.suppress(PermissionError):  # beyond it, with CAP_NET_ADMIN
+            raw.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+        if self.key.ipv6:
+            self._set_v6(raw)
+            raw.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVFRAGSIZE, 1)
+            return
+        raw.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
+        raw.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_INTERFACE)
+        raw.setsockopt(socket.IPPROTO_IP, IP_RECVFRAGSIZE, 1)
+        self._set_mark(raw)
+
+    def _set_v6(self, sock: socket.socket) -> None:
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_INTERFACE)
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_DONTFRAG, 1)  # refused here, not by a too-big to ourselves
+        self._set_mark(sock)
+
+    def _set_mark(self, sock: socket.socket) -> None:
+        if self.key.mark:
+            sock.setsockopt(socket.SOL_SOCKET, SO_MARK, self.key.mark)
+
+
+def leave_by(ifindex: int, *, ipv6: bool, ttl: int = 0) -> Ancillary:
+    """What tells the kernel the device to leave by (0 = as routed) and, for IPv6, the hop limit (0 = the default)."""
+    ancillary: Ancillary = []
+    if ifindex and ipv6:
+        ancillary.append((socket.IPPROTO_IPV6, IPV6_PKTINFO, _PKTINFO_V6.pack(bytes(16), ifindex)))
+    elif ifindex:
+        ancillary.append((socket.IPPROTO_IP, IP_PKTINFO, _PKTINFO_V4.pack(ifindex, bytes(4), bytes(4))))
+    if ttl and ipv6:
+        ancillary.append((socket.IPPROTO_IPV6, IPV6_HOPLIMIT, _INT.pack(ttl)))
+    return ancillary
+
+
+def address_for(packed: bytes, ifindex: int, port: int = 0) -> tuple[str | int, ...]:
+    """What the socket module calls an address. A link-local one needs its device, others don't mind."""
+    if len(packed) == 4:
+        return (socket.inet_ntop(socket.AF_INET, packed), port)
+    scope = ifindex if packed[0] == 0xFE and packed[1] & 0xC0 == 0x80 else 0
+    return (socket.inet_ntop(socket.AF_INET6, packed), port, 0, scope)
+
+
+def open_here(netns: str, family: int, kind: int, protocol: int) -> socket.socket:
+    """An `Opener` for hosts whose devices are all in our own network namespace. Raises OSError."""
+    if netns:
+        raise OSError(errno.ENODEV, f"no way into the namespace {netns}")
+    return socket.socket(family, kind, protocol)
+
+
+def _attach(sock: socket.socket, program: bytes) -> None:
+    code = ctypes.create_string_buffer(program, len(program))
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(program) // 8, ctypes.addressof(code)))

@@ -1,0 +1,1 @@
+"""What may read devices and files of root: one file or folder for each source, and one pass over all of them."""

@@ -1,0 +1,275 @@
+"""Names and intent from the configuration files of the host: finds them, reads those that changed, and parses them.
+
+The files are read again on every call but parsed only when one changed, told by its stat signature. While nothing
+changed, `read` gives the very same tuple, so that its reader can tell by `is`. Files are opened as an attacker's would
+be: only regular ones, never blocking, never more than MAX_BYTES.
+
+The files are root's and 0600, so an exporter without rights is the usual fault, and it is reported as the failure of
+the whole source: SourceError. Everything smaller is a problem in the row of the file.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import stat
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from wg_exporter.conffile import parse_netdev, parse_wg_quick
+from wg_exporter.linux.errors import SourceError
+from wg_exporter.model import ConfFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+DEFAULT_PATTERNS = (
+    "/etc/wireguard/*.conf",
+    "/etc/amnezia/amneziawg/*.conf",
+    "/etc/systemd/network/*.netdev",
+)
+MAX_BYTES = 8 << 20
+MAX_KEY_BYTES = 4096
+MAX_FILES = 4096
+# Two changes within one tick of a file system's clock look the same. Stamps younger than this are not trusted.
+SETTLED_NS = 2_000_000_000
+# A file with fewer peers than before that changed so lately may be half written. Until it is older its last row holds:
+# a moment without names would start new series for every peer.
+BEING_WRITTEN_NS = 1_000_000_000
+
+_FAULT = "it gives no names; fix that, or leave it out of `names` in the configuration"
+
+# Per path: modification and change time (ns), size, inode and device; or the errno of stat.
+_Signature = tuple[tuple[int, ...], ...]
+
+
+class _Parsed(NamedTuple):
+    """A row, the files that it was made from and what they looked like before they were read."""
+
+    row: ConfFile
+    watched: tuple[Path, ...]
+    signature: _Signature
+
+
+class _UnreadableError(Exception):
+    """Why one file was not read, in one line without its path."""
+
+
+class ConfSource:
+    """Reads the files that match the patterns. Not thread-safe: one thread calls `read`.
+
+    A pattern with `*`, `?` or `[` in it may match nothing, and its directory may be absent: that is normal on a host
+    that is configured otherwise. A pattern without is a file that somebody asked for: a missing one is a problem.
+    `wall_ns` is the wall clock in nanoseconds since the epoch.
+    """
+
+    def __init__(
+        self, patterns: Sequence[str] = DEFAULT_PATTERNS, *, wall_ns: Callable[[], int] = time.time_ns
+    ) -> None:
+        self._patterns = tuple(patterns)
+        self._wall_ns = wall_ns
+        self._parsed: dict[Path, _Parsed] = {}
+        self._rows: tuple[ConfFile, ...] = ()
+
+    def read(self) -> tuple[ConfFile, ...]:
+        """One row per file, by path; the same object as before while nothing changed.
+
+        A file that cannot be read, any more or at all, has a row without peers and with a problem.
+        Raises SourceError if nothing could be read, for want of permission.
+        """
+        rows: dict[str, ConfFile] = {}
+        denied: list[str] = []
+        paths = self._find(rows, denied)
+        self._parsed = {path: parsed for path, parsed in self._parsed.items() if path in paths}
+        good = 0
+        for path in paths:
+            try:
+                row = self._row(path)
+                # A bridge's .netdev that anyone may read does not make up for what could not be read.
+                good += bool(row.interface or row.peers)
+            except PermissionError:
+                denied.append(_shown(path))
+                row = _faulty(path, f"permission denied; {_FAULT}")
+            except OSError as error:
+                row = _faulty(path, f"{_reason(error)}; {_FAULT}")
+            except (_UnreadableError, ValueError) as error:
+                row = _faulty(path, f"{error}; {_FAULT}")
+            rows[row.path] = row
+        if denied and not good:
+            more = f" and {len(denied) - 1} more" if len(denied) > 1 else ""
+            raise SourceError(
+                f"{_printable(denied[0])}{more}: permission denied; "
+                "run as root, or give the names under `peers` and set `names: []` in the configuration"
+            )
+        self._rows = _same_objects(self._rows, rows)
+        return self._rows
+
+    def _find(self, rows: dict[str, ConfFile], denied: list[str]) -> list[Path]:
+        """The paths to read. Directories that cannot be listed get a row, and an entry in `denied` if it is for want
+        of permission."""
+        found: dict[Path, None] = {}
+        for pattern in map(Path, self._patterns):
+            if not _is_glob(str(pattern)):
+                found[pattern] = None
+                continue
+            for directory in _directories(pattern.parent):
+                try:
+                    names = _listing(directory)
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+                except (OSError, ValueError) as error:
+                    shown = _shown(directory)
+                    rows[shown] = _faulty(directory, f"{_reason(error)}; {_FAULT}")
+                    if isinstance(error, PermissionError):
+                        denied.append(shown)
+                    continue
+                found.update((directory / name, None) for name in fnmatch.filter(names, pattern.name))
+        if len(found) > MAX_FILES:
+            where = self._patterns[0]
+            rows[where] = ConfFile(where, "", (), (f"{where}: more than {MAX_FILES} files; the rest is not read",))
+        return sorted(found)[:MAX_FILES]
+
+    def _row(self, path: Path) -> ConfFile:
+        known = self._parsed.get(path)
+        if known is not None and _signature(known.watched) == known.signature:
+            return known.row
+        parsed = _parse_netdev_files(path) if path.suffix == ".netdev" else _parse_conf_file(path)
+        newest = max((stamp for signature in parsed.signature for stamp in signature[:2]), default=0)
+        age = self._wall_ns() - newest
+        if known is not None and 0 <= age < BEING_WRITTEN_NS and len(parsed.row.peers) < len(known.row.peers):
+            return known.row
+        if 0 <= age < SETTLED_NS:
+            self._parsed.pop(path, None)
+        else:
+            self._parsed[path] = parsed
+        return parsed.row
+
+
+def _parse_conf_file(path: Path) -> _Parsed:
+    watched = (path,)
+    signature = _signature(watched)
+    return _Parsed(parse_wg_quick(_read(path), _shown(path)), watched, signature)
+
+
+def _parse_netdev_files(path: Path) -> _Parsed:
+    """A .netdev, the drop-ins of `NAME.netdev.d/` next to it (systemd.netdev(5)), and the key files they name."""
+    drop_in_directory = path.with_name(path.name + ".d")
+    before = _signature((path, drop_in_directory))
+    text = _read(path)
+    try:
+        names = sorted(fnmatch.filter(_listing(drop_in_directory), "*.conf"))
+    except (FileNotFoundError, NotADirectoryError):
+        names = []
+    drop_ins = [drop_in_directory / name for name in names[:MAX_FILES]]
+    read_from = list(drop_ins)
+    before += _signature(drop_ins)
+    texts = [(_shown(drop_in), _read(drop_in)) for drop_in in drop_ins]
+
+    def read_key(name: str) -> str | None:
+        nonlocal before
+        key_path = Path(name)
+        if not key_path.is_absolute():
+            return None
+        read_from.append(key_path)
+        before += _signature((key_path,))
+        try:
+            return _read(key_path, MAX_KEY_BYTES)
+        except (OSError, ValueError, _UnreadableError):
+            return None
+
+    row = parse_netdev(text, _shown(path), read_key=read_key, drop_ins=texts)
+    return _Parsed(row, (path, drop_in_directory, *read_from), before)
+
+
+def _signature(paths: Sequence[Path]) -> _Signature:
+    return tuple(_stat_signature(path) for path in paths)
+
+
+def _stat_signature(path: Path) -> tuple[int, ...]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        return (0, 0, error.errno or 0)
+    except ValueError:
+        # A NUL in a path that a file named.
+        return (0, 0)
+    return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_dev)
+
+
+def _read(path: Path, limit: int = MAX_BYTES) -> str:
+    """The text of a regular file, UTF-8, and where a line is not, Latin-1. Raises OSError and _UnreadableError."""
+    # Looked at before it is opened, as to open a device can have an effect, and once more after, as it may be another.
+    _check(path.stat(), limit)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    with os.fdopen(descriptor, "rb") as file:
+        _check(os.fstat(descriptor), limit)
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise _UnreadableError(f"larger than {limit} bytes")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return "\n".join(_decoded(line) for line in content.split(b"\n"))
+
+
+def _check(status: os.stat_result, limit: int) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise _UnreadableError("not a regular file")
+    if status.st_size > limit:
+        raise _UnreadableError(f"larger than {limit} bytes")
+
+
+def _decoded(line: bytes) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return line.decode("latin-1")
+
+
+def _is_glob(text: str) -> bool:
+    return any(character in text for character in "*?[")
+
+
+def _directories(pattern: Path) -> Iterator[Path]:
+    """The directories that a pattern stands for. Those that cannot be looked into are left out, save a plain one."""
+    if not _is_glob(str(pattern)):
+        yield pattern
+        return
+    for parent in _directories(pattern.parent):
+        try:
+            names = fnmatch.filter(_listing(parent), pattern.name)
+        except OSError:
+            continue
+        yield from (parent / name for name in sorted(names))
+
+
+def _listing(directory: Path) -> list[str]:
+    """The names in a directory without the hidden ones, as a shell's `*` gives them."""
+    return [entry.name for entry in directory.iterdir() if not entry.name.startswith(".")]
+
+
+def _shown(path: Path) -> str:
+    """The path as text that can be printed; a file's name may be any bytes."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def _faulty(path: Path, problem: str) -> ConfFile:
+    shown = _shown(path)
+    return ConfFile(shown, "", (), (f"{_printable(shown)}: {problem}",))
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (getattr(error, "strerror", None) or str(error)).lower()
+
+
+def _same_objects(before: tuple[ConfFile, ...], rows: dict[str, ConfFile]) -> tuple[ConfFile, ...]:
+    """The rows by path, the old object for each that is equal, and the old tuple if all are."""
+    old = {row.path: row for row in before}
+    now = tuple(old[path] if old.get(path) == row else row for path, row in sorted(rows.items()))
+    unchanged = len(now) == len(before) and all(a is b for a, b in zip(now, before, strict=True))
+    return before if unchanged else now

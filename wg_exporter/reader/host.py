@@ -1,0 +1,58 @@
+"""The sources of this host: which threads read what, in which network namespace, for one configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wg_exporter.linux.namespaces import Namespace
+from wg_exporter.model import Backend, SourceName
+from wg_exporter.reader.conf import DEFAULT_PATTERNS, ConfSource
+from wg_exporter.reader.kernel.source import KernelSource
+from wg_exporter.reader.links.source import InterfaceSource
+from wg_exporter.reader.reader import Reading, Worker
+from wg_exporter.reader.userspace.source import UserspaceSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from wg_exporter.config import Config
+    from wg_exporter.reader.reader import Clock
+
+# Names change rarely, and looking through directories of files takes longer than reading most devices.
+CONF_SECONDS = 4.0
+
+
+def host_workers(config: Config, clock: Clock) -> Iterator[Worker]:
+    """All sources of this host, each with a thread that waits to be asked."""
+    wanted = config.interfaces.wanted
+    yield from _workers_inside("", None, wanted, clock)
+    for place in config.namespaces:
+        yield from _workers_inside(place.name, place.path, wanted, clock)
+    userspace = UserspaceSource(wanted=wanted)
+    yield Worker(SourceName.USERSPACE, lambda: _userspace(userspace), clock=clock)
+    conf = ConfSource(DEFAULT_PATTERNS if config.names is None else config.names)
+    yield Worker(SourceName.CONF, lambda: Reading(conf=conf.read()), clock=clock, every=CONF_SECONDS)
+
+
+def _userspace(source: UserspaceSource) -> Reading:
+    devices, failed = source.read()
+    notes = tuple(f"{path}: a socket whose daemon is gone; remove it or start the daemon" for path in source.leftovers)
+    return Reading(devices, failed, notes=notes)
+
+
+def _links(source: InterfaceSource) -> Reading:
+    links = source.read()
+    return Reading(links=links, notes=source.notes, ports=source.ports)
+
+
+def _workers_inside(netns: str, path: str | None, wanted: Callable[[str], bool], clock: Clock) -> Iterator[Worker]:
+    """The sources that each network namespace has of its own."""
+    kernel, amneziawg = KernelSource(Backend.KERNEL, wanted), KernelSource(Backend.AMNEZIAWG, wanted)
+    links = InterfaceSource(clock.monotonic)
+    for source, read, close in (
+        (SourceName.KERNEL, lambda: Reading(*kernel.read()), kernel.close),
+        (SourceName.AMNEZIAWG, lambda: Reading(*amneziawg.read()), amneziawg.close),
+        (SourceName.LINKS, lambda: _links(links), links.close),
+    ):
+        namespace = None if path is None else Namespace(netns, path)
+        yield Worker(source, read, close, clock=clock, netns=netns, namespace=namespace)

@@ -1,0 +1,1 @@
+"""Interfaces: state, MTU, counters, addresses, and which UDP ports are bound. By netlink and /proc."""

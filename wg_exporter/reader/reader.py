@@ -1,0 +1,289 @@
+"""Reads all sources at once and makes a Snapshot of what they say, within a deadline that no source can stretch.
+
+Each source has a thread of its own, for a read of the kernel can't be cut short, and a thread can stay in a network
+namespace. The deadline is on the waiter: a read that is still under way then loses only its own rows, goes on, and is
+not started a second time. Everyone who asks while a pass is under way gets the result of that pass.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from queue import SimpleQueue
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
+
+from wg_exporter.linux.errors import NamespaceGoneError, SourceError
+from wg_exporter.model import Backend, ConfFile, Device, DeviceKey, FailedDevice, Link, Outcome, Snapshot, SourceName
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from wg_exporter.linux.namespaces import Namespace
+
+# A scrape must be over well before Prometheus gives up, which is after 10 s unless told otherwise.
+DEADLINE_SECONDS = 2.5
+
+# An answer that came too late is good for the next who asks if its read began no longer ago than this.
+LATE_SECONDS = 15.0
+
+USERSPACE_KIND = "tun"
+
+# IFLA_INFO_KIND of a kernel device -> the source that reads it, and how it is implemented.
+KERNEL_KINDS = MappingProxyType(
+    {
+        "wireguard": ((SourceName.KERNEL, Backend.KERNEL),),
+        "amneziawg": ((SourceName.AMNEZIAWG, Backend.AMNEZIAWG),),
+    }
+)
+
+
+class Reading(NamedTuple):
+    """What one source brings: the rows of its kind, and nothing of the others."""
+
+    devices: Sequence[Device] = ()
+    failed: Sequence[FailedDevice] = ()
+    links: Sequence[Link] = ()
+    conf: tuple[ConfFile, ...] = ()
+    notes: tuple[str, ...] = ()
+    ports: frozenset[int] | None = None
+
+
+class Clock(NamedTuple):
+    """Where the time comes from: wall clock and monotonic clock, in seconds."""
+
+    wall: Callable[[], float]
+    monotonic: Callable[[], float]
+
+
+class _Done(NamedTuple):
+    reading: Reading
+    problem: str
+    duration: float
+    absent: bool = False
+
+
+class StoppedError(Exception):
+    """The reader was stopped, because another one has taken its place."""
+
+
+def nothing() -> None:
+    """What a source without sockets has to close."""
+
+
+class Worker:
+    """A source and the thread that reads it.
+
+    `read` raises SourceError if the source as a whole failed. `close` lets go of sockets, because the thread ends or
+    is in another namespace from now on. Both are called by the worker's thread alone. An answer younger than `every`
+    seconds is given again instead of a new one: for a source that hardly ever changes but takes a while to read.
+    """
+
+    def __init__(
+        self,
+        name: SourceName,
+        read: Callable[[], Reading],
+        close: Callable[[], None] = nothing,
+        *,
+        clock: Clock,
+        netns: str = "",
+        namespace: Namespace | None = None,
+        every: float = 0.0,
+    ) -> None:
+        self.name = name
+        self.netns = netns
+        self._read = read
+        self._close = close
+        self._clock = clock
+        self._namespace = namespace
+        self._every = every
+        self.begun = 0.0
+        self._orders: SimpleQueue[Future[_Done] | None] = SimpleQueue()
+        self._current: Future[_Done] | None = None
+        self._stopped = False
+        self._late = False
+        self._lock = threading.Lock()
+        threading.Thread(target=self._run, name=f"{name} {netns}".strip(), daemon=True).start()
+
+    def begin(self) -> Future[_Done]:
+        """Start a read, or join the one that is still under way. Raises StoppedError after `stop`."""
+        with self._lock:
+            if self._stopped:
+                raise StoppedError
+            now = self._clock.monotonic()
+            if self._late and self._current is not None and self._current.done():
+                # The answer that came too late for those who asked. A source that is always late is served late.
+                self._late = False
+                if now - self.begun < LATE_SECONDS:
+                    return self._current
+            if self._current is None or (self._current.done() and now - self.begun >= self._every):
+                self.begun = now
+                self._current = Future()
+                self._orders.put(self._current)
+            return self._current
+
+    def was_late(self) -> None:
+        """Nobody took the answer to the read under way: the next who asks may have it, if it comes soon."""
+        with self._lock:
+            self._late = True
+
+    def stop(self) -> None:
+        """Let the thread end after what it is doing."""
+        with self._lock:
+            self._stopped = True
+            self._orders.put(None)
+
+    def _run(self) -> None:
+        while (order := self._orders.get()) is not None:
+            begun = self._clock.monotonic()
+            reading, problem, absent = Reading(), "", False
+            try:
+                self._enter()
+                reading = self._read()
+            except SourceError as error:
+                problem, absent = str(error), isinstance(error, NamespaceGoneError)
+            except Exception as error:  # noqa: BLE001 - a bug in one source must not stop the others, nor go unseen
+                problem = f"unexpected {type(error).__name__} in {_where(error)}"
+            order.set_result(_Done(reading, problem, self._clock.monotonic() - begun, absent))
+        self._close()
+        if self._namespace is not None:
+            self._namespace.close()
+
+    def _enter(self) -> None:
+        """Go where the source is to be read; its sockets belong to the place where they were opened."""
+        if self._namespace is None:
+            return
+        try:
+            moved = self._namespace.enter()
+        except SourceError:
+            self._close()
+            raise
+        if moved:
+            self._close()
+
+
+def _where(error: BaseException) -> str:
+    """File and line of an error: its message could quote what was read."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}" if trace else "?"
+
+
+class Reader:
+    """Passes over all sources."""
+
+    def __init__(self, workers: Sequence[Worker], clock: Clock, deadline: float = DEADLINE_SECONDS) -> None:
+        self._workers = workers
+        self._clock = clock
+        self._deadline = deadline
+        self._lock = threading.Lock()
+        self._flight: Future[Snapshot] | None = None
+        self._conf: tuple[ConfFile, ...] = ()
+        self._homes: dict[str, str] = {}  # the namespace in which each userspace device was last seen
+
+    def read(self) -> Snapshot:
+        """One pass over all sources, or the one that is under way. Takes no longer than the deadline."""
+        with self._lock:
+            flight, mine = self._flight, self._flight is None
+            if flight is None:
+                flight = self._flight = Future()
+        if mine:
+            try:
+                flight.set_result(self._pass())
+            except BaseException as error:
+                flight.set_exception(error)
+                raise
+            finally:
+                with self._lock:
+                    self._flight = None
+        return flight.result()
+
+    def stop(self) -> None:
+        """Let all threads end."""
+        for worker in self._workers:
+            worker.stop()
+
+    def _pass(self) -> Snapshot:
+        wall, monotonic = self._clock.wall(), self._clock.monotonic()
+        started = [(worker, worker.begin()) for worker in self._workers]
+        outcomes: list[Outcome] = []
+        readings: list[tuple[Worker, Reading]] = []
+        for worker, future in started:
+            # A read that was under way before has had its time: it must not cost every pass a whole deadline.
+            left = max(0.0, min(monotonic, worker.begun) + self._deadline - self._clock.monotonic())
+            try:
+                done = future.result(left)
+            except FutureTimeoutError:
+                worker.was_late()
+                done = _Done(Reading(), f"no answer within {self._deadline} s", self._deadline)
+            if worker.name is SourceName.CONF and not done.problem:
+                self._conf = done.reading.conf
+            outcome = Outcome(worker.name, worker.netns, not done.problem, done.duration, done.problem, done.absent)
+            outcomes.append(outcome)
+            readings.append((worker, done.reading))
+        return self._snapshot(wall, monotonic, readings, tuple(outcomes))
+
+    def _snapshot(
+        self, wall: float, monotonic: float, readings: list[tuple[Worker, Reading]], outcomes: tuple[Outcome, ...]
+    ) -> Snapshot:
+        links = {
+            (worker.netns, link.name): link._replace(netns=worker.netns)
+            for worker, reading in readings
+            for link in reading.links
+        }
+        devices: dict[DeviceKey, Device] = {}
+        failed: dict[DeviceKey, FailedDevice] = {}
+        for worker, reading in readings:
+            for device in reading.devices:
+                netns = self._home(worker, device.name, links)
+                devices.setdefault(
+                    (netns, device.name), device if netns == device.netns else device._replace(netns=netns)
+                )
+            for problem in reading.failed:
+                netns = self._home(worker, problem.name, links)
+                failed.setdefault((netns, problem.name), problem._replace(netns=netns))
+        return Snapshot(
+            wall,
+            monotonic,
+            tuple(devices.values()),
+            tuple(problem for key, problem in failed.items() if key not in devices),
+            links,
+            self._conf,
+            outcomes,
+            tuple(note for _worker, reading in readings for note in reading.notes),
+            {worker.netns: reading.ports for worker, reading in readings if reading.ports is not None},
+        )
+
+    def _home(self, worker: Worker, name: str, links: dict[DeviceKey, Link]) -> str:
+        """The namespace of a device. Control sockets of userspace devices share a directory, whatever their namespace,
+        so such a device belongs where a tun link of its name is; while that is out of sight, to where it was last.
+        """
+        if worker.name is not SourceName.USERSPACE:
+            return worker.netns
+        places = [netns for (netns, other), link in links.items() if other == name and _is_tun(link)]
+        if places and self._homes.get(name) not in places:
+            self._homes[name] = "" if "" in places else places[0]
+        return self._homes.get(name, "")
+
+
+def with_unread(snapshot: Snapshot, wanted: Callable[[str], bool]) -> Snapshot:
+    """The snapshot with every kernel device that its failed source left out as a failed device.
+
+    Links need no permission: that the interface exists, is up and counts packets is known all the same.
+    """
+    problems = {(outcome.source, outcome.netns): outcome.problem for outcome in snapshot.outcomes if outcome.problem}
+    known = {(device.netns, device.name) for device in snapshot.devices}
+    known |= {(failed.netns, failed.name) for failed in snapshot.failed}
+    unread = [
+        FailedDevice(netns, name, backend, problem)
+        for (netns, name), link in snapshot.links.items()
+        for source, backend in KERNEL_KINDS.get(link.kind, ())
+        if (problem := problems.get((source, netns))) and (netns, name) not in known and wanted(name)
+    ]
+    return snapshot._replace(failed=(*snapshot.failed, *unread)) if unread else snapshot
+
+
+def _is_tun(link: Link | None) -> bool:
+    return link is not None and link.kind == USERSPACE_KIND

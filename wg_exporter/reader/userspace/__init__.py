@@ -1,0 +1,1 @@
+"""Userspace WireGuard: the control sockets of its daemons, and their protocol (UAPI)."""

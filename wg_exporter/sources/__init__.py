@@ -1,1 +1,0 @@
-"""One file per place that data comes from. A source reads, decodes, and raises `SourceError`; it decides nothing."""
