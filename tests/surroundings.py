@@ -4,18 +4,30 @@ A shell, a script in the background, cron, CI and a terminal each leave a proces
 umask, a locale, the width and colours of a terminal, a proxy, variables that Python or Go programs obey. Tests start
 programs that inherit it all, and compare what these print to the letter. So what decides is set here, once for all;
 a test that wants something else says so itself.
+
+The network is one of our own, with a loopback and nothing else: whether the machine has IPv6, which of its ports are
+taken, its firewall and who else probes there are nothing to the tests. Whatever has to reach the world is started by
+the command line that `outside` makes, with the variables in OUTSIDE.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import fcntl
 import os
 import re
 import resource
 import signal
+import socket
+import struct
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-# Of the machine itself: what reaches the world outside, such as apt for a kernel, goes by these.
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 OUTSIDE = dict(os.environ)
 
 _OBEYED = re.compile(
@@ -31,6 +43,9 @@ _OBEYED = re.compile(
 _SYSTEM = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # a plain user's PATH lacks them, and `su` keeps it
 _FILES = 1024  # open at once: what a login gives
 _LONGEST = 40  # characters of a directory; a socket's path has 107, and pytest's names come in between
+_CLONE_NEWNET, _SIOCSIFFLAGS, _IFF_UP = 0x40000000, 0x8914, 1  # linux/sched.h, linux/sockios.h, linux/if.h
+
+_nsenter: list[str] = []  # in front of a command, once we have left the machine's network
 
 
 def settle() -> None:
@@ -52,6 +67,28 @@ def settle() -> None:
     os.environ |= {"LANG": "C.UTF-8", "TERM": "xterm", "PATH": os.pathsep.join(path + more)}
     if not _fit(Path(tempfile.gettempdir())):
         os.environ["TMPDIR"] = tempfile.tempdir = "/tmp"
+
+    if os.geteuid() == 0:
+        _have_a_network()
+
+
+def outside(command: Sequence[str]) -> list[str]:
+    """The command line that runs this one in the network of the machine."""
+    return [*_nsenter, *command]
+
+
+def _have_a_network() -> None:
+    """Ours from now on, and that of all that we start. A container may have no right to one: then it has its own."""
+    before = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    if ctypes.CDLL(None).unshare(_CLONE_NEWNET):
+        os.close(before)
+        return
+    _nsenter[:] = ["nsenter", f"--net=/proc/{os.getpid()}/fd/{before}", "--"]
+    for setting in ("all", "default"):
+        with contextlib.suppress(OSError):  # of a kernel without IPv6
+            Path(f"/proc/sys/net/ipv6/conf/{setting}/disable_ipv6").write_text("0")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
 
 
 def _fit(directory: Path) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.promtool import ROOT, RULES, UNIT_TESTS
-from tests.surroundings import OUTSIDE
+from tests.surroundings import OUTSIDE, outside
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +39,7 @@ def promtool3() -> Path:
             ["get", f"{MODULE}/cmd/promtool@{VERSION}"],
             ["build", f"{MODULE}/cmd/promtool"],
         ):
-            subprocess.run(["go", *arguments], cwd=directory, env=OUTSIDE, check=True, timeout=BUILD_TIMEOUT)
+            subprocess.run(outside(["go", *arguments]), cwd=directory, env=OUTSIDE, check=True, timeout=BUILD_TIMEOUT)
     return built
 
 

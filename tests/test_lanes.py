@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests import lanes
-from tests.lanes import ALONE, APART, LONGEST, Lanes
+from tests.lanes import ALONE, APART, LATER, LONGEST, Lanes
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,6 +53,7 @@ def shared_out(collection: list[str], workers: int = 2) -> list[list[str]]:
 def tables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lanes, "LONGEST", ("long.py", "apart.py::one"))
     monkeypatch.setattr(lanes, "APART", ("apart.py::one",))
+    monkeypatch.setattr(lanes, "LATER", ("busy.py",))
     monkeypatch.setattr(lanes, "ALONE", ("short.py::timed", "timed.py"))
 
 
@@ -73,14 +74,13 @@ def test_the_longest_begin_and_parts_that_stand_apart_go_where_there_is_room() -
 
 
 @pytest.mark.usefixtures("tables")
-def test_what_measures_time_comes_last_and_in_one_lane() -> None:
-    collection = ["short.py::timed[1]", "timed.py::x", "a.py::x", "b.py::x", "c.py::x", "short.py::other", "long.py::x"]
-    given = shared_out(collection)
-    (with_it,) = [tests for tests in given if "timed.py::x" in tests]
-    assert with_it[-2:] == ["short.py::timed[1]", "timed.py::x"]
+def test_what_is_busy_comes_late_and_what_measures_time_last() -> None:
+    collection = ["short.py::timed[1]", "timed.py::x", "busy.py::x", "a.py::x", "short.py::other", "long.py::x"]
+    (given,) = shared_out(collection, workers=1)
+    assert given == ["long.py::x", "a.py::x", "short.py::other", "busy.py::x", "short.py::timed[1]", "timed.py::x"]
 
 
-@pytest.mark.parametrize("table", [LONGEST, APART, ALONE], ids=["longest", "apart", "alone"])
+@pytest.mark.parametrize("table", [LONGEST, LATER, APART, ALONE], ids=["longest", "later", "apart", "alone"])
 def test_every_name_in_the_tables_is_that_of_a_test(table: tuple[str, ...]) -> None:
     for beginning in table:
         file, _, function = beginning.partition("::")

@@ -16,15 +16,23 @@ from typing import Any
 import pytest
 
 PROGRAM = """
-    import json, os, resource, signal, tempfile
+    import json, os, resource, signal, socket, subprocess, tempfile
     from tests import surroundings
     surroundings.settle()
     umask = os.umask(0)
+    asked = ["readlink", "/proc/self/ns/net"]
+    network = subprocess.check_output(asked, text=True).strip()
+    def reaches(address):
+        with socket.create_server((address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET) as server:
+            with socket.create_connection((address, server.getsockname()[1]), 5):
+                return True
     caught = [number.name for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
               if signal.getsignal(number) is signal.SIG_IGN]
     print(json.dumps({
         "umask": umask, "ignored": caught, "blocked": [*signal.pthread_sigmask(signal.SIG_BLOCK, ())],
         "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0], "temporary": tempfile.gettempdir(),
+        "inside": network, "outside_network": subprocess.check_output(surroundings.outside(asked), text=True).strip(),
+        "reached": [address for address in ("127.0.0.1", "::1") if reaches(address)],
         "environment": dict(os.environ), "outside": surroundings.OUTSIDE,
     }))
 """
@@ -107,3 +115,10 @@ def test_temporary_files_are_elsewhere_if_a_socket_s_path_would_be_too_long_or_o
         there.chmod(mode)
         answer = found({"TMPDIR": str(there)})
         assert answer["temporary"] == answer["environment"]["TMPDIR"] == "/tmp"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="not root: a network of one's own needs it")
+def test_the_network_has_a_loopback_of_both_families_and_what_asks_the_world_is_in_the_machine_s() -> None:
+    answer = found()
+    assert answer["reached"] == ["127.0.0.1", "::1"]
+    assert answer["inside"] != answer["outside_network"] == str(Path("/proc/self/ns/net").readlink())

@@ -30,7 +30,7 @@ KERNELS = ("6.1", "6.12")
 # A story that takes minutes and hangs on no kernel is told on one, in a machine of its own.
 STORIES = {"guest_paging": "6.12"}
 TIMEOUT = 1200.0  # seconds; usually 280
-NICE = 10
+NICE = 5
 # Plugins of pytest: each takes a second to load in there, and the guest's disk can't be written to.
 NEEDLESS = ("cacheprovider", "hypothesispytest", "xdist", "xdist.looponfail")
 
@@ -64,7 +64,7 @@ class Report:
     def __init__(self, boot: Boot, machines: list[Vm]) -> None:
         with Vm(boot.series, nice=NICE) as vm:
             machines.append(vm)
-            command = [sys.executable, "-B", "-m", "pytest", "-q", "--tb=short"]
+            command = [sys.executable, "-B", "-m", "pytest", "-v", "--tb=short", "--durations=0"]
             command += [f"-pno:{plugin}" for plugin in NEEDLESS]
             command += ["-o", "python_files=guest_*.py", f"--confcutdir={GUEST}", f"--junitxml={vm.shared}/junit.xml"]
             files = [str(GUEST / f"{file}.py") for file in boot.files]

@@ -16,7 +16,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from tests.surroundings import OUTSIDE
+from tests.surroundings import OUTSIDE, outside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,7 +125,9 @@ def _beside(tree: Path) -> None:
 
 
 def _apt(*command: str, cwd: Path | None = None) -> str:
-    done = subprocess.run(command, cwd=cwd, env=OUTSIDE, capture_output=True, text=True, check=False, timeout=600)
+    done = subprocess.run(
+        outside(command), cwd=cwd, env=OUTSIDE, capture_output=True, text=True, check=False, timeout=600
+    )
     if done.returncode != 0:
         last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
         raise Unavailable(f"no kernel for the virtual machine: {' '.join(command[:2])} failed: {last}")

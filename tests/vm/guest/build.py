@@ -81,7 +81,7 @@ def tunnel(near: str, keys: Keys, far: str = "far", more_peers: str = "") -> Tun
 
 def handshake(made: Tunnel) -> None:
     """Send datagrams into the tunnel until there is a handshake. The far side answers each with an ICMP error."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
         while time.monotonic() < deadline:
             s.sendto(b"x" * 100, ("10.9.0.2", 9))
@@ -89,4 +89,4 @@ def handshake(made: Tunnel) -> None:
             stamps = dict(line.split() for line in sh(f"wg show {made.near} latest-handshakes").splitlines())
             if stamps[made.far_key] != "0":
                 return
-    raise TimeoutError(f"no handshake on {made.near} within 30 s")
+    raise TimeoutError(f"no handshake on {made.near} within 120 s")

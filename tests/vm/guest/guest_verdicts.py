@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from wg_exporter.model import MtuReport, ProbeStats
 
-PATIENCE = 90.0  # seconds; everything is slow here
+PATIENCE = 300.0  # seconds; everything is slow here, and slower beside other tests
 ROUND_TRIP = 40.0  # ms: netem's delay, twice
 OFTEN = {"ok": 1.0, "far": 0.2, "net": 0.1}  # seconds between small echoes
 

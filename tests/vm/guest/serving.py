@@ -62,7 +62,7 @@ class Exporter:
         command += [f"--web.listen-address=127.0.0.1:{self.port}", *arguments]
         with log.open("w") as out:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not self._answers():
             assert self._process.poll() is None, self.log()
             assert time.monotonic() < deadline, self.log()
@@ -73,7 +73,7 @@ class Exporter:
 
     def __exit__(self, *_: object) -> None:
         self._process.send_signal(signal.SIGTERM)
-        assert self._process.wait(15) == 0, self.log()
+        assert self._process.wait(60) == 0, self.log()
 
     def _answers(self) -> bool:
         try:
@@ -84,7 +84,7 @@ class Exporter:
 
     def get(self, path: str) -> str:
         """The body of a 200. Raises OSError (urllib.error.HTTPError) for anything else."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=120) as answer:
             return answer.read().decode()
 
     def scrape(self) -> Metrics:
