@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.rows import STATS
-from tests.test_health import Tunnel, lively
+from tests.tunnels import Tunnel, lively
 from wg_exporter.health.states import Reason, State
 from wg_exporter.model import Backend, FailedDevice, Probed
 
