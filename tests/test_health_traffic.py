@@ -26,15 +26,15 @@ def test_what_was_sent_is_told_apart_by_size(initiations, keepalives, packets):
 
 @given(st.integers(-(2**63), 2**63), st.floats(0, 1e6), st.integers(0, 65535))
 def test_no_growth_of_a_counter_is_too_strange_to_be_told(grown, seconds, keepalive):
-    found = traffic.sent(grown, seconds, keepalive, traffic.knocks(grown, seconds))
+    found = traffic.sent(grown, seconds, keepalive, traffic.inbound_initiations(grown, seconds))
     assert found.initiations >= 0
     assert (found.initiations or found.data) <= max(grown, 0)
 
 
 def test_a_full_packet_of_an_odd_mtu_is_data_and_not_three_handshakes():
     assert traffic.sent(32 + 1420, 5.0, 25) == traffic.Sent(0, data=True)
-    assert traffic.knocks(INITIATION, 5.0) == 1
-    assert traffic.knocks(INITIATION + KEEPALIVE, 5.0) == 0
+    assert traffic.inbound_initiations(INITIATION, 5.0) == 1
+    assert traffic.inbound_initiations(INITIATION + KEEPALIVE, 5.0) == 0
 
 
 def test_sizes_of_amneziawg_are_not_taken_for_those_of_wireguard():

@@ -12,7 +12,7 @@ from wg_exporter.cli import main
 from wg_exporter.config.health import HealthLimits
 from wg_exporter.health.advice import advice
 from wg_exporter.health.evidence import Evidence, Place
-from wg_exporter.health.snapshot import glance
+from wg_exporter.health.snapshot import judge_snapshot
 from wg_exporter.health.states import Reason, State
 from wg_exporter.names.identity import PeerMeta
 
@@ -21,7 +21,7 @@ def glanced(*, age=None, keepalive=0, expected=True, up=True):
     stamp = 0 if age is None else int((WALL - age) * SECOND)
     row = peer(1, persistent_keepalive=keepalive, last_handshake_ns=stamp)
     meta = PeerMeta("berlin", True, expected)
-    [found] = glance(device(row), link(up=up), [meta], WALL, HealthLimits())
+    [found] = judge_snapshot(device(row), link(up=up), [meta], WALL, HealthLimits())
     return found
 
 
@@ -60,7 +60,7 @@ def test_behind_an_interface_that_is_down_an_expected_peer_is_down_however_fresh
 
 def test_a_link_that_is_not_known_says_nothing_against_its_peers():
     row = peer(1, last_handshake_ns=int((WALL - 5) * SECOND))
-    [found] = glance(device(row), None, [PeerMeta("berlin", True, True)], WALL, HealthLimits())
+    [found] = judge_snapshot(device(row), None, [PeerMeta("berlin", True, True)], WALL, HealthLimits())
     assert found.state is State.UP
 
 
@@ -85,9 +85,9 @@ def test_ages_are_told_in_whole_units(seconds, said):
 
 def test_one_handshake_is_not_several():
     seen = Evidence(Place(), peer(1), PeerMeta("", False, True), 0.0, WALL)
-    seen.move(0, 148, shaken=False, now=5.0, seconds=5.0)
+    seen.move(0, 148, handshake=False, now=5.0, seconds=5.0)
     assert seen.told(10.0) == "never heard, 1 handshake initiation unanswered for 5 s"
-    seen.move(0, 148, shaken=False, now=10.0, seconds=5.0)
+    seen.move(0, 148, handshake=False, now=10.0, seconds=5.0)
     assert seen.told(10.0) == "never heard, 2 handshake initiations unanswered for 5 s"
 
 

@@ -12,7 +12,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.cli.show import words
-from wg_exporter.health.snapshot import glance
+from wg_exporter.health.snapshot import judge_snapshot
 from wg_exporter.health.states import NOT_JUDGED, State
 from wg_exporter.model import Peer
 
@@ -151,7 +151,7 @@ def _health(seen: DeviceView, wall: float, limits: HealthLimits) -> Sequence[Pee
     known = seen.health or (NOT_JUDGED,) * len(seen.device.peers)
     if not seen.device.fresh or all(row.state for row in known):
         return known
-    glanced = glance(seen.device, seen.link, seen.metas, wall, limits)
+    glanced = judge_snapshot(seen.device, seen.link, seen.metas, wall, limits)
     return tuple(row if row.state else other for row, other in zip(known, glanced, strict=True))
 
 
