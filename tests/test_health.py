@@ -6,7 +6,6 @@ import pytest
 
 from tests.rows import WALL
 from tests.tunnels import INITIATION, KEEPALIVE, RESPONSE, Tunnel, lively
-from wg_exporter.health.rules import RULES
 from wg_exporter.health.states import Reason, State
 
 # --- who is well ------------------------------------------------------------------------------------------------------
@@ -231,13 +230,3 @@ def test_a_wall_clock_that_jumps_changes_no_state():
 def test_a_handshake_in_the_future_is_not_older_than_one_of_now():
     tunnel = Tunnel(age=-3600).go(35)
     assert tunnel.state is State.UP
-
-
-def test_every_state_and_every_reason_has_a_rule_and_the_last_always_holds():
-    assert {rule.state for rule in RULES} == {None, *State}
-    assert {rule.reason for rule in RULES} == {None, *Reason}
-    assert len([rule for rule in RULES if rule.reason]) == len(Reason)
-    assert RULES[-1].state is State.IDLE
-    for rule in RULES:
-        assert (rule.reason is None) or rule.state in {State.DOWN, State.DEGRADED}
-        assert rule.meaning.endswith(".")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from tests.rows import STATS
-from tests.tunnels import Tunnel, lively
+import pytest
+
+from tests.rows import SECOND, STATS, WALL, device
+from tests.tunnels import INITIATION, Echoes, Tunnel, lively
 from wg_exporter.health.states import Reason, State
-from wg_exporter.model import Backend, FailedDevice, Probed
+from wg_exporter.model import Backend, FailedDevice, Probed, Verdict
 
 UNREADABLE = (FailedDevice("", "wg0", Backend.KERNEL, "no permission"),)
 
@@ -58,3 +60,111 @@ def test_a_lost_packet_without_anything_after_it_does_not_keep_a_peer_open_for_e
     tunnel.tx(128)
     tunnel.go(120)
     assert tunnel.state is not None
+
+
+# --- while nothing can be read ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["missing", "stale"])
+def test_what_can_not_be_read_is_as_it_was_for_half_a_minute_and_then_unknown(how):
+    tunnel = lively(keepalive=0)
+    hide(tunnel, how)
+    tunnel.go(30)
+    assert tunnel.state is State.UP
+    tunnel.go(5)
+    assert tunnel.state is None
+
+
+def hide(tunnel, how="missing"):
+    """Its device can't be read: it is left out, or shown as it was."""
+    tunnel.present, tunnel.fresh = how == "stale", how != "stale"
+    tunnel.failed = UNREADABLE if how == "missing" else ()
+
+
+def show(tunnel):
+    tunnel.present, tunnel.fresh, tunnel.failed = True, True, ()
+
+
+def test_what_was_counted_is_still_told_of_a_peer_that_can_not_be_read():
+    tunnel = lively()
+    echoes = Echoes(tunnel)
+    tunnel.go(60, echoes)
+    echoes.verdict = Verdict.BLACKHOLE
+    tunnel.go(20, echoes)
+    before = tunnel.judged
+    assert before.evidence
+    hide(tunnel)
+    tunnel.go(60)
+    assert tunnel.judged == before._replace(state=None, reason=None, evidence="")
+
+
+def test_a_peer_that_is_down_is_the_same_row_while_it_can_not_be_read():
+    tunnel = lively()
+    tunnel.go(60, tunnel.call_in_vain)
+    before = tunnel.health.of(device(tunnel.row))
+    hide(tunnel)
+    tunnel.go(600)
+    assert tunnel.health.of(device(tunnel.row)) is before
+
+
+def test_a_peer_that_can_be_read_again_is_as_at_a_start_and_judged_by_what_it_was_last_heard():
+    tunnel = Tunnel(expected=False, keepalive=0, age=10).go(40)
+    hide(tunnel)
+    tunnel.go(60)
+    show(tunnel)
+    before = tunnel.judged.changes
+    assert tunnel.go(5).state is State.UP
+    assert tunnel.judged.changes == before, "it was not known, so it did not change"
+
+
+def test_initiations_that_went_out_meanwhile_are_told_from_data_by_the_time_that_has_passed():
+    tunnel = lively()
+    hide(tunnel)
+    tunnel.tx(3 * INITIATION)
+    tunnel.go(10)
+    show(tunnel)
+    tunnel.go(5)
+    tunnel.go(20, tunnel.call_in_vain)
+    tunnel.go(20)
+    assert (tunnel.state, tunnel.reason) == (State.DOWN, Reason.HANDSHAKE_UNANSWERED)
+    assert "7 handshake initiations unanswered" in tunnel.judged.evidence
+
+
+# --- made anew -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("column", ["rx_bytes", "tx_bytes"])
+def test_a_peer_whose_counter_went_back_was_made_anew_and_nothing_before_counts(column):
+    tunnel = lively()
+    tunnel.go(20, tunnel.call_in_vain)
+    tunnel.row = tunnel.row._replace(**{column: 0})
+    tunnel.look()
+    assert tunnel.health.suspicious, "nothing is known of it yet"
+    tunnel.go(29)
+    assert tunnel.judged.changes == 0
+
+
+def test_a_handshake_that_is_forgotten_is_none():
+    tunnel = lively()
+    tunnel.go(60, tunnel.call_in_vain)
+    tunnel.row = tunnel.row._replace(last_handshake_ns=0)
+    tunnel.go(10)
+    assert tunnel.state is State.DOWN
+
+
+def test_a_handshake_is_news_though_no_byte_was_counted_with_it():
+    tunnel = lively()
+    tunnel.go(60, tunnel.call_in_vain)
+    tunnel.row = tunnel.row._replace(last_handshake_ns=int((WALL + tunnel.now) * SECOND))
+    tunnel.go(5)
+    assert tunnel.state is State.UP
+
+
+def test_whoever_is_no_longer_probed_is_judged_without_what_probes_said():
+    tunnel = lively()
+    echoes = Echoes(tunnel)
+    echoes.verdict = Verdict.BLACKHOLE
+    tunnel.go(60, echoes)
+    assert tunnel.state is State.DEGRADED
+    tunnel.probed = None
+    assert tunnel.go(5).state is State.UP

@@ -7,7 +7,7 @@ import pytest
 from tests.rows import WALL
 from tests.tunnels import KEEPALIVE, Echoes, lively
 from wg_exporter.health.states import Reason, State
-from wg_exporter.model import Verdict
+from wg_exporter.model import Backend, Verdict
 
 
 def test_a_cut_is_dated_by_the_first_probe_that_found_no_answer():
@@ -177,3 +177,65 @@ def test_a_target_that_is_asked_late_after_an_outage_is_not_silent():
     echoes.lose = lambda _: False
     tunnel.go(60, echoes)
     assert [change.after for change in tunnel.changes][-2:] == [State.DOWN, State.UP]
+
+
+def test_a_probed_peer_whose_message_sizes_say_nothing_is_down_by_its_probes():
+    """Of AmneziaWG nobody knows what the bytes are, so not that nothing was sent either."""
+    tunnel = lively(backend=Backend.AMNEZIAWG)
+    echoes = Echoes(tunnel)
+    tunnel.go(62, echoes)
+    echoes.lose = lambda _: True
+    tunnel.go(60, echoes)
+    assert (tunnel.state, tunnel.reason) == (State.DOWN, Reason.DATA_UNANSWERED)
+
+
+def test_a_target_is_not_silent_in_the_first_half_minute_after_an_outage():
+    tunnel = lively()
+    echoes = Echoes(tunnel)
+    tunnel.go(62, echoes)
+    echoes.lose = lambda _: True
+    tunnel.go(60, echoes)
+    assert tunnel.state is State.DOWN
+    tunnel.shake()
+    tunnel.go(5)
+    back = len(tunnel.changes)
+    assert tunnel.changes[-1].after is State.UP
+
+    def heard(second):
+        echoes(second)
+        if second % 5 == 0:
+            tunnel.rx(KEEPALIVE)
+
+    tunnel.go(25, heard)
+    assert tunnel.changes[back:] == []
+    tunnel.go(10, heard)
+    assert [change.reason for change in tunnel.changes[back:]] == [Reason.TARGET_SILENT]
+
+
+def test_loss_is_judged_again_within_minutes_of_a_prober_that_counts_from_zero():
+    tunnel = lively()
+    echoes = Echoes(tunnel)
+    tunnel.go(1000, echoes)
+    echoes.sent = echoes.lost = 0
+    echoes.rtt_sum = 0.0
+    echoes.lose = lambda number: number % 4 == 0
+    tunnel.go(200, echoes)
+    assert (tunnel.state, tunnel.reason) == (State.DEGRADED, Reason.LOSSY)
+
+
+@pytest.mark.parametrize("reason", [Reason.LOSSY, Reason.SLOW])
+def test_what_was_wrong_before_an_outage_is_not_said_of_the_tunnel_that_came_back(reason):
+    tunnel = lively()
+    echoes = Echoes(tunnel)
+    tunnel.go(1800, echoes)
+    echoes.lose = lambda number: reason is Reason.LOSSY and number % 4 == 0
+    echoes.rtt = 0.1 if reason is Reason.SLOW else 0.02
+    tunnel.go(400, echoes)
+    assert tunnel.reason is reason
+    echoes.lose = lambda _: True
+    tunnel.go(60, echoes)
+    assert tunnel.state is State.DOWN
+    echoes.lose = lambda _: False
+    before = len(tunnel.changes)
+    tunnel.go(15, echoes)
+    assert [change.after for change in tunnel.changes[before:]] == [State.UP]

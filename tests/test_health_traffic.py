@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,10 +32,72 @@ def test_no_growth_of_a_counter_is_too_strange_to_be_told(grown, seconds, keepal
     assert (found.initiations or found.data) <= max(grown, 0)
 
 
-def test_a_full_packet_of_an_odd_mtu_is_data_and_not_three_handshakes():
-    assert traffic.sent(32 + 1420, 5.0, 25) == traffic.Sent(0, data=True)
-    assert traffic.inbound_initiations(INITIATION, 5.0) == 1
-    assert traffic.inbound_initiations(INITIATION + KEEPALIVE, 5.0) == 0
+@pytest.mark.parametrize(
+    ("grown", "seconds", "initiations", "data"),
+    [
+        pytest.param(0, 5, 0, False, id="nothing"),
+        pytest.param(148, 5, 1, False, id="an-initiation"),
+        pytest.param(296, 5, 2, False, id="initiations-5-s-apart"),
+        pytest.param(296, 4.9, 0, True, id="not-two-in-less"),
+        pytest.param(444, 10, 3, False, id="three-in-10-s"),
+        pytest.param(444, 9.9, 0, True, id="not-three-in-less"),
+        pytest.param(150, 5, 0, True, id="wireguard-sends-multiples-of-four"),
+        pytest.param(36, 5, 0, True, id="less-than-the-initiation-that-its-remainder-says"),
+        pytest.param(1, 5, 0, True, id="the-least"),
+        pytest.param(32 + 1420, 5, 0, True, id="a-full-packet-of-an-odd-mtu"),
+        pytest.param(148 + 128, 5, 1, True, id="an-initiation-and-data"),
+        pytest.param(148 + 32, 5, 1, False, id="an-initiation-and-a-keepalive"),
+    ],
+)
+def test_bytes_to_a_peer_are_initiations_if_size_and_time_allow_them_and_else_data(grown, seconds, initiations, data):
+    assert traffic.sent(grown, seconds, 25) == traffic.Sent(initiations, data)
+
+
+@pytest.mark.parametrize(
+    ("grown", "seconds", "keepalive", "data"),
+    [
+        pytest.param(32, 5, 25, False, id="one-in-5-s"),
+        pytest.param(64, 5, 25, True, id="not-two"),
+        pytest.param(64, 25, 25, False, id="two-in-25-s"),
+        pytest.param(96, 25, 25, True, id="not-three"),
+        pytest.param(64, 24.9, 25, True, id="not-two-in-less"),
+        pytest.param(32, 60, 0, False, id="the-passive-one"),
+        pytest.param(64, 60, 0, True, id="of-which-there-are-not-two"),
+        pytest.param(48, 60, 25, True, id="the-smallest-data-however-many-keepalives-there-could-be"),
+    ],
+)
+def test_no_more_bytes_are_keepalives_than_there_was_time_for(grown, seconds, keepalive, data):
+    assert traffic.sent(grown, seconds, keepalive) == traffic.Sent(0, data)
+
+
+@pytest.mark.parametrize(
+    ("grown", "inbound", "data"),
+    [
+        pytest.param(184, 2, False, id="a-response-each"),
+        pytest.param(184, 1, True, id="and-something-else"),
+        pytest.param(92 + 32, 1, False, id="and-a-keepalive"),
+        pytest.param(128, 2, True, id="data-when-there-is-room-for-one-response-only"),
+        pytest.param(-100, 1, False, id="a-counter-that-went-back"),
+    ],
+)
+def test_responses_to_a_peer_that_calls_ask_for_no_answer(grown, inbound, data):
+    assert traffic.sent(grown, 5.0, 25, inbound) == traffic.Sent(0, data)
+
+
+@pytest.mark.parametrize(
+    ("grown", "seconds", "calls"),
+    [
+        (0, 5.0, 0),
+        (INITIATION, 5.0, 1),
+        (INITIATION, 0.0, 1),
+        (2 * INITIATION, 5.0, 2),
+        (2 * INITIATION, 4.9, 0),
+        (INITIATION + KEEPALIVE, 5.0, 0),
+        (-INITIATION, 5.0, 0),
+    ],
+)
+def test_only_what_can_be_nothing_but_initiations_is_a_peer_that_calls(grown, seconds, calls):
+    assert traffic.inbound_initiations(grown, seconds) == calls
 
 
 def test_sizes_of_amneziawg_are_not_taken_for_those_of_wireguard():

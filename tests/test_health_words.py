@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from math import inf
+from pathlib import Path
 
 import pytest
 
@@ -12,12 +13,14 @@ from wg_exporter.cli import main
 from wg_exporter.config.health import HealthLimits
 from wg_exporter.health.advice import advice
 from wg_exporter.health.evidence import Evidence, Place
+from wg_exporter.health.quality import Quality
+from wg_exporter.health.rules import RULES
 from wg_exporter.health.snapshot import judge_snapshot
 from wg_exporter.health.states import Reason, State
 from wg_exporter.names.identity import PeerMeta
 
 
-def glanced(*, age=None, keepalive=0, expected=True, up=True):
+def at_one_look(*, age=None, keepalive=0, expected=True, up=True):
     stamp = 0 if age is None else int((WALL - age) * SECOND)
     row = peer(1, persistent_keepalive=keepalive, last_handshake_ns=stamp)
     meta = PeerMeta("berlin", True, expected)
@@ -43,17 +46,17 @@ def glanced(*, age=None, keepalive=0, expected=True, up=True):
 def test_one_look_judges_a_peer_expected_up_by_its_age_where_keepalive_makes_that_meaningful(
     age, keepalive, state, reason
 ):
-    found = glanced(age=age, keepalive=keepalive)
+    found = at_one_look(age=age, keepalive=keepalive)
     assert (found.state, found.reason) == (state, reason)
 
 
 @pytest.mark.parametrize(("age", "state"), [(None, State.NEVER), (10, State.UP), (10**8, State.IDLE)])
 def test_a_peer_that_nobody_expects_is_never_down_at_one_look_though_the_interface_is(age, state):
-    assert glanced(age=age, keepalive=25, expected=False, up=False).state is state
+    assert at_one_look(age=age, keepalive=25, expected=False, up=False).state is state
 
 
 def test_behind_an_interface_that_is_down_an_expected_peer_is_down_however_fresh_its_handshake():
-    found = glanced(age=5, up=False)
+    found = at_one_look(age=5, up=False)
     assert (found.state, found.reason) == (State.DOWN, Reason.INTERFACE_DOWN)
     assert found.evidence == "interface down, last heard 5 s ago"
 
@@ -65,7 +68,7 @@ def test_a_link_that_is_not_known_says_nothing_against_its_peers():
 
 
 def test_one_look_counts_nothing_and_brings_evidence_only_for_a_reason():
-    fine, broken = glanced(age=5), glanced(age=3 * 86_400, keepalive=25)
+    fine, broken = at_one_look(age=5), at_one_look(age=3 * 86_400, keepalive=25)
     assert fine[2:] == (0, 0.0, 0.0, "")
     assert broken[2:] == (0, 0.0, 0.0, "last heard 3 days ago")
 
@@ -100,6 +103,61 @@ def test_how_long_an_interface_has_been_down_is_not_told_where_nobody_knows():
     assert seen.told(0.0) == "interface gone for 27 s, never heard"
 
 
+def quality(**changes):
+    found = Quality()
+    for name, value in changes.items():
+        setattr(found, name, value)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "last heard 60 s ago"),
+        ({"unanswered_since": 0.0, "data": 4}, "last heard 60 s ago, data unanswered for 60 s"),
+        (
+            {"unanswered_since": 0.0, "initiations": 1, "data": 1},
+            "last heard 60 s ago, 1 handshake initiation and data unanswered for 60 s",
+        ),
+        (
+            {"unanswered_since": 0.0, "initiations": 2, "data": 1, "probes": 3},
+            "last heard 60 s ago, 2 handshake initiations, data and 3 probes unanswered for 60 s",
+        ),
+        ({"unanswered_since": 0.0, "probes": 1}, "last heard 60 s ago, 1 probe unanswered for 60 s"),
+        ({"unanswered_since": 0.0, "inbound_initiations": 1}, "last heard 60 s ago, 1 initiation came from it"),
+        ({"unanswered_since": 0.0, "inbound_initiations": 2}, "last heard 60 s ago, 2 initiations came from it"),
+        ({"initiations": 2, "data": 1, "probes": 3, "inbound_initiations": 4}, "last heard 60 s ago"),
+        ({"quality": quality(lossy=True, loss=0.254)}, "last heard 60 s ago, 25% of probes lost"),
+        ({"quality": quality(loss=0.254, rtt=0.5)}, "last heard 60 s ago"),
+        ({"quality": quality(slow=True)}, "last heard 60 s ago"),
+        (
+            {"quality": quality(slow=True, rtt=0.1234, _usual=0.02)},
+            "last heard 60 s ago, round trips of 123.4 ms, usually 20.0 ms",
+        ),
+    ],
+)
+def test_what_speaks_for_a_state_is_told_in_a_line(changes, told):
+    seen = Evidence(Place(), peer(1), PeerMeta("", False, True), 0.0, WALL)
+    seen.hear(0.0)
+    for name, value in changes.items():
+        setattr(seen, name, value)
+    assert seen.told(60.0) == told
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ({"down_since": 33.0}, "interface down for 27 s, never heard"),
+        ({"gone_since": 33.0, "down_since": 0.0}, "interface gone for 27 s, never heard"),
+    ],
+)
+def test_an_interface_that_is_not_there_is_told_first(place, told):
+    found = Evidence(Place(), peer(1), PeerMeta("", False, True), 0.0, WALL)
+    for name, value in place.items():
+        setattr(found.place, name, value)
+    assert found.told(60.0) == told
+
+
 # --- advice ----------------------------------------------------------------------------------------------------------
 
 
@@ -118,3 +176,19 @@ def test_commands_in_the_advice_are_there_and_take_any_name(reason):
         if words[0] == "wg-exporter":
             assert words[1] in main.commands
             assert words[2:] == ["wg0", "anna's {phone}; x"]
+
+
+def test_advice_for_any_peer_has_words_to_replace_and_for_one_its_names():
+    general, own = advice(Reason.STALE_HANDSHAKE), advice(Reason.STALE_HANDSHAKE, "wg0", "berlin")
+    assert "`wg-exporter show INTERFACE PEER`" in general
+    assert "`wg-exporter show wg0 berlin`" in own
+    assert advice(Reason.INTERFACE_DOWN, "wg0").startswith("`ip link set wg0 up`")
+
+
+def test_the_docs_say_the_same_as_the_table_of_rules_and_the_advice():
+    page = (Path(__file__).parents[1] / "docs/health.md").read_text()
+    for rule in RULES:
+        state = f"`{rule.state}`" if rule.state else "as before"
+        assert f"| {state} | {f'`{rule.reason}`' if rule.reason else ''} | {rule.meaning} |" in page
+        if rule.reason:
+            assert f"| `{rule.reason}` | {rule.meaning} | {advice(rule.reason)} |" in page

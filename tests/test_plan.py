@@ -12,6 +12,10 @@ from wg_exporter.model import FailedDevice, Outcome, Peers, ProbePeer, SourceNam
 from wg_exporter.names.table import Roster
 from wg_exporter.plan.planner import NO_ENDPOINT, NO_INTERFACE, NOT_EXPECTED, TURNED_OFF, Planner
 from wg_exporter.plan.targets import Origin
+from wg_exporter.prober.mtu.advice import advise
+from wg_exporter.prober.mtu.pairs import Big
+from wg_exporter.prober.mtu.verdict import Evidence
+from wg_exporter.prober.path import tunnel
 
 PLAIN = Config()
 ADDRESSES = ("10.0.0.254/24", "fd00::1/64")
@@ -111,6 +115,24 @@ def test_a_row_says_where_to_aim_and_how():
         roams=False,
         interval=7.0,
     )
+
+
+@pytest.mark.parametrize(
+    ("addresses", "clamped"),
+    [
+        (("10.0.0.254/24", "fe80::1/64"), False),
+        (("10.0.0.254/24", "FEBF::1/64"), False),
+        (("10.0.0.254/24", "fec0::1/64"), True),
+        (("10.0.0.254/24", "fe80::1/64", "fd00::1/64"), True),
+    ],
+)
+def test_an_mtu_below_1280_is_advised_where_the_kernel_gives_back_all_the_ipv6_addresses_it_takes(addresses, clamped):
+    [row] = Host(peer(1), addresses=addresses).plan().peers
+    narrow = Evidence(tunnel(row), big=Big.HOLE, ever=True, outer=1311, outer_full=False, inner=1251, inner_exact=True)
+    advice = advise(narrow)
+    assert advice.mtu == 1251
+    assert bool(advice.caution) == clamped
+    assert advice.commands[0].startswith("iptables" if clamped else "ip link set dev wg0 mtu 1251")
 
 
 def test_the_same_device_in_two_namespaces_is_two():

@@ -89,6 +89,15 @@ def test_nothing_is_known_before_the_first_probe():
     assert (report.checked, report.recommended, report.path_inner) == (0.0, None, None)
 
 
+def test_the_last_check_is_stamped_with_when_a_pair_became_known_and_not_with_now():
+    world = World(Path(), settings=Settings(inner_interval=3600.0))
+    world.run(1)
+    wall = world.report().checked
+    assert wall == pytest.approx(1.7e9 - 1, abs=0.2)
+    world.run(20)
+    assert world.report().checked == pytest.approx(wall - 20, abs=0.01), "the wall clock stands still here"
+
+
 def search_rounds(world):
     """Bytes of searching within any 50 ms."""
     most = 0
@@ -563,3 +572,20 @@ def test_a_size_that_could_not_be_sent_is_not_lost():
         now += 0.05
     assert search.done
     assert search.found().limit is None
+
+
+def test_a_copy_that_never_left_is_no_loss_of_its_size():
+    search = Search(Layer.OUTER, 1500, Patience(3.0), Pace(), first=(100, 1500))
+    left, now = [], 0.0
+    search.handle(search.poll(now)[0], NotSent(None, SendError.NO_BUFFER), now)
+    while not search.done and now < 60:
+        now += 0.05
+        for want in search.poll(now):
+            if want.size == 1500:
+                left.append(now)
+            else:
+                search.handle(want, Passed(None, 0.01), now)
+        if search.found().limit == 1500:
+            break
+    assert len(left) == SENDS == 2
+    assert now > left[-1] + Patience(3.0).wait()

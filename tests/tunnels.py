@@ -9,7 +9,7 @@ from tests.rows import SECOND, STATS, WALL, device, link, peer, snapshot
 from wg_exporter.config.health import HealthLimits
 from wg_exporter.health import Health
 from wg_exporter.health.states import State
-from wg_exporter.model import MtuReport, Outcome, Probed, SourceName, Verdict
+from wg_exporter.model import Backend, MtuReport, Outcome, Probed, SourceName, Verdict
 from wg_exporter.names.identity import PeerMeta
 
 LIMITS = HealthLimits()
@@ -21,14 +21,17 @@ KEEPALIVE, INITIATION, RESPONSE = 32, 148, 92
 class Tunnel:
     """One peer on wg0, and what is seen of it every `every` seconds from time 0 on."""
 
-    def __init__(self, *, expected=True, keepalive=25, age=None, rx=10_000, tx=10_000, limits=LIMITS, every=5):
-        self.health, self.limits, self.every = Health(), limits, every
+    def __init__(
+        self, *, expected=True, keepalive=25, age=None, rx=10_000, tx=10_000, limits=LIMITS, every=5,
+        backend=Backend.KERNEL,
+    ):  # fmt: skip
+        self.health, self.limits, self.every, self.backend = Health(), limits, every, backend
         self.now = 0.0
         self.meta = PeerMeta("berlin", True, expected)
         self.row = peer(1, persistent_keepalive=keepalive, rx_bytes=rx, tx_bytes=tx)
         self.row = self.row._replace(last_handshake_ns=0 if age is None else int((WALL - age) * SECOND))
         self.link = link()
-        self.present, self.missed = True, True
+        self.present, self.fresh, self.missed = True, True, True
         self.failed, self.outcomes = (), (LINKS_READ,)
         self.probed = None
         self.changes = []
@@ -36,7 +39,7 @@ class Tunnel:
         self.look()
 
     def look(self):
-        shown = (device(self.row),) if self.present else ()
+        shown = (device(self.row, backend=self.backend, fresh=self.fresh),) if self.present else ()
         found = snapshot(
             *shown,
             at=self.now,

@@ -22,18 +22,16 @@ class News:
         self._seen = OnChange()
         self._reasons: set[str] = set()
 
-    def report(self, snapshot: Snapshot, expected: int, unprobed: Mapping[PeerKey, str]) -> None:
+    def report(self, snapshot: Snapshot, expected: int, others: int, unprobed: Mapping[PeerKey, str]) -> None:
         """Log what is new in `snapshot`.
 
-        `expected` is the number of peers that should always be up. `unprobed` are those that should be probed and
-        can't be, with the reason of each.
+        `expected` is the number of peers that should always be up, `others` that of all others. `unprobed` are those
+        that should be probed and can't be, with the reason of each.
         """
         self._sources(snapshot)
         self._devices(snapshot)
         self._files(snapshot)
-        peers = sum(len(device.peers) for device in snapshot.devices)
-        if self._seen.changed("peers", (len(snapshot.devices), expected, peers - expected)):
-            others = peers - expected
+        if self._seen.changed("peers", (len(snapshot.devices), expected, others)):
             self._log.info("peers", devices=len(snapshot.devices), expected_up=expected, not_expected_up=others)
         self._probing(unprobed)
 

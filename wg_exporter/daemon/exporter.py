@@ -158,6 +158,12 @@ class Exporter:
         """Empty once the devices were looked at for the first time, else one line why not."""
         return "" if self._ticked.is_set() else "the WireGuard devices have not been read yet; try again in a moment"
 
+    @property
+    def pause(self) -> float:
+        """Seconds until the next tick. While an answer is overdue they take a twentieth of the time at most."""
+        closer = max(SUSPECT_TICK_SECONDS, self._took * 20) if self._watch.health.suspicious else self._every
+        return min(closer, self._every)
+
     def status(self) -> Status:
         """How the host was at the last tick. Waits for nothing."""
         return self._status
@@ -251,9 +257,7 @@ class Exporter:
                 return
             except Exception as error:  # noqa: BLE001 - the tick must go on; its failures are seen in the log
                 self._log.error("tick failed", exc=error)
-            # An answer that is overdue is worth a look every second, but at most a twentieth of the time of a host.
-            closer = max(SUSPECT_TICK_SECONDS, self._took * 20) if self._watch.health.suspicious else self._every
-            self._stopping.wait(min(closer, self._every))
+            self._stopping.wait(self.pause)
 
     def tick(self) -> None:
         """Read the sources and drive the tracker, the prober and the health of peers."""
@@ -267,7 +271,8 @@ class Exporter:
             found = summary(self._watch.health.devices(), STATUS_PEERS)
             problems = islice(self._watch.problems(setup.config, snapshot), STATUS_PROBLEMS)
             self._status = Status(snapshot.wall, found, tuple(problems))
-        self._news.report(snapshot, self._watch.expected_up, plan.unprobed if self._prober else {})
+        unprobed = plan.unprobed if self._prober else {}
+        self._news.report(snapshot, self._watch.expected_up, self._watch.not_expected_up, unprobed)
         self._news.tell(changes, self._watch.health.count(State.DOWN))
         self._news.unjudged(unjudged)
         self._took = self._clock.monotonic() - began

@@ -29,6 +29,7 @@ class Watch:
         self.health = Health()
         self._tracker = Tracker()
         self._expected_here = 0
+        self._others_here = 0
 
     @property
     def clock_steps(self) -> int:
@@ -40,6 +41,11 @@ class Watch:
         """How many peers should be up, those of devices that are gone among them."""
         return self._expected_here + sum(len(device.rows) for device in self.health.gone())
 
+    @property
+    def not_expected_up(self) -> int:
+        """How many peers nobody waits for. Those of devices that are gone are forgotten."""
+        return self._others_here
+
     def track(self, roster: Roster, snapshot: Snapshot) -> None:
         """Take in who is there."""
         roster.use(snapshot.conf)
@@ -50,6 +56,7 @@ class Watch:
         self._tracker.update(snapshot, {key for key, number in expected.items() if number})
         roster.forget_all_but(set(expected))
         self._expected_here = sum(expected.values())
+        self._others_here = sum(len(device.peers) for device in snapshot.devices) - self._expected_here
 
     def judge(
         self,

@@ -51,7 +51,6 @@ class Evidence:
         "expected",  # whether it should be up
         "expected_since",
         "first_seen",  # when it appeared, or its device was made anew
-        "had_handshake",
         "heard",  # when something last came that only a working session sends
         "inbound_initiations",  # from the peer, without a session after them
         "initiations",  # from us, unanswered
@@ -76,7 +75,6 @@ class Evidence:
     expected: bool
     first_seen: float
     judged: bool
-    had_handshake: bool
     keepalive: int
     heard: float | None
     unanswered_since: float | None
@@ -104,12 +102,11 @@ class Evidence:
 
     def appear(self, peer: Peer, now: float, wall: float) -> None:
         """The peer is seen for the first time, or on a device that was made anew: nothing before counts."""
-        age = max(wall - peer.last_handshake_ns / 1e9, 0.0)
         self.first_seen = now
         self.judged = False
-        self.had_handshake = peer.last_handshake_ns != 0
         self.keepalive = peer.persistent_keepalive
-        self.heard = now - age if self.had_handshake else None
+        age = max(wall - peer.last_handshake_ns / 1e9, 0.0)
+        self.heard = now - age if peer.last_handshake_ns else None
         self._wait_for_nothing()
 
     @property
@@ -141,7 +138,6 @@ class Evidence:
         """
         inbound = 0 if handshake or self.place.opaque else traffic.inbound_initiations(received, seconds)
         if handshake or (received > 0 and not inbound):
-            self.had_handshake = self.had_handshake or handshake
             self.hear(now)
             return not self.renewed
         if self.place.opaque:

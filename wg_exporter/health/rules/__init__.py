@@ -30,7 +30,7 @@ RULES: tuple[Rule, ...] = (
         None,
         "Not expected up, and there was no handshake yet.",
         "",
-        lambda seen, _limits: NO_TIME if seen.expected or seen.had_handshake or seen.heard is not None else ANY_TIME,
+        lambda seen, _limits: NO_TIME if seen.expected or seen.heard is not None else ANY_TIME,
     ),
     *interface.RULES,
     *silence.RULES,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from wg_exporter.health.evidence import Evidence
 
 
-def _unanswered(seen: Evidence, limits: HealthLimits) -> Span:
+def unanswered(seen: Evidence, limits: HealthLimits) -> Span:
     """Enough was sent, for long enough, without an answer."""
     asked = seen.unanswered_since
     if asked is None or seen.attempts < (ATTEMPTS if seen.judged else FIRST_ATTEMPTS):
@@ -55,10 +55,11 @@ def _still_down(seen: Evidence, _limits: HealthLimits) -> Span:
 def _not_sent(seen: Evidence, limits: HealthLimits) -> Span:
     """One packet may have left before the way was lost."""
     nothing_left = seen.initiations + seen.data <= 1 and not seen.place.opaque
-    return _unanswered(seen, limits) if seen.probes >= 2 and nothing_left else NO_TIME
+    return unanswered(seen, limits) if seen.probes >= 2 and nothing_left else NO_TIME
 
 
-def _opening(seen: Evidence, _limits: HealthLimits) -> Span:
+def opening(seen: Evidence, _limits: HealthLimits) -> Span:
+    """Too little is known yet."""
     if seen.judged:
         return NO_TIME
     asked = seen.unanswered_since if seen.expected else None
@@ -72,7 +73,7 @@ RULES = (
         "Its handshake initiations arrive, and no session comes of them: our responses do not reach it.",
         "What it sends arrives, what we send does not: look for a firewall or NAT on the way out, and compare the "
         "endpoint that `wg-exporter show {interface} {peer}` prints with where the peer is.",
-        lambda seen, limits: _unanswered(seen, limits) if seen.inbound_initiations >= 2 else NO_TIME,
+        lambda seen, limits: unanswered(seen, limits) if seen.inbound_initiations >= 2 else NO_TIME,
         Given.UNANSWERED,
     ),
     Rule(
@@ -81,7 +82,7 @@ RULES = (
         "Our handshake initiations are not answered: the peer is gone, firewalled, elsewhere, or has another key.",
         "Is the peer running, and has it this interface's public key? Then compare its endpoint and port "
         "(`wg-exporter show {interface} {peer}`) with where it is, and look for a firewall that drops UDP.",
-        lambda seen, limits: _unanswered(seen, limits) if seen.initiations >= 2 else NO_TIME,
+        lambda seen, limits: unanswered(seen, limits) if seen.initiations >= 2 else NO_TIME,
         Given.UNANSWERED,
     ),
     Rule(
@@ -99,7 +100,7 @@ RULES = (
         "Data was sent and nothing came back, not even the keepalive that acknowledges it.",
         "Its session still lives, so it broke minutes ago at most: look at the path to its endpoint "
         "(`wg-exporter show {interface} {peer}`), and whether the peer was restarted.",
-        _unanswered,
+        unanswered,
         Given.UNANSWERED,
     ),
     Rule(
@@ -131,6 +132,6 @@ RULES = (
         None,
         "It appeared less than 30 s ago and was not heard since, or an answer is due: too early to say.",
         "",
-        _opening,
+        opening,
     ),
 )

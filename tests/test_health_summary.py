@@ -1,0 +1,101 @@
+"""A host in a few numbers, and how a peer's health becomes series."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.rows import key
+from wg_exporter.health import series
+from wg_exporter.health.states import NOT_JUDGED, PeerHealth, Reason, State
+from wg_exporter.health.summary import Summary, summary
+from wg_exporter.names.identity import PeerMeta
+
+
+def host(*peers, name="wg0"):
+    """A device whose peers are given by name, state, whether they are expected up, and when they changed."""
+    metas = [PeerMeta(peer, True, expected) for peer, _state, expected, _changed in peers]
+    rows = [PeerHealth(state, changed_at=changed) for _peer, state, _expected, changed in peers]
+    return ("", name), [key(n) for n in range(len(peers))], metas, rows
+
+
+def test_peers_are_counted_by_what_somebody_has_to_do_about_them():
+    found = summary(
+        [
+            host(
+                ("a", State.UP, True, 1.0),
+                ("b", State.DOWN, True, 2.0),
+                ("c", None, True, 0.0),
+                ("d", None, False, 0.0),
+                ("e", State.IDLE, False, 0.0),
+            ),
+            host(
+                ("f", State.DEGRADED, False, 0.0),
+                ("g", State.NEVER, False, 0.0),
+                ("h", State.DOWN, True, 0.0),
+                ("i", None, True, 0.0),
+                name="wg1",
+            ),
+        ],
+        50,
+    )
+    assert (found.expected, found.down, found.degraded, found.open) == (5, 2, 1, 2)
+    assert [(peer.interface, peer.name, peer.public_key) for peer in found.ill] == [
+        ("wg0", "b", key(1)),
+        ("wg1", "h", key(2)),
+        ("wg1", "f", key(0)),
+    ]
+
+
+def test_those_that_are_down_come_first_and_of_them_those_that_changed_last():
+    device = host(
+        ("long", State.DOWN, True, 10.0),
+        ("new", State.DOWN, True, 30.0),
+        ("slow", State.DEGRADED, True, 40.0),
+        ("mid", State.DOWN, True, 20.0),
+        ("lossy", State.DEGRADED, True, 50.0),
+    )
+    assert [peer.name for peer in summary([device], 9).ill] == ["new", "mid", "long", "lossy", "slow"]
+    assert [peer.name for peer in summary([device], 4).ill] == ["new", "mid", "long", "lossy"]
+    assert [peer.name for peer in summary([device], 2).ill] == ["new", "mid"]
+    assert summary([device], 2)[:3] == (5, 3, 2)
+
+
+def test_of_an_empty_host_there_is_nothing_to_say():
+    assert summary([], 50) == Summary() == (0, 0, 0, 0, ())
+
+
+@pytest.mark.parametrize("state", State)
+def test_exactly_one_state_is_one(state):
+    values = dict(
+        zip((dict(point.labels)["state"] for point in series.STATE_FIELD.points), _of(PeerHealth(state)), strict=True)
+    )
+    assert values == {other: int(other is state) for other in State}
+
+
+def test_without_a_state_there_is_no_series_of_it():
+    assert set(_of(NOT_JUDGED)) == {None}
+
+
+def _of(row):
+    return series.STATE_FIELD.values(row)
+
+
+def test_counts_are_those_of_the_row_and_a_change_that_never_was_has_no_time():
+    rows = (PeerHealth(State.UP, None, 3, 62.5, 1.7e9), PeerHealth(State.UP))
+    assert [[field.values(row) for field in series.COUNT_FIELDS] for row in rows] == [
+        [(3,), (62.5,), (1.7e9,)],
+        [(0,), (0.0,), (None,)],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "labels"),
+    [
+        (PeerHealth(State.DOWN, Reason.ONE_WAY), (("state", "down"), ("reason", "one_way"))),
+        (PeerHealth(State.UP), ()),
+        (NOT_JUDGED, ()),
+        (PeerHealth(None, Reason.ONE_WAY), ()),
+    ],
+)
+def test_a_reason_is_told_with_its_state_or_not_at_all(row, labels):
+    assert series.reason_labels(row) == labels
