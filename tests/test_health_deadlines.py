@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from tests.histories import LIMITS, RandomHost
 from tests.judging import WG0, Host
 from tests.rows import WALL, peer
-from tests.tunnels import Tunnel
+from tests.tunnels import Tunnel, lively
 from wg_exporter.config.health import HealthLimits
-from wg_exporter.health import Health
+from wg_exporter.health import Health, rules
 from wg_exporter.health.evidence import Evidence, Place
 from wg_exporter.health.quality import Quality
 from wg_exporter.health.rules import RULES, decide
+from wg_exporter.health.rules.rule import Rule
 from wg_exporter.health.states import Reason, State
 from wg_exporter.model import Verdict
 from wg_exporter.names.identity import PeerMeta
@@ -112,6 +113,23 @@ def test_a_peer_that_is_heard_goes_on_under_a_rule_that_is_renewed_and_not_for_l
 
 def test_only_rules_by_which_a_peer_is_well_are_renewed():
     assert {rule.state for rule in RULES if rule.renewed} == {State.UP}
+
+
+def test_a_rule_with_a_time_of_its_own_needs_nothing_but_its_span(monkeypatch):
+    minute = Rule(State.DEGRADED, Reason.SLOW, "", "", lambda seen, _limits: (seen.risen, seen.risen + 60))
+    tables = {given: (minute, *matter) for given, matter in rules._MATTER.items()}
+    monkeypatch.setattr(rules, "_MATTER", tables)
+    tunnel = lively()
+    tunnel.go(60, tunnel.call_in_vain)
+    assert tunnel.state is State.DOWN
+    tunnel.shake()
+    assert tunnel.go(5).state is State.UP, "what it was when it was judged"
+    up = tunnel.now
+    assert tunnel.go(5).state is State.DEGRADED
+    assert tunnel.go(50).state is State.DEGRADED
+    assert tunnel.go(5).state is State.UP
+    assert [change.after for change in tunnel.changes][-3:] == [State.UP, State.DEGRADED, State.UP]
+    assert tunnel.judged.changed_at == WALL + up + 60
 
 
 # --- what changes for all peers at once -------------------------------------------------------------------------------

@@ -103,13 +103,15 @@ class JudgedDevice:
         self._deadlines = [-inf] * len(self._seen)
 
     def _locate(self, presence: Presence, now: float) -> None:
-        """Since when the interface is down or gone. What can't be read stays as it was."""
-        if not presence.certain:
-            return
-        place, before = self.place, (self.place.gone_since, self.place.down_since)
-        place.gone_since = (now if place.gone_since is None else place.gone_since) if presence.gone else None
-        place.down_since = (now if place.down_since is None else place.down_since) if presence.down else None
-        if before != (place.gone_since, place.down_since):
+        """Where the peers are, and since when that is down or gone. What can't be read stays as it was."""
+        place = self.place
+        before = place.gone_since, place.down_since, place.opaque
+        if presence.certain:
+            place.gone_since = (now if place.gone_since is None else place.gone_since) if presence.gone else None
+            place.down_since = (now if place.down_since is None else place.down_since) if presence.down else None
+        if presence.device is not None:
+            place.opaque = presence.device.backend is Backend.AMNEZIAWG
+        if before != (place.gone_since, place.down_since, place.opaque):
             self.judge_all()
 
     def _read(self, device: Device, metas: Sequence[PeerMeta], ifindex: int, snapshot: Snapshot) -> set[int]:
@@ -117,7 +119,6 @@ class JudgedDevice:
         now, wall = snapshot.monotonic, snapshot.wall
         anew = bool(ifindex and self.ifindex and ifindex != self.ifindex)
         seconds, self._read_at, self.ifindex = now - self._read_at, now, ifindex or self.ifindex
-        self._judge_sizes(device.backend)
         changed: set[int] = set()
         if not same(self.peers.public_key, device.peers.public_key) or anew:
             self._regroup(device.peers, metas, now, wall, anew=anew)
@@ -139,12 +140,6 @@ class JudgedDevice:
             elif self._seen[at].move(received, sent, handshake=at in handshakes, now=now, seconds=seconds):
                 changed.add(at)
         return changed
-
-    def _judge_sizes(self, backend: Backend) -> None:
-        opaque = backend is Backend.AMNEZIAWG
-        if opaque is not self.place.opaque:
-            self.place.opaque = opaque
-            self.judge_all()
 
     def _regroup(self, peers: Peers, metas: Sequence[PeerMeta], now: float, wall: float, *, anew: bool) -> None:
         """Other peers than before, or all of them on a device that was made anew."""
@@ -182,7 +177,8 @@ class JudgedDevice:
             seen, row = self._seen[at], self.rows[at]
             before = seen.state
             found, self._deadlines[at] = judge(seen, row, tick, limits)
-            self.suspicious = self.suspicious or suspected_from(seen) <= tick.now
+            if not self.suspicious and suspected_from(seen) <= tick.now:
+                self.suspicious = True
             if found is not row:
                 rows = list(self.rows) if rows is None else rows
                 rows[at] = found

@@ -75,7 +75,7 @@ def decide(seen: Evidence, now: float, limits: HealthLimits) -> tuple[Rule, floa
     That deadline is the minimum over the rules that matter: one before this one begins, or this one ends.
     """
     due = inf
-    for rule in _MATTER[seen.expected, seen.unanswered_since is not None, seen.probed]:
+    for rule in _MATTER[seen.expected, seen.unanswered_since is not None, seen.quality is not None]:
         begin, end = rule.span(seen, limits)
         if now < begin:
             due = min(due, begin)

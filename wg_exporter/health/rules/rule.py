@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Span = tuple[float, float]
 """From the first moment on and until before the second: monotonic times in seconds."""
 
-NO_TIME: Span = (inf, inf)
+NO_TIME: Span = (-inf, -inf)
 ANY_TIME: Span = (-inf, inf)
 
 

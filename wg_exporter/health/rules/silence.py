@@ -26,16 +26,12 @@ def unanswered(seen: Evidence, limits: HealthLimits) -> Span:
     asked = seen.unanswered_since
     if asked is None or seen.attempts < (ATTEMPTS if seen.judged else FIRST_ATTEMPTS):
         return NO_TIME
-    if seen.judged:
-        return _answer_due(seen, asked) + limits.down_after, inf
-    left = seen.first_seen + JUDGED_SECONDS - asked
-    return asked + min(limits.down_after, max(left, ANSWER_SECONDS)), inf
-
-
-def _answer_due(seen: Evidence, asked: float) -> float:
-    """An answer to an initiation, or to a probe of a target that answers, is due at once; one to other data is not."""
-    acknowledged = asked + ACKNOWLEDGED_SECONDS
-    return acknowledged if seen.overdue_since is None else min(seen.overdue_since, acknowledged)
+    if not seen.judged:
+        left = seen.first_seen + JUDGED_SECONDS - asked
+        return asked + min(limits.down_after, max(left, ANSWER_SECONDS)), inf
+    # An answer to an initiation, or to a probe of a target that answers, is due at once; one to other data is not.
+    due, overdue = asked + ACKNOWLEDGED_SECONDS, seen.overdue_since
+    return (due if overdue is None or overdue > due else overdue) + limits.down_after, inf
 
 
 def _stale(seen: Evidence, limits: HealthLimits) -> Span:
