@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.health.evidence import Evidence, Place
 from wg_exporter.health.judge import Tick, judge
-from wg_exporter.health.presence import places
+from wg_exporter.health.presence import made_anew, places
 from wg_exporter.health.rules import suspected_from
 from wg_exporter.health.states import NOT_JUDGED, Change, PeerHealth, State
 from wg_exporter.model import Backend, Peers, differences, same
@@ -117,7 +117,7 @@ class JudgedDevice:
     def _read(self, device: Device, metas: Sequence[PeerMeta], ifindex: int, snapshot: Snapshot) -> set[int]:
         """Take in what was read. Returns the places of the peers that have to be judged for it."""
         now, wall = snapshot.monotonic, snapshot.wall
-        anew = bool(ifindex and self.ifindex and ifindex != self.ifindex)
+        anew = made_anew(self.ifindex, ifindex)
         seconds, self._read_at, self.ifindex = now - self._read_at, now, ifindex or self.ifindex
         changed: set[int] = set()
         if not same(self.peers.public_key, device.peers.public_key) or anew:
@@ -130,16 +130,21 @@ class JudgedDevice:
             self._seen[at].keepalive = new.persistent_keepalive[at]
             changed.add(at)
         self.peers, self.metas = new, metas
+        changed.update(self._take_growth(old, new, seconds, snapshot))
+        return changed
+
+    def _take_growth(self, old: Peers, new: Peers, seconds: float, snapshot: Snapshot) -> Iterator[int]:
+        """Take in handshakes and how counters grew within `seconds`. Yields whom to judge for it."""
+        now = snapshot.monotonic
         stamps = differences(old.last_handshake_ns, new.last_handshake_ns)
         handshakes = {at for at in stamps if new.last_handshake_ns[at]}
         for at in {*differences(old.rx_bytes, new.rx_bytes), *differences(old.tx_bytes, new.tx_bytes), *handshakes}:
             received, sent = new.rx_bytes[at] - old.rx_bytes[at], new.tx_bytes[at] - old.tx_bytes[at]
             if received < 0 or sent < 0:  # the device or the peer was made anew between two looks
-                self._seen[at].appear(new[at], now, wall)
-                changed.add(at)
+                self._seen[at].appear(new[at], now, snapshot.wall)
+                yield at
             elif self._seen[at].move(received, sent, handshake=at in handshakes, now=now, seconds=seconds):
-                changed.add(at)
-        return changed
+                yield at
 
     def _regroup(self, peers: Peers, metas: Sequence[PeerMeta], now: float, wall: float, *, anew: bool) -> None:
         """Other peers than before, or all of them on a device that was made anew."""

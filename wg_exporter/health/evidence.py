@@ -1,4 +1,4 @@
-"""What was seen of one peer, as far as it tells whether the peer is well. What follows from it is in rules.py.
+"""What was seen of one peer, as far as it tells whether the peer is well. What follows from it is in rules/.
 
 Two things are kept apart: what came from the peer (`hear`), which ends every doubt, and what went to it and asks for an
 answer (`move`, `probe`), which begins one. All times are monotonic readings in seconds: a peer's age is the time since

@@ -71,6 +71,11 @@ def renamed(known: Mapping[DeviceKey, int], snapshot: Snapshot) -> Iterator[tupl
             yield before, key
 
 
+def made_anew(before: int, ifindex: int) -> bool:
+    """Whether a device is another one than before, under the same name. An index of 0 is not known."""
+    return bool(before and ifindex and before != ifindex)
+
+
 def places(before: Sequence[str], after: Sequence[str]) -> list[int | None]:
     """For each peer in `after`, its place in `before`; None for a new one. Peers are public keys."""
     known = {key: at for at, key in enumerate(before)}
