@@ -1,21 +1,26 @@
 """Write docs/health.md from the table of rules by which peers are judged, and its limits. With `--check`, only compare.
 
-How peers are judged is in wg_exporter/health/rules.py and evidence.py, what to do about it in advice.py.
+How peers are judged, and what to do about it, is in wg_exporter/health/rules/, what it rests on in evidence.py.
 """
 
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from generating import DOCS, run, table
 
 from wg_exporter.config.fields import duration
 from wg_exporter.config.health import HealthLimits
 from wg_exporter.daemon.exporter import SUSPECT_TICK_SECONDS, TICK_SECONDS
-from wg_exporter.health import UNREAD_SECONDS, evidence, quality
+from wg_exporter.health import quality
 from wg_exporter.health.advice import advice
-from wg_exporter.health.rules import RULES
+from wg_exporter.health.device import UNREAD_SECONDS
+from wg_exporter.health.rules import RULES, timing
 from wg_exporter.health.states import State
+
+if TYPE_CHECKING:
+    from wg_exporter.health.rules.rule import Rule
 
 PAGE = """\
 <!-- Written by docs/generate_health.py from wg_exporter/health/. Do not edit by hand. -->
@@ -114,31 +119,30 @@ def page() -> str:
     reasons = [(rule.reason, rule.meaning) for rule in RULES if rule.reason]
     return PAGE.format(
         states=", ".join(f"`{state}`" for state in State),
-        rules=table(
-            ("", "state", "reason", "when"),
-            (
-                (str(number), f"`{rule.state}`", f"`{rule.reason}`" if rule.reason else "", rule.meaning)
-                for number, rule in enumerate(RULES, 1)
-            ),
-        ),
+        rules=table(("", "state", "reason", "when"), map(_line, range(1, len(RULES) + 1), RULES)),
         reasons=table(
             ("reason", "what it means", "what to do"),
             ((f"`{reason}`", meaning, advice(reason)) for reason, meaning in reasons),
         ),
         down_after=_seconds(limits.down_after),
         latest=_seconds(limits.down_after + TICK_SECONDS),
-        attempts=evidence.ATTEMPTS,
-        acknowledged=_seconds(evidence.ACKNOWLEDGED_SECONDS),
+        attempts=timing.ATTEMPTS,
+        acknowledged=_seconds(timing.ACKNOWLEDGED_SECONDS),
         tick=_seconds(TICK_SECONDS),
         suspect="second" if SUSPECT_TICK_SECONDS == 1 else _seconds(SUSPECT_TICK_SECONDS),
-        stale=_seconds(evidence.STALE_SECONDS),
-        judged=_seconds(evidence.JUDGED_SECONDS),
+        stale=_seconds(timing.STALE_SECONDS),
+        judged=_seconds(timing.JUDGED_SECONDS),
         unread=_seconds(UNREAD_SECONDS),
         window=duration(limits.window),
         fewest=quality.FEWEST_PROBES,
         learning=duration(quality.LEARNING_SECONDS),
         usual=duration(quality.USUAL_SECONDS),
     )
+
+
+def _line(number: int, rule: Rule) -> tuple[str, ...]:
+    state = f"`{rule.state}`" if rule.state else "as before"
+    return str(number), state, f"`{rule.reason}`" if rule.reason else "", rule.meaning
 
 
 def _seconds(value: float) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from wg_exporter import model
 from wg_exporter.cli.show.overview import DeviceRow, Overview, PeerRow
 from wg_exporter.config.health import HealthLimits
-from wg_exporter.health.snapshot import glance
+from wg_exporter.health.snapshot import judge_snapshot
 from wg_exporter.health.states import NOT_JUDGED
 from wg_exporter.names.identity import PeerMeta
 
@@ -41,7 +41,7 @@ def device(*peers, name="wg0", netns="", up=True, backend=model.Backend.KERNEL, 
     read = model.Device(netns, name, backend, "Z" * 43 + "=", 51820, 0, rows, fresh)
     there = link(name, up=up, netns=netns, errors=errors)
     metas = [PeerMeta(p.name, p.named, p.expected_up) for p in peers]
-    seen = glance(read, there, metas, NOW, HealthLimits())
+    seen = judge_snapshot(read, there, metas, NOW, HealthLimits())
     judged = (p if p.health.state else p._replace(health=found) for p, found in zip(peers, seen, strict=True))
     return DeviceRow(read, None, there, tuple(judged))
 

@@ -125,7 +125,7 @@ def device_view(
     at: Link | None = None,
     health: Sequence[PeerHealth] | None = None,
 ) -> DeviceView:
-    """A device as a scrape shows it; peers without a given name are called after their key, all are in trouble."""
+    """A device as a scrape shows it; peers without a given name are called after their key, all are unhealthy."""
     metas = metas or tuple(PeerMeta(p.public_key[:8], False, False) for p in row.peers)
     health = (JUDGED,) * len(row.peers) if health is None else health
     return DeviceView(row, at, metas, counts or tuple(PeerCounts() for _ in row.peers), health)

@@ -39,7 +39,7 @@ def test_peers_are_counted_by_what_somebody_has_to_do_about_them():
         50,
     )
     assert (found.expected, found.down, found.degraded, found.open) == (5, 2, 1, 2)
-    assert [(peer.interface, peer.name, peer.public_key) for peer in found.ill] == [
+    assert [(peer.interface, peer.name, peer.public_key) for peer in found.unhealthy] == [
         ("wg0", "b", key(1)),
         ("wg1", "h", key(2)),
         ("wg1", "f", key(0)),
@@ -54,9 +54,9 @@ def test_those_that_are_down_come_first_and_of_them_those_that_changed_last():
         ("mid", State.DOWN, True, 20.0),
         ("lossy", State.DEGRADED, True, 50.0),
     )
-    assert [peer.name for peer in summary([device], 9).ill] == ["new", "mid", "long", "lossy", "slow"]
-    assert [peer.name for peer in summary([device], 4).ill] == ["new", "mid", "long", "lossy"]
-    assert [peer.name for peer in summary([device], 2).ill] == ["new", "mid"]
+    assert [peer.name for peer in summary([device], 9).unhealthy] == ["new", "mid", "long", "lossy", "slow"]
+    assert [peer.name for peer in summary([device], 4).unhealthy] == ["new", "mid", "long", "lossy"]
+    assert [peer.name for peer in summary([device], 2).unhealthy] == ["new", "mid"]
     assert summary([device], 2)[:3] == (5, 3, 2)
 
 

@@ -27,7 +27,7 @@ def test_what_was_sent_is_told_apart_by_size(initiations, keepalives, packets):
 
 @given(st.integers(-(2**63), 2**63), st.floats(0, 1e6), st.integers(0, 65535))
 def test_no_growth_of_a_counter_is_too_strange_to_be_told(grown, seconds, keepalive):
-    found = traffic.sent(grown, seconds, keepalive, traffic.knocks(grown, seconds))
+    found = traffic.sent(grown, seconds, keepalive, traffic.inbound_initiations(grown, seconds))
     assert found.initiations >= 0
     assert (found.initiations or found.data) <= max(grown, 0)
 
@@ -71,7 +71,7 @@ def test_no_more_bytes_are_keepalives_than_there_was_time_for(grown, seconds, ke
 
 
 @pytest.mark.parametrize(
-    ("grown", "knocks", "data"),
+    ("grown", "inbound", "data"),
     [
         pytest.param(184, 2, False, id="a-response-each"),
         pytest.param(184, 1, True, id="and-something-else"),
@@ -80,8 +80,8 @@ def test_no_more_bytes_are_keepalives_than_there_was_time_for(grown, seconds, ke
         pytest.param(-100, 1, False, id="a-counter-that-went-back"),
     ],
 )
-def test_responses_to_a_peer_that_calls_ask_for_no_answer(grown, knocks, data):
-    assert traffic.sent(grown, 5.0, 25, knocks) == traffic.Sent(0, data)
+def test_responses_to_a_peer_that_calls_ask_for_no_answer(grown, inbound, data):
+    assert traffic.sent(grown, 5.0, 25, inbound) == traffic.Sent(0, data)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_responses_to_a_peer_that_calls_ask_for_no_answer(grown, knocks, data):
     ],
 )
 def test_only_what_can_be_nothing_but_initiations_is_a_peer_that_calls(grown, seconds, calls):
-    assert traffic.knocks(grown, seconds) == calls
+    assert traffic.inbound_initiations(grown, seconds) == calls
 
 
 def test_sizes_of_amneziawg_are_not_taken_for_those_of_wireguard():

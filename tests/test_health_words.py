@@ -15,16 +15,16 @@ from wg_exporter.health.advice import advice
 from wg_exporter.health.evidence import Evidence, Place
 from wg_exporter.health.quality import Quality
 from wg_exporter.health.rules import RULES
-from wg_exporter.health.snapshot import glance
+from wg_exporter.health.snapshot import judge_snapshot
 from wg_exporter.health.states import Reason, State
 from wg_exporter.names.identity import PeerMeta
 
 
-def glanced(*, age=None, keepalive=0, expected=True, up=True):
+def at_one_look(*, age=None, keepalive=0, expected=True, up=True):
     stamp = 0 if age is None else int((WALL - age) * SECOND)
     row = peer(1, persistent_keepalive=keepalive, last_handshake_ns=stamp)
     meta = PeerMeta("berlin", True, expected)
-    [found] = glance(device(row), link(up=up), [meta], WALL, HealthLimits())
+    [found] = judge_snapshot(device(row), link(up=up), [meta], WALL, HealthLimits())
     return found
 
 
@@ -46,29 +46,29 @@ def glanced(*, age=None, keepalive=0, expected=True, up=True):
 def test_one_look_judges_a_peer_expected_up_by_its_age_where_keepalive_makes_that_meaningful(
     age, keepalive, state, reason
 ):
-    found = glanced(age=age, keepalive=keepalive)
+    found = at_one_look(age=age, keepalive=keepalive)
     assert (found.state, found.reason) == (state, reason)
 
 
 @pytest.mark.parametrize(("age", "state"), [(None, State.NEVER), (10, State.UP), (10**8, State.IDLE)])
 def test_a_peer_that_nobody_expects_is_never_down_at_one_look_though_the_interface_is(age, state):
-    assert glanced(age=age, keepalive=25, expected=False, up=False).state is state
+    assert at_one_look(age=age, keepalive=25, expected=False, up=False).state is state
 
 
 def test_behind_an_interface_that_is_down_an_expected_peer_is_down_however_fresh_its_handshake():
-    found = glanced(age=5, up=False)
+    found = at_one_look(age=5, up=False)
     assert (found.state, found.reason) == (State.DOWN, Reason.INTERFACE_DOWN)
     assert found.evidence == "interface down, last heard 5 s ago"
 
 
 def test_a_link_that_is_not_known_says_nothing_against_its_peers():
     row = peer(1, last_handshake_ns=int((WALL - 5) * SECOND))
-    [found] = glance(device(row), None, [PeerMeta("berlin", True, True)], WALL, HealthLimits())
+    [found] = judge_snapshot(device(row), None, [PeerMeta("berlin", True, True)], WALL, HealthLimits())
     assert found.state is State.UP
 
 
 def test_one_look_counts_nothing_and_brings_evidence_only_for_a_reason():
-    fine, broken = glanced(age=5), glanced(age=3 * 86_400, keepalive=25)
+    fine, broken = at_one_look(age=5), at_one_look(age=3 * 86_400, keepalive=25)
     assert fine[2:] == (0, 0.0, 0.0, "")
     assert broken[2:] == (0, 0.0, 0.0, "last heard 3 days ago")
 
@@ -97,9 +97,9 @@ def test_ages_are_told_in_whole_units(seconds, said):
 
 def test_one_handshake_is_not_several():
     seen = Evidence(Place(), peer(1), PeerMeta("", False, True), 0.0, WALL)
-    seen.move(0, 148, shaken=False, now=5.0, seconds=5.0)
+    seen.move(0, 148, handshake=False, now=5.0, seconds=5.0)
     assert seen.told(10.0) == "never heard, 1 handshake initiation unanswered for 5 s"
-    seen.move(0, 148, shaken=False, now=10.0, seconds=5.0)
+    seen.move(0, 148, handshake=False, now=10.0, seconds=5.0)
     assert seen.told(10.0) == "never heard, 2 handshake initiations unanswered for 5 s"
 
 
@@ -123,19 +123,19 @@ def quality(**changes):
     ("changes", "told"),
     [
         ({}, "last heard 60 s ago"),
-        ({"asked": 0.0, "data": 4}, "last heard 60 s ago, data unanswered for 60 s"),
+        ({"unanswered_since": 0.0, "data": 4}, "last heard 60 s ago, data unanswered for 60 s"),
         (
-            {"asked": 0.0, "initiations": 1, "data": 1},
+            {"unanswered_since": 0.0, "initiations": 1, "data": 1},
             "last heard 60 s ago, 1 handshake initiation and data unanswered for 60 s",
         ),
         (
-            {"asked": 0.0, "initiations": 2, "data": 1, "probes": 3},
+            {"unanswered_since": 0.0, "initiations": 2, "data": 1, "probes": 3},
             "last heard 60 s ago, 2 handshake initiations, data and 3 probes unanswered for 60 s",
         ),
-        ({"asked": 0.0, "probes": 1}, "last heard 60 s ago, 1 probe unanswered for 60 s"),
-        ({"asked": 0.0, "knocks": 1}, "last heard 60 s ago, 1 initiation came from it"),
-        ({"asked": 0.0, "knocks": 2}, "last heard 60 s ago, 2 initiations came from it"),
-        ({"initiations": 2, "data": 1, "probes": 3, "knocks": 4}, "last heard 60 s ago"),
+        ({"unanswered_since": 0.0, "probes": 1}, "last heard 60 s ago, 1 probe unanswered for 60 s"),
+        ({"unanswered_since": 0.0, "inbound_initiations": 1}, "last heard 60 s ago, 1 initiation came from it"),
+        ({"unanswered_since": 0.0, "inbound_initiations": 2}, "last heard 60 s ago, 2 initiations came from it"),
+        ({"initiations": 2, "data": 1, "probes": 3, "inbound_initiations": 4}, "last heard 60 s ago"),
         ({"quality": quality(lossy=True, loss=0.254)}, "last heard 60 s ago, 25% of probes lost"),
         ({"quality": quality(loss=0.254, rtt=0.5)}, "last heard 60 s ago"),
         ({"quality": quality(slow=True)}, "last heard 60 s ago"),
@@ -197,6 +197,7 @@ def test_advice_for_any_peer_has_words_to_replace_and_for_one_its_names():
 def test_the_docs_say_the_same_as_the_table_of_rules_and_the_advice():
     page = (Path(__file__).parents[1] / "docs/health.md").read_text()
     for rule in RULES:
-        assert f"| `{rule.state}` | {f'`{rule.reason}`' if rule.reason else ''} | {rule.meaning} |" in page
+        state = f"`{rule.state}`" if rule.state else "as before"
+        assert f"| {state} | {f'`{rule.reason}`' if rule.reason else ''} | {rule.meaning} |" in page
         if rule.reason:
             assert f"| `{rule.reason}` | {rule.meaning} | {advice(rule.reason)} |" in page

@@ -1,4 +1,4 @@
-"""The page at `/`: what it says of a host in trouble, and that nothing can be smuggled into it."""
+"""The page at `/`: what it says of a host with unhealthy peers, and that nothing can be smuggled into it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from wg_exporter.health.states import PeerHealth, Reason, State
 from wg_exporter.health.summary import Summary, summary
 from wg_exporter.model import SourceName
 from wg_exporter.names.identity import PeerMeta
-from wg_exporter.web.landing import Landing, Status, Trouble
+from wg_exporter.web.landing import Landing, Status, UnhealthyRow
 
 NOW = 1_767_225_600.0  # 2026-01-01 00:00:00 UTC
-BERLIN = Trouble(
+BERLIN = UnhealthyRow(
     "berlin", "wg0", "down", "handshake_unanswered", "2 initiations unanswered for 27 s", "Look.", NOW - 240, bad=True
 )
 
 
-def page(*troubles, unready="", **more):
-    found = Status(NOW, troubles=troubles, **more)
+def page(*unhealthy, unready="", **more):
+    found = Status(NOW, unhealthy=unhealthy, **more)
     return Landing("/metrics", PAGES).html(found, unready, NOW).decode()
 
 
@@ -108,9 +108,9 @@ def tags(text):
 
 @given(st.text(alphabet=st.characters(exclude_categories=[]), max_size=60))
 def test_whatever_a_peer_is_called_the_page_has_the_same_elements(bad):
-    trouble = Trouble(bad, bad, bad, bad, bad, "Look.", NOW - 1, bad=True)
+    row = UnhealthyRow(bad, bad, bad, bad, bad, "Look.", NOW - 1, bad=True)
     usual = page(BERLIN, expected=1, down=1, problems=("x",))
-    found = page(trouble, expected=1, down=1, problems=(bad,))
+    found = page(row, expected=1, down=1, problems=(bad,))
     assert tags(found) == tags(usual)
     assert "script" not in {tag for tag, _ in tags(found)}
 
@@ -130,7 +130,7 @@ def test_the_server_says_anew_each_time_how_the_host_is():
     with running(app) as server:
         app.found = Status(NOW, expected=3)
         assert "3 peers expected up, 0 not" in server.get("/").body.decode()
-        app.found = Status(NOW, expected=3, down=1, troubles=(BERLIN,))
+        app.found = Status(NOW, expected=3, down=1, unhealthy=(BERLIN,))
         answer = server.get("/")
         assert "3 peers expected up, 1 not" in answer.body.decode()
         assert answer.headers["Cache-Control"] == "no-store"
@@ -157,14 +157,14 @@ def test_the_status_of_an_exporter_is_that_of_its_last_tick(exporter):
         exporter.tick()
     found = status_of(exporter.status())
     assert (found.expected, found.down, found.open, found.at) == (2, 1, 0, WALL + 35)
-    [lost] = found.troubles
+    [lost] = found.unhealthy
     assert (lost.place, lost.state, lost.reason, lost.since, lost.bad) == ("wg0", "down", "never_heard", 0.0, True)
     assert lost.advice
     exporter.host.devices, exporter.host.links = [], []
     for _ in range(7):
         exporter.time.advance(5)
         exporter.tick()
-    assert {peer.reason for peer in status_of(exporter.status()).troubles} == {"interface_gone"}
+    assert {peer.reason for peer in status_of(exporter.status()).unhealthy} == {"interface_gone"}
     assert exporter.status().problems == ("wg0 is gone",)
 
 
@@ -182,10 +182,10 @@ def test_of_many_the_latest_that_went_down_come_first_and_degraded_ones_last():
     rows += [row(State.DEGRADED, 8.0)]
     metas = [PeerMeta(str(n), True, True) for n in range(5)]
     found = summary([(("", "wg0"), list("abcde"), metas, rows)], 3)
-    assert [peer.public_key for peer in found.ill] == ["d", "a", "b"]
+    assert [peer.public_key for peer in found.unhealthy] == ["d", "a", "b"]
     assert (found.expected, found.down, found.degraded, found.open) == (5, 2, 2, 0)
     many = [row(State.DOWN, float(n)) for n in range(10_000)]
     metas = [PeerMeta("", False, True)] * 10_000
     found = summary([(("", "wg0"), ["k"] * 10_000, metas, many)], STATUS_PEERS)
-    assert len(found.ill) == STATUS_PEERS
+    assert len(found.unhealthy) == STATUS_PEERS
     assert found.down == 10_000

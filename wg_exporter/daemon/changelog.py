@@ -41,10 +41,10 @@ class News:
         `down` is the number of those that should be up and are not.
         """
         for netns, interface, public_key, name, before, after, reason, evidence in changes:
-            trouble = after in {State.DOWN, State.DEGRADED}
-            if before is None and not trouble:
+            unhealthy = after in {State.DOWN, State.DEGRADED}
+            if before is None and not unhealthy:
                 continue
-            say = self._log.warn if trouble else self._log.info
+            say = self._log.warn if unhealthy else self._log.info
             say(
                 "peer changed",
                 peer=name,

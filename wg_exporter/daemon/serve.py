@@ -22,7 +22,7 @@ from wg_exporter.prober.process.handle import ProberProcess
 from wg_exporter.prober.settings import ProbeSettings
 from wg_exporter.web.listen import bind, parse_listen, parse_telemetry_path
 from wg_exporter.web.negotiation import Format
-from wg_exporter.web.server import Page, Server, Status, Trouble
+from wg_exporter.web.server import Page, Server, Status, UnhealthyRow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from wg_exporter.config import Config
     from wg_exporter.daemon import exporter as service
-    from wg_exporter.health.summary import IllPeer
+    from wg_exporter.health.summary import UnhealthyPeer
     from wg_exporter.model import PeerKey, Probed, ProbePeer
 
 PAGES = (
@@ -97,17 +97,17 @@ class _Application:
 def status_of(found: service.Status) -> Status:
     """How the host is, as the page at `/` wants to have it."""
     said = found.summary
-    troubles = tuple(map(_trouble, said.ill))
-    return Status(found.wall, said.expected, said.down, said.degraded, said.open, troubles, found.problems)
+    unhealthy = tuple(map(_unhealthy, said.unhealthy))
+    return Status(found.wall, said.expected, said.down, said.degraded, said.open, unhealthy, found.problems)
 
 
-def _trouble(peer: IllPeer) -> Trouble:
+def _unhealthy(peer: UnhealthyPeer) -> UnhealthyRow:
     """A peer that is not well, as the page at `/` says it."""
     health = peer.health
     place = f"{peer.interface} in {peer.netns}" if peer.netns else peer.interface
     line = advice(health.reason) if health.reason else ""
     bad = health.state is State.DOWN
-    return Trouble(
+    return UnhealthyRow(
         peer.name, place, health.state or "", health.reason or "", health.evidence, line, health.changed_at, bad
     )
 

@@ -1,8 +1,9 @@
-"""What was seen of one peer, as far as it tells whether the peer is well.
+"""What was seen of one peer, as far as it tells whether the peer is well. What follows from it is in rules/.
 
 Two things are kept apart: what came from the peer (`hear`), which ends every doubt, and what went to it and asks for an
-answer (`ask`), which begins one. All times are monotonic readings in seconds: a peer's age is the time since its stamp
-or its counter was *seen to change*. The wall clock is used once, to tell how old a handshake was at the first look.
+answer (`move`, `probe`), which begins one. All times are monotonic readings in seconds: a peer's age is the time since
+its stamp or its counter was *seen to change*. The wall clock is used once, to tell how old a handshake was at the first
+look.
 """
 
 from __future__ import annotations
@@ -21,26 +22,6 @@ if TYPE_CHECKING:
     from wg_exporter.health.states import Reason
     from wg_exporter.model import Peer, Probed, ProbeStats, Verdict
     from wg_exporter.names.identity import PeerMeta
-
-# REJECT_AFTER_TIME, after which a session without a new handshake is dead, and time to make one (WireGuard paper, 6.1).
-STALE_SECONDS = 200.0
-
-# KEEPALIVE_TIMEOUT: a peer with nothing to say acknowledges data after so long. Only then is an answer late.
-ACKNOWLEDGED_SECONDS = 10.0
-
-# An answer to data is due after KEEPALIVE_TIMEOUT, 10 s, at the latest, and a handshake is tried again after 5.
-ANSWER_SECONDS = 15.0
-
-# What is unanswered for so long is worth a closer look.
-SUSPECT_SECONDS = 10.0
-
-# A state is known after so long at the latest.
-JUDGED_SECONDS = 30.0
-
-# Where one packet in twenty is lost each way, six attempts that have nothing to do with each other go unanswered once
-# in a million, two once in a hundred.
-ATTEMPTS = 6
-FIRST_ATTEMPTS = 2  # after a start: a state has to be found within 30 s, and starts are rare
 
 
 class Place:
@@ -62,52 +43,48 @@ class Place:
 
 
 class Evidence:
-    """One peer. `state` and `reason` are the last judgement, made at `since`."""
+    """What is known of one peer. Times are None where there was no such moment."""
 
     __slots__ = (
-        "asked",
-        "attempts",
-        "called",
-        "data",
-        "expected",
+        "attempts",  # how many unanswered packets have nothing to do with each other
+        "data",  # looks at which unanswered data was found
+        "expected",  # whether it should be up
         "expected_since",
-        "first_seen",
-        "heard",
-        "initiations",
-        "judged",
-        "keepalive",
-        "knocks",
-        "lost_before",
+        "first_seen",  # when it appeared, or its device was made anew
+        "heard",  # when something last came that only a working session sends
+        "inbound_initiations",  # from the peer, without a session after them
+        "initiations",  # from us, unanswered
+        "judged",  # whether it was heard or given a state since it appeared
+        "keepalive",  # the persistent keepalive in seconds, 0 = off
+        "lost_before",  # the prober's count of lost probes when waiting began
+        "overdue_since",  # since when an answer is missing that is due at once: to an initiation, or to an echo
         "place",
-        "probed",
-        "probes",
-        "quality",
-        "reason",
-        "risen",
-        "since",
-        "state",
-        "target_silent",
-        "verdict",
+        "probes",  # unanswered ones
+        "quality",  # of its probes; None = not probed
+        "reason",  # of the last judgement
+        "renewed",  # whether to be heard makes the last judgement last longer, and changes nothing else
+        "risen",  # when it was last down no more
+        "since",  # when the state was found
+        "state",  # of the last judgement
+        "target_silent_since",  # since when a target that used to answer does not
+        "unanswered_since",  # since when anything that asks for an answer waits for one
+        "verdict",  # on the MTU
     )
 
     place: Place
-    risen: float
     expected: bool
-    expected_since: float
-    since: float
-    target_silent: bool
-    keepalive: int
     first_seen: float
     judged: bool
+    keepalive: int
     heard: float | None
-    asked: float | None
-    called: float | None
+    unanswered_since: float | None
+    overdue_since: float | None
     initiations: int
+    inbound_initiations: int
     data: int
-    knocks: int
     probes: int
-    lost_before: int | None
     attempts: int
+    lost_before: int | None
 
     def __init__(self, place: Place, peer: Peer, meta: PeerMeta, now: float, wall: float) -> None:
         self.place = place
@@ -116,11 +93,11 @@ class Evidence:
         self.state: State | None = None
         self.reason: Reason | None = None
         self.since = now
-        self.risen = -inf  # when it was last down no more
-        self.probed = False
-        self.target_silent = False
-        self.verdict: Verdict | None = None
+        self.renewed = False
+        self.risen = -inf
         self.quality: Quality | None = None
+        self.target_silent_since: float | None = None
+        self.verdict: Verdict | None = None
         self.appear(peer, now, wall)
 
     def appear(self, peer: Peer, now: float, wall: float) -> None:
@@ -130,7 +107,12 @@ class Evidence:
         self.keepalive = peer.persistent_keepalive
         age = max(wall - peer.last_handshake_ns / 1e9, 0.0)
         self.heard = now - age if peer.last_handshake_ns else None
-        self._settle()
+        self._wait_for_nothing()
+
+    @property
+    def probed(self) -> bool:
+        """Whether the prober sends it echoes."""
+        return self.quality is not None
 
     def expect(self, expected: bool, now: float) -> None:  # noqa: FBT001
         """Whether the peer should be up from now on."""
@@ -142,53 +124,53 @@ class Evidence:
         """Something came from the peer that only a working session sends."""
         self.heard = now
         self.judged = True
-        self._settle()
+        self._wait_for_nothing()
 
-    def move(self, received: int, sent: int, *, shaken: bool, now: float, seconds: float) -> None:
-        """The counters grew by so many bytes in so many seconds, or (`shaken`) there was a handshake."""
-        knocks = 0 if shaken or self.place.opaque else traffic.knocks(received, seconds)
-        if shaken or (received > 0 and not knocks):
+    def forget(self) -> None:
+        """Nothing is said of the peer any more: it needs a state anew."""
+        self.state = self.reason = None
+        self.judged = self.renewed = False
+
+    def move(self, received: int, sent: int, *, handshake: bool, now: float, seconds: float) -> bool:
+        """The counters grew by these bytes in these seconds, or there was a handshake.
+
+        Returns whether the peer has to be judged for it.
+        """
+        inbound = 0 if handshake or self.place.opaque else traffic.inbound_initiations(received, seconds)
+        if handshake or (received > 0 and not inbound):
             self.hear(now)
-            return
+            return not self.renewed
         if self.place.opaque:
-            return
-        outgoing = traffic.sent(sent, seconds, self.keepalive, knocks)
-        if outgoing.initiations or outgoing.data or knocks:
-            if self.asked is None:
-                self.asked = now
-            if self.called is None and (outgoing.initiations or knocks):
-                self.called = now
-            self.knocks += knocks
-            self.initiations += outgoing.initiations
-            self.data += outgoing.data
-            self.attempts += max(outgoing.initiations, knocks, int(outgoing.data))
+            return False
+        outgoing = traffic.sent(sent, seconds, self.keepalive, inbound)
+        if not (outgoing.initiations or outgoing.data or inbound):
+            return False
+        if self.unanswered_since is None:
+            self.unanswered_since = now
+        if self.overdue_since is None and (outgoing.initiations or inbound):
+            self.overdue_since = now
+        self.inbound_initiations += inbound
+        self.initiations += outgoing.initiations
+        self.data += outgoing.data
+        self.attempts += max(outgoing.initiations, inbound, int(outgoing.data))
+        return True
 
     def probe(self, probed: Probed | None, now: float, limits: HealthLimits) -> None:
         """What the prober knows of the peer; None if it is not probed."""
-        self.probed = probed is not None
         if probed is None:
-            self.quality, self.verdict, self.target_silent = None, None, False
+            self.quality = self.verdict = self.target_silent_since = None
             return
         stats = probed.stats
         self.verdict = probed.mtu.verdict if probed.mtu else None
-        silent = stats.silent_since
-        self._ask(stats, now)
+        self.target_silent_since = stats.silent_since if stats.rtt_last is not None else None
+        self._take_unanswered(stats, now)
         if self.quality is None:
             self.quality = Quality()
         if self.state is State.DOWN:
             self.quality.forget()
         self.quality.take(stats, now, limits)
-        # After an outage it takes the prober a moment to ask again: that is no silence of the target.
-        settled = self.state is not State.DOWN and now - self.risen >= 2 * ANSWER_SECONDS
-        self.target_silent = (
-            settled
-            and stats.rtt_last is not None  # it answered once
-            and silent is not None
-            and self.heard is not None
-            and self.heard - silent >= ANSWER_SECONDS
-        )
 
-    def _ask(self, stats: ProbeStats, now: float) -> None:
+    def _take_unanswered(self, stats: ProbeStats, now: float) -> None:
         """Take in probes without an answer. They ask whether or not the byte counter moves: where the host has no way
         to the endpoint, WireGuard sends nothing and counts nothing.
         """
@@ -196,54 +178,18 @@ class Evidence:
             self.lost_before = stats.lost
         self.probes = stats.lost - self.lost_before
         self.attempts = max(self.attempts, self.probes)
-        silent = stats.silent_since
+        silent, asked = stats.silent_since, self.unanswered_since
+        if silent is None:
+            return
         # The prober knows to the millisecond when it asked; a look at counters comes up to 5 s later.
-        if silent is not None and silent >= (self.first_seen if self.heard is None else self.heard):
-            if self.probes or self.asked is not None:
-                self.asked = silent if self.asked is None else min(self.asked, silent)
-                if stats.rtt_last is not None and (self.called is None or silent < self.called):
-                    self.called = silent
-        # A target that never answers is silent since long; the first loss may be of a probe from before the last sign.
-        elif silent is not None and self.asked is None and self.probes >= 2:
-            self.asked = now
-
-    def recent(self, now: float) -> bool:
-        """Whether the peer was heard within the time in which a session that is well is heard."""
-        return self.heard is not None and now - self.heard <= self.stale_after
-
-    @property
-    def stale_after(self) -> float:
-        """The age in seconds that a peer which keeps its session alive does not reach."""
-        return STALE_SECONDS + self.keepalive
-
-    def unanswered(self, now: float, limits: HealthLimits) -> bool:
-        """Whether enough was sent for long enough without an answer."""
-        if self.asked is None:
-            return False
-        if self.judged:
-            return now - self._due_since(self.asked) >= limits.down_after and self.attempts >= ATTEMPTS
-        left = self.first_seen + JUDGED_SECONDS - self.asked
-        return now - self.asked >= min(limits.down_after, max(left, ANSWER_SECONDS)) and self.attempts >= FIRST_ATTEMPTS
-
-    def _due_since(self, asked: float) -> float:
-        """Since when an answer is due: to an initiation, or a probe of a target that answers, at once (`called`)."""
-        acknowledged = asked + ACKNOWLEDGED_SECONDS
-        return acknowledged if self.called is None else min(self.called, acknowledged)
-
-    def open(self, now: float) -> bool:
-        """Whether it is too early to say anything."""
-        return not self.judged and (
-            now - self.first_seen < JUDGED_SECONDS
-            or (self.expected and self.asked is not None and now - self.asked < JUDGED_SECONDS)
-        )
-
-    def suspect(self, now: float) -> bool:
-        """Whether a closer look is worth its price: the answer is overdue, and nothing is decided."""
-        if not self.expected:
-            return False
-        return not self.judged or (
-            self.asked is not None and self.attempts >= FIRST_ATTEMPTS and now - self.asked >= SUSPECT_SECONDS
-        )
+        if silent >= (self.first_seen if self.heard is None else self.heard):
+            if self.probes or asked is not None:
+                self.unanswered_since = silent if asked is None else min(asked, silent)
+                if stats.rtt_last is not None and (self.overdue_since is None or silent < self.overdue_since):
+                    self.overdue_since = silent
+        # A target that never answers was silent before; the first loss may be of a probe from before the last sign.
+        elif asked is None and self.probes >= 2:
+            self.unanswered_since = now
 
     def told(self, now: float) -> str:
         """What speaks for the present state, for a person."""
@@ -256,24 +202,24 @@ class Evidence:
             parts.append("never heard")
         else:
             parts.append(f"last heard {_span(now - self.heard)} ago")
-        if self.asked is not None:
+        if self.unanswered_since is not None:
             what = [_number(self.initiations, "handshake initiation")] if self.initiations else []
             what += ["data"] if self.data else []
             what += [_number(self.probes, "probe")] if self.probes else []
             if what:
-                parts.append(f"{_listed(what)} unanswered{_for(now - self.asked)}")
-            if self.knocks:
-                parts.append(f"{_number(self.knocks, 'initiation')} came from it")
+                parts.append(f"{_listed(what)} unanswered{_for(now - self.unanswered_since)}")
+            if self.inbound_initiations:
+                parts.append(f"{_number(self.inbound_initiations, 'initiation')} came from it")
         if self.quality is not None and self.quality.lossy:
             parts.append(f"{self.quality.loss:.0%} of probes lost")
         if self.quality is not None and self.quality.slow and self.quality.rtt is not None:
             parts.append(f"round trips of {self.quality.rtt * 1e3:.1f} ms, usually {self.quality.usual * 1e3:.1f} ms")
         return ", ".join(parts)
 
-    def _settle(self) -> None:
-        """Nothing is waited for."""
-        self.asked = self.called = None
-        self.initiations = self.data = self.knocks = self.attempts = self.probes = 0
+    def _wait_for_nothing(self) -> None:
+        """No answer is due."""
+        self.unanswered_since = self.overdue_since = None
+        self.initiations = self.data = self.inbound_initiations = self.attempts = self.probes = 0
         self.lost_before = None
 
 

@@ -1,7 +1,7 @@
-"""How peers are as far as one look tells: the table of rules, as if nothing had changed for long.
+"""The snapshot judgement: how peers are as far as one look tells, by the table of rules.
 
-For who does not watch: `wg-exporter show` looks once. One look knows the age of handshakes and whether the interface is
-up; whether anything goes unanswered takes several.
+It is for who does not look again: `wg-exporter show` looks once. One look knows the age of handshakes and whether the
+interface is up; whether anything goes unanswered takes several.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from wg_exporter.health.evidence import Evidence, Place
-from wg_exporter.health.rules import first_that_holds
+from wg_exporter.health.rules import decide
 from wg_exporter.health.states import PeerHealth
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _NOW = 0.0  # all that counts is how long ago things were
 
 
-def glance(
+def judge_snapshot(
     device: Device, link: Link | None, metas: Sequence[PeerMeta], wall: float, limits: HealthLimits
 ) -> tuple[PeerHealth, ...]:
     """The health of the device's peers, in its order. `wall` is when they were read, in seconds since the epoch.
@@ -35,7 +35,7 @@ def glance(
     found = []
     for peer, meta in zip(device.peers, metas, strict=True):
         seen = Evidence(place, peer, meta, _NOW, wall)
-        seen.first_seen = -inf
-        rule = first_that_holds(seen, _NOW, limits)
+        seen.first_seen = seen.expected_since = -inf  # it may have been there, and expected, for ever
+        rule, _ = decide(seen, _NOW, limits)
         found.append(PeerHealth(rule.state, rule.reason, evidence=seen.told(_NOW) if rule.reason else ""))
     return tuple(found)

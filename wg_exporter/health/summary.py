@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from wg_exporter.names.identity import PeerMeta
 
 
-class IllPeer(NamedTuple):
+class UnhealthyPeer(NamedTuple):
     """A peer that is down or degraded."""
 
     netns: str
@@ -27,14 +27,14 @@ class IllPeer(NamedTuple):
 class Summary(NamedTuple):
     """Numbers of peers. `down` and `open`, those of whom nothing is known yet, are among those `expected` up.
 
-    `ill` are the first of those that are down or degraded: down before degraded, the latest change first.
+    `unhealthy` are the first of those that are down or degraded: down before degraded, the latest change first.
     """
 
     expected: int = 0
     down: int = 0
     degraded: int = 0
     open: int = 0
-    ill: tuple[IllPeer, ...] = ()
+    unhealthy: tuple[UnhealthyPeer, ...] = ()
 
 
 def summary(
@@ -42,18 +42,18 @@ def summary(
 ) -> Summary:
     """Of devices as `Health.devices` gives them; no more than `most` are named."""
     expected = unknown = 0
-    found: dict[State, list[IllPeer]] = {State.DOWN: [], State.DEGRADED: []}
+    found: dict[State, list[UnhealthyPeer]] = {State.DOWN: [], State.DEGRADED: []}
     for device, keys, metas, rows in devices:
         for key, meta, row in zip(keys, metas, rows, strict=True):
             expected += meta.expected_up
             unknown += meta.expected_up and row.state is None
             if row.state in found:
-                found[row.state].append(IllPeer(*device, key, meta.name, row))
+                found[row.state].append(UnhealthyPeer(*device, key, meta.name, row))
     down, degraded = found[State.DOWN], found[State.DEGRADED]
     # Sorting thousands that went down together would cost more than all else here.
     first = [*nsmallest(most, down, key=_newest), *nsmallest(most, degraded, key=_newest)]
     return Summary(expected, len(down), len(degraded), unknown, tuple(first[:most]))
 
 
-def _newest(peer: IllPeer) -> float:
+def _newest(peer: UnhealthyPeer) -> float:
     return -peer.health.changed_at

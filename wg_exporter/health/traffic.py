@@ -3,7 +3,7 @@
 Sizes as WireGuard counts them (drivers/net/wireguard/messages.h): an initiation 148 bytes, a response 92, a keepalive
 32, data 32 more than what is inside, padded to 16. So between two looks at an otherwise silent tunnel the remainder by
 16 tells handshakes from data: an initiation leaves 4, a response 12, all else 0, except a full packet where the MTU is
-no multiple of 16. Initiations come 5 s apart or more (REKEY_TIMEOUT), so only so many fit between two looks.
+no multiple of 16. Initiations come REKEY_TIMEOUT apart or more, which limits how many fit between two looks.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ class Sent(NamedTuple):
     data: bool
 
 
-def sent(grown: int, seconds: float, keepalive: int, knocks: int = 0) -> Sent:
-    """What `grown` bytes to a peer were, in so many seconds and with this persistent keepalive (seconds, 0 = off).
+def sent(grown: int, seconds: float, keepalive: int, inbound: int = 0) -> Sent:
+    """What `grown` bytes to a peer were, in these seconds and with this persistent keepalive (seconds, 0 = off).
 
-    A keepalive asks for no answer, so it is no data. `knocks` initiations came from the peer meanwhile, and were
+    A keepalive asks for no answer, so it is no data. `inbound` initiations came from the peer meanwhile, and were
     responded to.
     """
     if grown <= 0:
         return Sent(0, data=False)
-    responses = min(knocks, grown // RESPONSE)
+    responses = min(inbound, grown // RESPONSE)
     grown -= responses * RESPONSE
     initiations = grown % 16 // 4 if grown % 4 == 0 else 0
     if initiations > _fitting(seconds) or initiations * INITIATION > grown:
@@ -42,7 +42,7 @@ def sent(grown: int, seconds: float, keepalive: int, knocks: int = 0) -> Sent:
     return Sent(initiations, data=rest % KEEPALIVE != 0 or rest > keepalives * KEEPALIVE)
 
 
-def knocks(grown: int, seconds: float) -> int:
+def inbound_initiations(grown: int, seconds: float) -> int:
     """How many initiations `grown` bytes from a peer were; 0 if anything else was among them.
 
     A peer that initiates and sends nothing after it got no response: it can be heard, and does not hear us.
@@ -52,4 +52,5 @@ def knocks(grown: int, seconds: float) -> int:
 
 
 def _fitting(seconds: float) -> int:
+    """How many initiations one side can send in this time."""
     return 1 + int(seconds / REKEY_TIMEOUT)

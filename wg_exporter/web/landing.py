@@ -46,7 +46,7 @@ class Page:
         return f"{telemetry_path.rstrip('/')}/{self.path}" if self.path else telemetry_path
 
 
-class Trouble(NamedTuple):
+class UnhealthyRow(NamedTuple):
     """A peer that is down (`bad`) or degraded, in words. `since` is in seconds since the epoch, 0 = not known.
 
     `advice` says what to do, for all of the same reason.
@@ -65,7 +65,7 @@ class Trouble(NamedTuple):
 class Status(NamedTuple):
     """What the page says of the host. `at` is when it was looked at, in seconds since the epoch.
 
-    Of `down` and `degraded` peers, `troubles` has the first. `open` are those of which nothing is known yet, and
+    Of `down` and `degraded` peers, `unhealthy` has the first. `open` are those of which nothing is known yet, and
     `problems` are lines about what could not be read.
     """
 
@@ -74,7 +74,7 @@ class Status(NamedTuple):
     down: int = 0
     degraded: int = 0
     open: int = 0
-    troubles: tuple[Trouble, ...] = ()
+    unhealthy: tuple[UnhealthyRow, ...] = ()
     problems: tuple[str, ...] = ()
 
 
@@ -100,7 +100,7 @@ _PAGE = _Html("""<!DOCTYPE html>
 </body>
 </html>
 """)
-_TROUBLE = _Html("""<li class="{style}"><div><b>{peer}</b> on {place}: <b class="{style}">{state}</b>, \
+_UNHEALTHY = _Html("""<li class="{style}"><div><b>{peer}</b> on {place}: <b class="{style}">{state}</b>, \
 <code>{reason}</code></div><div class="more">{since}</div><div>{evidence}</div></li>
 """)
 
@@ -148,28 +148,28 @@ def _status(status: Status, now: float) -> _Html:
     problems = list(status.problems)
     if now - status.at > STALE_SECONDS:
         problems.insert(0, f"this page is old: the devices were last looked at {_span(now - status.at)} ago")
-    left = status.down + status.degraded - len(status.troubles)
+    left = status.down + status.degraded - len(status.unhealthy)
     parts = [
         _fill(_Html('<p class="sum {style}">{text}</p>\n'), style=style, text="; ".join([total, *more])),
         _fill(_Html('<p class="more">{text}; reload for the present state</p>\n'), text=f"At {_moment(status.at)}"),
         *(_fill(_Html('<p class="odd">{text}</p>\n'), text=problem) for problem in problems),
-        _Html("<ul>\n") if status.troubles else _Html(),
-        *(_trouble(peer, now) for peer in status.troubles),
-        _Html("</ul>\n") if status.troubles else _Html(),
+        _Html("<ul>\n") if status.unhealthy else _Html(),
+        *(_unhealthy(peer, now) for peer in status.unhealthy),
+        _Html("</ul>\n") if status.unhealthy else _Html(),
         _fill(_Html("<p>and {text} more</p>\n"), text=f"{left:,}") if left else _Html(),
-        _advice(status.troubles),
+        _advice(status.unhealthy),
     ]
     return _joined(parts)
 
 
-def _trouble(peer: Trouble, now: float) -> _Html:
+def _unhealthy(peer: UnhealthyRow, now: float) -> _Html:
     since = (
         f"since {_moment(peer.since)}, {_span(now - peer.since)} ago; seen then:"
         if peer.since
         else "since before wg-exporter was started; seen then:"
     )
     return _fill(
-        _TROUBLE,
+        _UNHEALTHY,
         style="bad" if peer.bad else "odd",
         peer=peer.peer,
         place=peer.place,
@@ -180,9 +180,9 @@ def _trouble(peer: Trouble, now: float) -> _Html:
     )
 
 
-def _advice(troubles: Iterable[Trouble]) -> _Html:
+def _advice(unhealthy: Iterable[UnhealthyRow]) -> _Html:
     """What to do, once for each reason."""
-    lines = {peer.reason: peer.advice for peer in troubles if peer.advice}
+    lines = {peer.reason: peer.advice for peer in unhealthy if peer.advice}
     entry = _Html("<dt><code>{reason}</code></dt><dd>{line}</dd>\n")
     entries = _joined(_fill(entry, reason=reason, line=_with_code(line)) for reason, line in lines.items())
     return _fill(_Html("<h2>What to do</h2>\n<dl>\n{entries}</dl>\n"), entries=entries) if lines else _Html()

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from wg_exporter.web.clients import Body, Clients, Limits
 from wg_exporter.web.compression import Compressor
-from wg_exporter.web.landing import Landing, Page, Status, Trouble, headers
+from wg_exporter.web.landing import Landing, Page, Status, UnhealthyRow, headers
 from wg_exporter.web.listen import describe
 from wg_exporter.web.negotiation import Format, accepts_gzip, choose_format
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
-__all__ = ["Application", "Format", "Limits", "Page", "Server", "Status", "Trouble"]
+__all__ = ["Application", "Format", "Limits", "Page", "Server", "Status", "UnhealthyRow"]
 
 WORKERS = 2  # a thread that renders and one that compresses; more would only wait for the interpreter
 

@@ -12,7 +12,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.cli.show import words
-from wg_exporter.health.snapshot import glance
+from wg_exporter.health.snapshot import judge_snapshot
 from wg_exporter.health.states import NOT_JUDGED, State
 from wg_exporter.model import Peer
 
@@ -70,7 +70,7 @@ class DeviceRow(NamedTuple):
 class Overview(NamedTuple):
     """Everything to show; `wall` is in seconds since the epoch, `hidden` are devices that the config leaves out.
 
-    `unmatched` says why a selection left nothing; empty where it left something, or nothing was selected. `glanced` is
+    `unmatched` says why a selection left nothing; empty where it left something, or nothing was selected. `one_look` is
     True where a peer that is expected up is judged by one look.
     """
 
@@ -80,7 +80,7 @@ class Overview(NamedTuple):
     problems: tuple[str, ...]
     hidden: tuple[str, ...] = ()
     unmatched: str = ""
-    glanced: bool = False
+    one_look: bool = False
 
 
 class NothingSelected(LookupError):  # noqa: N818 - says what happened; it is an answer for the user, not a fault
@@ -130,12 +130,12 @@ def from_view(
         for link in snapshot.links.values()
         if link.kind in _KERNEL_KINDS and not config.interfaces.wanted(link.name)
     )
-    glanced = any(
+    one_look = any(
         meta.expected_up and not health.state
         for seen in view.devices
         for meta, health in zip(seen.metas, seen.health or (NOT_JUDGED,) * len(seen.metas), strict=True)
     )
-    return Overview(snapshot.wall, tuple(rows), view.outcomes, tuple(problems), tuple(hidden), glanced=glanced)
+    return Overview(snapshot.wall, tuple(rows), view.outcomes, tuple(problems), tuple(hidden), one_look=one_look)
 
 
 def _peer_rows(
@@ -151,8 +151,8 @@ def _health(seen: DeviceView, wall: float, limits: HealthLimits) -> Sequence[Pee
     known = seen.health or (NOT_JUDGED,) * len(seen.device.peers)
     if not seen.device.fresh or all(row.state for row in known):
         return known
-    glanced = glance(seen.device, seen.link, seen.metas, wall, limits)
-    return tuple(row if row.state else other for row, other in zip(known, glanced, strict=True))
+    at_one_look = judge_snapshot(seen.device, seen.link, seen.metas, wall, limits)
+    return tuple(row if row.state else other for row, other in zip(known, at_one_look, strict=True))
 
 
 def _gone_row(device: GoneDevice) -> DeviceRow:

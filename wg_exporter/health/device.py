@@ -1,0 +1,208 @@
+"""The peers of one device: what was seen of each, how it is, and when it is to be judged again.
+
+Most peers do nothing most of the time, and most of the others are up and are heard. So each peer has a deadline, before
+which only new evidence can change its state, and a tick judges those with new evidence and those whose deadline has
+come. That a peer was heard that is up is no such evidence: it stays up, and its deadline is early then, never late.
+"""
+
+from __future__ import annotations
+
+from itertools import compress
+from math import inf
+from typing import TYPE_CHECKING
+
+from wg_exporter.health.evidence import Evidence, Place
+from wg_exporter.health.judge import Tick, judge
+from wg_exporter.health.presence import made_anew, places
+from wg_exporter.health.rules import suspected_from
+from wg_exporter.health.states import NOT_JUDGED, Change, PeerHealth, State
+from wg_exporter.model import Backend, Peers, differences, same
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from wg_exporter.config.health import HealthLimits
+    from wg_exporter.health.presence import Presence
+    from wg_exporter.model import Device, DeviceKey, Probed, Snapshot
+    from wg_exporter.names.identity import PeerMeta
+
+# What is said of the peers of a device that can't be read is withdrawn after this time, unless they are down.
+UNREAD_SECONDS = 30.0
+
+
+class JudgedDevice:
+    """The peers at the last look and, in parallel, `metas` (who they are), `rows` (how they are) and the rest."""
+
+    __slots__ = (
+        "_deadlines",
+        "_judged_at",
+        "_probed",  # whether any peer was at the last look
+        "_read_at",
+        "_seen",
+        "ifindex",
+        "metas",
+        "peers",
+        "place",
+        "rows",
+        "suspicious",  # whether an answer was overdue at this look, and nothing was decided
+    )
+
+    def __init__(self) -> None:
+        self.place = Place()
+        self.peers = Peers()
+        self.metas: Sequence[PeerMeta] = ()
+        self.rows: tuple[PeerHealth, ...] = ()
+        self.ifindex = 0
+        self.suspicious = False
+        self._seen: list[Evidence] = []
+        self._deadlines: list[float] = []
+        self._probed = False
+        self._read_at = self._judged_at = -inf
+
+    @property
+    def gone(self) -> bool:
+        """Whether it vanished."""
+        return self.place.gone_since is not None
+
+    @property
+    def expected(self) -> bool:
+        """Whether any of its peers should be up."""
+        return any(meta.expected_up for meta in self.metas)
+
+    def look(
+        self,
+        presence: Presence,
+        metas: Callable[[Device], Sequence[PeerMeta]],
+        probes: Mapping[str, Probed],
+        snapshot: Snapshot,
+        limits: HealthLimits,
+    ) -> Iterator[Change]:
+        """Take in what a look shows, and judge. Yields what changed."""
+        now = snapshot.monotonic
+        self.suspicious = False
+        self._locate(presence, now)
+        changed: set[int] = set()
+        if presence.device is not None:
+            changed = self._read(presence.device, metas(presence.device), presence.ifindex, snapshot)
+        elif not presence.gone and now - self._read_at > UNREAD_SECONDS:
+            self._withdraw()
+        self._take_probes(probes, now, limits, changed)
+        if presence.device is not None or presence.gone:
+            yield from self._judge(presence.key, changed, Tick(now, snapshot.wall, now - self._judged_at), limits)
+            self._judged_at = now
+
+    def expect(self, metas: Sequence[PeerMeta]) -> None:
+        """Who the peers of a device that is gone are from now on."""
+        self.metas = metas
+        for seen, meta in zip(self._seen, metas, strict=True):
+            seen.expected = meta.expected_up
+        self.judge_all()
+
+    def judge_all(self) -> None:
+        """Whatever the deadlines are: something changed that the rules ask of every peer."""
+        self._deadlines = [-inf] * len(self._seen)
+
+    def _locate(self, presence: Presence, now: float) -> None:
+        """Where the peers are, and since when that is down or gone. What can't be read stays as it was."""
+        place = self.place
+        before = place.gone_since, place.down_since, place.opaque
+        if presence.certain:
+            place.gone_since = (now if place.gone_since is None else place.gone_since) if presence.gone else None
+            place.down_since = (now if place.down_since is None else place.down_since) if presence.down else None
+        if presence.device is not None:
+            place.opaque = presence.device.backend is Backend.AMNEZIAWG
+        if before != (place.gone_since, place.down_since, place.opaque):
+            self.judge_all()
+
+    def _read(self, device: Device, metas: Sequence[PeerMeta], ifindex: int, snapshot: Snapshot) -> set[int]:
+        """Take in what was read. Returns the places of the peers that have to be judged for it."""
+        now, wall = snapshot.monotonic, snapshot.wall
+        anew = made_anew(self.ifindex, ifindex)
+        seconds, self._read_at, self.ifindex = now - self._read_at, now, ifindex or self.ifindex
+        changed: set[int] = set()
+        if not same(self.peers.public_key, device.peers.public_key) or anew:
+            self._regroup(device.peers, metas, now, wall, anew=anew)
+        for at in differences(self.metas, metas):
+            self._seen[at].expect(metas[at].expected_up, now)
+            changed.add(at)
+        old, new = self.peers, device.peers
+        for at in differences(old.persistent_keepalive, new.persistent_keepalive):
+            self._seen[at].keepalive = new.persistent_keepalive[at]
+            changed.add(at)
+        self.peers, self.metas = new, metas
+        changed.update(self._take_growth(old, new, seconds, snapshot))
+        return changed
+
+    def _take_growth(self, old: Peers, new: Peers, seconds: float, snapshot: Snapshot) -> Iterator[int]:
+        """Take in handshakes and how counters grew within `seconds`. Yields whom to judge for it."""
+        now = snapshot.monotonic
+        stamps = differences(old.last_handshake_ns, new.last_handshake_ns)
+        handshakes = {at for at in stamps if new.last_handshake_ns[at]}
+        for at in {*differences(old.rx_bytes, new.rx_bytes), *differences(old.tx_bytes, new.tx_bytes), *handshakes}:
+            received, sent = new.rx_bytes[at] - old.rx_bytes[at], new.tx_bytes[at] - old.tx_bytes[at]
+            if received < 0 or sent < 0:  # the device or the peer was made anew between two looks
+                self._seen[at].appear(new[at], now, snapshot.wall)
+                yield at
+            elif self._seen[at].move(received, sent, handshake=at in handshakes, now=now, seconds=seconds):
+                yield at
+
+    def _regroup(self, peers: Peers, metas: Sequence[PeerMeta], now: float, wall: float, *, anew: bool) -> None:
+        """Other peers than before, or all of them on a device that was made anew."""
+        known = list(zip(self.peers, self._seen, self.rows, strict=True))
+        found = []
+        for before, peer, meta in zip(places(self.peers.public_key, peers.public_key), peers, metas, strict=True):
+            if before is None:
+                found.append((peer, Evidence(self.place, peer, meta, now, wall), NOT_JUDGED))
+                continue
+            then, seen, row = known[before]
+            seen.expect(meta.expected_up, now)
+            if anew:
+                seen.appear(peer, now, wall)
+            found.append((peer if anew else then, seen, row))
+        self.peers = Peers.of(peer for peer, _, _ in found)
+        self.metas, self.rows = metas, tuple(row for _, _, row in found)
+        self._seen = [seen for _, seen, _ in found]
+        self.judge_all()
+
+    def _take_probes(self, probes: Mapping[str, Probed], now: float, limits: HealthLimits, changed: set[int]) -> None:
+        """What the prober knows can change with every look."""
+        if not probes and not self._probed:
+            return
+        self._probed = bool(probes)
+        for at, (key, seen) in enumerate(zip(self.peers.public_key, self._seen, strict=True)):
+            probed = probes.get(key)
+            if probed is not None or seen.probed:
+                seen.probe(probed, now, limits)
+                changed.add(at)
+
+    def _judge(self, key: DeviceKey, changed: set[int], tick: Tick, limits: HealthLimits) -> Iterator[Change]:
+        changed.update(compress(range(len(self._deadlines)), [deadline <= tick.now for deadline in self._deadlines]))
+        rows: list[PeerHealth] | None = None
+        for at in sorted(changed):
+            seen, row = self._seen[at], self.rows[at]
+            before = seen.state
+            found, self._deadlines[at] = judge(seen, row, tick, limits)
+            if not self.suspicious and suspected_from(seen) <= tick.now:
+                self.suspicious = True
+            if found is not row:
+                rows = list(self.rows) if rows is None else rows
+                rows[at] = found
+            if seen.state is not None and seen.state is not before:
+                who = (self.peers.public_key[at], self.metas[at].name)
+                yield Change(*key, *who, before, seen.state, seen.reason, found.evidence or seen.told(tick.now))
+        if rows is not None:
+            self.rows = tuple(rows)
+
+    def _withdraw(self) -> None:
+        """Say nothing of peers of whom nothing can be read any more; a page that fires goes on firing."""
+        left = []
+        for seen, row in zip(self._seen, self.rows, strict=True):
+            if row.state is None or row.state is State.DOWN:
+                left.append(row)
+            else:
+                seen.forget()
+                left.append(row._replace(state=None, reason=None, evidence=""))
+        if not same(self.rows, tuple(left)):
+            self.rows = tuple(left)
+            # Whoever lost its state is judged at the next look that sees it, though nothing may have moved by then.
+            self.judge_all()

@@ -1,0 +1,54 @@
+"""What the rule that decides makes of a peer: its state and its row from then on, and when to judge it again."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple
+
+from wg_exporter.health.rules import decide, suspected_from
+from wg_exporter.health.states import State
+
+if TYPE_CHECKING:
+    from wg_exporter.config.health import HealthLimits
+    from wg_exporter.health.evidence import Evidence
+    from wg_exporter.health.states import PeerHealth, Reason
+
+
+class Tick(NamedTuple):
+    """When a device is judged. `now` is monotonic and `wall` since the epoch; `seconds` went by since the last time."""
+
+    now: float
+    wall: float
+    seconds: float
+
+
+def judge(seen: Evidence, row: PeerHealth, tick: Tick, limits: HealthLimits) -> tuple[PeerHealth, float]:
+    """The peer's row from now on, the same object if nothing changed, and its deadline.
+
+    The deadline is the monotonic time in seconds from which on the peer has to be judged though nothing new is seen of
+    it: at every tick while it is down, for its seconds are counted, and while it is suspected; once more after its
+    state changed, for a rule may ask what it was.
+    """
+    if seen.state is State.DOWN:
+        row = row._replace(down_seconds=row.down_seconds + tick.seconds)
+    rule, due = decide(seen, tick.now, limits)
+    seen.renewed = rule.renewed
+    if rule.state is not None:
+        reason = seen.reason if rule.reason is None and rule.state is State.DOWN else rule.reason
+        if not seen.judged or rule.state is not seen.state or reason is not seen.reason:
+            row, due = _found(seen, row, rule.state, reason, tick), -inf
+    return row, -inf if seen.state is State.DOWN else min(due, suspected_from(seen))
+
+
+def _found(seen: Evidence, row: PeerHealth, state: State, reason: Reason | None, tick: Tick) -> PeerHealth:
+    """The peer has this state and reason now. A first state is no change."""
+    before, seen.judged = seen.state, True
+    if state is before and reason is seen.reason:
+        return row
+    seen.reason = reason
+    if state is not before:
+        seen.risen = tick.now if before is State.DOWN else seen.risen
+        seen.state, seen.since = state, tick.now
+        if before is not None:
+            row = row._replace(changes=row.changes + 1, changed_at=tick.wall)
+    return row._replace(state=state, reason=reason, evidence=seen.told(tick.now) if reason else "")

@@ -1,0 +1,82 @@
+"""Peers that are heard, and whose probes say that something is wrong with the tunnel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wg_exporter.health.rules.rule import NO_TIME, Given, Rule, Span, heard
+from wg_exporter.health.rules.timing import ANSWER_SECONDS, SETTLED_SECONDS
+from wg_exporter.health.states import Reason, State
+from wg_exporter.model import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wg_exporter.config.health import HealthLimits
+    from wg_exporter.health.evidence import Evidence
+
+
+def _target_silent(seen: Evidence, limits: HealthLimits) -> Span:
+    silent = seen.target_silent_since
+    if silent is None or seen.heard is None or seen.heard - silent < ANSWER_SECONDS or seen.state is State.DOWN:
+        return NO_TIME
+    return seen.risen + SETTLED_SECONDS, heard(seen, limits)[1]
+
+
+def _degraded(reason: Reason, meaning: str, advice: str, holds: Callable[[Evidence], bool]) -> Rule:
+    """What `holds` is known by probes, and only as long as the peer is heard."""
+    return Rule(
+        State.DEGRADED,
+        reason,
+        meaning,
+        advice,
+        lambda seen, limits: heard(seen, limits) if holds(seen) else NO_TIME,
+        Given.PROBED,
+    )
+
+
+def _mtu(reason: Reason, verdict: Verdict, meaning: str) -> Rule:
+    advice = "`wg-exporter mtu {interface} {peer}` shows where packets end, and what MTU to set."
+    return _degraded(reason, meaning, advice, lambda seen: seen.verdict is verdict)
+
+
+RULES = (
+    _mtu(Reason.MTU_BLACKHOLE, Verdict.BLACKHOLE, "Full-size packets vanish without a word."),
+    _mtu(
+        Reason.MTU_INTERFACE_ABOVE_ROUTE,
+        Verdict.INTERFACE_ABOVE_ROUTE,
+        "This host itself refuses packets as large as the interface's MTU.",
+    ),
+    _mtu(
+        Reason.MTU_INNER_PATH_SMALLER,
+        Verdict.INNER_PATH_SMALLER,
+        "A hop inside the tunnel, behind the peer, takes no full-size packets.",
+    ),
+    _mtu(
+        Reason.MTU_FRAGMENTED_LOCAL, Verdict.FRAGMENTED_LOCAL, "This host sends full packets to the peer in fragments."
+    ),
+    _mtu(Reason.MTU_FRAGMENTED_PATH, Verdict.FRAGMENTED_PATH, "Full packets are fragmented on the way to the peer."),
+    Rule(
+        State.DEGRADED,
+        Reason.TARGET_SILENT,
+        "The peer is heard, but the address inside the tunnel that used to answer probes does not.",
+        "The tunnel works. `wg-exporter show {interface} {peer}` says where probes go: that host is off or drops "
+        "echoes. Set another `target` under `peers`, or `probe: false`.",
+        _target_silent,
+        Given.PROBED,
+    ),
+    _degraded(
+        Reason.LOSSY,
+        "At least `health.loss` of the probes were lost within `health.window`.",
+        "Look for a full line or a bad one: compare with other peers, and test the path to its endpoint outside the "
+        "tunnel.",
+        lambda seen: seen.quality is not None and seen.quality.lossy,
+    ),
+    _degraded(
+        Reason.SLOW,
+        "Round trips take `health.slow_factor` times as long as is usual for this peer, and at least 20 ms longer.",
+        "Look for a full line or a longer route: compare with other peers, and test the path to its endpoint outside "
+        "the tunnel.",
+        lambda seen: seen.quality is not None and seen.quality.slow,
+    ),
+)

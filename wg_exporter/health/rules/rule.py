@@ -1,0 +1,64 @@
+"""What a rule is: what it means, what to do about it, and when it holds."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from math import inf, nextafter
+from typing import TYPE_CHECKING, NamedTuple
+
+from wg_exporter.health.rules.timing import STALE_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wg_exporter.config.health import HealthLimits
+    from wg_exporter.health.evidence import Evidence
+    from wg_exporter.health.states import Reason, State
+
+Span = tuple[float, float]
+"""From the first moment on and until before the second: monotonic times in seconds."""
+
+NO_TIME: Span = (-inf, -inf)
+ANY_TIME: Span = (-inf, inf)
+
+
+class Given(Enum):
+    """What is so of few peers at a time, and a rule may ask for."""
+
+    NOTHING = auto()
+    UNANSWERED = auto()
+    PROBED = auto()
+
+
+class Rule(NamedTuple):
+    """One line of the table.
+
+    state: what the peer is while the rule holds; None = what it was before.
+    reason: why. A peer that is down keeps its reason under a rule without one.
+    meaning: when the rule holds, for a person.
+    advice: what to do, one line for whoever is paged; {interface} and {peer} stand for names quoted for a shell.
+    span: when it holds as long as nothing new is seen.
+    given: without which it never holds, and is not asked.
+    renewed: whether a peer that is not probed and is heard again goes on under this rule, only longer. Then it is not
+        judged for having been heard. So to hear a peer may move the begin of a rule above this one later, not earlier.
+    """
+
+    state: State | None
+    reason: Reason | None
+    meaning: str
+    advice: str
+    span: Callable[[Evidence, HealthLimits], Span]
+    given: Given = Given.NOTHING
+    renewed: bool = False
+
+
+def after(moment: float | None, seconds: float) -> Span:
+    """Open-ended, `seconds` after something began; no time where it did not."""
+    return NO_TIME if moment is None else (moment + seconds, inf)
+
+
+def heard(seen: Evidence, _limits: HealthLimits) -> Span:
+    """The peer was heard within the age that one which keeps its session alive does not exceed."""
+    if seen.heard is None:
+        return NO_TIME
+    return -inf, nextafter(seen.heard + STALE_SECONDS + seen.keepalive, inf)
