@@ -135,7 +135,7 @@ def test_a_status_names_fifty_peers_and_twenty_problems_at_most(rig):
     for _ in range(8):
         rig.tick(exporter)
     status = exporter.status()
-    assert (status.summary.expected, status.summary.down, len(status.summary.ill)) == (60, 60, 50)
+    assert (status.summary.expected, status.summary.down, len(status.summary.unhealthy)) == (60, 60, 50)
     assert status.problems == tuple(f"{name} is gone" for name in expect[:20])
     assert status.wall == WALL + 40
 
