@@ -20,7 +20,7 @@ from wg_exporter.model import Peer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from wg_exporter.exposition.parts import Pairs, Parts
+    from wg_exporter.exposition.parts import Keep, Pairs, Parts
     from wg_exporter.exposition.view import View
     from wg_exporter.model import Peers
     from wg_exporter.names.identity import PeerMeta
@@ -104,7 +104,7 @@ def _peers(view: View) -> Iterator[Source]:
         yield Source(row.device.netns, row.device.name, _rows, (row.device.peers, row.metas))
 
 
-def _rows(peers: Peers, metas: Sequence[PeerMeta]) -> Rows:
+def _rows(_keep: Keep, peers: Peers, metas: Sequence[PeerMeta]) -> Rows:
     return Rows((peers.public_key, peers.endpoint, peers.allowed_ips, metas), {Peer: peers})
 
 
@@ -157,7 +157,7 @@ def _subnets(view: View) -> Iterator[Source]:
         yield Source(device.netns, device.name, _subnet_rows, (device.peers.public_key, device.peers.allowed_ips))
 
 
-def _subnet_rows(keys: Sequence[str], allowed_ips: Sequence[Sequence[str]]) -> Rows:
+def _subnet_rows(_keep: Keep, keys: Sequence[str], allowed_ips: Sequence[Sequence[str]]) -> Rows:
     rows = [_Subnet(key, each) for key, of_one in zip(keys, allowed_ips, strict=True) for each in of_one]
     return Rows((rows,), {_Subnet: rows})
 

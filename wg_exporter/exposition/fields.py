@@ -21,7 +21,7 @@ from wg_exporter.names.identity import PeerMeta
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from wg_exporter.exposition.parts import Pairs
+    from wg_exporter.exposition.parts import Keep, Pairs
     from wg_exporter.exposition.view import View
     from wg_exporter.model import Peers
 
@@ -51,13 +51,13 @@ def _peers(view: View) -> Iterator[Source]:
 
 
 def _known_peers(
-    known: Peers, metas: Sequence[PeerMeta], counts: Sequence[PeerCounts], health: Sequence[PeerHealth]
+    _keep: Keep, known: Peers, metas: Sequence[PeerMeta], counts: Sequence[PeerCounts], health: Sequence[PeerHealth]
 ) -> Rows:
     rows = {Peer: known, PeerMeta: metas, PeerCounts: counts}
     return Rows((known.public_key, metas), rows | ({PeerHealth: health} if health else {}))
 
 
-def _gone_peers(keys: Sequence[str], metas: Sequence[PeerMeta], health: Sequence[PeerHealth]) -> Rows:
+def _gone_peers(_keep: Keep, keys: Sequence[str], metas: Sequence[PeerMeta], health: Sequence[PeerHealth]) -> Rows:
     return Rows((keys, metas), {PeerMeta: metas, PeerHealth: health})
 
 
@@ -68,14 +68,18 @@ def _probes(view: View) -> Iterator[Source]:
             yield Source(device.netns, device.name, _probed_peers, (device.peers.public_key, row.metas, probed))
 
 
-def _probed_peers(keys: Sequence[str], metas: Sequence[PeerMeta], probed: Mapping[str, Probed]) -> Rows:
+def _probed_peers(keep: Keep, keys: Sequence[str], metas: Sequence[PeerMeta], probed: Mapping[str, Probed]) -> Rows:
     """The probed peers that the device has, in the order of `probed`."""
-    known = dict(zip(keys, metas, strict=True))
+    known = keep(_by_key, keys, metas)
     if not probed.keys() <= known.keys():
         probed = {key: row for key, row in probed.items() if key in known}
     targets, stats, mtu = zip(*probed.values(), strict=True) if probed else ((), (), ())
     who = (tuple(probed), tuple(map(known.__getitem__, probed)), targets)
     return Rows(who, {ProbeStats: stats, MtuReport: [report or NO_REPORT for report in mtu]})
+
+
+def _by_key(keys: Sequence[str], metas: Sequence[PeerMeta]) -> dict[str, PeerMeta]:
+    return dict(zip(keys, metas, strict=True))
 
 
 # --- labels -----------------------------------------------------------------------------------------------------------

@@ -7,12 +7,15 @@ The tests hold the two against each other.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from operator import is_
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from wg_exporter.catalogue import Metric, Point
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+Made = TypeVar("Made")
 
 Pairs = tuple[tuple[str, str], ...]
 """Labels: names and values, in the order in which they are written."""
@@ -68,13 +71,31 @@ class Rows(NamedTuple):
     rows: Mapping[type, Sequence[Any]]
 
 
+class Keep:
+    """Calls functions, and gives what one gave last time where it is asked for the very same objects again."""
+
+    def __init__(self) -> None:
+        self._known: dict[object, tuple[tuple[object, ...], object]] = {}
+
+    def __call__(self, function: Callable[..., Made], *of: object) -> Made:
+        """What the function makes of these objects, which never change."""
+        known = self._known.get(function)
+        if known is None or not all(map(is_, known[0], of)):
+            known = self._known[function] = (of, function(*of))
+        return cast("Made", known[1])
+
+
 class Source(NamedTuple):
-    """The peers of one device: `make(*of)`. It makes the same while `of` are the same objects."""
+    """The peers of one device: `make(keep, *of)`, which makes the same while `of` are the same objects."""
 
     netns: str
     interface: str
     make: Callable[..., Rows]
     of: tuple[object, ...]
+
+    def rows(self, keep: Keep) -> Rows:
+        """The peers; the same object as before for who keeps `keep`, while nothing changed."""
+        return keep(self.make, keep, *self.of)
 
 
 class Section(NamedTuple):
@@ -85,7 +106,7 @@ class Section(NamedTuple):
 
     def samples(self) -> Iterator[Sample]:
         """All samples, each family's together."""
-        made = [(source, source.make(*source.of)) for source in self.sources]
+        made = [(source, source.rows(Keep())) for source in self.sources]
         for field in self.fields:
             for source, rows in made:
                 netns = (("netns", source.netns),) if source.netns else ()

@@ -9,9 +9,10 @@ same object as last time, for those who compress it.
 from __future__ import annotations
 
 from itertools import chain, compress, repeat
-from operator import floordiv, is_, is_not
+from operator import floordiv, is_not
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from wg_exporter.exposition.parts import Keep
 from wg_exporter.exposition.text import NOT_UNICODE, escape, inner
 from wg_exporter.model import Peer, Peers, differences, same
 
@@ -25,78 +26,85 @@ if TYPE_CHECKING:
 # costs no more than that to join again.
 BLOCK = 4096
 
-_PIECES = 4  # of a line: its name with the line feed before it, the labels of the peer, those of the line, the value
+# A line is four pieces: its name with the line feed before it, the labels of the peer, those of the line, the value.
+_HEAD, _TEXT, _PIECES = 1, 3, 4
 
 
 class Column:
-    """The lines of one metric, as many for each peer as it has points. `heads` are the labels of the peers."""
+    """The lines of one metric, as many for each peer as it has points."""
 
-    __slots__ = ("_blocks", "_heads", "_names", "_peers", "_tails", "_texts", "field")
+    __slots__ = ("_blocks", "_gaps", "_own", "_peers", "_pieces", "_stride", "field")
 
-    def __init__(self, field: Field, heads: list[str], netns: str) -> None:
+    def __init__(self, field: Field, heads: Sequence[str], netns: str) -> None:
+        """`heads` are the labels of the peers."""
         self.field = field
-        own = f',netns="{escape(netns)}"' if netns else ""
-        self._heads = heads
-        self._names = [f"\n{field.metric.name}{point.suffix}" for point in field.points]
-        self._tails = [f"{_continued(point.labels)}{own}}} " for point in field.points]
-        if field.labels is not None:
-            self._tails = [f"{own}}} 1"]
-        self._texts = [""] * (len(heads) * len(field.points))
+        self._own = f',netns="{escape(netns)}"' if netns else ""
+        shape = []
+        for point in field.points:
+            # Where the other labels change, the end of the line is one piece, and changes as a whole.
+            tail = "" if field.labels else f"{_continued(point.labels)}{self._own}}} "
+            shape += [f"\n{field.metric.name}{point.suffix}", "", tail, ""]
+        self._stride = len(shape)
+        self._pieces = shape * len(heads)
+        for at in range(_HEAD, self._stride, _PIECES):
+            self._pieces[at :: self._stride] = heads
+        self._gaps = True  # a line may be absent
         self._peers = max(1, BLOCK // len(field.points))  # in a block
         self._blocks: list[bytes | None] = [None] * -(-len(heads) // self._peers)
 
+    def relabel(self, places: Sequence[int], heads: Sequence[str]) -> None:
+        """Other labels for these peers."""
+        for place, head in zip(places, heads, strict=True):
+            first = place * self._stride
+            self._pieces[first + _HEAD : first + self._stride : _PIECES] = [head] * len(self.field.points)
+        self._forget(places)
+
     def put(self, places: Sequence[int], cells: Sequence[Sequence[Any]]) -> None:
         """What the fields of these peers are now, by column. The peers are in order."""
-        texts, points = _texts(self.field, cells), len(self._names)
-        if len(places) == len(self._heads):
-            self._texts = texts
-        elif points == 1:
+        texts, pieces, stride, points = self._texts(cells), self._pieces, self._stride, len(self.field.points)
+        if len(texts) * _PIECES == len(pieces):
+            pieces[_TEXT::_PIECES] = texts
+            self._blocks = [None] * len(self._blocks)
+            return
+        if points == 1:
             for place, text in zip(places, texts, strict=True):
-                self._texts[place] = text
+                pieces[place * _PIECES + _TEXT] = text
         else:
             for number, place in enumerate(places):
-                self._texts[place * points : (place + 1) * points] = texts[number * points : (number + 1) * points]
-        self.forget(places)
-
-    def forget(self, places: Sequence[int]) -> None:
-        """The lines of these peers have to be joined again."""
-        for block in set(map(floordiv, places, repeat(self._peers))):
-            self._blocks[block] = None
+                first = place * stride
+                pieces[first + _TEXT : first + stride : _PIECES] = texts[number * points : (number + 1) * points]
+        self._forget(places)
 
     def blocks(self) -> list[bytes]:
         """All lines, in few chunks; none if no peer has one."""
+        length = self._peers * self._stride
         for number, block in enumerate(self._blocks):
             if block is None:
-                self._blocks[number] = self._joined(number * self._peers, (number + 1) * self._peers)
+                pieces = self._pieces[number * length : (number + 1) * length]
+                texts = pieces[_TEXT::_PIECES] if self._gaps else ()
+                if not all(texts):
+                    pieces = [*compress(pieces, chain.from_iterable(zip(*repeat(texts, _PIECES), strict=True)))]
+                self._blocks[number] = "".join(pieces).encode(errors=NOT_UNICODE)
         return [block for block in self._blocks if block]
 
-    def _joined(self, first: int, end: int) -> bytes:
-        """The lines of the peers from `first` to before `end`. Done for all at once, in C: this is most of a scrape of
-        a busy device."""
-        points, heads = len(self._names), self._heads[first:end]
-        texts = self._texts[first * points : end * points]
-        columns = [self._names * len(heads), heads, self._tails * len(heads), texts]
-        if points > 1:
-            columns[1] = [*chain.from_iterable(zip(*repeat(heads, points), strict=True))]
-        if not all(texts):  # some are absent
-            columns = [[*compress(column, texts)] for column in columns]
-        if self.field.labels is not None:  # these are labels, and go before the tail
-            columns[2], columns[3] = columns[3], columns[2]
-        pieces = [""] * (_PIECES * len(columns[0]))
-        for at, column in enumerate(columns):
-            pieces[at::_PIECES] = column
-        return "".join(pieces).encode(errors=NOT_UNICODE)
+    def _texts(self, cells: Sequence[Sequence[Any]]) -> list[str]:
+        """The ends of the lines: mostly the text of the value. Empty where the line is absent."""
+        field = self.field
+        if field.labels is not None:
+            return [f"{_continued(more)}{self._own}}} 1" if more else "" for more in map(field.labels, *cells)]
+        values: Iterable[Any] = cells[0] if field.value is None else map(field.value, *cells)
+        texts = [*map(repr, values if len(field.points) == 1 else chain.from_iterable(values))]
+        if "None" in texts:
+            self._gaps = True
+            return ["" if text == "None" else text for text in texts]
+        if len(texts) * _PIECES == len(self._pieces):
+            self._gaps = False
+        return texts
 
-
-def _texts(field: Field, cells: Sequence[Sequence[Any]]) -> list[str]:
-    """The text of each value, empty where it is absent."""
-    if field.labels is not None:
-        return [*map(_continued, map(field.labels, *cells))]
-    values: Iterable[Any] = cells[0] if field.value is None else map(field.value, *cells)
-    if len(field.points) > 1:
-        values = chain.from_iterable(values)
-    texts = [*map(repr, values)]
-    return ["" if text == "None" else text for text in texts] if "None" in texts else texts
+    def _forget(self, places: Sequence[int]) -> None:
+        """The lines of these peers have to be joined again."""
+        for block in set(map(floordiv, places, repeat(self._peers))):
+            self._blocks[block] = None
 
 
 def _continued(pairs: Pairs) -> str:
@@ -108,16 +116,14 @@ class Table:
     """The lines of one device's peers. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._of: tuple[object, ...] = ()
+        self._keep = Keep()
         self._rows: Rows | None = None
         self._heads: dict[Callable[..., Pairs], list[str]] = {}
         self._columns: dict[Metric, Column] = {}
 
     def update(self, source: Source, fields: Sequence[Field]) -> None:
         """Render again what changed since the last call."""
-        before = self._rows
-        known = before if _identical(self._of, source.of) else None
-        rows = known or source.make(*source.of)
+        before, rows = self._rows, source.rows(self._keep)
         if before is not None and same(before.who[0], rows.who[0]):
             self._relabel(source.interface, before, rows)
         else:
@@ -128,7 +134,7 @@ class Table:
             for field in fields
             if rows.who[0] and field.row in rows.rows
         }
-        self._of, self._rows = source.of, rows
+        self._rows = rows
 
     def blocks(self, metric: Metric) -> list[bytes]:
         """All lines of a metric, in few chunks, each with the line feed before it; none if no peer has one."""
@@ -140,11 +146,12 @@ class Table:
         for who, heads in self._heads.items() if moved else ():
             now = [_head(who(interface, *(column[at] for column in rows.who))) for at in moved]
             changed = [at for at, head in zip(moved, now, strict=True) if heads[at] != head]
-            for at, head in zip(moved, now, strict=True):
-                heads[at] = head
+            new = [head for at, head in zip(moved, now, strict=True) if heads[at] != head]
             for column in self._columns.values():
                 if column.field.who is who:
-                    column.forget(changed)
+                    column.relabel(changed, new)
+            for at, head in zip(moved, now, strict=True):
+                heads[at] = head
 
     def _column(self, field: Field, source: Source, rows: Rows, change: _Change | None) -> Column:
         """The column of a field, brought up to date."""
@@ -159,10 +166,6 @@ class Table:
         elif change is not None:
             change.put(column)
         return column
-
-
-def _identical(before: Sequence[object], after: Sequence[object]) -> bool:
-    return len(before) == len(after) and all(map(is_, before, after))
 
 
 def _head(pairs: Pairs) -> str:
@@ -181,11 +184,11 @@ class _Change(NamedTuple):
         cells = [self.after[name] for name in column.field.fields]
         moved = [differences(self.before[name], self.after[name]) for name in column.field.fields]
         at = moved[0] if len(moved) == 1 else sorted(set().union(*moved))
-        if not at:
-            return
-        if len(at) < len(self.places):
-            cells = [[*map(values.__getitem__, at)] for values in cells]
-        column.put([*map(self.places.__getitem__, at)], cells)
+        if len(at) == len(self.places):
+            column.put(self.places, cells)
+        elif at:
+            places = at if isinstance(self.places, range) else [*map(self.places.__getitem__, at)]
+            column.put(places, [[*map(values.__getitem__, at)] for values in cells])
 
 
 def _changes(before: Rows, after: Rows) -> dict[type, _Change]:
