@@ -11,6 +11,8 @@ from __future__ import annotations
 import platform
 import threading
 import time
+import warnings
+import weakref
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
@@ -110,7 +112,12 @@ class _Setup:
 
 
 class Exporter:
-    """Everything but HTTP. Thread-safe. `start` it, `scrape` it, `stop` it. It ticks `every` so many seconds."""
+    """Everything but HTTP. Thread-safe. `start` it, `scrape` it, `stop` it. It ticks `every` so many seconds.
+
+    One that is dropped without being stopped says so with a ResourceWarning, and its threads end.
+    """
+
+    _open = False  # until everything is made
 
     def __init__(
         self,
@@ -142,7 +149,15 @@ class Exporter:
         self._reloading = threading.Lock()  # so that of two reloads the later file wins
         self._stopping = threading.Event()
         self._ticked = threading.Event()
-        self._ticker = threading.Thread(target=self._run, name="tick", daemon=True)
+        # It must not hold the exporter: one that is dropped would live for ever.
+        run = (weakref.ref(self), self._stopping)
+        self._ticker = threading.Thread(target=_run, args=run, name="tick", daemon=True)
+        self._open = True
+
+    def __del__(self) -> None:
+        if self._open:
+            warnings.warn(f"{type(self).__name__} was dropped without being stopped", ResourceWarning, 2, source=self)
+            self.stop()
 
     def start(self) -> None:
         """Begin to tick. The first tick is what `ready` waits for."""
@@ -150,6 +165,7 @@ class Exporter:
 
     def stop(self) -> None:
         """End the tick and the threads of the sources."""
+        self._open = False
         self._stopping.set()
         self._setup.reader.stop()
         if self._prober is not None:
@@ -247,18 +263,18 @@ class Exporter:
         self._log.info("configuration reloaded", file=path)
         return ""
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self.tick()
-                self._ticked.set()
-            except StoppedError:
-                return
-            except Exception as error:  # noqa: BLE001 - the tick must go on; its failures are seen in the log
-                self._log.error("tick failed", exc=error)
-            # An answer that is overdue is worth a look every second, but at most a twentieth of the time of a host.
-            closer = max(SUSPECT_TICK_SECONDS, self._took * 20) if self._watch.health.suspicious else self._every
-            self._stopping.wait(min(closer, self._every))
+    def _tick(self) -> float:
+        """A tick, whatever comes of it; returns the seconds until the next."""
+        try:
+            self.tick()
+            self._ticked.set()
+        except StoppedError:
+            pass
+        except Exception as error:  # noqa: BLE001 - the tick must go on; its failures are seen in the log
+            self._log.error("tick failed", exc=error)
+        # An answer that is overdue is worth a look every second, but at most a twentieth of the time of a host.
+        closer = max(SUSPECT_TICK_SECONDS, self._took * 20) if self._watch.health.suspicious else self._every
+        return min(closer, self._every)
 
     def tick(self) -> None:
         """Read the sources and drive the tracker, the prober and the health of peers."""
@@ -309,6 +325,17 @@ class Exporter:
             capabilities(outcomes),
             self._watch.clock_steps,
         )
+
+
+def _run(exporter: weakref.ref[Exporter], stopping: threading.Event) -> None:
+    """Tick until the exporter is stopped, or dropped."""
+    while not stopping.is_set():
+        ticking = exporter()
+        if ticking is None:
+            return
+        pause = ticking._tick()
+        del ticking
+        stopping.wait(pause)
 
 
 def _unjudged(snapshot: Snapshot, metas: Callable[[Device], Sequence[PeerMeta]], plan: Plan | None) -> int:
