@@ -9,24 +9,18 @@ from collections import Counter
 
 import pytest
 from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from tests.rows import FACTS, JUDGED, WALL, device, device_view, flat, key, link, parsed, peer, probed, view
+from tests.worlds import World, steps
 from wg_exporter.catalogue import METRICS, PEER_EXPECTED_UP, Kind, Metric, Scope
 from wg_exporter.exposition.parts import Sample
 from wg_exporter.exposition.samples import metrics, samples
 from wg_exporter.exposition.table import BLOCK
 from wg_exporter.exposition.text import escape, header, label_block, number
-from wg_exporter.exposition.writer import Writer, render
-from wg_exporter.health import GoneDevice
-from wg_exporter.health.states import NOT_JUDGED, PeerHealth, Reason, State
+from wg_exporter.exposition.writer import Writer, everything, render
+from wg_exporter.health.states import Reason, State
 from wg_exporter.history.tracker import PeerCounts
-from wg_exporter.model import Peers
 from wg_exporter.names.identity import PeerMeta
-
-
-def everything(_name):
-    return True
 
 
 def slow(shown, included=everything, *, openmetrics=False):
@@ -49,109 +43,6 @@ def check(shown, writer):
 
 
 # --- the fast way and the slow one ------------------------------------------------------------------------------------
-
-# Whatever can be in a name but a surrogate: the sources and the configuration let none in.
-names = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from('"\\\n{},= #'), min_size=1, max_size=8)
-numbers = st.integers(0, 2**64 - 1)
-peer_changes = st.one_of(
-    st.fixed_dictionaries({"rx_bytes": numbers}),
-    st.fixed_dictionaries({"tx_bytes": numbers, "last_handshake_ns": numbers}),
-    st.fixed_dictionaries({"endpoint": st.sampled_from(["", "192.0.2.9:1", "[2001:db8::9]:51820"])}),
-    st.fixed_dictionaries({"allowed_ips": st.integers(0, 18).map(lambda n: tuple(f"10.9.0.{i}/32" for i in range(n)))}),
-    st.fixed_dictionaries({"persistent_keepalive": st.sampled_from([0, 25])}),
-    st.just({}),  # an equal row, but another object
-)
-judgements = st.builds(
-    PeerHealth,
-    st.sampled_from([None, *State]),
-    st.sampled_from([None, *Reason]),
-    numbers,
-    st.floats(0, 1e9),
-    st.sampled_from([0.0, WALL]),
-)
-devices = st.integers(0, 2)
-places = st.integers(0, 5)
-steps = st.lists(
-    st.one_of(
-        st.tuples(st.just("come"), devices, places, st.integers(1, 9)),
-        st.tuples(st.just("go"), devices, places, st.none()),
-        st.tuples(st.just("trade"), devices, places, places),
-        st.tuples(st.just("change"), devices, places, peer_changes),
-        st.tuples(st.just("count"), devices, places, st.builds(PeerCounts, numbers, numbers)),
-        st.tuples(st.just("call"), devices, places, st.builds(PeerMeta, names, st.booleans(), st.booleans())),
-        st.tuples(st.just("judge"), devices, places, judgements),
-        st.tuples(st.just("vanish"), devices, st.none(), st.none()),
-        st.tuples(st.just("device gone"), devices, st.none(), st.none()),
-        st.tuples(st.just("share"), devices, st.none(), st.booleans()),
-        st.tuples(st.just("endpoints"), st.none(), st.none(), st.sampled_from(["full", "address", "off"])),
-        st.tuples(st.just("nothing"), st.none(), st.none(), st.none()),
-    ),
-    min_size=1,
-    max_size=25,
-)
-
-PLACES = (("", "wg0"), ("", "wg1"), ("blue", "wg0"))
-
-
-ANNA, NONE = PeerMeta("anna", True, True), PeerCounts()
-
-
-def row(n):
-    """A peer that shares its other rows with its likes, as far as they can be shared."""
-    return peer(n), ANNA if n % 3 else PeerMeta(f"peer {n}", True, False), NONE, JUDGED if n % 2 else NOT_JUDGED
-
-
-class World:
-    """Three places for devices, changed step by step; where it shares, what didn't change stays the same object."""
-
-    def __init__(self):
-        self.rows = [[row(1), row(2), row(3)], [row(2)], []]
-        self.shares = [True, False, True]
-        self.kept = [Peers(), Peers(), Peers()]
-        self.endpoints = "full"
-        self.gone = set()
-
-    def step(self, what, where, at, value):
-        rows = [] if where is None else self.rows[where]
-        at = at % len(rows) if rows and at is not None else None
-        if what == "come" and all(other[0].public_key != key(value) for other in rows):
-            rows.insert(at or 0, row(value))
-        elif what == "device gone":
-            rows.clear()
-        elif what == "vanish":
-            self.gone ^= {where}
-        elif what == "share":
-            self.shares[where] = value
-        elif what == "endpoints":
-            self.endpoints = value
-        elif at is not None:
-            known, meta, counts, health = rows[at]
-            if what == "go":
-                del rows[at]
-            elif what == "trade":
-                other = value % len(rows)
-                rows[at], rows[other] = rows[other], rows[at]
-            elif what == "change":
-                rows[at] = (known._replace(**value), meta, counts, health)
-            elif what == "count":
-                rows[at] = (known, meta, value, health)
-            elif what == "call":
-                rows[at] = (known, value, counts, health)
-            elif what == "judge":
-                rows[at] = (known, meta, counts, value)
-
-    def view(self):
-        found, gone = [], []
-        for index, (netns, name) in enumerate(PLACES):
-            if self.rows[index]:
-                peers, metas, counts, health = zip(*self.rows[index], strict=True)
-                if index in self.gone:
-                    gone.append(GoneDevice(netns, name, tuple(p.public_key for p in peers), metas, health))
-                    continue
-                self.kept[index] = Peers.of(peers, self.kept[index] if self.shares[index] else None)
-                read = device(netns=netns, name=name, peers=self.kept[index])
-                found.append(device_view(read, metas, counts, link(name, netns=netns), health))
-        return view(*found, endpoints=self.endpoints, gone=tuple(gone))
 
 
 @settings(max_examples=200, deadline=None)
@@ -239,6 +130,20 @@ def test_what_did_not_move_is_not_rendered_again():
         view(device_view(device(*rows), metas, counts)), writer
     )
     assert first == len(asked) == 50, "only what differs is rendered, even of a peer that moved"
+
+
+def test_a_block_in_which_nothing_moved_is_the_very_object_of_last_time():
+    """So it is not compressed again."""
+    rows = [peer(n) for n in range(BLOCK + 1)]
+    writer = Writer()
+    first = writer.write(metrics(view(device_view(device(*rows)))), openmetrics=False)
+    again = writer.write(metrics(view(device_view(device(*rows)))), openmetrics=True)
+    large = [chunk for chunk in first if len(chunk) > 10_000]
+    assert len(large) > 10
+    assert {*map(id, large)} <= {*map(id, again)}
+    rows[0] = rows[0]._replace(rx_bytes=7)
+    later = writer.write(metrics(view(device_view(device(*rows)))), openmetrics=False)
+    assert len({*map(id, large)} - {*map(id, later)}) == 1
 
 
 # --- the two formats --------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from wg_exporter.collector import collected
 from wg_exporter.config import Probe
 from wg_exporter.exposition.samples import metrics, samples
 from wg_exporter.exposition.table import BLOCK
-from wg_exporter.exposition.writer import Writer, render
+from wg_exporter.exposition.writer import Writer, everything, render
 from wg_exporter.model import MtuReport, Peers, Probed, ProbeStats, SendError, Verdict
 from wg_exporter.names.identity import PeerMeta
 
@@ -28,10 +28,6 @@ PROBING = (Scope.PROBE, Scope.MTU)
 NAMES = [metric.name for metric in METRICS if metric.scope in PROBING]
 HERE = ("", "wg0")
 ANNA = PeerMeta("anna", True, True)
-
-
-def everything(_name):
-    return True
 
 
 def slow(shown, included=everything, *, openmetrics=False):
@@ -375,6 +371,33 @@ def test_what_did_not_move_is_not_rendered_again():
     rows[key(7)] = probed("10.0.0.7", sent=Counted(9999))
     assert b"} 9999\n" in written(view(read, probes={HERE: dict(rows)}), writer)
     assert len(asked) == 51
+
+
+def test_the_probes_of_a_device_of_which_nothing_changed_are_not_looked_at():
+    """Ten thousand of them would cost as much as all that moved."""
+    looks = []
+
+    class Looked(dict):
+        def __iter__(self):
+            looks.append(self)
+            return super().__iter__()
+
+        def values(self):
+            looks.append(self)
+            return super().values()
+
+    read = device_view(device(*(peer(n) for n in range(3))))
+    known = Looked({key(n): probed(f"10.0.0.{n}") for n in range(3)})
+    writer = Writer()
+    shown = view(read, probes={HERE: known})
+    first = written(shown, writer)
+    assert looks
+    looks.clear()
+    assert written(shown, writer) == first
+    assert looks == []
+    known = Looked(known)
+    assert written(view(read, probes={HERE: known}), writer) == first
+    assert looks
 
 
 # --- what others make of it -------------------------------------------------------------------------------------------
