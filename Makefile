@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 # The interpreter for the virtual environment; by default deploy/find-python.sh chooses.
 PYTHON ?=
 PYTEST_ARGS ?=
+# Programs that `make bench` measures beside ours.
+MDLAYHER ?= $(WG_BENCH_MDLAYHER)
+MINDFLAVOR ?= $(WG_BENCH_MINDFLAVOR)
 # Each of these writes a page of the docs, or the dashboards, or with --check says whether it is still right.
 GENERATORS := $(sort $(wildcard docs/generate_*.py)) dashboards/generate.py
 
@@ -44,7 +47,7 @@ lint: setup ## ruff, mypy --strict, the layers of imports, and whether generated
 
 bench: setup ## measure speed and memory against other exporters, into bench/*.md
 	deploy/ensure-packages.sh bench
-	PATH="$(CURDIR)/$(BIN):$$PATH" bench/run
+	PATH="$(CURDIR)/$(BIN):$$PATH" WG_BENCH_MDLAYHER="$(MDLAYHER)" WG_BENCH_MINDFLAVOR="$(MINDFLAVOR)" bench/run
 	$(BIN)/python -m bench.paging
 
 docs: setup ## write the generated pages of docs/ again

@@ -2,16 +2,13 @@
 
 10,000 peers of a device that is made up, so that nothing but the exporter is measured: its view, its lines, its bytes.
 CPU is that of the whole process. All cases take turns, and of each the least counts: the machine may be shared, and
-other work only ever adds. `--each N` does without the table and prints the figures as JSON, for a comparison of two
-checkouts: run the same file in both, in turns.
+other work only ever adds.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import sys
 import time
 from itertools import cycle
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,7 +20,7 @@ from wg_exporter.model import Peers, Probed, ProbeStats
 from wg_exporter.prober.process.probed import ProbedPeers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from wg_exporter.config import Config as Settings
     from wg_exporter.model import DeviceKey, Peer, PeerKey, ProbePeer
@@ -164,8 +161,9 @@ def _stats(n: int) -> ProbeStats:
     )
 
 
-def measure(rounds: int) -> dict[str, tuple[float, int]]:
-    """CPU seconds of a scrape of each case, and the size of its body in bytes."""
+def measure(rounds: int = 15) -> dict[str, tuple[float, int]]:
+    """CPU seconds of a scrape of each case, the least of all rounds, and the size of its body in bytes."""
+    logging.disable()
     benches = {case.name: Bench(case) for case in CASES}
     took: dict[str, list[float]] = {name: [] for name in benches}
     for _ in range(rounds):
@@ -173,23 +171,23 @@ def measure(rounds: int) -> dict[str, tuple[float, int]]:
             took[name].append(bench.scrape())
     for bench in benches.values():
         bench.stop()
+    logging.disable(logging.NOTSET)
     return {name: (min(seconds), benches[name].size) for name, seconds in took.items()}
 
 
+def rows(figures: dict[str, tuple[float, int]]) -> Iterator[tuple[str, float, float, int]]:
+    """Each case, its CPU seconds, these as a multiple of those of the case that all are compared with, and bytes."""
+    for name, (seconds, size) in figures.items():
+        yield name, seconds, seconds / figures[YARDSTICK.name][0], size
+
+
 def main() -> None:
-    """Print the table, or the figures alone."""
+    """Print the table."""
     parser = argparse.ArgumentParser(prog="bench.scrapes", description="What one scrape costs our process.")
     parser.add_argument("--rounds", type=int, default=15, help="scrapes of each case (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="the figures alone")
     options = parser.parse_args()
-    logging.disable()
-    figures = measure(options.rounds)
-    if options.json:
-        json.dump(figures, sys.stdout)
-        return
-    yardstick = figures[YARDSTICK.name][0]
-    for name, (seconds, size) in figures.items():
-        print(f"{name:45} {1e3 * seconds:7.2f} ms  {seconds / yardstick:5.2f} x  {size / 1e6:6.2f} MB")
+    for name, seconds, ratio, size in rows(measure(options.rounds)):
+        print(f"{name:45} {1e3 * seconds:7.2f} ms  {ratio:5.2f} x  {size / 1e6:6.2f} MB")
 
 
 if __name__ == "__main__":
