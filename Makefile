@@ -11,6 +11,9 @@ LANES ?= $(if $(PYTEST_ARGS),0,5)
 SEED ?= 1
 COUNT ?= 60
 MUTANTS_ARGS ?=
+# Programs that `make bench` measures beside ours.
+MDLAYHER ?= $(WG_BENCH_MDLAYHER)
+MINDFLAVOR ?= $(WG_BENCH_MINDFLAVOR)
 # Each of these writes a page of the docs, or the dashboards, or with --check says whether it is still right.
 GENERATORS := $(sort $(wildcard docs/generate_*.py)) dashboards/generate.py
 # Whatever PYTHON* variables and locale there are: an assertion that was optimised away passes.
@@ -66,7 +69,7 @@ lint: setup ## ruff, mypy --strict, the layers of imports, and whether generated
 
 bench: setup ## measure speed and memory against other exporters, into bench/*.md
 	deploy/ensure-packages.sh bench
-	PATH="$(CURDIR)/$(BIN):$$PATH" bench/run
+	PATH="$(CURDIR)/$(BIN):$$PATH" WG_BENCH_MDLAYHER="$(MDLAYHER)" WG_BENCH_MINDFLAVOR="$(MINDFLAVOR)" bench/run
 	$(BIN)/python -m bench.paging
 
 docs: setup ## write the generated pages of docs/ again

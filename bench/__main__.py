@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench import probes, sizes
+from bench import probes, scrapes, sizes
 from bench.binaries import CACHE, OTHERS, find
 from bench.guest import OURS
 from bench.native import soak, starts
@@ -53,6 +53,7 @@ def main() -> None:
     figures["starts"], figures["idle_rss"] = starts()
     figures["probes"] = probes.measure()
     figures["mtu"] = sizes.measure()
+    figures["scrapes"] = scrapes.measure()
     figures["native_soak"] = "left out (--quick)" if options.quick else soak(10_000, 1000)
     plan = {
         "sizes": [int(size) for size in options.sizes.split(",")],

@@ -38,13 +38,13 @@ class Client:
         self._port = port
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
 
-    def get(self, *, gzip: bool = False, keep: list[bytes] | None = None) -> int:
-        """GET /metrics; the size of the body, with the frames of its chunks if the server sends it in such.
+    def get(self, *, path: str = "/metrics", gzip: bool = False, keep: list[bytes] | None = None) -> int:
+        """GET a page; the size of the body, with the frames of its chunks if the server sends it in such.
 
         Appends the answer to `keep`, if given. Raises OSError if the answer is not a 200, or has no end.
         """
         accept = "Accept-Encoding: gzip\r\n" if gzip else ""
-        self._socket.sendall(f"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: text/plain\r\n{accept}\r\n".encode())
+        self._socket.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/plain\r\n{accept}\r\n".encode())
         head, size, length, tail = b"", 0, None, b""
         while length is None or (size < length if length >= 0 else tail != b"0\r\n\r\n"):
             count = self._socket.recv_into(_BUFFER)
@@ -81,11 +81,13 @@ def _length(head: bytes, size: int) -> tuple[int | None, int]:
     return -1, size - end - 4
 
 
-def get(port: int, *, gzip: bool = False, timeout: float = 120, keep: list[bytes] | None = None) -> int:
+def get(
+    port: int, *, path: str = "/metrics", gzip: bool = False, timeout: float = 120, keep: list[bytes] | None = None
+) -> int:
     """One scrape over a connection of its own; see `Client.get`."""
     client = Client(port, timeout)
     try:
-        return client.get(gzip=gzip, keep=keep)
+        return client.get(path=path, gzip=gzip, keep=keep)
     finally:
         client.close()
 
@@ -150,12 +152,12 @@ class Server:
             total += int(text.split("VmRSS:")[1].split()[0])
         return total
 
-    def scrape(self, *, gzip: bool = False) -> Cost:
+    def scrape(self, *, path: str = "/metrics", gzip: bool = False) -> Cost:
         """One scrape. CPU is read a moment later, when the server has put everything away."""
         client = self._connected()
         before, start = self.cpu(), time.perf_counter()
         try:
-            size = client.get(gzip=gzip)
+            size = client.get(path=path, gzip=gzip)
         except OSError:
             client.close()
             self._client = None

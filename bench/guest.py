@@ -29,6 +29,7 @@ LOADS = {"tenth": 10, "all": 1}  # every tenth peer moves, or each
 ROUNDS_OF_STAGES = 5
 PATIENCE = 60.0  # seconds: who takes longer for a scrape is not measured at that size
 OURS = "wg-exporter"
+PAGES = {"wg-exporter as mdlayher": "/metrics/mdlayher", "wg-exporter as MindFlavor": "/metrics/mindflavor"}
 PROBED = 500  # peers of the largest device, in a measurement of its own
 PROBER = "its prober, meanwhile"
 SETTLED = 32.0  # seconds: the first checks are spread, and states are known after 30
@@ -95,6 +96,14 @@ def _check_probed(port: int, answering: int) -> None:
         raise RuntimeError(f"{len(told)} peers are probed instead of {PROBED}, and {up} answer instead of {answering}")
 
 
+def _samples(port: int) -> int:
+    """Lines of the page that are samples."""
+    body: list[bytes] = []
+    get(port, keep=body)
+    lines = b"".join(body).split(b"\r\n\r\n", 1)[1].splitlines()
+    return sum(not line.startswith(b"#") for line in lines if line)
+
+
 class Run:
     """All measurements of one size."""
 
@@ -109,7 +118,6 @@ class Run:
         self.gzip: dict[str, bool] = {}
         self.sizes: dict[str, int] = {}
         self.incomplete: dict[str, int] = {}
-        self.samples: dict[str, int] = {}
         self.too_slow: dict[str, float] = {}
         for server in list(self.servers):
             try:
@@ -153,7 +161,6 @@ class Run:
             self.device.far.connect(probed)
             with self._answering(answering):
                 self._warm(ours)
-                del self.samples[ours.name]
                 ours.wake()
                 time.sleep(SETTLED)
                 ours.rest()
@@ -197,15 +204,27 @@ class Run:
         return costs
 
     def _warm(self, server: Server) -> None:
+        """Until it answers with all peers: the first read of a large device can take longer than it is waited for."""
         server.wait(PATIENCE)
-        body: list[bytes] = []
-        get(server.port, keep=body)
-        lines = b"".join(body).split(b"\r\n\r\n", 1)[1].splitlines()
-        self.samples[server.name] = sum(not line.startswith(b"#") for line in lines if line)
-        plain, packed = len(b"".join(body)), get(server.port, gzip=True)
+        deadline = time.monotonic() + PATIENCE
+        while _samples(server.port) < self.count:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{server.name} has not told of all peers within {PATIENCE:.0f} s")
+        plain, packed = get(server.port), get(server.port, gzip=True)
         self.sizes |= {server.name: plain, f"{server.name} gzip": packed}
+        if server.name == OURS:
+            self.sizes |= {name: get(server.port, path=path) for name, path in PAGES.items()}
         self.gzip[server.name] = packed < plain / 2
         server.rest()
+
+    def samples(self) -> dict[str, int]:
+        """How many each serves, now that it has been looking for a while."""
+        found = {}
+        for server in self.servers:
+            server.wake()
+            found[server.name] = _samples(server.port)
+            server.rest()
+        return found
 
     def load(self, share: str) -> dict[str, list[Cost]]:
         """Every round under one load: `tenth` or `all` of the peers move."""
@@ -242,16 +261,21 @@ class Run:
                 continue
             if server is not ours:
                 server.wake()
-            name = f"{server.name} gzip" if gzip else server.name
-            try:
-                cost = server.scrape(gzip=gzip)
-            except OSError:  # it hung up half way
-                cost = None
+            self._scrape(server, f"{server.name} gzip" if gzip else server.name, costs, gzip=gzip)
+            if server.name == OURS and not gzip:
+                for name, path in PAGES.items():
+                    self._scrape(server, name, costs, path=path)
             server.rest()
-            if cost is None or cost.size < 0.9 * self.sizes[name]:
-                self.incomplete[name] = self.incomplete.get(name, 0) + 1
-            else:
-                costs.setdefault(name, []).append(cost)
+
+    def _scrape(self, server: Server, name: str, costs: dict[str, list[Cost]], **how: Any) -> None:
+        try:
+            cost = server.scrape(**how)
+        except OSError:  # it hung up half way
+            cost = None
+        if cost is None or cost.size < 0.9 * self.sizes[name]:
+            self.incomplete[name] = self.incomplete.get(name, 0) + 1
+        else:
+            costs.setdefault(name, []).append(cost)
 
     def soak(self, scrapes: int) -> dict[str, list[int]]:
         """RSS of ours in KiB, ten times over so many scrapes while a tenth of the peers moves."""
@@ -310,9 +334,10 @@ def main(plan_file: Path, result_file: Path) -> None:
     for count in plan["sizes"]:
         start = time.monotonic()
         run = Run(plan, count, result_file.parent)
-        figures: dict[str, Any] = {"samples": run.samples, "too_slow": run.too_slow, "setup": time.monotonic() - start}
+        figures: dict[str, Any] = {"too_slow": run.too_slow, "setup": time.monotonic() - start}
         for share in LOADS:
             figures[share] = run.load(share)
+        figures["samples"] = run.samples()
         if OURS in plan["contestants"]:
             ours = run.servers[0]
             figures["rss"], figures["highest"] = ours.memory(), ours.memory("VmHWM")

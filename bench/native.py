@@ -9,12 +9,14 @@ import base64
 import contextlib
 import os
 import random
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 
 NAMESPACE, DEVICE = "wg-exporter-bench", "wgxbench"
 SOCKET = Path(f"/var/run/wireguard/{DEVICE}.sock")
+
+# Peers whose state did not change for 30 s have the one that they keep: the slowest rule looks at about that long.
+STEADY, STEADY_WITHIN = 30.0, 300.0  # seconds
+_STATE = re.compile(rb'^wireguard_peer_state\{.*state="(\w+)".*\} 1$', re.MULTILINE)
 
 
 @contextmanager
@@ -55,6 +61,22 @@ def _first_scrape(port: int) -> None:
     raise TimeoutError("no good scrape within 30 s of the start")
 
 
+def _until_states_are_steady(port: int, peers: int) -> None:
+    """Every peer has a state, and none has had another for a while. Raises TimeoutError."""
+    last, since = Counter[bytes](), time.monotonic()
+    deadline = since + STEADY_WITHIN
+    while time.monotonic() < deadline:
+        body: list[bytes] = []
+        get(port, keep=body)
+        now = Counter(_STATE.findall(b"".join(body)))
+        if now != last:
+            last, since = now, time.monotonic()
+        if now.total() == peers and time.monotonic() > since + STEADY:
+            return
+        time.sleep(1)
+    raise TimeoutError(f"the states of peers did not settle within {STEADY_WITHIN:g} s: {dict(last)}")
+
+
 def _rss(pid: int) -> int:
     return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0])
 
@@ -75,12 +97,16 @@ def starts(times: int = 9) -> tuple[list[float], int]:
 
 
 def soak(peers: int, scrapes: int) -> list[int] | str:
-    """RSS in KiB, ten times over so many scrapes of so many userspace peers; or why not, in one line."""
+    """RSS in KiB, ten times over so many scrapes of so many userspace peers; or why not, in one line.
+
+    Nobody answers these peers, so they become `down`, and a page that says why is larger. It is waited for that first.
+    """
     missing = [tool for tool in ("wireguard-go", "wg", "ip") if shutil.which(tool) is None]
     if os.geteuid() != 0 or missing or not Path("/dev/net/tun").exists():
         return f"needs root and /dev/net/tun; missing programs: {', '.join(missing) or 'none'}"
     with _userspace_device(peers), _serving() as (port, pid, _):
         _first_scrape(port)
+        _until_states_are_steady(port, peers)
         seen = []
         for n in range(scrapes):
             get(port, gzip=n % 2 == 1)

@@ -36,6 +36,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from wg_exporter.exposition.samples import metrics
 from wg_exporter.exposition.writer import Writer
 from wg_exporter.prober.echo.book import EchoBook, Probe, Reading
 from wg_exporter.prober.echo.track import EchoSettings, EchoTarget
@@ -250,7 +251,7 @@ def scrapes(peers: int, probed: int) -> None:
     for n in count(1):
         moved = device(*(row._replace(rx_bytes=n, tx_bytes=n) for row in rows))
         known = {key: a_probed(sent=n) for key in moved.peers.public_key[:probed]}
-        writer.write(view(device_view(moved), probes={("", "wg0"): known}), openmetrics=False)
+        writer.write(metrics(view(device_view(moved), probes={("", "wg0"): known})), openmetrics=False)
 
 
 @contextlib.contextmanager

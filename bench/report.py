@@ -5,9 +5,9 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING, Any
 
-from bench import probes, sizes
+from bench import probes, scrapes, sizes
 from bench.contestants import Cost
-from bench.guest import OURS, PATIENCE, PROBED, PROBER
+from bench.guest import OURS, PAGES, PATIENCE, PROBED, PROBER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +54,7 @@ def render(figures: dict[str, Any]) -> str:
                 _table(_STAGES, _stages(size["stages"])),
             ]
             parts.append(f"Background tick of ours while nobody scrapes: {share} of one (emulated) CPU.\n")
+    parts += ["## One scrape in one process, outside the virtual machine\n", _table(_ALONE, _alone(figures["scrapes"]))]
     if not isinstance(figures["mtu"], str):
         parts += ["## Finding the MTU, outside the virtual machine\n", _table(_RACE, _race(figures["mtu"])), _RACED]
     return "\n".join(parts)
@@ -102,6 +103,15 @@ def _probing(probing: dict[str, Any], count: int, kind: str) -> Iterator[str]:
         yield "None of the probed peers answers: each is looked at closely until it is known to be down.\n"
 
 
+_ALONE = ("10,000 peers, without kernel and HTTP", "CPU, ms", f"/ {scrapes.YARDSTICK.name}", "body, kB")
+
+
+def _alone(figures: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """What each case of `bench.scrapes` costs."""
+    for name, seconds, ratio, size in scrapes.rows(figures):
+        yield name, f"{1e3 * seconds:.1f}", f"{ratio:.2f}", f"{size / 1000:.0f}"
+
+
 _RACE = ("path", "tool", "found", "time, ms", "time / wg-exporter mtu")
 
 _RACED = f"""\
@@ -139,7 +149,7 @@ def _rows(figures: dict[str, Any], size: dict[str, Any], load: str) -> Iterator[
     for name, patience in size["too_slow"].items():
         yield (name, f"more than {patience:.0f} s: not waited for", *("-",) * 5)
     for name, reason in figures["missing"].items():
-        yield (name, f"not available: {reason}", *("-",) * 5)
+        yield (name, f"not measured: {reason}", *("-",) * 5)
 
 
 def _all(costs: dict[str, Any], name: str) -> tuple[list[float], list[float], int]:
@@ -235,7 +245,12 @@ def _against(
             time = _time(costs, OURS)
             yield what, f"{time:.1f} s against more than {PATIENCE:.0f} s", _met(time < PATIENCE)
         else:
-            yield what, f"not available: {figures['missing'].get(name, '')}", "not measured"
+            yield what, figures["missing"].get(name, ""), "not measured"
+    for name, theirs in zip(PAGES, ("mdlayher", "MindFlavor"), strict=True):
+        if theirs in costs:
+            cpu = _cpu(costs, name) / _cpu(costs, theirs)
+            what = f"10,000 peers, {words}: the page for {theirs}'s dashboards at most 0.8 x the CPU of {theirs}'s own"
+            yield what, f"{cpu:.2f} x", _met(cpu <= 0.8)
 
 
 def _flat(rss: list[int]) -> tuple[str, str]:

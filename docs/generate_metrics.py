@@ -9,8 +9,7 @@ from generating import DOCS, run, table
 
 from wg_exporter.catalogue import METRICS, PROBE_RTT, Kind, Metric, Scope
 from wg_exporter.config.probe import RTT_BUCKETS
-from wg_exporter.exposition.samples import probed_fields
-from wg_exporter.health.series import FIELDS
+from wg_exporter.exposition.fields import HEALTH_FIELDS, probe_fields
 from wg_exporter.model import Verdict
 
 if TYPE_CHECKING:
@@ -147,9 +146,9 @@ VERDICTS = {
 
 def page() -> str:
     """The whole text of docs/metrics.md."""
-    points = {field.metric: len(field.points) for field in FIELDS}
+    points = {field.metric: len(field.points) for field in HEALTH_FIELDS}
     series = {scope: sum(points.get(metric, 1) for metric in METRICS if metric.scope is scope) for scope in Scope}
-    probed = {field.metric: len(field.points) for field in probed_fields(RTT_BUCKETS)}
+    probed = {field.metric: len(field.points) for field in probe_fields(RTT_BUCKETS)}
     parts = [
         HEAD.format(
             peer_series=series[Scope.PEER],

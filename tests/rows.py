@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from wg_exporter.exposition.samples import DeviceView, ExporterFacts, View
+from wg_exporter.exposition.view import DeviceView, ExporterFacts, View
 from wg_exporter.health.states import PeerHealth, Reason, State
 from wg_exporter.history.tracker import PeerCounts
 from wg_exporter.linux.errors import SourceError
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from wg_exporter.config import Config
-    from wg_exporter.exposition.samples import Sample
+    from wg_exporter.exposition.parts import Sample
     from wg_exporter.model import FailedDevice
 
 SECOND = 1_000_000_000

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
 
 from tests.rows import SECOND, WALL, device, device_view, key, parsed, peer, view
+from tests.worlds import World, steps
 from wg_exporter.exposition import compat
-from wg_exporter.exposition.writer import render
+from wg_exporter.exposition.parts import samples_of
+from wg_exporter.exposition.table import BLOCK
+from wg_exporter.exposition.writer import Writer, render
 from wg_exporter.model import Backend
 from wg_exporter.names.identity import PeerMeta
 
@@ -35,9 +39,13 @@ HEADERS = {
 }
 
 
+def parts(exporter, shown=SHOWN, now=NOW):
+    """The page, but for what we add at its end."""
+    return (exporter(shown, now) if exporter is compat.mindflavor else exporter(shown))[:-1]
+
+
 def lines(exporter, shown=SHOWN, *, openmetrics=False):
-    samples = exporter(shown, NOW) if exporter is compat.mindflavor else exporter(shown)
-    return b"".join(render(samples, lambda _name: True, openmetrics=openmetrics)).decode().splitlines()
+    return b"".join(Writer().write(parts(exporter, shown), openmetrics=openmetrics)).decode().splitlines()
 
 
 def without_headers(exporter, shown=SHOWN):
@@ -117,8 +125,7 @@ def test_an_address_that_is_not_to_be_seen_is_not_seen_here_either(mode):
 
 @pytest.mark.parametrize("exporter", HEADERS)
 def test_both_are_sound_in_openmetrics_too(exporter):
-    chunks = "\n".join((*lines(exporter, openmetrics=True), "# EOF\n")).encode()
-    read = parsed([chunks], openmetrics=True)
+    read = parsed(Writer().write(parts(exporter), openmetrics=True), openmetrics=True)
     assert {name for name, _, _ in read} == set(HEADERS[exporter])
     assert len(read) == len(set(read)) == len(without_headers(exporter))
 
@@ -126,3 +133,38 @@ def test_both_are_sound_in_openmetrics_too(exporter):
 def test_userspace_devices_are_served_like_all_others():
     shown = view(device_view(device(SHAKEN, backend=Backend.USERSPACE), METAS[:1]))
     assert without_headers(compat.mdlayher, shown)[0] == without_headers(compat.mdlayher)[0]
+
+
+# --- what is kept from scrape to scrape -------------------------------------------------------------------------------
+
+
+def anew(exporter, shown, now, *, openmetrics):
+    """The same page without anything kept: every sample rendered from scratch."""
+    body = b"".join(render(samples_of(parts(exporter, shown, now)), openmetrics=openmetrics))
+    return body + b"# EOF\n" if openmetrics else body
+
+
+@pytest.mark.parametrize("exporter", HEADERS)
+@settings(max_examples=100, deadline=None)
+@given(sequence=steps)
+def test_the_writer_says_what_the_samples_say_whatever_changes_in_whatever_order(exporter, sequence):
+    world, writer = World(), Writer()
+    for index, step in enumerate(sequence):
+        world.step(*step)
+        openmetrics, now = bool(index % 2), NOW + index / 2
+        body = b"".join(writer.write(parts(exporter, world.view(), now), openmetrics=openmetrics))
+        assert body == anew(exporter, world.view(), now, openmetrics=openmetrics)
+
+
+@pytest.mark.parametrize(("exporter", "fields"), [(compat.mindflavor, 4), (compat.mdlayher, 5)])
+def test_of_peers_at_rest_only_the_delay_is_written_again(exporter, fields):
+    """Each second it is another for everybody; the other blocks are the very objects of the scrape before."""
+    rows = device(*(peer(n, last_handshake_ns=int(WALL) * SECOND) for n in range(BLOCK)))
+    shown, writer = view(device_view(rows)), Writer()
+    first = [chunk for chunk in writer.write(parts(exporter, shown), openmetrics=False) if len(chunk) > 10_000]
+    again = {id(chunk): chunk for chunk in writer.write(parts(exporter, shown, NOW + 1), openmetrics=False)}
+    assert len(first) == fields
+    moved = [chunk for chunk in first if id(chunk) not in again]
+    assert [chunk.split(b"{")[0].strip() for chunk in moved] == (
+        [b"wireguard_latest_handshake_delay_seconds"] if exporter is compat.mindflavor else []
+    )

@@ -17,7 +17,7 @@ import yaml
 from wg_exporter.catalogue import METRICS, Kind, Scope
 from wg_exporter.cli import main
 from wg_exporter.config import parse
-from wg_exporter.health.series import FIELDS
+from wg_exporter.exposition.fields import HEALTH_FIELDS
 
 ROOT = Path(__file__).parents[1]
 GENERATORS = sorted((ROOT / "docs").glob("generate_*.py"))
@@ -236,7 +236,7 @@ def test_no_page_tells_of_the_machine_that_it_was_written_on(page):
 
 
 def test_the_readme_counts_series_as_the_catalogue_does():
-    points = {field.metric: len(field.points) for field in FIELDS}
+    points = {field.metric: len(field.points) for field in HEALTH_FIELDS}
     peers = sum(points.get(metric, 1) for metric in METRICS if metric.scope is Scope.PEER)
     assert f"not {peers}" in (ROOT / "README.md").read_text()
     assert f"A peer has up to {peers} series." in (ROOT / "docs/prometheus.md").read_text()

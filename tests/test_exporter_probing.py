@@ -28,7 +28,10 @@ class FakeProber:
         self.read = rows
 
     def results(self):
-        return self.known
+        found = {}
+        for (netns, name, public_key), probed in self.known.items():
+            found.setdefault((netns, name), {})[public_key] = probed
+        return found
 
     def scheduling_delay(self):
         return self.delays.pop() if self.delays else 0.0

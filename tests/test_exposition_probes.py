@@ -18,9 +18,9 @@ from tests.rows import REPORT, WALL, device, device_view, flat, key, link, parse
 from wg_exporter.catalogue import METRICS, Scope
 from wg_exporter.collector import collected
 from wg_exporter.config import Probe
-from wg_exporter.exposition.lines import BLOCK
-from wg_exporter.exposition.samples import samples
-from wg_exporter.exposition.writer import Writer, render
+from wg_exporter.exposition.samples import metrics, samples
+from wg_exporter.exposition.table import BLOCK
+from wg_exporter.exposition.writer import Writer, everything, render
 from wg_exporter.model import MtuReport, Peers, Probed, ProbeStats, SendError, Verdict
 from wg_exporter.names.identity import PeerMeta
 
@@ -30,10 +30,6 @@ HERE = ("", "wg0")
 ANNA = PeerMeta("anna", True, True)
 
 
-def everything(_name):
-    return True
-
-
 def slow(shown, included=everything, *, openmetrics=False):
     """The same exposition without anything kept: every sample rendered from scratch."""
     body = b"".join(render(samples(shown), included, openmetrics=openmetrics))
@@ -41,7 +37,7 @@ def slow(shown, included=everything, *, openmetrics=False):
 
 
 def written(shown, writer=None, *, openmetrics=False):
-    return b"".join((writer or Writer()).write(shown, openmetrics=openmetrics))
+    return b"".join((writer or Writer()).write(metrics(shown), openmetrics=openmetrics))
 
 
 def one(what, netns="", name="wg0"):
@@ -303,7 +299,7 @@ def test_the_writer_says_what_the_samples_say_whatever_changes_in_whatever_order
         openmetrics = bool(index % 2)
         assert written(world.view(), writer, openmetrics=openmetrics) == slow(world.view(), openmetrics=openmetrics)
     for openmetrics in (False, True):
-        read = parsed(writer.write(world.view(), openmetrics=openmetrics), openmetrics=openmetrics)
+        read = parsed(writer.write(metrics(world.view()), openmetrics=openmetrics), openmetrics=openmetrics)
         assert len(set(read)) == len(read)
         assert Counter(read) == Counter(flat(samples(world.view())))
 
@@ -354,7 +350,7 @@ def test_a_peer_that_changes_in_one_of_several_blocks_changes_in_the_body():
     writer = Writer(lambda name: name == "wireguard_probe_rtt_seconds")
     for n in (0, BLOCK // 18 - 1, BLOCK // 18, number - 1):
         rows[key(n)] = probed(rows[key(n)].target, rtt_sum=100.0 + n)
-        lines = written(view(read, probes={HERE: rows}), writer).decode().splitlines()
+        lines = written(view(read, probes={HERE: dict(rows)}), writer).decode().splitlines()
         sums = [float(line.rpartition(" ")[2]) for line in lines if "_sum{" in line]
         assert sums == [row.stats.rtt_sum for row in rows.values()]
         assert len(lines) == 2 + 18 * number
@@ -377,6 +373,33 @@ def test_what_did_not_move_is_not_rendered_again():
     rows[key(7)] = probed("10.0.0.7", sent=Counted(9999))
     assert b"} 9999\n" in written(view(read, probes={HERE: dict(rows)}), writer)
     assert len(asked) == 51
+
+
+def test_the_probes_of_a_device_of_which_nothing_changed_are_not_looked_at():
+    """Ten thousand of them would cost as much as all that moved."""
+    looks = []
+
+    class Looked(dict):
+        def __iter__(self):
+            looks.append(self)
+            return super().__iter__()
+
+        def values(self):
+            looks.append(self)
+            return super().values()
+
+    read = device_view(device(*(peer(n) for n in range(3))))
+    known = Looked({key(n): probed(f"10.0.0.{n}") for n in range(3)})
+    writer = Writer()
+    shown = view(read, probes={HERE: known})
+    first = written(shown, writer)
+    assert looks
+    looks.clear()
+    assert written(shown, writer) == first
+    assert looks == []
+    known = Looked(known)
+    assert written(view(read, probes={HERE: known}), writer) == first
+    assert looks
 
 
 # --- what others make of it -------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ from wg_exporter.cli.show.overview import (
     standing,
 )
 from wg_exporter.config import Config, Interfaces
-from wg_exporter.exposition.samples import DeviceView, ExporterFacts, View
+from wg_exporter.exposition.view import DeviceView, ExporterFacts, View
 from wg_exporter.health import GoneDevice
 from wg_exporter.health.states import NOT_JUDGED, PeerHealth, Reason, State
 from wg_exporter.names.identity import PeerMeta

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.rows import SECOND, WALL, device, device_view, flat, key, link, peer, probed, view
-from wg_exporter.catalogue import LINK_COUNTERS, METRICS
-from wg_exporter.exposition.samples import PEER_FIELDS, allowed_ips_label, endpoint_label, samples
+from wg_exporter.catalogue import LINK_COUNTERS, METRICS, Scope
+from wg_exporter.exposition.fields import allowed_ips_label, endpoint_label
+from wg_exporter.exposition.samples import samples
 from wg_exporter.history.tracker import PeerCounts
 from wg_exporter.model import Backend, FailedDevice
 from wg_exporter.names.identity import PeerMeta
@@ -50,8 +51,9 @@ def test_every_metric_of_a_peer_has_its_own_field_as_its_value():
 
 def test_the_labels_of_a_peer_are_interface_key_and_name_and_only_info_has_more():
     plain = labelled(interface="wg0", public_key=key(1), peer="anna")
-    for field in PEER_FIELDS:
-        assert list(found(view(ANNA), field.metric.name)) == [plain]
+    for metric in METRICS:
+        if metric.scope is Scope.PEER and metric.labels == ("interface", "public_key", "peer"):
+            assert list(found(view(ANNA), metric.name)) == [plain]
     info = {"endpoint": "192.0.0.1:51820", "allowed_ips": "10.0.0.1/32,fd00::/64"}
     assert list(found(view(ANNA), "wireguard_peer_info")) == [labelled(**dict(plain), **info)]
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from wg_exporter.daemon.exporter import Workers
-    from wg_exporter.exposition.samples import Sample
+    from wg_exporter.exposition.parts import Sample
 
 _FAMILIES: dict[Kind, type[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]] = {
     Kind.GAUGE: GaugeMetricFamily,

@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter import catalogue as c
-from wg_exporter.exposition.samples import JudgedPeer
-from wg_exporter.health.series import COUNT_FIELDS, STATE_FIELD, reason_labels
+from wg_exporter.exposition.fields import HEALTH_FIELDS, peer_labels
 from wg_exporter.model import Verdict
+from wg_exporter.names.identity import PeerMeta
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from wg_exporter.exposition.samples import View
+    from wg_exporter.exposition.view import View
     from wg_exporter.health.states import PeerHealth
     from wg_exporter.model import Peers
-    from wg_exporter.names.identity import PeerMeta
 
 Series = tuple[str, tuple[tuple[str, str], ...]]
 """A name and its labels, without those of the target."""
@@ -102,14 +101,10 @@ def _of_devices(page: View) -> Iterator[tuple[Series, float]]:
 def _of_peer(interface: str, key: str, row: _Row | None) -> Iterator[tuple[Series, float]]:
     if row is None:
         return
-    peer = JudgedPeer("", interface, key, row.meta.name, row.health)
-    yield (c.PEER_EXPECTED_UP.name, peer.labels()), int(row.meta.expected_up)
-    for field in (STATE_FIELD, *COUNT_FIELDS):
-        for point, value in zip(field.points, field.values(row.health), strict=True):
-            if value is not None:
-                yield (field.metric.name, peer.labels(*point.labels)), value
-    if more := reason_labels(row.health):
-        yield (c.PEER_REASON.name, peer.labels(*more)), 1
+    who = peer_labels(interface, key, row.meta)
+    for field in HEALTH_FIELDS:
+        for point, value in field.series(row.meta if field.row is PeerMeta else row.health):
+            yield (field.metric.name, (*who, *point.labels)), value
     if row.verdict is not None:
         for verdict in Verdict:
-            yield (c.MTU_VERDICT.name, peer.labels(("verdict", verdict))), int(verdict is row.verdict)
+            yield (c.MTU_VERDICT.name, (*who, ("verdict", verdict))), int(verdict is row.verdict)

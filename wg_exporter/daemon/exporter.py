@@ -11,19 +11,22 @@ from __future__ import annotations
 import platform
 import threading
 import time
+import warnings
+import weakref
 from contextlib import contextmanager
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from wg_exporter import __version__
-from wg_exporter.catalogue import NAMES, SOURCE_SUCCESS
+from wg_exporter.catalogue import NAMES
 from wg_exporter.config import Config, ConfigError, load
 from wg_exporter.daemon.changelog import News
 from wg_exporter.daemon.host import Watch
 from wg_exporter.daemon.processes import Processes, capabilities
 from wg_exporter.exposition import compat
-from wg_exporter.exposition.samples import ExporterFacts, Sample, View, exporter_samples, samples
-from wg_exporter.exposition.writer import Writer, render
+from wg_exporter.exposition.samples import metrics, samples
+from wg_exporter.exposition.view import ExporterFacts
+from wg_exporter.exposition.writer import Writer
 from wg_exporter.health.states import State
 from wg_exporter.health.summary import Summary, summary
 from wg_exporter.log import Log
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from wg_exporter.exposition.parts import Sample
+    from wg_exporter.exposition.view import View
     from wg_exporter.model import Device, DeviceKey, Outcome, PeerKey, Probed, ProbePeer, Snapshot
     from wg_exporter.names.identity import PeerMeta
     from wg_exporter.plan.planner import Plan
@@ -73,8 +78,8 @@ class Prober(Protocol):
     def counters(self, rows: Mapping[PeerKey, tuple[int, int]]) -> None:
         """Bytes that peers have received and sent (rx, tx), just read."""
 
-    def results(self) -> Mapping[PeerKey, Probed]:
-        """What is known of each peer."""
+    def results(self) -> Mapping[DeviceKey, Mapping[str, Probed]]:
+        """What is known of each peer, by device and public key; of a device, the same object while nothing changed."""
 
     def scheduling_delay(self) -> float | None:
         """Seconds by which probes left late, the worst since this was last asked; None if nothing is probed."""
@@ -93,7 +98,9 @@ class _Setup:
         self.config = config
         self.roster = Roster(config)
         self.planner = Planner(config)
-        self.writer = Writer(lambda name: not config.metrics.excluded(name))
+        # What was rendered of each page is kept for its next scrape.
+        self.writers = {"": Writer(lambda name: not config.metrics.excluded(name))}
+        self.writers |= {"mindflavor": Writer(), "mdlayher": Writer()}
         made: list[Worker] = []
         try:
             made.extend(workers(config, clock))
@@ -105,7 +112,12 @@ class _Setup:
 
 
 class Exporter:
-    """Everything but HTTP. Thread-safe. `start` it, `scrape` it, `stop` it. It ticks `every` so many seconds."""
+    """Everything but HTTP. Thread-safe. `start` it, `scrape` it, `stop` it. It ticks `every` so many seconds.
+
+    One that is dropped without being stopped says so with a ResourceWarning, and its threads end.
+    """
+
+    _open = False  # until everything is made
 
     def __init__(
         self,
@@ -137,7 +149,15 @@ class Exporter:
         self._reloading = threading.Lock()  # so that of two reloads the later file wins
         self._stopping = threading.Event()
         self._ticked = threading.Event()
-        self._ticker = threading.Thread(target=self._run, name="tick", daemon=True)
+        # It must not hold the exporter: one that is dropped would live for ever.
+        run = (weakref.ref(self), self._stopping)
+        self._ticker = threading.Thread(target=_run, args=run, name="tick", daemon=True)
+        self._open = True
+
+    def __del__(self) -> None:
+        if self._open:
+            warnings.warn(f"{type(self).__name__} was dropped without being stopped", ResourceWarning, 2, source=self)
+            self.stop()
 
     def start(self) -> None:
         """Begin to tick. The first tick is what `ready` waits for."""
@@ -145,6 +165,7 @@ class Exporter:
 
     def stop(self) -> None:
         """End the tick and the threads of the sources."""
+        self._open = False
         self._stopping.set()
         self._setup.reader.stop()
         if self._prober is not None:
@@ -172,13 +193,13 @@ class Exporter:
         """The chunks of one exposition: ours at the path "", those of others at "mindflavor" and "mdlayher"."""
         with self._looking() as (setup, snapshot):
             view = self._view(setup, snapshot)
-            if not path:
-                return setup.writer.write(view, self._processes.samples(), openmetrics=openmetrics)
-        theirs = compat.mindflavor(view, self._clock.wall()) if path == "mindflavor" else compat.mdlayher(view)
-        # The other exporters have nothing to say that a source failed; without it such a page would look fine.
-        outcomes = (sample for sample in exporter_samples(view) if sample.metric is SOURCE_SUCCESS)
-        chunks = render(chain(theirs, outcomes), lambda _name: True, openmetrics=openmetrics)
-        return [*chunks, b"# EOF\n"] if openmetrics else chunks
+            if path == "mindflavor":
+                parts = compat.mindflavor(view, self._clock.wall())
+            elif path == "mdlayher":
+                parts = compat.mdlayher(view)
+            else:
+                parts = metrics(view, self._processes.samples())
+            return setup.writers[path].write(parts, openmetrics=openmetrics)
 
     def samples(self) -> list[Sample]:
         """All samples of `/metrics` but those of the process, as values."""
@@ -248,16 +269,16 @@ class Exporter:
         self._log.info("configuration reloaded", file=path)
         return ""
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self.tick()
-                self._ticked.set()
-            except StoppedError:
-                return
-            except Exception as error:  # noqa: BLE001 - the tick must go on; its failures are seen in the log
-                self._log.error("tick failed", exc=error)
-            self._stopping.wait(self.pause)
+    def _tick(self) -> float:
+        """A tick, whatever comes of it; returns the seconds until the next."""
+        try:
+            self.tick()
+            self._ticked.set()
+        except StoppedError:
+            pass
+        except Exception as error:  # noqa: BLE001 - the tick must go on; its failures are seen in the log
+            self._log.error("tick failed", exc=error)
+        return self.pause
 
     def tick(self) -> None:
         """Read the sources and drive the tracker, the prober and the health of peers."""
@@ -294,11 +315,7 @@ class Exporter:
 
     def _probes(self) -> Mapping[DeviceKey, Mapping[str, Probed]]:
         """What the prober knows, by device and public key."""
-        found: dict[DeviceKey, dict[str, Probed]] = {}
-        if self._prober is not None:
-            for (netns, name, key), probed in self._prober.results().items():
-                found.setdefault((netns, name), {})[key] = probed
-        return found
+        return self._prober.results() if self._prober is not None else {}
 
     def _view(self, setup: _Setup, snapshot: Snapshot) -> View:
         seen = self._watch.view(setup.config, setup.roster, snapshot, self._facts(snapshot.outcomes))
@@ -313,6 +330,17 @@ class Exporter:
             capabilities(outcomes),
             self._watch.clock_steps,
         )
+
+
+def _run(exporter: weakref.ref[Exporter], stopping: threading.Event) -> None:
+    """Tick until the exporter is stopped, or dropped."""
+    while not stopping.is_set():
+        ticking = exporter()
+        if ticking is None:
+            return
+        pause = ticking._tick()
+        del ticking
+        stopping.wait(pause)
 
 
 def _unjudged(snapshot: Snapshot, metas: Callable[[Device], Sequence[PeerMeta]], plan: Plan | None) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wg_exporter.exposition.samples import DeviceView, ExporterFacts, View
+from wg_exporter.exposition.view import DeviceView, View
 from wg_exporter.health import Health
 from wg_exporter.history.tracker import Tracker
 from wg_exporter.model import Backend, FailedDevice, SourceName
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from wg_exporter.config import Config
+    from wg_exporter.exposition.view import ExporterFacts
     from wg_exporter.health.states import Change
     from wg_exporter.model import DeviceKey, Peer, Probed, Snapshot
     from wg_exporter.names.table import Roster

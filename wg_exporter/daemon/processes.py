@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.process_collector import ProcessCollector
 
 from wg_exporter.catalogue import Kind, Metric, Scope
-from wg_exporter.exposition.samples import Sample
+from wg_exporter.exposition.parts import Sample
 from wg_exporter.model import SourceName
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from wg_exporter.config import Config
     from wg_exporter.daemon import exporter as service
     from wg_exporter.health.summary import UnhealthyPeer
-    from wg_exporter.model import PeerKey, Probed, ProbePeer
+    from wg_exporter.model import DeviceKey, PeerKey, Probed, ProbePeer
 
 PAGES = (
     Page("", "Metrics", "every tunnel of this host, for Prometheus"),
@@ -56,7 +56,7 @@ class _Prober:
     def counters(self, rows: Mapping[PeerKey, tuple[int, int]]) -> None:
         self._process.counters(rows)
 
-    def results(self) -> Mapping[PeerKey, Probed]:
+    def results(self) -> Mapping[DeviceKey, Mapping[str, Probed]]:
         return self._process.results()
 
     def scheduling_delay(self) -> float | None:

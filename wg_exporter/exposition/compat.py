@@ -1,28 +1,36 @@
 """The same devices under the names, labels and values of two other exporters, for the dashboards that people have.
 
 A dashboard made for MindFlavor's prometheus_wireguard_exporter or for mdlayher's wireguard_exporter works on
-`/metrics/mindflavor` and `/metrics/mdlayher` by a change of `metrics_path` alone. `/metrics` never mixes these in.
+`/metrics/mindflavor` and `/metrics/mdlayher` by a change of `metrics_path` alone. `/metrics` never mixes these in. Both
+pages end with a family of ours: the others have nothing to say that a source failed, and without it such a page would
+look fine.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.catalogue import Kind, Metric, Scope
-from wg_exporter.exposition.samples import Sample, endpoint_label
+from wg_exporter.exposition.fields import endpoint_label
+from wg_exporter.exposition.parts import Field, Rows, Sample, Section, Source
+from wg_exporter.exposition.samples import labels, source_success
+from wg_exporter.model import Peer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Sequence
 
-    from wg_exporter.exposition.samples import DeviceView, View
-    from wg_exporter.model import Peer
+    from wg_exporter.exposition.parts import Keep, Pairs, Parts
+    from wg_exporter.exposition.view import View
+    from wg_exporter.model import Peers
+    from wg_exporter.names.identity import PeerMeta
 
-_MINDFLAVOR_LABELS = ("interface", "public_key", "allowed_ips", "friendly_name")
+_MINDFLAVOR_PEER = ("interface", "public_key", "allowed_ips", "friendly_name")
 _MDLAYHER_PEER = ("device", "public_key")
 
 
 def _mindflavor(name: str, kind: Kind, text: str) -> Metric:
-    return Metric(f"wireguard_{name}", kind, Scope.PEER, _MINDFLAVOR_LABELS, text)
+    return Metric(f"wireguard_{name}", kind, Scope.PEER, _MINDFLAVOR_PEER, text)
 
 
 MINDFLAVOR_SENT = _mindflavor("sent_bytes_total", Kind.COUNTER, "Bytes sent to the peer")
@@ -73,59 +81,115 @@ MDLAYHER_HANDSHAKE = Metric(
 )
 
 
-def mindflavor(view: View, now: float) -> Iterator[Sample]:
-    """What MindFlavor's exporter serves. `now` is in seconds since the epoch.
-
-    The delay of a peer that never shook is the time since 1970, as that exporter has it.
-    """
-    values: tuple[tuple[Metric, Callable[[Peer], float]], ...] = (
-        (MINDFLAVOR_SENT, lambda peer: peer.tx_bytes),
-        (MINDFLAVOR_RECEIVED, lambda peer: peer.rx_bytes),
-        (MINDFLAVOR_HANDSHAKE, _whole_seconds),
-        (MINDFLAVOR_DELAY, lambda peer: max(0, int(now) - _whole_seconds(peer))),
-    )
-    for metric, value in values:
-        for row in view.devices:
-            for peer, meta in zip(row.device.peers, row.metas, strict=True):
-                allowed_ips = ",".join(peer.allowed_ips) or "(none)"
-                pairs = zip(_MINDFLAVOR_LABELS, (row.device.name, peer.public_key, allowed_ips, meta.name), strict=True)
-                labels = tuple(pairs) if meta.named else tuple(pairs)[:-1]
-                yield Sample(metric, _with_netns(labels, row), value(peer))
+def mindflavor(view: View, now: float) -> Parts:
+    """What MindFlavor's exporter serves. `now` is in seconds since the epoch."""
+    delay = Field(MINDFLAVOR_DELAY, _mindflavor_labels, Peer, ("last_handshake_ns",), partial(_delay, int(now)))
+    return (Section((*_MINDFLAVOR_FIELDS, delay), [*_peers(view)]), source_success(view))
 
 
-def mdlayher(view: View) -> Iterator[Sample]:
+def mdlayher(view: View) -> Parts:
     """What mdlayher's exporter serves."""
-
-    def sample(metric: Metric, row: DeviceView, value: float, *labels: str) -> Sample:
-        return Sample(metric, _with_netns(tuple(zip(metric.labels, labels, strict=True)), row), value)
-
-    for row in view.devices:
-        yield sample(MDLAYHER_DEVICE_INFO, row, 1, row.device.name, row.device.public_key)
-    for row in view.devices:
-        for peer, meta in zip(row.device.peers, row.metas, strict=True):
-            endpoint = endpoint_label(peer.endpoint, view.endpoints)
-            name = meta.name if meta.named else ""
-            yield sample(MDLAYHER_PEER_INFO, row, 1, row.device.name, peer.public_key, endpoint, name)
-    for row in view.devices:
-        for peer in row.device.peers:
-            for allowed_ip in peer.allowed_ips:
-                family = "IPv6" if ":" in allowed_ip else "IPv4"
-                yield sample(MDLAYHER_ALLOWED_IPS, row, 1, row.device.name, peer.public_key, allowed_ip, family)
-    values: tuple[tuple[Metric, Callable[[Peer], float]], ...] = (
-        (MDLAYHER_RECEIVE, lambda peer: peer.rx_bytes),
-        (MDLAYHER_TRANSMIT, lambda peer: peer.tx_bytes),
-        (MDLAYHER_HANDSHAKE, _whole_seconds),
+    peers = [*_peers(view)]
+    return (
+        _mdlayher_devices(view),
+        Section(_mdlayher_info(view.endpoints), peers),
+        Section(_MDLAYHER_SUBNETS, [*_subnets(view)]),
+        Section(_MDLAYHER_FIELDS, peers),
+        source_success(view),
     )
-    for metric, value in values:
-        for row in view.devices:
-            for peer in row.device.peers:
-                yield sample(metric, row, value(peer), row.device.name, peer.public_key)
 
 
-def _whole_seconds(peer: Peer) -> int:
-    return peer.last_handshake_ns // 1_000_000_000
+def _peers(view: View) -> Iterator[Source]:
+    for row in view.devices:
+        yield Source(row.device.netns, row.device.name, _rows, (row.device.peers, row.metas))
 
 
-def _with_netns(labels: tuple[tuple[str, str], ...], row: DeviceView) -> tuple[tuple[str, str], ...]:
-    """Neither of the two knows namespaces; without a label the devices of two of them could become one series."""
-    return (*labels, ("netns", row.device.netns)) if row.device.netns else labels
+def _rows(_keep: Keep, peers: Peers, metas: Sequence[PeerMeta]) -> Rows:
+    return Rows((peers.public_key, peers.endpoint, peers.allowed_ips, metas), {Peer: peers})
+
+
+def _whole_seconds(nanoseconds: int) -> int:
+    return nanoseconds // 1_000_000_000
+
+
+# --- MindFlavor's -----------------------------------------------------------------------------------------------------
+
+
+def _mindflavor_labels(interface: str, key: str, _endpoint: str, allowed_ips: Sequence[str], meta: PeerMeta) -> Pairs:
+    """All allowed IPs, however many; the name only where there is one."""
+    values = (interface, key, ",".join(allowed_ips) or "(none)", meta.name)
+    pairs = tuple(zip(_MINDFLAVOR_PEER, values, strict=True))
+    return pairs if meta.named else pairs[:-1]
+
+
+def _delay(now: int, nanoseconds: int) -> int:
+    """Of a peer that never shook, it is the time since 1970, as that exporter has it."""
+    return max(0, now - nanoseconds // 1_000_000_000)
+
+
+# All but the delay, which is another for everybody each second.
+_MINDFLAVOR_FIELDS = (
+    Field(MINDFLAVOR_SENT, _mindflavor_labels, Peer, ("tx_bytes",)),
+    Field(MINDFLAVOR_RECEIVED, _mindflavor_labels, Peer, ("rx_bytes",)),
+    Field(MINDFLAVOR_HANDSHAKE, _mindflavor_labels, Peer, ("last_handshake_ns",), _whole_seconds),
+)
+
+
+# --- mdlayher's -------------------------------------------------------------------------------------------------------
+
+
+class _Subnet(NamedTuple):
+    """An allowed IP of a peer, which has a line of its own."""
+
+    public_key: str
+    allowed_ip: str
+
+
+def _mdlayher_devices(view: View) -> Iterator[Sample]:
+    for device, *_ in view.devices:
+        yield Sample(
+            MDLAYHER_DEVICE_INFO, labels(MDLAYHER_DEVICE_INFO, device.netns, device.name, device.public_key), 1
+        )
+
+
+def _subnets(view: View) -> Iterator[Source]:
+    for device, *_ in view.devices:
+        yield Source(device.netns, device.name, _subnet_rows, (device.peers.public_key, device.peers.allowed_ips))
+
+
+def _subnet_rows(_keep: Keep, keys: Sequence[str], allowed_ips: Sequence[Sequence[str]]) -> Rows:
+    rows = [_Subnet(key, each) for key, of_one in zip(keys, allowed_ips, strict=True) for each in of_one]
+    return Rows((rows,), {_Subnet: rows})
+
+
+def _subnet_labels(interface: str, row: _Subnet) -> Pairs:
+    family = "IPv6" if ":" in row.allowed_ip else "IPv4"
+    return tuple(zip(MDLAYHER_ALLOWED_IPS.labels, (interface, *row, family), strict=True))
+
+
+def _mdlayher_labels(interface: str, key: str, *_rest: object) -> Pairs:
+    return (("device", interface), ("public_key", key))
+
+
+def _info_labels(
+    mode: str, interface: str, key: str, endpoint: str, _allowed_ips: Sequence[str], meta: PeerMeta
+) -> Pairs:
+    values = (interface, key, endpoint_label(endpoint, mode), meta.name if meta.named else "")
+    return tuple(zip(MDLAYHER_PEER_INFO.labels, values, strict=True))
+
+
+def _one(_cell: object) -> int:
+    return 1
+
+
+@lru_cache(maxsize=8)
+def _mdlayher_info(endpoints: str) -> tuple[Field]:
+    return (Field(MDLAYHER_PEER_INFO, partial(_info_labels, endpoints), Peer, ("public_key",), _one),)
+
+
+_MDLAYHER_SUBNETS = (Field(MDLAYHER_ALLOWED_IPS, _subnet_labels, _Subnet, ("allowed_ip",), _one),)
+_MDLAYHER_FIELDS = (
+    Field(MDLAYHER_RECEIVE, _mdlayher_labels, Peer, ("rx_bytes",)),
+    Field(MDLAYHER_TRANSMIT, _mdlayher_labels, Peer, ("tx_bytes",)),
+    Field(MDLAYHER_HANDSHAKE, _mdlayher_labels, Peer, ("last_handshake_ns",), _whole_seconds),
+)

@@ -21,10 +21,15 @@ def escape(value: str) -> str:
     return value
 
 
+def inner(pairs: Iterable[tuple[str, str]]) -> str:
+    """`name="value",...`, empty where there is no label."""
+    return ",".join([f'{name}="{escape(value)}"' for name, value in pairs])
+
+
 def label_block(pairs: Iterable[tuple[str, str]]) -> str:
     """`{name="value",...}`, empty where there is no label."""
-    inner = ",".join(f'{name}="{escape(value)}"' for name, value in pairs)
-    return f"{{{inner}}}" if inner else ""
+    labels = inner(pairs)
+    return f"{{{labels}}}" if labels else ""
 
 
 def number(value: float) -> str:

@@ -179,26 +179,26 @@ class Reader:
         self._clock = clock
         self._deadline = deadline
         self._lock = threading.Lock()
-        self._flight: Future[Snapshot] | None = None
+        self._under_way: Future[Snapshot] | None = None
         self._conf: tuple[ConfFile, ...] = ()
         self._homes: dict[str, str] = {}  # the namespace in which each userspace device was last seen
 
     def read(self) -> Snapshot:
         """One pass over all sources, or the one that is under way. Takes no longer than the deadline."""
         with self._lock:
-            flight, mine = self._flight, self._flight is None
-            if flight is None:
-                flight = self._flight = Future()
+            result, mine = self._under_way, self._under_way is None
+            if result is None:
+                result = self._under_way = Future()
         if mine:
             try:
-                flight.set_result(self._pass())
+                result.set_result(self._pass())
             except BaseException as error:
-                flight.set_exception(error)
+                result.set_exception(error)
                 raise
             finally:
                 with self._lock:
-                    self._flight = None
-        return flight.result()
+                    self._under_way = None
+        return result.result()
 
     def stop(self) -> None:
         """Let all threads end."""

@@ -67,7 +67,7 @@ class Server:
         self._limits = limits or Limits()
         self._log = logging.getLogger(__name__)
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="scrape")
-        self._flights: dict[tuple[str, Format, bool], asyncio.Task[Body | None]] = {}
+        self._under_way: dict[tuple[str, Format, bool], asyncio.Task[Body | None]] = {}
         self._problems: dict[str, str] = {}  # the last failure of each page, while it lasts
         self._clients: Clients | None = None
         self._runner: web.ServerRunner | None = None
@@ -146,11 +146,11 @@ class Server:
     async def _body(self, path: str, wanted: Format, *, gzip: bool) -> Body | None:
         """The body of a scrape, None if it failed. All who ask while it is made share it; nobody's leaving stops it."""
         key = (path, wanted, gzip)
-        flight = self._flights.get(key)
-        if flight is None:
-            flight = self._flights[key] = asyncio.create_task(self._make(path, wanted, gzip=gzip))
-            flight.add_done_callback(lambda _: self._flights.pop(key))
-        return await asyncio.shield(flight)
+        making = self._under_way.get(key)
+        if making is None:
+            making = self._under_way[key] = asyncio.create_task(self._make(path, wanted, gzip=gzip))
+            making.add_done_callback(lambda _: self._under_way.pop(key))
+        return await asyncio.shield(making)
 
     async def _make(self, path: str, wanted: Format, *, gzip: bool) -> Body | None:
         loop = asyncio.get_running_loop()

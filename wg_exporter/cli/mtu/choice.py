@@ -17,7 +17,7 @@ from wg_exporter.plan.planner import Planner
 
 if TYPE_CHECKING:
     from wg_exporter.config import Config
-    from wg_exporter.exposition.samples import View
+    from wg_exporter.exposition.view import View
     from wg_exporter.model import ProbePeer, Snapshot
 
 NOT_LOOKED_AT = "it is not known how to probe it"

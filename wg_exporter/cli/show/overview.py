@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from wg_exporter import model
     from wg_exporter.config import Config
     from wg_exporter.config.health import HealthLimits
-    from wg_exporter.exposition.samples import DeviceView, View
+    from wg_exporter.exposition.view import DeviceView, View
     from wg_exporter.health import GoneDevice
     from wg_exporter.health.states import PeerHealth
 

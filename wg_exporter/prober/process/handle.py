@@ -34,12 +34,13 @@ from wg_exporter.prober.process.messages import (
     Peers,
     Setup,
 )
+from wg_exporter.prober.process.probed import ProbedPeers
 from wg_exporter.prober.process.totals import continued
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from wg_exporter.model import PeerKey, ProbePeer
+    from wg_exporter.model import DeviceKey, PeerKey, ProbePeer
     from wg_exporter.prober.settings import ProbeSettings
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds from a death to the next start
@@ -77,7 +78,7 @@ class ProberProcess:
         self._keys: dict[int, PeerKey] = {}
         self._last_number = 0
         self._rows: dict[PeerKey, tuple[int, int]] = {}  # the byte counters as last read
-        self._results: dict[PeerKey, Probed] = {}
+        self._results = ProbedPeers()
         self._before: dict[PeerKey, Probed] = {}  # what earlier processes had told in the end
         self._put: dict[int, None] = {}  # what the process is still to be told
         self._gone: dict[int, None] = {}
@@ -145,15 +146,15 @@ class ProberProcess:
                     self._counted[number] = None
             self._rouse()
 
-    def results(self) -> Mapping[PeerKey, Probed]:
-        """The latest that is known of each peer; the same objects while nothing changed. A copy of the mapping.
+    def results(self) -> Mapping[DeviceKey, Mapping[str, Probed]]:
+        """The latest that is known of each peer, by device and public key; the same objects while nothing changed.
 
         Nothing, when the process is gone or mute for longer than a new start takes: what was true once would look fine.
         """
         with self._lock:
             if time.monotonic() > self._heard + SILENCE:
                 return MappingProxyType({})
-            return MappingProxyType(self._results.copy())
+            return self._results.by_device()
 
     def scheduling_delay(self) -> float:
         """By how many seconds the latest small echo left after it was due, the worst since this was last asked."""

@@ -1,0 +1,69 @@
+"""The benchmark, as far as it needs no virtual machine: which programs it measures, and how long it waits."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench import binaries, native
+from bench.binaries import OTHERS, find
+
+MDLAYHER = next(other for other in OTHERS if other.name == "mdlayher")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_at_hand(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(binaries, "CACHE", tmp_path)
+    monkeypatch.delenv(MDLAYHER.variable, raising=False)
+
+
+def test_mdlayhers_exporter_is_the_one_whose_path_is_given(monkeypatch, tmp_path):
+    program = tmp_path / "theirs"
+    program.touch(mode=0o755)
+    monkeypatch.setenv(MDLAYHER.variable, str(program))
+    assert find(MDLAYHER) == ([str(program), "-metrics.addr", "127.0.0.1:PORT"], "")
+
+
+@pytest.mark.parametrize("given", [None, ""])
+def test_without_a_path_the_reason_says_how_to_give_one(monkeypatch, given):
+    if given is not None:
+        monkeypatch.setenv(MDLAYHER.variable, given)
+    assert find(MDLAYHER) == ([], "give a path: make bench MDLAYHER=/path/to/wireguard_exporter")
+
+
+def test_a_path_that_is_no_program_is_not_replaced_by_another_one(monkeypatch, tmp_path):
+    (tmp_path / MDLAYHER.binary).touch(mode=0o755)
+    monkeypatch.setenv(MDLAYHER.variable, "/nowhere/exporter")
+    assert find(MDLAYHER) == ([], "/nowhere/exporter is no program")
+
+
+class Host:
+    """A clock, and a page of two peers that are up for 40 s and then down."""
+
+    def __init__(self, monkeypatch, known_after=5.0, down_after=40.0):
+        self.now, self.known_after, self.down_after = 0.0, known_after, down_after
+        monkeypatch.setattr(native.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(native.time, "sleep", self.sleep)
+        monkeypatch.setattr(native, "get", self.get)
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+    def get(self, port, keep):
+        state = "down" if self.now >= self.down_after else "up"
+        for peer in ("a", 'b"} 1'.replace('"', '\\"')) if self.now >= self.known_after else ("a",):
+            for one in ("up", "down"):
+                line = f'wireguard_peer_state{{interface="wg0",peer="{peer}",state="{one}"}} {int(one == state)}\n'
+                keep.append(line.encode())
+
+
+def test_memory_is_measured_once_no_state_has_changed_for_a_while(monkeypatch):
+    host = Host(monkeypatch, down_after=25.0)
+    native._until_states_are_steady(9586, 2)
+    assert 55 <= host.now < 60
+
+
+def test_peers_whose_state_never_shows_are_not_waited_for_for_ever(monkeypatch):
+    Host(monkeypatch, known_after=1e9)
+    with pytest.raises(TimeoutError, match="did not settle"):
+        native._until_states_are_steady(9586, 2)

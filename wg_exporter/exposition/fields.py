@@ -1,0 +1,221 @@
+"""Which metrics a peer has, and of which fields of its rows they are made; in the order of the catalogue.
+
+`peers` are all peers of a view, with their counters and their health, those of devices that are gone last. `probes`
+are those that are probed.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from wg_exporter import catalogue as c
+from wg_exporter.catalogue import Point, points_of
+from wg_exporter.exposition.parts import Field, Rows, Section, Source
+from wg_exporter.health.states import PeerHealth, Reason, State
+from wg_exporter.history.tracker import PeerCounts
+from wg_exporter.model import MtuReport, Peer, Probed, ProbeStats, SendError, Verdict
+from wg_exporter.names.identity import PeerMeta
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from wg_exporter.exposition.parts import Keep, Pairs
+    from wg_exporter.exposition.view import View
+    from wg_exporter.model import Peers
+
+# More allowed IPs than this are cut from the info metric: a label value has to be readable, and short.
+ALLOWED_IPS_SHOWN = 16
+
+# Of a peer whose MTU was not looked at yet.
+NO_REPORT = MtuReport(Verdict.UNKNOWN, 0, None, None, 0, None, None, None, "", 0.0)
+
+
+def peers(view: View) -> Section:
+    """All peers, and how they are."""
+    return Section(peer_fields(view.endpoints), [*_peers(view)])
+
+
+def probes(view: View) -> Section:
+    """The peers that are probed: their echoes, and their MTU."""
+    return Section(probe_fields(view.rtt_buckets), [*_probes(view)])
+
+
+def _peers(view: View) -> Iterator[Source]:
+    for row in view.devices:
+        device = row.device
+        yield Source(device.netns, device.name, _known_peers, (device.peers, row.metas, row.counts, row.health))
+    for gone in view.gone:
+        yield Source(gone.netns, gone.name, _gone_peers, (gone.public_key, gone.metas, gone.rows))
+
+
+def _known_peers(
+    _keep: Keep, known: Peers, metas: Sequence[PeerMeta], counts: Sequence[PeerCounts], health: Sequence[PeerHealth]
+) -> Rows:
+    rows = {Peer: known, PeerMeta: metas, PeerCounts: counts}
+    return Rows((known.public_key, metas), rows | ({PeerHealth: health} if health else {}))
+
+
+def _gone_peers(_keep: Keep, keys: Sequence[str], metas: Sequence[PeerMeta], health: Sequence[PeerHealth]) -> Rows:
+    return Rows((keys, metas), {PeerMeta: metas, PeerHealth: health})
+
+
+def _probes(view: View) -> Iterator[Source]:
+    for row in view.devices:
+        device = row.device
+        if probed := view.probes.get((device.netns, device.name)):
+            yield Source(device.netns, device.name, _probed_peers, (device.peers.public_key, row.metas, probed))
+
+
+def _probed_peers(keep: Keep, keys: Sequence[str], metas: Sequence[PeerMeta], probed: Mapping[str, Probed]) -> Rows:
+    """The probed peers that the device has, in the order of `probed`."""
+    known = keep(_by_key, keys, metas)
+    if not probed.keys() <= known.keys():
+        probed = {key: row for key, row in probed.items() if key in known}
+    targets, stats, mtu = zip(*probed.values(), strict=True) if probed else ((), (), ())
+    who = (tuple(probed), tuple(map(known.__getitem__, probed)), targets)
+    return Rows(who, {ProbeStats: stats, MtuReport: [report or NO_REPORT for report in mtu]})
+
+
+def _by_key(keys: Sequence[str], metas: Sequence[PeerMeta]) -> dict[str, PeerMeta]:
+    return dict(zip(keys, metas, strict=True))
+
+
+# --- labels -----------------------------------------------------------------------------------------------------------
+
+
+def peer_labels(interface: str, key: str, meta: PeerMeta) -> Pairs:
+    """The labels of a peer."""
+    return (("interface", interface), ("public_key", key), ("peer", meta.name))
+
+
+def _echo_labels(interface: str, key: str, meta: PeerMeta, target: str) -> Pairs:
+    return (*peer_labels(interface, key, meta), ("target", target))
+
+
+def _mtu_labels(interface: str, key: str, meta: PeerMeta, _target: str) -> Pairs:
+    return peer_labels(interface, key, meta)
+
+
+def endpoint_label(endpoint: str, mode: str) -> str:
+    """The endpoint as far as the configuration lets it be seen: with its port, the address alone, or not at all."""
+    if mode == "full" or not endpoint:
+        return endpoint
+    if mode == "off":
+        return ""
+    return endpoint.rpartition(":")[0].strip("[]")
+
+
+def allowed_ips_label(allowed_ips: Sequence[str]) -> str:
+    """The allowed IPs joined by commas, cut after 16 with `+N` for the rest."""
+    if len(allowed_ips) <= ALLOWED_IPS_SHOWN:
+        return ",".join(allowed_ips)
+    return ",".join((*allowed_ips[:ALLOWED_IPS_SHOWN], f"+{len(allowed_ips) - ALLOWED_IPS_SHOWN}"))
+
+
+def _info(mode: str, endpoint: str, allowed_ips: Sequence[str]) -> Pairs:
+    return (("endpoint", endpoint_label(endpoint, mode)), ("allowed_ips", allowed_ips_label(allowed_ips)))
+
+
+def _reason(state: State | None, reason: Reason | None) -> Pairs:
+    """What tells one reason from another; empty where there is none."""
+    return (("state", state), ("reason", reason)) if state and reason else ()
+
+
+# --- peers and their health -------------------------------------------------------------------------------------------
+
+_STATES: dict[State | None, tuple[int | None, ...]] = {
+    state: tuple(int(state is other) for other in State) if state else (None,) * len(State) for state in (None, *State)
+}
+
+# Who and how a peer is.
+HEALTH_FIELDS = (
+    Field(c.PEER_EXPECTED_UP, peer_labels, PeerMeta, ("expected_up",), int),
+    Field(c.PEER_STATE, peer_labels, PeerHealth, ("state",), _STATES.__getitem__, points_of("state", tuple(State))),
+    Field(c.PEER_REASON, peer_labels, PeerHealth, ("state", "reason"), labels=_reason),
+    Field(c.PEER_STATE_CHANGES, peer_labels, PeerHealth, ("changes",)),
+    Field(c.PEER_DOWN_SECONDS, peer_labels, PeerHealth, ("down_seconds",)),
+    Field(c.PEER_LAST_CHANGE, peer_labels, PeerHealth, ("changed_at",), lambda wall: wall or None),
+)
+
+
+@lru_cache(maxsize=8)
+def peer_fields(endpoints: str) -> tuple[Field, ...]:
+    """All metrics of a peer, while the configuration lets this much of endpoints be seen."""
+    return (
+        Field(c.PEER_INFO, peer_labels, Peer, ("endpoint", "allowed_ips"), labels=partial(_info, endpoints)),
+        Field(c.PEER_RECEIVE_BYTES, peer_labels, Peer, ("rx_bytes",)),
+        Field(c.PEER_TRANSMIT_BYTES, peer_labels, Peer, ("tx_bytes",)),
+        Field(c.PEER_LAST_HANDSHAKE, peer_labels, Peer, ("last_handshake_ns",), lambda nanoseconds: nanoseconds / 1e9),
+        Field(c.PEER_HANDSHAKES, peer_labels, PeerCounts, ("handshakes",)),
+        Field(c.PEER_ENDPOINT_CHANGES, peer_labels, PeerCounts, ("endpoint_changes",)),
+        Field(c.PEER_KEEPALIVE, peer_labels, Peer, ("persistent_keepalive",)),
+        Field(c.PEER_ALLOWED_IPS, peer_labels, Peer, ("allowed_ips",), len),
+        *HEALTH_FIELDS,
+    )
+
+
+# --- probes -----------------------------------------------------------------------------------------------------------
+
+_VERDICTS = {verdict: tuple(int(verdict is other) for other in Verdict) for verdict in Verdict}
+
+
+def _errors(found: tuple[tuple[SendError, int], ...]) -> tuple[int, ...]:
+    """All reasons are there from the start, for the first error has to be an increase too."""
+    numbers = dict(found)
+    return tuple([numbers.get(reason, 0) for reason in SendError])
+
+
+def _round_trips(bounds: Sequence[float]) -> Field:
+    """The histogram, by these bounds; absent for a peer whose round trips were counted by others (a reload)."""
+    points = tuple(Point("_bucket", (("le", repr(float(bound))),)) for bound in bounds)
+    points += (Point("_bucket", (("le", "+Inf"),)), Point("_sum"), Point("_count"))
+    nothing = (None,) * len(points)
+
+    def values(buckets: tuple[int, ...], rtt_sum: float) -> tuple[float | None, ...]:
+        if len(buckets) != len(bounds) + 1:
+            return nothing
+        below = tuple(accumulate(buckets))
+        return (*below, rtt_sum, below[-1])
+
+    return Field(c.PROBE_RTT, _echo_labels, ProbeStats, ("buckets", "rtt_sum"), values, points)
+
+
+@lru_cache(maxsize=8)
+def probe_fields(bounds: tuple[float, ...]) -> tuple[Field, ...]:
+    """All metrics of a probed peer. `bounds` are those of the histogram in seconds."""
+
+    def echo(metric: c.Metric, field: str) -> Field:
+        return Field(metric, _echo_labels, ProbeStats, (field,))
+
+    def mtu(metric: c.Metric, field: str) -> Field:
+        return Field(metric, _mtu_labels, MtuReport, (field,))
+
+    return (
+        echo(c.PROBE_UP, "up")._replace(value=int),
+        echo(c.PROBE_SENT, "sent"),
+        echo(c.PROBE_LOST, "lost"),
+        echo(c.PROBE_DUPLICATES, "duplicates"),
+        echo(c.PROBE_LATE, "late"),
+        echo(c.PROBE_ERRORS, "errors")._replace(value=_errors, points=points_of("reason", tuple(SendError))),
+        _round_trips(bounds),
+        echo(c.PROBE_JITTER, "jitter"),
+        echo(c.PROBE_RTT_MIN, "rtt_min"),
+        echo(c.PROBE_LAST_RTT, "rtt_last"),
+        mtu(c.MTU_VERDICT, "verdict")._replace(
+            value=_VERDICTS.__getitem__, points=points_of("verdict", tuple(Verdict))
+        ),
+        Field(
+            c.MTU_PATH,
+            _mtu_labels,
+            MtuReport,
+            ("path_inner", "path_outer"),
+            lambda *sizes: sizes,
+            points_of("layer", ("inner", "outer")),
+        ),
+        mtu(c.MTU_NEEDED, "needed"),
+        mtu(c.MTU_RECOMMENDED, "recommended"),
+        mtu(c.MTU_REMOTE, "remote"),
+        mtu(c.MTU_LAST_CHECK, "checked")._replace(value=lambda checked: checked or None),
+    )

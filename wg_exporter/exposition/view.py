@@ -1,0 +1,62 @@
+"""What one scrape shows: everything that was read, seen, judged and probed, as rows that nothing changes any more."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
+
+from wg_exporter.config.probe import RTT_BUCKETS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from wg_exporter.health import GoneDevice
+    from wg_exporter.health.states import PeerHealth
+    from wg_exporter.history.tracker import PeerCounts
+    from wg_exporter.model import Device, DeviceKey, FailedDevice, Link, Outcome, Probed
+    from wg_exporter.names.identity import PeerMeta
+
+
+class DeviceView(NamedTuple):
+    """A readable device with all that is known of its peers: `metas`, `counts` and `health` run in parallel to
+    `device.peers`. `health` is empty where the device was never judged.
+    """
+
+    device: Device
+    link: Link | None
+    metas: Sequence[PeerMeta]
+    counts: Sequence[PeerCounts]
+    health: Sequence[PeerHealth] = ()
+
+
+class ExporterFacts(NamedTuple):
+    """What the exporter says of itself. Times are seconds since the epoch."""
+
+    version: str
+    python_version: str
+    reload_successful: bool
+    reload_timestamp: float
+    capabilities: tuple[tuple[str, bool], ...]
+    clock_steps: int
+
+
+class View(NamedTuple):
+    """Everything that one scrape shows.
+
+    `missing` are expected interfaces that are gone. `gone` are the devices with peers expected up that are not among
+    `devices`, because they are gone or can't be read. `endpoints` is `full`, `address` or `off`. `probes` holds the
+    peers that are probed, by device and public key; of a device it is the same object as before while nothing changed.
+    `rtt_buckets` are the bounds in seconds by which their round trips were counted. `scheduling_delay` is in seconds,
+    None where nothing is probed.
+    """
+
+    devices: tuple[DeviceView, ...]
+    failed: tuple[tuple[FailedDevice, Link | None], ...]
+    missing: tuple[DeviceKey, ...]
+    outcomes: tuple[Outcome, ...]
+    exporter: ExporterFacts
+    endpoints: str = "full"
+    probes: Mapping[DeviceKey, Mapping[str, Probed]] = MappingProxyType({})
+    rtt_buckets: tuple[float, ...] = RTT_BUCKETS
+    scheduling_delay: float | None = None
+    gone: tuple[GoneDevice, ...] = ()
