@@ -87,10 +87,15 @@ class Played:
         life.hear()
         return life
 
+    def results(self) -> dict[PeerKey, Probed]:
+        """What is told of each peer."""
+        devices = self.prober.results().items()
+        return {(*device, key): probed for device, peers in devices for key, probed in peers.items()}
+
     def known(self, key: PeerKey, stats: ProbeStats | None = None) -> Probed:
         """What is told of this peer, once it is that."""
         return eventually(
-            lambda: (now := self.prober.results().get(key)) and (stats is None or now.stats == stats) and now,
+            lambda: (now := self.results().get(key)) and (stats is None or now.stats == stats) and now,
             within=5,
             every=0.002,
         )

@@ -80,9 +80,9 @@ def test_what_earlier_processes_counted_is_added_to_and_a_report_stays_until_the
         total = total._replace(errors=((STATS.errors[0][0], 2 * number),))
         assert stage.known(ONE.key, total).mtu == report()
     life.tell((1, probed(mtu=report(Verdict.BLACKHOLE))))
-    eventually(lambda: stage.prober.results()[ONE.key].mtu == report(Verdict.BLACKHOLE), within=5)
+    eventually(lambda: stage.results()[ONE.key].mtu == report(Verdict.BLACKHOLE), within=5)
     life.tell((1, probed()))
-    eventually(lambda: stage.prober.results()[ONE.key].mtu is None, within=5)
+    eventually(lambda: stage.results()[ONE.key].mtu is None, within=5)
 
 
 def test_a_peer_that_is_probed_anew_has_nothing_of_what_was_counted_of_it_before(stage):
@@ -104,10 +104,10 @@ def test_no_silence_lasts_while_nobody_listens_and_all_else_stays_known(stage):
     first = stage.begun()
     first.tell((1, probed(SILENT, report())), (2, probed()))
     stage.known(TWO.key)
-    calm = stage.prober.results()[TWO.key]
+    calm = stage.results()[TWO.key]
     first.die()
     assert stage.known(ONE.key, SILENT._replace(silent_since=None)).mtu == report()
-    assert stage.prober.results()[TWO.key] is calm
+    assert stage.results()[TWO.key] is calm
 
 
 # --- why and when -----------------------------------------------------------------------------------------------------
@@ -251,7 +251,7 @@ def test_what_it_counted_by_the_old_configuration_is_not_taken_after_the_new_one
         stage.prober._rouse()
     first.let_go()
     stage.life(2)
-    assert stage.prober.results()[ONE.key].stats == STATS
+    assert stage.results()[ONE.key].stats == STATS
 
 
 def test_other_bounds_begin_the_histogram_at_nothing_and_all_else_goes_on(stage):
@@ -263,7 +263,7 @@ def test_other_bounds_begin_the_histogram_at_nothing_and_all_else_goes_on(stage)
     stage.begun(2)
     stage.prober.configure(ProbeSettings(rtt_buckets=(0.5, 1.0)), {})
     empty = STATS._replace(buckets=(0, 0, 0), rtt_sum=0.0)
-    assert stage.prober.results()[ONE.key] == probed(empty, report())
+    assert stage.results()[ONE.key] == probed(empty, report())
     stage.lives[1].let_go()
     third = stage.begun(3)
     third.tell((1, probed(STATS._replace(buckets=(0, 1, 1), rtt_sum=0.25, errors=()))))
@@ -277,7 +277,7 @@ def test_other_settings_leave_the_histogram_as_it_is(stage):
     first.tell((1, probed()))
     stage.known(ONE.key)
     stage.prober.configure(ProbeSettings(timeout=1.0), {})
-    assert stage.prober.results()[ONE.key] == probed()
+    assert stage.results()[ONE.key] == probed()
 
 
 # --- the beginning and the end ----------------------------------------------------------------------------------------

@@ -157,12 +157,12 @@ def test_what_a_busy_process_has_not_taken_is_replaced_by_what_is_newer():
 def test_what_it_says_is_known_by_peer_and_what_it_does_not_say_stays(stage):
     stage.prober.set_peers([ONE, TWO])
     life = stage.begun()
-    assert dict(stage.prober.results()) == {}
+    assert dict(stage.results()) == {}
     life.tell((1, probed()))
     stage.known(ONE.key)
     life.tell((2, probed(SILENT)))
     stage.known(TWO.key)
-    assert dict(stage.prober.results()) == {ONE.key: probed(), TWO.key: probed(SILENT)}
+    assert dict(stage.results()) == {ONE.key: probed(), TWO.key: probed(SILENT)}
 
 
 def test_what_was_taken_does_not_change_under_the_reader(stage):
@@ -173,9 +173,12 @@ def test_what_was_taken_does_not_change_under_the_reader(stage):
     before = stage.prober.results()
     life.tell((1, probed(SILENT)))
     stage.known(ONE.key, SILENT)
-    assert before[ONE.key].stats == STATS
+    device, public_key = ONE.key[:2], ONE.key[2]
+    assert before[device][public_key].stats == STATS
     with pytest.raises(TypeError):
-        before[TWO.key] = probed()
+        before["", "wg9"] = {}
+    with pytest.raises(TypeError):
+        before[device][TWO.key[2]] = probed()
 
 
 def test_the_same_again_is_the_same_object_and_so_is_a_report_beside_new_numbers(stage):
@@ -185,7 +188,7 @@ def test_the_same_again_is_the_same_object_and_so_is_a_report_beside_new_numbers
     first = stage.known(ONE.key)
     life.tell((1, probed(mtu=report())), delay=0.5)
     eventually(stage.prober.scheduling_delay, within=5)
-    assert stage.prober.results()[ONE.key] is first
+    assert stage.results()[ONE.key] is first
     life.tell((1, probed(SILENT, report())))
     second = stage.known(ONE.key, SILENT)
     assert second.mtu is first.mtu
@@ -199,11 +202,11 @@ def test_of_a_peer_that_is_gone_nothing_is_known_and_nothing_is_taken(stage):
     life.tell((1, probed()), (2, probed()))
     stage.known(ONE.key)
     stage.prober.set_peers([TWO])
-    assert set(stage.prober.results()) == {TWO.key}
+    assert set(stage.results()) == {TWO.key}
     life.tell((1, probed(SILENT)), (2, probed(SILENT)))
     stage.known(TWO.key, SILENT)
     stage.prober.set_peers([ONE, TWO])
-    assert set(stage.prober.results()) == {TWO.key}, "it begins anew"
+    assert set(stage.results()) == {TWO.key}, "it begins anew"
 
 
 def test_the_worst_delay_since_it_was_last_asked_is_told_once(stage):
@@ -227,5 +230,5 @@ def test_nothing_is_known_any_more_once_it_has_been_mute_for_long(stage, monkeyp
     now = time.monotonic()
     for later, known in ((29.0, True), (30.5, False)):
         monkeypatch.setattr(process, "time", SimpleNamespace(monotonic=lambda later=later: now + later))
-        assert bool(stage.prober.results()) is known
+        assert bool(stage.results()) is known
     monkeypatch.undo()
