@@ -208,10 +208,10 @@ def test_one_suspect_on_any_device_is_reason_for_a_closer_look():
     assert host.health.suspicious
     host.look()
     assert not host.health.suspicious
-    host.devices[WG0] = (1, 3)
-    host.mute = {3}
+    host.devices[WG0] = (1, 3, 12)
+    host.mute = {3, 12}
     host.look()
-    assert host.health.suspicious, "of a new one nothing is known yet"
+    assert host.health.suspicious, "of a new one nothing is known yet, and for the one after it nobody waits"
     host.devices[WG0] = (1,)
     host.look()
     assert not host.health.suspicious

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.rows import SECOND, STATS, WALL, device
-from tests.tunnels import INITIATION, Echoes, Tunnel, lively
+from tests.tunnels import INITIATION, KEEPALIVE, Echoes, Tunnel, lively
 from wg_exporter.health.states import Reason, State
 from wg_exporter.model import Backend, FailedDevice, Probed, Verdict
 
@@ -117,6 +117,17 @@ def test_a_peer_that_can_be_read_again_is_as_at_a_start_and_judged_by_what_it_wa
     assert tunnel.judged.changes == before, "it was not known, so it did not change"
 
 
+def test_a_peer_that_can_be_read_again_is_not_up_before_what_was_sent_meanwhile_is_answered():
+    tunnel = lively()
+    hide(tunnel)
+    tunnel.go(60)
+    tunnel.tx(128)
+    show(tunnel)
+    assert tunnel.go(5).state is None
+    tunnel.rx(KEEPALIVE)
+    assert tunnel.go(5).state is State.UP
+
+
 def test_initiations_that_went_out_meanwhile_are_told_from_data_by_the_time_that_has_passed():
     tunnel = lively()
     hide(tunnel)
@@ -136,11 +147,11 @@ def test_initiations_that_went_out_meanwhile_are_told_from_data_by_the_time_that
 @pytest.mark.parametrize("column", ["rx_bytes", "tx_bytes"])
 def test_a_peer_whose_counter_went_back_was_made_anew_and_nothing_before_counts(column):
     tunnel = lively()
-    tunnel.go(20, tunnel.call_in_vain)
-    tunnel.row = tunnel.row._replace(**{column: 0})
-    tunnel.look()
+    assert not tunnel.health.suspicious
+    tunnel.row = tunnel.row._replace(**{column: getattr(tunnel.row, column) - 1})
+    tunnel.go(5)
     assert tunnel.health.suspicious, "nothing is known of it yet"
-    tunnel.go(29)
+    tunnel.go(25)
     assert tunnel.judged.changes == 0
 
 

@@ -239,3 +239,24 @@ def test_what_was_wrong_before_an_outage_is_not_said_of_the_tunnel_that_came_bac
     before = len(tunnel.changes)
     tunnel.go(15, echoes)
     assert [change.after for change in tunnel.changes[before:]] == [State.UP]
+
+
+def test_a_target_that_was_silent_for_an_hour_is_not_lossy_when_it_answers_again():
+    tunnel = lively()
+    echoes = Echoes(tunnel)
+    tunnel.go(600, echoes)
+    echoes.lose = lambda _: True
+
+    def heard(second):
+        echoes(second)
+        if second % 10 == 0:
+            tunnel.rx(KEEPALIVE)
+
+    tunnel.go(3600, heard)
+    assert tunnel.reason is Reason.TARGET_SILENT
+    echoes.lose = lambda _: False
+    before = len(tunnel.changes)
+    tunnel.go(15, heard)
+    assert tunnel.state is State.UP
+    tunnel.go(600, heard)
+    assert [change.after for change in tunnel.changes[before:]] == [State.UP]

@@ -78,7 +78,16 @@ def test_one_look_counts_nothing_and_brings_evidence_only_for_a_reason():
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
-    [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7_199, "119 min"), (7_200, "2 h"), (172_800, "2 days")],
+    [
+        (0, "0 s"),
+        (119, "119 s"),
+        (120, "2 min"),
+        (7_199, "119 min"),
+        (7_200, "2 h"),
+        (172_799, "47 h"),
+        (172_800, "2 days"),
+        (259_200, "3 days"),
+    ],
 )
 def test_ages_are_told_in_whole_units(seconds, said):
     seen = Evidence(Place(), peer(1), PeerMeta("", False, True), 0.0, WALL)
@@ -131,8 +140,8 @@ def quality(**changes):
         ({"quality": quality(loss=0.254, rtt=0.5)}, "last heard 60 s ago"),
         ({"quality": quality(slow=True)}, "last heard 60 s ago"),
         (
-            {"quality": quality(slow=True, rtt=0.1234, _usual=0.02)},
-            "last heard 60 s ago, round trips of 123.4 ms, usually 20.0 ms",
+            {"quality": quality(slow=True, rtt=1.2345, usual=0.9876)},
+            "last heard 60 s ago, round trips of 1234.5 ms, usually 987.6 ms",
         ),
     ],
 )

@@ -29,21 +29,16 @@ class _Reading(NamedTuple):
 class Quality:
     """Judges the small echoes of one peer. Not thread-safe."""
 
-    __slots__ = ("_learned", "_readings", "_usual", "loss", "lossy", "rtt", "slow")
+    __slots__ = ("_learned", "_readings", "loss", "lossy", "rtt", "slow", "usual")
 
     def __init__(self) -> None:
         self._readings: deque[_Reading] = deque(maxlen=PARTS + 1)
-        self._usual: float | None = None
         self._learned = 0.0
         self.loss = 0.0  # of the window, from 0 to 1
         self.rtt: float | None = None  # the mean of the window in seconds
+        self.usual = 0.0  # seconds; 0 as long as nothing was learned
         self.lossy = False
         self.slow = False
-
-    @property
-    def usual(self) -> float:
-        """The usual round-trip time in seconds."""
-        return self._usual or 0.0
 
     def forget(self) -> None:
         """Begin a new window: what an outage lost is not loss of the tunnel that came back."""
@@ -55,7 +50,7 @@ class Quality:
         if stats.silent_since is not None:
             return  # nobody knows yet whether this is loss or the end
         reading = _Reading(now, stats.sent, stats.lost, stats.rtt_sum)
-        if self._readings and stats.sent < self._readings[-1].sent:
+        if self._readings and (stats.sent < self._readings[-1].sent or now - self._readings[-1].at > limits.window):
             self.forget()
         if not self._readings:
             self._readings.append(reading)
@@ -73,18 +68,15 @@ class Quality:
         self.loss = lost / probes
         self.lossy = self.loss >= (limits.loss / 2 if self.lossy else limits.loss)
         self.rtt = rtt_sum / (probes - lost) if probes > lost else None
-        if self.rtt is None or self._usual is None or self._learned < LEARNING_SECONDS:
+        if self.rtt is None or self._learned < LEARNING_SECONDS:
             self.slow = False
             return
-        over = (limits.slow_factor - 1) / (2 if self.slow else 1) * self._usual
-        self.slow = self.rtt > self._usual + max(over, SLOWER_SECONDS)
+        over = (limits.slow_factor - 1) / (2 if self.slow else 1) * self.usual
+        self.slow = self.rtt > self.usual + max(over, SLOWER_SECONDS)
 
     def _learn(self, seconds: float) -> None:
         """Smooth the latency of the window into the usual one: in the first hours, into the mean of all so far."""
         if self.rtt is None:
             return
         self._learned += seconds
-        if self._usual is None:
-            self._usual = self.rtt
-        else:
-            self._usual += (self.rtt - self._usual) * seconds / min(self._learned, USUAL_SECONDS)
+        self.usual += (self.rtt - self.usual) * seconds / min(self._learned, USUAL_SECONDS)

@@ -39,7 +39,7 @@ def sent(grown: int, seconds: float, keepalive: int, inbound: int = 0) -> Sent:
     rest = grown - initiations * INITIATION
     # Without persistent keepalive there is still the passive one, that acknowledges what was received before.
     keepalives = 1 + int(seconds / keepalive) if keepalive else 1
-    return Sent(initiations, data=rest > 0 and (rest % KEEPALIVE != 0 or rest > keepalives * KEEPALIVE))
+    return Sent(initiations, data=rest % KEEPALIVE != 0 or rest > keepalives * KEEPALIVE)
 
 
 def inbound_initiations(grown: int, seconds: float) -> int:
