@@ -34,7 +34,7 @@ class Client:
     """A client as lean as can be, which keeps its connection from scrape to scrape, as Prometheus does."""
 
     def __init__(self, port: int, timeout: float = 120) -> None:
-        """Connects. Raises OSError if nobody listens, and later TimeoutError after so many seconds of silence."""
+        """Connects. Raises OSError if nobody listens, and later TimeoutError after `timeout` seconds of silence."""
         self._port = port
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
 

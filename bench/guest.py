@@ -37,7 +37,7 @@ PROBED_AGAIN = 7.0  # seconds, in which each probed peer is probed
 
 
 class Device:
-    """wg0 with so many peers: two allowed IPs, an endpoint, a keepalive interval and a session each."""
+    """wg0 with `count` peers: two allowed IPs, an endpoint, a keepalive interval and a session each."""
 
     def __init__(self, count: int) -> None:
         source = random.Random(count)
@@ -178,7 +178,7 @@ class Run:
         return self.device.far.answering() if yes else contextlib.nullcontext()
 
     def _probed_rounds(self, ours: Server, moving: list[int], answering: int) -> dict[str, list[Cost]]:
-        """Rounds of ours and `wg`, while so many of the probed peers answer."""
+        """Rounds of ours and `wg`, while `answering` of the probed peers answer."""
         _check_probed(ours.port, answering)
         wanted = {_base64(self.device.peers[number - 1].public) for number in moving}
         costs: dict[str, list[Cost]] = {}
@@ -278,7 +278,7 @@ class Run:
             costs.setdefault(name, []).append(cost)
 
     def soak(self, scrapes: int) -> dict[str, list[int]]:
-        """RSS of ours in KiB, ten times over so many scrapes while a tenth of the peers moves."""
+        """RSS of ours in KiB, ten times over this number of scrapes, while a tenth of the peers moves."""
         ours = self.servers[0]
         ours.wake()
         moving = [peer.number for peer in self.device.peers[::10]]

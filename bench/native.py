@@ -97,7 +97,7 @@ def starts(times: int = 9) -> tuple[list[float], int]:
 
 
 def soak(peers: int, scrapes: int) -> list[int] | str:
-    """RSS in KiB, ten times over so many scrapes of so many userspace peers; or why not, in one line.
+    """RSS in KiB, ten times over this number of scrapes of userspace peers; or why not, in one line.
 
     Nobody answers these peers, so they become `down`, and a page that says why is larger. It is waited for that first.
     """

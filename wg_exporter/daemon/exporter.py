@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 TICK_SECONDS = 5.0
 SUSPECT_TICK_SECONDS = 1.0
 
-# So many peers that are down or degraded are named in a status, and so many problems.
+# A status names at most this many peers that are down or degraded, and this many problems.
 STATUS_PEERS = 50
 STATUS_PROBLEMS = 20
 
@@ -112,7 +112,7 @@ class _Setup:
 
 
 class Exporter:
-    """Everything but HTTP. Thread-safe. `start` it, `scrape` it, `stop` it. It ticks `every` so many seconds.
+    """Everything but HTTP. Thread-safe. `start` it, `scrape` it, `stop` it. It ticks each `every` seconds.
 
     One that is dropped without being stopped says so with a ResourceWarning, and its threads end.
     """

@@ -78,7 +78,7 @@ def _probed_peers(keep: Keep, keys: Sequence[str], metas: Sequence[PeerMeta], pr
     return Rows(who, {ProbeStats: stats, MtuReport: [report or NO_REPORT for report in mtu]})
 
 
-def _by_key(keys: Sequence[str], metas: Sequence[PeerMeta]) -> dict[str, PeerMeta]:
+def _by_key(_keep: Keep, keys: Sequence[str], metas: Sequence[PeerMeta]) -> dict[str, PeerMeta]:
     return dict(zip(keys, metas, strict=True))
 
 

@@ -72,16 +72,19 @@ class Rows(NamedTuple):
 
 
 class Keep:
-    """Calls functions, and gives what one gave last time where it is asked for the very same objects again."""
+    """Calls functions, and gives what one gave last time where it is called with the very same objects again.
+
+    A function gets the `Keep` before its arguments, for what it wants to keep itself.
+    """
 
     def __init__(self) -> None:
         self._known: dict[object, tuple[tuple[object, ...], object]] = {}
 
     def __call__(self, function: Callable[..., Made], *of: object) -> Made:
-        """What the function makes of these objects, which never change."""
+        """What the function makes of these objects. They must not change: others have to come instead."""
         known = self._known.get(function)
         if known is None or not all(map(is_, known[0], of)):
-            known = self._known[function] = (of, function(*of))
+            known = self._known[function] = (of, function(self, *of))
         return cast("Made", known[1])
 
 
@@ -95,7 +98,7 @@ class Source(NamedTuple):
 
     def rows(self, keep: Keep) -> Rows:
         """The peers; the same object as before for who keeps `keep`, while nothing changed."""
-        return keep(self.make, keep, *self.of)
+        return keep(self.make, *self.of)
 
 
 class Section(NamedTuple):

@@ -52,12 +52,12 @@ class Column:
         self._peers = max(1, BLOCK // len(field.points))  # in a block
         self._blocks: list[bytes | None] = [None] * -(-len(heads) // self._peers)
 
-    def relabel(self, places: Sequence[int], heads: Sequence[str]) -> None:
-        """Other labels for these peers."""
-        for place, head in zip(places, heads, strict=True):
+    def relabel(self, heads: Mapping[int, str]) -> None:
+        """Other labels for the peers at these places."""
+        for place, head in heads.items():
             first = place * self._stride
             self._pieces[first + _HEAD : first + self._stride : _PIECES] = [head] * len(self.field.points)
-        self._forget(places)
+        self._forget(heads)
 
     def put(self, places: Sequence[int], cells: Sequence[Sequence[Any]]) -> None:
         """What the fields of these peers are now, by column. The peers are in order."""
@@ -88,7 +88,7 @@ class Column:
         return [block for block in self._blocks if block]
 
     def _texts(self, cells: Sequence[Sequence[Any]]) -> list[str]:
-        """The ends of the lines: mostly the text of the value. Empty where the line is absent."""
+        """The last piece of each line, mostly the text of the value. Empty where the line is absent."""
         field = self.field
         if field.labels is not None:
             return [f"{_continued(more)}{self._own}}} 1" if more else "" for more in map(field.labels, *cells)]
@@ -101,7 +101,7 @@ class Column:
             self._gaps = False
         return texts
 
-    def _forget(self, places: Sequence[int]) -> None:
+    def _forget(self, places: Iterable[int]) -> None:
         """The lines of these peers have to be joined again."""
         for block in set(map(floordiv, places, repeat(self._peers))):
             self._blocks[block] = None
@@ -142,16 +142,15 @@ class Table:
 
     def _relabel(self, interface: str, before: Rows, rows: Rows) -> None:
         """Other labels for the peers of whom something changed that labels are made of."""
-        moved = sorted(set().union(*map(differences, before.who[1:], rows.who[1:])))
+        moved = set().union(*map(differences, before.who[1:], rows.who[1:]))
         for who, heads in self._heads.items() if moved else ():
-            now = [_head(who(interface, *(column[at] for column in rows.who))) for at in moved]
-            changed = [at for at, head in zip(moved, now, strict=True) if heads[at] != head]
-            new = [head for at, head in zip(moved, now, strict=True) if heads[at] != head]
+            found = {at: _head(who(interface, *(column[at] for column in rows.who))) for at in moved}
+            changed = {at: head for at, head in found.items() if heads[at] != head}
+            for at, head in changed.items():
+                heads[at] = head
             for column in self._columns.values():
                 if column.field.who is who:
-                    column.relabel(changed, new)
-            for at, head in zip(moved, now, strict=True):
-                heads[at] = head
+                    column.relabel(changed)
 
     def _column(self, field: Field, source: Source, rows: Rows, change: _Change | None) -> Column:
         """The column of a field, brought up to date."""
@@ -173,7 +172,7 @@ def _head(pairs: Pairs) -> str:
 
 
 class _Change(NamedTuple):
-    """The rows of one type of the peers at `places`, who have another than before: by column, before and now."""
+    """The rows of one type that changed: those of the peers at `places`, by column, before and after."""
 
     places: Sequence[int]
     before: Mapping[str, Sequence[Any]]
@@ -194,15 +193,15 @@ class _Change(NamedTuple):
 def _changes(before: Rows, after: Rows) -> dict[type, _Change]:
     """Of each type of row that changed, how. Rows that are equal are mostly the same object, so only that is asked."""
     found = {}
-    for kind, now in after.rows.items():
-        then = before.rows.get(kind)
-        if then is None or then is now:
+    for kind, new in after.rows.items():
+        old = before.rows.get(kind)
+        if old is None or old is new:
             continue
-        if isinstance(then, Peers) and isinstance(now, Peers):
-            found[kind] = _Change(range(len(now)), _by_column(then), _by_column(now))
-        elif places := [*compress(range(len(now)), map(is_not, then, now))]:
-            old, new = ([*map(rows.__getitem__, places)] for rows in (then, now))
-            found[kind] = _Change(places, _by_column(old), _by_column(new))
+        if isinstance(old, Peers) and isinstance(new, Peers):
+            found[kind] = _Change(range(len(new)), _by_column(old), _by_column(new))
+        elif places := [*compress(range(len(new)), map(is_not, old, new))]:
+            moved = [[rows[at] for at in places] for rows in (old, new)]
+            found[kind] = _Change(places, *map(_by_column, moved))
     return found
 
 

@@ -56,9 +56,9 @@ class Writer:
     def write(self, parts: Parts, *, openmetrics: bool) -> list[bytes]:
         """The whole body in chunks."""
         chunks: list[bytes] = []
-        for number_, part in enumerate(parts):
+        for place, part in enumerate(parts):
             if isinstance(part, Section):
-                chunks += self._section(self._tables.setdefault(number_, {}), part, openmetrics=openmetrics)
+                chunks += self._section(self._tables.setdefault(place, {}), part, openmetrics=openmetrics)
             else:
                 chunks += render(part, self._included, openmetrics=openmetrics)
         if openmetrics:

@@ -1,8 +1,8 @@
 """Who is connected to the HTTP server, what is being sent to whom, and who has to go.
 
-A client gets a deadline for its first request and one for taking each response. On top of that there is a limit to
-how many connect and to how many bytes of different bodies wait for slow readers; above it the oldest goes, not the
-newcomer. So a crowd of silent or slow clients never locks out the next scrape, which a limit answered with 503 would.
+A client has a deadline for its first request, and one for taking each response. Besides, connections are limited, and
+the bytes of different bodies that wait for slow readers. Above a limit the oldest client goes, not the newcomer: so a
+crowd of silent or slow clients never locks out the next scrape, as an answer of 503 would.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class _ClientNoise(logging.LoggerAdapter[logging.Logger]):
 
 
 def _take(views: deque[memoryview], most: int) -> bytes:
-    """Take so many bytes from the front."""
+    """Take up to `most` bytes from the front."""
     taken = []
     while views and most:
         view = views.popleft()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 STALE_SECONDS = 30.0
-"""After so long without a look at the devices, the page says that it is old."""
+"""When the last look at the devices is longer ago than this, the page says that it is old."""
 
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:48rem;margin:2rem auto;padding:0 1rem;"

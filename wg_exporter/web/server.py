@@ -1,7 +1,8 @@
 """The HTTP server: metrics, a landing page and health checks. What it serves is handed in; WireGuard is unknown here.
 
-A scrape runs in a worker thread, and everybody who asks meanwhile gets the same bytes: twenty scrapers cost one read,
-and a stuck read is not started twice. Bodies stay in the chunks they came in; at 10,000 peers one copy is 12 MB.
+A scrape runs in a worker thread, and everybody who asks for the same page meanwhile gets its bytes. So twenty scrapers
+cost one read, and a stuck read is not started twice. Bodies stay in the chunks they came in: at 10,000 peers, one copy
+is 21 MB.
 What clients may do, and for how long, is in clients.py.
 """
 
@@ -67,6 +68,7 @@ class Server:
         self._limits = limits or Limits()
         self._log = logging.getLogger(__name__)
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="scrape")
+        # Scrapes that are being made, by page, format and whether they are gzipped.
         self._under_way: dict[tuple[str, Format, bool], asyncio.Task[Body | None]] = {}
         self._problems: dict[str, str] = {}  # the last failure of each page, while it lasts
         self._clients: Clients | None = None
