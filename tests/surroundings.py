@@ -58,8 +58,9 @@ def settle() -> None:
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY or hard > _FILES:
         resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, hard))
-    elif os.geteuid() == 0:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, _FILES))
+    else:
+        with contextlib.suppress(ValueError):  # only root may, and not in every container
+            resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, _FILES))
     for name in filter(_OBEYED.fullmatch, OUTSIDE):
         del os.environ[name]
     path = os.environ.get("PATH", os.defpath).split(os.pathsep)
