@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ import pytest
 from tests.mutants.judge import OVERDUE, BrokenError, Judge, Outcome
 from tests.mutants.places import PLACES, Part, Place, found
 from tests.mutants.report import EXPLAINED, Explained, Report, explained
-from tests.mutants.trees import Tree
+from tests.mutants.trees import StoppedError, Tree
 
 ROOT = Path(__file__).parents[1]
 
@@ -122,6 +123,22 @@ def test_all_that_a_run_started_ends_with_it(tmp_path: Path, rest: str, code: in
     assert tree.run(["-c", f"import subprocess, time; {child}{rest}"], 4).code == code
     assert os.read(reading, 1) == b""  # nobody has it open any more; else there is nothing to be read yet
     os.close(reading)
+
+
+@needs_root
+def test_a_tree_that_is_stopped_ends_what_runs_and_runs_nothing_more(tmp_path: Path) -> None:
+    tree = Tree(checkout(tmp_path / "checkout"), tmp_path / "tree")
+    os.mkfifo(tmp_path / "alive")
+    code = f"import subprocess; subprocess.run(['sleep', '600'], stdout=open({str(tmp_path / 'alive')!r}, 'w'))"
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(tree.run, ["-c", code], 30)
+        with (tmp_path / "alive").open() as reading:  # waits until somebody has it open for writing
+            tree.stop()
+            os.set_blocking(reading.fileno(), False)
+            assert reading.read() == ""
+        assert running.result().code != 0
+    with pytest.raises(StoppedError):
+        tree.run(["-c", ""], 600)
 
 
 # The judge

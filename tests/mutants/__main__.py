@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -65,7 +66,8 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the copies are removed
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        os._exit(130)  # else it would wait for tests that run; they end with the one who started them
+        sys.exit(130)

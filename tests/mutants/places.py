@@ -40,7 +40,7 @@ PLACES = (
         "health",
         (
             Part(("wg_exporter/health/series.py",), ("tests/test_health*.py", "tests/test_exposition.py")),
-            Part(("wg_exporter/health/*.py",), ("tests/test_health*.py", "tests/test_overview.py", *WHOLE)),
+            Part(("wg_exporter/health/**/*.py",), ("tests/test_health*.py", "tests/test_overview.py", *WHOLE)),
         ),
     ),
     Place(
@@ -48,7 +48,13 @@ PLACES = (
         (
             Part(
                 ("wg_exporter/daemon/exporter.py", "wg_exporter/daemon/host.py", "wg_exporter/reader/reader.py"),
-                (*WHOLE, "tests/test_reader*.py", "tests/test_collector.py", "tests/test_reload.py"),
+                (
+                    *WHOLE,
+                    "tests/test_host.py",
+                    "tests/test_reader.py",
+                    "tests/test_reader_homes.py",
+                    "tests/test_reload.py",
+                ),
             ),
             Part(
                 ("wg_exporter/prober/driver.py", "wg_exporter/prober/process/handle.py"),

@@ -13,10 +13,12 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -47,12 +49,19 @@ class Ran(NamedTuple):
         return self.code == 0
 
 
+class StoppedError(Exception):
+    """A tree was told to stop."""
+
+
 class Tree:
-    """One copy. For one thread at a time."""
+    """One copy. For one thread at a time, but for `stop`."""
 
     def __init__(self, checkout: Path, directory: Path) -> None:
         self._directory = directory
         self._changes = 0
+        self._starting = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopped = False
         listed = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
             cwd=checkout,
@@ -71,18 +80,27 @@ class Tree:
         began = time.monotonic()
         command = [*ALONE, "sh", "-c", _ALONE, "sh", str(limit), self._python, *command]
         with tempfile.TemporaryFile("w+", errors="replace") as output:
-            done = subprocess.run(
-                command,
-                cwd=self._directory,
-                env={**os.environ, "CI": "true"},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                check=False,
-            )
-            code = None if done.returncode == _STOPPED else done.returncode
+            with self._starting:
+                if self._stopped:
+                    raise StoppedError
+                self._process = subprocess.Popen(
+                    command,
+                    cwd=self._directory,
+                    env={**os.environ, "CI": "true"},
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                )
+            code = self._process.wait()
             output.seek(0)
-            return Ran(code, output.read(), time.monotonic() - began)
+            return Ran(None if code == _STOPPED else code, output.read(), time.monotonic() - began)
+
+    def stop(self) -> None:
+        """End what runs, from another thread, and run nothing any more."""
+        with self._starting:
+            self._stopped = True
+            if self._process is not None:
+                _end(self._process)
 
     def test(self, target: str, limit: float, *, without: Sequence[str] = ()) -> tuple[Ran, str]:
         """Run a file of tests or one test until the first failure, and say what failed: "" if none."""
@@ -108,6 +126,15 @@ class Tree:
             yield
 
 
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End unshare(1) by its child, process 1 of the run: so the others have ended too when it has."""
+    with contextlib.suppress(OSError):  # it has ended by itself
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        for pid in children or [process.pid]:
+            os.kill(int(pid), signal.SIGKILL)
+    process.wait()
+
+
 def _write(path: Path, contents: bytes, mtime_ns: int) -> None:
     path.write_bytes(contents)
     os.utime(path, ns=(mtime_ns, mtime_ns))
@@ -131,4 +158,9 @@ def trees(checkout: Path, count: int) -> Iterator[list[Tree]]:
     with tempfile.TemporaryDirectory(prefix="wg-mutants-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
         directory.chmod(0o755)
-        yield [Tree(checkout, directory / str(number)) for number in range(count)]
+        made = [Tree(checkout, directory / str(number)) for number in range(count)]
+        try:
+            yield made
+        finally:
+            for tree in made:
+                tree.stop()
