@@ -7,7 +7,7 @@ import random
 import subprocess
 import zlib
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wg_exporter.web import compression
@@ -34,6 +34,7 @@ def lines(seed: int, size: int) -> bytes:
 bodies = st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0, 1, 100, LEAST - 1, LEAST, 3 * LEAST])), max_size=8)
 
 
+@settings(deadline=None)
 @given(st.lists(bodies, min_size=1, max_size=4))
 def test_what_comes_out_is_what_went_in_whatever_came_before(sequence):
     compressor, kept = Compressor(), {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.rows import probed
@@ -26,6 +26,7 @@ def plain(devices):
     return {device: dict(peers) for device, peers in devices.items()}
 
 
+@settings(deadline=None)
 @given(st.lists(actions, max_size=40))
 def test_it_is_a_dictionary_and_what_it_gave_stays_as_it_was(sequence):
     known, truth, given_out = ProbedPeers(), {}, []
