@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput") or not config.getoption("numprocesses", default=None):
         surroundings.settle()
-    else:  # the lanes settle by themselves, and have to see what is outside; but Python reads these before that
-        for name in [name for name in os.environ if name.startswith("PYTHON")]:
-            del os.environ[name]
+    else:  # the lanes settle by themselves, and have to see what is outside
+        surroundings.begin()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 OUTSIDE = dict(os.environ)
 
 _OBEYED = re.compile(
-    r"""PYTHON.*  # any of Python's own
-      | LANGUAGE | LC_.* | TZ
+    r"""LANGUAGE | LC_.* | TZ
       | COLUMNS | LINES | COLORTERM | NO_COLOR | FORCE_COLOR | CLICOLOR.* | TTY_.*  # rich and click
       | \w+_proxy | \w+_PROXY
       | GO(DEBUG|GC|MAXPROCS|MEMLIMIT|TRACEBACK) | LOG_LEVEL  # of programs in Go, wireguard-go among them
@@ -48,6 +47,14 @@ _CLONE_NEWNET, _SIOCSIFFLAGS, _IFF_UP = 0x40000000, 0x8914, 1  # linux/sched.h, 
 _nsenter: list[str] = []  # in front of a command, once we have left the machine's network
 
 
+def begin() -> None:
+    """What has to be right before lanes are started, which settle by themselves but read these first."""
+    for name in [name for name in os.environ if name.startswith("PYTHON")]:
+        del os.environ[name]
+    if not _fit(Path(tempfile.gettempdir())):
+        os.environ["TMPDIR"] = tempfile.tempdir = "/tmp"
+
+
 def settle() -> None:
     """Gives this process, and all that it starts, the surroundings that tests are written for."""
     os.umask(0o022)
@@ -61,7 +68,8 @@ def settle() -> None:
     else:
         with contextlib.suppress(ValueError):  # only root may, and not in every container
             resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, _FILES))
-    for name in filter(_OBEYED.fullmatch, OUTSIDE):
+    begin()
+    for name in filter(_OBEYED.fullmatch, [*os.environ]):
         del os.environ[name]
     path = os.environ.get("PATH", os.defpath).split(os.pathsep)
     more = [directory for directory in _SYSTEM if directory not in path]
