@@ -31,6 +31,8 @@ _NEEDED = {
     "wg": "wireguard-tools",
     "ip": "iproute2",
 }
+# Whatever ends us, the guest ends too: the kernel kills the first of these, and that one a namespace of processes.
+TOGETHER = ("setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
 class VmResult(NamedTuple):
@@ -58,7 +60,7 @@ class Vm:
         self._vng = _tools()
         self.kernel: Kernel = kernel(series)
         self._busybox = busybox()
-        self._before = ("nice", "-n", str(nice))
+        self._before = ("nice", "-n", str(nice), *TOGETHER)
         self._over = threading.Event()
         self._size = ("--memory", memory, "--cpus", str(cpus))
         self._directory = tempfile.TemporaryDirectory(prefix="wg-exporter-vm-")
