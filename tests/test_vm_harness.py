@@ -16,7 +16,7 @@ def test_a_guest_and_all_that_carries_it_end_with_us_even_if_we_are_killed() -> 
     program = """
         import subprocess
         from tests.vm.harness import TOGETHER
-        subprocess.Popen([*TOGETHER, "sh", "-c", "sleep 1000 & echo up; wait"], start_new_session=True).wait()
+        subprocess.Popen([*TOGETHER, "sh", "-c", "sleep 30 & echo up; wait"], start_new_session=True).wait()
     """
     with subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(program)], cwd=Path(__file__).parents[1], stdout=subprocess.PIPE
@@ -24,4 +24,4 @@ def test_a_guest_and_all_that_carries_it_end_with_us_even_if_we_are_killed() -> 
         assert ours.stdout
         assert ours.stdout.readline() == b"up\n"
         ours.kill()
-        assert ours.stdout.read() == b"", "the end: nobody holds the pipe any more"
+        ours.communicate(timeout=10)  # to the end: nobody holds the pipe any more
