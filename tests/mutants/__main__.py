@@ -7,12 +7,16 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.mutants.draw import draw
 from tests.mutants.judge import BrokenError, Judge
 from tests.mutants.places import PLACES
 from tests.mutants.report import EXPLAINED, Report, explained
 from tests.mutants.trees import trees
+
+if TYPE_CHECKING:
+    from tests.mutants.judge import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "build/mutants.md"
@@ -48,16 +52,23 @@ def main() -> int:
         except BrokenError as error:
             sys.stderr.write(f"{error}\n")
             return 1
-        outcomes = []
+        outcomes: list[Outcome] = []
+        report = _write(outcomes, len(mutants), asked.seed)  # a page of an earlier run would look like one of this
         for outcome in judge.judge(mutants):
             outcomes.append(outcome)
             by = f"noticed by {outcome.by}" if outcome.by else "NOT noticed"
             _say(f"{len(outcomes)}/{len(mutants)} {outcome.mutant.name}: {by} ({outcome.seconds:.0f} s)")
-    report = Report(outcomes, explained(EXPLAINED.read_text()))
-    PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(report.page(f"{len(mutants)} mutants of seed {asked.seed}"))
+            report = _write(outcomes, len(mutants), asked.seed)
     _say(f"{report.count()}\nAll of them are in {PAGE}.")
     return 0
+
+
+def _write(outcomes: list[Outcome], count: int, seed: int) -> Report:
+    """The page as far as it is known, for a run may be stopped after an hour."""
+    report = Report(outcomes, explained(EXPLAINED.read_text()))
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(report.page(f"{len(outcomes)} of {count} mutants of seed {seed}"))
+    return report
 
 
 def _say(line: str) -> None:
@@ -70,4 +81,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except KeyboardInterrupt:
+        sys.stderr.write(f"stopped; what is known so far is in {PAGE}\n")
         sys.exit(130)

@@ -52,7 +52,7 @@ class Report:
         """The count, in a line for each place and one for all."""
         places = list(dict.fromkeys(outcome.mutant.place.name for outcome in self.outcomes))
         lines = [self._count(place, [place]) for place in places]
-        return "\n".join(lines if len(places) == 1 else [*lines, self._count("all", places)])
+        return "\n".join(lines if len(lines) == 1 else [*lines, self._count("all", places)])
 
     def _count(self, title: str, places: Sequence[str]) -> str:
         noticed = [outcome for outcome in self.noticed if outcome.mutant.place.name in places]
