@@ -34,14 +34,13 @@ class Place(NamedTuple):
 
 # The exporter as a whole, and what it tells a person.
 WHOLE = ("tests/test_exporter*.py", "tests/test_landing.py", "tests/test_show*.py")
+# The exporter's side of the prober's process.
+HANDLE = ("handle", "known", "pending", "probed", "supervisor")
 
 PLACES = (
     Place(
         "health",
-        (
-            Part(("wg_exporter/health/series.py",), ("tests/test_health*.py", "tests/test_exposition.py")),
-            Part(("wg_exporter/health/**/*.py",), ("tests/test_health*.py", "tests/test_overview.py", *WHOLE)),
-        ),
+        (Part(("wg_exporter/health/**/*.py",), ("tests/test_health*.py", "tests/test_overview.py", *WHOLE)),),
     ),
     Place(
         "wiring",
@@ -57,8 +56,11 @@ PLACES = (
                 ),
             ),
             Part(
-                ("wg_exporter/prober/driver.py", "wg_exporter/prober/process/handle.py"),
-                ("tests/test_prober_driver*.py", "tests/test_prober_process*.py", "tests/test_serve_probing.py"),
+                ("wg_exporter/prober/driver.py", *(f"wg_exporter/prober/process/{name}.py" for name in HANDLE)),
+                (
+                    *(f"tests/test_prober_{name}*.py" for name in ("driver", "process", "pending", "probed")),
+                    "tests/test_serve_probing.py",
+                ),
             ),
         ),
     ),
