@@ -35,7 +35,7 @@ class Place(NamedTuple):
 # The exporter as a whole, and what it tells a person.
 WHOLE = ("tests/test_exporter*.py", "tests/test_landing.py", "tests/test_show*.py")
 # The exporter's side of the prober's process.
-HANDLE = ("handle", "known", "pending", "probed", "supervisor")
+HANDLE = ("handle", "probed")
 
 PLACES = (
     Place(
@@ -58,7 +58,7 @@ PLACES = (
             Part(
                 ("wg_exporter/prober/driver.py", *(f"wg_exporter/prober/process/{name}.py" for name in HANDLE)),
                 (
-                    *(f"tests/test_prober_{name}*.py" for name in ("driver", "process", "pending", "probed")),
+                    *(f"tests/test_prober_{name}*.py" for name in ("driver", "process", "probed")),
                     "tests/test_serve_probing.py",
                 ),
             ),
