@@ -1,4 +1,4 @@
-"""Tests side by side, in the lanes that `pytest -n 5` makes: most of them wait more than they work.
+"""Tests side by side, in the lanes that `pytest -n 3` makes: most of them wait more than they work.
 
 A module stays in one lane, for its fixtures are set up once; the longest begin first. The parts of a module that are
 named in APART share nothing with the rest of it, and go wherever there is room.
