@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.rows import key
-from wg_exporter.health import series
+from wg_exporter import catalogue as c
+from wg_exporter.exposition.fields import HEALTH_FIELDS
 from wg_exporter.health.states import NOT_JUDGED, PeerHealth, Reason, State
 from wg_exporter.health.summary import Summary, summary
 from wg_exporter.names.identity import PeerMeta
@@ -64,27 +65,28 @@ def test_of_an_empty_host_there_is_nothing_to_say():
     assert summary([], 50) == Summary() == (0, 0, 0, 0, ())
 
 
+def _series(metric, row):
+    """Labels and value of each series that this metric has of a peer."""
+    (field,) = [field for field in HEALTH_FIELDS if field.metric is metric]
+    return [(point.labels, value) for point, value in field.series(row)]
+
+
 @pytest.mark.parametrize("state", State)
 def test_exactly_one_state_is_one(state):
-    values = dict(
-        zip((dict(point.labels)["state"] for point in series.STATE_FIELD.points), _of(PeerHealth(state)), strict=True)
-    )
+    values = {dict(labels)["state"]: value for labels, value in _series(c.PEER_STATE, PeerHealth(state))}
     assert values == {other: int(other is state) for other in State}
 
 
 def test_without_a_state_there_is_no_series_of_it():
-    assert set(_of(NOT_JUDGED)) == {None}
-
-
-def _of(row):
-    return series.STATE_FIELD.values(row)
+    assert _series(c.PEER_STATE, NOT_JUDGED) == []
 
 
 def test_counts_are_those_of_the_row_and_a_change_that_never_was_has_no_time():
     rows = (PeerHealth(State.UP, None, 3, 62.5, 1.7e9), PeerHealth(State.UP))
-    assert [[field.values(row) for field in series.COUNT_FIELDS] for row in rows] == [
-        [(3,), (62.5,), (1.7e9,)],
-        [(0,), (0.0,), (None,)],
+    counts = (c.PEER_STATE_CHANGES, c.PEER_DOWN_SECONDS, c.PEER_LAST_CHANGE)
+    assert [[_series(metric, row) for metric in counts] for row in rows] == [
+        [[((), 3)], [((), 62.5)], [((), 1.7e9)]],
+        [[((), 0)], [((), 0.0)], []],
     ]
 
 
@@ -98,4 +100,4 @@ def test_counts_are_those_of_the_row_and_a_change_that_never_was_has_no_time():
     ],
 )
 def test_a_reason_is_told_with_its_state_or_not_at_all(row, labels):
-    assert series.reason_labels(row) == labels
+    assert _series(c.PEER_REASON, row) == ([(labels, 1)] if labels else [])
