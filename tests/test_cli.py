@@ -50,7 +50,7 @@ def killed_at_last(process):
 def run(*arguments, **more):
     """(exit code, standard output, standard error)."""
     with killed_at_last(start(*arguments, **more)) as process:
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
     assert "Traceback" not in err
     return process.returncode, out, err
 
