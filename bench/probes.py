@@ -36,9 +36,10 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from wg_exporter.config import ProbeSettings
 from wg_exporter.exposition.writer import Writer
 from wg_exporter.prober.echo.book import EchoBook, Probe, Reading
-from wg_exporter.prober.echo.track import EchoSettings, EchoTarget
+from wg_exporter.prober.echo.track import EchoTarget
 from wg_exporter.prober.wire.engine import Engine
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Recorder(EchoBook):
     """A book that also keeps how late each probe left and each round trip."""
 
     def __init__(self) -> None:
-        super().__init__(EchoSettings(), os.urandom)
+        super().__init__(ProbeSettings(), os.urandom)
         self.delays: list[float] = []
         self.rtts: list[tuple[int, int, float]] = []  # last byte of the address, sequence, seconds
         self._due: dict[int, float] = {}

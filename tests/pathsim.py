@@ -13,7 +13,7 @@ import itertools
 import random
 from dataclasses import dataclass
 
-from wg_exporter.prober.mtu.machine import PathMtu, Settings
+from wg_exporter.prober.mtu.machine import PathMtu
 from wg_exporter.prober.mtu.probes import (
     Kind,
     Layer,
@@ -81,7 +81,7 @@ class World:
         self.path = path
         self.dice = random.Random(seed)
         self.now = start
-        self.machine = PathMtu(path.tunnel(), start, settings=settings or Settings())
+        self.machine = PathMtu(path.tunnel(), start, settings=settings)
         self.sent = []  # (when, Send)
         self.inner_echoes = 0
         self.verdicts = []

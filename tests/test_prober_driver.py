@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.lab import Lab, lab_prefix
+from wg_exporter.config import MtuProbe, ProbeSettings
 from wg_exporter.model import ProbePeer, SendError, Verdict
 from wg_exporter.prober import driver
 from wg_exporter.prober import transport as carrier
 from wg_exporter.prober.driver import Prober
 from wg_exporter.prober.echo import track
 from wg_exporter.prober.mtu.probes import Layer
-from wg_exporter.prober.settings import ProbeSettings
 from wg_exporter.prober.wire.engine import ECHO_SIZE_V4
 from wg_exporter.prober.wire.sockets import SO_MARK, open_here
 
@@ -183,7 +183,7 @@ def test_full_size_packets_that_vanish_are_a_hole_and_the_direction_is_found(pat
 
 
 def test_a_peer_that_goes_is_checked_at_once_and_again_when_it_comes_back(path):
-    running = Running(ProbeSettings(timeout=0.3, inner_interval=3600.0), path.namespaces)
+    running = Running(ProbeSettings(timeout=0.3, mtu=MtuProbe(inner_interval=3600.0)), path.namespaces)
     with contextlib.closing(running.prober):
         one = path.peer(mtu=1340)
         running.prober.set_peers([one])
@@ -333,7 +333,7 @@ def test_a_peer_that_was_silent_for_long_is_probed_soon_after_something_new_is_k
 
 
 def test_what_is_asked_for_is_done_now_and_found(path):
-    running = Running(ProbeSettings(timeout=0.3, outer_interval=3600.0, inner_interval=3600.0), path.namespaces)
+    running = Running(ProbeSettings(timeout=0.3, mtu=MtuProbe(3600.0, 3600.0)), path.namespaces)
     with contextlib.closing(running.prober):
         one = path.peer(mtu=1400)  # needs 1460 outside
         running.prober.set_peers([one])
@@ -411,7 +411,7 @@ def crowd(number: int, **fields) -> list[ProbePeer]:
 
 
 def test_many_peers_at_once_are_first_checked_evenly_over_the_inner_interval():
-    running = Running(ProbeSettings(timeout=0.5, inner_interval=3.0))
+    running = Running(ProbeSettings(timeout=0.5, mtu=MtuProbe(inner_interval=3.0)))
     with contextlib.closing(running.prober):
         begin = time.monotonic()
         running.prober.set_peers(crowd(600, endpoint=""))
@@ -433,7 +433,7 @@ def test_a_single_new_peer_does_not_wait(running):
 
 
 def test_all_mtu_probing_together_keeps_to_one_pace():
-    running = Running(ProbeSettings(timeout=0.5, inner_interval=0.2))
+    running = Running(ProbeSettings(timeout=0.5, mtu=MtuProbe(inner_interval=0.2)))
     with contextlib.closing(running.prober):
         begin = time.monotonic()
         running.prober.set_peers(crowd(200))

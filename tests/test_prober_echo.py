@@ -17,9 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wg_exporter.config import ProbeSettings
+from wg_exporter.config.probe import RTT_BUCKETS
 from wg_exporter.model import SendError
 from wg_exporter.prober.echo.book import RING, TICK, EchoBook, Reading
-from wg_exporter.prober.echo.track import RTT_BUCKETS, EchoSettings, EchoTarget
+from wg_exporter.prober.echo.track import EchoTarget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +43,7 @@ def silent(_when: float, _number: int) -> list[float]:
 
 
 class World:
-    def __init__(self, config: EchoSettings = EchoSettings(), seed: int = 1) -> None:  # noqa: B008 - immutable
+    def __init__(self, config: ProbeSettings = ProbeSettings(), seed: int = 1) -> None:  # noqa: B008 - immutable
         self.book = EchoBook(config, random.Random(seed).randbytes)
         self.now = START
         self.peers: dict[str, Peer] = {}
@@ -143,9 +145,9 @@ def test_jitter_is_that_of_rfc_3550():
 def test_every_round_trip_falls_into_the_bucket_at_or_below_whose_bound_it_is():
     assert RTT_BUCKETS[0] == 0.00025
     assert RTT_BUCKETS[-1] == 4.096
-    world = World(EchoSettings(buckets=(0.125, 0.5))).probe(a=lambda _, n: [[0.1, 0.2, 0.4, 0.6][n - 1]]).run(22)
+    world = World(ProbeSettings(rtt_buckets=(0.125, 0.5))).probe(a=lambda _, n: [[0.1, 0.2, 0.4, 0.6][n - 1]]).run(22)
     assert world["a"].buckets == (1, 2, 1)
-    book = EchoBook(EchoSettings(buckets=(0.125, 0.5)), random.Random(1).randbytes)
+    book = EchoBook(ProbeSettings(rtt_buckets=(0.125, 0.5)), random.Random(1).randbytes)
     book.set_targets([target("a")], START)
     (probe,) = launched(book, 1)
     book.sent(probe.sequence, Reading(512.0, 512.0))
@@ -161,7 +163,7 @@ def test_a_late_answer_is_counted_as_late_and_stays_lost():
 
 
 def test_an_answer_that_was_in_time_is_not_lost_because_it_was_read_late():
-    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
+    book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
     book.set_targets([target("a")], START)
     (probe,) = launched(book, 1)
     book.sent(probe.sequence, Reading(WALL, 2000.0))
@@ -172,7 +174,7 @@ def test_an_answer_that_was_in_time_is_not_lost_because_it_was_read_late():
 
 
 def test_an_answer_read_before_its_loss_was_noticed_is_late_all_the_same():
-    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
+    book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
     book.set_targets([target("a")], START)
     (probe,) = launched(book, 1)
     book.sent(probe.sequence, Reading(WALL, 2000.0))
@@ -393,7 +395,7 @@ def test_an_outage_of_all_leaves_no_burst_behind():
 
 
 def test_a_stall_makes_no_burst_and_the_delay_is_told():
-    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
+    book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
     book.set_targets([target(str(n), n) for n in range(1000)], START)
     launched(book, 1000)
     late = book.due(START + 105.0)
@@ -437,7 +439,7 @@ def test_a_target_whose_address_changed_starts_anew_and_one_whose_device_changed
 
 
 def test_an_answer_to_a_target_that_is_gone_changes_nothing_of_its_successor():
-    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
+    book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
     book.set_targets([target("a")], START)
     (probe,) = launched(book, 1)
     book.sent(probe.sequence, Reading(WALL, 2000.0))
@@ -450,7 +452,7 @@ def test_an_answer_to_a_target_that_is_gone_changes_nothing_of_its_successor():
 @pytest.mark.parametrize("first", ["next_event", "due"])
 def test_on_a_host_that_has_run_for_a_century_nothing_takes_long_before_there_are_targets(first):
     """Steps through all that time would take hours."""
-    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
+    book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
     now = 100 * 365 * 86400.0
     assert getattr(book, first)(now) in ([], pytest.approx(now + 1, abs=2 * TICK))
     book.set_targets([target("a")], now)
@@ -500,7 +502,7 @@ def test_an_address_that_is_none_is_refused_and_nothing_changes():
 
 @given(st.binary(max_size=16), st.integers(0, RING - 1), st.integers(0, 2**64 - 1))
 def test_an_answer_that_is_not_ours_changes_nothing(sender, sequence, token):
-    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
+    book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
     book.set_targets([target("a"), target("b", 2)], START)
     one, two = launched(book, 2)
     for probe in (one, two):
@@ -515,7 +517,7 @@ def test_an_answer_that_is_not_ours_changes_nothing(sender, sequence, token):
 
 @pytest.mark.parametrize("step", [-3600.0, -0.01, 0.01, 3600.0])
 def test_when_the_wall_clock_is_set_meanwhile_the_monotonic_clock_tells_the_time(step):
-    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
+    book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
     book.set_targets([target("a")], START)
     (probe,) = launched(book, 1)
     book.sent(probe.sequence, Reading(WALL, 2000.0))
@@ -524,7 +526,7 @@ def test_when_the_wall_clock_is_set_meanwhile_the_monotonic_clock_tells_the_time
 
 
 def test_without_a_step_the_kernel_stamp_tells_the_time_however_late_it_is_read():
-    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
+    book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
     book.set_targets([target("a")], START)
     (probe,) = launched(book, 1)
     book.sent(probe.sequence, Reading(WALL, 2000.0))
@@ -534,7 +536,7 @@ def test_without_a_step_the_kernel_stamp_tells_the_time_however_late_it_is_read(
 
 @pytest.mark.parametrize("stamp", [None, WALL - 5, WALL + 5])
 def test_a_stamp_that_cannot_be_is_not_believed(stamp):
-    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
+    book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
     book.set_targets([target("a")], START)
     (probe,) = launched(book, 1)
     book.sent(probe.sequence, Reading(WALL, 2000.0))
@@ -543,7 +545,7 @@ def test_a_stamp_that_cannot_be_is_not_believed(stamp):
 
 
 def test_when_all_sequence_numbers_are_under_way_no_more_probes_are_sent_until_some_are_lost():
-    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
+    book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
     book.set_targets([target(str(n), n, interval=0.01) for n in range(1000)], START)
     probes = [probe for n in range(1, 70) for probe in book.due(START + n * TICK)]
     assert len(probes) == RING - 1 == len({probe.sequence for probe in probes})
@@ -555,7 +557,7 @@ def test_when_all_sequence_numbers_are_under_way_no_more_probes_are_sent_until_s
 
 
 def test_probes_after_the_last_sequence_number_are_lost_like_any_other():
-    book = EchoBook(EchoSettings(longest_interval=0.0), random.Random(1).randbytes)
+    book = EchoBook(ProbeSettings(), random.Random(1).randbytes, longest_interval=0.0)
     book.set_targets([target(str(n), n, interval=0.01) for n in range(1000)], START)
     for wave in range(1, 67):
         now = START + wave * TICK
@@ -575,9 +577,9 @@ def test_probes_after_the_last_sequence_number_are_lost_like_any_other():
 
 def test_suspicion_never_postpones_a_probe():
     chance = random.Random(3)
-    world = World()
+    world = World(ProbeSettings(suspect_interval=4.0))
     world.peers = {str(n): lambda *_: [] if chance.random() < 0.2 else [0.01] for n in range(30)}
-    world.book.set_targets([target(name, n + 1, suspect_interval=4.0) for n, name in enumerate(world.peers)], START)
+    world.book.set_targets([target(name, n + 1) for n, name in enumerate(world.peers)], START)
     world.run(200)
     assert max(max(gaps(world.times(name))) for name in world.peers) <= 1.5 * 5 + TICK
 
@@ -623,7 +625,7 @@ def test_loss_is_measured_within_the_binomial_error():
 
 
 def test_a_thousand_peers_that_never_answer_for_ten_thousand_rounds_need_no_more_memory_than_at_first():
-    book = EchoBook(EchoSettings(longest_interval=5 * 32), random.Random(1).randbytes)
+    book = EchoBook(ProbeSettings(), random.Random(1).randbytes, longest_interval=5 * 32)
     book.set_targets([target(str(n), n) for n in range(1000)], START)
     now, sent, blocks = START, 0, 0
     for rounds in range(20):

@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.lab import Lab, lab_prefix
+from wg_exporter.config import ProbeSettings
 from wg_exporter.linux.namespaces import Namespace as Entrance
 from wg_exporter.model import SendError
-from wg_exporter.prober.echo.track import EchoSettings, EchoTarget
+from wg_exporter.prober.echo.track import EchoTarget
 from wg_exporter.prober.wire import packet
 from wg_exporter.prober.wire.engine import Engine, Order
 from wg_exporter.prober.wire.packet import Answer, Kind
@@ -78,7 +79,7 @@ class Caught:
     def __init__(self) -> None:
         self.answers: list[tuple[Answer, float]] = []
         self.engine = Engine(
-            EchoSettings(timeout=0.3), other=lambda *answer: self.answers.append(answer), open_socket=open_in
+            ProbeSettings(timeout=0.3), other=lambda *answer: self.answers.append(answer), open_socket=open_in
         )
 
     def run(self, until: Callable[[], object], timeout: float = 5.0) -> None:

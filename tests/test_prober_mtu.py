@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.pathsim import Path, World
+from wg_exporter.config import MtuProbe, ProbeSettings
 from wg_exporter.model import SendError, Verdict
-from wg_exporter.prober.mtu.machine import PathMtu, Settings
+from wg_exporter.prober.mtu.machine import PathMtu
 from wg_exporter.prober.mtu.probes import (
     SMALL,
     Kind,
@@ -168,7 +169,7 @@ def test_a_recommendation_that_is_applied_makes_it_ok(name, ipv6):
 @pytest.mark.parametrize("loss", [0.05, 0.2, 0.4])
 def test_ten_thousand_probes_over_a_lossy_clean_path_never_look_like_a_hole(loss, seed):
     per_way = 1 - (1 - loss) ** 0.5
-    world = World(Path(loss=per_way), seed=seed, settings=Settings(inner_interval=5.0, outer_interval=3600.0))
+    world = World(Path(loss=per_way), seed=seed, settings=ProbeSettings(mtu=MtuProbe(5.0, 3600.0)))
     world.tick = 20.0
     seen = Counter()
     while world.inner_echoes < 10_000:
@@ -438,7 +439,7 @@ def test_whatever_comes_in_the_machine_stands_and_stays_small(script, on_demand)
 
 def test_a_peer_that_never_answers_costs_the_same_after_ten_thousand_rounds():
     def size_after(rounds):
-        machine = PathMtu(Path().tunnel(), 0.0, settings=Settings(inner_interval=1.0, outer_interval=5.0))
+        machine = PathMtu(Path().tunnel(), 0.0, settings=ProbeSettings(mtu=MtuProbe(1.0, 5.0)))
         now = 0.0
         tracemalloc.start()
         for _ in range(rounds):
@@ -541,7 +542,7 @@ def test_byte_counters_that_cannot_be_read_make_nobody_unreachable():
 
 
 def test_a_verdict_does_not_outlive_the_way_to_send_probes():
-    world = World(Path(), settings=Settings(inner_interval=5.0))
+    world = World(Path(), settings=ProbeSettings(mtu=MtuProbe(5.0)))
     world.settle()
     assert world.report().verdict is Verdict.OK
     now = world.now

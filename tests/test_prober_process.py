@@ -19,6 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.lab import Lab, eventually, lab_prefix
+from wg_exporter.config import MtuProbe, ProbeSettings, Probing
 from wg_exporter.model import MtuReport, Probed, ProbePeer, ProbeStats, SendError, Verdict
 from wg_exporter.prober.process import handle as process
 from wg_exporter.prober.process import privileges
@@ -34,7 +35,6 @@ from wg_exporter.prober.process.messages import (
     ToProber,
 )
 from wg_exporter.prober.process.totals import continued
-from wg_exporter.prober.settings import ProbeSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -379,6 +379,9 @@ def test_another_configuration_starts_it_anew_and_counters_go_on(watched):
     watched.prober.set_peers([peer()])
     eventually(lambda: watched.told() and watched.told().stats.sent > 2, within=5)
     pid, before = watched.prober.pid, watched.told().stats
+    watched.prober.configure(ProbeSettings(timeout=0.5, enabled=Probing.ON, interval=9.0), {})  # the rows say the same
+    time.sleep(0.3)
+    assert watched.prober.pid == pid
     watched.prober.configure(ProbeSettings(timeout=0.4), {})
     eventually(lambda: watched.prober.pid not in (None, pid), within=5)
     eventually(lambda: watched.told().stats.sent > before.sent, within=5)
@@ -410,7 +413,7 @@ def test_every_message_arrives_as_it_was():
     ours, theirs = socket.socketpair()
     there, here = Connection(ours, FromProber), Connection(theirs, ToProber)
     for message in (
-        Setup(3.0, 1.0, (0.1, 0.2), 60.0, 300.0, {"blue": "/run/netns/blue"}),
+        Setup(ProbeSettings(mtu=MtuProbe(7.0)), {"blue": "/run/netns/blue"}),
         Peers(((1, peer()), (2, peer(2))), (7,)),
         Counters(((1, 2, 1 << 60),)),
     ):

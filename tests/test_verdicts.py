@@ -18,8 +18,8 @@ import pytest
 from tests.lab.paths import Path
 from tests.lab.probing import Aim, Probing
 from tests.lab.together import scenario
+from wg_exporter.config.probe import RTT_BUCKETS
 from wg_exporter.model import Verdict
-from wg_exporter.prober.echo.track import RTT_BUCKETS
 from wg_exporter.prober.mtu.advice import advise
 from wg_exporter.prober.mtu.locate import Direction
 from wg_exporter.prober.mtu.oracle import Oracle

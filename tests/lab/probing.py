@@ -14,9 +14,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
 
+from wg_exporter.config import ProbeSettings
 from wg_exporter.model import ProbePeer
 from wg_exporter.prober.driver import Prober
-from wg_exporter.prober.settings import ProbeSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,7 +19,6 @@ from wg_exporter.health.advice import advice
 from wg_exporter.health.states import State
 from wg_exporter.log import Log
 from wg_exporter.prober.process.handle import ProberProcess
-from wg_exporter.prober.settings import ProbeSettings
 from wg_exporter.web.listen import bind, parse_listen, parse_telemetry_path
 from wg_exporter.web.negotiation import Format
 from wg_exporter.web.server import Page, Server, Status, Trouble
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from wg_exporter.config import Config
+    from wg_exporter.config import Config, ProbeSettings
     from wg_exporter.daemon import exporter as service
     from wg_exporter.health.summary import IllPeer
     from wg_exporter.model import PeerKey, Probed, ProbePeer
@@ -71,11 +70,7 @@ class _Prober:
 
 
 def _probing(config: Config) -> tuple[ProbeSettings, dict[str, str]]:
-    probe = config.probe
-    settings = ProbeSettings(
-        probe.timeout, probe.suspect_interval, probe.rtt_buckets, probe.mtu.inner_interval, probe.mtu.outer_interval
-    )
-    return settings, {place.name: place.path for place in config.namespaces}
+    return config.probe, {place.name: place.path for place in config.namespaces}
 
 
 class _Application:

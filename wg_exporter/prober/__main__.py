@@ -28,7 +28,6 @@ from wg_exporter.prober.process.messages import (
     Setup,
     ToProber,
 )
-from wg_exporter.prober.settings import ProbeSettings
 
 if TYPE_CHECKING:
     from wg_exporter.model import PeerKey
@@ -123,10 +122,7 @@ def main(fd: int) -> None:
     connection: Connection[ToProber] = Connection(socket.socket(fileno=fd), ToProber)  # type: ignore[arg-type]
     with contextlib.suppress(ConnectionEndedError):
         told = setup(connection)
-        settings = ProbeSettings(
-            told.timeout, told.suspect_interval, told.rtt_buckets, told.inner_interval, told.outer_interval
-        )
-        prober = Prober(settings, told.namespaces)
+        prober = Prober(told.settings, told.namespaces)
         prober.prepare()
         privileges.drop(told.namespaces.values())
         Child(connection, prober).run()

@@ -19,10 +19,10 @@ import time
 from itertools import islice
 from typing import TYPE_CHECKING, cast
 
-from wg_exporter.prober.mtu.machine import PathMtu, Settings
+from wg_exporter.config.probe import ProbeSettings
+from wg_exporter.prober.mtu.machine import PathMtu
 from wg_exporter.prober.path import Path, tunnel, usable
 from wg_exporter.prober.schedule import Slots, Turns
-from wg_exporter.prober.settings import ProbeSettings
 from wg_exporter.prober.transport import Carrier
 
 if TYPE_CHECKING:
@@ -63,7 +63,6 @@ class Prober:
             settings, namespaces or {}, arrived=self._arrived, poll=self._poll, open_socket=open_socket, tap=tap
         )
         self._engine = self._carrier.engine
-        self._mtu = Settings(settings.inner_interval, settings.outer_interval, settings.timeout)
         self._paths: dict[PeerKey, Path] = {}
         self._targets: dict[PeerKey, EchoTarget] = {}
         self._silent: set[Path] = set()  # what is known of these may change by time and byte counters alone
@@ -195,11 +194,11 @@ class Prober:
         waiting = max(waiting - (now - since) * FIRST_CHECKS, 0.0)
         self._backlog = waiting + 1, now
         self._added += 1
-        spread = min(waiting / FIRST_CHECKS, self._settings.inner_interval)
-        mtu = PathMtu(tunnel(peer), now, now + spread * (self._added * GOLDEN % 1), self._mtu)
+        spread = min(waiting / FIRST_CHECKS, self._settings.mtu.inner_interval)
+        mtu = PathMtu(tunnel(peer), now, now + spread * (self._added * GOLDEN % 1), self._settings)
         path = self._paths[peer.key] = Path(peer, mtu)
         self._carrier.use(path.lanes, ())
-        self._targets[peer.key] = path.target(self._settings.suspect_interval)
+        self._targets[peer.key] = path.target()
         self._plan(path, mtu.next_time())
 
     def _change(self, path: Path, peer: ProbePeer, now: float) -> bool:
@@ -216,7 +215,7 @@ class Prober:
             self._rest(path)
         self._plan(path, now)
         self._touch(path)
-        before, self._targets[peer.key] = self._targets[peer.key], path.target(self._settings.suspect_interval)
+        before, self._targets[peer.key] = self._targets[peer.key], path.target()
         return before != self._targets[peer.key]
 
     def _remove(self, key: PeerKey) -> bool:
@@ -236,7 +235,7 @@ class Prober:
 
     def _pause(self, path: Path) -> None:
         """Small echoes stop while the byte counters are asked, and go on after it."""
-        target = path.target(self._settings.suspect_interval)
+        target = path.target()
         if target != self._targets[path.peer.key]:
             self._targets[path.peer.key] = target
             self._engine.set_targets(self._targets.values())

@@ -41,11 +41,11 @@ class Path:
         outer = LaneKey(peer.underlay, len(self.endpoint) == 16, peer.fwmark)
         self.lanes = {inner, outer} if endpoint else {inner}  # what MTU probes leave by
 
-    def target(self, suspect_interval: float) -> EchoTarget:
+    def target(self) -> EchoTarget:
         """What small echoes are to be sent: none while the byte counters are asked, or there is no device."""
         peer = self.peer
         paused = self.mtu.pause_echoes or not self.active
-        return EchoTarget(peer.key, peer.key[0], peer.ifindex, peer.target, peer.interval, suspect_interval, paused)
+        return EchoTarget(peer.key, peer.key[0], peer.ifindex, peer.target, peer.interval, paused)
 
     def news(self, now: float, wall: float) -> Probed | None:
         """What is known, if it is not what was told before. The report is the same object while nothing changed.

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.linux.netlink import open_socket as open_netlink
 from wg_exporter.model import SendError
-from wg_exporter.prober.echo.track import EchoSettings
 from wg_exporter.prober.mtu.probes import SMALL, Kind, Layer, LocalTooBig, NotSent, Route
 from wg_exporter.prober.wire.engine import Engine, Order
 from wg_exporter.prober.wire.in_flight import Flight, Flights, meaning
@@ -29,9 +28,9 @@ from wg_exporter.prober.wire.sockets import reason
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from wg_exporter.config.probe import ProbeSettings
     from wg_exporter.prober.mtu.probes import Answer, Send
     from wg_exporter.prober.path import Path
-    from wg_exporter.prober.settings import ProbeSettings
     from wg_exporter.prober.wire.engine import Tapped
     from wg_exporter.prober.wire.packet import Answer as Arrived
     from wg_exporter.prober.wire.sockets import LaneKey, Opener
@@ -61,7 +60,7 @@ class Carrier:
         self._arrived = arrived
         self._tap = tap
         self.engine = Engine(
-            EchoSettings(timeout=settings.timeout, buckets=tuple(settings.rtt_buckets)),
+            settings,
             other=self._answer,
             poll=poll,
             tap=self._show if tap else None,

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 from wg_exporter.cli.mtu.frames import token_of
 from wg_exporter.cli.mtu.results import Result, conclude, so_far, unprobed
 from wg_exporter.cli.mtu.screen import REDRAW, Doing, Phase
+from wg_exporter.config import ProbeSettings
 from wg_exporter.model import Verdict
 from wg_exporter.prober.driver import Prober
 from wg_exporter.prober.mtu.locate import Direction
 from wg_exporter.prober.mtu.verdict import judge
-from wg_exporter.prober.settings import ProbeSettings
 from wg_exporter.prober.wire.netns import Namespaces
 
 if TYPE_CHECKING:

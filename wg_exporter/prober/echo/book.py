@@ -19,12 +19,14 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.model import SendError
-from wg_exporter.prober.echo.track import EchoSettings, EchoTarget, Track
+from wg_exporter.prober.echo.track import LONGEST_INTERVAL, Track
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
 
+    from wg_exporter.config.probe import ProbeSettings
     from wg_exporter.model import ProbeStats
+    from wg_exporter.prober.echo.track import EchoTarget
 
 TICK = 0.01  # seconds: probes due within one tick are sent together
 RING = 1 << 16  # probes that are remembered: all values of the 16-bit sequence number
@@ -58,8 +60,14 @@ class EchoBook:
     sleep until `next_event`. Answers go first, for one that was late only in being read is not lost.
     """
 
-    def __init__(self, settings: EchoSettings, random_bytes: Callable[[int], bytes]) -> None:
+    def __init__(
+        self,
+        settings: ProbeSettings,
+        random_bytes: Callable[[int], bytes],
+        longest_interval: float = LONGEST_INTERVAL,
+    ) -> None:
         self._settings = settings
+        self._longest_interval = longest_interval
         self._random_bytes = random_bytes
         self._tracks: dict[Hashable, Track] = {}
         self._numbers: dict[Hashable, int] = {}
@@ -163,7 +171,7 @@ class EchoBook:
             return True
         rtt = self._rtt(sequence, stamp, read)
         if state == _WAITING and rtt <= self._settings.timeout:
-            track.count_answer(rtt, bisect_left(self._settings.buckets, rtt))
+            track.count_answer(rtt, bisect_left(self._settings.rtt_buckets, rtt))
             if not track.clean:
                 self._hasten(track)
         else:
@@ -217,7 +225,7 @@ class EchoBook:
             self._remove(target.id)
         number = heapq.heappop(self._freed) if self._freed else len(self._numbers)
         self._numbers[target.id] = number
-        track = Track(target, int(number * _GOLDEN % 1 * (1 << 32)), len(self._settings.buckets))
+        track = Track(target, int(number * _GOLDEN % 1 * (1 << 32)), len(self._settings.rtt_buckets))
         self._tracks[target.id] = track
         self._changed[track] = None
         self._schedule(track)
@@ -250,7 +258,7 @@ class EchoBook:
 
     def _period(self, track: Track) -> int:
         """Ticks from this probe of the target to the next."""
-        return max(1, round(track.wait(self._settings.longest_interval) / TICK))
+        return max(1, round(track.wait(self._settings.suspect_interval, self._longest_interval) / TICK))
 
     def _launch(self, tracks: list[Track], due: float, probes: list[Probe]) -> None:
         tokens = array("Q", self._random_bytes(8 * len(tracks)))

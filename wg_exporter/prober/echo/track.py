@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from wg_exporter.model import ProbeStats, SendError
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Hashable
 
-RTT_BUCKETS = tuple(0.00025 * 2**n for n in range(15))  # seconds: 0.25 ms doubling to 4.096 s
 UP_WINDOW = 5  # probes: one answer among the last so many means up
 SUSPECT_MISSES = 10  # misses in a row, before a target is taken for one that does not answer
 PATIENT = 30.0  # seconds of silence before a target is backed off: that it is down is told from 25 s of it
+LONGEST_INTERVAL = 30.0  # seconds between the echoes to a target that has been silent for long
 
 _RECENT = (1 << UP_WINDOW) - 1
 
@@ -27,7 +27,7 @@ class EchoTarget(NamedTuple):
     """Whom to ping, and how often. `id` is anything hashable that names the target to whoever asks for statistics.
 
     `netns` is the name of the namespace of the device, empty for our own; `ifindex` is the device that the probe has to
-    leave by, 0 while there is none. Intervals are in seconds. A paused target keeps its statistics and is left alone.
+    leave by, 0 while there is none. `interval` is in seconds. A paused target keeps its statistics and is left alone.
     """
 
     id: Hashable
@@ -35,19 +35,7 @@ class EchoTarget(NamedTuple):
     ifindex: int
     address: str
     interval: float = 5.0
-    suspect_interval: float = 1.0
     paused: bool = False
-
-
-class EchoSettings(NamedTuple):
-    """What holds for all targets. Times in seconds; `buckets` are the upper bounds of the histogram, ascending.
-
-    `longest_interval` is how rarely a target is still probed that has been silent for long.
-    """
-
-    timeout: float = 3.0
-    longest_interval: float = 30.0
-    buckets: Sequence[float] = RTT_BUCKETS
 
 
 class Track:
@@ -124,15 +112,16 @@ class Track:
         """Whether the last probes were all answered."""
         return self.history == _RECENT
 
-    def wait(self, longest: float) -> float:
-        """Seconds from one probe to the next: fewer under suspicion, twice as many whenever a silence has doubled."""
+    def wait(self, suspect_interval: float, longest: float = LONGEST_INTERVAL) -> float:
+        """Seconds from one probe to the next: at most `suspect_interval` after a loss, and twice as many whenever a
+        silence has doubled, up to `longest`."""
         interval = self.target.interval
         silence = self.missed_at - max(self.missing_since, self.resumed_at) if self.misses else 0.0
         if self.misses >= SUSPECT_MISSES and (silence >= PATIENT or not self.heard):
             doubled = int(math.log2(silence / PATIENT)) + 1 if silence >= PATIENT else 0
             return min(interval * (1 << doubled), max(interval, longest))
         missed = ~self.history & ((1 << min(self.fates, UP_WINDOW)) - 1)
-        return min(interval, self.target.suspect_interval) if self.heard and missed else interval
+        return min(interval, suspect_interval) if self.heard and missed else interval
 
     def stats(self) -> ProbeStats:
         """What is known now."""

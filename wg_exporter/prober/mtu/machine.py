@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from wg_exporter.config.probe import ProbeSettings
 from wg_exporter.model import MtuReport
 from wg_exporter.prober.mtu.locate import Direction, Hops, Ways
 from wg_exporter.prober.mtu.oracle import SilentPeer
@@ -48,14 +49,6 @@ MOST_FLIGHTS = 512
 LARGEST_FOR_SEARCH = 9216  # a loopback route says 65536: no path to a peer is as wide
 
 
-class Settings(NamedTuple):
-    """Intervals in seconds, as configured under `probe.mtu`, and the timeout of probes."""
-
-    inner_interval: float = 60.0
-    outer_interval: float = 300.0
-    timeout: float = 3.0
-
-
 class _Flight(NamedTuple):
     machine: Machine
     want: Want
@@ -66,10 +59,10 @@ class PathMtu:
     """The probing of one peer. `now` is monotonic seconds throughout."""
 
     def __init__(
-        self, tunnel: Tunnel, now: float, first: float | None = None, settings: Settings | None = None
+        self, tunnel: Tunnel, now: float, first: float | None = None, settings: ProbeSettings | None = None
     ) -> None:
         """Probe `tunnel` from `first` on (by default `now`); spread peers over the interval by it."""
-        self._settings = settings or Settings()
+        self._settings = settings or ProbeSettings()
         self._number = 0
         self._rx: int | None = None
         self._rx_grew: float | None = None
@@ -84,7 +77,7 @@ class PathMtu:
         self._patience = Patience(self._settings.timeout)
         self._pace = Pace()
         self._lookup = RouteLookup(first)
-        self._pairs = Pairs(tunnel.mtu, first, self._settings.inner_interval, self._patience, self._settings.timeout)
+        self._pairs = Pairs(tunnel.mtu, first, self._settings, self._patience)
         self._outer_due = NEVER  # the first outer probe waits for the route: how large may it be?
         self._outer_demanded = False  # and so does a search that somebody asked for
         self._outer_search: Search | None = None
@@ -290,7 +283,7 @@ class PathMtu:
         if not self._tunnel.endpoint:
             self._outer_due = NEVER
             return
-        self._outer_due = now + self._settings.outer_interval
+        self._outer_due = now + self._settings.mtu.outer_interval
         needed = self._tunnel.needed
         top = max(needed, min(self._lookup.route.egress if self._lookup.route else 0, LARGEST_FOR_SEARCH))
         first = () if thorough else (SMALL, needed, top)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from wg_exporter.prober.mtu.probes import SMALL, Kind, LocalTooBig, NotSent, Passed, TooBig, Want
 
 if TYPE_CHECKING:
+    from wg_exporter.config.probe import ProbeSettings
     from wg_exporter.prober.mtu.probes import Answer, Patience
 
 GAP = 0.2  # seconds between the pairs of a suspicion
@@ -60,8 +61,8 @@ class Pairs:
     (monotonic).
     """
 
-    def __init__(self, size: int, first: float, interval: float, patience: Patience, timeout: float) -> None:
-        """Pairs of `size` and `SMALL` bytes from `first` on, one per `interval` seconds while nothing is wrong."""
+    def __init__(self, size: int, first: float, settings: ProbeSettings, patience: Patience) -> None:
+        """Pairs of `size` and `SMALL` bytes from `first` on, one per `inner_interval` while nothing is wrong."""
         self.size = size
         self.big = Big.UNKNOWN
         self.votes = 0
@@ -72,9 +73,8 @@ class Pairs:
         self.refused: int | None = None
         self.claimed: TooBig | None = None
         self.settled: float | None = None
-        self._interval = interval
+        self._settings = settings
         self._patience = patience
-        self._timeout = timeout
         self._due = first
         self._last = first  # when the last pair left
         self._more = 0
@@ -119,7 +119,7 @@ class Pairs:
         for number, pair in list(self._pairs.items()):
             if not pair.closed and now >= pair.sent + wait:
                 self._close(pair, now)
-            if pair.closed and now >= pair.sent + self._timeout:
+            if pair.closed and now >= pair.sent + self._settings.timeout:
                 del self._pairs[number]
         if now < self._due:
             return []
@@ -127,7 +127,7 @@ class Pairs:
         self._pairs[self._number] = _Pair(now)
         self._more = max(self._more - 1, 0)
         self._last = now
-        self._due = now + (GAP if self._more else self._interval)
+        self._due = now + (GAP if self._more else self._settings.mtu.inner_interval)
         # The number of a pair is the big one's tag and, negative, the small one's.
         return [
             Want(Kind.INNER_ECHO, self.size, tag=self._number),

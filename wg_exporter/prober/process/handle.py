@@ -39,8 +39,8 @@ from wg_exporter.prober.process.totals import continued
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from wg_exporter.config.probe import ProbeSettings
     from wg_exporter.model import PeerKey, ProbePeer
-    from wg_exporter.prober.settings import ProbeSettings
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds from a death to the next start
 LONG_LIFE = 60.0  # seconds after which a death is the first one again
@@ -63,7 +63,7 @@ class ProberProcess:
         log: Callable[[str], None] = lambda _line: None,
     ) -> None:
         """`log` gets a line, from another thread, when the process died or can't be started."""
-        self._setup = _setup(settings, namespaces or {})
+        self._setup = Setup(settings.for_all(), dict(namespaces or {}))
         self._anew = False  # the process is to be started anew, for it is to probe in another way
         self._log = log
         self._lock = threading.Lock()
@@ -93,12 +93,12 @@ class ProberProcess:
 
     def configure(self, settings: ProbeSettings, namespaces: Mapping[str, str]) -> None:
         """Probe in this way from now on. Counters go on; a histogram with other bounds begins at 0."""
-        setup = _setup(settings, namespaces)
+        setup = Setup(settings.for_all(), dict(namespaces))
         with self._lock:
             if setup == self._setup:
                 return
-            if setup.rtt_buckets != self._setup.rtt_buckets:
-                empty = (0,) * (len(setup.rtt_buckets) + 1)
+            if (bounds := setup.settings.rtt_buckets) != self._setup.settings.rtt_buckets:
+                empty = (0,) * (len(bounds) + 1)
                 for known in (self._results, self._before):
                     for key, (target, stats, mtu) in known.items():
                         known[key] = Probed(target, stats._replace(buckets=empty, rtt_sum=0.0), mtu)
@@ -315,17 +315,6 @@ class ProberProcess:
                     now = now._replace(mtu=last.mtu)
                 if now != last:
                     self._results[key] = now
-
-
-def _setup(settings: ProbeSettings, namespaces: Mapping[str, str]) -> Setup:
-    return Setup(
-        settings.timeout,
-        settings.suspect_interval,
-        tuple(settings.rtt_buckets),
-        settings.inner_interval,
-        settings.outer_interval,
-        dict(namespaces),
-    )
 
 
 def _start(fd: int) -> subprocess.Popen[bytes]:

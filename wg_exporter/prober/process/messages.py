@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
 
+from wg_exporter.config.probe import ProbeSettings  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.model import Probed, ProbePeer  # noqa: TC001 - msgspec reads the annotations
 
 if TYPE_CHECKING:
@@ -32,13 +33,9 @@ class _Message(msgspec.Struct, array_like=True, tag=True, forbid_unknown_fields=
 
 
 class Setup(_Message):
-    """First of all: how to probe (see `driver.ProbeSettings`), and where namespaces are."""
+    """First of all: how to probe, and the path of each network namespace by its name."""
 
-    timeout: float
-    suspect_interval: float
-    rtt_buckets: tuple[float, ...]
-    inner_interval: float
-    outer_interval: float
+    settings: ProbeSettings
     namespaces: dict[str, str]
 
 

@@ -17,9 +17,9 @@ import select
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from wg_exporter.config.probe import ProbeSettings
 from wg_exporter.model import SendError
 from wg_exporter.prober.echo.book import EchoBook, Reading
-from wg_exporter.prober.echo.track import EchoSettings
 from wg_exporter.prober.wire import packet
 from wg_exporter.prober.wire.sockets import Ancillary, Lane, LaneKey, address_for, leave_by, open_here, reason
 
@@ -96,7 +96,7 @@ class Engine:
 
     def __init__(
         self,
-        settings: EchoSettings = EchoSettings(),  # noqa: B008 - a row, immutable
+        settings: ProbeSettings = ProbeSettings(),  # noqa: B008 - a row, immutable
         *,
         other: Callable[[Answer, float], None] | None = None,
         poll: Callable[[float], float] | None = None,
