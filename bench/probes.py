@@ -171,7 +171,7 @@ def _run(command: list[str]) -> tuple[float, str]:
 def engine(number: int, seconds: float) -> None:
     """The contestant's process: probe, and print what was sent."""
     with contextlib.closing(Engine()) as prober:
-        prober.set_targets(_targets(number))
+        _aim(prober, number)
         start = time.process_time()
         end = time.monotonic() + seconds
         prober.run(lambda: time.monotonic() >= end)
@@ -183,8 +183,8 @@ def engine(number: int, seconds: float) -> None:
 def many(number: int, seconds: float) -> dict[str, float]:
     """The engine alone, in this process: its share of a core, scheduling delays, and round trips against the wire."""
     book = Recorder()
-    with contextlib.closing(Engine(book=book)) as prober, _open_wire() as wire:
-        prober.set_targets(_targets(number))
+    with contextlib.closing(Engine(book)) as prober, _open_wire() as wire:
+        _aim(prober, number)
         prober.run(lambda: len(book.delays) > number / 10)
         book.delays.clear()
         begun, cpu = time.monotonic(), time.thread_time()
@@ -206,8 +206,9 @@ def many(number: int, seconds: float) -> dict[str, float]:
     }
 
 
-def _targets(number: int) -> list[EchoTarget]:
-    return [EchoTarget(n, "", LOOPBACK, address, 1.0) for n, address in enumerate(addresses(number))]
+def _aim(engine: Engine, number: int) -> None:
+    for n, address in enumerate(addresses(number)):
+        engine.put(EchoTarget(n, "", LOOPBACK, address, 1.0))
 
 
 def _open_wire() -> socket.socket:

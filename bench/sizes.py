@@ -112,7 +112,7 @@ def _known(path: Route) -> float:
 
     row = Aim(path).row()
     with closing(Prober(ProbeSettings(), {path.a.name: f"/run/netns/{path.a.name}"}, tap=tap)) as prober:
-        prober.set_peers([row])
+        prober.update({row.key: row})
         prober.search(row.key)
         end = time.time() + PATIENCE
         while (now := time.time()) < end:

@@ -15,11 +15,11 @@ import pytest
 from tests.lab import Lab, lab_prefix
 from wg_exporter.config import MtuProbe, ProbeSettings
 from wg_exporter.model import ProbePeer, SendError, Verdict
-from wg_exporter.prober import driver
-from wg_exporter.prober import transport as carrier
+from wg_exporter.prober import driver, transport
 from wg_exporter.prober.driver import Prober
 from wg_exporter.prober.echo import track
 from wg_exporter.prober.mtu.probes import Layer
+from wg_exporter.prober.process.known import Known
 from wg_exporter.prober.wire.engine import ECHO_SIZE_V4
 from wg_exporter.prober.wire.sockets import SO_MARK, open_here
 
@@ -41,19 +41,28 @@ def peer(number: int = 1, **fields) -> ProbePeer:
     return row._replace(**fields)
 
 
+def set_peers(prober: Prober[PeerKey], peers: list[ProbePeer]) -> None:
+    """Exactly these from now on."""
+    wanted = {one.key: one for one in peers}
+    prober.update(wanted, set(prober._paths) - set(wanted))
+
+
 class Running:
     """A prober in the test's thread, and all that it has told."""
 
     def __init__(self, settings: ProbeSettings | None = None, namespaces: dict[str, str] | None = None) -> None:
         self.packets: list[tuple[str, str, Layer, bytes, float]] = []
         self.told: dict[PeerKey, Probed] = {}
-        self.prober = Prober(
+        self.known = Known()
+        self.prober: Prober[PeerKey] = Prober(
             settings or ProbeSettings(timeout=0.5), namespaces or {}, tap=lambda *packet: self.packets.append(packet)
         )
 
     def step(self) -> None:
         self.prober.step(0.02)
-        self.told.update(self.prober.changes(1000))
+        changes = self.prober.changes(1000)
+        self.known.take(*changes)
+        self.told.update((key, self.known[key]) for key in {*changes.echoes, *changes.reports})
 
     def until(self, true: Callable[[], object], within: float = 10.0) -> None:
         end = time.monotonic() + within
@@ -124,7 +133,7 @@ def through(path) -> Iterator[Running]:
 
 
 def test_a_healthy_peer_is_ok_at_once(running):
-    running.prober.set_peers([peer()])
+    set_peers(running.prober, [peer()])
     running.until(lambda: running.verdict(peer()) is Verdict.OK and running.told[peer().key].stats.up, within=2)
     report = running.told[peer().key].mtu
     assert (report.interface_mtu, report.path_inner, report.needed) == (1420, 1420, 1480)
@@ -134,12 +143,12 @@ def test_a_healthy_peer_is_ok_at_once(running):
 
 def test_what_did_not_change_is_not_told_again_and_its_report_is_the_same_object(running):
     calm = peer(interval=3600.0)
-    running.prober.set_peers([peer(), peer(2)])
+    set_peers(running.prober, [peer(), peer(2)])
     running.until(lambda: running.verdict(calm) is Verdict.OK and running.verdict(peer(2)) is Verdict.OK)
-    running.prober.set_peers([calm, peer(2)])
+    set_peers(running.prober, [calm, peer(2)])
     running.wait(1.5)
     before = running.told[peer(2).key]
-    assert calm.key not in running.prober.changes(10)
+    assert calm.key not in {key for rows in running.prober.changes(10) for key in rows}
     running.told.clear()
     running.until(lambda: peer(2).key in running.told)
     assert running.told[peer(2).key].mtu is before.mtu
@@ -147,10 +156,28 @@ def test_what_did_not_change_is_not_told_again_and_its_report_is_the_same_object
     assert calm.key not in running.told
 
 
+def test_changes_are_told_once_and_in_portions(running):
+    peers = [peer(n, interval=3600.0) for n in range(5)]
+    set_peers(running.prober, [one._replace(interval=0.1) for one in peers])
+    end = time.monotonic() + 10
+    while any(running.prober.busy(one.key) for one in peers) or not all(
+        path.echoed for path in running.prober._paths.values()
+    ):
+        assert time.monotonic() < end
+        running.prober.step(0.02)
+    set_peers(running.prober, peers)
+    first, second = running.prober.changes(3), running.prober.changes(3)
+    assert (len(first.echoes), len(second.echoes)) == (3, 2)
+    assert first.echoes.keys() | second.echoes.keys() == {one.key for one in peers}
+    assert first.reports.keys() == first.echoes.keys()
+    assert running.prober.changed == 0
+    assert running.prober.changes(3) == ({}, {})
+
+
 @pytest.mark.parametrize("target", [B, B6])
 def test_a_link_that_is_too_small_is_found_to_the_byte_and_the_router_is_named(path, through, target):
     one = path.peer(target, mtu=1500)
-    through.prober.set_peers([one])
+    set_peers(through.prober, [one])
     through.until(lambda: through.verdict(one) and not through.prober.busy(one.key))
     report = through.told[one.key].mtu
     assert report.path_outer == 1400
@@ -161,13 +188,13 @@ def test_a_link_that_is_too_small_is_found_to_the_byte_and_the_router_is_named(p
 
 def test_a_device_that_takes_less_than_it_is_said_to_is_named_with_its_mtu(path, through):
     one = path.peer(mtu=1600)
-    through.prober.set_peers([one])
+    set_peers(through.prober, [one])
     through.until(lambda: through.verdict(one) is Verdict.INTERFACE_ABOVE_ROUTE)
     assert through.prober.evidence(one.key).refused == 1500
 
 
 def test_an_mtu_that_no_packet_has_is_refused_and_does_no_harm(running):
-    running.prober.set_peers([peer(mtu=100_000), peer(2)])
+    set_peers(running.prober, [peer(mtu=100_000), peer(2)])
     running.until(lambda: running.verdict(peer()) is Verdict.INTERFACE_ABOVE_ROUTE)
     running.until(lambda: running.verdict(peer(2)) is Verdict.OK)
 
@@ -176,7 +203,7 @@ def test_full_size_packets_that_vanish_are_a_hole_and_the_direction_is_found(pat
     path.r.run(["nft", "add table ip t; add chain ip t f { type filter hook forward priority 0; }"])
     path.r.run(["nft", "add rule ip t f ip daddr 192.0.2.6 meta length gt 1300 drop"])
     one = path.peer(mtu=1400)
-    through.prober.set_peers([one])
+    set_peers(through.prober, [one])
     through.until(lambda: through.verdict(one) is Verdict.BLACKHOLE and not through.prober.busy(one.key), within=20)
     assert through.told[one.key].mtu.path_inner == 1296
     assert through.prober.evidence(one.key).direction == "towards"
@@ -186,7 +213,7 @@ def test_a_peer_that_goes_is_checked_at_once_and_again_when_it_comes_back(path):
     running = Running(ProbeSettings(timeout=0.3, mtu=MtuProbe(inner_interval=3600.0)), path.namespaces)
     with contextlib.closing(running.prober):
         one = path.peer(mtu=1340)
-        running.prober.set_peers([one])
+        set_peers(running.prober, [one])
         running.until(lambda: running.verdict(one) is Verdict.OK and running.told[one.key].stats.up)
         path.r.ip("link", "set", path.narrow, "down")
         running.until(lambda: not running.told[one.key].stats.up)
@@ -197,17 +224,17 @@ def test_a_peer_that_goes_is_checked_at_once_and_again_when_it_comes_back(path):
 
 
 def test_a_peer_without_a_device_is_left_alone_but_keeps_its_statistics(running):
-    running.prober.set_peers([peer(), peer(3, ifindex=0), peer(4, target=""), peer(5, mtu=0)])
+    set_peers(running.prober, [peer(), peer(3, ifindex=0), peer(4, target=""), peer(5, mtu=0)])
     running.until(lambda: running.verdict(peer()) is Verdict.OK and running.told[peer().key].stats.sent >= 2)
     assert list(running.told) == [peer().key]
-    running.prober.set_peers([peer(ifindex=0)])
+    set_peers(running.prober, [peer(ifindex=0)])
     running.wait(0.3)
     sent = running.told[peer().key].stats.sent
     assert sent >= 2
     count = len(running.packets)
     running.wait(0.5)
     assert len(running.packets) == count
-    running.prober.set_peers([peer()])
+    set_peers(running.prober, [peer()])
     running.until(lambda: running.told[peer().key].stats.sent > sent)
 
 
@@ -215,7 +242,7 @@ def test_a_peer_without_an_endpoint_is_probed_inside_only_and_without_haste(path
     path.r.run(["nft", "add table ip t; add chain ip t f { type filter hook forward priority 0; }"])
     path.r.run(["nft", "add rule ip t f ip daddr 192.0.2.6 meta length gt 1300 drop"])
     one = path.peer(mtu=1340)._replace(endpoint="")
-    through.prober.set_peers([one])
+    set_peers(through.prober, [one])
     through.until(lambda: through.verdict(one) is Verdict.BLACKHOLE and not through.prober.busy(one.key), within=20)
     through.prober.search(one.key)
     through.prober.find_hop(one.key)
@@ -232,17 +259,17 @@ def test_a_peer_without_an_endpoint_is_probed_inside_only_and_without_haste(path
 
 def test_a_new_mtu_is_judged_anew(path, through):
     one = path.peer(mtu=1340)
-    through.prober.set_peers([one])
+    set_peers(through.prober, [one])
     through.until(lambda: through.verdict(one) is Verdict.OK)
-    through.prober.set_peers([one._replace(mtu=1500)])
+    set_peers(through.prober, [one._replace(mtu=1500)])
     through.until(lambda: through.verdict(one) is Verdict.INNER_PATH_SMALLER)
     assert through.told[one.key].mtu.interface_mtu == 1500
 
 
 def test_a_peer_that_is_gone_is_forgotten(running):
-    running.prober.set_peers([peer(), peer(2)])
+    set_peers(running.prober, [peer(), peer(2)])
     running.until(lambda: running.verdict(peer()) and running.verdict(peer(2)))
-    running.prober.set_peers([peer(2)])
+    set_peers(running.prober, [peer(2)])
     running.told.clear()
     running.wait(0.5)
     assert set(running.told) == {peer(2).key}
@@ -257,7 +284,7 @@ def test_the_tap_sees_whole_packets_of_both_layers_and_directions(path, through)
     path.r.run(["nft", "add table ip t; add chain ip t f { type filter hook forward priority 0; }"])
     path.r.run(["nft", "add rule ip t f ip daddr 192.0.2.6 ip protocol icmp meta length gt 1300 drop"])
     peers = [path.peer(B, mtu=1400), path.peer(B6, mtu=1400)]
-    through.prober.set_peers(peers)
+    set_peers(through.prober, peers)
     through.until(lambda: through.verdict(peers[0]) is Verdict.BLACKHOLE, within=20)
     through.until(lambda: not through.prober.busy(peers[0].key))
     seen = set()
@@ -280,7 +307,7 @@ def test_a_namespace_that_is_made_anew_is_probed_anew(tmp_path, monkeypatch):
         running = Running(ProbeSettings(timeout=0.3), {"n": f"/run/netns/{first.name}"})
         with contextlib.closing(running.prober):
             one = peer(key=("n", "lo", "k"), underlay="n")
-            running.prober.set_peers([one])
+            set_peers(running.prober, [one])
             running.until(lambda: running.told.get(one.key) and running.told[one.key].stats.up)
             lab_ip(first.name, "delete")
             running.until(lambda: SendError.NO_DEVICE in dict(running.told[one.key].stats.errors))
@@ -300,7 +327,7 @@ def lab_ip(name: str, verb: str) -> None:
 
 def test_while_the_byte_counters_are_asked_no_small_echo_is_sent(running):
     one = peer(interval=0.05)
-    running.prober.set_peers([one])
+    set_peers(running.prober, [one])
     running.until(lambda: running.verdict(one) is Verdict.OK)
     running.prober.ask_silent(one.key)
     running.wait(0.1)
@@ -310,14 +337,14 @@ def test_while_the_byte_counters_are_asked_no_small_echo_is_sent(running):
     assert running.prober.busy(one.key)
 
 
-@pytest.mark.parametrize("news", ["received", "another endpoint"])
-def test_a_peer_that_was_silent_for_long_is_probed_soon_after_something_new_is_known_of_it(running, monkeypatch, news):
+@pytest.mark.parametrize("new", ["received", "another endpoint"])
+def test_a_peer_that_was_silent_for_long_is_probed_soon_after_something_new_is_known_of_it(running, monkeypatch, new):
     def echoes() -> int:
         return sum(len(data) == ECHO_SIZE_V4 for data in running.sent(Layer.INNER))
 
     monkeypatch.setattr(track, "PATIENT", 0.001)  # so that it is soon probed every 30 s
     one = peer(target="192.0.2.1", endpoint="", interval=0.1)
-    running.prober.set_peers([one])
+    set_peers(running.prober, [one])
     running.prober.counters({one.key: (1000, 1000)})
     running.until(lambda: one.key in running.told and running.told[one.key].stats.lost >= track.SUSPECT_MISSES)
     running.wait(1.0)
@@ -325,10 +352,10 @@ def test_a_peer_that_was_silent_for_long_is_probed_soon_after_something_new_is_k
     running.prober.counters({one.key: (1000, 2000)})
     running.wait(1.0)
     assert echoes() == before
-    if news == "received":
+    if new == "received":
         running.prober.counters({one.key: (1092, 2000)})
     else:
-        running.prober.set_peers([one._replace(endpoint="127.0.0.1")])
+        set_peers(running.prober, [one._replace(endpoint="127.0.0.1")])
     running.until(lambda: echoes() > before, within=5)
 
 
@@ -336,7 +363,7 @@ def test_what_is_asked_for_is_done_now_and_found(path):
     running = Running(ProbeSettings(timeout=0.3, mtu=MtuProbe(3600.0, 3600.0)), path.namespaces)
     with contextlib.closing(running.prober):
         one = path.peer(mtu=1400)  # needs 1460 outside
-        running.prober.set_peers([one])
+        set_peers(running.prober, [one])
         running.until(lambda: running.verdict(one) and not running.prober.busy(one.key))
         running.prober.search(one.key)
         running.prober.find_hop(one.key)
@@ -366,20 +393,20 @@ def test_a_socket_is_closed_when_no_peer_has_its_fwmark_any_more():
     opened = Opened()
     with contextlib.closing(Prober(ProbeSettings(timeout=0.3), open_socket=opened)) as prober:
         first, second = peer(fwmark=51), peer(2, fwmark=51)
-        prober.set_peers([first, second])
+        set_peers(prober, [first, second])
         probed(prober, first, second)
         assert opened.marks() == [0, 51]
-        prober.set_peers([first._replace(fwmark=52), second])
+        set_peers(prober, [first._replace(fwmark=52), second])
         probed(prober, first)
         assert opened.marks() == [0, 51, 52]
-        prober.set_peers([first._replace(fwmark=52), second._replace(fwmark=52)])
+        set_peers(prober, [first._replace(fwmark=52), second._replace(fwmark=52)])
         assert opened.marks() == [0, 52]
         probed(prober, first, second)
-        prober.update([], [first.key])
+        prober.update({}, [first.key])
         assert opened.marks() == [0, 52]
-        prober.update([], [second.key])
+        prober.update({}, [second.key])
         assert opened.marks() == []
-        prober.set_peers([first])
+        set_peers(prober, [first])
         probed(prober, first)
         assert opened.marks() == [0, 51]
 
@@ -399,9 +426,9 @@ def test_sockets_that_were_prepared_stay_open_whoever_comes_and_goes():
     with contextlib.closing(Prober(ProbeSettings(timeout=0.3), open_socket=opened)) as prober:
         prober.prepare()
         for _ in range(2):
-            prober.set_peers([peer()])
+            set_peers(prober, [peer()])
             probed(prober, peer())
-            prober.set_peers([])
+            set_peers(prober, [])
         assert len(opened.sockets) == 2
         assert opened.marks() == [0, 0]
 
@@ -414,7 +441,7 @@ def test_many_peers_at_once_are_first_checked_evenly_over_the_inner_interval():
     running = Running(ProbeSettings(timeout=0.5, mtu=MtuProbe(inner_interval=3.0)))
     with contextlib.closing(running.prober):
         begin = time.monotonic()
-        running.prober.set_peers(crowd(600, endpoint=""))
+        set_peers(running.prober, crowd(600, endpoint=""))
         checked = []
         for look in range(1, 7):
             running.wait(begin + look * 0.5 - time.monotonic())
@@ -424,11 +451,11 @@ def test_many_peers_at_once_are_first_checked_evenly_over_the_inner_interval():
 
 
 def test_a_single_new_peer_does_not_wait(running):
-    running.prober.set_peers(crowd(50))
+    set_peers(running.prober, crowd(50))
     running.wait(0.5)
     newcomer = peer(99)
     running.wait(2.5)
-    running.prober.set_peers([*crowd(50), newcomer])
+    set_peers(running.prober, [*crowd(50), newcomer])
     running.until(lambda: running.verdict(newcomer) is Verdict.OK, within=1)
 
 
@@ -436,12 +463,12 @@ def test_all_mtu_probing_together_keeps_to_one_pace():
     running = Running(ProbeSettings(timeout=0.5, mtu=MtuProbe(inner_interval=0.2)))
     with contextlib.closing(running.prober):
         begin = time.monotonic()
-        running.prober.set_peers(crowd(200))
+        set_peers(running.prober, crowd(200))
         for _ in range(8):
             running.wait(0.25)
             volume = sum(len(data) for data in running.sent(Layer.INNER) + running.sent(Layer.OUTER) if len(data) > 64)
-            assert volume <= carrier.RATE * (time.monotonic() - begin) + 30_000
-        assert volume > carrier.RATE * 1.0  # there was more to send than the pace allows
+            assert volume <= transport.RATE * (time.monotonic() - begin) + 30_000
+        assert volume > transport.RATE * 1.0  # there was more to send than the pace allows
 
 
 def test_only_two_searches_run_at_once_and_all_come_to_an_end(path):
@@ -451,7 +478,7 @@ def test_only_two_searches_run_at_once_and_all_come_to_an_end(path):
         path.b.ip("address", "add", f"{one.target}/32", "dev", "lo")
     path.r.ip("route", "add", "192.0.2.128/25", "via", B)
     with contextlib.closing(running.prober):
-        running.prober.set_peers(peers)
+        set_peers(running.prober, peers)
         running.until(lambda: all(running.verdict(one) is Verdict.OK for one in peers))
         path.r.run(["nft", "add table ip t; add chain ip t f { type filter hook forward priority 0; }"])
         path.r.run(["nft", "add rule ip t f ip daddr 192.0.2.128/25 meta length gt 1300 drop"])
@@ -478,7 +505,7 @@ def test_only_two_searches_run_at_once_and_all_come_to_an_end(path):
 def test_silence_alone_costs_no_memory(running):
     """Peers that answer nothing: targets of a network that loops back to nobody."""
     peers = [peer(n, target="240.0.0.1", endpoint="240.0.0.1", interval=0.05) for n in range(50)]
-    running.prober.set_peers(peers)
+    set_peers(running.prober, peers)
     running.wait(1.0)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     running.packets.clear()

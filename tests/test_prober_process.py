@@ -10,6 +10,8 @@ import struct
 import subprocess
 import sys
 import time
+import warnings
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +23,11 @@ from hypothesis import strategies as st
 from tests.lab import Lab, eventually, lab_prefix
 from wg_exporter.config import MtuProbe, ProbeSettings, Probing
 from wg_exporter.model import MtuReport, Probed, ProbePeer, ProbeStats, SendError, Verdict
-from wg_exporter.prober.process import handle as process
-from wg_exporter.prober.process import privileges
+from wg_exporter.prober.process import privileges, supervisor
 from wg_exporter.prober.process.handle import ProberProcess
+from wg_exporter.prober.process.known import Known
 from wg_exporter.prober.process.messages import (
+    PORTION,
     Connection,
     ConnectionEndedError,
     Counters,
@@ -34,7 +37,7 @@ from wg_exporter.prober.process.messages import (
     Setup,
     ToProber,
 )
-from wg_exporter.prober.process.totals import continued
+from wg_exporter.prober.process.pending import Pending
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -163,7 +166,7 @@ def test_a_directory_that_only_root_may_enter_is_seen(tmp_path):
 
 @root
 def test_counters_go_on_when_it_is_killed(watched, monkeypatch):
-    monkeypatch.setattr(process, "FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.1)
     watched.prober.set_peers([peer(), peer(2, target="240.0.0.1")])
     eventually(lambda: watched.told() and watched.told().stats.sent >= 5 and watched.told(2), within=5)
     eventually(lambda: watched.verdict(peer().key) is Verdict.OK, within=5)
@@ -247,9 +250,9 @@ def test_nobody_waits_for_a_process_that_hangs(watched):
 
 @root
 def test_one_that_says_nothing_for_long_is_replaced(monkeypatch):
-    monkeypatch.setattr(process, "SILENCE", 2.0)
-    monkeypatch.setattr(process, "STOP_TIMEOUT", 0.3)
-    monkeypatch.setattr(process, "FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(supervisor, "SILENCE", 2.0)
+    monkeypatch.setattr(supervisor, "STOP_TIMEOUT", 0.3)
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.1)
     watched = Watched()
     try:
         watched.prober.set_peers([peer()])
@@ -277,7 +280,7 @@ def test_what_the_byte_counters_say_reaches_the_verdict(watched, monkeypatch):
 
 @root
 def test_a_process_that_cannot_be_started_is_told_and_tried_again(monkeypatch):
-    monkeypatch.setattr(process, "FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.1)
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
     watched = Watched()
     watched.prober.set_peers([peer()])
@@ -298,8 +301,8 @@ def test_nothing_is_told_of_a_peer_before_the_fate_of_its_first_probe(watched):
 
 @root
 def test_a_process_that_is_gone_for_long_leaves_nothing_that_looks_fine(monkeypatch):
-    monkeypatch.setattr(process, "SILENCE", 2.0)
-    monkeypatch.setattr(process, "FIRST_PAUSE", 60.0)
+    monkeypatch.setattr(supervisor, "SILENCE", 2.0)
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 60.0)
     watched = Watched()
     try:
         watched.prober.set_peers([peer()])
@@ -314,7 +317,7 @@ def test_a_process_that_is_gone_for_long_leaves_nothing_that_looks_fine(monkeypa
 
 @root
 def test_no_silence_lasts_while_nobody_listens(monkeypatch):
-    monkeypatch.setattr(process, "FIRST_PAUSE", 60.0)
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 60.0)
     watched = Watched()
     try:
         watched.prober.set_peers([peer(target="192.0.2.1", endpoint="")])
@@ -328,8 +331,8 @@ def test_no_silence_lasts_while_nobody_listens(monkeypatch):
 
 
 def test_whatever_goes_wrong_in_the_thread_it_goes_on(monkeypatch):
-    monkeypatch.setattr(process, "FIRST_PAUSE", 0.1)
-    monkeypatch.setattr(process.socket, "socketpair", lambda: 1 / 0)
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(supervisor.socket, "socketpair", lambda: 1 / 0)
     watched = Watched()
     try:
         watched.prober.set_peers([peer()])
@@ -339,29 +342,25 @@ def test_whatever_goes_wrong_in_the_thread_it_goes_on(monkeypatch):
         watched.prober.stop()
 
 
-def test_a_report_of_an_earlier_life_is_not_brought_back():
-    """An endpoint that roams begins afresh; what held before the last start must not return then."""
-    prober = ProberProcess(ProbeSettings())
-    try:
-        key = peer().key
-        old, new = (
-            MtuReport(verdict, 1420, None, None, 0, 1480, None, None, "", 0.0) for verdict in list(Verdict)[4:6]
-        )
-        prober._keys, prober._before = {1: key}, {key: Probed("t", STATS, old)}
-        found = []
-        for report in (None, new, None):
-            prober._take(Results(((1, Probed("t", STATS, report)),), 0.0))
-            found.append(prober.results()[key].mtu)
-        assert found == [old, new, None]
-    finally:
-        prober.stop()
+def test_a_handle_that_is_dropped_without_stop_says_so_and_its_process_ends():
+    watched = Watched()
+    watched.prober.set_peers([peer()])
+    pid = eventually(lambda: watched.prober.pid, within=5)
+    with pytest.warns(ResourceWarning, match="ProberProcess .* was dropped and not stopped"):
+        del watched.prober
+    eventually(lambda: not Path(f"/proc/{pid}").exists(), within=5)
+    assert watched.lines == []
 
 
-def test_counters_go_on_where_the_histogram_has_other_bounds():
-    other = STATS._replace(buckets=(1, 2, 3), rtt_sum=0.25)
-    found = continued(Probed("t", STATS, None), Probed("t", other, None)).stats
-    assert (found.sent, found.lost) == (2 * STATS.sent, 2 * STATS.lost)
-    assert (found.buckets, found.rtt_sum) == ((1, 2, 3), 0.25)
+def test_a_handle_that_is_stopped_and_dropped_says_nothing():
+    watched = Watched()
+    watched.prober.stop()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        still = weakref.ref(watched.prober)
+        del watched.prober
+        assert still() is None
+    assert said == []
 
 
 def test_without_a_peer_there_is_no_process():
@@ -414,17 +413,18 @@ def test_every_message_arrives_as_it_was():
     there, here = Connection(ours, FromProber), Connection(theirs, ToProber)
     for message in (
         Setup(ProbeSettings(mtu=MtuProbe(7.0)), {"blue": "/run/netns/blue"}),
-        Peers(((1, peer()), (2, peer(2))), (7,)),
-        Counters(((1, 2, 1 << 60),)),
+        Peers({1: peer(), 2: peer(2)}, (7,)),
+        Counters({1: (2, 1 << 60)}),
     ):
         there.send(message)
         assert here.receive() == message
     silent = STATS._replace(silent_since=12345.678901)
-    results = Results(((1, Probed("10.0.0.1", STATS, None)), (2, Probed("10.0.0.2", silent, None))), 0.25)
+    report = MtuReport(Verdict.OK, 1420, 1420, None, 15, 1480, 1420, None, "192.0.2.1", 1.5)
+    results = Results({1: ("10.0.0.1", STATS), 2: ("10.0.0.2", silent)}, {1: report, 3: None}, 0.25)
     here.send(results)
     got = there.receive()
     assert got == results
-    assert isinstance(got.rows[0][1].stats.errors[0][0], SendError)
+    assert isinstance(got.echoes[1][1].errors[0][0], SendError)
     assert here.receive() is None
     there.close()
     with pytest.raises(ConnectionEndedError):
@@ -434,14 +434,14 @@ def test_every_message_arrives_as_it_was():
 
 def test_messages_in_pieces_and_in_heaps_are_taken_one_by_one(pair):
     connection, theirs = pair
-    data = msgspec.msgpack.encode(Counters(()))
+    data = msgspec.msgpack.encode(Counters({}))
     stream = (struct.pack("!I", len(data)) + data) * 3
     for byte in stream[:-1]:
         theirs.send(bytes([byte]))
-        assert connection.receive() in (None, Counters(()))
+        assert connection.receive() in (None, Counters({}))
     theirs.send(stream[-1:] + stream)
     got = 0
-    while connection.receive() == Counters(()):
+    while connection.receive() == Counters({}):
         got += 1
     assert got == 4
     assert not connection.pending()
@@ -468,7 +468,7 @@ def test_no_bytes_do_anything_else_than_end_it(data):
 def test_what_the_other_side_does_not_take_waits_and_nothing_blocks():
     ours, theirs = socket.socketpair()
     sender, taker = Connection(ours, FromProber), Connection(theirs, ToProber)
-    big = Counters(tuple((n, n, n) for n in range(100_000)))
+    big = Counters({n: (n, n) for n in range(100_000)})
     sender.send(big)
     assert not sender.idle
     got = None
@@ -481,31 +481,149 @@ def test_what_the_other_side_does_not_take_waits_and_nothing_blocks():
     taker.close()
 
 
-# --- totals ---------------------------------------------------------------------------------------------------------
+# --- what is known over all lives -----------------------------------------------------------------------------------
+
+KEY = ("", "wg0", "k")
+REPORT = MtuReport(Verdict.OK, 1420, 1420, None, 0, 1480, 1420, None, "", 0.0)
+
+
+def known(since: ProbeStats | None = None, target: str = "t") -> Known:
+    """`STATS` and `REPORT` were told by an earlier process, `since` by the one of now."""
+    found = Known()
+    found.take({KEY: ("t", STATS)}, {KEY: REPORT})
+    found.begin()
+    if since:
+        found.take({KEY: (target, since)}, {})
+    return found
 
 
 def test_a_new_process_adds_to_what_was_counted():
     new = ProbeStats(False, 2, 2, 1, 1, ((SendError.NO_ROUTE, 1),), (0, 0), 0.0, None, None, None)
-    told = continued(Probed("t", STATS, None), Probed("t", new, None)).stats
+    told = known(new)[KEY].stats
     assert (told.up, told.sent, told.lost, told.duplicates, told.late) == (False, 5, 3, 1, 1)
     assert (told.rtt_sum, told.rtt_min, told.rtt_last, told.jitter) == (0.5, 0.1, 0.2, 0.01)
     assert told.errors == ((SendError.NO_KEY, 2), (SendError.NO_ROUTE, 1))
     assert told.buckets == (1, 1)
 
 
-def test_before_it_has_probed_everything_is_as_it_was():
-    nothing = ProbeStats(False, 0, 0, 0, 0, (), (0, 0), 0.0, None, None, None)
-    assert continued(Probed("t", STATS, None), Probed("t", nothing, None)).stats is STATS
+def test_what_is_told_twice_by_one_process_is_added_once():
+    twice = known(STATS)
+    twice.take({KEY: ("t", STATS._replace(sent=4))}, {})
+    assert twice[KEY].stats.sent == STATS.sent + 4
+
+
+def test_before_a_new_process_tells_anything_everything_is_as_it_was():
+    assert known()[KEY] == Probed("t", STATS, REPORT)
 
 
 def test_a_silence_is_that_which_the_new_process_heard():
     new = ProbeStats(False, 2, 2, 0, 0, (), (0, 0), 0.0, None, None, None, 70.0)
-    nothing = new._replace(sent=0, lost=0, silent_since=None)
-    before = Probed("t", STATS._replace(silent_since=10.0), None)
-    assert continued(before, Probed("t", new, None)).stats.silent_since == 70.0
-    assert continued(before, Probed("t", nothing, None)).stats == STATS
+    found = Known()
+    found.take({KEY: ("t", STATS._replace(silent_since=10.0))}, {})
+    found.begin()
+    found.take({KEY: ("t", new)}, {})
+    assert found[KEY].stats.silent_since == 70.0
+    found.take({KEY: ("t", new._replace(silent_since=None))}, {})
+    assert found[KEY].stats.silent_since is None
 
 
-def test_another_target_is_counted_from_nothing():
-    nothing = ProbeStats(False, 0, 0, 0, 0, (), (0, 0), 0.0, None, None, None)
-    assert continued(Probed("t", STATS, None), Probed("u", nothing, None)).stats is nothing
+def test_another_target_is_counted_from_nothing_and_has_no_report():
+    assert known(STATS, target="u")[KEY] == Probed("u", STATS, None)
+
+
+def test_counters_go_on_where_the_histogram_has_other_bounds():
+    found = known(STATS._replace(buckets=(1, 2, 3), rtt_sum=0.25))[KEY].stats
+    assert (found.sent, found.lost) == (2 * STATS.sent, 2 * STATS.lost)
+    assert (found.buckets, found.rtt_sum) == ((1, 2, 3), 0.25)
+
+
+def test_a_report_of_an_earlier_life_is_not_brought_back():
+    """An endpoint that roams begins afresh; what held before the last start must not return then."""
+    one, other = known(), REPORT._replace(verdict=Verdict.FRAGMENTED_PATH)
+    found = []
+    for echoes, reports in (
+        ({KEY: ("t", STATS)}, {}),
+        ({}, {KEY: other}),
+        ({KEY: ("t", STATS)}, {KEY: None}),
+        ({KEY: ("t", STATS)}, {}),
+    ):
+        one.take(echoes, reports)
+        found.append(one[KEY].mtu)
+    assert found == [REPORT, other, None, None]
+
+
+def test_the_copy_is_the_same_object_until_something_changes_and_does_not_change_itself():
+    one = known()
+    copy = one.copy()
+    assert one.copy() is copy
+    for change in (
+        lambda: one.take({KEY: ("t", STATS)}, {}),
+        lambda: one.empty_histograms(3),
+        one.end_silences,
+        lambda: one.forget([KEY]),
+    ):
+        before = one.copy()
+        held = dict(before)
+        change()
+        assert one.copy() is not before
+        assert before == held
+    assert copy == {KEY: Probed("t", STATS, REPORT)}
+    assert one.copy() == {}
+
+
+# --- what is still to be told ---------------------------------------------------------------------------------------
+
+
+def told(pending: Pending) -> list[Peers | Counters]:
+    """All that is to be told now."""
+    messages = []
+    while (message := pending.take()) is not None:
+        messages.append(message)
+    return messages
+
+
+def test_only_peers_that_are_new_changed_or_gone_are_told():
+    pending = Pending()
+    assert pending.set_peers([peer(), peer(2)]) == []
+    assert told(pending) == [Peers({1: peer(), 2: peer(2)}, ())]
+    assert pending.set_peers([peer(2), peer(3), peer(interval=9.0)]) == []
+    assert told(pending) == [Peers({3: peer(3), 1: peer(interval=9.0)}, ())]
+    assert pending.set_peers([peer(2)]) == [peer().key, peer(3).key]
+    assert told(pending) == [Peers({}, (1, 3))]
+    assert (pending.key(1), pending.key(2)) == (None, peer(2).key)
+
+
+def test_a_peer_that_comes_back_is_another_one():
+    pending = Pending()
+    pending.set_peers([peer()])
+    told(pending)
+    pending.set_peers([])
+    pending.set_peers([peer()])
+    assert told(pending) == [Peers({2: peer()}, (1,))]
+
+
+def test_byte_counters_are_told_when_they_moved_or_where_nothing_answers():
+    pending, rows = Pending(), {peer(n).key: (n, n) for n in range(1, 5)}
+    silent = STATS._replace(up=False)
+    answers = {peer(n).key: Probed("t", stats, None) for n, stats in ((1, STATS), (2, STATS), (3, silent))}
+    pending.set_peers([peer(n) for n in range(1, 4)])
+    pending.set_counters(rows, answers)
+    assert told(pending)[1:] == [Counters({n: (n, n) for n in range(1, 4)})]
+    pending.set_counters(rows | {peer(2).key: (2, 9)}, answers)
+    assert told(pending) == [Counters({2: (2, 9), 3: (3, 3)})]
+
+
+def test_much_is_told_in_portions_and_a_new_process_is_told_all_of_it_again():
+    pending = Pending()
+    many = tuple(peer(n) for n in range(PORTION + 1))
+    pending.set_peers(many)
+    pending.set_counters({one.key: (1, 1) for one in many}, {})
+    sizes = [len(message.put if isinstance(message, Peers) else message.rows) for message in told(pending)]
+    assert sizes == [PORTION, 1, PORTION, 1]
+    pending.set_peers(many[1:])
+    pending.begin()
+    numbers = range(2, PORTION + 2)
+    assert told(pending) == [
+        Peers(dict(zip(numbers, many[1:], strict=True)), ()),
+        Counters(dict.fromkeys(numbers, (1, 1))),
+    ]

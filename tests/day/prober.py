@@ -31,7 +31,7 @@ class Pinger:
 
     def start(self) -> None:
         """A prober is started, or told of the peer: nothing is known of it."""
-        self._track = Track(EchoTarget(self.target, "", 7, self.target), 0, len(RTT_BUCKETS))
+        self._track = Track(EchoTarget(self.target, "", 7, self.target), len(RTT_BUCKETS))
         self._life += 1
         self._found = None
         self._received = self.here.rx

@@ -43,8 +43,7 @@ class _Prober:
     """The prober's process, as the exporter wants to call it."""
 
     def __init__(self, config: Config) -> None:
-        self._log = Log(__name__)
-        self._process = ProberProcess(*_probing(config), log=lambda line: self._log.warn("probing", problem=line))
+        self._process = ProberProcess(*_probing(config), log=_warn)
 
     def configure(self, config: Config) -> None:
         self._process.configure(*_probing(config))
@@ -67,6 +66,10 @@ class _Prober:
 
     def stop(self) -> None:
         self._process.stop()
+
+
+def _warn(problem: str) -> None:
+    Log(__name__).warn("probing", problem=problem)
 
 
 def _probing(config: Config) -> tuple[ProbeSettings, dict[str, str]]:

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from wg_exporter.linux.netlink import open_socket as open_netlink
 from wg_exporter.model import SendError
+from wg_exporter.prober.echo.book import EchoBook
 from wg_exporter.prober.mtu.probes import SMALL, Kind, Layer, LocalTooBig, NotSent, Route
 from wg_exporter.prober.wire.engine import Engine, Order
 from wg_exporter.prober.wire.in_flight import Flight, Flights, meaning
@@ -26,14 +26,15 @@ from wg_exporter.prober.wire.routes import Routes
 from wg_exporter.prober.wire.sockets import reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from wg_exporter.config.probe import ProbeSettings
+    from wg_exporter.prober.echo.track import Track
     from wg_exporter.prober.mtu.probes import Answer, Send
     from wg_exporter.prober.path import Path
     from wg_exporter.prober.wire.engine import Tapped
     from wg_exporter.prober.wire.packet import Answer as Arrived
-    from wg_exporter.prober.wire.sockets import LaneKey, Opener
+    from wg_exporter.prober.wire.sockets import Opener, SocketKey
 
     Tap = Callable[[str, str, Layer, bytes, float], None]
     """Told of every packet: ("sent" or "received", netns, layer, the IP packet as `engine.Tapped` has it, wall clock in
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 RATE = 1_000_000  # bytes a second, all MTU probing together
 
 
-class Carrier:
+class Transport:
     """The packets of all peers. `engine` is the loop below, which also sends the small echoes."""
 
     def __init__(
@@ -50,17 +51,19 @@ class Carrier:
         settings: ProbeSettings,
         namespaces: Mapping[str, str],
         *,
+        echoed: Callable[[Track], None],
         arrived: Callable[[Path, Answer], None],
         poll: Callable[[float], float],
         open_socket: Opener | None = None,
         tap: Tap | None = None,
     ) -> None:
-        """`arrived` gets each answer to what a path sent; `poll` is called each round (see `Engine`)."""
+        """`echoed` is called when the statistics of small echoes changed, `arrived` gets each answer to what a path
+        sent, `poll` is called each round (see `Engine`)."""
         self._namespaces = Namespaces(namespaces)
         self._arrived = arrived
         self._tap = tap
         self.engine = Engine(
-            settings,
+            EchoBook(settings, os.urandom, echoed),
             other=self._answer,
             poll=poll,
             tap=self._show if tap else None,
@@ -68,7 +71,6 @@ class Carrier:
         )
         self.free_at = 0.0
         self._flights: Flights[Path] = Flights(settings.timeout, os.urandom)
-        self._users: Counter[LaneKey] = Counter()  # how many paths may send by each
         self._routes: dict[str, Routes] = {}
         self._sending = Layer.INNER
 
@@ -79,14 +81,15 @@ class Carrier:
             routes.close()
         self._namespaces.close()
 
-    def use(self, now: Iterable[LaneKey], before: Iterable[LaneKey]) -> None:
-        """The lanes of a path, now and before. What no path uses any more is closed, as when a fwmark was changed."""
-        self._users.update(now)
-        for lane in before:
-            self._users[lane] -= 1
-            if not self._users[lane]:
-                del self._users[lane]
-                self.engine.release(lane)
+    def hold(self, key: SocketKey | None) -> None:
+        """A path may send outer probes by this socket."""
+        if key is not None:
+            self.engine.sockets.hold(key)
+
+    def release(self, key: SocketKey | None) -> None:
+        """A path does so no more. What no path uses is closed, as when a fwmark was changed."""
+        if key is not None:
+            self.engine.sockets.release(key)
 
     def follow_namespaces(self) -> None:
         """Close what was opened in a namespace that is gone or was replaced."""
@@ -104,14 +107,14 @@ class Carrier:
         outer = send.kind is Kind.OUTER_ECHO
         address = path.endpoint if outer else path.address
         if not address:
-            path.mtu.handle(NotSent(send.probe, SendError.NO_ROUTE), now)
+            path.machine.handle(NotSent(send.probe, SendError.NO_ROUTE), now)
             return
         if not outer and send.size > SMALL and 0 < (limit := self._route_limit(path)) < send.size:
-            path.mtu.handle(LocalTooBig(send.probe, limit), now)
+            path.machine.handle(LocalTooBig(send.probe, limit), now)
             return
         flight = self._flights.start(path, send, address, now)
         if flight is None:
-            path.mtu.handle(NotSent(send.probe, SendError.NO_BUFFER), now)
+            path.machine.handle(NotSent(send.probe, SendError.NO_BUFFER), now)
             return
         self.free_at = max(self.free_at, now - 0.01) + send.size / RATE
         self._sending = flight.layer
@@ -121,10 +124,10 @@ class Carrier:
             failure = SendError.TOO_BIG
         if failure is SendError.TOO_BIG:
             self._flights.forget(flight)
-            path.mtu.handle(LocalTooBig(send.probe, self._local_limit(path, send)), now)
+            path.machine.handle(LocalTooBig(send.probe, self._local_limit(path, send)), now)
         elif failure is not None:
             self._flights.forget(flight)
-            path.mtu.handle(NotSent(send.probe, failure), now)
+            path.machine.handle(NotSent(send.probe, failure), now)
 
     def _look_up(self, path: Path, send: Send, now: float) -> None:
         if not path.endpoint:
@@ -132,9 +135,9 @@ class Carrier:
         try:
             found = self._routes_in(path.peer.underlay).look_up(path.endpoint, path.peer.fwmark, path.scope)
         except OSError as error:
-            path.mtu.handle(NotSent(send.probe, reason(error)), now)
+            path.machine.handle(NotSent(send.probe, reason(error)), now)
         else:
-            path.mtu.handle(Route(send.probe, found.egress, found.cached, found.via), now)
+            path.machine.handle(Route(send.probe, found.egress, found.cached, found.via), now)
 
     def _route_limit(self, path: Path) -> int:
         """The MTU of the route to the target, 0 = not known.

@@ -47,11 +47,12 @@ class Track:
         "rtt_sum", "sent", "silent_since", "target", "tick",
     )  # fmt: skip
 
-    def __init__(self, target: EchoTarget, phase: int, buckets: int) -> None:
+    def __init__(self, target: EchoTarget, buckets: int) -> None:
+        """`buckets` is the number of bounds of the histogram. ValueError if the address is none."""
         self.target = target
         self.address = ip_address(target.address).packed
         self.message: object = None
-        self.phase = phase
+        self.phase = 0  # its place in the interval, as a fraction of 2**32
         self.period = 0  # ticks between this probe and the next
         self.tick = -1  # when the next one is due; -1 = never
         self.history = 0  # the last fates, one bit each, 1 = answered
@@ -108,6 +109,16 @@ class Track:
         self.silent_since = None
 
     @property
+    def up(self) -> bool:
+        """Whether one of the last `UP_WINDOW` probes was answered."""
+        return self.history != 0
+
+    @property
+    def tried(self) -> bool:
+        """Whether the fate of a first probe is known. Before it, "not up" would be wrong."""
+        return self.fates > 0
+
+    @property
     def clean(self) -> bool:
         """Whether the last probes were all answered."""
         return self.history == _RECENT
@@ -126,7 +137,7 @@ class Track:
     def stats(self) -> ProbeStats:
         """What is known now."""
         return ProbeStats(
-            up=self.history != 0,
+            up=self.up,
             sent=self.sent,
             lost=self.lost,
             duplicates=self.duplicates,

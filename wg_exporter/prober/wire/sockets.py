@@ -69,7 +69,7 @@ def reason(error: OSError) -> SendError:
     return _REASONS.get(error.errno or 0, SendError.OTHER)
 
 
-class LaneKey(NamedTuple):
+class SocketKey(NamedTuple):
     """What packets have to share to leave through one socket. `mark` is the firewall mark, 0 = none."""
 
     netns: str
@@ -88,14 +88,14 @@ class Arrival(NamedTuple):
     data: memoryview
 
 
-class Lane:
+class ProbeSocket:
     """A raw socket for echoes and ICMP errors, and for IPv6 a UDP socket once one is needed.
 
     Small echoes carry the even `ident`, all else `ident | 1`. That is the source port of UDP over IPv4, too; over
     IPv6 that is `port`.
     """
 
-    def __init__(self, key: LaneKey, ident: int, open_socket: Opener) -> None:
+    def __init__(self, key: SocketKey, ident: int, open_socket: Opener) -> None:
         """Raises OSError where there is no permission (CAP_NET_RAW) or no such namespace."""
         self.key = key
         self.ident = ident
