@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import json
 import os
 import re
@@ -40,7 +39,10 @@ from wg_exporter.config import ProbeSettings
 from wg_exporter.exposition.writer import Writer
 from wg_exporter.prober.echo.book import EchoBook, Probe, Reading
 from wg_exporter.prober.echo.track import EchoTarget
+from wg_exporter.prober.wire import bpf
+from wg_exporter.prober.wire.bpf import Step
 from wg_exporter.prober.wire.engine import Engine
+from wg_exporter.prober.wire.sockets import attach_filter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -214,11 +216,9 @@ def _aim(engine: Engine, number: int) -> None:
 def _open_wire() -> socket.socket:
     """A packet socket that keeps, with the kernel's stamps, what the watched targets get and send."""
     wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-    # Classic BPF: pass if the sender (byte 26) or the receiver (byte 30) is in 127.1.0.0/24.
-    program = [(0x20, 0, 0, 26), (0x54, 0, 0, 0xFFFFFF00), (0x15, 3, 0, 0x7F010000), (0x20, 0, 0, 30),
-               (0x54, 0, 0, 0xFFFFFF00), (0x15, 0, 1, 0x7F010000), (6, 0, 0, 64), (6, 0, 0, 0)]  # fmt: skip
-    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in program))
-    wire.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(code)))
+    ours = [Step(bpf.AND, 0xFFFFFF00), Step(bpf.IF_EQUAL, 0x7F010000, then="pass")]  # in 127.1.0.0/24
+    sender, receiver = Step(bpf.LOAD_WORD, 26), Step(bpf.LOAD_WORD, 30)
+    attach_filter(wire, bpf.assemble(sender, *ours, receiver, *ours))
     wire.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     wire.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)  # all of it: it is read after the run
     wire.settimeout(0)

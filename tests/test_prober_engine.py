@@ -332,12 +332,6 @@ def test_over_ipv4_a_probe_too_big_for_the_path_leaves_the_routes_pmtu_cache_cle
     assert "mtu 1400" in path.a.ip("route", "get", B)
 
 
-def test_without_df_a_probe_is_fragmented_on_the_way(path, caught):
-    answer = caught.order(path.netns, B, 1450, ifindex=path.ifindex, df=False)
-    assert answer is not None
-    assert (answer.kind, answer.size) == (Kind.REPLY, 1450)
-
-
 @pytest.mark.parametrize("address", [B, B6])
 def test_the_size_of_the_fragments_of_an_answer_is_told(path, caught, address):
     family, network = ("-6", "2001:db8:a::/64") if ":" in address else ("-4", "192.0.2.0/30")

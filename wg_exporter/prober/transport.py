@@ -192,6 +192,4 @@ def _order(path: Path, send: Send, flight: Flight[Path]) -> Order:
         netns, ifindex, mark = peer.underlay, path.scope, peer.fwmark
     else:
         netns, ifindex, mark = peer.key[0], peer.ifindex, 0
-    return Order(
-        netns, flight.address, send.size, flight.sequence, flight.token, ifindex, mark, flight.port, send.df, send.ttl
-    )
+    return Order(netns, flight.address, send.size, flight.sequence, flight.token, ifindex, mark, flight.port, send.ttl)

@@ -20,13 +20,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from wg_exporter.prober.mtu.probes import NEVER, Kind, Refused, Want
+from wg_exporter.wireguard import INITIATION, KEEPALIVE, RESPONSE
 
 if TYPE_CHECKING:
     from wg_exporter.prober.mtu.probes import Answer
-
-KEEPALIVE_BYTES = 32
-RESPONSE_BYTES = 92
-INITIATION_BYTES = 148
 
 SETTLE = 12.0  # until the answers to what was sent before are in
 WATCH = 27.0  # long enough to see the usual keepalive of 25 s
@@ -109,13 +106,13 @@ class SilentPeer:
         if rx_grown < 0 or tx_grown < 0:
             self._finish("the counters were reset")
         elif self._step is _Step.WATCH and rx_grown:
-            if rx_grown != KEEPALIVE_BYTES:
+            if rx_grown != KEEPALIVE:
                 self._finish("the tunnel carries other traffic")
             self._keepalives.append(now)
         elif self._step is _Step.ALIGN and rx_grown:
-            self._begin(now + 0.5) if rx_grown == KEEPALIVE_BYTES else self._finish("the tunnel carries other traffic")
+            self._begin(now + 0.5) if rx_grown == KEEPALIVE else self._finish("the tunnel carries other traffic")
         elif self._step is _Step.TRIAL and self._sent is not None:
-            self._shake = self._shake or (tx_grown >= INITIATION_BYTES and now >= self._sent + SHAKE_FROM)
+            self._shake = self._shake or (tx_grown >= INITIATION and now >= self._sent + SHAKE_FROM)
             if rx_grown:
                 self._received(rx_grown, since - self._sent, now - self._sent, now)
 
@@ -137,9 +134,9 @@ class SilentPeer:
 
     def _received(self, grown: int, earliest: float, latest: float, now: float) -> None:
         """Something was received between `earliest` and `latest` seconds after the datagram."""
-        if grown == KEEPALIVE_BYTES and earliest >= ARRIVED_FROM and latest <= ARRIVED_TO:
+        if grown == KEEPALIVE and earliest >= ARRIVED_FROM and latest <= ARRIVED_TO:
             self._result(Oracle.ARRIVES, now)
-        elif grown == RESPONSE_BYTES and self._shake and earliest >= SHAKE_FROM and latest <= SHAKE_TO:
+        elif grown == RESPONSE and self._shake and earliest >= SHAKE_FROM and latest <= SHAKE_TO:
             self._result(Oracle.LOST, now)
         else:
             self._void += 1

@@ -56,13 +56,12 @@ class Want(NamedTuple):
 class Send(NamedTuple):
     """What the engine is to send now. `probe` is its number, unique within one peer; `size` is the whole IP packet.
 
-    With `df` the packet must not be fragmented by anybody, this host included.
+    Nobody may fragment it, this host included.
     """
 
     probe: int
     kind: Kind
     size: int
-    df: bool = True
     ttl: int = 0
 
 

@@ -42,8 +42,8 @@ class Order(NamedTuple):
     """One packet of somebody else's to send: a DF echo of any size, or a UDP datagram to a port.
 
     `size` in bytes is that of the whole IP packet. `ifindex` is the device to leave by, 0 = as routed; `mark` the
-    firewall mark. `sequence` (16 bits) and `token` (64 bits) come back in the answer. `port` 0 = an echo. Over IPv6
-    nothing may be fragmented, whatever `df`. `ttl` 0 = 64 over IPv4, over IPv6 the system's default.
+    firewall mark. `sequence` (16 bits) and `token` (64 bits) come back in the answer. `port` 0 = an echo. `ttl`
+    0 = 64 over IPv4, over IPv6 the system's default.
     """
 
     netns: str
@@ -54,7 +54,6 @@ class Order(NamedTuple):
     ifindex: int = 0
     mark: int = 0
     port: int = 0
-    df: bool = True
     ttl: int = 0
 
 
@@ -293,8 +292,8 @@ def _message(order: Order, ident: int) -> bytearray:
         return packet.echo_v6(order.size, ident, order.sequence, order.token)
     ttl = order.ttl or 64
     if order.port:
-        return packet.udp_v4(order.address, order.size, ident, order.port, order.token, df=order.df, ttl=ttl)
-    return packet.echo_v4(order.address, order.size, ident, order.sequence, order.token, df=order.df, ttl=ttl)
+        return packet.udp_v4(order.address, order.size, ident, order.port, order.token, ttl=ttl)
+    return packet.echo_v4(order.address, order.size, ident, order.sequence, order.token, ttl=ttl)
 
 
 def _arrived(arrival: Arrival, read: Reading) -> float:

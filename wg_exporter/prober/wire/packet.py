@@ -80,12 +80,11 @@ def echo_v4(
     sequence: int,
     token: int,
     *,
-    df: bool = True,
     ttl: int = 64,
     source: bytes = ANY_V4,
 ) -> bytearray:
     """A whole IPv4 packet of `size` bytes with an ICMP echo request (RFC 792). ValueError for an impossible size."""
-    packet = _ipv4(destination, size, ICMP, df=df, ttl=ttl, source=source)
+    packet = _ipv4(destination, size, ICMP, ttl=ttl, source=source)
     _ECHO.pack_into(packet, 20, 8, 0, 0, 0, 0, 0)
     renew_v4(packet, ident, sequence, token)
     return packet
@@ -116,12 +115,11 @@ def udp_v4(
     destination_port: int,
     token: int,
     *,
-    df: bool = True,
     ttl: int = 64,
     source: bytes = ANY_V4,
 ) -> bytearray:
     """A whole IPv4 packet of `size` bytes with a UDP datagram; without a source it has no checksum (RFC 768)."""
-    packet = _ipv4(destination, size, UDP, df=df, ttl=ttl, source=source)
+    packet = _ipv4(destination, size, UDP, ttl=ttl, source=source)
     _UDP.pack_into(packet, 20, source_port, destination_port, size - 20, 0, token)
     if source != ANY_V4:
         pseudo = source + destination + bytes((0, UDP)) + (size - 20).to_bytes(2, "big")
@@ -236,10 +234,10 @@ def _probe(quoted: memoryview, protocol: int, *, echo_type: int) -> tuple[int, i
     return (ident, sequence, token) if kind == echo_type and code == 0 else None
 
 
-def _ipv4(destination: bytes, size: int, protocol: int, *, df: bool, ttl: int, source: bytes) -> bytearray:
+def _ipv4(destination: bytes, size: int, protocol: int, *, ttl: int, source: bytes) -> bytearray:
     _check(size, SMALLEST_V4)
     packet = bytearray(size)
-    _IPV4.pack_into(packet, 0, 0x45, 0, size, 0, _DF if df else 0, ttl, protocol, 0, source, destination)
+    _IPV4.pack_into(packet, 0, 0x45, 0, size, 0, _DF, ttl, protocol, 0, source, destination)
     packet[10:12] = (-_sum(packet[:20]) % 0xFFFF).to_bytes(2, "big")
     return packet
 

@@ -136,7 +136,7 @@ class ProbeSocket:
         if self._udp is None:
             udp = self._open_socket(self.key.netns, self._family, socket.SOCK_DGRAM, 0)
             udp.settimeout(0)
-            _attach(udp, bpf.DROP_ALL)
+            attach_filter(udp, bpf.DROP_ALL)
             self._set_v6(udp)
             udp.bind(("::", 0))
             self.port = udp.getsockname()[1]
@@ -176,7 +176,7 @@ class ProbeSocket:
 
     def _attach(self, port: int) -> None:
         make = bpf.filter_v6 if self.key.ipv6 else bpf.filter_v4
-        _attach(self._raw, make(self.ident, port))
+        attach_filter(self._raw, make(self.ident, port))
 
     def _set_options(self) -> None:
         raw = self._raw
@@ -231,6 +231,7 @@ def open_here(netns: str, family: int, kind: int, protocol: int) -> socket.socke
     return socket.socket(family, kind, protocol)
 
 
-def _attach(sock: socket.socket, program: bytes) -> None:
+def attach_filter(sock: socket.socket, program: bytes) -> None:
+    """Let the kernel run a program of `bpf` on what this socket would get. Raises OSError."""
     code = ctypes.create_string_buffer(program, len(program))
     sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(program) // 8, ctypes.addressof(code)))
