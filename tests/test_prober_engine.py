@@ -29,7 +29,7 @@ from wg_exporter.prober.echo.book import EchoBook
 from wg_exporter.prober.echo.track import EchoTarget
 from wg_exporter.prober.wire import packet
 from wg_exporter.prober.wire.engine import Engine, Order
-from wg_exporter.prober.wire.packet import Answer, Kind
+from wg_exporter.prober.wire.packet import IcmpAnswer, IcmpKind
 from wg_exporter.prober.wire.sockets import ProbeSocket, SocketKey, open_here, reason
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Caught:
     """An engine whose answers to orders are kept."""
 
     def __init__(self) -> None:
-        self.answers: list[tuple[Answer, float]] = []
+        self.answers: list[tuple[IcmpAnswer, float]] = []
         book = EchoBook(ProbeSettings(timeout=0.3), os.urandom)
         self.engine = Engine(book, other=lambda *answer: self.answers.append(answer), open_socket=open_in)
 
@@ -104,7 +104,7 @@ class Caught:
         end = time.monotonic() + seconds
         self.engine.run(lambda: time.monotonic() > end)
 
-    def order(self, netns: str, address: str, size: int, **fields: object) -> Answer | SendError | None:
+    def order(self, netns: str, address: str, size: int, **fields: object) -> IcmpAnswer | SendError | None:
         """What comes back for one order: an answer, why it was not sent, None for silence of half a second."""
         self.answers.clear()
         failure = self.engine.send(Order(netns, ip_address(address).packed, size, 77, TOKEN, **fields))
@@ -313,19 +313,19 @@ def test_a_probe_too_big_for_the_path_is_told_the_next_hops_mtu(path, caught, ad
     answer = caught.order(path.netns, address, 1450, ifindex=path.ifindex)
     assert answer is not None
     assert (answer.kind, answer.mtu, answer.sequence, answer.token, answer.size) == (
-        Kind.TOO_BIG, 1400, 77, TOKEN, 1450,
+        IcmpKind.TOO_BIG, 1400, 77, TOKEN, 1450,
     )  # fmt: skip
     assert answer.target == ip_address(address).packed
     assert answer.sender == ip_address(R if family == "-4" else R6).packed
     passed = caught.order(path.netns, address, 1400, ifindex=path.ifindex)
     assert passed is not None
-    assert (passed.kind, passed.size, passed.token, passed.fragment) == (Kind.REPLY, 1400, TOKEN, 0)
+    assert (passed.kind, passed.size, passed.token, passed.fragment) == (IcmpKind.REPLY, 1400, TOKEN, 0)
 
 
 def test_over_ipv4_a_probe_too_big_for_the_path_leaves_the_routes_pmtu_cache_clean(path, caught):
-    assert caught.order(path.netns, B, 1450, ifindex=path.ifindex).kind is Kind.TOO_BIG
-    assert caught.order(path.netns, B, 1450, ifindex=path.ifindex, port=33434).kind is Kind.TOO_BIG
-    assert caught.order(path.netns, B, 1450).kind is Kind.TOO_BIG
+    assert caught.order(path.netns, B, 1450, ifindex=path.ifindex).kind is IcmpKind.TOO_BIG
+    assert caught.order(path.netns, B, 1450, ifindex=path.ifindex, port=33434).kind is IcmpKind.TOO_BIG
+    assert caught.order(path.netns, B, 1450).kind is IcmpKind.TOO_BIG
     assert "mtu" not in path.a.ip("route", "get", B)
     with contextlib.suppress(Exception):  # the same by hand, to show that the cache would tell
         path.a.run(["ping", "-c1", "-W1", "-M", "do", "-s", "1422", B])
@@ -339,7 +339,7 @@ def test_the_size_of_the_fragments_of_an_answer_is_told(path, caught, address):
     path.b.ip(family, "route", "add", network, "via", gateway, "mtu", "lock", "1300")
     answer = caught.order(path.netns, address, 1400, ifindex=path.ifindex)
     assert answer is not None
-    assert (answer.kind, answer.size) == (Kind.REPLY, 1400)
+    assert (answer.kind, answer.size) == (IcmpKind.REPLY, 1400)
     assert 1293 <= answer.fragment <= 1300
 
 
@@ -347,7 +347,7 @@ def test_the_size_of_the_fragments_of_an_answer_is_told(path, caught, address):
 def test_a_datagram_to_a_closed_port_is_refused_with_its_token(path, caught, address, code):
     answer = caught.order(path.netns, address, 1400, ifindex=path.ifindex, port=33434)
     assert answer is not None
-    assert (answer.kind, answer.code, answer.protocol) == (Kind.UNREACHABLE, code, packet.UDP)
+    assert (answer.kind, answer.code, answer.protocol) == (IcmpKind.UNREACHABLE, code, packet.UDP)
     assert (answer.sequence, answer.token, answer.size) == (33434, TOKEN, 1400)
     assert answer.sender == answer.target == ip_address(address).packed
 
@@ -356,7 +356,7 @@ def test_a_datagram_to_a_closed_port_is_refused_with_its_token(path, caught, add
 def test_a_probe_whose_ttl_runs_out_names_the_hop(path, caught, address, hop):
     answer = caught.order(path.netns, address, 100, ifindex=path.ifindex, ttl=1)
     assert answer is not None
-    assert (answer.kind, answer.sender, answer.token) == (Kind.TIME_EXCEEDED, ip_address(hop).packed, TOKEN)
+    assert (answer.kind, answer.sender, answer.token) == (IcmpKind.TIME_EXCEEDED, ip_address(hop).packed, TOKEN)
 
 
 @pytest.mark.parametrize("address", [B, B6])
@@ -368,14 +368,14 @@ def test_a_probe_too_big_for_its_device_is_not_sent(path, caught, address):
 def test_an_error_about_one_target_does_not_spoil_the_next_probe_to_another(path, caught):
     path.r.ip("route", "add", "unreachable", "198.51.100.0/24")
     for n in range(5):
-        assert caught.order(path.netns, f"198.51.100.{n}", 100, ifindex=path.ifindex).kind is Kind.UNREACHABLE
-        assert caught.order(path.netns, B, 100, ifindex=path.ifindex).kind is Kind.REPLY
+        assert caught.order(path.netns, f"198.51.100.{n}", 100, ifindex=path.ifindex).kind is IcmpKind.UNREACHABLE
+        assert caught.order(path.netns, B, 100, ifindex=path.ifindex).kind is IcmpKind.REPLY
 
 
 def test_an_order_carries_its_mark(path, caught):
     path.a.ip("rule", "add", "fwmark", "0x51", "table", "51")
     path.a.ip("route", "add", "unreachable", "default", "table", "51")
-    assert caught.order(path.netns, B, 100).kind is Kind.REPLY
+    assert caught.order(path.netns, B, 100).kind is IcmpKind.REPLY
     assert caught.order(path.netns, B, 100, mark=0x51) is SendError.NO_ROUTE
 
 
@@ -427,7 +427,7 @@ def test_the_kernel_keeps_from_us_what_has_not_our_idents(ident, strangers):
         strangers(error_v4(ident | 1, 1300))
         found = [sock.receive() for _ in range(4)]
     kinds = [(arrival.answer.kind, arrival.answer.ident, arrival.answer.mtu) for arrival in found[:3] if arrival]
-    assert kinds == [(Kind.REPLY, ident, 0), (Kind.REPLY, ident | 1, 0), (Kind.TOO_BIG, ident | 1, 1300)]
+    assert kinds == [(IcmpKind.REPLY, ident, 0), (IcmpKind.REPLY, ident | 1, 0), (IcmpKind.TOO_BIG, ident | 1, 1300)]
     assert found[3] is None
     assert found[0] is not None
     assert abs(found[0].stamp - time.time()) < 1

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wg_exporter.prober.wire import packet
-from wg_exporter.prober.wire.packet import ICMP, ICMPV6, UDP, Answer, Kind
+from wg_exporter.prober.wire.packet import ICMP, ICMPV6, UDP, IcmpAnswer, IcmpKind
 
 logging.getLogger("scapy.runtime").setLevel(logging.ERROR)  # it would warn of missing routes
 scapy_inet = pytest.importorskip("scapy.layers.inet", reason="scapy: not installed; pip install scapy")
@@ -113,13 +113,13 @@ def test_a_reply_made_by_scapy_is_read(ident, sequence, token, padding):
     body = token.to_bytes(8, "big") + bytes(padding)
     reply = bytes(IP(src=PEER, dst=US) / SICMP(type=0, id=ident, seq=sequence) / body)
     size = len(body) + 28
-    expected = Answer(Kind.REPLY, packed(PEER), packed(PEER), ICMP, ident, sequence, token, size)
+    expected = IcmpAnswer(IcmpKind.REPLY, packed(PEER), packed(PEER), ICMP, ident, sequence, token, size)
     assert packet.parse_v4(reply) == expected
     with_options = bytes(IP(src=PEER, dst=US, options=[scapy_inet.IPOption_NOP()] * 4) / IP(reply)[SICMP])
     assert packet.parse_v4(with_options) == expected._replace(size=size + 4)
     reply6 = bytes(scapy_inet6.ICMPv6EchoReply(id=ident, seq=sequence, data=body))
-    assert packet.parse_v6(reply6, packed(PEER6)) == Answer(
-        Kind.REPLY, packed(PEER6), packed(PEER6), ICMPV6, ident, sequence, token, size + 20
+    assert packet.parse_v6(reply6, packed(PEER6)) == IcmpAnswer(
+        IcmpKind.REPLY, packed(PEER6), packed(PEER6), ICMPV6, ident, sequence, token, size + 20
     )
 
 
@@ -128,19 +128,19 @@ def error_v4(kind: int, code: int, quote: bytes, **fields: object) -> bytes:
 
 
 ERRORS_V4 = [
-    (3, 4, {"nexthopmtu": 1400}, Kind.TOO_BIG, 1400),
-    (3, 4, {"nexthopmtu": 0}, Kind.TOO_BIG, 0),
-    (3, 4, {"nexthopmtu": 65535}, Kind.TOO_BIG, 65535),
-    (3, 3, {}, Kind.UNREACHABLE, 0),
-    (3, 13, {}, Kind.UNREACHABLE, 0),
-    (11, 0, {}, Kind.TIME_EXCEEDED, 0),
+    (3, 4, {"nexthopmtu": 1400}, IcmpKind.TOO_BIG, 1400),
+    (3, 4, {"nexthopmtu": 0}, IcmpKind.TOO_BIG, 0),
+    (3, 4, {"nexthopmtu": 65535}, IcmpKind.TOO_BIG, 65535),
+    (3, 3, {}, IcmpKind.UNREACHABLE, 0),
+    (3, 13, {}, IcmpKind.UNREACHABLE, 0),
+    (11, 0, {}, IcmpKind.TIME_EXCEEDED, 0),
 ]
 
 
 @pytest.mark.parametrize(("kind", "code", "fields", "meaning", "mtu"), ERRORS_V4)
 def test_an_ipv4_error_tells_about_the_probe_that_it_quotes(kind, code, fields, meaning, mtu):
     echo = bytes(packet.echo_v4(packed(PEER), 1420, 7, 8, TOKEN, source=packed(US)))
-    expected = Answer(meaning, packed(ROUTER), packed(PEER), ICMP, 7, 8, TOKEN, 1420, code, mtu)
+    expected = IcmpAnswer(meaning, packed(ROUTER), packed(PEER), ICMP, 7, 8, TOKEN, 1420, code, mtu)
     assert packet.parse_v4(error_v4(kind, code, echo, **fields)) == expected
     assert packet.parse_v4(error_v4(kind, code, echo[:36], **fields)) == expected
     assert packet.parse_v4(error_v4(kind, code, echo[:28], **fields)) == expected._replace(token=None)
@@ -150,10 +150,10 @@ def test_an_ipv4_error_tells_about_the_probe_that_it_quotes(kind, code, fields, 
 
 
 ERRORS_V6 = [
-    (scapy_inet6.ICMPv6PacketTooBig(mtu=1280), Kind.TOO_BIG, 0, 1280),
-    (scapy_inet6.ICMPv6PacketTooBig(mtu=2**32 - 1), Kind.TOO_BIG, 0, 2**32 - 1),
-    (scapy_inet6.ICMPv6DestUnreach(code=4), Kind.UNREACHABLE, 4, 0),
-    (scapy_inet6.ICMPv6TimeExceeded(code=0), Kind.TIME_EXCEEDED, 0, 0),
+    (scapy_inet6.ICMPv6PacketTooBig(mtu=1280), IcmpKind.TOO_BIG, 0, 1280),
+    (scapy_inet6.ICMPv6PacketTooBig(mtu=2**32 - 1), IcmpKind.TOO_BIG, 0, 2**32 - 1),
+    (scapy_inet6.ICMPv6DestUnreach(code=4), IcmpKind.UNREACHABLE, 4, 0),
+    (scapy_inet6.ICMPv6TimeExceeded(code=0), IcmpKind.TIME_EXCEEDED, 0, 0),
 ]
 
 
@@ -163,7 +163,7 @@ def test_an_ipv6_error_tells_about_the_probe_that_it_quotes(error, meaning, code
         IPv6(src=US6, dst=PEER6)
         / scapy_inet6.ICMPv6EchoRequest(id=7, seq=8, data=TOKEN.to_bytes(8, "big") + bytes(1364))
     )
-    expected = Answer(meaning, packed(ROUTER6), packed(PEER6), ICMPV6, 7, 8, TOKEN, 1420, code, mtu)
+    expected = IcmpAnswer(meaning, packed(ROUTER6), packed(PEER6), ICMPV6, 7, 8, TOKEN, 1420, code, mtu)
     head = bytes(error)
     assert packet.parse_v6(head + quote, packed(ROUTER6)) == expected
     assert packet.parse_v6(head + quote[:48], packed(ROUTER6)) == expected._replace(token=None)
@@ -244,9 +244,9 @@ def test_a_damaged_answer_is_nothing_or_what_scapy_finds_in_it(data):
         return
     seen = IP(damaged)
     assert answer.sender == packed(seen.src)
-    if answer.kind is not Kind.REPLY:
+    if answer.kind is not IcmpKind.REPLY:
         quote = IP(bytes(seen[SICMP].payload))
         assert (answer.target, answer.size) == (packed(quote.dst), quote.len)
         if answer.protocol == ICMP:
             assert (answer.ident, answer.sequence, quote[SICMP].type) == (quote[SICMP].id, quote[SICMP].seq, 8)
-    assert answer.mtu == (seen[SICMP].nexthopmtu if answer.kind is Kind.TOO_BIG else 0)
+    assert answer.mtu == (seen[SICMP].nexthopmtu if answer.kind is IcmpKind.TOO_BIG else 0)

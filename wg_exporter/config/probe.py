@@ -76,8 +76,10 @@ class ProbeSettings(Struct, frozen=True, forbid_unknown_fields=True):
     mtu: Annotated[MtuProbe, _text("How often the MTU is looked at.")] = MtuProbe()
 
     def for_all(self) -> ProbeSettings:
-        """What the prober needs besides the rows of peers, which say who is probed and how often: these two settings
-        have their defaults here, so that another value of them is nothing new to the prober."""
+        """What all probed peers share: without `enabled` and `interval`, which are left at their defaults.
+
+        The row of each peer says whether and how often it is probed, so a change of these two restarts no prober.
+        """
         usual = ProbeSettings()
         return replace(self, enabled=usual.enabled, interval=usual.interval)
 

@@ -3,12 +3,12 @@
 Nothing is judged here. Each round: give packets and byte counters to the machines that want them (`paths`), and what
 these want sent to the `transport`. What this module adds is moderation:
 
-- **First checks are spread**: 20 peers a second or, where these are too few for it, all within the inner interval. So
-  one new peer is checked at once, and 10,000 within a minute. Each machine keeps its place from then on.
+- **First checks are spread**: 20 peers a second, or more where that would take longer than the inner interval. So one
+  new peer is checked at once, and 10,000 within a minute. Each machine keeps its place in the interval.
 - **One pace for all**, that of the transport: what is due waits, the longest overdue goes first. Small echoes are not
   held up.
 - **Few searches at once**: a search sends 32 kB a round at 500 kB/s, so only two run at a time and others queue.
-- Little in a row: after a few peers the engine sends and reads small echoes again.
+- **Little in a row**: after `IN_A_ROW` peers the engine sends and reads small echoes again.
 
 Peers go by whatever `id` the caller has for them. Memory is bounded by the number of peers and by `in_flight.MOST`.
 """
@@ -42,9 +42,9 @@ Id = TypeVar("Id", bound="Hashable")
 FIRST_CHECKS = 20.0  # a second
 GOLDEN = 0.6180339887498949  # the fractional part of n times this is spread most evenly, for any number of n
 MOST_SEARCHES = 2
-IN_A_ROW = 8  # peers that may send before small echoes have their turn: 2 ms
+IN_A_ROW = 8  # peers that may send before the small echoes that are due: 2 ms
 NAMESPACE_INTERVAL = 5.0  # seconds between looks at whether a namespace was replaced
-SOON = 0.001  # seconds; never in a hurry without a pause
+SOON = 0.001  # seconds: the least time between two runs of one machine
 
 
 class Changes(NamedTuple, Generic[Id]):
@@ -304,7 +304,7 @@ class Prober(Generic[Id]):
         path.echoed = True
         self._changed[path] = None
         if track.tried and track.up is not path.up:
-            # At the start all are first heard of within seconds: let them wait for their place.
+            # Within seconds of the start something is heard of all for the first time: they wait for their place.
             if path.up is not None or (not track.up and path.machine.answered):
                 now = time.monotonic()
                 path.machine.check(now)

@@ -1,11 +1,11 @@
-"""Carries what the machines of many peers want sent to the engine and the routes, and brings back the answers.
+"""Makes packets of what the machines of many peers want sent, and answers for the machines of what comes back.
 
-What is between the two: a machine asks for sizes and gets answers by number; the engine sends packets and hands over
-whatever looks like an answer. Here each packet gets its place among the `flights`, its way out (inside by the device,
-outside as the tunnel's own packets go), and, where this host refuses to send it, the reason why.
+A machine asks for sizes and gets answers by number. The engine sends packets and hands over whatever looks like an
+answer. Between the two, each packet is remembered while it is in flight (`in_flight`) and gets its way out: inside by
+the device, outside as the tunnel's own packets go. Where this host refuses to send it, the machine is told why.
 
 **One pace for all**: MTU probing sends 1 MB/s at most (8 Mbit/s), however many peers fall silent at once. Nothing is
-held back here: `free_at` is when the next packet may leave.
+held back here: nothing should be sent before `free_at`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 from wg_exporter.linux.netlink import open_socket as open_netlink
 from wg_exporter.model import SendError
 from wg_exporter.prober.echo.book import EchoBook
-from wg_exporter.prober.mtu.probes import SMALL, Kind, Layer, LocalTooBig, NotSent, Route
+from wg_exporter.prober.mtu.probes import SMALL, Layer, LocalTooBig, NotSent, ProbeKind, Route
 from wg_exporter.prober.wire.engine import Engine, Order
-from wg_exporter.prober.wire.in_flight import Flight, Flights, meaning
+from wg_exporter.prober.wire.in_flight import InFlight, Outgoing, meaning
 from wg_exporter.prober.wire.netns import Namespaces
 from wg_exporter.prober.wire.packet import UDP
 from wg_exporter.prober.wire.routes import Routes
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from wg_exporter.prober.mtu.probes import Answer, Send
     from wg_exporter.prober.path import Path
     from wg_exporter.prober.wire.engine import Tapped
-    from wg_exporter.prober.wire.packet import Answer as Arrived
+    from wg_exporter.prober.wire.packet import IcmpAnswer
     from wg_exporter.prober.wire.sockets import Opener, SocketKey
 
     Tap = Callable[[str, str, Layer, bytes, float], None]
@@ -70,7 +70,7 @@ class Transport:
             open_socket=open_socket or self._namespaces.open,
         )
         self.free_at = 0.0
-        self._flights: Flights[Path] = Flights(settings.timeout, os.urandom)
+        self._in_flight: InFlight[Path] = InFlight(settings.timeout, os.urandom)
         self._routes: dict[str, Routes] = {}
         self._sending = Layer.INNER
 
@@ -101,10 +101,10 @@ class Transport:
     def send(self, path: Path, send: Send) -> None:
         """Send this now. What can be said of it at once, its machine is told at once."""
         now = time.monotonic()
-        if send.kind is Kind.ROUTE:
+        if send.kind is ProbeKind.ROUTE:
             self._look_up(path, send, now)
             return
-        outer = send.kind is Kind.OUTER_ECHO
+        outer = send.kind is ProbeKind.OUTER_ECHO
         address = path.endpoint if outer else path.address
         if not address:
             path.machine.handle(NotSent(send.probe, SendError.NO_ROUTE), now)
@@ -112,21 +112,21 @@ class Transport:
         if not outer and send.size > SMALL and 0 < (limit := self._route_limit(path)) < send.size:
             path.machine.handle(LocalTooBig(send.probe, limit), now)
             return
-        flight = self._flights.start(path, send, address, now)
-        if flight is None:
+        outgoing = self._in_flight.start(path, send, address, now)
+        if outgoing is None:
             path.machine.handle(NotSent(send.probe, SendError.NO_BUFFER), now)
             return
         self.free_at = max(self.free_at, now - 0.01) + send.size / RATE
-        self._sending = flight.layer
+        self._sending = outgoing.layer
         try:
-            failure = self.engine.send(_order(path, send, flight))
+            failure = self.engine.send(_order(path, send, outgoing))
         except ValueError:  # no IP packet is as large as this device's MTU says
             failure = SendError.TOO_BIG
         if failure is SendError.TOO_BIG:
-            self._flights.forget(flight)
+            self._in_flight.forget(outgoing)
             path.machine.handle(LocalTooBig(send.probe, self._local_limit(path, send)), now)
         elif failure is not None:
-            self._flights.forget(flight)
+            self._in_flight.forget(outgoing)
             path.machine.handle(NotSent(send.probe, failure), now)
 
     def _look_up(self, path: Path, send: Send, now: float) -> None:
@@ -153,7 +153,7 @@ class Transport:
         """What this host would take where it refused this size, 0 = it doesn't say."""
         peer = path.peer
         try:
-            if send.kind is Kind.OUTER_ECHO:
+            if send.kind is ProbeKind.OUTER_ECHO:
                 found = self._routes_in(peer.underlay).look_up(path.endpoint, peer.fwmark, path.scope)
             else:
                 found = self._routes_in(peer.key[0]).look_up(path.address, ifindex=peer.ifindex)
@@ -169,27 +169,37 @@ class Transport:
             )
         return known
 
-    def _answer(self, answer: Arrived, arrived: float) -> None:
-        flight = self._flights.of(answer)
-        if flight is not None and (news := meaning(answer, flight, arrived)) is not None:
-            self._arrived(flight.owner, news)
+    def _answer(self, answer: IcmpAnswer, arrived: float) -> None:
+        outgoing = self._in_flight.of(answer)
+        if outgoing is not None and (told := meaning(answer, outgoing, arrived)) is not None:
+            self._arrived(outgoing.owner, told)
 
     def _show(self, tapped: Tapped) -> None:
         assert self._tap is not None  # noqa: S101 - else the engine would not have been given this
         layer = self._sending if tapped.order is not None else Layer.INNER
         if (answer := tapped.answer) is not None:
-            flight = self._flights.of(answer)
-            if flight is None and (answer.protocol == UDP or answer.ident & 1):
+            outgoing = self._in_flight.of(answer)
+            if outgoing is None and (answer.protocol == UDP or answer.ident & 1):
                 return
-            layer = flight.layer if flight is not None else Layer.INNER
+            layer = outgoing.layer if outgoing is not None else Layer.INNER
         self._tap("sent" if tapped.sent else "received", tapped.netns, layer, tapped.packet, tapped.when)
 
 
-def _order(path: Path, send: Send, flight: Flight[Path]) -> Order:
+def _order(path: Path, send: Send, outgoing: Outgoing[Path]) -> Order:
     """The packet that a machine wants. Inside, it leaves by the device; outside, as the tunnel's own packets do."""
     peer = path.peer
-    if flight.layer is Layer.OUTER:
+    if outgoing.layer is Layer.OUTER:
         netns, ifindex, mark = peer.underlay, path.scope, peer.fwmark
     else:
         netns, ifindex, mark = peer.key[0], peer.ifindex, 0
-    return Order(netns, flight.address, send.size, flight.sequence, flight.token, ifindex, mark, flight.port, send.ttl)
+    return Order(
+        netns,
+        outgoing.address,
+        send.size,
+        outgoing.sequence,
+        outgoing.token,
+        ifindex=ifindex,
+        mark=mark,
+        port=outgoing.port,
+        ttl=send.ttl,
+    )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 TICK = 0.01  # seconds: probes due within one tick are sent together
 RING = 1 << 16  # probes that are remembered: all values of the 16-bit sequence number
-LONGEST_STALL = 0.5  # seconds: what is overdue by more was never due; the schedule stood still meanwhile
+LONGEST_STALL = 0.5  # seconds: where a probe is overdue by more, the whole schedule moves by as much
 CLOCK_STEP = 0.001  # seconds by which the two clocks may drift apart while a probe is on its way
 
 _GOLDEN = 0.6180339887498949  # the fractional part of n times this is spread most evenly, for any number of n
@@ -55,7 +55,7 @@ class EchoBook:
     """All targets, the probes under way, and when the next ones are due.
 
     The caller's round: `answer` for each reply received, `expire`, `due`, and for each probe `sent` or `failed`; then
-    sleep until `next_event`. Answers go first, for one that was late only in being read is not lost.
+    sleep until `next_event`. Answers go first: one that came in time and was read late is not lost.
     """
 
     def __init__(

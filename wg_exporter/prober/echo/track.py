@@ -15,9 +15,9 @@ from wg_exporter.model import ProbeStats, SendError
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-UP_WINDOW = 5  # probes: one answer among the last so many means up
+UP_WINDOW = 5  # probes: a target is up if one of its last 5 was answered
 SUSPECT_MISSES = 10  # misses in a row, before a target is taken for one that does not answer
-PATIENT = 30.0  # seconds of silence before a target is backed off: that it is down is told from 25 s of it
+PATIENT = 30.0  # seconds of silence before a target is probed more rarely: after 25 s of it, it is known to be down
 LONGEST_INTERVAL = 30.0  # seconds between the echoes to a target that has been silent for long
 
 _RECENT = (1 << UP_WINDOW) - 1
@@ -62,7 +62,7 @@ class Track:
         self.missed_at = 0.0  # and the last one
         self.resumed_at = float("-inf")  # misses before it are no reason to back off
         self.heard = False
-        self.heard_at = float("-inf")  # no probe that was sent before says that there is silence now
+        self.heard_at = float("-inf")  # the latest answer: the loss of a probe that was sent before it is no silence
         self.silent_since: float | None = None
         self.sent = self.lost = self.duplicates = self.late = 0
         self.errors: dict[SendError, int] = {}
@@ -73,7 +73,7 @@ class Track:
         self.jitter: float | None = None
 
     def count_answer(self, rtt: float, bucket: int) -> None:
-        """Count a round trip of so many seconds. Jitter: RFC 3550 section 6.4.1, from one round trip to the next."""
+        """Count a round trip of `rtt` seconds. Jitter: RFC 3550 section 6.4.1, from one round trip to the next."""
         self.sent += 1
         self.buckets[bucket] += 1
         self.rtt_sum += rtt
@@ -90,7 +90,8 @@ class Track:
     def count_loss(self, sent_at: float) -> None:
         """Count a probe that was sent then and not answered in time.
 
-        It begins a silence only if nothing came since: an answer may have overtaken the news of its loss.
+        It begins a silence only if no answer came later: the loss is known after the timeout, and answers to later
+        probes come before that.
         """
         self.sent += 1
         self.lost += 1

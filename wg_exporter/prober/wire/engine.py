@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from wg_exporter.model import ProbeStats
     from wg_exporter.prober.echo.track import EchoTarget, Track
-    from wg_exporter.prober.wire.packet import Answer
+    from wg_exporter.prober.wire.packet import IcmpAnswer
     from wg_exporter.prober.wire.sockets import Arrival, Opener
 
 ECHO_SIZE_V4, ECHO_SIZE_V6 = 48, 64  # bytes: WireGuard pads to 16 anyway
@@ -70,7 +70,7 @@ class Tapped(NamedTuple):
     when: float
     sent: bool
     order: Order | None = None
-    answer: Answer | None = None
+    answer: IcmpAnswer | None = None
 
 
 class _Message(NamedTuple):
@@ -96,7 +96,7 @@ class Engine:
         self,
         book: EchoBook | None = None,
         *,
-        other: Callable[[Answer, float], None] | None = None,
+        other: Callable[[IcmpAnswer, float], None] | None = None,
         poll: Callable[[float], float] | None = None,
         tap: Callable[[Tapped], None] | None = None,
         open_socket: Opener = open_here,
@@ -274,7 +274,7 @@ class Engine:
                 whole = packet.whole_v6(whole, sender=answer.sender) if sock.key.ipv6 else whole
                 self._tap(Tapped(sock.key.netns, whole, arrival.stamp or read.wall, sent=False, answer=answer))
             if answer.ident == sock.ident and answer.protocol != packet.UDP:
-                if answer.kind is packet.Kind.REPLY and answer.token is not None:
+                if answer.kind is packet.IcmpKind.REPLY and answer.token is not None:
                     self._book.answer(answer.sender, answer.sequence, answer.token, arrival.stamp, read)
             elif self._other is not None and sock.asked(answer):
                 self._other(answer, _arrived(arrival, read))

@@ -83,7 +83,7 @@ class Arrival(NamedTuple):
     `data` is what was received: an IPv4 packet, or an ICMPv6 message without its header. Valid until the next one.
     """
 
-    answer: packet.Answer
+    answer: packet.IcmpAnswer
     stamp: float | None
     data: memoryview
 
@@ -117,7 +117,7 @@ class ProbeSocket:
         """For `select`: readable when an answer is there."""
         return self._raw.fileno()
 
-    def asked(self, answer: packet.Answer) -> bool:
+    def asked(self, answer: packet.IcmpAnswer) -> bool:
         """Whether it is an answer to an order that left here. (What came before the filter was there is seen, too.)"""
         return answer.ident == (self.port if answer.protocol == packet.UDP else self.ident | 1)
 
@@ -160,7 +160,7 @@ class ProbeSocket:
                 return self._arrival(answer, ancillary, data)
         return None
 
-    def _arrival(self, answer: packet.Answer, ancillary: Ancillary, data: memoryview) -> Arrival:
+    def _arrival(self, answer: packet.IcmpAnswer, ancillary: Ancillary, data: memoryview) -> Arrival:
         stamp = None
         for level, kind, value in ancillary:
             if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
