@@ -301,7 +301,9 @@ def test_without_a_way_into_a_namespace_its_targets_have_no_device():
 def test_a_namespace_that_is_forgotten_is_entered_anew(caught):
     aim(caught.engine, [EchoTarget("a", "", LOOPBACK, "127.0.0.1", 0.05)])
     caught.run(lambda: caught.stats("a").sent >= 2)
+    (before,) = caught.engine.sockets._open.values()
     caught.engine.forget("")
+    assert before.fileno() == -1
     lost = caught.stats("a").lost
     sent = caught.stats("a").sent
     caught.run(lambda: caught.stats("a").sent >= sent + 3)
@@ -520,6 +522,13 @@ def test_the_sockets_of_a_namespace_without_targets_are_closed(caught):
     assert len(caught.engine.sockets) == 1
     aim(caught.engine, [])
     assert len(caught.engine.sockets) == 0
+
+
+def test_a_target_that_moves_leaves_no_socket_open_behind_it(caught):
+    for address in ("127.0.0.1", "::1"):
+        aim(caught.engine, [EchoTarget("a", "", LOOPBACK, address, 0.05)])
+        caught.run(lambda: caught.stats("a").sent)
+        assert len(caught.engine.sockets) == 1
 
 
 def test_round_trips_agree_with_what_the_kernel_stamped_on_the_wire(caught):

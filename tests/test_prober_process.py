@@ -593,6 +593,14 @@ def test_only_peers_that_are_new_changed_or_gone_are_told():
     assert (pending.key(1), pending.key(2)) == (None, peer(2).key)
 
 
+def test_a_peer_that_is_gone_before_it_was_told_is_told_as_gone_alone():
+    pending = Pending()
+    pending.set_peers([peer()])
+    pending.set_counters({peer().key: (1, 1)}, {})
+    pending.set_peers([])
+    assert told(pending) == [Peers({}, (1,))]
+
+
 def test_a_peer_that_comes_back_is_another_one():
     pending = Pending()
     pending.set_peers([peer()])
