@@ -4,8 +4,8 @@ A machine asks for sizes and gets answers by number. The engine sends packets an
 answer. Between the two, each packet is remembered while it is in flight (`in_flight`) and gets its way out: inside by
 the device, outside as the tunnel's own packets go. Where this host refuses to send it, the machine is told why.
 
-**One pace for all**: MTU probing sends 1 MB/s at most (8 Mbit/s), however many peers fall silent at once. Nothing is
-held back here: nothing should be sent before `free_at`.
+**One pace for all**: MTU probing sends 1 MB/s at most (8 Mbit/s), however many peers fall silent at once. The caller
+keeps to it: nothing is to be sent before `free_at`.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from wg_exporter.prober.wire.sockets import Opener, SocketKey
 
     Tap = Callable[[str, str, Layer, bytes, float], None]
-    """Told of every packet: ("sent" or "received", netns, layer, the IP packet as `engine.Tapped` has it, wall clock in
-    seconds). A packet that belongs to no probe is not told of."""
+    """Gets every packet of a probe and of its answers: ("sent" or "received", netns, layer, the IP packet as
+    `engine.Tapped` has it, wall clock in seconds)."""
 
 RATE = 1_000_000  # bytes a second, all MTU probing together
 

@@ -52,7 +52,7 @@ class Reading(NamedTuple):
 
 
 class EchoBook:
-    """All targets, the probes under way, and when the next ones are due.
+    """All targets, the probes in flight, and when the next ones are due.
 
     The caller's round: `answer` for each reply received, `expire`, `due`, and for each probe `sent` or `failed`; then
     sleep until `next_event`. Answers go first: one that came in time and was read late is not lost.
@@ -266,7 +266,7 @@ class EchoBook:
             probes.append(Probe(track, sequence, token, due))
 
     def _full(self) -> bool:
-        """Whether all sequence numbers are under way. Another probe could be mistaken for one of them."""
+        """Whether all sequence numbers are in flight. Another probe could be mistaken for one of them."""
         following = (self._head + 1) % RING
         return following == self._tail and self._oldest() == following
 

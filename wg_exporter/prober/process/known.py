@@ -76,7 +76,7 @@ class Known:
         self._copy = None
 
     def empty_histograms(self, bounds: int) -> None:
-        """Begin the histograms at 0, with so many bounds: other bounds make another histogram."""
+        """Begin all histograms at 0. `bounds` is their number of bounds from now on: others make another histogram."""
         empty = (0,) * (bounds + 1)
         for known in (self._probed, self._before):
             for key, one in known.items():
