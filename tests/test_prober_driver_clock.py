@@ -12,16 +12,16 @@ import pytest
 from tests.hands import ADDRESS, TICK, Moved, answering
 from tests.lab import Lab, lab_prefix
 from tests.probers import peer as other_peer
+from wg_exporter.config import MtuProbe, ProbeSettings
 from wg_exporter.model import SendError, Verdict
 from wg_exporter.prober import transport as carrier
 from wg_exporter.prober.mtu.machine import LARGEST_FOR_SEARCH
 from wg_exporter.prober.mtu.probes import Layer
-from wg_exporter.prober.settings import ProbeSettings
 from wg_exporter.prober.wire.sockets import open_here
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: raw sockets and network namespaces")
 
-SELDOM = ProbeSettings(timeout=0.5, inner_interval=3600.0, outer_interval=3600.0)
+SELDOM = ProbeSettings(timeout=0.5, mtu=MtuProbe(inner_interval=3600.0, outer_interval=3600.0))
 
 
 def peer(number=1, **fields):
@@ -112,7 +112,7 @@ def test_whoever_watches_a_file_is_called_when_it_can_be_read_until_it_is_unwatc
 
 
 def test_full_size_packets_go_out_at_the_intervals_that_are_configured(monkeypatch):
-    moved = Moved(monkeypatch, ProbeSettings(timeout=0.5, inner_interval=7.0, outer_interval=11.0))
+    moved = Moved(monkeypatch, ProbeSettings(timeout=0.5, mtu=MtuProbe(inner_interval=7.0, outer_interval=11.0)))
     with contextlib.closing(moved.prober):
         moved.prober.set_peers([peer()])
         moved.run(60)
@@ -157,7 +157,7 @@ def test_peers_that_come_one_by_one_do_not_wait_for_those_that_were_checked_long
 
 
 def test_the_first_checks_of_a_great_many_are_spread_over_the_inner_interval_and_no_longer(monkeypatch):
-    moved = Moved(monkeypatch, ProbeSettings(timeout=0.5, inner_interval=3.0))
+    moved = Moved(monkeypatch, ProbeSettings(timeout=0.5, mtu=MtuProbe(inner_interval=3.0)))
     with contextlib.closing(moved.prober):
         moved.prober.set_peers(
             [peer(n, target=f"127.0.{n // 250}.{n % 250 + 1}", interval=60.0, endpoint="") for n in range(600)]
@@ -171,7 +171,7 @@ def test_the_first_checks_of_a_great_many_are_spread_over_the_inner_interval_and
 
 
 def test_all_mtu_probing_together_keeps_to_one_pace(monkeypatch):
-    moved = Moved(monkeypatch, ProbeSettings(timeout=0.5, inner_interval=0.2))
+    moved = Moved(monkeypatch, ProbeSettings(timeout=0.5, mtu=MtuProbe(inner_interval=0.2)))
     with contextlib.closing(moved.prober):
         begun = moved.clock.now
         moved.prober.set_peers([peer(n, interval=60.0, target=f"127.0.2.{n}") for n in range(1, 201)])
@@ -185,7 +185,7 @@ def test_all_mtu_probing_together_keeps_to_one_pace(monkeypatch):
 
 
 def test_small_echoes_go_out_while_large_ones_wait_for_their_turn(monkeypatch):
-    moved = Moved(monkeypatch, ProbeSettings(timeout=0.5, inner_interval=0.2))
+    moved = Moved(monkeypatch, ProbeSettings(timeout=0.5, mtu=MtuProbe(inner_interval=0.2)))
     with contextlib.closing(moved.prober):
         moved.prober.set_peers([peer(n, target=f"127.0.2.{n}") for n in range(1, 201)])
         moved.run(2)

@@ -12,9 +12,9 @@ import pytest
 from tests.hands import TICK, Moved
 from tests.probers import peer as other_peer
 from tests.rows import WALL
+from wg_exporter.config import MtuProbe, ProbeSettings
 from wg_exporter.model import Verdict
 from wg_exporter.prober.path import Path
-from wg_exporter.prober.settings import ProbeSettings
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: raw sockets")
 
@@ -164,7 +164,7 @@ def test_what_small_echoes_bring_is_taken_within_a_tenth_of_a_second(moved):
 
 
 def test_what_small_echoes_bring_is_taken_soon_though_nothing_else_is_to_be_done(monkeypatch):
-    moved = Moved(monkeypatch, ProbeSettings(timeout=0.5, inner_interval=3600.0))
+    moved = Moved(monkeypatch, ProbeSettings(timeout=0.5, mtu=MtuProbe(inner_interval=3600.0)))
     with contextlib.closing(moved.prober):
         moved.prober.set_peers([peer(interval=2.0, endpoint="")])
         moved.wake(9.0)

@@ -12,11 +12,11 @@ import pytest
 
 from tests.lab import eventually
 from tests.probers import SILENT, STATS, peer, played, probed, report
+from wg_exporter.config import ProbeSettings
 from wg_exporter.model import Verdict
-from wg_exporter.prober.process import handle as process
+from wg_exporter.prober.process import supervisor as process
 from wg_exporter.prober.process.handle import ProberProcess
 from wg_exporter.prober.process.messages import Counters, Peers, Setup
-from wg_exporter.prober.settings import ProbeSettings
 
 ONE, TWO = peer(), peer(2)
 
@@ -245,10 +245,10 @@ def test_what_it_counted_by_the_old_configuration_is_not_taken_after_the_new_one
     first = stage.begun()
     first.tell((1, probed()))
     stage.known(ONE.key)
-    with stage.prober._lock:
+    with stage.prober._supervisor.lock:
         first.tell((1, probed(SILENT)))
-        stage.prober._anew = True  # as `configure` does, before the thread comes to read that
-        stage.prober._rouse()
+        stage.prober._supervisor._restart = True  # as `configure` does, before the thread comes to read that
+        stage.prober._supervisor.wake()
     first.let_go()
     stage.life(2)
     assert stage.results()[ONE.key].stats == STATS

@@ -9,10 +9,10 @@ import pytest
 
 from tests.lab import eventually
 from tests.probers import SILENT, STATS, peer, played, probed, report
+from wg_exporter.config import ProbeSettings
 from wg_exporter.model import Verdict
-from wg_exporter.prober.process import handle as process
+from wg_exporter.prober.process import supervisor as process
 from wg_exporter.prober.process.messages import PORTION, Counters, Peers, Setup
-from wg_exporter.prober.settings import ProbeSettings
 
 ONE, TWO = peer(), peer(2)
 CROWD = [peer(n) for n in range(1, 12_001)]
