@@ -72,10 +72,11 @@ class Life:
         """The next thing that it is told."""
         return eventually(self.connection.receive, within=5, every=0.002)
 
-    def tell(self, *rows: tuple[int, Probed], delay: float = 0.0) -> None:
-        """Say what was found."""
+    def tell(self, *rows: tuple[int, Probed], withdrawn: Iterable[int] = (), delay: float = 0.0) -> None:
+        """Say what was found. The reports of those `withdrawn` do not hold any more."""
         echoes = {number: (probed.target, probed.stats) for number, probed in rows}
-        self.connection.send(Results(echoes, {number: probed.mtu for number, probed in rows}, delay))
+        reports = {number: probed.mtu for number, probed in rows if probed.mtu is not None}
+        self.connection.send(Results(echoes, reports | dict.fromkeys(withdrawn), delay))
 
     def die(self) -> None:
         """Let go of the socket, then of the process."""

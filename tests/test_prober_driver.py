@@ -15,7 +15,6 @@ from tests.probers import KeyedProber
 from wg_exporter.config import MtuProbe, ProbeSettings
 from wg_exporter.model import ProbePeer, SendError, Verdict
 from wg_exporter.prober import driver
-from wg_exporter.prober.driver import Prober
 from wg_exporter.prober.mtu.probes import Layer
 from wg_exporter.prober.wire.sockets import SO_MARK, open_here
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from wg_exporter.model import PeerKey, Probed
+    from wg_exporter.prober.driver import Prober
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: raw sockets and network namespaces")
 

@@ -15,7 +15,7 @@ from tests.probers import peer as other_peer
 from wg_exporter.config import MtuProbe, ProbeSettings
 from wg_exporter.model import SendError, Verdict
 from wg_exporter.prober import transport as carrier
-from wg_exporter.prober.mtu.machine import LARGEST_FOR_SEARCH
+from wg_exporter.prober.mtu.outer import LARGEST
 from wg_exporter.prober.mtu.probes import Layer
 from wg_exporter.prober.wire.sockets import open_here
 
@@ -117,7 +117,7 @@ def test_full_size_packets_go_out_at_the_intervals_that_are_configured(monkeypat
         moved.prober.set_peers([peer()])
         moved.run(60)
     inner = [when for when, _ in moved.full()]
-    outer = [when for when, _ in moved.full(Layer.OUTER, LARGEST_FOR_SEARCH)]
+    outer = [when for when, _ in moved.full(Layer.OUTER, LARGEST)]
     assert [round(b - a) for a, b in pairwise(inner)] == [7] * 8
     assert [round(b - a) for a, b in pairwise(outer)] == [11] * 5
 

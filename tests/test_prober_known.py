@@ -84,7 +84,6 @@ def test_what_is_told_by_device_is_the_same_object_until_something_changes_and_d
     for change in (
         lambda: one.take({KEY: ("t", STATS)}, {}),
         lambda: one.empty_histograms(3),
-        one.end_silences,
         lambda: one.forget([KEY]),
     ):
         before = one.by_device()
