@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from wg_exporter.health.evidence import Evidence, Place
 from wg_exporter.health.rules import first_that_holds
 from wg_exporter.health.states import NOT_JUDGED, Change, PeerHealth, State
-from wg_exporter.model import Backend, Peers, SourceName, differences, same
+from wg_exporter.model import Backend, Peers, differences, same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -118,11 +118,7 @@ class Health:
         """
         now = snapshot.monotonic
         devices = {(device.netns, device.name): device for device in snapshot.devices}
-        readable = {
-            outcome.netns
-            for outcome in snapshot.outcomes
-            if outcome.source is SourceName.LINKS and (outcome.success or outcome.absent)
-        }
+        readable = snapshot.namespaces_read()
         self._suspicious = False
         self._rename(devices, snapshot)
         changes: list[Change] = []
