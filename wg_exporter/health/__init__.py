@@ -155,18 +155,27 @@ class Health:
                     self._devices[key] = self._devices.pop(other)
                     break
 
-    def reconsider(self, meta: Callable[[DeviceKey, Peer], PeerMeta], wanted: Callable[[DeviceKey], bool]) -> None:
-        """Take in what a new configuration makes of peers whose device is gone; the others are told of at each look.
+    def reconsider(
+        self, meta: Callable[[DeviceKey, Peer], PeerMeta], wanted: Callable[[DeviceKey], bool]
+    ) -> Callable[[], None]:
+        """Ask what a new configuration makes of peers whose device is gone; the others are told of at each look.
 
-        Devices that are not `wanted` any more are forgotten, for nobody looks at them from now on.
+        Devices that are not `wanted` any more are forgotten, for nobody looks at them from now on. Nothing changes
+        before the result is called.
         """
-        self._devices = {key: watched for key, watched in self._devices.items() if wanted(key)}
-        for key, watched in self._devices.items():
-            if watched.place.gone_since is not None:
-                watched.metas = tuple(meta(key, peer) for peer in watched.peers)
-                for seen, found in zip(watched.seen, watched.metas, strict=True):
+        kept = {key: watched for key, watched in self._devices.items() if wanted(key)}
+        gone = [(key, watched) for key, watched in kept.items() if watched.place.gone_since is not None]
+        answers = [tuple(meta(key, peer) for peer in watched.peers) for key, watched in gone]
+
+        def take_over() -> None:
+            self._devices = kept
+            for (_key, watched), metas in zip(gone, answers, strict=True):
+                watched.metas = metas
+                for seen, found in zip(watched.seen, metas, strict=True):
                     seen.expected = found.expected_up
-        self._gone = self._find_gone()
+            self._gone = self._find_gone()
+
+        return take_over
 
     def _find_gone(self) -> tuple[GoneDevice, ...]:
         return tuple(
