@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.lab import Lab, lab_prefix
-from wg_exporter.linux.namespaces import Namespace as Entrance
+from wg_exporter.linux.namespaces import Entrance
 from wg_exporter.model import SendError
 from wg_exporter.prober.echo.track import EchoSettings, EchoTarget
 from wg_exporter.prober.wire import packet

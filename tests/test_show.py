@@ -141,7 +141,9 @@ def test_who_is_down_is_a_line_each_with_the_reason_and_what_it_was_seen_by():
 def test_who_is_judged_by_one_look_is_told_what_that_can_not_see():
     overview = host(device(peer("berlin", age=1, expected=True)))
     assert "--watch" not in text(overview)
-    assert "judged by one look: whether anything goes unanswered takes --watch" in text(overview._replace(glanced=True))
+    assert "judged by one look: whether anything goes unanswered takes --watch" in text(
+        overview._replace(by_one_look=True)
+    )
 
 
 def test_what_was_seen_while_watching_is_told_with_its_age():

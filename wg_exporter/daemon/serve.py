@@ -145,7 +145,7 @@ async def _serve(exporter: Exporter, sockets: Sequence[socket.socket], path: str
         log.info("listening", address=address, path=path, version=__version__)
     exporter.start()
     await loop.run_in_executor(None, exporter.wait_until_ready, 10.0)
-    _settle()
+    _spare_collector()
     _notify("READY=1")
     await stopping.wait()
     log.info("stopping")
@@ -155,7 +155,7 @@ async def _serve(exporter: Exporter, sockets: Sequence[socket.socket], path: str
     return 0
 
 
-def _settle() -> None:
+def _spare_collector() -> None:
     """Tell the garbage collector that what lives now lives on, so that it need not look at modules and tables again.
 
     Rows are tuples of numbers and text, which form no cycles: a collection would look at tens of thousands for nothing.
