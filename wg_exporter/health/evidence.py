@@ -34,7 +34,7 @@ ANSWER_SECONDS = 15.0
 # What is unanswered for so long is worth a closer look.
 SUSPECT_SECONDS = 10.0
 
-# A state is known after so long at the latest.
+# A peer has a state this many seconds after it was first seen, if not before.
 JUDGED_SECONDS = 30.0
 
 # Where one packet in twenty is lost each way, six attempts that have nothing to do with each other go unanswered once
@@ -203,7 +203,7 @@ class Evidence:
                 self.asked = silent if self.asked is None else min(self.asked, silent)
                 if stats.rtt_last is not None and (self.called is None or silent < self.called):
                     self.called = silent
-        # A target that never answers is silent since long; the first loss may be of a probe from before the last sign.
+        # A target that never answers has long been silent, and its first lost probe may be older than the last sign.
         elif silent is not None and self.asked is None and self.probes >= 2:
             self.asked = now
 
