@@ -136,7 +136,7 @@ def test_loss_is_what_ping_misses(lab: Lab) -> None:
     path = Path(lab)
     assert path.passes(path.target(), 100)
     path.loss(20, length=172)  # 100 bytes, padded to 112
-    said = path.a.run(["ping", "-q", "-i", "0.01", "-c", "300", "-W", "1", "-s", "72", path.target()])
+    said = path.a.run(["ping", "-q", "-i", "0.01", "-c", "300", "-W", "1", "-s", "72", path.target()], timeout=60)
     sent, received = re.search(r"(\d+) packets transmitted, (\d+) received", said).groups()
     assert int(sent) - int(received) == path.lost()
     assert 25 < path.lost() < 95
