@@ -44,6 +44,7 @@ VALUES = {
     "interface": ".+",
     "peer": ".+",
 }
+SCRAPE_TIMEOUT = 1  # s
 # Datagrams to a port at which nobody listens, 50 a second.
 SENDER = """\
 import socket, time
@@ -125,8 +126,8 @@ class Scene(NamedTuple):
     config: Path
 
     def moment(self) -> Moment:
-        """Now, for as long as one looks."""
-        return Moment(self.prometheus.server, time.time())
+        """A moment just past, for as long as one looks: all scrapes begun until then have ended, by their timeout."""
+        return Moment(self.prometheus.server, time.time() - 2 * SCRAPE_TIMEOUT)
 
     def text(self, name: str) -> str:
         """The configuration of the exporter, with this name for the peer that is up."""
@@ -181,7 +182,7 @@ def serving(directory: Path, ports: list[int]) -> Iterator[Asked]:
     (directory / "rules.yml").write_text(SEVERAL)
     targets = [f"127.0.0.1:{port}" for port in ports]
     settings = {
-        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+        "global": {"scrape_interval": "1s", "scrape_timeout": f"{SCRAPE_TIMEOUT}s", "evaluation_interval": "1s"},
         "rule_files": ["rules.yml", str(RULES)],
         "scrape_configs": [{"job_name": "wireguard", "static_configs": [{"targets": targets}]}],
     }

@@ -10,6 +10,7 @@ import errno
 import itertools
 import logging
 import os
+import select
 import socket
 import statistics
 import struct
@@ -77,8 +78,9 @@ class Caught:
 
     def __init__(self) -> None:
         self.answers: list[tuple[Answer, float]] = []
+        self.sockets: list[socket.socket] = []
         self.engine = Engine(
-            EchoSettings(timeout=0.3), other=lambda *answer: self.answers.append(answer), open_socket=open_in
+            EchoSettings(timeout=0.3), other=lambda *answer: self.answers.append(answer), open_socket=self._open
         )
 
     def run(self, until: Callable[[], object], timeout: float = 5.0) -> None:
@@ -103,6 +105,10 @@ class Caught:
 
     def stats(self, name: str) -> ProbeStats:
         return self.engine.stats()[name]
+
+    def _open(self, *where: object) -> socket.socket:
+        self.sockets.append(open_in(*where))
+        return self.sockets[-1]
 
 
 @pytest.fixture
@@ -374,10 +380,12 @@ def test_an_order_carries_its_mark(path, caught):
 def test_the_time_of_an_answer_is_when_the_kernel_got_it_not_when_it_was_read(caught):
     sent = time.monotonic()
     caught.engine.send(Order("", ip_address("127.0.0.1").packed, 100, 1, TOKEN))
-    time.sleep(0.05)
-    read = time.monotonic()
+    ready, _, _ = select.select(caught.sockets, [], [], 5)
+    arrived = time.monotonic()
+    assert ready
+    time.sleep(0.2)
     caught.run(lambda: caught.answers)
-    assert sent <= caught.answers[0][1] < read
+    assert sent <= caught.answers[0][1] < arrived + 0.1
 
 
 def test_an_impossible_size_is_refused(caught):

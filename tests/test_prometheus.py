@@ -174,10 +174,16 @@ def test_prometheus_finds_every_page_up_and_keeps_every_sample(exporter: Exporte
     targets = prometheus.api("targets")["activeTargets"]
     assert {(target["health"], target["lastError"]) for target in targets} == {("up", "")}
     for path in PATHS:
-        samples = len(scrape(exporter, path).series)
         job = f'{{job="{path.rpartition("/")[2]}"}}'
-        assert [value for _, value in prometheus.query(f"scrape_samples_scraped{job}")] == [samples]
-        assert [value for _, value in prometheus.query(f"scrape_samples_post_metric_relabeling{job}")] == [samples]
+        for count in ("scrape_samples_scraped", "scrape_samples_post_metric_relabeling"):
+            # A page grows as long as probes find things out: the next scrape has what ours had.
+            eventually(
+                lambda path=path, query=count + job: (
+                    [value for _, value in prometheus.query(query)] == [len(scrape(exporter, path).series)]
+                ),
+                within=20,
+                every=0.5,
+            )
     assert "level=warn" not in prometheus.log()
     assert "level=error" not in prometheus.log()
 
