@@ -54,6 +54,7 @@ need_test() {
     need modprobe kmod
     need tcpdump tcpdump
     need file file
+    need mke2fs e2fsprogs
 }
 
 need_bench() {
