@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import json
 import os
 import re
@@ -36,11 +35,15 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from wg_exporter.config import ProbeSettings
 from wg_exporter.exposition.samples import metrics
 from wg_exporter.exposition.writer import Writer
 from wg_exporter.prober.echo.book import EchoBook, Probe, Reading
-from wg_exporter.prober.echo.track import EchoSettings, EchoTarget
+from wg_exporter.prober.echo.track import EchoTarget
+from wg_exporter.prober.wire import bpf
+from wg_exporter.prober.wire.bpf import Step
 from wg_exporter.prober.wire.engine import Engine
+from wg_exporter.prober.wire.sockets import attach_filter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +77,7 @@ class Recorder(EchoBook):
     """A book that also keeps how late each probe left and each round trip."""
 
     def __init__(self) -> None:
-        super().__init__(EchoSettings(), os.urandom)
+        super().__init__(ProbeSettings(), os.urandom)
         self.delays: list[float] = []
         self.rtts: list[tuple[int, int, float]] = []  # last byte of the address, sequence, seconds
         self._due: dict[int, float] = {}
@@ -171,7 +174,7 @@ def _run(command: list[str]) -> tuple[float, str]:
 def engine(number: int, seconds: float) -> None:
     """The contestant's process: probe, and print what was sent."""
     with contextlib.closing(Engine()) as prober:
-        prober.set_targets(_targets(number))
+        _aim(prober, number)
         start = time.process_time()
         end = time.monotonic() + seconds
         prober.run(lambda: time.monotonic() >= end)
@@ -183,8 +186,8 @@ def engine(number: int, seconds: float) -> None:
 def many(number: int, seconds: float) -> dict[str, float]:
     """The engine alone, in this process: its share of a core, scheduling delays, and round trips against the wire."""
     book = Recorder()
-    with contextlib.closing(Engine(book=book)) as prober, _open_wire() as wire:
-        prober.set_targets(_targets(number))
+    with contextlib.closing(Engine(book)) as prober, _open_wire() as wire:
+        _aim(prober, number)
         prober.run(lambda: len(book.delays) > number / 10)
         book.delays.clear()
         begun, cpu = time.monotonic(), time.thread_time()
@@ -206,18 +209,17 @@ def many(number: int, seconds: float) -> dict[str, float]:
     }
 
 
-def _targets(number: int) -> list[EchoTarget]:
-    return [EchoTarget(n, "", LOOPBACK, address, 1.0) for n, address in enumerate(addresses(number))]
+def _aim(engine: Engine, number: int) -> None:
+    for n, address in enumerate(addresses(number)):
+        engine.put(EchoTarget(n, "", LOOPBACK, address, 1.0))
 
 
 def _open_wire() -> socket.socket:
     """A packet socket that keeps, with the kernel's stamps, what the watched targets get and send."""
     wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-    # Classic BPF: pass if the sender (byte 26) or the receiver (byte 30) is in 127.1.0.0/24.
-    program = [(0x20, 0, 0, 26), (0x54, 0, 0, 0xFFFFFF00), (0x15, 3, 0, 0x7F010000), (0x20, 0, 0, 30),
-               (0x54, 0, 0, 0xFFFFFF00), (0x15, 0, 1, 0x7F010000), (6, 0, 0, 64), (6, 0, 0, 0)]  # fmt: skip
-    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in program))
-    wire.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(code)))
+    ours = [Step(bpf.AND, 0xFFFFFF00), Step(bpf.IF_EQUAL, 0x7F010000, then="pass")]  # in 127.1.0.0/24
+    sender, receiver = Step(bpf.LOAD_WORD, 26), Step(bpf.LOAD_WORD, 30)
+    attach_filter(wire, bpf.assemble(sender, *ours, receiver, *ours))
     wire.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     wire.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)  # all of it: it is read after the run
     wire.settimeout(0)

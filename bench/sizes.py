@@ -39,11 +39,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tests.lab.paths import Path as Route
 from tests.lab.probing import Aim
 from wg_exporter.cli.netlab import Lab, LabError, missing
+from wg_exporter.config import ProbeSettings
 from wg_exporter.model import Verdict
 from wg_exporter.prober.driver import Prober
 from wg_exporter.prober.mtu.probes import Layer
 from wg_exporter.prober.mtu.verdict import judge, outer_path
-from wg_exporter.prober.settings import ProbeSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -112,7 +112,7 @@ def _known(path: Route) -> float:
 
     row = Aim(path).row()
     with closing(Prober(ProbeSettings(), {path.a.name: f"/run/netns/{path.a.name}"}, tap=tap)) as prober:
-        prober.set_peers([row])
+        prober.update({row.key: row})
         prober.search(row.key)
         end = time.time() + PATIENCE
         while (now := time.time()) < end:

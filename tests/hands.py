@@ -9,13 +9,12 @@ import select
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+from tests.probers import KeyedProber
 from tests.rows import WALL
-from wg_exporter.prober import driver
-from wg_exporter.prober import transport as carrier
-from wg_exporter.prober.driver import Prober
+from wg_exporter.config import ProbeSettings
+from wg_exporter.prober import driver, transport
 from wg_exporter.prober.mtu.probes import Layer
-from wg_exporter.prober.settings import ProbeSettings
-from wg_exporter.prober.wire import engine
+from wg_exporter.prober.wire import engine, pool
 from wg_exporter.prober.wire.engine import ECHO_SIZE_V4
 
 if TYPE_CHECKING:
@@ -69,13 +68,13 @@ class Moved:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, settings: ProbeSettings | None = None, **more: object) -> None:
         self.clock = Hands()
-        for module in (driver, carrier, engine):
+        for module in (driver, transport, engine, pool):
             monkeypatch.setattr(module, "time", self.clock)
         epoll = SimpleNamespace(epoll=lambda: Waiting(self.clock), EPOLLIN=select.EPOLLIN)
         monkeypatch.setattr(engine, "select", epoll)
         self.told: dict[PeerKey, Probed] = {}
         self.packets: list[tuple[float, Layer, bytes]] = []
-        self.prober = Prober(settings or ProbeSettings(timeout=0.5), tap=self._tap, **more)
+        self.prober = KeyedProber(settings or ProbeSettings(timeout=0.5), tap=self._tap, **more)
 
     def _tap(self, direction: str, _netns: str, layer: Layer, data: bytes, _when: float) -> None:
         if direction == "sent":
@@ -87,7 +86,7 @@ class Moved:
             self.clock.now += TICK
             self.prober.step(0.0)
             each()
-            self.told.update(self.prober.changes(1000))
+            self.told.update(self.prober.told(1000))
 
     def wake(self, seconds: float) -> None:
         """The same, but the prober is asked only when it wants to be, as in its own loop."""

@@ -13,12 +13,12 @@ import itertools
 import random
 from dataclasses import dataclass
 
-from wg_exporter.prober.mtu.machine import PathMtu, Settings
+from wg_exporter.prober.mtu.machine import PathMtu
 from wg_exporter.prober.mtu.probes import (
-    Kind,
     Layer,
     LocalTooBig,
     Passed,
+    ProbeKind,
     Refused,
     Route,
     TimeExceeded,
@@ -81,11 +81,11 @@ class World:
         self.path = path
         self.dice = random.Random(seed)
         self.now = start
-        self.machine = PathMtu(path.tunnel(), start, settings=settings or Settings())
+        self.machine = PathMtu(path.tunnel(), start, settings=settings)
         self.sent = []  # (when, Send)
         self.inner_echoes = 0
         self.verdicts = []
-        self.most_flights = 0
+        self.most_in_flight = 0
         self.rx = 10_000
         self.tx = 10_000
         self.noise = None  # a function (send, now) -> more answers, from strangers
@@ -111,7 +111,7 @@ class World:
                 self._count()
             for send in self.machine.poll(self.now):
                 self._carry(send)
-            self.most_flights = max(self.most_flights, len(self.machine._flights))
+            self.most_in_flight = max(self.most_in_flight, len(self.machine._in_flight))
         return self.now - begin
 
     def settle(self, **kwargs):
@@ -143,12 +143,12 @@ class World:
 
     def _carry(self, send):
         self.sent.append((self.now, send))
-        self.inner_echoes += send.kind is Kind.INNER_ECHO
+        self.inner_echoes += send.kind is ProbeKind.INNER_ECHO
         path = self.path
-        if send.kind is Kind.ROUTE:
+        if send.kind is ProbeKind.ROUTE:
             self.answer(Route(send.probe, path.links[0], path.cached, "eth0 via 192.0.2.254"))
             return
-        answer = self._outer_echo(send) if send.kind is Kind.OUTER_ECHO else self._inner(send)
+        answer = self._outer_echo(send) if send.kind is ProbeKind.OUTER_ECHO else self._inner(send)
         if isinstance(answer, LocalTooBig):
             self.answer(answer)
         elif answer is not None and self._survives() and self._survives():
@@ -181,7 +181,7 @@ class World:
             return None
         if send.size > path.behind:
             return TooBig(send.probe, "10.0.0.254", path.behind, Layer.INNER) if path.behind_says else None
-        if send.kind is Kind.INNER_UDP:
+        if send.kind is ProbeKind.INNER_UDP:
             return Refused(send.probe) if path.refuses else None
         if not path.peer_echoes:
             return None

@@ -9,13 +9,15 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from tests.lab import eventually
+from wg_exporter.config import ProbeSettings
 from wg_exporter.model import MtuReport, Probed, ProbePeer, ProbeStats, SendError, Verdict
+from wg_exporter.prober.driver import Prober
 from wg_exporter.prober.process.handle import ProberProcess
+from wg_exporter.prober.process.known import Known
 from wg_exporter.prober.process.messages import Connection, Results, ToProber
-from wg_exporter.prober.settings import ProbeSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from wg_exporter.model import PeerKey
 
@@ -37,6 +39,28 @@ def report(verdict: Verdict = Verdict.OK, checked: float = 0.0) -> MtuReport:
     return MtuReport(verdict, 1420, None, None, 0, 1480, None, None, "", checked)
 
 
+class KeyedProber(Prober["PeerKey"]):
+    """Probes in the test's thread. Peers go by their keys, and what is told of them is added up."""
+
+    def __init__(self, *arguments: object, **named: object) -> None:
+        super().__init__(*arguments, **named)
+        self._wanted: set[PeerKey] = set()
+        self._known = Known()
+
+    def set_peers(self, peers: Iterable[ProbePeer]) -> None:
+        """Exactly these from now on."""
+        wanted = {one.key: one for one in peers}
+        self.update(wanted, self._wanted - wanted.keys())
+        self._known.forget(self._wanted - wanted.keys())
+        self._wanted = set(wanted)
+
+    def told(self, most: int) -> dict[PeerKey, Probed]:
+        """What is known of those of whom something is new."""
+        changes = self.changes(most)
+        self._known.take(*changes)
+        return {key: self._known[key] for key in (*changes.echoes, *changes.reports)}
+
+
 class Life:
     """One process of the prober: it is there until it is let go, and the test says what it says."""
 
@@ -48,9 +72,11 @@ class Life:
         """The next thing that it is told."""
         return eventually(self.connection.receive, within=5, every=0.002)
 
-    def tell(self, *rows: tuple[int, Probed], delay: float = 0.0) -> None:
-        """Say what was found."""
-        self.connection.send(Results(rows, delay))
+    def tell(self, *rows: tuple[int, Probed], withdrawn: Iterable[int] = (), delay: float = 0.0) -> None:
+        """Say what was found. The reports of those `withdrawn` do not hold any more."""
+        echoes = {number: (probed.target, probed.stats) for number, probed in rows}
+        reports = {number: probed.mtu for number, probed in rows if probed.mtu is not None}
+        self.connection.send(Results(echoes, reports | dict.fromkeys(withdrawn), delay))
 
     def die(self) -> None:
         """Let go of the socket, then of the process."""

@@ -5,10 +5,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wg_exporter.config import Config, ConfigError, MtuProbe, PeerConfig, Probe, Probing, parse
+from wg_exporter.config import Config, ConfigError, MtuProbe, PeerConfig, ProbeSettings, Probing, parse
 from wg_exporter.config.fields import duration, seconds
-from wg_exporter.prober.echo.track import RTT_BUCKETS, EchoSettings, EchoTarget
-from wg_exporter.prober.mtu.machine import Settings as PmtuSettings
+from wg_exporter.config.probe import RTT_BUCKETS
 
 ONES = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE="
 
@@ -43,7 +42,7 @@ probe:
   rtt_buckets: [0.001, 1e-2, 1]
   mtu: {inner_interval: 1h, outer_interval: 1d}
 """
-    assert parse(text, "f.yml").probe == Probe(
+    assert parse(text, "f.yml").probe == ProbeSettings(
         enabled=Probing.ON,
         interval=90.0,
         suspect_interval=0.5,
@@ -53,15 +52,18 @@ probe:
     )
 
 
-def test_without_a_word_the_peers_that_should_be_up_are_probed_as_the_prober_does_by_itself():
+def test_without_a_word_the_peers_that_should_be_up_are_probed():
     assert parse("probe:", "f.yml") == parse("probe: {mtu: }", "f.yml") == Config()
     plain = Config().probe
-    target, echo, pmtu = EchoTarget(0, "", 1, "10.0.0.2"), EchoSettings(), PmtuSettings()
     assert plain.enabled is Probing.AUTO
-    assert (plain.interval, plain.suspect_interval) == (target.interval, target.suspect_interval)
-    assert (plain.timeout, plain.timeout) == (echo.timeout, pmtu.timeout)
+    assert (plain.interval, plain.suspect_interval, plain.timeout) == (5.0, 1.0, 3.0)
     assert plain.rtt_buckets == RTT_BUCKETS
-    assert (plain.mtu.inner_interval, plain.mtu.outer_interval) == (pmtu.inner_interval, pmtu.outer_interval)
+    assert (plain.mtu.inner_interval, plain.mtu.outer_interval) == (60.0, 300.0)
+
+
+def test_who_is_probed_and_how_often_is_nothing_that_all_peers_share():
+    one = ProbeSettings(enabled=Probing.ON, interval=7.0, timeout=2.0, mtu=MtuProbe(inner_interval=9.0))
+    assert one.for_all() == ProbeSettings(timeout=2.0, mtu=MtuProbe(inner_interval=9.0))
 
 
 def test_a_peer_may_be_probed_otherwise_than_all_others():

@@ -6,7 +6,7 @@ import os
 
 from tests.rigs import found, of, shaken
 from tests.rows import device, key, link, peer
-from wg_exporter.config import Config, Expected, ExpectRule, Probe
+from wg_exporter.config import Config, Expected, ExpectRule, ProbeSettings
 from wg_exporter.config import Namespace as NamespaceConfig
 from wg_exporter.model import Probed, ProbeStats
 
@@ -110,7 +110,7 @@ def test_without_a_prober_no_delay_is_told_and_before_the_first_tick_none_either
 
 
 def test_the_bounds_of_round_trips_are_those_of_the_configuration(rig):
-    prober, exporter = probing(rig, config=Config(probe=Probe(rtt_buckets=(0.5, 1.0))))
+    prober, exporter = probing(rig, config=Config(probe=ProbeSettings(rtt_buckets=(0.5, 1.0))))
     rig.tick(exporter)
     prober.known = {("", "wg0", key(1)): Probed("10.0.0.1", STATS._replace(buckets=(4, 1, 0)), None)}
     bounds = {dict(at)["le"] for at in found(exporter, "wireguard_probe_rtt_seconds_bucket")}

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from tests.rows import REPORT, WALL, device, device_view, flat, key, link, parsed, peer, probed, view
 from wg_exporter.catalogue import METRICS, Scope
 from wg_exporter.collector import collected
-from wg_exporter.config import Probe
+from wg_exporter.config import ProbeSettings
 from wg_exporter.exposition.samples import metrics, samples
 from wg_exporter.exposition.table import BLOCK
 from wg_exporter.exposition.writer import Writer, everything, render
@@ -180,7 +180,7 @@ def test_the_worst_delay_is_there_only_while_somebody_probes():
 
 
 def test_the_bounds_of_a_configuration_that_says_nothing_are_those_of_a_view_that_says_nothing():
-    assert view().rtt_buckets == Probe().rtt_buckets
+    assert view().rtt_buckets == ProbeSettings().rtt_buckets
 
 
 # --- the fast way and the slow one ------------------------------------------------------------------------------------
@@ -428,7 +428,7 @@ def test_the_histogram_is_one_to_the_strict_parser():
     assert "# TYPE wireguard_probe_rtt_seconds histogram\n# UNIT wireguard_probe_rtt_seconds seconds\n" in body
     buckets = [(labels, value) for name, labels, value in parsed([body.encode()], openmetrics=True)
                if name == "wireguard_probe_rtt_seconds_bucket"]  # fmt: skip
-    assert {float(dict(labels)["le"]) for labels, _ in buckets} == {*Probe().rtt_buckets, math.inf}
+    assert {float(dict(labels)["le"]) for labels, _ in buckets} == {*ProbeSettings().rtt_buckets, math.inf}
 
 
 def test_a_registry_gives_the_same_samples_of_probed_peers():

@@ -19,7 +19,7 @@ from tests.promtool import run as tool
 from wg_exporter.cli.mtu.capture import Capture, CaptureError, capture_filter
 from wg_exporter.cli.mtu.frames import MOST_FRAGMENTED, Fragments, token_of
 from wg_exporter.prober.wire.in_flight import FIRST_PORT
-from wg_exporter.prober.wire.sockets import open_here
+from wg_exporter.prober.wire.sockets import attach_filter, open_here
 
 TOKEN = 0x0123456789ABCDEF
 DATA = Raw(TOKEN.to_bytes(8, "big") + bytes(24))
@@ -220,14 +220,9 @@ def test_without_permission_the_missing_capability_is_named(tmp_path):
 
 def passes(packet):
     """Whether the kernel hands a packet that was received, not sent, to a socket with this filter: 1 byte at least."""
-    import ctypes
-    import struct
-
-    program = capture_filter()
-    code = ctypes.create_string_buffer(program, len(program))
     one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with one, other:
-        other.setsockopt(socket.SOL_SOCKET, 26, struct.pack("@HP", len(program) // 8, ctypes.addressof(code)))
+        attach_filter(other, capture_filter())
         other.settimeout(0)
         one.send(bytes(packet))
         try:

@@ -89,8 +89,8 @@ class Scripted:
         self.asked = []
         self.working = True
 
-    def set_peers(self, peers):
-        self.peers = peers
+    def update(self, put, gone=()):
+        self.peers = list(put.values())
 
     def _ask(self, what):
         self.asked.append(what)

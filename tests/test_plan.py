@@ -6,7 +6,7 @@ import pytest
 
 from tests.lab import Lab, keypair
 from tests.rows import conf_file, declared, device, key, link, peer, snapshot
-from wg_exporter.config import Config, Namespace, PeerConfig, Probe, Probing
+from wg_exporter.config import Config, Namespace, PeerConfig, ProbeSettings, Probing
 from wg_exporter.daemon.exporter import Exporter
 from wg_exporter.model import FailedDevice, Outcome, Peers, ProbePeer, SourceName
 from wg_exporter.names.table import Roster
@@ -54,7 +54,7 @@ def probed(plan):
 
 
 def configured(*peers, **settings):
-    return Config(peers=peers, probe=Probe(**settings))
+    return Config(peers=peers, probe=ProbeSettings(**settings))
 
 
 # --- who is probed --------------------------------------------------------------------------------------------------

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.lab import Lab, lab_prefix
+from tests.probers import KeyedProber
+from wg_exporter.config import MtuProbe, ProbeSettings
 from wg_exporter.model import ProbePeer, SendError, Verdict
 from wg_exporter.prober import driver
-from wg_exporter.prober.driver import Prober
 from wg_exporter.prober.mtu.probes import Layer
-from wg_exporter.prober.settings import ProbeSettings
 from wg_exporter.prober.wire.sockets import SO_MARK, open_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from wg_exporter.model import PeerKey, Probed
+    from wg_exporter.prober.driver import Prober
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: raw sockets and network namespaces")
 
@@ -42,13 +43,13 @@ class Running:
     def __init__(self, settings: ProbeSettings | None = None, namespaces: dict[str, str] | None = None) -> None:
         self.packets: list[tuple[str, str, Layer, bytes, float]] = []
         self.told: dict[PeerKey, Probed] = {}
-        self.prober = Prober(
+        self.prober = KeyedProber(
             settings or ProbeSettings(timeout=0.5), namespaces or {}, tap=lambda *packet: self.packets.append(packet)
         )
 
     def step(self) -> None:
         self.prober.step(0.02)
-        self.told.update(self.prober.changes(1000))
+        self.told.update(self.prober.told(1000))
 
     def until(self, true: Callable[[], object], within: float = 10.0) -> None:
         end = time.monotonic() + within
@@ -134,12 +135,30 @@ def test_what_did_not_change_is_not_told_again_and_its_report_is_the_same_object
     running.prober.set_peers([calm, peer(2)])
     running.wait(1.5)
     before = running.told[peer(2).key]
-    assert calm.key not in running.prober.changes(10)
+    assert calm.key not in {key for rows in running.prober.changes(10) for key in rows}
     running.told.clear()
     running.until(lambda: peer(2).key in running.told)
     assert running.told[peer(2).key].mtu is before.mtu
     assert running.told[peer(2).key].stats != before.stats
     assert calm.key not in running.told
+
+
+def test_changes_are_told_once_and_in_portions(running):
+    peers = [peer(n, interval=3600.0) for n in range(5)]
+    running.prober.set_peers([one._replace(interval=0.1) for one in peers])
+    end = time.monotonic() + 10
+    while any(running.prober.busy(one.key) for one in peers) or not all(
+        path.echoed for path in running.prober._paths.values()
+    ):
+        assert time.monotonic() < end
+        running.prober.step(0.02)
+    running.prober.set_peers(peers)
+    first, second = running.prober.changes(3), running.prober.changes(3)
+    assert (len(first.echoes), len(second.echoes)) == (3, 2)
+    assert first.echoes.keys() | second.echoes.keys() == {one.key for one in peers}
+    assert first.reports.keys() == first.echoes.keys()
+    assert running.prober.changed == 0
+    assert running.prober.changes(3) == ({}, {})
 
 
 @pytest.mark.parametrize("target", [B, B6])
@@ -178,7 +197,7 @@ def test_full_size_packets_that_vanish_are_a_hole_and_the_direction_is_found(pat
 
 
 def test_a_peer_that_goes_is_checked_at_once_and_again_when_it_comes_back(path):
-    running = Running(ProbeSettings(timeout=0.3, inner_interval=3600.0), path.namespaces)
+    running = Running(ProbeSettings(timeout=0.3, mtu=MtuProbe(inner_interval=3600.0)), path.namespaces)
     with contextlib.closing(running.prober):
         one = path.peer(mtu=1340)
         running.prober.set_peers([one])
@@ -294,7 +313,7 @@ def lab_ip(name: str, verb: str) -> None:
 
 
 def test_what_is_asked_for_is_done_now_and_found(path):
-    running = Running(ProbeSettings(timeout=0.3, outer_interval=3600.0, inner_interval=3600.0), path.namespaces)
+    running = Running(ProbeSettings(timeout=0.3, mtu=MtuProbe(3600.0, 3600.0)), path.namespaces)
     with contextlib.closing(running.prober):
         one = path.peer(mtu=1400)  # needs 1460 outside
         running.prober.set_peers([one])
@@ -325,7 +344,7 @@ class Opened:
 
 def test_a_socket_is_closed_when_no_peer_has_its_fwmark_any_more():
     opened = Opened()
-    with contextlib.closing(Prober(ProbeSettings(timeout=0.3), open_socket=opened)) as prober:
+    with contextlib.closing(KeyedProber(ProbeSettings(timeout=0.3), open_socket=opened)) as prober:
         first, second = peer(fwmark=51), peer(2, fwmark=51)
         prober.set_peers([first, second])
         probed(prober, first, second)
@@ -336,9 +355,9 @@ def test_a_socket_is_closed_when_no_peer_has_its_fwmark_any_more():
         prober.set_peers([first._replace(fwmark=52), second._replace(fwmark=52)])
         assert opened.marks() == [0, 52]
         probed(prober, first, second)
-        prober.update([], [first.key])
+        prober.update({}, [first.key])
         assert opened.marks() == [0, 52]
-        prober.update([], [second.key])
+        prober.update({}, [second.key])
         assert opened.marks() == []
         prober.set_peers([first])
         probed(prober, first)
@@ -357,7 +376,7 @@ def probed(prober: Prober, *peers: ProbePeer) -> None:
 
 def test_sockets_that_were_prepared_stay_open_whoever_comes_and_goes():
     opened = Opened()
-    with contextlib.closing(Prober(ProbeSettings(timeout=0.3), open_socket=opened)) as prober:
+    with contextlib.closing(KeyedProber(ProbeSettings(timeout=0.3), open_socket=opened)) as prober:
         prober.prepare()
         for _ in range(2):
             prober.set_peers([peer()])

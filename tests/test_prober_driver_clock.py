@@ -12,16 +12,16 @@ import pytest
 from tests.hands import ADDRESS, TICK, Moved, answering
 from tests.lab import Lab, lab_prefix
 from tests.probers import peer as other_peer
+from wg_exporter.config import MtuProbe, ProbeSettings
 from wg_exporter.model import SendError, Verdict
-from wg_exporter.prober import transport as carrier
-from wg_exporter.prober.mtu.machine import LARGEST_FOR_SEARCH
+from wg_exporter.prober import transport
+from wg_exporter.prober.mtu.outer import LARGEST
 from wg_exporter.prober.mtu.probes import Layer
-from wg_exporter.prober.settings import ProbeSettings
 from wg_exporter.prober.wire.sockets import open_here
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: raw sockets and network namespaces")
 
-SELDOM = ProbeSettings(timeout=0.5, inner_interval=3600.0, outer_interval=3600.0)
+SELDOM = ProbeSettings(timeout=0.5, mtu=MtuProbe(inner_interval=3600.0, outer_interval=3600.0))
 
 
 def peer(number=1, **fields):
@@ -88,21 +88,18 @@ def test_in_the_end_all_sockets_are_closed(monkeypatch):
 
 def test_namespaces_are_looked_at_every_5_s(moved, monkeypatch):
     looks = []
-    monkeypatch.setattr(carrier.Carrier, "follow_namespaces", lambda _self: looks.append(moved.clock.now))
+    monkeypatch.setattr(transport.Transport, "follow_namespaces", lambda _self: looks.append(moved.clock.now))
     moved.run(21)
     assert len(looks) == 5
     assert [later - sooner for sooner, later in pairwise(looks)] == pytest.approx([5.0] * 4, abs=2 * TICK)
 
 
-def test_whoever_watches_a_file_is_called_when_it_can_be_read_until_it_is_unwatched(moved):
+def test_who_reads_a_file_is_called_whenever_it_can_be_read(moved):
     heard = []
     file = os.eventfd(1)
-    moved.prober.watch(file, lambda: heard.append(os.eventfd_read(file)))
+    moved.prober.add_reader(file, lambda: heard.append(os.eventfd_read(file)))
     moved.run(0.1)
     os.eventfd_write(file, 2)
-    moved.run(0.1)
-    moved.prober.unwatch(file)
-    os.eventfd_write(file, 4)
     moved.run(0.1)
     os.close(file)
     assert heard == [1, 2]
@@ -112,12 +109,12 @@ def test_whoever_watches_a_file_is_called_when_it_can_be_read_until_it_is_unwatc
 
 
 def test_full_size_packets_go_out_at_the_intervals_that_are_configured(monkeypatch):
-    moved = Moved(monkeypatch, ProbeSettings(timeout=0.5, inner_interval=7.0, outer_interval=11.0))
+    moved = Moved(monkeypatch, ProbeSettings(timeout=0.5, mtu=MtuProbe(inner_interval=7.0, outer_interval=11.0)))
     with contextlib.closing(moved.prober):
         moved.prober.set_peers([peer()])
         moved.run(60)
     inner = [when for when, _ in moved.full()]
-    outer = [when for when, _ in moved.full(Layer.OUTER, LARGEST_FOR_SEARCH)]
+    outer = [when for when, _ in moved.full(Layer.OUTER, LARGEST)]
     assert [round(b - a) for a, b in pairwise(inner)] == [7] * 8
     assert [round(b - a) for a, b in pairwise(outer)] == [11] * 5
 
@@ -151,13 +148,14 @@ def test_the_first_new_peer_is_checked_at_once_and_many_20_a_second(moved):
 
 def test_peers_that_come_one_by_one_do_not_wait_for_those_that_were_checked_long_ago(moved):
     for number in range(1, 41):
-        moved.prober.update([peer(number, target=f"127.0.2.{number}", interval=60.0, endpoint="")], [])
+        one = peer(number, target=f"127.0.2.{number}", interval=60.0, endpoint="")
+        moved.prober.update({one.key: one})
         moved.run(1.0)
         assert len({target for _, target in moved.full()}) == number
 
 
 def test_the_first_checks_of_a_great_many_are_spread_over_the_inner_interval_and_no_longer(monkeypatch):
-    moved = Moved(monkeypatch, ProbeSettings(timeout=0.5, inner_interval=3.0))
+    moved = Moved(monkeypatch, ProbeSettings(timeout=0.5, mtu=MtuProbe(inner_interval=3.0)))
     with contextlib.closing(moved.prober):
         moved.prober.set_peers(
             [peer(n, target=f"127.0.{n // 250}.{n % 250 + 1}", interval=60.0, endpoint="") for n in range(600)]
@@ -171,7 +169,7 @@ def test_the_first_checks_of_a_great_many_are_spread_over_the_inner_interval_and
 
 
 def test_all_mtu_probing_together_keeps_to_one_pace(monkeypatch):
-    moved = Moved(monkeypatch, ProbeSettings(timeout=0.5, inner_interval=0.2))
+    moved = Moved(monkeypatch, ProbeSettings(timeout=0.5, mtu=MtuProbe(inner_interval=0.2)))
     with contextlib.closing(moved.prober):
         begun = moved.clock.now
         moved.prober.set_peers([peer(n, interval=60.0, target=f"127.0.2.{n}") for n in range(1, 201)])
@@ -180,12 +178,12 @@ def test_all_mtu_probing_together_keeps_to_one_pace(monkeypatch):
     volume = 0
     for when, size in sent:
         volume += size
-        assert volume <= carrier.RATE * (when - begun) + 30_000
-    assert volume > carrier.RATE * 1.5, "there was more to send than the pace allows"
+        assert volume <= transport.RATE * (when - begun) + 30_000
+    assert volume > transport.RATE * 1.5, "there was more to send than the pace allows"
 
 
 def test_small_echoes_go_out_while_large_ones_wait_for_their_turn(monkeypatch):
-    moved = Moved(monkeypatch, ProbeSettings(timeout=0.5, inner_interval=0.2))
+    moved = Moved(monkeypatch, ProbeSettings(timeout=0.5, mtu=MtuProbe(inner_interval=0.2)))
     with contextlib.closing(moved.prober):
         moved.prober.set_peers([peer(n, target=f"127.0.2.{n}") for n in range(1, 201)])
         moved.run(2)
@@ -253,7 +251,7 @@ def test_a_peer_that_is_removed_is_sent_nothing_any_more_and_nothing_is_told_of_
     moved.run(2)
     moved.prober.search(peer().key)
     moved.prober.step(0.0)
-    moved.prober.update([], [peer().key])
+    moved.prober.update({}, [peer().key])
     moved.packets.clear()
     moved.told.clear()
     moved.run(2)
@@ -269,11 +267,11 @@ def test_an_answer_for_a_peer_that_was_removed_meanwhile_is_dropped(moved):
     moved.prober.set_peers([one._replace(mtu=1400), other])
     moved.prober.step(0.0)
     assert moved.full(size=1400), "it is on its way"
-    moved.prober.update([], [one.key])
+    moved.prober.update({}, [one.key])
     moved.prober.changes(10)
     moved.clock.deaf = False
     moved.prober.step(0.0)
-    assert moved.prober.news == 0
+    assert moved.prober.changed == 0
 
 
 # --- searches ---------------------------------------------------------------------------------------------------------
@@ -298,7 +296,7 @@ def test_two_searches_run_at_once_and_who_leaves_makes_room_for_the_next(there, 
     there.run(0.5)
     assert len(searched(there)) == 2
     running = [one for one in crowd if bytes(map(int, one.target.split("."))) in searched(there)]
-    there.prober.update([running[1]._replace(ifindex=0)], [running[0].key])
+    there.prober.update({running[1].key: running[1]._replace(ifindex=0)}, [running[0].key])
     there.run(0.5)
     assert len(searched(there)) == 4
 

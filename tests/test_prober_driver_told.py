@@ -12,9 +12,9 @@ import pytest
 from tests.hands import TICK, Moved
 from tests.probers import peer as other_peer
 from tests.rows import WALL
+from wg_exporter.config import MtuProbe, ProbeSettings
 from wg_exporter.model import Verdict
 from wg_exporter.prober.path import Path
-from wg_exporter.prober.settings import ProbeSettings
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: raw sockets")
 
@@ -56,8 +56,8 @@ def test_without_byte_counters_nobody_says_that_nothing_was_received(moved):
     assert moved.verdict(one) is Verdict.INCONCLUSIVE
 
 
-@pytest.mark.parametrize("news", ["received", "another endpoint", "another target"])
-def test_a_peer_that_was_silent_for_long_is_probed_soon_after_something_new_is_known_of_it(moved, news):
+@pytest.mark.parametrize("learned", ["received", "another endpoint", "another target"])
+def test_a_peer_that_was_silent_for_long_is_probed_soon_after_something_new_is_known_of_it(moved, learned):
     one = peer(target="192.0.2.1", endpoint="", interval=5.0)
     moved.prober.set_peers([one])
     moved.prober.counters({one.key: (1000, 1000)})
@@ -65,11 +65,11 @@ def test_a_peer_that_was_silent_for_long_is_probed_soon_after_something_new_is_k
     moved.prober.counters({one.key: (1000, 2000)})
     before = len(moved.echoes())
     moved.run(60)
-    assert len(moved.echoes()) - before <= 3, "it is asked rarely, and what was sent to it is no news"
+    assert len(moved.echoes()) - before <= 3, "it is asked rarely, and what was sent to it tells nothing"
     before = len(moved.echoes())
-    if news == "received":
+    if learned == "received":
         moved.prober.counters({one.key: (1092, 2000)})
-    elif news == "another endpoint":
+    elif learned == "another endpoint":
         moved.prober.set_peers([one._replace(endpoint="127.0.0.1")])
     else:
         moved.prober.set_peers([one._replace(target="192.0.2.2")])
@@ -120,60 +120,45 @@ def test_a_full_packet_to_a_silent_peer_leaves_right_after_its_keepalive(moved):
 def test_of_what_changed_the_longest_ago_is_told_first_and_no_more_than_is_asked_for(moved):
     crowd = [peer(n, target=f"127.0.2.{n}", endpoint="", interval=3600.0) for n in range(1, 7)]
     for one in crowd:
-        moved.prober.update([one], [])
-    assert moved.prober.news == 0
+        moved.prober.update({one.key: one})
+    moved.run(1)  # their first checks
+    assert moved.prober.changed == 0
     moved.told = None
     for one in crowd:  # a first probe each, in this order
-        moved.prober.update([one._replace(interval=0.1)], [])
+        moved.prober.update({one.key: one._replace(interval=0.1)})
         for _ in range(10):
             moved.clock.now += TICK
             moved.prober.step(0.0)
-        moved.prober.update([one], [])
-    assert moved.prober.news == 6
-    assert moved.prober.changes(0) == {}
+        moved.prober.update({one.key: one})
+    assert moved.prober.changed == 6
+    assert moved.prober.changes(0) == ({}, {})
     first, rest = moved.prober.changes(2), moved.prober.changes(10)
-    assert [*first, *rest] == [one.key for one in crowd]
-    assert len(first) == 2
-    assert moved.prober.news == 0
-    assert moved.prober.changes(10) == {}
+    assert [*first.echoes, *rest.echoes] == [one.key for one in crowd]
+    assert len(first.echoes) == 2
+    assert moved.prober.changed == 0
+    assert moved.prober.changes(10) == ({}, {})
 
 
-def test_the_same_rows_again_are_no_news_and_another_row_is(moved):
+def test_a_row_that_changed_may_change_what_is_told(moved):
     one = peer(interval=3600.0, endpoint="")
     moved.prober.set_peers([one, peer(2, interval=3600.0)])
     moved.run(1)
     moved.prober.changes(10)
-    moved.prober.set_peers([one, peer(2, interval=3600.0)])
-    assert moved.prober.news == 0
-    moved.prober.set_peers([one._replace(mtu=1400), peer(2, interval=3600.0)])
-    assert moved.prober.news == 1
+    moved.prober.update({one.key: one._replace(mtu=1400)})
+    assert moved.prober.changed == 1
 
 
-def test_what_small_echoes_bring_is_taken_within_a_tenth_of_a_second(moved):
-    moved.prober.set_peers([peer(interval=0.02, endpoint="")])
-    moved.run(1)
-    moved.prober.changes(10)
-    seen = []
-    for _ in range(20):
-        moved.clock.now += TICK
-        moved.prober.step(0.0)
-        seen.append(moved.prober.news)
-        if seen[-1]:
-            moved.prober._changed.clear()
-    assert 3 <= seen.count(1) <= 5
-
-
-def test_what_small_echoes_bring_is_taken_soon_though_nothing_else_is_to_be_done(monkeypatch):
-    moved = Moved(monkeypatch, ProbeSettings(timeout=0.5, inner_interval=3600.0))
+def test_what_an_echo_brings_is_to_be_told_as_soon_as_it_was_read(monkeypatch):
+    moved = Moved(monkeypatch, ProbeSettings(timeout=0.5, mtu=MtuProbe(inner_interval=3600.0)))
     with contextlib.closing(moved.prober):
         moved.prober.set_peers([peer(interval=2.0, endpoint="")])
         moved.wake(9.0)
         moved.prober.changes(10)
         begun = len(moved.echoes())
-        while not moved.prober.news:
-            moved.wake(TICK)
+        while not moved.prober.changed:
+            moved.prober.step(1.0)
         assert len(moved.echoes()) == begun + 1
-        assert moved.clock.now - moved.echoes()[-1] < 0.15
+        assert moved.clock.now - moved.echoes()[-1] < 0.01
 
 
 def test_when_a_path_was_checked_is_told_by_the_wall_clock(moved):
@@ -191,7 +176,7 @@ def test_a_peer_with_another_target_is_another_one_of_which_nothing_is_known_yet
     moved.told.clear()
     lost = one._replace(target="192.0.2.1")
     moved.prober.set_peers([lost])
-    assert moved.prober.changes(10) == {}
+    assert moved.prober.changes(10) == ({}, {})
     moved.run(0.1)
     assert moved.told == {}
     moved.until(lambda: one.key in moved.told, within=2)
@@ -209,7 +194,7 @@ def test_a_peer_whose_address_becomes_unusable_is_left_out(moved):
     assert set(moved.told) == {peer(2).key}
 
 
-def test_a_peer_that_loses_its_device_is_left_alone_and_takes_no_turn(moved):
+def test_a_peer_that_loses_its_device_is_left_alone_and_is_not_scheduled(moved):
     one = peer(interval=0.2)
     moved.prober.set_peers([one])
     moved.until(lambda: moved.up(one), within=3)
@@ -253,6 +238,6 @@ def test_of_peers_that_are_gone_nothing_is_kept(moved):
         moved.run(0.5)
         moved.prober.counters({one.key: (1, 1) for one in crowd})
         moved.prober.set_peers([stays])
-    moved.run(130)  # in which the turns and packets of those that are gone have had their time
+    moved.run(130)  # in which the schedule and the packets of those that are gone have had their time
     gc.collect()
     assert [path.peer.key for path in gc.get_objects() if isinstance(path, Path) and path.peer.key != stays.key] == []

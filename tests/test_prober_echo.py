@@ -17,9 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wg_exporter.config import ProbeSettings
+from wg_exporter.config.probe import RTT_BUCKETS
 from wg_exporter.model import SendError
 from wg_exporter.prober.echo.book import RING, TICK, EchoBook, Reading
-from wg_exporter.prober.echo.track import RTT_BUCKETS, EchoSettings, EchoTarget
+from wg_exporter.prober.echo.track import EchoTarget, Track
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,8 +43,9 @@ def silent(_when: float, _number: int) -> list[float]:
 
 
 class World:
-    def __init__(self, config: EchoSettings = EchoSettings(), seed: int = 1) -> None:  # noqa: B008 - immutable
-        self.book = EchoBook(config, random.Random(seed).randbytes)
+    def __init__(self, config: ProbeSettings = ProbeSettings(), seed: int = 1) -> None:  # noqa: B008 - immutable
+        self.told: dict[str, ProbeStats] = {}  # as they were when it was last said that they have changed
+        self.book = EchoBook(config, random.Random(seed).randbytes, self._tell)
         self.now = START
         self.peers: dict[str, Peer] = {}
         self.log: list[tuple[float, str]] = []
@@ -51,7 +54,7 @@ class World:
     def probe(self, **peers: Peer) -> World:
         """Targets by name, at 1 to 255 in their order, every 5 s and 1 s under suspicion."""
         self.peers = peers
-        self.book.set_targets([target(name, n + 1) for n, name in enumerate(peers)], self.now)
+        aim(self.book, [target(name, n + 1) for n, name in enumerate(peers)], self.now)
         return self
 
     def run(self, seconds: float) -> World:
@@ -68,6 +71,9 @@ class World:
                 self.now = end
                 return self
             self.now = max(event, self.now) + 1e-6
+
+    def _tell(self, track: Track) -> None:
+        self.told[track.target.id] = track.stats()
 
     def _send(self, probe) -> None:
         name = probe.track.target.id
@@ -99,6 +105,14 @@ def packed(number: int) -> bytes:
 
 def target(name: str, number: int = 1, **fields: object) -> EchoTarget:
     return EchoTarget(name, "", 7, f"10.0.{number >> 8}.{number & 255}")._replace(**fields)
+
+
+def aim(book: EchoBook, targets: list[EchoTarget], now: float) -> list[Track]:
+    """Exactly these from now on; the tracks of those that are new or changed."""
+    before = {track.target.id: track.target for track in book.tracks()}
+    for name in before.keys() - {one.id for one in targets}:
+        book.remove(name)
+    return [book.put(one, now) for one in targets if before.get(one.id) != one]
 
 
 def gaps(times: list[float]) -> list[float]:
@@ -143,10 +157,10 @@ def test_jitter_is_that_of_rfc_3550():
 def test_every_round_trip_falls_into_the_bucket_at_or_below_whose_bound_it_is():
     assert RTT_BUCKETS[0] == 0.00025
     assert RTT_BUCKETS[-1] == 4.096
-    world = World(EchoSettings(buckets=(0.125, 0.5))).probe(a=lambda _, n: [[0.1, 0.2, 0.4, 0.6][n - 1]]).run(22)
+    world = World(ProbeSettings(rtt_buckets=(0.125, 0.5))).probe(a=lambda _, n: [[0.1, 0.2, 0.4, 0.6][n - 1]]).run(22)
     assert world["a"].buckets == (1, 2, 1)
-    book = EchoBook(EchoSettings(buckets=(0.125, 0.5)), random.Random(1).randbytes)
-    book.set_targets([target("a")], START)
+    book = EchoBook(ProbeSettings(rtt_buckets=(0.125, 0.5)), random.Random(1).randbytes)
+    aim(book, [target("a")], START)
     (probe,) = launched(book, 1)
     book.sent(probe.sequence, Reading(512.0, 512.0))
     book.answer(packed(1), probe.sequence, probe.token, 512.125, Reading(512.125, 512.125))
@@ -161,8 +175,8 @@ def test_a_late_answer_is_counted_as_late_and_stays_lost():
 
 
 def test_an_answer_that_was_in_time_is_not_lost_because_it_was_read_late():
-    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
-    book.set_targets([target("a")], START)
+    book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
+    aim(book, [target("a")], START)
     (probe,) = launched(book, 1)
     book.sent(probe.sequence, Reading(WALL, 2000.0))
     read = Reading(WALL + 4, 2004.0)
@@ -172,8 +186,8 @@ def test_an_answer_that_was_in_time_is_not_lost_because_it_was_read_late():
 
 
 def test_an_answer_read_before_its_loss_was_noticed_is_late_all_the_same():
-    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
-    book.set_targets([target("a")], START)
+    book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
+    aim(book, [target("a")], START)
     (probe,) = launched(book, 1)
     book.sent(probe.sequence, Reading(WALL, 2000.0))
     assert book.answer(packed(1), probe.sequence, probe.token, WALL + 3.5, Reading(WALL + 4, 2004.0))
@@ -238,7 +252,7 @@ def test_a_peer_that_never_answered_is_silent_since_its_first_probe():
 def test_a_loss_that_becomes_known_after_a_later_probe_was_answered_is_no_silence():
     world = World()
     world.peers = {"a": lambda _, n: [] if n == 3 else [0.01]}
-    world.book.set_targets([target("a", interval=1.0)], START)
+    aim(world.book, [target("a", interval=1.0)], START)
     while world["a"].lost == 0:
         world.run(0.01)
         assert world["a"].silent_since is None
@@ -249,7 +263,7 @@ def test_a_loss_that_becomes_known_after_a_later_probe_was_answered_is_no_silenc
 def test_an_answer_that_is_late_or_comes_twice_ends_a_silence_and_what_was_sent_before_it_begins_none(answers, field):
     world = World()
     world.peers = {"a": lambda _, n: answers if n == 1 else []}
-    world.book.set_targets([target("a", interval=1.0)], START)
+    aim(world.book, [target("a", interval=1.0)], START)
     while not getattr(world["a"], field):
         world.run(0.01)
     came = world.now
@@ -267,13 +281,12 @@ def test_what_cannot_be_sent_is_no_silence():
 def test_while_a_target_is_paused_and_for_what_was_sent_before_there_is_no_silence():
     world = World().probe(a=silent).run(12)
     assert world["a"].silent_since is not None
-    world.book.changes(1)
-    world.book.set_targets([target("a", paused=True)], world.now)
-    assert world.book.changes(1)["a"].silent_since is None
+    aim(world.book, [target("a", paused=True)], world.now)
+    assert world.told["a"].silent_since is None
     world.run(100)
     assert world["a"].silent_since is None
     resumed = world.now
-    world.book.set_targets([target("a")], world.now)
+    aim(world.book, [target("a")], world.now)
     world.run(10)
     assert world["a"].silent_since == next(when for when in world.times("a") if when > resumed)
 
@@ -288,7 +301,7 @@ def test_one_loss_brings_suspicion_until_five_answers_in_a_row():
 def test_suspicion_begins_when_the_loss_is_known_however_long_the_interval():
     world = World()
     world.peers = {"a": lambda when, _: [0.01] if when < START + 60 else []}
-    world.book.set_targets([target("a", interval=60.0)], START)
+    aim(world.book, [target("a", interval=60.0)], START)
     world.run(60)
     assert len(world.log) == 1
     world.run(60)
@@ -320,7 +333,7 @@ def test_a_peer_that_comes_back_after_long_silence_is_looked_at_closely_at_once(
 def test_no_peer_is_probed_more_rarely_than_usual_before_it_was_silent_for_half_a_minute(heard, interval):
     world = World()
     world.peers = {"a": lambda when, _: [0.01] if when < START + heard else []}
-    world.book.set_targets([target("a", interval=interval)], START)
+    aim(world.book, [target("a", interval=interval)], START)
     world.run(heard + 40)
     first = next(when for when in world.times("a") if when >= START + heard)
     waits = gaps([when for when in world.times("a") if first <= when <= first + 30])
@@ -331,7 +344,7 @@ def test_no_peer_is_probed_more_rarely_than_usual_before_it_was_silent_for_half_
 def test_a_silent_peer_from_which_something_is_received_is_probed_at_its_interval_again(number):
     world = World()
     world.peers = {"a": silent, **{str(n): silent for n in range(1, number)}}
-    world.book.set_targets([target(name, n + 1) for n, name in enumerate(reversed(world.peers))], START)
+    aim(world.book, [target(name, n + 1) for n, name in enumerate(reversed(world.peers))], START)
     world.run(600)
     assert gaps(world.times("a"))[-1] == pytest.approx(30, abs=0.01)
     world.book.resume("a", world.now)
@@ -345,9 +358,9 @@ def test_a_silent_peer_from_which_something_is_received_is_probed_at_its_interva
 
 def test_a_silent_peer_whose_device_comes_back_is_probed_at_its_interval_again():
     world = World().probe(a=silent).run(600)
-    world.book.set_targets([target("a", paused=True)], world.now)
+    aim(world.book, [target("a", paused=True)], world.now)
     world.run(100)
-    world.book.set_targets([target("a", ifindex=9)], world.now)
+    aim(world.book, [target("a", ifindex=9)], world.now)
     world.run(7.6)
     assert world.times("a")[-1] > START + 700
 
@@ -375,7 +388,7 @@ def launched(book: EchoBook, number: int, now: float = START + 5.0) -> list:
 @pytest.mark.parametrize("number", [2, 5, 40, 1000])
 def test_probes_are_spread_evenly_over_the_interval(number):
     world = World()
-    world.book.set_targets([target(str(n), n) for n in range(number)], START)
+    aim(world.book, [target(str(n), n) for n in range(number)], START)
     due = sorted(probe.due % 5 for probe in launched(world.book, number))
     between = [*gaps(due), due[0] + 5 - due[-1]]
     assert max(between) <= 2.7 * 5 / number + TICK
@@ -393,8 +406,8 @@ def test_an_outage_of_all_leaves_no_burst_behind():
 
 
 def test_a_stall_makes_no_burst_and_the_delay_is_told():
-    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
-    book.set_targets([target(str(n), n) for n in range(1000)], START)
+    book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
+    aim(book, [target(str(n), n) for n in range(1000)], START)
     launched(book, 1000)
     late = book.due(START + 105.0)
     assert 1 <= len(late) < 10
@@ -415,7 +428,7 @@ def test_targets_come_and_go_and_those_that_stay_keep_their_statistics():
     world = World().probe(a=answers_after(0.01), b=answers_after(0.01)).run(10.5)
     world.peers["c"] = answers_after(0.01)
     kept = world["b"].sent
-    fresh = world.book.set_targets([target("b", 2), target("c", 3)], world.now)
+    fresh = aim(world.book, [target("b", 2), target("c", 3)], world.now)
     assert [track.target.id for track in fresh] == ["c"]
     assert set(world.book.stats()) == {"b", "c"}
     gone_at = world.now
@@ -428,20 +441,20 @@ def test_targets_come_and_go_and_those_that_stay_keep_their_statistics():
 def test_a_target_whose_address_changed_starts_anew_and_one_whose_device_changed_does_not():
     world = World().probe(a=answers_after(0.01)).run(10.5)
     sent = world["a"].sent
-    (track,) = world.book.set_targets([target("a", ifindex=9)], world.now)
+    (track,) = aim(world.book, [target("a", ifindex=9)], world.now)
     assert (track.target.ifindex, world["a"].sent) == (9, sent)
-    world.book.set_targets([target("a", 2)], world.now)
+    aim(world.book, [target("a", 2)], world.now)
     assert world["a"].sent == 0
-    world.book.set_targets([target("a", 2, netns="blue")], world.now)
+    aim(world.book, [target("a", 2, netns="blue")], world.now)
     assert world["a"].sent == 0
 
 
 def test_an_answer_to_a_target_that_is_gone_changes_nothing_of_its_successor():
-    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
-    book.set_targets([target("a")], START)
+    book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
+    aim(book, [target("a")], START)
     (probe,) = launched(book, 1)
     book.sent(probe.sequence, Reading(WALL, 2000.0))
-    book.set_targets([target("a", netns="blue")], START)
+    aim(book, [target("a", netns="blue")], START)
     before = book.stats()
     book.answer(packed(1), probe.sequence, probe.token, WALL + 1, Reading(WALL + 1, 2001.0))
     assert book.stats() == before
@@ -450,19 +463,19 @@ def test_an_answer_to_a_target_that_is_gone_changes_nothing_of_its_successor():
 @pytest.mark.parametrize("first", ["next_event", "due"])
 def test_on_a_host_that_has_run_for_a_century_nothing_takes_long_before_there_are_targets(first):
     """Steps through all that time would take hours."""
-    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
+    book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
     now = 100 * 365 * 86400.0
     assert getattr(book, first)(now) in ([], pytest.approx(now + 1, abs=2 * TICK))
-    book.set_targets([target("a")], now)
+    aim(book, [target("a")], now)
     assert len(launched(book, 1, now + 5)) == 1
 
 
 def test_a_new_interval_holds_at_once():
     world = World()
     world.peers = {"a": answers_after(0.01)}
-    world.book.set_targets([target("a", interval=600.0)], START)
+    aim(world.book, [target("a", interval=600.0)], START)
     world.run(1)
-    world.book.set_targets([target("a", interval=2.0)], world.now)
+    aim(world.book, [target("a", interval=2.0)], world.now)
     world.run(10)
     assert len(world.log) == 5
 
@@ -470,38 +483,40 @@ def test_a_new_interval_holds_at_once():
 def test_a_paused_target_is_left_alone_and_keeps_its_statistics():
     world = World().probe(a=answers_after(0.01)).run(10.1)
     sent = world["a"].sent
-    world.book.set_targets([target("a", paused=True)], world.now)
+    aim(world.book, [target("a", paused=True)], world.now)
     world.run(30)
     assert (world["a"].sent, len(world.log)) == (sent, sent)
-    world.book.set_targets([target("a")], world.now)
+    aim(world.book, [target("a")], world.now)
     world.run(10.1)
     assert world["a"].sent == sent + 2
 
 
-def test_changes_are_told_once_and_in_portions_and_all_of_them_together_are_the_statistics():
-    world = World().probe(a=answers_after(0.01), b=silent, c=lambda *_: SendError.NO_KEY, d=answers_after(4)).run(30.5)
-    told = world.book.changes(3)
-    assert len(told) == 3
-    told |= world.book.changes(3)
-    assert told == world.book.stats()
-    assert world.book.changes(3) == {}
-    world.run(6)
-    assert world.book.changes(9) == {name: world[name] for name in "abcd"}
-    world.book.set_targets([target("a"), target("b", 7)], world.now)
-    assert world.book.changes(9) == {"b": world["b"]}
+def test_every_change_of_the_statistics_is_told_once_it_has_happened():
+    world = World().probe(a=answers_after(0.01), b=silent, c=lambda *_: SendError.NO_KEY, d=answers_after(4))
+    assert world.told == {}
+    for _ in range(80):
+        world.run(0.5)
+        assert world.told == {name: stats for name, stats in world.book.stats().items() if stats.sent or stats.errors}
+    assert len(world.told) == 4
+    aim(world.book, [target("a"), target("b", 2, paused=True)], world.now)
+    assert world.told["b"] == world["b"]
 
 
 def test_an_address_that_is_none_is_refused_and_nothing_changes():
-    world = World().probe(a=silent)
+    world = World().probe(a=answers_after(0.01)).run(12)
+    before = world["a"]
     with pytest.raises(ValueError, match="nonsense"):
-        world.book.set_targets([target("b"), target("c", address="nonsense")], world.now)
-    assert set(world.book.stats()) == {"a"}
+        world.book.put(target("c", address="nonsense"), world.now)
+    with pytest.raises(ValueError, match="nonsense"):
+        world.book.put(target("a", address="nonsense"), world.now)
+    assert world.book.stats() == {"a": before}
+    assert world.run(10)["a"].sent == before.sent + 2
 
 
 @given(st.binary(max_size=16), st.integers(0, RING - 1), st.integers(0, 2**64 - 1))
 def test_an_answer_that_is_not_ours_changes_nothing(sender, sequence, token):
-    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
-    book.set_targets([target("a"), target("b", 2)], START)
+    book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
+    aim(book, [target("a"), target("b", 2)], START)
     one, two = launched(book, 2)
     for probe in (one, two):
         book.sent(probe.sequence, Reading(WALL, 2000.0))
@@ -515,8 +530,8 @@ def test_an_answer_that_is_not_ours_changes_nothing(sender, sequence, token):
 
 @pytest.mark.parametrize("step", [-3600.0, -0.01, 0.01, 3600.0])
 def test_when_the_wall_clock_is_set_meanwhile_the_monotonic_clock_tells_the_time(step):
-    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
-    book.set_targets([target("a")], START)
+    book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
+    aim(book, [target("a")], START)
     (probe,) = launched(book, 1)
     book.sent(probe.sequence, Reading(WALL, 2000.0))
     book.answer(packed(1), probe.sequence, probe.token, WALL + step + 0.04, Reading(WALL + step + 0.05, 2000.05))
@@ -524,8 +539,8 @@ def test_when_the_wall_clock_is_set_meanwhile_the_monotonic_clock_tells_the_time
 
 
 def test_without_a_step_the_kernel_stamp_tells_the_time_however_late_it_is_read():
-    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
-    book.set_targets([target("a")], START)
+    book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
+    aim(book, [target("a")], START)
     (probe,) = launched(book, 1)
     book.sent(probe.sequence, Reading(WALL, 2000.0))
     book.answer(packed(1), probe.sequence, probe.token, WALL + 0.04, Reading(WALL + 0.2501, 2000.25))
@@ -534,8 +549,8 @@ def test_without_a_step_the_kernel_stamp_tells_the_time_however_late_it_is_read(
 
 @pytest.mark.parametrize("stamp", [None, WALL - 5, WALL + 5])
 def test_a_stamp_that_cannot_be_is_not_believed(stamp):
-    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
-    book.set_targets([target("a")], START)
+    book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
+    aim(book, [target("a")], START)
     (probe,) = launched(book, 1)
     book.sent(probe.sequence, Reading(WALL, 2000.0))
     book.answer(packed(1), probe.sequence, probe.token, stamp, Reading(WALL + 0.05, 2000.05))
@@ -543,8 +558,8 @@ def test_a_stamp_that_cannot_be_is_not_believed(stamp):
 
 
 def test_when_all_sequence_numbers_are_under_way_no_more_probes_are_sent_until_some_are_lost():
-    book = EchoBook(EchoSettings(), random.Random(1).randbytes)
-    book.set_targets([target(str(n), n, interval=0.01) for n in range(1000)], START)
+    book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
+    aim(book, [target(str(n), n, interval=0.01) for n in range(1000)], START)
     probes = [probe for n in range(1, 70) for probe in book.due(START + n * TICK)]
     assert len(probes) == RING - 1 == len({probe.sequence for probe in probes})
     refused = sum(dict(stats.errors).get(SendError.NO_BUFFER, 0) for stats in book.stats().values())
@@ -555,8 +570,8 @@ def test_when_all_sequence_numbers_are_under_way_no_more_probes_are_sent_until_s
 
 
 def test_probes_after_the_last_sequence_number_are_lost_like_any_other():
-    book = EchoBook(EchoSettings(longest_interval=0.0), random.Random(1).randbytes)
-    book.set_targets([target(str(n), n, interval=0.01) for n in range(1000)], START)
+    book = EchoBook(ProbeSettings(), random.Random(1).randbytes, longest_interval=0.0)
+    aim(book, [target(str(n), n, interval=0.01) for n in range(1000)], START)
     for wave in range(1, 67):
         now = START + wave * TICK
         probes = book.due(now)
@@ -575,9 +590,9 @@ def test_probes_after_the_last_sequence_number_are_lost_like_any_other():
 
 def test_suspicion_never_postpones_a_probe():
     chance = random.Random(3)
-    world = World()
+    world = World(ProbeSettings(suspect_interval=4.0))
     world.peers = {str(n): lambda *_: [] if chance.random() < 0.2 else [0.01] for n in range(30)}
-    world.book.set_targets([target(name, n + 1, suspect_interval=4.0) for n, name in enumerate(world.peers)], START)
+    aim(world.book, [target(name, n + 1) for n, name in enumerate(world.peers)], START)
     world.run(200)
     assert max(max(gaps(world.times(name))) for name in world.peers) <= 1.5 * 5 + TICK
 
@@ -585,15 +600,15 @@ def test_suspicion_never_postpones_a_probe():
 def test_a_silent_peer_is_never_probed_more_often_than_its_interval():
     world = World()
     world.peers = {"a": silent}
-    world.book.set_targets([target("a", interval=600.0)], START)
+    aim(world.book, [target("a", interval=600.0)], START)
     world.run(20_000)
     assert min(gaps(world.times("a"))) >= 599.9
 
 
 def test_places_that_became_free_are_taken_again():
     world = World()
-    world.book.set_targets([target(str(n), n) for n in range(40)], START)
-    world.book.set_targets([target(str(n), n) for n in range(20, 60)], START)
+    aim(world.book, [target(str(n), n) for n in range(40)], START)
+    aim(world.book, [target(str(n), n) for n in range(20, 60)], START)
     due = sorted(probe.due % 5 for probe in launched(world.book, 40))
     assert max([*gaps(due), due[0] + 5 - due[-1]]) <= 2.7 * 5 / 40 + TICK
 
@@ -623,8 +638,8 @@ def test_loss_is_measured_within_the_binomial_error():
 
 
 def test_a_thousand_peers_that_never_answer_for_ten_thousand_rounds_need_no_more_memory_than_at_first():
-    book = EchoBook(EchoSettings(longest_interval=5 * 32), random.Random(1).randbytes)
-    book.set_targets([target(str(n), n) for n in range(1000)], START)
+    book = EchoBook(ProbeSettings(), random.Random(1).randbytes, longest_interval=5 * 32)
+    aim(book, [target(str(n), n) for n in range(1000)], START)
     now, sent, blocks = START, 0, 0
     for rounds in range(20):
         while now < START + (rounds + 1) * 2500:

@@ -23,13 +23,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.lab import Lab, lab_prefix
+from wg_exporter.config import ProbeSettings
 from wg_exporter.linux.namespaces import Namespace as Entrance
 from wg_exporter.model import SendError
-from wg_exporter.prober.echo.track import EchoSettings, EchoTarget
+from wg_exporter.prober.echo.book import EchoBook
+from wg_exporter.prober.echo.track import EchoTarget
 from wg_exporter.prober.wire import packet
 from wg_exporter.prober.wire.engine import Engine, Order
-from wg_exporter.prober.wire.packet import Answer, Kind
-from wg_exporter.prober.wire.sockets import SO_RCVBUFFORCE, Lane, LaneKey, open_here, reason
+from wg_exporter.prober.wire.packet import IcmpAnswer, IcmpKind
+from wg_exporter.prober.wire.sockets import SO_RCVBUFFORCE, ProbeSocket, SocketKey, open_here, reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,9 +45,11 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: raw socke
 ALONE = """
 import time
 from wg_exporter.prober.wire.engine import Engine
+from wg_exporter.prober.echo.book import EchoBook
 from wg_exporter.prober.echo.track import EchoTarget
 engine = Engine()
-engine.set_targets([EchoTarget(n, "", 1, address, 0.05) for n, address in enumerate(("127.0.0.1", "::1"))])
+for n, address in enumerate(("127.0.0.1", "::1")):
+    engine.put(EchoTarget(n, "", 1, address, 0.05))
 end = time.monotonic() + 0.3
 engine.run(lambda: time.monotonic() > end)
 print([stats.up for stats in engine.stats().values()], open("/proc/self/status").read().split("CapEff:")[1].split()[0])
@@ -54,6 +58,16 @@ LOOPBACK = 1  # the ifindex of lo, in every namespace
 TOKEN = 0x1122334455667788
 A, B, R = "192.0.2.1", "192.0.2.6", "192.0.2.2"
 A6, B6, R6 = "2001:db8:a::1", "2001:db8:b::1", "2001:db8:a::2"
+
+
+def aim(engine: Engine, targets: list[EchoTarget]) -> None:
+    """Exactly these from now on."""
+    before = {track.target.id: track.target for track in engine._book.tracks()}
+    for one in targets:
+        if before.pop(one.id, None) != one:
+            engine.put(one)
+    for name in before:
+        engine.remove(name)
 
 
 def open_in(netns: str, family: int, kind: int, protocol: int) -> socket.socket:
@@ -77,11 +91,10 @@ class Caught:
     """An engine whose answers to orders are kept."""
 
     def __init__(self) -> None:
-        self.answers: list[tuple[Answer, float]] = []
+        self.answers: list[tuple[IcmpAnswer, float]] = []
         self.sockets: list[socket.socket] = []
-        self.engine = Engine(
-            EchoSettings(timeout=0.3), other=lambda *answer: self.answers.append(answer), open_socket=self._open
-        )
+        book = EchoBook(ProbeSettings(timeout=0.3), os.urandom)
+        self.engine = Engine(book, other=lambda *answer: self.answers.append(answer), open_socket=self._open)
 
     def run(self, until: Callable[[], object], timeout: float = 5.0) -> None:
         end = time.monotonic() + timeout
@@ -93,7 +106,7 @@ class Caught:
         end = time.monotonic() + seconds
         self.engine.run(lambda: time.monotonic() > end)
 
-    def order(self, netns: str, address: str, size: int, **fields: object) -> Answer | SendError | None:
+    def order(self, netns: str, address: str, size: int, **fields: object) -> IcmpAnswer | SendError | None:
         """What comes back for one order: an answer, why it was not sent, None for silence of half a second."""
         self.answers.clear()
         failure = self.engine.send(Order(netns, ip_address(address).packed, size, 77, TOKEN, **fields))
@@ -151,7 +164,7 @@ def path(tmp_path) -> Iterator[Path]:
 
 def test_targets_on_loopback_are_answered_over_ipv4_and_ipv6(caught):
     targets = [EchoTarget(address, "", LOOPBACK, address, 0.1) for address in ("127.0.0.1", "127.9.8.7", "::1")]
-    caught.engine.set_targets(targets)
+    aim(caught.engine, targets)
     caught.run(lambda: all(stats.sent >= 3 for stats in caught.engine.stats().values()))
     for stats in caught.engine.stats().values():
         assert (stats.up, stats.lost, stats.duplicates, stats.late, stats.errors) == (True, 0, 0, 0, ())
@@ -160,7 +173,7 @@ def test_targets_on_loopback_are_answered_over_ipv4_and_ipv6(caught):
 
 
 def test_without_a_device_nothing_is_sent_even_where_the_address_could_be_reached(caught):
-    caught.engine.set_targets([EchoTarget("a", "", 0, "127.0.0.1", 0.02)])
+    aim(caught.engine, [EchoTarget("a", "", 0, "127.0.0.1", 0.02)])
     caught.run(lambda: dict(caught.stats("a").errors).get(SendError.NO_DEVICE, 0) >= 3)
     caught.wait(0.4)
     assert (caught.stats("a").up, caught.stats("a").sent) == (False, 0)
@@ -173,7 +186,7 @@ def test_scapy_finds_nothing_wrong_with_what_went_over_the_wire(path, caught):
 
     with open_in(path.b.name, socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3)) as wire:
         wire.settimeout(0)
-        caught.engine.set_targets([EchoTarget(one, path.netns, path.ifindex, one, 0.1) for one in (B, B6)])
+        aim(caught.engine, [EchoTarget(one, path.netns, path.ifindex, one, 0.1) for one in (B, B6)])
         caught.run(lambda: all(stats.up for stats in caught.engine.stats().values()))
         for address in (B, B6):
             caught.order(path.netns, address, 1399, ifindex=path.ifindex)
@@ -214,7 +227,7 @@ def test_of_all_capabilities_net_raw_is_enough(anyone):
 
 def test_a_silent_target_is_lost_and_down(path, caught):
     path.b.run(["sysctl", "-qw", "net.ipv4.icmp_echo_ignore_all=1"])
-    caught.engine.set_targets([EchoTarget("b", path.netns, path.ifindex, B, 0.05)])
+    aim(caught.engine, [EchoTarget("b", path.netns, path.ifindex, B, 0.05)])
     caught.run(lambda: caught.stats("b").lost >= 3)
     stats = caught.stats("b")
     assert (stats.up, stats.errors) == (False, ())
@@ -223,7 +236,7 @@ def test_a_silent_target_is_lost_and_down(path, caught):
 
 @pytest.mark.parametrize("address", [B, B6])
 def test_targets_of_another_namespace_are_reached_through_it(path, caught, address):
-    caught.engine.set_targets([EchoTarget("b", path.netns, path.ifindex, address, 0.1)])
+    aim(caught.engine, [EchoTarget("b", path.netns, path.ifindex, address, 0.1)])
     caught.run(lambda: caught.stats("b").sent >= 3)
     assert (caught.stats("b").up, caught.stats("b").lost) == (True, 0)
 
@@ -236,7 +249,7 @@ def test_a_probe_leaves_by_its_own_device_where_two_have_the_same_addresses(tmp_
         right.run(["sysctl", "-qw", "net.ipv4.icmp_echo_ignore_all=1"])
         index = {name: int(hub.ip("-o", "link", "show", name).split(":")[0]) for name in ("to-left", "to-right")}
         targets = [EchoTarget(name, hub.name, index[name], "192.0.2.2", 0.05) for name in index]
-        caught.engine.set_targets(targets)
+        aim(caught.engine, targets)
         caught.run(lambda: all(stats.sent >= 3 for stats in caught.engine.stats().values()))
         assert caught.stats("to-left").lost == 0
         assert caught.stats("to-right").lost == caught.stats("to-right").sent
@@ -244,13 +257,13 @@ def test_a_probe_leaves_by_its_own_device_where_two_have_the_same_addresses(tmp_
 
 def test_a_device_may_go_and_come_back_while_the_engine_runs(path, caught):
     target = EchoTarget("b", path.netns, path.ifindex, B, 0.05)
-    caught.engine.set_targets([target])
+    aim(caught.engine, [target])
     caught.run(lambda: caught.stats("b").sent >= 3)
     path.a.ip("link", "set", path.to_r, "down")
     caught.run(lambda: dict(caught.stats("b").errors).keys() & {SendError.NO_DEVICE, SendError.NO_ROUTE})
     path.a.ip("link", "del", path.to_r)
     caught.run(lambda: dict(caught.stats("b").errors).get(SendError.NO_DEVICE, 0) >= 3)
-    caught.engine.set_targets([target._replace(ifindex=0)])
+    aim(caught.engine, [target._replace(ifindex=0)])
     caught.run(lambda: dict(caught.stats("b").errors).get(SendError.NO_DEVICE, 0) >= 6)
     assert not caught.stats("b").up
     path.a.ip("link", "add", path.to_r, "type", "veth", "peer", "name", "to-a", "netns", path.r.name)
@@ -261,7 +274,7 @@ def test_a_device_may_go_and_come_back_while_the_engine_runs(path, caught):
     path.a.ip("route", "add", "default", "via", R)
     before = caught.stats("b")
     ifindex = int(path.a.ip("-o", "link", "show", path.to_r).split(":")[0])
-    caught.engine.set_targets([target._replace(ifindex=ifindex)])
+    aim(caught.engine, [target._replace(ifindex=ifindex)])
     caught.run(lambda: caught.stats("b").up)
     after = caught.stats("b")
     assert after.up
@@ -276,7 +289,7 @@ def test_where_a_socket_may_not_be_opened_the_error_says_so_and_nothing_is_sent(
         raise PermissionError(errno.EPERM, "not for you")
 
     with contextlib.closing(Engine(open_socket=refuse)) as engine:
-        engine.set_targets([EchoTarget("a", "blue", LOOPBACK, "127.0.0.1", 0.02)])
+        aim(engine, [EchoTarget("a", "blue", LOOPBACK, "127.0.0.1", 0.02)])
         end = time.monotonic() + 0.3
         engine.run(lambda: time.monotonic() > end)
         stats = engine.stats()["a"]
@@ -291,9 +304,11 @@ def test_without_a_way_into_a_namespace_its_targets_have_no_device():
 
 
 def test_a_namespace_that_is_forgotten_is_entered_anew(caught):
-    caught.engine.set_targets([EchoTarget("a", "", LOOPBACK, "127.0.0.1", 0.05)])
+    aim(caught.engine, [EchoTarget("a", "", LOOPBACK, "127.0.0.1", 0.05)])
     caught.run(lambda: caught.stats("a").sent >= 2)
+    (before,) = caught.engine.sockets._open.values()
     caught.engine.forget("")
+    assert before.fileno() == -1
     lost = caught.stats("a").lost
     sent = caught.stats("a").sent
     caught.run(lambda: caught.stats("a").sent >= sent + 3)
@@ -305,29 +320,23 @@ def test_a_probe_too_big_for_the_path_is_told_the_next_hops_mtu(path, caught, ad
     answer = caught.order(path.netns, address, 1450, ifindex=path.ifindex)
     assert answer is not None
     assert (answer.kind, answer.mtu, answer.sequence, answer.token, answer.size) == (
-        Kind.TOO_BIG, 1400, 77, TOKEN, 1450,
+        IcmpKind.TOO_BIG, 1400, 77, TOKEN, 1450,
     )  # fmt: skip
     assert answer.target == ip_address(address).packed
     assert answer.sender == ip_address(R if family == "-4" else R6).packed
     passed = caught.order(path.netns, address, 1400, ifindex=path.ifindex)
     assert passed is not None
-    assert (passed.kind, passed.size, passed.token, passed.fragment) == (Kind.REPLY, 1400, TOKEN, 0)
+    assert (passed.kind, passed.size, passed.token, passed.fragment) == (IcmpKind.REPLY, 1400, TOKEN, 0)
 
 
 def test_over_ipv4_a_probe_too_big_for_the_path_leaves_the_routes_pmtu_cache_clean(path, caught):
-    assert caught.order(path.netns, B, 1450, ifindex=path.ifindex).kind is Kind.TOO_BIG
-    assert caught.order(path.netns, B, 1450, ifindex=path.ifindex, port=33434).kind is Kind.TOO_BIG
-    assert caught.order(path.netns, B, 1450).kind is Kind.TOO_BIG
+    assert caught.order(path.netns, B, 1450, ifindex=path.ifindex).kind is IcmpKind.TOO_BIG
+    assert caught.order(path.netns, B, 1450, ifindex=path.ifindex, port=33434).kind is IcmpKind.TOO_BIG
+    assert caught.order(path.netns, B, 1450).kind is IcmpKind.TOO_BIG
     assert "mtu" not in path.a.ip("route", "get", B)
     with contextlib.suppress(Exception):  # the same by hand, to show that the cache would tell
         path.a.run(["ping", "-c1", "-W1", "-M", "do", "-s", "1422", B])
     assert "mtu 1400" in path.a.ip("route", "get", B)
-
-
-def test_without_df_a_probe_is_fragmented_on_the_way(path, caught):
-    answer = caught.order(path.netns, B, 1450, ifindex=path.ifindex, df=False)
-    assert answer is not None
-    assert (answer.kind, answer.size) == (Kind.REPLY, 1450)
 
 
 @pytest.mark.parametrize("address", [B, B6])
@@ -337,7 +346,7 @@ def test_the_size_of_the_fragments_of_an_answer_is_told(path, caught, address):
     path.b.ip(family, "route", "add", network, "via", gateway, "mtu", "lock", "1300")
     answer = caught.order(path.netns, address, 1400, ifindex=path.ifindex)
     assert answer is not None
-    assert (answer.kind, answer.size) == (Kind.REPLY, 1400)
+    assert (answer.kind, answer.size) == (IcmpKind.REPLY, 1400)
     assert 1293 <= answer.fragment <= 1300
 
 
@@ -345,7 +354,7 @@ def test_the_size_of_the_fragments_of_an_answer_is_told(path, caught, address):
 def test_a_datagram_to_a_closed_port_is_refused_with_its_token(path, caught, address, code):
     answer = caught.order(path.netns, address, 1400, ifindex=path.ifindex, port=33434)
     assert answer is not None
-    assert (answer.kind, answer.code, answer.protocol) == (Kind.UNREACHABLE, code, packet.UDP)
+    assert (answer.kind, answer.code, answer.protocol) == (IcmpKind.UNREACHABLE, code, packet.UDP)
     assert (answer.sequence, answer.token, answer.size) == (33434, TOKEN, 1400)
     assert answer.sender == answer.target == ip_address(address).packed
 
@@ -354,7 +363,7 @@ def test_a_datagram_to_a_closed_port_is_refused_with_its_token(path, caught, add
 def test_a_probe_whose_ttl_runs_out_names_the_hop(path, caught, address, hop):
     answer = caught.order(path.netns, address, 100, ifindex=path.ifindex, ttl=1)
     assert answer is not None
-    assert (answer.kind, answer.sender, answer.token) == (Kind.TIME_EXCEEDED, ip_address(hop).packed, TOKEN)
+    assert (answer.kind, answer.sender, answer.token) == (IcmpKind.TIME_EXCEEDED, ip_address(hop).packed, TOKEN)
 
 
 @pytest.mark.parametrize("address", [B, B6])
@@ -366,14 +375,14 @@ def test_a_probe_too_big_for_its_device_is_not_sent(path, caught, address):
 def test_an_error_about_one_target_does_not_spoil_the_next_probe_to_another(path, caught):
     path.r.ip("route", "add", "unreachable", "198.51.100.0/24")
     for n in range(5):
-        assert caught.order(path.netns, f"198.51.100.{n}", 100, ifindex=path.ifindex).kind is Kind.UNREACHABLE
-        assert caught.order(path.netns, B, 100, ifindex=path.ifindex).kind is Kind.REPLY
+        assert caught.order(path.netns, f"198.51.100.{n}", 100, ifindex=path.ifindex).kind is IcmpKind.UNREACHABLE
+        assert caught.order(path.netns, B, 100, ifindex=path.ifindex).kind is IcmpKind.REPLY
 
 
 def test_an_order_carries_its_mark(path, caught):
     path.a.ip("rule", "add", "fwmark", "0x51", "table", "51")
     path.a.ip("route", "add", "unreachable", "default", "table", "51")
-    assert caught.order(path.netns, B, 100).kind is Kind.REPLY
+    assert caught.order(path.netns, B, 100).kind is IcmpKind.REPLY
     assert caught.order(path.netns, B, 100, mark=0x51) is SendError.NO_ROUTE
 
 
@@ -416,51 +425,51 @@ def strangers() -> Iterator[Callable[[bytes], None]]:
 
 @pytest.mark.parametrize("ident", [0, 0x1234, 0xFFFE])
 def test_the_kernel_keeps_from_us_what_has_not_our_idents(ident, strangers):
-    with contextlib.closing(Lane(LaneKey("", ipv6=False), ident, open_here)) as lane:
+    with contextlib.closing(ProbeSocket(SocketKey("", ipv6=False), ident, open_here)) as sock:
         for other in {0, 1, 0x1233, 0x1236, 0xFFFD, 0xFFFF, 0x3412} - {ident, ident | 1}:
             strangers(reply_v4(other, TOKEN))
             strangers(error_v4(other, 1300))
         strangers(error_v4(ident, 1300))  # small echoes need no errors
         with pytest.raises(BlockingIOError):
-            lane._raw.recv(9999)
+            sock._raw.recv(9999)
         strangers(reply_v4(ident, TOKEN))
         strangers(reply_v4(ident | 1, TOKEN))
         strangers(error_v4(ident | 1, 1300))
-        found = [lane.receive() for _ in range(4)]
+        found = [sock.receive() for _ in range(4)]
     kinds = [(arrival.answer.kind, arrival.answer.ident, arrival.answer.mtu) for arrival in found[:3] if arrival]
-    assert kinds == [(Kind.REPLY, ident, 0), (Kind.REPLY, ident | 1, 0), (Kind.TOO_BIG, ident | 1, 1300)]
+    assert kinds == [(IcmpKind.REPLY, ident, 0), (IcmpKind.REPLY, ident | 1, 0), (IcmpKind.TOO_BIG, ident | 1, 1300)]
     assert found[3] is None
     assert found[0] is not None
     assert abs(found[0].stamp - time.time()) < 1
 
 
 def test_a_reply_with_a_wrong_checksum_is_nothing(strangers):
-    with contextlib.closing(Lane(LaneKey("", ipv6=False), 0x2000, open_here)) as lane:
+    with contextlib.closing(ProbeSocket(SocketKey("", ipv6=False), 0x2000, open_here)) as sock:
         damaged = bytearray(reply_v4(0x2000, TOKEN))
         damaged[-1] ^= 1
         strangers(bytes(damaged))
-        assert lane.receive() is None
+        assert sock.receive() is None
         strangers(reply_v4(0x2000, TOKEN))
-        assert lane.receive() is not None
+        assert sock.receive() is not None
 
 
 def test_replies_of_strangers_who_know_all_but_the_token_change_nothing(caught, strangers):
     target = EchoTarget("a", "", LOOPBACK, "127.0.0.9", 0.1)
-    caught.engine.set_targets([target])
+    aim(caught.engine, [target])
     caught.run(lambda: caught.stats("a").sent >= 2)
-    (lane,) = caught.engine._by_fd.values()
-    caught.engine.set_targets([target._replace(paused=True)])
+    (sock,) = caught.engine.sockets._open.values()
+    aim(caught.engine, [target._replace(paused=True)])
     caught.wait(0.05)
     before = caught.stats("a")
     for sequence in range(10):
-        strangers(reply_v4(lane.ident, TOKEN + sequence, sequence))
-        strangers(reply_v4(lane.ident, 0, sequence))
+        strangers(reply_v4(sock.ident, TOKEN + sequence, sequence))
+        strangers(reply_v4(sock.ident, 0, sequence))
     caught.wait(0.1)
     assert caught.stats("a") == before
 
 
 def test_a_reply_that_comes_twice_is_a_duplicate(caught):
-    caught.engine.set_targets([EchoTarget("a", "", LOOPBACK, "127.0.0.9", 0.1)])
+    aim(caught.engine, [EchoTarget("a", "", LOOPBACK, "127.0.0.9", 0.1)])
     listener = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
     with listener, socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as again:
         listener.settimeout(2)
@@ -480,13 +489,13 @@ def test_a_control_pipe_wakes_the_loop_and_may_change_the_targets():
         def changed() -> None:
             done.append(time.monotonic())
             os.read(reading, 1)
-            engine.set_targets([EchoTarget("a", "", LOOPBACK, "127.0.0.1", 0.05)])
+            aim(engine, [EchoTarget("a", "", LOOPBACK, "127.0.0.1", 0.05)])
 
-        engine.watch(reading, changed)
+        engine.add_reader(reading, changed)
         os.write(writing, b"x")
         begun = time.monotonic()
         engine.run(lambda: bool(engine.stats()) and engine.stats()["a"].up)
-        engine.unwatch(reading)
+        engine.remove_reader(reading)
     assert done[0] - begun < 0.8  # without the pipe it would have slept for a second
     os.close(reading)
     os.close(writing)
@@ -507,7 +516,7 @@ def test_whoever_polls_is_called_when_it_wants_to_be():
 
 
 def test_the_worst_scheduling_delay_is_told_once(caught):
-    caught.engine.set_targets([EchoTarget("a", "", LOOPBACK, "127.0.0.1", 0.05)])
+    aim(caught.engine, [EchoTarget("a", "", LOOPBACK, "127.0.0.1", 0.05)])
     caught.run(lambda: caught.stats("a").sent)
     caught.engine.scheduling_delay()
     begun = time.monotonic()
@@ -518,11 +527,18 @@ def test_the_worst_scheduling_delay_is_told_once(caught):
 
 
 def test_the_sockets_of_a_namespace_without_targets_are_closed(caught):
-    caught.engine.set_targets([EchoTarget("a", "", LOOPBACK, "127.0.0.1", 0.05)])
+    aim(caught.engine, [EchoTarget("a", "", LOOPBACK, "127.0.0.1", 0.05)])
     caught.run(lambda: caught.stats("a").sent)
-    assert len(caught.engine._by_fd) == 1
-    caught.engine.set_targets([])
-    assert caught.engine._by_fd == {}
+    assert len(caught.engine.sockets) == 1
+    aim(caught.engine, [])
+    assert len(caught.engine.sockets) == 0
+
+
+def test_a_target_that_moves_leaves_no_socket_open_behind_it(caught):
+    for address in ("127.0.0.1", "::1"):
+        aim(caught.engine, [EchoTarget("a", "", LOOPBACK, address, 0.05)])
+        caught.run(lambda: caught.stats("a").sent)
+        assert len(caught.engine.sockets) == 1
 
 
 def test_round_trips_agree_with_what_the_kernel_stamped_on_the_wire(caught):
@@ -532,7 +548,7 @@ def test_round_trips_agree_with_what_the_kernel_stamped_on_the_wire(caught):
         wire.setsockopt(socket.SOL_SOCKET, 35, 1)
         wire.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)  # for what others send over loopback meanwhile
         wire.settimeout(0)
-        caught.engine.set_targets([EchoTarget("a", "", LOOPBACK, "127.77.0.1", 0.02)])
+        aim(caught.engine, [EchoTarget("a", "", LOOPBACK, "127.77.0.1", 0.02)])
         caught.run(lambda: caught.stats("a").sent >= 50)
         stamps: dict[tuple[int, int], float] = {}
         with contextlib.suppress(BlockingIOError):

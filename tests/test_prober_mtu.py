@@ -10,16 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.pathsim import Path, World
+from wg_exporter.config import MtuProbe, ProbeSettings
 from wg_exporter.model import SendError, Verdict
-from wg_exporter.prober.mtu.machine import PathMtu, Settings
+from wg_exporter.prober.mtu.machine import PathMtu
 from wg_exporter.prober.mtu.probes import (
     SMALL,
-    Kind,
     Layer,
     LocalTooBig,
     NotSent,
     Passed,
     Patience,
+    ProbeKind,
     Refused,
     Route,
     TimeExceeded,
@@ -90,7 +91,7 @@ def test_nothing_is_known_before_the_first_probe():
 
 
 def test_the_last_check_is_stamped_with_when_a_pair_became_known_and_not_with_now():
-    world = World(Path(), settings=Settings(inner_interval=3600.0))
+    world = World(Path(), settings=ProbeSettings(mtu=MtuProbe(inner_interval=3600.0)))
     world.run(1)
     wall = world.report().checked
     assert wall == pytest.approx(1.7e9 - 1, abs=0.2)
@@ -177,7 +178,7 @@ def test_a_recommendation_that_is_applied_makes_it_ok(name, ipv6):
 @pytest.mark.parametrize("loss", [0.05, 0.2, 0.4])
 def test_ten_thousand_probes_over_a_lossy_clean_path_never_look_like_a_hole(loss, seed):
     per_way = 1 - (1 - loss) ** 0.5
-    world = World(Path(loss=per_way), seed=seed, settings=Settings(inner_interval=5.0, outer_interval=3600.0))
+    world = World(Path(loss=per_way), seed=seed, settings=ProbeSettings(mtu=MtuProbe(5.0, 3600.0)))
     world.tick = 20.0
     seen = Counter()
     while world.inner_echoes < 10_000:
@@ -212,7 +213,7 @@ def test_a_new_hole_is_told_with_its_size_within_3_s_of_the_first_lost_probe_and
     world.path.hole_towards = 1 << 16
     sent = len(world.sent)
     world.run(until=lambda: world.report().verdict is Verdict.OK)
-    good = [send for _, send in world.sent[sent:] if send.kind is Kind.INNER_ECHO and send.size == 1420]
+    good = [send for _, send in world.sent[sent:] if send.kind is ProbeKind.INNER_ECHO and send.size == 1420]
     assert len(good) == 3
 
 
@@ -240,14 +241,14 @@ def test_one_lost_big_probe_changes_no_verdict_and_brings_five_more_pairs():
     start = len(world.sent)
     world.watch(20)
     assert world.verdicts == [Verdict.OK]
-    pairs = [when for when, send in world.sent[start:] if send.kind is Kind.INNER_ECHO and send.size == 1420]
+    pairs = [when for when, send in world.sent[start:] if send.kind is ProbeKind.INNER_ECHO and send.size == 1420]
     assert 1 <= len(pairs) <= 5
 
 
 def test_a_big_probe_and_its_small_twin_leave_together():
     world = World(Path())
     world.run(130)
-    echoes = [(when, send.size) for when, send in world.sent if send.kind is Kind.INNER_ECHO]
+    echoes = [(when, send.size) for when, send in world.sent if send.kind is ProbeKind.INNER_ECHO]
     big = [when for when, size in echoes if size == 1420]
     small = [when for when, size in echoes if size == SMALL]
     assert big == small == [1000.0, 1060.0, 1120.0]
@@ -265,7 +266,7 @@ def test_a_search_sends_no_more_than_a_round_and_paces_it():
     for path in (Path(hole_towards=1400), Path(links=(9000, 9000), mtu=8920, far_mtu=8920, hole_towards=3000)):
         world = settled(path)
         assert search_rounds(world) <= ROUND_BYTES + 2 * (path.mtu + SMALL)
-        sizes = Counter((send.kind, send.size) for _, send in world.sent if send.kind is Kind.OUTER_ECHO)
+        sizes = Counter((send.kind, send.size) for _, send in world.sent if send.kind is ProbeKind.OUTER_ECHO)
         assert sum(1 for n in sizes.values() if n > 4) == 0
 
 
@@ -273,20 +274,20 @@ def test_the_route_and_the_endpoint_are_looked_at_again_when_they_change():
     path = Path()
     world = World(path)
     world.run(70)
-    outer = [send for _, send in world.sent if send.kind is Kind.OUTER_ECHO]
+    outer = [send for _, send in world.sent if send.kind is ProbeKind.OUTER_ECHO]
     assert {send.size for send in outer} == {SMALL, 1480, 1500}
-    asked = [when - 1000 for when, send in world.sent if send.kind is Kind.ROUTE]
+    asked = [when - 1000 for when, send in world.sent if send.kind is ProbeKind.ROUTE]
     assert asked == pytest.approx([0, 0, 60, 60], abs=0.5), "every minute, and when what was sent has been answered"
     path.links = (1492, 1492)
     world.run(60)
-    assert 1492 in {send.size for when, send in world.sent if send.kind is Kind.OUTER_ECHO and when > 1070}
+    assert 1492 in {send.size for when, send in world.sent if send.kind is ProbeKind.OUTER_ECHO and when > 1070}
 
     sent = len(world.sent)
     world.machine.change(world.path.tunnel()._replace(endpoint="203.0.113.9"), world.now)
     assert world.report().verdict is Verdict.UNKNOWN
     world.run(1)
     assert world.report().verdict is Verdict.OK
-    assert {send.kind for _, send in world.sent[sent:]} == {Kind.ROUTE, Kind.INNER_ECHO, Kind.OUTER_ECHO}
+    assert {send.kind for _, send in world.sent[sent:]} == {ProbeKind.ROUTE, ProbeKind.INNER_ECHO, ProbeKind.OUTER_ECHO}
 
 
 def test_a_tunnel_that_is_as_it_was_is_not_started_afresh():
@@ -300,7 +301,7 @@ def test_a_peer_without_an_endpoint_gets_no_outer_probes():
     sends = [send for now in (0.0, 0.1, 1.0, 3.0, 301.0) for send in machine.poll(now)]
     machine.search(302.0)
     sends += machine.poll(302.0)
-    assert Kind.OUTER_ECHO not in {send.kind for send in sends}
+    assert ProbeKind.OUTER_ECHO not in {send.kind for send in sends}
 
 
 @pytest.mark.parametrize(("hole", "way"), [("hole_towards", "on the way to"), ("hole_back", "on the way back from")])
@@ -393,7 +394,7 @@ def test_lies_about_probes_that_are_answered_change_nothing(name, seed):
     world.run(400)
     assert world.report().verdict is verdict
     assert world.report().recommended == settled(EVERY_VERDICT[name][0]).report().recommended
-    assert world.most_flights < 120
+    assert world.most_in_flight < 120
 
 
 @pytest.mark.parametrize("mtu", [0, 68, 65535])
@@ -442,12 +443,12 @@ def test_whatever_comes_in_the_machine_stands_and_stays_small(script, on_demand)
     for _ in range(100):
         now += 0.1
         machine.poll(now)
-    assert len(machine._flights) < 512
+    assert len(machine._in_flight) < 512
 
 
 def test_a_peer_that_never_answers_costs_the_same_after_ten_thousand_rounds():
     def size_after(rounds):
-        machine = PathMtu(Path().tunnel(), 0.0, settings=Settings(inner_interval=1.0, outer_interval=5.0))
+        machine = PathMtu(Path().tunnel(), 0.0, settings=ProbeSettings(mtu=MtuProbe(1.0, 5.0)))
         now = 0.0
         tracemalloc.start()
         for _ in range(rounds):
@@ -465,7 +466,7 @@ def test_a_single_claim_is_not_believed_where_the_endpoint_is_mute():
     told = []
 
     def noise(send, now):
-        if send.kind is Kind.OUTER_ECHO and send.size == 1480 and not told:
+        if send.kind is ProbeKind.OUTER_ECHO and send.size == 1480 and not told:
             told.append(send)
             return [TooBig(send.probe, "203.0.113.66", 1300, Layer.OUTER)]
         return []
@@ -497,7 +498,7 @@ def test_sizes_below_one_that_passed_are_not_sent_again():
     world.machine.search(world.now)
     world.run(until=lambda: not world.machine.busy(world.now))
     world.path.loss = 0.0
-    copies = Counter(send.size for _, send in world.sent[sent:] if send.kind is Kind.OUTER_ECHO)
+    copies = Counter(send.size for _, send in world.sent[sent:] if send.kind is ProbeKind.OUTER_ECHO)
     assert sum(copies[size] for size in (1006, 1180, 768, 576, 296)) <= 5 + 1
 
 
@@ -506,7 +507,7 @@ def test_a_search_for_a_peer_of_whom_nothing_is_known_yet_looks_outside_but_once
     world = World(Path(links=(1500, 1433, 1500), says=False, drops_fragments=True))
     assert world.settle() < 2.0
     assert world.report()[:4] == (Verdict.BLACKHOLE, 1420, 1360, 1433)
-    copies = Counter(send.size for _, send in world.sent if send.kind is Kind.OUTER_ECHO)
+    copies = Counter(send.size for _, send in world.sent if send.kind is ProbeKind.OUTER_ECHO)
     assert max(copies) == 1500
     assert max(copies.values()) == SENDS
 
@@ -514,9 +515,9 @@ def test_a_search_for_a_peer_of_whom_nothing_is_known_yet_looks_outside_but_once
 def test_a_search_goes_on_where_the_route_cannot_be_looked_up():
     machine = PathMtu(Path().tunnel(), 0.0)
     machine.search(0.0)
-    (lookup,) = [send for send in machine.poll(0.0) if send.kind is Kind.ROUTE]
+    (lookup,) = [send for send in machine.poll(0.0) if send.kind is ProbeKind.ROUTE]
     machine.handle(NotSent(lookup.probe, SendError.NO_ROUTE), 0.0)
-    assert [send for send in machine.poll(0.1) if send.kind is Kind.OUTER_ECHO]
+    assert [send for send in machine.poll(0.1) if send.kind is ProbeKind.OUTER_ECHO]
 
 
 # --- what a host can't do or see --------------------------------------------------------------------------------------
@@ -550,7 +551,7 @@ def test_byte_counters_that_cannot_be_read_make_nobody_unreachable():
 
 
 def test_a_verdict_does_not_outlive_the_way_to_send_probes():
-    world = World(Path(), settings=Settings(inner_interval=5.0))
+    world = World(Path(), settings=ProbeSettings(mtu=MtuProbe(5.0)))
     world.settle()
     assert world.report().verdict is Verdict.OK
     now = world.now

@@ -15,7 +15,7 @@ from tests.pathsim import Path
 from wg_exporter.model import Verdict
 from wg_exporter.prober.mtu.machine import PathMtu
 from wg_exporter.prober.mtu.oracle import Oracle, SilentPeer
-from wg_exporter.prober.mtu.probes import Kind, Refused
+from wg_exporter.prober.mtu.probes import ProbeKind, Refused
 
 
 class Tunnel:
@@ -72,7 +72,7 @@ def ask(tunnel, *, step=0.25, limit=400.0):
     sent = []
     while not oracle.done and tunnel.now < limit:
         for want in oracle.poll(tunnel.now):
-            assert (want.kind, want.size) == (Kind.INNER_UDP, 1420)
+            assert (want.kind, want.size) == (ProbeKind.INNER_UDP, 1420)
             sent.append(tunnel.now)
             tunnel.data(1424, big=True)
         oracle.counters(tunnel.rx, tunnel.tx, tunnel.now)
@@ -161,8 +161,8 @@ def test_while_the_oracle_listens_nothing_else_is_sent_to_the_peer(hole, verdict
             machine.ask_silent(tunnel.now)
             asked = tunnel.now
         for send in machine.poll(tunnel.now):
-            if send.kind in (Kind.INNER_ECHO, Kind.INNER_UDP):
-                assert not machine.pause_echoes or send == send._replace(kind=Kind.INNER_UDP, size=1420)
+            if send.kind in (ProbeKind.INNER_ECHO, ProbeKind.INNER_UDP):
+                assert not machine.pause_echoes or send == send._replace(kind=ProbeKind.INNER_UDP, size=1420)
                 tunnel.data(send.size, big=send.size > 1300)
         if not machine.pause_echoes and tunnel.now % 5 == 0:
             tunnel.data(112, big=False)  # the small echo that goes on beside all this

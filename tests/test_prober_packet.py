@@ -12,7 +12,7 @@ from scapy.layers import inet as scapy_inet
 from scapy.layers import inet6 as scapy_inet6
 
 from wg_exporter.prober.wire import packet
-from wg_exporter.prober.wire.packet import ICMP, ICMPV6, UDP, Answer, Kind
+from wg_exporter.prober.wire.packet import ICMP, ICMPV6, UDP, IcmpAnswer, IcmpKind
 
 logging.getLogger("scapy.runtime").setLevel(logging.ERROR)  # it would warn of missing routes
 IP, SICMP, SUDP = scapy_inet.IP, scapy_inet.ICMP, scapy_inet.UDP
@@ -40,12 +40,12 @@ def checksums_right(made: bytes) -> bool:
     return bytes(again) == bytes(made)
 
 
-@given(sizes, idents, idents, tokens, st.booleans(), st.integers(1, 255))
-def test_scapy_reads_an_ipv4_echo_as_it_was_meant(size, ident, sequence, token, df, ttl):
-    made = packet.echo_v4(packed(PEER), size, ident, sequence, token, df=df, ttl=ttl, source=packed(US))
+@given(sizes, idents, idents, tokens, st.integers(1, 255))
+def test_scapy_reads_an_ipv4_echo_as_it_was_meant(size, ident, sequence, token, ttl):
+    made = packet.echo_v4(packed(PEER), size, ident, sequence, token, ttl=ttl, source=packed(US))
     seen = IP(bytes(made))
     assert (seen.version, seen.len, len(made), seen.ttl, seen.src, seen.dst) == (4, size, size, ttl, US, PEER)
-    assert seen.flags == ("DF" if df else 0)
+    assert seen.flags == "DF"
     assert (seen[SICMP].type, seen[SICMP].code, seen[SICMP].id, seen[SICMP].seq) == (8, 0, ident, sequence)
     assert bytes(seen[SICMP].payload) == token.to_bytes(8, "big") + bytes(size - 36)
     assert checksums_right(made)
@@ -69,11 +69,11 @@ def test_scapy_reads_an_ipv6_echo_as_it_was_meant(size, ident, sequence, token):
     assert len(bytes(IPv6() / seen)) == size
 
 
-@given(sizes, idents, idents, tokens, st.booleans())
-def test_scapy_reads_a_udp_datagram_as_it_was_meant(size, source, destination, token, df):
-    made = packet.udp_v4(packed(PEER), size, source, destination, token, df=df, ttl=9, source=packed(US))
+@given(sizes, idents, idents, tokens)
+def test_scapy_reads_a_udp_datagram_as_it_was_meant(size, source, destination, token):
+    made = packet.udp_v4(packed(PEER), size, source, destination, token, ttl=9, source=packed(US))
     seen = IP(bytes(made))
-    assert (seen.len, len(made), seen.ttl, seen.flags, seen.dst) == (size, size, 9, "DF" if df else 0, PEER)
+    assert (seen.len, len(made), seen.ttl, seen.flags, seen.dst) == (size, size, 9, "DF", PEER)
     assert (seen[SUDP].sport, seen[SUDP].dport, seen[SUDP].len) == (source, destination, size - 20)
     assert bytes(made[28:36]) == token.to_bytes(8, "big")
     assert checksums_right(made)
@@ -113,13 +113,13 @@ def test_a_reply_made_by_scapy_is_read(ident, sequence, token, padding):
     body = token.to_bytes(8, "big") + bytes(padding)
     reply = bytes(IP(src=PEER, dst=US) / SICMP(type=0, id=ident, seq=sequence) / body)
     size = len(body) + 28
-    expected = Answer(Kind.REPLY, packed(PEER), packed(PEER), ICMP, ident, sequence, token, size)
+    expected = IcmpAnswer(IcmpKind.REPLY, packed(PEER), packed(PEER), ICMP, ident, sequence, token, size)
     assert packet.parse_v4(reply) == expected
     with_options = bytes(IP(src=PEER, dst=US, options=[scapy_inet.IPOption_NOP()] * 4) / IP(reply)[SICMP])
     assert packet.parse_v4(with_options) == expected._replace(size=size + 4)
     reply6 = bytes(scapy_inet6.ICMPv6EchoReply(id=ident, seq=sequence, data=body))
-    assert packet.parse_v6(reply6, packed(PEER6)) == Answer(
-        Kind.REPLY, packed(PEER6), packed(PEER6), ICMPV6, ident, sequence, token, size + 20
+    assert packet.parse_v6(reply6, packed(PEER6)) == IcmpAnswer(
+        IcmpKind.REPLY, packed(PEER6), packed(PEER6), ICMPV6, ident, sequence, token, size + 20
     )
 
 
@@ -128,19 +128,19 @@ def error_v4(kind: int, code: int, quote: bytes, **fields: object) -> bytes:
 
 
 ERRORS_V4 = [
-    (3, 4, {"nexthopmtu": 1400}, Kind.TOO_BIG, 1400),
-    (3, 4, {"nexthopmtu": 0}, Kind.TOO_BIG, 0),
-    (3, 4, {"nexthopmtu": 65535}, Kind.TOO_BIG, 65535),
-    (3, 3, {}, Kind.UNREACHABLE, 0),
-    (3, 13, {}, Kind.UNREACHABLE, 0),
-    (11, 0, {}, Kind.TIME_EXCEEDED, 0),
+    (3, 4, {"nexthopmtu": 1400}, IcmpKind.TOO_BIG, 1400),
+    (3, 4, {"nexthopmtu": 0}, IcmpKind.TOO_BIG, 0),
+    (3, 4, {"nexthopmtu": 65535}, IcmpKind.TOO_BIG, 65535),
+    (3, 3, {}, IcmpKind.UNREACHABLE, 0),
+    (3, 13, {}, IcmpKind.UNREACHABLE, 0),
+    (11, 0, {}, IcmpKind.TIME_EXCEEDED, 0),
 ]
 
 
 @pytest.mark.parametrize(("kind", "code", "fields", "meaning", "mtu"), ERRORS_V4)
 def test_an_ipv4_error_tells_about_the_probe_that_it_quotes(kind, code, fields, meaning, mtu):
     echo = bytes(packet.echo_v4(packed(PEER), 1420, 7, 8, TOKEN, source=packed(US)))
-    expected = Answer(meaning, packed(ROUTER), packed(PEER), ICMP, 7, 8, TOKEN, 1420, code, mtu)
+    expected = IcmpAnswer(meaning, packed(ROUTER), packed(PEER), ICMP, 7, 8, TOKEN, 1420, code, mtu)
     assert packet.parse_v4(error_v4(kind, code, echo, **fields)) == expected
     assert packet.parse_v4(error_v4(kind, code, echo[:36], **fields)) == expected
     assert packet.parse_v4(error_v4(kind, code, echo[:28], **fields)) == expected._replace(token=None)
@@ -150,10 +150,10 @@ def test_an_ipv4_error_tells_about_the_probe_that_it_quotes(kind, code, fields, 
 
 
 ERRORS_V6 = [
-    (scapy_inet6.ICMPv6PacketTooBig(mtu=1280), Kind.TOO_BIG, 0, 1280),
-    (scapy_inet6.ICMPv6PacketTooBig(mtu=2**32 - 1), Kind.TOO_BIG, 0, 2**32 - 1),
-    (scapy_inet6.ICMPv6DestUnreach(code=4), Kind.UNREACHABLE, 4, 0),
-    (scapy_inet6.ICMPv6TimeExceeded(code=0), Kind.TIME_EXCEEDED, 0, 0),
+    (scapy_inet6.ICMPv6PacketTooBig(mtu=1280), IcmpKind.TOO_BIG, 0, 1280),
+    (scapy_inet6.ICMPv6PacketTooBig(mtu=2**32 - 1), IcmpKind.TOO_BIG, 0, 2**32 - 1),
+    (scapy_inet6.ICMPv6DestUnreach(code=4), IcmpKind.UNREACHABLE, 4, 0),
+    (scapy_inet6.ICMPv6TimeExceeded(code=0), IcmpKind.TIME_EXCEEDED, 0, 0),
 ]
 
 
@@ -163,7 +163,7 @@ def test_an_ipv6_error_tells_about_the_probe_that_it_quotes(error, meaning, code
         IPv6(src=US6, dst=PEER6)
         / scapy_inet6.ICMPv6EchoRequest(id=7, seq=8, data=TOKEN.to_bytes(8, "big") + bytes(1364))
     )
-    expected = Answer(meaning, packed(ROUTER6), packed(PEER6), ICMPV6, 7, 8, TOKEN, 1420, code, mtu)
+    expected = IcmpAnswer(meaning, packed(ROUTER6), packed(PEER6), ICMPV6, 7, 8, TOKEN, 1420, code, mtu)
     head = bytes(error)
     assert packet.parse_v6(head + quote, packed(ROUTER6)) == expected
     assert packet.parse_v6(head + quote[:48], packed(ROUTER6)) == expected._replace(token=None)
@@ -244,9 +244,9 @@ def test_a_damaged_answer_is_nothing_or_what_scapy_finds_in_it(data):
         return
     seen = IP(damaged)
     assert answer.sender == packed(seen.src)
-    if answer.kind is not Kind.REPLY:
+    if answer.kind is not IcmpKind.REPLY:
         quote = IP(bytes(seen[SICMP].payload))
         assert (answer.target, answer.size) == (packed(quote.dst), quote.len)
         if answer.protocol == ICMP:
             assert (answer.ident, answer.sequence, quote[SICMP].type) == (quote[SICMP].id, quote[SICMP].seq, 8)
-    assert answer.mtu == (seen[SICMP].nexthopmtu if answer.kind is Kind.TOO_BIG else 0)
+    assert answer.mtu == (seen[SICMP].nexthopmtu if answer.kind is IcmpKind.TOO_BIG else 0)

@@ -7,20 +7,19 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.lab import Lab, eventually, lab_prefix
-from tests.probers import STATS, peer
-from wg_exporter.model import MtuReport, Probed, Verdict
-from wg_exporter.prober.process import handle as process
-from wg_exporter.prober.process import privileges
+from tests.probers import peer
+from wg_exporter.config import ProbeSettings, Probing
+from wg_exporter.model import Probed, Verdict
+from wg_exporter.prober.process import privileges, supervisor
 from wg_exporter.prober.process.handle import ProberProcess
-from wg_exporter.prober.process.messages import Results
-from wg_exporter.prober.process.totals import continued
-from wg_exporter.prober.settings import ProbeSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -148,7 +147,7 @@ def test_a_directory_that_only_root_may_enter_is_seen(tmp_path):
 
 @root
 def test_counters_go_on_when_it_is_killed(watched, monkeypatch):
-    monkeypatch.setattr(process, "FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.1)
     watched.prober.set_peers([peer(), peer(2, target="240.0.0.1")])
     eventually(lambda: watched.told() and watched.told().stats.sent >= 5 and watched.told(2), within=5)
     eventually(lambda: watched.verdict(peer().key) is Verdict.OK, within=5)
@@ -232,9 +231,9 @@ def test_nobody_waits_for_a_process_that_hangs(watched):
 
 @root
 def test_one_that_says_nothing_for_long_is_replaced(monkeypatch):
-    monkeypatch.setattr(process, "SILENCE", 2.0)
-    monkeypatch.setattr(process, "STOP_TIMEOUT", 0.3)
-    monkeypatch.setattr(process, "FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(supervisor, "SILENCE", 2.0)
+    monkeypatch.setattr(supervisor, "STOP_TIMEOUT", 0.3)
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.1)
     watched = Watched()
     try:
         watched.prober.set_peers([peer()])
@@ -249,9 +248,9 @@ def test_one_that_says_nothing_for_long_is_replaced(monkeypatch):
 
 HASTY = """
 import sys
-from wg_exporter.prober.mtu import machine as pmtu
+from wg_exporter.prober.mtu import alive
 from wg_exporter.prober import __main__
-pmtu.ALIVE = 1.5
+alive.ALIVE = 1.5
 __main__.main(int(sys.argv[1]))
 """
 
@@ -284,7 +283,7 @@ def test_what_the_byte_counters_say_reaches_the_verdict():
 
 @root
 def test_a_process_that_cannot_be_started_is_told_and_tried_again(monkeypatch):
-    monkeypatch.setattr(process, "FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.1)
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
     watched = Watched()
     watched.prober.set_peers([peer()])
@@ -305,8 +304,8 @@ def test_nothing_is_told_of_a_peer_before_the_fate_of_its_first_probe(watched):
 
 @root
 def test_a_process_that_is_gone_for_long_leaves_nothing_that_looks_fine(monkeypatch):
-    monkeypatch.setattr(process, "SILENCE", 2.0)
-    monkeypatch.setattr(process, "FIRST_PAUSE", 60.0)
+    monkeypatch.setattr(supervisor, "SILENCE", 2.0)
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 60.0)
     watched = Watched()
     try:
         watched.prober.set_peers([peer()])
@@ -321,7 +320,7 @@ def test_a_process_that_is_gone_for_long_leaves_nothing_that_looks_fine(monkeypa
 
 @root
 def test_no_silence_lasts_while_nobody_listens(monkeypatch):
-    monkeypatch.setattr(process, "FIRST_PAUSE", 60.0)
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 60.0)
     watched = Watched()
     try:
         watched.prober.set_peers([peer(target="192.0.2.1", endpoint="")])
@@ -335,8 +334,8 @@ def test_no_silence_lasts_while_nobody_listens(monkeypatch):
 
 
 def test_whatever_goes_wrong_in_the_thread_it_goes_on(monkeypatch):
-    monkeypatch.setattr(process, "FIRST_PAUSE", 0.1)
-    monkeypatch.setattr(process.socket, "socketpair", lambda: 1 / 0)
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(supervisor.socket, "socketpair", lambda: 1 / 0)
     watched = Watched()
     try:
         watched.prober.set_peers([peer()])
@@ -346,29 +345,15 @@ def test_whatever_goes_wrong_in_the_thread_it_goes_on(monkeypatch):
         watched.prober.stop()
 
 
-def test_a_report_of_an_earlier_life_is_not_brought_back():
-    """An endpoint that roams begins afresh; what held before the last start must not return then."""
-    prober = ProberProcess(ProbeSettings())
-    try:
-        key = peer().key
-        old, new = (
-            MtuReport(verdict, 1420, None, None, 0, 1480, None, None, "", 0.0) for verdict in list(Verdict)[4:6]
-        )
-        prober._keys, prober._before = {1: key}, {key: Probed("t", STATS, old)}
-        found = []
-        for report in (None, new, None):
-            prober._take(Results(((1, Probed("t", STATS, report)),), 0.0))
-            found.append(known(prober, key).mtu)
-        assert found == [old, new, None]
-    finally:
-        prober.stop()
-
-
-def test_counters_go_on_where_the_histogram_has_other_bounds():
-    other = STATS._replace(buckets=(1, 2, 3), rtt_sum=0.25)
-    found = continued(Probed("t", STATS, None), Probed("t", other, None)).stats
-    assert (found.sent, found.lost) == (2 * STATS.sent, 2 * STATS.lost)
-    assert (found.buckets, found.rtt_sum) == ((1, 2, 3), 0.25)
+def test_a_handle_that_is_stopped_and_dropped_says_nothing():
+    watched = Watched()
+    watched.prober.stop()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        still = weakref.ref(watched.prober)
+        del watched.prober
+        assert still() is None
+    assert said == []
 
 
 def test_without_a_peer_there_is_no_process():
@@ -386,6 +371,9 @@ def test_another_configuration_starts_it_anew_and_counters_go_on(watched):
     watched.prober.set_peers([peer()])
     eventually(lambda: watched.told() and watched.told().stats.sent > 2, within=5)
     pid, before = watched.prober.pid, watched.told().stats
+    watched.prober.configure(ProbeSettings(timeout=0.5, enabled=Probing.ON, interval=9.0), {})  # the rows say the same
+    time.sleep(0.3)
+    assert watched.prober.pid == pid
     watched.prober.configure(ProbeSettings(timeout=0.4), {})
     eventually(lambda: watched.prober.pid not in (None, pid), within=5)
     eventually(lambda: watched.told().stats.sent > before.sent, within=5)

@@ -12,11 +12,11 @@ import pytest
 
 from tests.lab import eventually
 from tests.probers import SILENT, STATS, peer, played, probed, report
+from wg_exporter.config import ProbeSettings
 from wg_exporter.model import Verdict
-from wg_exporter.prober.process import handle as process
+from wg_exporter.prober.process import supervisor as process
 from wg_exporter.prober.process.handle import ProberProcess
 from wg_exporter.prober.process.messages import Counters, Peers, Setup
-from wg_exporter.prober.settings import ProbeSettings
 
 ONE, TWO = peer(), peer(2)
 
@@ -47,13 +47,13 @@ def test_a_new_process_is_told_of_all_peers_and_of_their_counters_anew(stage):
     stage.prober.counters({TWO.key: (30, 40)})
     first = stage.life()
     assert isinstance(first.hear(), Setup)
-    assert [first.hear(), first.hear()] == [Peers(((1, ONE), (2, TWO)), ()), Counters(((2, 30, 40),))]
+    assert [first.hear(), first.hear()] == [Peers({1: ONE, 2: TWO}, ()), Counters({2: (30, 40)})]
     stage.prober.set_peers([TWO])
-    assert first.hear() == Peers((), (1,))
+    assert first.hear() == Peers({}, (1,))
     first.die()
     second = stage.life(2)
     assert isinstance(second.hear(), Setup)
-    assert [second.hear(), second.hear()] == [Peers(((2, TWO),), ()), Counters(((2, 30, 40),))]
+    assert [second.hear(), second.hear()] == [Peers({2: TWO}, ()), Counters({2: (30, 40)})]
 
 
 @pytest.mark.parametrize("pause", [0.2])
@@ -64,7 +64,7 @@ def test_who_went_while_nobody_listened_is_no_news_to_the_next(stage):
     stage.prober.set_peers([TWO])
     second = stage.life(2)
     assert isinstance(second.hear(), Setup)
-    assert second.hear() == Peers(((2, TWO),), ())
+    assert second.hear() == Peers({2: TWO}, ())
 
 
 def test_what_earlier_processes_counted_is_added_to_and_a_report_stays_until_there_is_a_new_one(stage):
@@ -81,7 +81,7 @@ def test_what_earlier_processes_counted_is_added_to_and_a_report_stays_until_the
         assert stage.known(ONE.key, total).mtu == report()
     life.tell((1, probed(mtu=report(Verdict.BLACKHOLE))))
     eventually(lambda: stage.results()[ONE.key].mtu == report(Verdict.BLACKHOLE), within=5)
-    life.tell((1, probed()))
+    life.tell(withdrawn=(1,))
     eventually(lambda: stage.results()[ONE.key].mtu is None, within=5)
 
 
@@ -225,7 +225,7 @@ def test_another_configuration_ends_it_and_the_next_is_told_at_once_and_nothing_
     stage.prober.configure(ProbeSettings(timeout=0.4), {"blue": "/run/netns/blue"})
     first.let_go()
     told = stage.life(2).hear()
-    assert (told.timeout, told.namespaces) == (0.4, {"blue": "/run/netns/blue"})
+    assert (told.settings.timeout, told.namespaces) == (0.4, {"blue": "/run/netns/blue"})
     assert stage.known(ONE.key).stats == SILENT._replace(silent_since=None), "nobody listened in between"
     assert stage.lines == []
 
@@ -236,7 +236,7 @@ def test_the_same_configuration_changes_nothing():
         first = stage.begun()
         stage.prober.configure(ProbeSettings(timeout=0.5), {"blue": "/b"})
         stage.prober.set_peers([ONE, TWO])
-        assert first.hear() == Peers(((2, TWO),), ())
+        assert first.hear() == Peers({2: TWO}, ())
         assert len(stage.lives) == 1
 
 
@@ -245,10 +245,10 @@ def test_what_it_counted_by_the_old_configuration_is_not_taken_after_the_new_one
     first = stage.begun()
     first.tell((1, probed()))
     stage.known(ONE.key)
-    with stage.prober._lock:
+    with stage.prober._supervisor.lock:
         first.tell((1, probed(SILENT)))
-        stage.prober._anew = True  # as `configure` does, before the thread comes to read that
-        stage.prober._rouse()
+        stage.prober._supervisor._restart = True  # as `configure` does, before the thread comes to read that
+        stage.prober._supervisor.wake()
     first.let_go()
     stage.life(2)
     assert stage.results()[ONE.key].stats == STATS
@@ -293,7 +293,7 @@ def test_a_process_is_started_with_the_first_peer_and_stays_when_there_is_none_a
         assert time.monotonic() - begun < 0.9, "the thread was roused, and did not look by chance"
         assert stage.prober.pid == first.process.pid
         stage.prober.set_peers([])
-        assert first.hear() == Peers((), (1,))
+        assert first.hear() == Peers({}, (1,))
         assert len(stage.lives) == 1
 
 
@@ -316,7 +316,7 @@ def test_while_there_is_nothing_to_do_it_costs_nothing():
         life.hear()
         idle()  # nothing to tell
         stage.prober.counters({ONE.key: (2, 1)})
-        assert life.hear() == Counters(((1, 2, 1),))
+        assert life.hear() == Counters({1: (2, 1)})
         assert stage.lines == []
 
 

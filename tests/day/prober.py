@@ -5,8 +5,9 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
+from wg_exporter.config.probe import RTT_BUCKETS, ProbeSettings
 from wg_exporter.model import MtuReport, Probed, SendError, Verdict
-from wg_exporter.prober.echo.track import RTT_BUCKETS, EchoSettings, EchoTarget, Track
+from wg_exporter.prober.echo.track import EchoTarget, Track
 
 if TYPE_CHECKING:
     from random import Random
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from tests.day.loop import Loop
     from tests.day.wireguard import End
 
-SETTINGS = EchoSettings()
+SETTINGS = ProbeSettings()
 ECHO = 128  # bytes on the wire of the 96 that an echo has inside
 FINE = MtuReport(Verdict.OK, 1420, 1420, 1500, 0, 1480, 1420, None, "", 0.0)
 
@@ -30,7 +31,7 @@ class Pinger:
 
     def start(self) -> None:
         """A prober is started, or told of the peer: nothing is known of it."""
-        self._track = Track(EchoTarget(self.target, "", 7, self.target), 0, len(RTT_BUCKETS))
+        self._track = Track(EchoTarget(self.target, "", 7, self.target), len(RTT_BUCKETS))
         self._life += 1
         self._found = None
         self._received = self.here.rx
@@ -77,7 +78,7 @@ class Pinger:
         else:
             self.here.send(ECHO, 1, lambda there: there.send(ECHO, 1, lambda _: self._answered(waiting)))
             self.loop.at(due + SETTINGS.timeout, self._lost, waiting)
-        self._plan(self._track.wait(SETTINGS.longest_interval))
+        self._plan(self._track.wait(SETTINGS.suspect_interval))
 
     def _answered(self, waiting: list[float]) -> None:
         """`waiting` is the life of the prober that sent it, and when; a third item once its fate is known."""
@@ -103,6 +104,6 @@ class Pinger:
 
     def _hasten(self) -> None:
         """After a loss the next one may be wanted sooner than it was planned."""
-        wait = self._track.wait(SETTINGS.longest_interval)
+        wait = self._track.wait(SETTINGS.suspect_interval)
         if self._due - self.loop.now > wait:
             self._plan(self.rng.uniform(wait / 2, wait))

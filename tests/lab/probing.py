@@ -14,9 +14,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
 
+from wg_exporter.config import ProbeSettings
 from wg_exporter.model import ProbePeer
 from wg_exporter.prober.driver import Prober
-from wg_exporter.prober.settings import ProbeSettings
+from wg_exporter.prober.process.known import Known
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,12 +63,14 @@ class Probing:
 
     def __init__(self, *aims: Aim, settings: ProbeSettings | None = None) -> None:
         self._aims = {aim.row().key: aim for aim in aims}
-        self._known: dict[PeerKey, Probed] = {}
+        self._known = Known()
         self._counters_due = 0.0
         self._reader = ThreadPoolExecutor(1)  # starting `wg` takes longer than probes should wait
         self._reading: Future[dict[PeerKey, tuple[int, int]]] | None = None
         names = {aim.path.a.name for aim in aims}
-        self.prober = Prober(settings or ProbeSettings(), {name: f"/run/netns/{name}" for name in names})
+        self.prober: Prober[PeerKey] = Prober(
+            settings or ProbeSettings(), {name: f"/run/netns/{name}" for name in names}
+        )
         self.refresh()
 
     def __enter__(self) -> Self:
@@ -79,7 +82,7 @@ class Probing:
 
     def refresh(self) -> None:
         """Tell the prober of the interfaces as they are now."""
-        self.prober.set_peers([aim.row() for aim in self._aims.values()])
+        self.prober.update({key: aim.row() for key, aim in self._aims.items()})
 
     def run(self, seconds: float) -> None:
         """Probe for so long."""
@@ -91,7 +94,7 @@ class Probing:
         """Probe until something is true; fails with what is known after `within` seconds."""
         end = time.monotonic() + within
         while not true():
-            assert time.monotonic() < end, f"not within {within:g} s: {self._known}"
+            assert time.monotonic() < end, f"not within {within:g} s: {self._known.probed}"
             self._step(0.05)
 
     def settled(self, place: int = 0, *, within: float = 20.0) -> MtuReport:
@@ -144,10 +147,11 @@ class Probing:
         return list(self._aims)[place]
 
     def _report(self, key: PeerKey) -> MtuReport | None:
-        return self._known[key].mtu if key in self._known else None
+        known = self._known.probed.get(key)
+        return known.mtu if known else None
 
     def _take(self) -> None:
-        self._known |= self.prober.changes(1000)
+        self._known.take(*self.prober.changes(1000))
 
     def _step(self, longest: float) -> None:
         if self._reading is None and time.monotonic() >= self._counters_due:

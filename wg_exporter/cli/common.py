@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from wg_exporter.config import Config
+    from wg_exporter.exposition.view import View
+    from wg_exporter.model import Snapshot
+    from wg_exporter.plan.planner import Plan, Planner
 
 # ruff: noqa: PLC0415 - imported where they are used: `--help` answers at once, the daemon stays small
 
@@ -80,3 +83,9 @@ def drop_output() -> None:
     """Send to nowhere what is still in the buffer; it would fail again when the program ends."""
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def planned(planner: Planner, snapshot: Snapshot, view: View) -> Plan:
+    """What is to be probed after a look at everything, as the daemon would have it."""
+    metas = {(seen.device.netns, seen.device.name): seen.metas for seen in view.devices}
+    return planner.plan(snapshot, lambda device: metas[device.netns, device.name])

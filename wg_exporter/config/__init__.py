@@ -23,7 +23,7 @@ from msgspec import Meta, Struct, field
 from wg_exporter.config import fields as kinds  # noqa: TC001  msgspec reads the types of fields at run time
 from wg_exporter.config.health import HealthLimits as HealthLimits
 from wg_exporter.config.probe import MtuProbe as MtuProbe
-from wg_exporter.config.probe import Probe as Probe
+from wg_exporter.config.probe import ProbeSettings as ProbeSettings
 from wg_exporter.config.probe import Probing as Probing
 from wg_exporter.config.probe import check_probe
 from wg_exporter.config.text import CONTROL, MAX_BYTES, shown
@@ -183,7 +183,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
     peers: Annotated[tuple[PeerConfig, ...], _text("Names and addresses of peers, and how they are probed.")] = ()
     expect: Annotated[tuple[ExpectRule, ...], _text("Which peers should always be up.")] = ()
-    probe: Annotated[Probe, _text("Which peers are probed, and how often.")] = Probe()
+    probe: Annotated[ProbeSettings, _text("Which peers are probed, and how often.")] = ProbeSettings()
     health: Annotated[HealthLimits, _text("When a peer is down or degraded.")] = HealthLimits()
     metrics: Annotated[Metrics, _text("What to leave out of `/metrics`.")] = Metrics()
 

@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Final
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from wg_exporter.config import fields as kinds
 
@@ -46,7 +47,7 @@ class MtuProbe(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 300.0
 
 
-class Probe(Struct, frozen=True, forbid_unknown_fields=True):
+class ProbeSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Which peers are probed, and how often: small echoes through the tunnel for latency and loss, large ones for MTU.
 
     Durations are whole numbers with units, as in Prometheus: `5s`, `500ms`, `1m30s`. Probing keeps a session alive and
@@ -74,13 +75,21 @@ class Probe(Struct, frozen=True, forbid_unknown_fields=True):
     ] = RTT_BUCKETS
     mtu: Annotated[MtuProbe, _text("How often the MTU is looked at.")] = MtuProbe()
 
+    def for_all(self) -> ProbeSettings:
+        """What all probed peers share: without `enabled` and `interval`, which are left at their defaults.
+
+        The row of each peer says whether and how often it is probed, so a change of these two restarts no prober.
+        """
+        usual = ProbeSettings()
+        return replace(self, enabled=usual.enabled, interval=usual.interval)
+
 
 def check_probe(document: Document) -> None:
     """Hold the settings of the section against each other. What is not in the file is not in the document either."""
     values = document.values
     interval, suspect = (values.get(f"probe.{key}") for key in ("interval", "suspect_interval"))
     if isinstance(suspect, float) and document.sound("probe.interval"):
-        usual = interval if isinstance(interval, float) else Probe().interval
+        usual = interval if isinstance(interval, float) else ProbeSettings().interval
         if suspect > usual:
             what = f"is more than probe.interval ({kinds.duration(suspect)} against {kinds.duration(usual)})"
             document.wrong("probe.suspect_interval", what, "make it at most as long")

@@ -19,7 +19,6 @@ from wg_exporter.health.advice import advice
 from wg_exporter.health.states import State
 from wg_exporter.log import Log
 from wg_exporter.prober.process.handle import ProberProcess
-from wg_exporter.prober.settings import ProbeSettings
 from wg_exporter.web.listen import bind, parse_listen, parse_telemetry_path
 from wg_exporter.web.negotiation import Format
 from wg_exporter.web.server import Page, Server, Status, UnhealthyRow
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from wg_exporter.config import Config
+    from wg_exporter.config import Config, ProbeSettings
     from wg_exporter.daemon import exporter as service
     from wg_exporter.health.summary import UnhealthyPeer
     from wg_exporter.model import DeviceKey, PeerKey, Probed, ProbePeer
@@ -44,8 +43,7 @@ class _Prober:
     """The prober's process, as the exporter wants to call it."""
 
     def __init__(self, config: Config) -> None:
-        self._log = Log(__name__)
-        self._process = ProberProcess(*_probing(config), log=lambda line: self._log.warn("probing", problem=line))
+        self._process = ProberProcess(*_probing(config), log=_warn)
 
     def configure(self, config: Config) -> None:
         self._process.configure(*_probing(config))
@@ -70,12 +68,12 @@ class _Prober:
         self._process.stop()
 
 
+def _warn(problem: str) -> None:
+    Log(__name__).warn("probing", problem=problem)
+
+
 def _probing(config: Config) -> tuple[ProbeSettings, dict[str, str]]:
-    probe = config.probe
-    settings = ProbeSettings(
-        probe.timeout, probe.suspect_interval, probe.rtt_buckets, probe.mtu.inner_interval, probe.mtu.outer_interval
-    )
-    return settings, {place.name: place.path for place in config.namespaces}
+    return config.probe, {place.name: place.path for place in config.namespaces}
 
 
 class _Application:
@@ -145,7 +143,7 @@ async def _serve(exporter: Exporter, sockets: Sequence[socket.socket], path: str
         log.info("listening", address=address, path=path, version=__version__)
     exporter.start()
     await loop.run_in_executor(None, exporter.wait_until_ready, 10.0)
-    _settle()
+    _spare_collector()
     _notify("READY=1")
     await stopping.wait()
     log.info("stopping")
@@ -155,7 +153,7 @@ async def _serve(exporter: Exporter, sockets: Sequence[socket.socket], path: str
     return 0
 
 
-def _settle() -> None:
+def _spare_collector() -> None:
     """Tell the garbage collector that what lives now lives on, so that it need not look at modules and tables again.
 
     Rows are tuples of numbers and text, which form no cycles: a collection would look at tens of thousands for nothing.

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-INITIATION = 148
-RESPONSE = 92
-KEEPALIVE = 32
+from wg_exporter.wireguard import INITIATION, KEEPALIVE, RESPONSE
+
 REKEY_TIMEOUT = 5.0
 
 

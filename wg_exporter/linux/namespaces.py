@@ -12,7 +12,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from wg_exporter.linux.errors import NamespaceGoneError, SourceError
+from wg_exporter.linux.errors import NamespaceDeniedError, NamespaceGoneError, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,9 +33,9 @@ class Namespace:
     def enter(self) -> bool:
         """Make sure that this thread is in the namespace; True if it moved, so that sockets must be opened anew.
 
-        Raises SourceError with the fix when there is no such namespace or no permission, NamespaceGoneError if it is
-        certain that there is none. The thread is back in its first namespace then: whoever stays in a namespace that
-        was deleted keeps it alive, with its interfaces.
+        Raises SourceError with the fix when it can't be entered: NamespaceDeniedError without permission,
+        NamespaceGoneError if it is certain that there is none. The thread is back in its first namespace then: whoever
+        stays in a namespace that was deleted keeps it alive, with its interfaces.
         """
         if self._home is None:
             self._home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -76,7 +76,8 @@ class Namespace:
         if error.errno == errno.ENOENT:
             return NamespaceGoneError(f"{where} does not exist; start what makes it, or take it out of `namespaces`")
         if error.errno in (errno.EPERM, errno.EACCES):
-            return SourceError(f"{where}: no permission; grant CAP_SYS_ADMIN, and CAP_SYS_PTRACE for a pid's namespace")
+            fix = "grant CAP_SYS_ADMIN, and CAP_SYS_PTRACE for a pid's namespace"
+            return NamespaceDeniedError(f"{where}: no permission; {fix}")
         if error.errno == errno.EINVAL:
             return SourceError(f"{where} is not a network namespace")
         return SourceError(f"{where}: {error.strerror}")

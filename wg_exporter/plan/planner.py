@@ -2,7 +2,7 @@
 
 A peer is wanted if the configuration says so or, where that says `auto`, if it is expected up. A wanted peer is probed
 if there is a way: an interface to send into, an address to aim at, and an endpoint, for without one WireGuard would
-only queue the packets. Whoever is wanted and has no way is told with the reason, not passed over in silence.
+only queue the packets. A peer that is wanted and has no way is told, with the reason.
 
 A plan changes with what is known, not with what could not be read: the prober forgets a peer that is not in the plan,
 and with it its counters. So a device whose read failed, or one whose links could not be read, stays as it was.
@@ -61,7 +61,7 @@ class _Place(NamedTuple):
     addresses: tuple[str, ...]
 
 
-class _Known(NamedTuple):
+class _Planned(NamedTuple):
     """A device at the last look, and what came of it.
 
     `underlay` is the namespace of its UDP socket, None if that is in none of those that are looked in. `servers` are
@@ -87,7 +87,7 @@ class Planner:
         self._targets = Targets()
         self._conf: tuple[ConfFile, ...] = ()
         self._servers: dict[str, frozenset[str]] = {}
-        self._known: dict[DeviceKey, _Known] = {}
+        self._known: dict[DeviceKey, _Planned] = {}
         self._plan = Plan()
 
     def plan(self, snapshot: Snapshot, metas: Callable[[Device], Sequence[PeerMeta]]) -> Plan:
@@ -99,7 +99,7 @@ class Planner:
             self._conf, self._servers = snapshot.conf, _servers(snapshot.conf)
         devices = {(device.netns, device.name): device for device in snapshot.devices}
         unread = _unread(snapshot)
-        known: dict[DeviceKey, _Known] = {}
+        known: dict[DeviceKey, _Planned] = {}
         for key in dict.fromkeys((*self._known, *devices)):
             before, device = self._known.get(key), devices.get(key)
             place = _place(snapshot.links.get(key))
@@ -133,7 +133,7 @@ class Planner:
         wish = wishes.get(public_key)
         return wish.probe if wish and wish.probe is not None else self._probe.enabled
 
-    def _planned(self, known: dict[DeviceKey, _Known]) -> Plan:
+    def _planned(self, known: dict[DeviceKey, _Planned]) -> Plan:
         before, self._known = self._known, known
         if before.keys() == known.keys() and all(map(_same_result, before.values(), known.values())):
             return self._plan
@@ -152,12 +152,12 @@ class Planner:
         metas: Sequence[PeerMeta],
         place: _Place | None,
         udp_ports: Mapping[str, frozenset[int]],
-        before: _Known | None,
-    ) -> _Known:
+        before: _Planned | None,
+    ) -> _Planned:
         servers = None if device.netns else self._servers.get(device.name)
         underlay = _underlay(device, udp_ports, before)
-        now = _Known(device, metas, place, underlay, servers, {}, (), {})
-        if before and _alike(before, now):
+        current = _Planned(device, metas, place, underlay, servers, {}, (), {})
+        if before and _alike(before, current):
             return before._replace(device=device, metas=metas)
         wishes = self._wishes_on(device)
         wanted = [*self._wanted(device, metas, wishes)]
@@ -165,16 +165,16 @@ class Planner:
         if wanted and place:
             configured = {key: wish.target for key, wish in wishes.items() if wish.target}
             targets = self._targets.of(device, place.addresses, configured)
-        now = now._replace(targets=targets)
+        current = current._replace(targets=targets)
         unprobed: dict[PeerKey, str] = {}
         rows: list[ProbePeer] = []
         for index in wanted:
-            found = self._row(now, index, wishes)
+            found = self._row(current, index, wishes)
             if isinstance(found, str):
                 unprobed[device.netns, device.name, device.peers.public_key[index]] = found
             else:
                 rows.append(found)
-        return now._replace(
+        return current._replace(
             rows=before.rows if before and same(before.rows, tuple(rows)) else tuple(rows),
             unprobed=before.unprobed if before and before.unprobed == unprobed else unprobed,
         )
@@ -194,13 +194,13 @@ class Planner:
             if probing is Probing.ON or (probing is Probing.AUTO and meta.expected_up):
                 yield index
 
-    def _row(self, now: _Known, index: int, wishes: Mapping[str, Wish]) -> ProbePeer | str:
+    def _row(self, current: _Planned, index: int, wishes: Mapping[str, Wish]) -> ProbePeer | str:
         """How to probe the peer at this place of a device, or why that can't be done."""
-        device, place = now.device, now.place
+        device, place = current.device, current.place
         key, endpoint = device.peers.public_key[index], device.peers.endpoint[index]
         if place is None:
             return NO_INTERFACE
-        target = now.targets[key]
+        target = current.targets[key]
         if not target.address or not endpoint:
             return target.reason or NO_ENDPOINT
         interval = wishes[key].interval if key in wishes else None
@@ -210,10 +210,10 @@ class Planner:
             mtu=place.mtu,
             target=target.address,
             ipv6_inside=any(":" in address and not _link_local(address) for address in place.addresses),
-            endpoint="" if now.underlay is None else endpoint.rpartition(":")[0].strip("[]"),
+            endpoint="" if current.underlay is None else endpoint.rpartition(":")[0].strip("[]"),
             fwmark=device.fwmark,
-            underlay=now.underlay or "",
-            roams=now.servers is not None and key not in now.servers,
+            underlay=current.underlay or "",
+            roams=current.servers is not None and key not in current.servers,
             interval=self._probe.interval if interval is None else interval,
         )
 
@@ -240,7 +240,7 @@ def _wishes(peers: Sequence[PeerConfig]) -> dict[str, dict[str, Wish]]:
 
 
 def _unread(snapshot: Snapshot) -> set[str]:
-    """The namespaces of which nobody knows which links are there."""
+    """The namespaces whose links could not be read."""
     links = [outcome for outcome in snapshot.outcomes if outcome.source is SourceName.LINKS]
     return {outcome.netns for outcome in links if not (outcome.success or outcome.absent)}
 
@@ -258,7 +258,7 @@ def _place(link: Link | None) -> _Place | None:
     return link and _Place(link.ifindex, link.mtu, link.addresses)
 
 
-def _underlay(device: Device, udp_ports: Mapping[str, frozenset[int]], before: _Known | None) -> str | None:
+def _underlay(device: Device, udp_ports: Mapping[str, frozenset[int]], before: _Planned | None) -> str | None:
     """The namespace of the device's UDP socket: its own or, if its port is not bound there, the only one where it is.
 
     None if it is none of those that are looked in: a route or a path found anywhere else would be another's.
@@ -272,20 +272,20 @@ def _underlay(device: Device, udp_ports: Mapping[str, frozenset[int]], before: _
     return others[0] if len(others) == 1 else None
 
 
-def _alike(before: _Known, now: _Known) -> bool:
+def _alike(before: _Planned, current: _Planned) -> bool:
     """Whether nothing that decides has changed. Counters and handshakes don't, and on most looks only they move."""
-    old, new = before.device.peers, now.device.peers
+    old, new = before.device.peers, current.device.peers
     return (
-        before.place == now.place
-        and before.underlay == now.underlay
-        and before.servers == now.servers
-        and before.device.fwmark == now.device.fwmark
+        before.place == current.place
+        and before.underlay == current.underlay
+        and before.servers == current.servers
+        and before.device.fwmark == current.device.fwmark
         and same(old.public_key, new.public_key)
         and same(old.allowed_ips, new.allowed_ips)
         and same(old.endpoint, new.endpoint)
-        and same(before.metas, now.metas)
+        and same(before.metas, current.metas)
     )
 
 
-def _same_result(before: _Known, now: _Known) -> bool:
-    return before.rows is now.rows and before.unprobed is now.unprobed and before.targets is now.targets
+def _same_result(before: _Planned, current: _Planned) -> bool:
+    return before.rows is current.rows and before.unprobed is current.unprobed and before.targets is current.targets

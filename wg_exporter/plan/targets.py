@@ -75,7 +75,7 @@ class Owners:
         return ""
 
 
-class _Known(NamedTuple):
+class _Aimed(NamedTuple):
     """A device's peers as they were, what else was asked with, and what came of it."""
 
     peers: Peers
@@ -88,7 +88,7 @@ class Targets:
     """Targets for whole devices; the same dictionary again while nothing about them changed."""
 
     def __init__(self) -> None:
-        self._known: dict[DeviceKey, _Known] = {}
+        self._known: dict[DeviceKey, _Aimed] = {}
 
     def of(self, device: Device, addresses: tuple[str, ...], configured: Mapping[str, str]) -> Mapping[str, Target]:
         """A Target for each public key. `addresses` are the interface's own, `configured` are targets by public key."""
@@ -104,7 +104,7 @@ class Targets:
         ):
             return known.targets
         targets = aim(device, addresses, configured)
-        self._known[key] = _Known(device.peers, addresses, dict(configured), targets)
+        self._known[key] = _Aimed(device.peers, addresses, dict(configured), targets)
         return targets
 
     def forget(self, keep: Iterable[DeviceKey]) -> None:

@@ -1,4 +1,4 @@
-"""The prober as a process of its own: `python -m wg_exporter.prober FD`, started by `process`, never by hand.
+"""The prober as a process of its own: `python -m wg_exporter.prober FD`, started by the `supervisor`, never by hand.
 
 It does what the messages on the inherited socket say and tells what it finds. It ends when the exporter does: the
 socket is closed then. Signals that mean "end" to the whole group are for the exporter, and come here that way.
@@ -14,7 +14,6 @@ import signal
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING
 
 from wg_exporter.prober.driver import Prober
 from wg_exporter.prober.mtu.probes import NEVER
@@ -28,79 +27,62 @@ from wg_exporter.prober.process.messages import (
     Setup,
     ToProber,
 )
-from wg_exporter.prober.settings import ProbeSettings
 
-if TYPE_CHECKING:
-    from wg_exporter.model import PeerKey
-
-TELL = 0.5  # seconds between reports; with nothing new they say that we live
+TELL = 0.5  # seconds between reports; without a change they say that this process lives
 STEP = 0.25
 AT_ONCE = 100  # peers that are reported on between two rounds of probing: 3 ms
 SETUP_TIMEOUT = 10.0
-SETTLE = 90.0  # seconds after which new peers have been checked and have all that they will need
+STEADY = 90.0  # seconds after which new peers have been checked and have all that they will need
 
 
 class Child:
-    """The prober with its connection."""
+    """The prober with its connection. Peers go by the numbers that the exporter gave them."""
 
-    def __init__(self, connection: Connection[ToProber], prober: Prober) -> None:
+    def __init__(self, connection: Connection[ToProber], prober: Prober[int]) -> None:
         self._connection = connection
         self._prober = prober
-        self._keys: dict[int, PeerKey] = {}
-        self._numbers: dict[PeerKey, int] = {}
         self._next_report = 0.0
-        self._settled_at = NEVER
+        self._steady_at = NEVER
         self._left = 0  # peers that are still to be looked at for this report
 
     def run(self) -> None:
         """Probe until the exporter is gone. Raises ConnectionEndedError then."""
-        self._prober.watch(self._connection.fileno(), self._hear)
+        self._prober.add_reader(self._connection.fileno(), self._hear)
         while True:
             self._prober.step(0.0 if self._connection.pending() or self._left else STEP)
             if self._connection.pending():
                 self._hear()
             self._tell()
-            if time.monotonic() >= self._settled_at:
+            if time.monotonic() >= self._steady_at:
                 # Peers stay. Without this, the garbage collector looks through 10,000 of them every minute: 0.2 s.
-                self._settled_at = NEVER
+                self._steady_at = NEVER
                 gc.freeze()
 
     def _hear(self) -> None:
-        """One message: probes have their turn before the next."""
+        """Take one message. Probes that are due go out before the next."""
         message = self._connection.receive()
         if isinstance(message, Peers):
-            self._settled_at = time.monotonic() + SETTLE
-            gone = [self._forget(number) for number in message.gone if number in self._keys]
-            for number, peer in message.put:
-                self._keys[number] = peer.key
-                self._numbers[peer.key] = number
-            self._prober.update([peer for _, peer in message.put], [key for key in gone if key not in self._numbers])
+            self._steady_at = time.monotonic() + STEADY
+            self._prober.update(message.put, message.gone)
         elif isinstance(message, Counters):
-            keys = self._keys
-            self._prober.counters({keys[n]: (rx, tx) for n, rx, tx in message.rows if n in keys})
+            self._prober.counters(message.rows)
         elif message is not None:
             raise ConnectionEndedError("a second setup")
 
-    def _forget(self, number: int) -> PeerKey:
-        key = self._keys.pop(number)
-        if self._numbers[key] == number:  # else it is back already, under another number
-            del self._numbers[key]
-        return key
-
     def _tell(self) -> None:
-        """A portion of what is new, every round until all that was new when the report was due is told."""
+        """A portion of what has changed, every round until all that had when the report was due is told."""
         now = time.monotonic()
         if now < self._next_report and not self._left:
             return
         self._connection.flush()
-        if not self._connection.idle:  # the exporter is busy; what is new waits and gathers
+        if not self._connection.idle:  # the exporter is busy; changes wait and gather
             self._left, self._next_report = 0, now + STEP
             return
         if now >= self._next_report:
-            self._left, self._next_report = self._prober.news, now + TELL
-        rows = tuple((self._numbers[key], probed) for key, probed in self._prober.changes(AT_ONCE).items())
+            self._left, self._next_report = self._prober.changed, now + TELL
+        changes = self._prober.changes(AT_ONCE)
         self._left = max(self._left - AT_ONCE, 0)
-        self._connection.send(Results(rows, self._prober.scheduling_delay()))
+        self._connection.send(Results(changes.echoes, changes.reports, self._prober.scheduling_delay()))
 
 
 def setup(connection: Connection[ToProber]) -> Setup:
@@ -123,10 +105,7 @@ def main(fd: int) -> None:
     connection: Connection[ToProber] = Connection(socket.socket(fileno=fd), ToProber)  # type: ignore[arg-type]
     with contextlib.suppress(ConnectionEndedError):
         told = setup(connection)
-        settings = ProbeSettings(
-            told.timeout, told.suspect_interval, told.rtt_buckets, told.inner_interval, told.outer_interval
-        )
-        prober = Prober(settings, told.namespaces)
+        prober: Prober[int] = Prober(told.settings, told.namespaces)
         prober.prepare()
         privileges.drop(told.namespaces.values())
         Child(connection, prober).run()

@@ -1,32 +1,43 @@
-"""One peer that is probed: its row, the machine that probes its MTU, and what is known and was told of it. No clock."""
+"""One peer that is probed: its row, its small echoes, the machine that probes its MTU, and what was told of it.
+
+No clock. This is the one place where it is found out what is new of a peer: whoever is told needs to compare nothing.
+"""
 
 from __future__ import annotations
 
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from wg_exporter.model import Probed, Verdict
+from wg_exporter.model import Verdict
 from wg_exporter.prober.echo.track import EchoTarget
 from wg_exporter.prober.mtu.probes import SMALL
 from wg_exporter.prober.mtu.verdict import Tunnel
-from wg_exporter.prober.wire.sockets import LaneKey
+from wg_exporter.prober.wire.sockets import SocketKey
 
 if TYPE_CHECKING:
-    from wg_exporter.model import ProbePeer, ProbeStats
+    from wg_exporter.model import MtuReport, ProbePeer, ProbeStats
+    from wg_exporter.prober.echo.track import Track
     from wg_exporter.prober.mtu.machine import PathMtu
+
+CLOCK_JITTER = 0.5  # seconds: the two clocks are read one after the other, so a time stamp made of both moves a little
 
 
 class Path:
-    """One peer and its machine. `up` is None until a small echo has had its fate, `told` what was last told of it."""
+    """One peer by the `id` that the caller has for it. `up` is None until a small echo was answered or lost."""
 
-    __slots__ = ("active", "address", "endpoint", "lanes", "mtu", "peer", "scope", "stale", "stats", "told", "up")
+    __slots__ = (
+        "active", "address", "echoed", "endpoint", "id", "machine", "outer_socket", "peer", "report", "scope", "stale",
+        "track", "up",
+    )  # fmt: skip
 
-    def __init__(self, peer: ProbePeer, mtu: PathMtu) -> None:
-        self.mtu = mtu
+    def __init__(self, id: Any, peer: ProbePeer, machine: PathMtu) -> None:  # noqa: A002 - the word for it
+        self.id = id
+        self.machine = machine
+        self.track: Track | None = None  # of its small echoes, once they are sent
         self.up: bool | None = None
-        self.stats: ProbeStats | None = None
-        self.told: Probed | None = None
-        self.stale = True  # the report may have changed
+        self.report: MtuReport | None = None  # on its MTU, as last told
+        self.echoed = False  # the statistics of small echoes have changed since they were told
+        self.stale = True  # the report may have changed since it was told
         self.set(peer)
 
     def set(self, peer: ProbePeer) -> None:
@@ -37,40 +48,32 @@ class Path:
         self.endpoint = ip_address(endpoint).packed if endpoint else b""
         self.scope = int(zone) if zone.isdecimal() else 0
         self.active = bool(peer.ifindex and peer.mtu > SMALL)
-        inner = LaneKey(peer.key[0], len(self.address) == 16)
-        outer = LaneKey(peer.underlay, len(self.endpoint) == 16, peer.fwmark)
-        self.lanes = {inner, outer} if endpoint else {inner}  # what MTU probes leave by
+        outer = SocketKey(peer.underlay, len(self.endpoint) == 16, peer.fwmark)
+        self.outer_socket = outer if endpoint else None
 
-    def target(self, suspect_interval: float) -> EchoTarget:
-        """What small echoes are to be sent: none while the byte counters are asked, or there is no device."""
+    def target(self) -> EchoTarget:
+        """Where small echoes go: paused while the byte counters are asked, or there is no device."""
         peer = self.peer
-        paused = self.mtu.pause_echoes or not self.active
-        return EchoTarget(peer.key, peer.key[0], peer.ifindex, peer.target, peer.interval, suspect_interval, paused)
+        paused = self.machine.pause_echoes or not self.active
+        return EchoTarget(self.id, peer.key[0], peer.ifindex, peer.target, peer.interval, paused)
 
-    def news(self, now: float, wall: float) -> Probed | None:
-        """What is known, if it is not what was told before. The report is the same object while nothing changed.
+    def new_stats(self) -> tuple[str, ProbeStats] | None:
+        """The target and the statistics of its small echoes, if they changed since this was last asked."""
+        if not self.echoed or self.track is None:
+            return None
+        self.echoed = False
+        return self.peer.target, self.track.stats()
 
-        Before the fate of a first probe is known there is nothing to tell: "not up" would be wrong.
-        """
-        stats = self.stats
-        if stats is None or not (stats.sent or stats.errors):
-            return None
-        before = self.told.mtu if self.told is not None else None
-        report = before
-        if self.stale:
-            self.stale = False
-            report = self.mtu.report(now, wall)
-            if before is not None and abs(report.checked - before.checked) < 0.5:  # two clocks, read one by one
-                report = report._replace(checked=before.checked)
-            if report == before:
-                report = before
-            elif report.verdict is Verdict.UNKNOWN:
-                report = None
-        news = Probed(self.peer.target, stats, report)
-        if news == self.told:
-            return None
-        self.told = news
-        return news
+    def renew_report(self, now: float, wall: float) -> bool:
+        """Draw up the report on its MTU again, if it may have changed: whether it has. It is None without a verdict."""
+        if not self.stale:
+            return False
+        self.stale = False
+        before, report = self.report, self.machine.report(now, wall)
+        if before is not None and abs(report.checked - before.checked) < CLOCK_JITTER:
+            report = report._replace(checked=before.checked)
+        self.report = None if report.verdict is Verdict.UNKNOWN else report
+        return self.report != before
 
 
 def tunnel(peer: ProbePeer) -> Tunnel:

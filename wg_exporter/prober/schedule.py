@@ -1,4 +1,4 @@
-"""Whose turn is it? When each of many machines wants to run next, and which few may do what is heavy. No clock."""
+"""When each of many machines is to run next, and which few of them may do what is heavy. No clock."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound="Hashable")
 
 
-class Turns(Generic[T]):
-    """A calendar: the next turn of each, the longest overdue first. Times are monotonic seconds."""
+class Schedule(Generic[T]):
+    """When each is due next, the longest overdue first. Times are monotonic seconds."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, T]] = []
         self._due: dict[T, float] = {}
         self._count = 0  # tells equals apart, so that they are never compared
 
-    def plan(self, one: T, due: float) -> None:
-        """Its next turn, if it has none that is earlier: to run too early must be harmless."""
+    def add(self, one: T, due: float) -> None:
+        """It is due then, unless it is due earlier anyway: to run too early must be harmless."""
         if due < self._due.get(one, NEVER):
             self._due[one] = due
             self._count += 1
             heapq.heappush(self._heap, (due, self._count, one))
 
     def cancel(self, one: T) -> None:
-        """No turn any more."""
+        """It is not due any more."""
         self._due.pop(one, None)
 
     def next_due(self) -> float:
-        """When the next one has its turn, `NEVER` if nobody has."""
+        """When the next one is due, `NEVER` if none is."""
         heap = self._heap
         while heap and self._due.get(heap[0][2]) != heap[0][0]:
             heapq.heappop(heap)
         return heap[0][0] if heap else NEVER
 
     def take(self) -> T:
-        """The one whose turn is next; it has none then. IndexError if there is none."""
+        """The one that is due next, taken out. IndexError if there is none."""
         self.next_due()
         one = heapq.heappop(self._heap)[2]
         del self._due[one]

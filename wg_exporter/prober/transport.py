@@ -1,49 +1,49 @@
-"""Carries what the machines of many peers want sent to the engine and the routes, and brings back the answers.
+"""Makes packets of what the machines of many peers want sent, and answers for the machines of what comes back.
 
-What is between the two: a machine asks for sizes and gets answers by number; the engine sends packets and hands over
-whatever looks like an answer. Here each packet gets its place among the `flights`, its way out (inside by the device,
-outside as the tunnel's own packets go), and, where this host refuses to send it, the reason why.
+A machine asks for sizes and gets answers by number. The engine sends packets and hands over whatever looks like an
+answer. Between the two, each packet is remembered while it is in flight (`in_flight`) and gets its way out: inside by
+the device, outside as the tunnel's own packets go. Where this host refuses to send it, the machine is told why.
 
-**One pace for all**: MTU probing sends 1 MB/s at most (8 Mbit/s), however many peers fall silent at once. Nothing is
-held back here: `free_at` is when the next packet may leave.
+**One pace for all**: MTU probing sends 1 MB/s at most (8 Mbit/s), however many peers fall silent at once. The caller
+keeps to it: nothing is to be sent before `free_at`.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from wg_exporter.linux.netlink import open_socket as open_netlink
 from wg_exporter.model import SendError
-from wg_exporter.prober.echo.track import EchoSettings
-from wg_exporter.prober.mtu.probes import SMALL, Kind, Layer, LocalTooBig, NotSent, Route
+from wg_exporter.prober.echo.book import EchoBook
+from wg_exporter.prober.mtu.probes import SMALL, Layer, LocalTooBig, NotSent, ProbeKind, Route
 from wg_exporter.prober.wire.engine import Engine, Order
-from wg_exporter.prober.wire.in_flight import Flight, Flights, meaning
+from wg_exporter.prober.wire.in_flight import InFlight, Outgoing, meaning
 from wg_exporter.prober.wire.netns import Namespaces
 from wg_exporter.prober.wire.packet import UDP
 from wg_exporter.prober.wire.routes import Routes
 from wg_exporter.prober.wire.sockets import reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
+    from wg_exporter.config.probe import ProbeSettings
+    from wg_exporter.prober.echo.track import Track
     from wg_exporter.prober.mtu.probes import Answer, Send
     from wg_exporter.prober.path import Path
-    from wg_exporter.prober.settings import ProbeSettings
     from wg_exporter.prober.wire.engine import Tapped
-    from wg_exporter.prober.wire.packet import Answer as Arrived
-    from wg_exporter.prober.wire.sockets import LaneKey, Opener
+    from wg_exporter.prober.wire.packet import IcmpAnswer
+    from wg_exporter.prober.wire.sockets import Opener, SocketKey
 
     Tap = Callable[[str, str, Layer, bytes, float], None]
-    """Told of every packet: ("sent" or "received", netns, layer, the IP packet as `engine.Tapped` has it, wall clock in
-    seconds). A packet that belongs to no probe is not told of."""
+    """Gets every packet of a probe and of its answers: ("sent" or "received", netns, layer, the IP packet as
+    `engine.Tapped` has it, wall clock in seconds)."""
 
 RATE = 1_000_000  # bytes a second, all MTU probing together
 
 
-class Carrier:
+class Transport:
     """The packets of all peers. `engine` is the loop below, which also sends the small echoes."""
 
     def __init__(
@@ -51,25 +51,26 @@ class Carrier:
         settings: ProbeSettings,
         namespaces: Mapping[str, str],
         *,
+        echoed: Callable[[Track], None],
         arrived: Callable[[Path, Answer], None],
         poll: Callable[[float], float],
         open_socket: Opener | None = None,
         tap: Tap | None = None,
     ) -> None:
-        """`arrived` gets each answer to what a path sent; `poll` is called each round (see `Engine`)."""
+        """`echoed` is called when the statistics of small echoes changed, `arrived` gets each answer to what a path
+        sent, `poll` is called each round (see `Engine`)."""
         self._namespaces = Namespaces(namespaces)
         self._arrived = arrived
         self._tap = tap
         self.engine = Engine(
-            EchoSettings(timeout=settings.timeout, buckets=tuple(settings.rtt_buckets)),
+            EchoBook(settings, os.urandom, echoed),
             other=self._answer,
             poll=poll,
             tap=self._show if tap else None,
             open_socket=open_socket or self._namespaces.open,
         )
         self.free_at = 0.0
-        self._flights: Flights[Path] = Flights(settings.timeout, os.urandom)
-        self._users: Counter[LaneKey] = Counter()  # how many paths may send by each
+        self._in_flight: InFlight[Path] = InFlight(settings.timeout, os.urandom)
         self._routes: dict[str, Routes] = {}
         self._sending = Layer.INNER
 
@@ -80,14 +81,15 @@ class Carrier:
             routes.close()
         self._namespaces.close()
 
-    def use(self, now: Iterable[LaneKey], before: Iterable[LaneKey]) -> None:
-        """The lanes of a path, now and before. What no path uses any more is closed, as when a fwmark was changed."""
-        self._users.update(now)
-        for lane in before:
-            self._users[lane] -= 1
-            if not self._users[lane]:
-                del self._users[lane]
-                self.engine.release(lane)
+    def hold(self, key: SocketKey | None) -> None:
+        """A path may send outer probes by this socket."""
+        if key is not None:
+            self.engine.sockets.hold(key)
+
+    def release(self, key: SocketKey | None) -> None:
+        """A path does so no more. What no path uses is closed, as when a fwmark was changed."""
+        if key is not None:
+            self.engine.sockets.release(key)
 
     def follow_namespaces(self) -> None:
         """Close what was opened in a namespace that is gone or was replaced."""
@@ -99,33 +101,33 @@ class Carrier:
     def send(self, path: Path, send: Send) -> None:
         """Send this now. What can be said of it at once, its machine is told at once."""
         now = time.monotonic()
-        if send.kind is Kind.ROUTE:
+        if send.kind is ProbeKind.ROUTE:
             self._look_up(path, send, now)
             return
-        outer = send.kind is Kind.OUTER_ECHO
+        outer = send.kind is ProbeKind.OUTER_ECHO
         address = path.endpoint if outer else path.address
         if not address:
-            path.mtu.handle(NotSent(send.probe, SendError.NO_ROUTE), now)
+            path.machine.handle(NotSent(send.probe, SendError.NO_ROUTE), now)
             return
         if not outer and send.size > SMALL and 0 < (limit := self._route_limit(path)) < send.size:
-            path.mtu.handle(LocalTooBig(send.probe, limit), now)
+            path.machine.handle(LocalTooBig(send.probe, limit), now)
             return
-        flight = self._flights.start(path, send, address, now)
-        if flight is None:
-            path.mtu.handle(NotSent(send.probe, SendError.NO_BUFFER), now)
+        outgoing = self._in_flight.start(path, send, address, now)
+        if outgoing is None:
+            path.machine.handle(NotSent(send.probe, SendError.NO_BUFFER), now)
             return
         self.free_at = max(self.free_at, now - 0.01) + send.size / RATE
-        self._sending = flight.layer
+        self._sending = outgoing.layer
         try:
-            failure = self.engine.send(_order(path, send, flight))
+            failure = self.engine.send(_order(path, send, outgoing))
         except ValueError:  # no IP packet is as large as this device's MTU says
             failure = SendError.TOO_BIG
         if failure is SendError.TOO_BIG:
-            self._flights.forget(flight)
-            path.mtu.handle(LocalTooBig(send.probe, self._local_limit(path, send)), now)
+            self._in_flight.forget(outgoing)
+            path.machine.handle(LocalTooBig(send.probe, self._local_limit(path, send)), now)
         elif failure is not None:
-            self._flights.forget(flight)
-            path.mtu.handle(NotSent(send.probe, failure), now)
+            self._in_flight.forget(outgoing)
+            path.machine.handle(NotSent(send.probe, failure), now)
 
     def _look_up(self, path: Path, send: Send, now: float) -> None:
         if not path.endpoint:
@@ -133,9 +135,9 @@ class Carrier:
         try:
             found = self._routes_in(path.peer.underlay).look_up(path.endpoint, path.peer.fwmark, path.scope)
         except OSError as error:
-            path.mtu.handle(NotSent(send.probe, reason(error)), now)
+            path.machine.handle(NotSent(send.probe, reason(error)), now)
         else:
-            path.mtu.handle(Route(send.probe, found.egress, found.cached, found.via), now)
+            path.machine.handle(Route(send.probe, found.egress, found.cached, found.via), now)
 
     def _route_limit(self, path: Path) -> int:
         """The MTU of the route to the target, 0 = not known.
@@ -151,7 +153,7 @@ class Carrier:
         """What this host would take where it refused this size, 0 = it doesn't say."""
         peer = path.peer
         try:
-            if send.kind is Kind.OUTER_ECHO:
+            if send.kind is ProbeKind.OUTER_ECHO:
                 found = self._routes_in(peer.underlay).look_up(path.endpoint, peer.fwmark, path.scope)
             else:
                 found = self._routes_in(peer.key[0]).look_up(path.address, ifindex=peer.ifindex)
@@ -167,29 +169,37 @@ class Carrier:
             )
         return known
 
-    def _answer(self, answer: Arrived, arrived: float) -> None:
-        flight = self._flights.of(answer)
-        if flight is not None and (news := meaning(answer, flight, arrived)) is not None:
-            self._arrived(flight.owner, news)
+    def _answer(self, answer: IcmpAnswer, arrived: float) -> None:
+        outgoing = self._in_flight.of(answer)
+        if outgoing is not None and (told := meaning(answer, outgoing, arrived)) is not None:
+            self._arrived(outgoing.owner, told)
 
     def _show(self, tapped: Tapped) -> None:
         assert self._tap is not None  # noqa: S101 - else the engine would not have been given this
         layer = self._sending if tapped.order is not None else Layer.INNER
         if (answer := tapped.answer) is not None:
-            flight = self._flights.of(answer)
-            if flight is None and (answer.protocol == UDP or answer.ident & 1):
+            outgoing = self._in_flight.of(answer)
+            if outgoing is None and (answer.protocol == UDP or answer.ident & 1):
                 return
-            layer = flight.layer if flight is not None else Layer.INNER
+            layer = outgoing.layer if outgoing is not None else Layer.INNER
         self._tap("sent" if tapped.sent else "received", tapped.netns, layer, tapped.packet, tapped.when)
 
 
-def _order(path: Path, send: Send, flight: Flight[Path]) -> Order:
+def _order(path: Path, send: Send, outgoing: Outgoing[Path]) -> Order:
     """The packet that a machine wants. Inside, it leaves by the device; outside, as the tunnel's own packets do."""
     peer = path.peer
-    if flight.layer is Layer.OUTER:
+    if outgoing.layer is Layer.OUTER:
         netns, ifindex, mark = peer.underlay, path.scope, peer.fwmark
     else:
         netns, ifindex, mark = peer.key[0], peer.ifindex, 0
     return Order(
-        netns, flight.address, send.size, flight.sequence, flight.token, ifindex, mark, flight.port, send.df, send.ttl
+        netns,
+        outgoing.address,
+        send.size,
+        outgoing.sequence,
+        outgoing.token,
+        ifindex=ifindex,
+        mark=mark,
+        port=outgoing.port,
+        ttl=send.ttl,
     )

@@ -13,7 +13,6 @@ that takes half a second.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import socket
@@ -26,8 +25,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from wg_exporter.cli.mtu.frames import FRAGMENT, ICMP, ICMPV6, UDP, Fragments
 from wg_exporter.cli.mtu.results import CheckError
 from wg_exporter.prober.mtu.probes import Layer
+from wg_exporter.prober.wire import bpf
+from wg_exporter.prober.wire.bpf import Step
 from wg_exporter.prober.wire.in_flight import FIRST_PORT, PORTS
-from wg_exporter.prober.wire.sockets import SO_ATTACH_FILTER, SO_RCVBUFFORCE, SO_TIMESTAMPNS
+from wg_exporter.prober.wire.sockets import SO_RCVBUFFORCE, SO_TIMESTAMPNS, attach_filter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -39,11 +40,11 @@ if TYPE_CHECKING:
 LINKTYPE_LINUX_SLL = 113
 ETH_P_ALL = 0x0003  # what leaves, too
 SOL_PACKET, PACKET_STATISTICS, PACKET_OUTGOING = 263, 6, 4
+PACKET_TYPE = 0xFFFFF004  # SKF_AD_OFF + SKF_AD_PKTTYPE (linux/filter.h): what a filter is to load
 BUFFER = 16 << 20  # bytes for each socket: what comes between two calls of `drain`
 LARGEST = 65_536
 MOST_AT_ONCE = 8_192  # packets read in a row from one socket
 
-_INSTRUCTION = struct.Struct("=HBBI")  # struct sock_filter
 _STAMP = struct.Struct("@ll")
 _DROPS = struct.Struct("@II")  # struct tpacket_stats
 _COOKED = struct.Struct("!HHH8sH")  # the header of LINKTYPE_LINUX_SLL, which has the fields of struct sockaddr_ll
@@ -156,10 +157,7 @@ def _writer(path: Path) -> Any:
 
 
 def _prepare(sock: socket.socket) -> None:
-    program = capture_filter()
-    code = ctypes.create_string_buffer(program, len(program))
-    where = struct.pack("@HP", len(program) // _INSTRUCTION.size, ctypes.addressof(code))
-    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, where)
+    attach_filter(sock, capture_filter())
     sock.settimeout(0)
     sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)  # up to net.core.rmem_max
@@ -172,39 +170,29 @@ def capture_filter() -> bytes:
 
     A busy tunnel carries much UDP: it must not wake us. Packets begin with their IP header.
     """
-    ld_byte, ld_half_x, ld_word, x_header, x_const, jump = 0x30, 0x48, 0x20, 0xB1, 0x01, 0x05
-    mask, equal, at_least, give = 0x54, 0x15, 0x35, 0x06
-    packet_type = 0xFFFFF004  # SKF_AD_OFF + SKF_AD_PKTTYPE (linux/filter.h)
-    keep, drop = 20, 21  # places in the program
-    steps: tuple[tuple[int, int, int, int], ...] = (  # code, constant, where to go if true, where else
-        (ld_byte, 0, 0, 0),
-        (mask, 0xF0, 0, 0),
-        (equal, 0x40, 3, 7),
-        (ld_byte, 9, 0, 0),  # the protocol of IPv4
-        (equal, ICMP, keep, 5),
-        (x_header, 0, 0, 0),
-        (equal, UDP, 15, drop),
-        (equal, 0x60, 8, drop),
-        (ld_byte, 6, 0, 0),  # the next header of IPv6
-        (equal, FRAGMENT, 10, 11),
-        (ld_byte, 40, 0, 0),  # that of a fragment
-        (equal, ICMPV6, keep, 12),
-        (equal, UDP, 13, drop),
-        (x_const, 40, 0, 0),  # where the UDP header begins
-        (jump, 0, 0, 0),  # to the next
-        (ld_half_x, 2, 0, 0),  # the destination port
-        (at_least, FIRST_PORT, 17, drop),
-        (at_least, FIRST_PORT + PORTS, drop, 18),
-        (ld_word, packet_type, 0, 0),
-        (equal, PACKET_OUTGOING, keep, drop),
-        (give, 0x40000, 0, 0),
-        (give, 0, 0, 0),
-    )
-    return b"".join(
-        _INSTRUCTION.pack(code, then - here - 1, other - here - 1, constant)
-        if code in (equal, at_least)
-        else _INSTRUCTION.pack(code, 0, 0, constant)
-        for here, (code, constant, then, other) in enumerate(steps)
+    return bpf.assemble(
+        Step(bpf.LOAD_BYTE, 0),
+        Step(bpf.AND, 0xF0),
+        Step(bpf.IF_EQUAL, 0x40, then="IPv4"),
+        Step(bpf.IF_EQUAL, 0x60, otherwise="drop"),
+        Step(bpf.X_IS, 40),  # where what is in an IPv6 packet begins
+        Step(bpf.LOAD_BYTE, 6),
+        Step(bpf.IF_EQUAL, FRAGMENT, otherwise="next header"),
+        Step(bpf.LOAD_BYTE, 40),
+        "next header",
+        Step(bpf.IF_EQUAL, ICMPV6, then="pass"),
+        Step(bpf.IF_EQUAL, UDP, then="port", otherwise="drop"),
+        "IPv4",
+        Step(bpf.X_IS_HEADER, 0),
+        Step(bpf.LOAD_BYTE, 9),
+        Step(bpf.IF_EQUAL, ICMP, then="pass"),
+        Step(bpf.IF_EQUAL, UDP, otherwise="drop"),
+        "port",
+        Step(bpf.LOAD_HALF_X, 2),
+        Step(bpf.IF_AT_LEAST, FIRST_PORT, otherwise="drop"),
+        Step(bpf.IF_AT_LEAST, FIRST_PORT + PORTS, then="drop"),
+        Step(bpf.LOAD_WORD, PACKET_TYPE),
+        Step(bpf.IF_EQUAL, PACKET_OUTGOING, then="pass", otherwise="drop"),
     )
 
 

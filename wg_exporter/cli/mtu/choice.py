@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
+from wg_exporter.cli.common import planned
 from wg_exporter.cli.mtu.results import Asked, CheckError
 from wg_exporter.cli.show import overview
 from wg_exporter.config import Probing
@@ -42,8 +43,7 @@ def choose(
     reason = overview.reason_for_failure(found)
     if reason:
         raise NothingToCheckError(reason.replace("wg-exporter show", "wg-exporter mtu"))
-    metas = {(seen.device.netns, seen.device.name): seen.metas for seen in view.devices}
-    plan = Planner(_probing_all(config)).plan(snapshot, lambda device: metas[device.netns, device.name])
+    plan = planned(Planner(_probing_all(config)), snapshot, view)
     probed = {one.key: one for one in plan.peers}
     choices = []
     for row in found.devices:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 from wg_exporter.cli.mtu.frames import token_of
 from wg_exporter.cli.mtu.results import Result, conclude, so_far, unprobed
 from wg_exporter.cli.mtu.screen import REDRAW, Doing, Phase
+from wg_exporter.config import ProbeSettings
 from wg_exporter.model import Verdict
 from wg_exporter.prober.driver import Prober
 from wg_exporter.prober.mtu.locate import Direction
 from wg_exporter.prober.mtu.verdict import judge
-from wg_exporter.prober.settings import ProbeSettings
 from wg_exporter.prober.wire.netns import Namespaces
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from wg_exporter.config import Config
     from wg_exporter.model import PeerKey, Snapshot
     from wg_exporter.prober.mtu.probes import Layer
+    from wg_exporter.prober.transport import Tap
 
 COUNTERS_EVERY = 0.5  # seconds between two readings of the byte counters
 TIMEOUT = 60.0  # seconds: an unreachable peer is certain after 30
@@ -70,7 +71,7 @@ class _Job:
 class Check:
     """All peers on their way. `now` is monotonic seconds."""
 
-    def __init__(self, choices: Sequence[Choice], prober: Prober, *, silent: bool, deadline: float) -> None:
+    def __init__(self, choices: Sequence[Choice], prober: Prober[PeerKey], *, silent: bool, deadline: float) -> None:
         self._prober = prober
         self._silent = silent
         self._deadline = deadline
@@ -78,7 +79,7 @@ class Check:
 
     def start(self, now: float) -> None:
         """Begin with all of them."""
-        self._prober.set_peers([job.peer for job in self._jobs if job.peer])
+        self._prober.update({job.peer.key: job.peer for job in self._jobs if job.peer})
         for job in self._jobs:
             job.started = now
             if job.peer is None:
@@ -215,7 +216,7 @@ def run(
     keys = [choice.peer.key for choice in choices if choice.peer]
     with (
         _capturing(pcap, choices, paths, warn) as capture,
-        closing(Prober(settings, paths, tap=tokens.tap if capture else None)) as prober,
+        closing(_prober(settings, paths, tokens.tap if capture else None)) as prober,
         Counters(look, keys) as counters,
         progress,
     ):
@@ -235,6 +236,10 @@ def run(
         if capture:
             capture.drain(tokens.ours)
         return check.results()
+
+
+def _prober(settings: ProbeSettings, paths: Mapping[str, str], tap: Tap | None) -> Prober[PeerKey]:
+    return Prober(settings, paths, tap=tap)
 
 
 @contextmanager

@@ -216,7 +216,7 @@ def _commands(result: Result, console: Console) -> Iterator[Text]:
 
 
 def _wrapped(text: Text, console: Console, indent: int) -> list[Text]:
-    """The text in lines that fit, each so many blanks from the left."""
+    """The text in lines that fit, each `indent` blanks from the left."""
     lines = []
     for line in text.wrap(console, max(console.width - indent, LEAST_ROOM)):
         line.rstrip()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wg_exporter.cli.common import config_option, load_config, output
+from wg_exporter.cli.common import config_option, load_config, output, planned
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,8 +64,7 @@ def show(  # noqa: PLR0917 - click passes them by name
     def look() -> Overview:
         # What goes unanswered is seen by looking again and again, and then as the daemon sees it.
         snapshot, view, in_use = exporter.observe() if watch else exporter.look()
-        metas = {(seen.device.netns, seen.device.name): seen.metas for seen in view.devices}
-        planner.plan(snapshot, lambda device: metas[device.netns, device.name])
+        planned(planner, snapshot, view)
         return overview.selected(overview.from_view(snapshot, view, in_use, planner.aims()), interface, peer)
 
     try:

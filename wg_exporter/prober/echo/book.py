@@ -14,21 +14,21 @@ from __future__ import annotations
 import heapq
 from array import array
 from bisect import bisect_left
-from ipaddress import ip_address
-from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.model import SendError
-from wg_exporter.prober.echo.track import EchoSettings, EchoTarget, Track
+from wg_exporter.prober.echo.track import LONGEST_INTERVAL, Track
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
 
+    from wg_exporter.config.probe import ProbeSettings
     from wg_exporter.model import ProbeStats
+    from wg_exporter.prober.echo.track import EchoTarget
 
 TICK = 0.01  # seconds: probes due within one tick are sent together
 RING = 1 << 16  # probes that are remembered: all values of the 16-bit sequence number
-LONGEST_STALL = 0.5  # seconds: what is overdue by more was never due; the schedule stood still meanwhile
+LONGEST_STALL = 0.5  # seconds: where a probe is overdue by more, the whole schedule moves by as much
 CLOCK_STEP = 0.001  # seconds by which the two clocks may drift apart while a probe is on its way
 
 _GOLDEN = 0.6180339887498949  # the fractional part of n times this is spread most evenly, for any number of n
@@ -52,19 +52,27 @@ class Reading(NamedTuple):
 
 
 class EchoBook:
-    """All targets, the probes under way, and when the next ones are due.
+    """All targets, the probes in flight, and when the next ones are due.
 
     The caller's round: `answer` for each reply received, `expire`, `due`, and for each probe `sent` or `failed`; then
-    sleep until `next_event`. Answers go first, for one that was late only in being read is not lost.
+    sleep until `next_event`. Answers go first: one that came in time and was read late is not lost.
     """
 
-    def __init__(self, settings: EchoSettings, random_bytes: Callable[[int], bytes]) -> None:
+    def __init__(
+        self,
+        settings: ProbeSettings,
+        random_bytes: Callable[[int], bytes],
+        changed: Callable[[Track], None] = lambda _track: None,
+        longest_interval: float = LONGEST_INTERVAL,
+    ) -> None:
+        """`changed` is called whenever the statistics of a target have changed."""
         self._settings = settings
+        self._changed = changed
+        self._longest_interval = longest_interval
         self._random_bytes = random_bytes
         self._tracks: dict[Hashable, Track] = {}
         self._numbers: dict[Hashable, int] = {}
         self._freed: list[int] = []
-        self._changed: dict[Track, None] = {}
         self._calendar: dict[int, list[Track]] = {}
         self._tick = -1  # the last one that was worked off
         self._stood = 0.0  # seconds for which the schedule stood still
@@ -76,20 +84,34 @@ class EchoBook:
         self._head = 0  # where the next probe goes
         self._tail = 0  # the oldest one whose fate may be open
 
-    def set_targets(self, targets: Iterable[EchoTarget], now: float) -> list[Track]:
-        """Probe exactly these from now on; returns the tracks that are new or whose row changed.
+    def put(self, target: EchoTarget, now: float) -> Track:
+        """Probe this target from now on, in place of an earlier one with its id; its track.
 
-        One that is known goes on with its statistics, unless its address or namespace changed: then it is another.
-        ValueError if an address is none; nothing has changed then.
+        The statistics of the earlier one go on, unless the address or the namespace is another.
+        ValueError if the address is none; nothing has changed then.
         """
-        wanted = {target.id: target for target in targets}
-        changed = [target for target in wanted.values() if not self._has(target)]
-        for target in changed:
-            ip_address(target.address)
         self._begin(now)
-        for gone in [name for name in self._tracks if name not in wanted]:
-            self._remove(gone)
-        return [self._put(target, now) for target in changed]
+        old = self._tracks.get(target.id)
+        if old is not None and (old.target.address, old.target.netns) == (target.address, target.netns):
+            return self._go_on(old, target, now)
+        fresh = Track(target, len(self._settings.rtt_buckets))
+        if old is not None:
+            self.remove(target.id)
+        number = heapq.heappop(self._freed) if self._freed else len(self._numbers)
+        self._numbers[target.id] = number
+        fresh.phase = int(number * _GOLDEN % 1 * (1 << 32))
+        self._tracks[target.id] = fresh
+        self._schedule(fresh)
+        return fresh
+
+    def remove(self, name: Hashable) -> None:
+        """Leave this target alone from now on. KeyError if there is none."""
+        self._unschedule(self._tracks.pop(name))
+        heapq.heappush(self._freed, self._numbers.pop(name))
+
+    def track(self, name: Hashable) -> Track | None:
+        """What is known of a target; None if there is none."""
+        return self._tracks.get(name)
 
     def resume(self, name: Hashable, now: float) -> None:
         """Something says that this target may answer again: probe it at its interval, however long it was silent."""
@@ -105,16 +127,6 @@ class EchoBook:
     def stats(self) -> dict[Hashable, ProbeStats]:
         """What is known of each target, by its id."""
         return {name: track.stats() for name, track in self._tracks.items()}
-
-    def changes(self, most: int) -> dict[Hashable, ProbeStats]:
-        """Statistics that changed since they were last told here, of at most so many targets, in the order of change.
-
-        To tell all of 10,000 targets at once takes longer than probes should have to wait.
-        """
-        tracks = list(islice(self._changed, most))
-        for track in tracks:
-            del self._changed[track]
-        return {track.target.id: track.stats() for track in tracks if self._tracks.get(track.target.id) is track}
 
     def due(self, now: float) -> list[Probe]:
         """The probes to send now, oldest first."""
@@ -144,8 +156,8 @@ class EchoBook:
         self._states[sequence] = _FREE
         if track is not None:
             track.count_error(reason, self._monotonic[sequence])
-            self._changed[track] = None
             self._hasten(track)
+            self._changed(track)
 
     def answer(self, sender: bytes, sequence: int, token: int, stamp: float | None, read: Reading) -> bool:
         """An echo reply came: the kernel stamped it with the wall clock at `stamp`, and it was read at `read`.
@@ -156,23 +168,27 @@ class EchoBook:
         state = self._states[sequence]
         if track is None or state == _FREE or token != self._tokens[sequence] or sender != track.address:
             return False
-        self._changed[track] = None
         track.break_silence(read.monotonic)
         if state == _ANSWERED:
             track.duplicates += 1
-            return True
-        rtt = self._rtt(sequence, stamp, read)
-        if state == _WAITING and rtt <= self._settings.timeout:
-            track.count_answer(rtt, bisect_left(self._settings.buckets, rtt))
+        else:
+            self._count(track, sequence, self._rtt(sequence, stamp, read))
+            self._states[sequence] = _ANSWERED
+        self._changed(track)
+        return True
+
+    def _count(self, track: Track, sequence: int, rtt: float) -> None:
+        """Count the first answer to a probe: in time, or late."""
+        waiting = self._states[sequence] == _WAITING
+        if waiting and rtt <= self._settings.timeout:
+            track.count_answer(rtt, bisect_left(self._settings.rtt_buckets, rtt))
             if not track.clean:
                 self._hasten(track)
-        else:
-            if state == _WAITING:
-                track.count_loss(self._monotonic[sequence])
-                self._hasten(track)
-            track.late += 1
-        self._states[sequence] = _ANSWERED
-        return True
+            return
+        if waiting:
+            track.count_loss(self._monotonic[sequence])
+            self._hasten(track)
+        track.late += 1
 
     def expire(self, now: float) -> None:
         """Count as lost what has waited longer than the timeout."""
@@ -181,8 +197,8 @@ class EchoBook:
             track = self._probes[oldest]
             if track is not None:
                 track.count_loss(self._monotonic[oldest])
-                self._changed[track] = None
                 self._hasten(track)
+                self._changed(track)
 
     def next_event(self, now: float) -> float:
         """When to call again, at the latest: a probe is due, or one runs out of time. At most a second from now."""
@@ -198,36 +214,17 @@ class EchoBook:
         if self._tick < 0:
             self._tick = self._tick_at(now)
 
-    def _has(self, target: EchoTarget) -> bool:
-        track = self._tracks.get(target.id)
-        return track is not None and track.target == target
-
-    def _put(self, target: EchoTarget, now: float) -> Track:
-        old = self._tracks.get(target.id)
-        if old is not None and (old.target.address, old.target.netns) == (target.address, target.netns):
-            if old.target.paused != target.paused:
-                old.break_silence(now)
-                self._changed[old] = None
-            old.resumed_at = now
-            old.target = target
-            self._unschedule(old)
-            self._schedule(old)
-            return old
-        if old is not None:
-            self._remove(target.id)
-        number = heapq.heappop(self._freed) if self._freed else len(self._numbers)
-        self._numbers[target.id] = number
-        track = Track(target, int(number * _GOLDEN % 1 * (1 << 32)), len(self._settings.buckets))
-        self._tracks[target.id] = track
-        self._changed[track] = None
-        self._schedule(track)
-        return track
-
-    def _remove(self, name: Hashable) -> None:
-        track = self._tracks.pop(name)
+    def _go_on(self, track: Track, target: EchoTarget, now: float) -> Track:
+        """The same target, probed in another way."""
+        paused = track.target.paused
+        track.target = target
+        track.resumed_at = now
         self._unschedule(track)
-        self._changed.pop(track, None)
-        heapq.heappush(self._freed, self._numbers.pop(name))
+        self._schedule(track)
+        if paused != target.paused:
+            track.break_silence(now)
+            self._changed(track)
+        return track
 
     def _tick_at(self, now: float) -> int:
         return int((now - self._stood) / TICK)
@@ -250,7 +247,7 @@ class EchoBook:
 
     def _period(self, track: Track) -> int:
         """Ticks from this probe of the target to the next."""
-        return max(1, round(track.wait(self._settings.longest_interval) / TICK))
+        return max(1, round(track.wait(self._settings.suspect_interval, self._longest_interval) / TICK))
 
     def _launch(self, tracks: list[Track], due: float, probes: list[Probe]) -> None:
         tokens = array("Q", self._random_bytes(8 * len(tracks)))
@@ -259,7 +256,7 @@ class EchoBook:
             self._schedule(track)
             if self._full():
                 track.count_error(SendError.NO_BUFFER, due)
-                self._changed[track] = None
+                self._changed(track)
                 continue
             self._head = (sequence + 1) % RING
             self._probes[sequence] = track
@@ -269,7 +266,7 @@ class EchoBook:
             probes.append(Probe(track, sequence, token, due))
 
     def _full(self) -> bool:
-        """Whether all sequence numbers are under way. Another probe could be mistaken for one of them."""
+        """Whether all sequence numbers are in flight. Another probe could be mistaken for one of them."""
         following = (self._head + 1) % RING
         return following == self._tail and self._oldest() == following
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from wg_exporter.model import ProbeStats, SendError
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Hashable
 
-RTT_BUCKETS = tuple(0.00025 * 2**n for n in range(15))  # seconds: 0.25 ms doubling to 4.096 s
-UP_WINDOW = 5  # probes: one answer among the last so many means up
+UP_WINDOW = 5  # probes: a target is up if one of its last 5 was answered
 SUSPECT_MISSES = 10  # misses in a row, before a target is taken for one that does not answer
-PATIENT = 30.0  # seconds of silence before a target is backed off: that it is down is told from 25 s of it
+PATIENT = 30.0  # seconds of silence before a target is probed more rarely: after 25 s of it, it is known to be down
+LONGEST_INTERVAL = 30.0  # seconds between the echoes to a target that has been silent for long
 
 _RECENT = (1 << UP_WINDOW) - 1
 
@@ -27,7 +27,7 @@ class EchoTarget(NamedTuple):
     """Whom to ping, and how often. `id` is anything hashable that names the target to whoever asks for statistics.
 
     `netns` is the name of the namespace of the device, empty for our own; `ifindex` is the device that the probe has to
-    leave by, 0 while there is none. Intervals are in seconds. A paused target keeps its statistics and is left alone.
+    leave by, 0 while there is none. `interval` is in seconds. A paused target keeps its statistics and is left alone.
     """
 
     id: Hashable
@@ -35,19 +35,7 @@ class EchoTarget(NamedTuple):
     ifindex: int
     address: str
     interval: float = 5.0
-    suspect_interval: float = 1.0
     paused: bool = False
-
-
-class EchoSettings(NamedTuple):
-    """What holds for all targets. Times in seconds; `buckets` are the upper bounds of the histogram, ascending.
-
-    `longest_interval` is how rarely a target is still probed that has been silent for long.
-    """
-
-    timeout: float = 3.0
-    longest_interval: float = 30.0
-    buckets: Sequence[float] = RTT_BUCKETS
 
 
 class Track:
@@ -59,11 +47,12 @@ class Track:
         "rtt_sum", "sent", "silent_since", "target", "tick",
     )  # fmt: skip
 
-    def __init__(self, target: EchoTarget, phase: int, buckets: int) -> None:
+    def __init__(self, target: EchoTarget, buckets: int) -> None:
+        """`buckets` is the number of bounds of the histogram. ValueError if the address is none."""
         self.target = target
         self.address = ip_address(target.address).packed
         self.message: object = None
-        self.phase = phase
+        self.phase = 0  # its place in the interval, as a fraction of 2**32
         self.period = 0  # ticks between this probe and the next
         self.tick = -1  # when the next one is due; -1 = never
         self.history = 0  # the last fates, one bit each, 1 = answered
@@ -73,7 +62,7 @@ class Track:
         self.missed_at = 0.0  # and the last one
         self.resumed_at = float("-inf")  # misses before it are no reason to back off
         self.heard = False
-        self.heard_at = float("-inf")  # no probe that was sent before says that there is silence now
+        self.heard_at = float("-inf")  # the latest answer: the loss of a probe that was sent before it is no silence
         self.silent_since: float | None = None
         self.sent = self.lost = self.duplicates = self.late = 0
         self.errors: dict[SendError, int] = {}
@@ -84,7 +73,7 @@ class Track:
         self.jitter: float | None = None
 
     def count_answer(self, rtt: float, bucket: int) -> None:
-        """Count a round trip of so many seconds. Jitter: RFC 3550 section 6.4.1, from one round trip to the next."""
+        """Count a round trip of `rtt` seconds. Jitter: RFC 3550 section 6.4.1, from one round trip to the next."""
         self.sent += 1
         self.buckets[bucket] += 1
         self.rtt_sum += rtt
@@ -101,7 +90,8 @@ class Track:
     def count_loss(self, sent_at: float) -> None:
         """Count a probe that was sent then and not answered in time.
 
-        It begins a silence only if nothing came since: an answer may have overtaken the news of its loss.
+        It begins a silence only if no answer came later: the loss is known after the timeout, and answers to later
+        probes come before that.
         """
         self.sent += 1
         self.lost += 1
@@ -120,24 +110,35 @@ class Track:
         self.silent_since = None
 
     @property
+    def up(self) -> bool:
+        """Whether one of the last `UP_WINDOW` probes was answered."""
+        return self.history != 0
+
+    @property
+    def tried(self) -> bool:
+        """Whether the fate of a first probe is known. Before it, "not up" would be wrong."""
+        return self.fates > 0
+
+    @property
     def clean(self) -> bool:
         """Whether the last probes were all answered."""
         return self.history == _RECENT
 
-    def wait(self, longest: float) -> float:
-        """Seconds from one probe to the next: fewer under suspicion, twice as many whenever a silence has doubled."""
+    def wait(self, suspect_interval: float, longest: float = LONGEST_INTERVAL) -> float:
+        """Seconds from one probe to the next: at most `suspect_interval` after a loss, and twice as many whenever a
+        silence has doubled, up to `longest`."""
         interval = self.target.interval
         silence = self.missed_at - max(self.missing_since, self.resumed_at) if self.misses else 0.0
         if self.misses >= SUSPECT_MISSES and (silence >= PATIENT or not self.heard):
             doubled = int(math.log2(silence / PATIENT)) + 1 if silence >= PATIENT else 0
             return min(interval * (1 << doubled), max(interval, longest))
         missed = ~self.history & ((1 << min(self.fates, UP_WINDOW)) - 1)
-        return min(interval, self.target.suspect_interval) if self.heard and missed else interval
+        return min(interval, suspect_interval) if self.heard and missed else interval
 
     def stats(self) -> ProbeStats:
         """What is known now."""
         return ProbeStats(
-            up=self.history != 0,
+            up=self.up,
             sent=self.sent,
             lost=self.lost,
             duplicates=self.duplicates,

@@ -2,8 +2,8 @@
 
 P4: a lost echo may have been lost on either way. A UDP datagram to a closed port is answered by a port-unreachable,
 which is smaller (RFC 1122, 3.2.2.1): if a full-size datagram is refused, it arrived, and its echo is lost on the way
-back. If it isn't, it was lost on its way only if its refusal would have come back. Over IPv6 a refusal is not that
-small, so beside it goes the smallest datagram that is refused with as large a packet.
+back. If it isn't, the datagram or its refusal was lost. So a smaller datagram goes beside it, whose refusal is as
+large: if that one is refused, refusals do come back, and the full-size datagram was lost on its way.
 
 P7: probes to the endpoint with every TTL at once, a full-size and a small one each. The last router at which the
 full-size one ran out of TTL, while the small one got further, stands before the link that is too small.
@@ -14,7 +14,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.prober.mtu.probes import NEVER, SMALL, Kind, NotSent, Passed, Refused, TimeExceeded, TooBig, Want
+from wg_exporter.prober.mtu.probes import NEVER, SMALL, NotSent, Passed, ProbeKind, Refused, TimeExceeded, TooBig, Want
 
 if TYPE_CHECKING:
     from wg_exporter.prober.mtu.probes import Answer, Patience
@@ -56,7 +56,7 @@ class Ways:
         if self._sends > 2:
             self.done = True
             return []
-        return [Want(Kind.INNER_UDP, size, tag=size) for size in self._refused if not self._refused[size]]
+        return [Want(ProbeKind.INNER_UDP, size, tag=size) for size in self._refused if not self._refused[size]]
 
     def next_time(self) -> float:
         """When to send again, or to give up."""
@@ -108,8 +108,8 @@ class Hops:
         self._due = now + (PACE if self._ttl < HOPS else self._patience.wait())
         # Positive tags are full-size probes, negative ones small.
         return [
-            Want(Kind.OUTER_ECHO, self._size, tag=self._ttl, ttl=self._ttl),
-            Want(Kind.OUTER_ECHO, SMALL, tag=-self._ttl, ttl=self._ttl),
+            Want(ProbeKind.OUTER_ECHO, self._size, tag=self._ttl, ttl=self._ttl),
+            Want(ProbeKind.OUTER_ECHO, SMALL, tag=-self._ttl, ttl=self._ttl),
         ]
 
     def next_time(self) -> float:

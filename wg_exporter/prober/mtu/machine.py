@@ -4,98 +4,92 @@
 
     P0 the route, P5 outer probes     every `outer_interval` (P0: 60 s), and when the endpoint or the route changes
     P2 and P3, pairs                  every `inner_interval`; the fragment size of an answer comes with it (`pairs`)
-    P4, and P6 inside and outside     when a hole is suspected or something said too big, and on demand
+    P4, and P6 inside and outside     in distress, when a hole is suspected or something said too big, and on demand
     P7, P8                            on demand only (`locate`, `oracle`)
 
-The life of a probe: a machine wants it, it gets a number and is remembered for the timeout, whatever happens, so that
-late answers still count. Nothing else is kept, so a peer that never answers costs as much memory as any other.
+A machine wants a probe sent; the probe gets a number and is remembered for the timeout, so that late answers still
+count. Nothing else is kept of it, so a peer that never answers costs as much memory as any other.
 
-`Evidence` is drawn from what the machines know at the moment (`evidence()`); `verdict` judges it.
+`evidence` says what the machines know at the moment, and `verdict` judges it.
 """
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from wg_exporter.config.probe import ProbeSettings
 from wg_exporter.model import MtuReport
+from wg_exporter.prober.mtu.alive import Received
 from wg_exporter.prober.mtu.locate import Direction, Hops, Ways
 from wg_exporter.prober.mtu.oracle import SilentPeer
-from wg_exporter.prober.mtu.pairs import CHANCE, SILENT, VOTES, Big, Pairs
+from wg_exporter.prober.mtu.outer import OuterPath
+from wg_exporter.prober.mtu.pairs import SILENT, VOTES, Big, Pairs
 from wg_exporter.prober.mtu.probes import (
     NEVER,
-    SMALL,
-    Kind,
     Layer,
     LocalTooBig,
     Passed,
     Patience,
+    ProbeKind,
     Send,
     TooBig,
     known_size,
 )
 from wg_exporter.prober.mtu.route import RouteLookup
-from wg_exporter.prober.mtu.search import LEAST_COMMON, Found, Pace, Search
+from wg_exporter.prober.mtu.search import Found, Pace, Search
 from wg_exporter.prober.mtu.verdict import Evidence, Tunnel, judge, outer_path, recommended
 
 if TYPE_CHECKING:
     from wg_exporter.prober.mtu.locate import Shrink
     from wg_exporter.prober.mtu.probes import Answer, Machine, Want
 
-ALIVE = 25.0  # a peer that gets data sends something back within 10 s (11.1 s seen); twice that, and a little
-OFTEN_ASKED = 60.0  # seconds of silence in which small echoes come at most 10 s apart; later up to 30 s (echo, track)
-ALIVE_RARELY_ASKED = 80.0  # 60 s, for so rare may echoes be by choice, and what ALIVE leaves for answer and reading
-MOST_FLIGHTS = 512
-LARGEST_FOR_SEARCH = 9216  # a loopback route says 65536: no path to a peer is as wide
+MOST_IN_FLIGHT = 512
 
 
-class Settings(NamedTuple):
-    """Intervals in seconds, as configured under `probe.mtu`, and the timeout of probes."""
+class Phase(StrEnum):
+    """Where the probing of a peer stands. It begins with the first probes, and changes in `_learn` alone."""
 
-    inner_interval: float = 60.0
-    outer_interval: float = 300.0
-    timeout: float = 3.0
+    PROBING = "probing"  # pairs and outer probes at their intervals; nothing suggests that sizes matter
+    DISTRESS = "distress"  # a hole, a refusal or a packet-too-big: both layers are searched, and P4 asks which way
 
 
-class _Flight(NamedTuple):
+class _Sent(NamedTuple):
+    """A probe in flight, and whose it is."""
+
     machine: Machine
     want: Want
-    sent: float
+    sent_at: float
 
 
 class PathMtu:
     """The probing of one peer. `now` is monotonic seconds throughout."""
 
     def __init__(
-        self, tunnel: Tunnel, now: float, first: float | None = None, settings: Settings | None = None
+        self, tunnel: Tunnel, now: float, first: float | None = None, settings: ProbeSettings | None = None
     ) -> None:
         """Probe `tunnel` from `first` on (by default `now`); spread peers over the interval by it."""
-        self._settings = settings or Settings()
+        self._settings = settings or ProbeSettings()
         self._number = 0
-        self._rx: int | None = None
-        self._rx_grew: float | None = None
-        self._rx_read: float = 0.0
-        self._watched: float | None = None  # since when the counter has been watched
+        self._received = Received()
         self._begin(tunnel, now if first is None else first)
 
     def _begin(self, tunnel: Tunnel, first: float) -> None:
         """Everything that is known of a path belongs to one tunnel: another MTU or endpoint starts afresh."""
         self._tunnel = tunnel
-        self._flights: dict[int, _Flight] = {}
+        self._in_flight: dict[int, _Sent] = {}
         self._patience = Patience(self._settings.timeout)
         self._pace = Pace()
         self._lookup = RouteLookup(first)
-        self._pairs = Pairs(tunnel.mtu, first, self._settings.inner_interval, self._patience, self._settings.timeout)
-        self._outer_due = NEVER  # the first outer probe waits for the route: how large may it be?
-        self._outer_demanded = False  # and so does a search that somebody asked for
-        self._outer_search: Search | None = None
-        self._outer_found: Found | None = None
+        self._pairs = Pairs(tunnel.mtu, first, self._settings, self._patience)
+        self._outer = OuterPath(tunnel, self._settings, self._patience, self._pace)
         self._inner_search: Search | None = None
         self._inner_found: Found | None = None
         self._ways: Ways | None = None
         self._hops: Hops | None = None
         self._oracle: SilentPeer | None = None
-        self._searched = False  # for the suspicion at hand
-        self._probed = False  # something was under way when we last looked
+        self._phase = Phase.PROBING
+        self._was_under_way = False  # at the last look
 
     @property
     def tunnel(self) -> Tunnel:
@@ -110,7 +104,7 @@ class PathMtu:
     @property
     def heavy(self) -> bool:
         """A search wants to send whole rounds of sizes, tens of kilobytes. `poll` can hold it back."""
-        return any(search is not None and search.heavy for search in (self._outer_search, self._inner_search))
+        return any(search is not None and search.heavy for search in (self._outer.search, self._inner_search))
 
     @property
     def silent(self) -> bool:
@@ -124,9 +118,9 @@ class PathMtu:
 
     def busy(self, now: float) -> bool:
         """Something that was asked for, or a suspicion, is not settled yet."""
-        if self._pairs.silent >= SILENT and self._alive(now) is None and self._watched is not None:
+        if self._pairs.silent >= SILENT and self._alive(now) is None and self._received.since is not None:
             return True
-        return self._lookup.open or self._probing()
+        return self._lookup.open or self._under_way()
 
     def change(self, tunnel: Tunnel, now: float) -> None:
         """The endpoint, the interface's MTU or the target may have changed."""
@@ -141,7 +135,7 @@ class PathMtu:
         """Look at everything now (P2, P4, P6): somebody has asked. Ends when `busy` is False."""
         self._pairs.check(now)
         self._inner_search = self._new_inner()
-        self._outer_demanded = True
+        self._outer.ask()
         if not self._lookup.answered:
             self._lookup.check(now)
         self._learn(now)
@@ -163,55 +157,48 @@ class PathMtu:
 
         Whether something was received since the last time.
         """
-        grew = self._rx is not None and rx > self._rx
-        if self._watched is None:
-            self._watched = now
-        elif grew:
-            self._rx_grew = now
-        self._rx = rx
-        self._rx_read = now
         if self._oracle is not None:
             self._oracle.counters(rx, tx, now)
-        return grew
+        return self._received.read(rx, now)
 
     def poll(self, now: float, *, heavy: bool = True) -> list[Send]:
         """What to send now. Without `heavy`, searches wait: too many of other peers are under way."""
-        for number in [n for n, flight in self._flights.items() if now >= flight.sent + self._settings.timeout]:
-            del self._flights[number]
+        for number in [n for n, sent in self._in_flight.items() if now >= sent.sent_at + self._settings.timeout]:
+            del self._in_flight[number]
         self._schedule(now)
         sends = []
         for machine in self._machines(heavy=heavy):
-            if len(self._flights) >= MOST_FLIGHTS:
+            if len(self._in_flight) >= MOST_IN_FLIGHT:
                 break
             for want in machine.poll(now):
                 self._number += 1
-                self._flights[self._number] = _Flight(machine, want, now)
+                self._in_flight[self._number] = _Sent(machine, want, now)
                 sends.append(Send(self._number, want.kind, want.size, ttl=want.ttl))
         self._learn(now)
         return sends
 
     def next_time(self, *, heavy: bool = True) -> float:
         """When to poll again; earlier is harmless. Without `heavy`, not for a search that has to wait."""
-        outer = self._outer_due if self._outer_free() else NEVER
+        outer = NEVER if self.pause_echoes else self._outer.next_time()
         return min(outer, *(machine.next_time() for machine in self._machines(heavy=heavy)))
 
     def handle(self, answer: Answer, now: float) -> None:
         """Take an answer. What belongs to no probe of the last seconds, or can't be true of it, is dropped."""
-        flight = self._flights.get(answer.probe) if answer.probe is not None else None
-        if flight is None or not self._plausible(answer, flight.want):
+        sent = self._in_flight.get(answer.probe) if answer.probe is not None else None
+        if sent is None or not self._plausible(answer, sent.want):
             return
-        if isinstance(answer, Passed) and flight.want.kind is Kind.INNER_ECHO:
+        if isinstance(answer, Passed) and sent.want.kind is ProbeKind.INNER_ECHO:
             self._pairs.heard()
-        flight.machine.handle(flight.want, self._as_news(answer, flight.want), now)
+        sent.machine.handle(sent.want, self._explained(answer, sent.want), now)
         self._learn(now)
 
     def evidence(self, now: float) -> Evidence:
         """All that is known at this moment."""
-        pairs, outer, inner = self._pairs, self._outer_found, self._inner_found
+        pairs, outer, inner = self._pairs, self._outer.found, self._inner_found
         refused = pairs.refused is not None
         small = pairs.big is not Big.PASSED or refused
         claim = inner.claim if inner and small and inner.reporter else None
-        full = self._outer_full()
+        full = self._outer.carries_full(hole=pairs.big is Big.HOLE)
         return Evidence(
             self._tunnel,
             big=pairs.big,
@@ -237,7 +224,7 @@ class PathMtu:
         evidence = self.evidence(now)
         path, slack = outer_path(evidence)
         shrink = self.shrink()
-        settled = self._pairs.settled
+        concluded = self._pairs.concluded
         return MtuReport(
             verdict=judge(evidence),
             interface_mtu=self._tunnel.mtu,
@@ -248,11 +235,11 @@ class PathMtu:
             recommended=recommended(evidence),
             remote=evidence.fragment if evidence.arrives else None,
             shrinks_at=evidence.hop or (shrink.hop if shrink else ""),
-            checked=wall - (now - settled) if settled is not None else 0.0,
+            checked=wall - (now - concluded) if concluded is not None else 0.0,
         )
 
     def _machines(self, *, heavy: bool) -> list[Machine]:
-        searches = (s if s is None or heavy or not s.heavy else None for s in (self._outer_search, self._inner_search))
+        searches = (s if s is None or heavy or not s.heavy else None for s in (self._outer.search, self._inner_search))
         jobs: tuple[Machine | None, ...] = (self._pairs, self._ways, *searches, self._hops)
         # Anything else that is sent while the oracle listens would be answered.
         parts = (self._lookup, self._oracle) if self.pause_echoes else (self._lookup, *jobs)
@@ -260,41 +247,27 @@ class PathMtu:
 
     def _plausible(self, answer: Answer, want: Want) -> bool:
         if isinstance(answer, TooBig):
-            outer = want.kind is Kind.OUTER_ECHO
+            outer = want.kind is ProbeKind.OUTER_ECHO
             ipv6 = ":" in (self._tunnel.endpoint if outer else self._tunnel.target)
             return (answer.layer is Layer.OUTER) == outer and known_size(answer.mtu, want.size, ipv6=ipv6)
         return True
 
-    def _as_news(self, answer: Answer, want: Want) -> Answer:
+    def _explained(self, answer: Answer, want: Want) -> Answer:
         """A local refusal that only repeats what a packet-too-big taught the kernel (always so over IPv6) is no fault
         of this host's routes."""
-        if isinstance(answer, LocalTooBig) and want.kind is Kind.INNER_ECHO:
+        if isinstance(answer, LocalTooBig) and want.kind is ProbeKind.INNER_ECHO:
             claimed = self._pairs.claimed
             if claimed is not None and claimed.mtu == answer.mtu:
                 return claimed
         return answer
 
-    def _outer_free(self) -> bool:
-        return not self.pause_echoes and (self._outer_search is None or self._outer_search.done)
-
     def _schedule(self, now: float) -> None:
-        if now >= self._outer_due and self._outer_free():
+        if self._outer.due(now) and not self.pause_echoes:
             # A hole may have changed its size too.
             hole = self._pairs.big is Big.HOLE
-            self._start_outer(now, thorough=hole)
+            self._outer.start(self._lookup.route, now, thorough=hole)
             if hole:
                 self._inner_search = self._new_inner()
-
-    def _start_outer(self, now: float, *, thorough: bool) -> None:
-        """P5, which becomes P6 where the full size does not pass. A thorough one begins with sizes of all kinds."""
-        if not self._tunnel.endpoint:
-            self._outer_due = NEVER
-            return
-        self._outer_due = now + self._settings.outer_interval
-        needed = self._tunnel.needed
-        top = max(needed, min(self._lookup.route.egress if self._lookup.route else 0, LARGEST_FOR_SEARCH))
-        first = () if thorough else (SMALL, needed, top)
-        self._outer_search = Search(Layer.OUTER, top, self._patience, self._pace, first)
 
     def _new_inner(self) -> Search:
         return Search(Layer.INNER, self._tunnel.mtu, self._patience, self._pace)
@@ -303,41 +276,47 @@ class PathMtu:
         """Draw conclusions from what the machines know now, and start what these call for."""
         if self._lookup.changed:
             self._lookup.changed = False
-            self._outer_due = now
-        if self._outer_demanded and self._lookup.answered:
-            self._outer_demanded = False
-            self._start_outer(now, thorough=True)
-        if self._outer_search is not None and self._outer_search.done:
-            self._outer_found = self._outer_search.found()
-        search, pairs = self._inner_search, self._pairs
-        if search is not None and search.done:
-            self._inner_found = search.found()
-            if self._inner_found.passed == self._tunnel.mtu and pairs.big is not Big.PASSED:
-                pairs.good(now)
-                self._inner_search = None
-        suspected = (
-            pairs.big is Big.HOLE or pairs.votes >= VOTES or pairs.claimed is not None or pairs.refused is not None
-        )
-        if suspected and not self._searched:
-            self._searched = True
-            if self._inner_search is None or self._inner_search.done:
-                self._inner_search = self._new_inner()
-            if self._outer_search is None or self._outer_search.done:
-                self._start_outer(now, thorough=True)
-            self._ways = Ways(self._tunnel.mtu, self._patience, now, ipv6=":" in self._tunnel.target)
-        elif self._searched and not suspected:
-            self._searched = False
-            if pairs.big is Big.PASSED:
-                self._ways = self._inner_search = self._inner_found = None
-                self._outer_due = now  # what was seen outside belongs to the hole
+            self._outer.check(now)
+        self._outer.learn(self._lookup.route, now, known=self._lookup.answered)
+        self._learn_inner(now)
+        suspected = self._suspected()
+        if suspected and self._phase is Phase.PROBING:
+            self._enter_distress(now)
+        elif not suspected and self._phase is Phase.DISTRESS:
+            self._leave_distress(now)
+        under_way = self._under_way()
+        if self._was_under_way and not under_way:
+            self._lookup.check(now)  # what was sent may have taught the kernel a path MTU
+        self._was_under_way = under_way
 
-        probing = self._probing()
-        if self._probed and not probing:
-            self._lookup.check(now)
-        self._probed = probing
+    def _learn_inner(self, now: float) -> None:
+        if self._inner_search is None or not self._inner_search.done:
+            return
+        self._inner_found = self._inner_search.found()
+        if self._inner_found.passed == self._tunnel.mtu and self._pairs.big is not Big.PASSED:
+            self._pairs.good(now)
+            self._inner_search = None
 
-    def _probing(self) -> bool:
-        jobs = (self._outer_search, self._inner_search, self._ways, self._hops, self._oracle)
+    def _suspected(self) -> bool:
+        pairs = self._pairs
+        return pairs.big is Big.HOLE or pairs.votes >= VOTES or pairs.claimed is not None or pairs.refused is not None
+
+    def _enter_distress(self, now: float) -> None:
+        self._phase = Phase.DISTRESS
+        if self._inner_search is None or self._inner_search.done:
+            self._inner_search = self._new_inner()
+        if self._outer.idle:
+            self._outer.start(self._lookup.route, now, thorough=True)
+        self._ways = Ways(self._tunnel.mtu, self._patience, now, ipv6=":" in self._tunnel.target)
+
+    def _leave_distress(self, now: float) -> None:
+        self._phase = Phase.PROBING
+        if self._pairs.big is Big.PASSED:
+            self._ways = self._inner_search = self._inner_found = None
+            self._outer.check(now)  # what was seen outside belongs to the hole
+
+    def _under_way(self) -> bool:
+        jobs = (self._outer.search, self._inner_search, self._ways, self._hops, self._oracle)
         return not self._pairs.calm or any(job is not None and not job.done for job in jobs)
 
     def _inner(self) -> int | None:
@@ -346,27 +325,5 @@ class PathMtu:
             return self._tunnel.mtu
         return (self._inner_found.passed or None) if self._inner_found else None
 
-    def _outer_full(self) -> bool | None:
-        """Does the path carry a full packet of the tunnel in one piece? None where outer probes can't tell."""
-        found = self._outer_found
-        if found is None or found.path is None:
-            return None
-        if found.path >= self._tunnel.needed:
-            return True
-        if found.claim is not None:
-            return False
-        # Only silence: at sizes that no path has trouble with, a firewall drops large echoes; or it may be chance.
-        sure = self._pairs.big is Big.HOLE or found.chance <= CHANCE
-        return False if sure and found.path >= LEAST_COMMON else None
-
     def _alive(self, now: float) -> bool | None:
-        silent_since = self._pairs.silent_since
-        # Whoever has long answered nothing is asked ever more rarely, and so sends something back as rarely.
-        rarely = silent_since is not None and now > silent_since + OFTEN_ASKED
-        if self._rx_grew is not None and now < self._rx_grew + (ALIVE_RARELY_ASKED if rarely else ALIVE):
-            return True
-        if self._watched is None or silent_since is None:
-            return None
-        # A host that can't read its counters must not say that nothing was received.
-        read_for = min(now, self._rx_read) - max(self._watched, silent_since)
-        return None if read_for < ALIVE else False
+        return self._received.alive(self._pairs.silent_since, now)

@@ -8,9 +8,9 @@ full-size datagram to a closed port, and nothing else, is told by the byte count
 - lost, and the peer alive: rx flat for 15 s, then rx +92, the response to our new handshake.
 
 The trap: *any* receive cancels the 15 s, and a persistent keepalive of the peer that happens to come 10 s later looks
-like "arrived". So small probes pause, the receive counter is watched first for a keepalive's rhythm, trials begin right
-after a keepalive where there is one and at uneven distances where there is none, a trial in which anything else is
-received is void, and only three like results of three are told. Everything else is inconclusive. It takes one to
+like "arrived". Therefore small probes pause. First the receive counter shows the rhythm of the peer's keepalives. Where
+there is one, a trial begins right after a keepalive; else trials come at uneven distances. A trial in which anything
+else is received is void. Three like results of three are told, and everything else is inconclusive. It takes one to
 two minutes, and is done only on demand.
 """
 
@@ -19,18 +19,15 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from wg_exporter.prober.mtu.probes import NEVER, Kind, Refused, Want
+from wg_exporter.prober.mtu.probes import NEVER, ProbeKind, Refused, Want
+from wg_exporter.wireguard import INITIATION, KEEPALIVE, RESPONSE
 
 if TYPE_CHECKING:
     from wg_exporter.prober.mtu.probes import Answer
 
-KEEPALIVE_BYTES = 32
-RESPONSE_BYTES = 92
-INITIATION_BYTES = 148
-
-SETTLE = 12.0  # until the answers to what was sent before are in
-WATCH = 27.0  # long enough to see the usual keepalive of 25 s
-SHORTEST = 22.0  # a keepalive more frequent than this falls into every trial
+DRAIN = 12.0  # seconds until the answers to what was sent before are in
+LISTEN = 27.0  # seconds: long enough to see the usual keepalive of 25 s
+SHORTEST = 22.0  # seconds: a keepalive more frequent than this falls into every trial
 ARRIVED_FROM, ARRIVED_TO = 9.5, 11.5
 SHAKE_FROM, SHAKE_TO = 14.5, 21.5  # 15 s, and one retry of the handshake after 5.3 s
 TRIALS = 3
@@ -47,8 +44,8 @@ class Oracle(StrEnum):
 
 
 class _Step(StrEnum):
-    SETTLE = "settle"
-    WATCH = "watch"
+    DRAIN = "drain"
+    LISTEN = "listen"
     ALIGN = "align"
     TRIAL = "trial"
 
@@ -63,8 +60,8 @@ class SilentPeer:
         self.result = Oracle.INCONCLUSIVE
         self.reason = ""
         self._size = size
-        self._step = _Step.SETTLE
-        self._until = now + SETTLE
+        self._step = _Step.DRAIN
+        self._until = now + DRAIN
         self._seen: tuple[float, int, int] | None = None  # the last counters: when, rx, tx
         self._keepalives: list[float] = []
         self._aligned = False
@@ -77,16 +74,16 @@ class SilentPeer:
         """The datagram of the next trial."""
         if self.done or now < self._until:
             return []
-        if self._step is _Step.SETTLE:
-            self._step, self._until = _Step.WATCH, now + WATCH
-        elif self._step is _Step.WATCH:
-            self._watched(now)
+        if self._step is _Step.DRAIN:
+            self._step, self._until = _Step.LISTEN, now + LISTEN
+        elif self._step is _Step.LISTEN:
+            self._listened(now)
         elif self._step is _Step.ALIGN:
             self._finish("the peer's keepalive stopped")
         elif self._sent is None:
             self._sent, self._shake = now, False
             self._until = now + SHAKE_TO + 0.5
-            return [Want(Kind.INNER_UDP, self._size)]
+            return [Want(ProbeKind.INNER_UDP, self._size)]
         else:
             self._finish("nothing was received after a lost datagram: the peer may be gone")
         return []
@@ -108,18 +105,18 @@ class SilentPeer:
         since, rx_grown, tx_grown = before[0], rx - before[1], tx - before[2]
         if rx_grown < 0 or tx_grown < 0:
             self._finish("the counters were reset")
-        elif self._step is _Step.WATCH and rx_grown:
-            if rx_grown != KEEPALIVE_BYTES:
+        elif self._step is _Step.LISTEN and rx_grown:
+            if rx_grown != KEEPALIVE:
                 self._finish("the tunnel carries other traffic")
             self._keepalives.append(now)
         elif self._step is _Step.ALIGN and rx_grown:
-            self._begin(now + 0.5) if rx_grown == KEEPALIVE_BYTES else self._finish("the tunnel carries other traffic")
+            self._begin(now + 0.5) if rx_grown == KEEPALIVE else self._finish("the tunnel carries other traffic")
         elif self._step is _Step.TRIAL and self._sent is not None:
-            self._shake = self._shake or (tx_grown >= INITIATION_BYTES and now >= self._sent + SHAKE_FROM)
+            self._shake = self._shake or (tx_grown >= INITIATION and now >= self._sent + SHAKE_FROM)
             if rx_grown:
                 self._received(rx_grown, since - self._sent, now - self._sent, now)
 
-    def _watched(self, now: float) -> None:
+    def _listened(self, now: float) -> None:
         gaps = [b - a for a, b in zip(self._keepalives, self._keepalives[1:], strict=False)]
         if len(self._keepalives) > 2 or any(gap < SHORTEST for gap in gaps):
             self._finish("the peer's keepalive falls on the time of the answer")
@@ -130,16 +127,16 @@ class SilentPeer:
             self._begin(now)
 
     def _align(self, now: float) -> None:
-        self._step, self._until = _Step.ALIGN, now + 2 * WATCH
+        self._step, self._until = _Step.ALIGN, now + 2 * LISTEN
 
     def _begin(self, at: float) -> None:
         self._step, self._until, self._sent = _Step.TRIAL, at, None
 
     def _received(self, grown: int, earliest: float, latest: float, now: float) -> None:
         """Something was received between `earliest` and `latest` seconds after the datagram."""
-        if grown == KEEPALIVE_BYTES and earliest >= ARRIVED_FROM and latest <= ARRIVED_TO:
+        if grown == KEEPALIVE and earliest >= ARRIVED_FROM and latest <= ARRIVED_TO:
             self._result(Oracle.ARRIVES, now)
-        elif grown == RESPONSE_BYTES and self._shake and earliest >= SHAKE_FROM and latest <= SHAKE_TO:
+        elif grown == RESPONSE and self._shake and earliest >= SHAKE_FROM and latest <= SHAKE_TO:
             self._result(Oracle.LOST, now)
         else:
             self._void += 1
@@ -161,7 +158,7 @@ class SilentPeer:
         if self._aligned:
             self._align(now)
         else:
-            self._begin(now + SETTLE + PAUSES[(len(self._results) + self._void) % len(PAUSES)])
+            self._begin(now + DRAIN + PAUSES[(len(self._results) + self._void) % len(PAUSES)])
 
     def _finish(self, reason: str) -> None:
         self.done, self.result, self.reason = True, Oracle.INCONCLUSIVE, reason

@@ -5,7 +5,7 @@ more pairs quickly; a hole is declared when none of the big ones came back, at l
 explain it: the loss rate, as seen on the twins and on earlier big ones, to the power of the big ones lost in a row must
 be below `CHANCE`. On a path that loses much this takes more pairs, and where even those don't settle it, the answer is
 "unsure" and not a guess. One big one that comes back ends the suspicion at once, however late it comes; a declared
-hole is over after three good ones. While a suspicion lasts, the last settled answer stands.
+hole is over after three good ones. While a suspicion lasts, the answer before it stands.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from collections import deque
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from wg_exporter.prober.mtu.probes import SMALL, Kind, LocalTooBig, NotSent, Passed, TooBig, Want
+from wg_exporter.prober.mtu.probes import SMALL, LocalTooBig, NotSent, Passed, ProbeKind, TooBig, Want
 
 if TYPE_CHECKING:
+    from wg_exporter.config.probe import ProbeSettings
     from wg_exporter.prober.mtu.probes import Answer, Patience
 
 GAP = 0.2  # seconds between the pairs of a suspicion
@@ -56,12 +57,13 @@ class Pairs:
     `silent` counts the small ones lost in a row. `ever`: a small one was answered once. `fragment` is the fragment size
     of the last full-size answer, None if it came whole. `refused` is the MTU with which this host refused the size (0 =
     it didn't say), None if it did not. `claimed` is the last packet-too-big from inside the tunnel.
-    `silent_since` is when the first of the small ones lost in a row was sent, `settled` when the last pair became known
+    `silent_since` is when the first of the small ones lost in a row was sent, `concluded` when the last pair became
+    known
     (monotonic).
     """
 
-    def __init__(self, size: int, first: float, interval: float, patience: Patience, timeout: float) -> None:
-        """Pairs of `size` and `SMALL` bytes from `first` on, one per `interval` seconds while nothing is wrong."""
+    def __init__(self, size: int, first: float, settings: ProbeSettings, patience: Patience) -> None:
+        """Pairs of `size` and `SMALL` bytes from `first` on, one per `inner_interval` while nothing is wrong."""
         self.size = size
         self.big = Big.UNKNOWN
         self.votes = 0
@@ -71,10 +73,9 @@ class Pairs:
         self.fragment: int | None = None
         self.refused: int | None = None
         self.claimed: TooBig | None = None
-        self.settled: float | None = None
-        self._interval = interval
+        self.concluded: float | None = None
+        self._settings = settings
         self._patience = patience
-        self._timeout = timeout
         self._due = first
         self._last = first  # when the last pair left
         self._more = 0
@@ -96,7 +97,7 @@ class Pairs:
         self._due = min(self._due, now)
 
     def good(self, now: float) -> None:
-        """A full-size packet came back: this settles what losses only suggest. A search may bring this news too."""
+        """A full-size packet came back, in a pair or in a search: that proves more than losses do."""
         self._big_ring.extend([False] * self._run)
         self._big_ring.append(True)
         self._run = self.votes = self._more = 0
@@ -119,7 +120,7 @@ class Pairs:
         for number, pair in list(self._pairs.items()):
             if not pair.closed and now >= pair.sent + wait:
                 self._close(pair, now)
-            if pair.closed and now >= pair.sent + self._timeout:
+            if pair.closed and now >= pair.sent + self._settings.timeout:
                 del self._pairs[number]
         if now < self._due:
             return []
@@ -127,11 +128,11 @@ class Pairs:
         self._pairs[self._number] = _Pair(now)
         self._more = max(self._more - 1, 0)
         self._last = now
-        self._due = now + (GAP if self._more else self._interval)
+        self._due = now + (GAP if self._more else self._settings.mtu.inner_interval)
         # The number of a pair is the big one's tag and, negative, the small one's.
         return [
-            Want(Kind.INNER_ECHO, self.size, tag=self._number),
-            Want(Kind.INNER_ECHO, SMALL, tag=-self._number),
+            Want(ProbeKind.INNER_ECHO, self.size, tag=self._number),
+            Want(ProbeKind.INNER_ECHO, SMALL, tag=-self._number),
         ]
 
     def next_time(self) -> float:
@@ -186,15 +187,15 @@ class Pairs:
         pair.small = bool(pair.small)
         if pair.big:
             self._note_small(pair, now)
-            self.settled = now
+            self.concluded = now
             self.good(now)
         elif not pair.ignored:
             self.refused = None
             self._note_small(pair, now)
-            self.settled = now
+            self.concluded = now
             self._lost(now, vote=pair.small)
         elif pair.small:
-            self.settled = now
+            self.concluded = now
 
     def _note_small(self, pair: _Pair, now: float) -> None:
         self._small_ring.append(bool(pair.small))
@@ -214,16 +215,16 @@ class Pairs:
             self._hurry(PAIRS - 1, now)
             return
         if self.silent >= SILENT:
-            self._settle(self.big)  # nothing answers at any size, which says nothing of sizes
+            self._conclude(self.big)  # nothing answers at any size, which says nothing of sizes
         elif self._run >= MOST_PAIRS:
-            self._settle(Big.UNSURE)
+            self._conclude(Big.UNSURE)
         elif self._run >= PAIRS:
             if self.votes >= VOTES and self._by_chance() <= CHANCE:
-                self._settle(Big.HOLE)
+                self._conclude(Big.HOLE)
             else:
                 self._hurry(1, now)
 
-    def _settle(self, big: Big) -> None:
+    def _conclude(self, big: Big) -> None:
         self.big = big
         self._run = self._more = 0
         self.votes = self.votes if big is Big.HOLE else 0

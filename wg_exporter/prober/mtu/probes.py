@@ -1,10 +1,10 @@
 """The vocabulary of MTU probing: what a state machine wants sent, what can come back, and how long to wait for it.
 
 The machines (`pairs`, `search`, `locate`, `oracle`) know sizes and times and no packets; the engine knows packets and
-sockets and decides nothing. These rows are all that passes between them. A machine hands out `Want`s; `pmtu` gives each
-a number and makes it a `Send`; the engine answers with that number once it is sure that an answer belongs to the probe
-(address, ident, sequence and token, also of a packet quoted in an ICMP error). Whatever it can't tie to a probe carries
-the number None and is dropped: a stranger's too-big is no evidence. A loss is no answer: machines decide that by time.
+sockets and decides nothing. These rows are all that passes between them. A machine hands out `Want`s. `PathMtu` gives
+each a number and makes it a `Send`. The engine answers with that number once it is sure that an answer belongs to the
+probe (address, ident, sequence and token, also of a packet quoted in an ICMP error). What it can't tie to a probe has
+number None and is dropped: a stranger's too-big is no evidence. A loss is no answer: machines decide that by time.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Layer(StrEnum):
     OUTER = "outer"
 
 
-class Kind(StrEnum):
+class ProbeKind(StrEnum):
     """What kind of packet to send, or question to ask of this host."""
 
     ROUTE = "route"  # look up the route to the endpoint, with the device's fwmark (rtnetlink RTM_GETROUTE)
@@ -47,7 +47,7 @@ class Kind(StrEnum):
 class Want(NamedTuple):
     """Something a machine wants sent. `ttl` 0 = the system's default. `tag` is the machine's own name for it."""
 
-    kind: Kind
+    kind: ProbeKind
     size: int
     tag: int = 0
     ttl: int = 0
@@ -56,13 +56,12 @@ class Want(NamedTuple):
 class Send(NamedTuple):
     """What the engine is to send now. `probe` is its number, unique within one peer; `size` is the whole IP packet.
 
-    With `df` the packet must not be fragmented by anybody, this host included.
+    Nobody may fragment it, this host included.
     """
 
     probe: int
-    kind: Kind
+    kind: ProbeKind
     size: int
-    df: bool = True
     ttl: int = 0
 
 
@@ -126,13 +125,13 @@ Answer = Passed | TooBig | LocalTooBig | Refused | TimeExceeded | Route | NotSen
 
 
 class Machine(Protocol):
-    """What `pmtu` runs: each part of the probing is one of these."""
+    """What `PathMtu` runs: each part of the probing is one of these."""
 
     def poll(self, now: float) -> list[Want]:
         """What to send now; also decides what has been lost by now."""
 
     def next_time(self) -> float:
-        """When to poll again, `NEVER` if only an answer can bring news."""
+        """When to poll again, `NEVER` if only an answer can change anything."""
 
     def handle(self, want: Want, answer: Answer, now: float) -> None:
         """Take the answer to `want`, which this machine asked for."""

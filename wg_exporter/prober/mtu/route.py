@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wg_exporter.prober.mtu.probes import Kind, Route, Want
+from wg_exporter.prober.mtu.probes import ProbeKind, Route, Want
 
 if TYPE_CHECKING:
     from wg_exporter.prober.mtu.probes import Answer
@@ -41,7 +41,7 @@ class RouteLookup:
             return []
         self._due = now + ROUTE_INTERVAL
         self.open = False  # this host answers at once
-        return [Want(Kind.ROUTE, 0)]
+        return [Want(ProbeKind.ROUTE, 0)]
 
     def next_time(self) -> float:
         """When to ask again."""

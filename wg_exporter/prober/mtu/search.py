@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.prober.mtu.probes import NEVER, SMALL, Kind, Layer, LocalTooBig, NotSent, Passed, TooBig, Want
+from wg_exporter.prober.mtu.probes import NEVER, SMALL, Layer, LocalTooBig, NotSent, Passed, ProbeKind, TooBig, Want
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,7 +96,7 @@ class Search:
         self.done = False
         self._patience = patience
         self._step = 1 if layer is Layer.OUTER else PADDING
-        self._kind = Kind.OUTER_ECHO if layer is Layer.OUTER else Kind.INNER_ECHO
+        self._kind = ProbeKind.OUTER_ECHO if layer is Layer.OUTER else ProbeKind.INNER_ECHO
         self._sizes: dict[int, _Size] = {}
         self._claims: dict[int, list[int]] = {}  # claimed MTU -> the sizes it was claimed for; one claim a size
         self._reporters: dict[int, str] = {}

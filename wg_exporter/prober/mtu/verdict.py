@@ -14,12 +14,10 @@ from wg_exporter.prober.mtu.locate import Direction
 from wg_exporter.prober.mtu.oracle import Oracle
 from wg_exporter.prober.mtu.pairs import SILENT, Big
 from wg_exporter.prober.mtu.search import PADDING
+from wg_exporter.wireguard import OVERHEAD_IPV4, OVERHEAD_IPV6
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-OVERHEAD_IPV4 = 60  # IPv4 20, UDP 8, WireGuard's data header 16 and its authentication tag 16
-OVERHEAD_IPV6 = 80
 
 
 class Tunnel(NamedTuple):

@@ -2,7 +2,7 @@
 
 A closed set of typed rows, as msgpack with its length in front (4 bytes, big endian). There is no path, command or code
 in them but the paths of namespaces in `Setup`, the first one. Both sides check types on the way in; what doesn't fit
-ends the connection. Peers go by number, for a key has 44 characters, and byte counters of 10,000 peers go often.
+ends the connection. Peers go by their number (see `pending`).
 
 Large sets are cut into portions, so that taking one does not hold up probes.
 """
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
 
-from wg_exporter.model import Probed, ProbePeer  # noqa: TC001 - msgspec reads the annotations
+from wg_exporter.config.probe import ProbeSettings  # noqa: TC001 - msgspec reads the annotations
+from wg_exporter.model import MtuReport, ProbePeer, ProbeStats  # noqa: TC001 - msgspec reads the annotations
 
 if TYPE_CHECKING:
     import socket
@@ -32,33 +33,33 @@ class _Message(msgspec.Struct, array_like=True, tag=True, forbid_unknown_fields=
 
 
 class Setup(_Message):
-    """First of all: how to probe (see `driver.ProbeSettings`), and where namespaces are."""
+    """First of all: how to probe, and the path of each network namespace by its name."""
 
-    timeout: float
-    suspect_interval: float
-    rtt_buckets: tuple[float, ...]
-    inner_interval: float
-    outer_interval: float
+    settings: ProbeSettings
     namespaces: dict[str, str]
 
 
 class Peers(_Message):
     """New or changed peers by their number, and the numbers of those that are no more to be probed."""
 
-    put: tuple[tuple[int, ProbePeer], ...]
+    put: dict[int, ProbePeer]
     gone: tuple[int, ...]
 
 
 class Counters(_Message):
-    """(number, rx, tx) of the peers whose byte counters have changed; all have just been read."""
+    """The byte counters (rx, tx) of peers by their number, which have just been read."""
 
-    rows: tuple[tuple[int, int, int], ...]
+    rows: dict[int, tuple[int, int]]
 
 
 class Results(_Message):
-    """What is known of some peers, by number. `delay` is the worst scheduling delay since the last message, seconds."""
+    """What is new of some peers, by number (see `driver.Changes`).
 
-    rows: tuple[tuple[int, Probed], ...]
+    `delay` is the worst scheduling delay since the last message, in seconds.
+    """
+
+    echoes: dict[int, tuple[str, ProbeStats]]
+    reports: dict[int, MtuReport | None]
     delay: float
 
 

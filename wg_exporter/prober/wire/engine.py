@@ -6,36 +6,35 @@ milliseconds to be read together, which costs no accuracy since the kernel stamp
 at 1 probe/s that took 0.6 to 0.8 of fping's CPU in the same run (20 us a probe on a busy machine, 15 on an
 idle one; bench/probes.py). `sendmsg` and `recvmsg` are 4 us of it, so there are no arrays of messages for sendmmsg(2).
 
-Not safe for several threads: call everything from the loop's own, through `watch` and `other`, or while it doesn't run.
+Not safe for several threads: call everything from the loop's own, through `add_reader` and `other`, or while it doesn't
+run.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
 import select
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from wg_exporter.config.probe import ProbeSettings
 from wg_exporter.model import SendError
 from wg_exporter.prober.echo.book import EchoBook, Reading
-from wg_exporter.prober.echo.track import EchoSettings
 from wg_exporter.prober.wire import packet
-from wg_exporter.prober.wire.sockets import Ancillary, Lane, LaneKey, address_for, leave_by, open_here, reason
+from wg_exporter.prober.wire.pool import SocketPool
+from wg_exporter.prober.wire.sockets import Ancillary, ProbeSocket, SocketKey, address_for, leave_by, open_here, reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Callable, Hashable
 
     from wg_exporter.model import ProbeStats
     from wg_exporter.prober.echo.track import EchoTarget, Track
-    from wg_exporter.prober.wire.packet import Answer
+    from wg_exporter.prober.wire.packet import IcmpAnswer
     from wg_exporter.prober.wire.sockets import Arrival, Opener
 
 ECHO_SIZE_V4, ECHO_SIZE_V6 = 48, 64  # bytes: WireGuard pads to 16 anyway
 GATHER = 0.005  # seconds that answers wait to be read together
 LONGEST_SLEEP = 1.0  # seconds: how long `stop` may go unnoticed
-REOPEN_AFTER = 2.0  # seconds until a socket that couldn't be opened is tried again
-IDENTS = 1 << 15  # pairs of them
 READ_AT_ONCE = 4096  # answers read in a row: a flood must not keep us from sending
 
 
@@ -43,8 +42,8 @@ class Order(NamedTuple):
     """One packet of somebody else's to send: a DF echo of any size, or a UDP datagram to a port.
 
     `size` in bytes is that of the whole IP packet. `ifindex` is the device to leave by, 0 = as routed; `mark` the
-    firewall mark. `sequence` (16 bits) and `token` (64 bits) come back in the answer. `port` 0 = an echo. Over IPv6
-    nothing may be fragmented, whatever `df`. `ttl` 0 = 64 over IPv4, over IPv6 the system's default.
+    firewall mark. `sequence` (16 bits) and `token` (64 bits) come back in the answer. `port` 0 = an echo. `ttl`
+    0 = 64 over IPv4, over IPv6 the system's default.
     """
 
     netns: str
@@ -55,7 +54,6 @@ class Order(NamedTuple):
     ifindex: int = 0
     mark: int = 0
     port: int = 0
-    df: bool = True
     ttl: int = 0
 
 
@@ -72,13 +70,13 @@ class Tapped(NamedTuple):
     when: float
     sent: bool
     order: Order | None = None
-    answer: Answer | None = None
+    answer: IcmpAnswer | None = None
 
 
 class _Message(NamedTuple):
     """What each echo of a target has in common."""
 
-    lane: Lane
+    socket: ProbeSocket
     packet: bytearray
     renew: Callable[[bytearray, int, int, int], None]
     ancillary: Ancillary
@@ -91,71 +89,68 @@ class Engine:
     `other(answer, arrived)` gets every answer to an `Order`, or what looks like one (match its token!); `arrived` is a
     monotonic reading in seconds of when the kernel got it. `poll(now)` is called each round and returns when it wants
     to be called again; orders are sent from either. `tap` sees every packet that is sent, and every one that came in
-    for a lane of ours.
+    for a socket of ours.
     """
 
     def __init__(
         self,
-        settings: EchoSettings = EchoSettings(),  # noqa: B008 - a row, immutable
+        book: EchoBook | None = None,
         *,
-        other: Callable[[Answer, float], None] | None = None,
+        other: Callable[[IcmpAnswer, float], None] | None = None,
         poll: Callable[[float], float] | None = None,
         tap: Callable[[Tapped], None] | None = None,
         open_socket: Opener = open_here,
-        book: EchoBook | None = None,
     ) -> None:
-        self._book = book or EchoBook(settings, os.urandom)
+        self._book = book or EchoBook(ProbeSettings(), os.urandom)
         self._other = other
         self._poll = poll
         self._tap = tap
-        self._open_socket = open_socket
-        self._lanes: dict[LaneKey, Lane | SendError] = {}
-        self._retry_at: dict[LaneKey, float] = {}
-        self._prepared: set[LaneKey] = set()  # stay open: they can't be had as good again
-        self._aimed: set[LaneKey] = set()  # what the targets need
-        self._ordered: set[LaneKey] = set()  # what orders left by, until `release`
-        self._next_ident = secrets.randbelow(IDENTS)
-        self._by_fd: dict[int, Lane] = {}
-        self._watchers: dict[int, Callable[[], None]] = {}
+        self._readers: dict[int, Callable[[], None]] = {}
         self._epoll = select.epoll()
+        self.sockets = SocketPool(open_socket, self._epoll)
         self._delay = 0.0
 
     def close(self) -> None:
         """Close all sockets."""
-        for key in list(self._lanes):
-            self._close_lane(key)
+        self.sockets.close()
         self._epoll.close()
 
     def prepare(self) -> None:
-        """Open the sockets of our own namespace now, while there are privileges for a large receive buffer."""
-        self._prepared = {LaneKey("", ipv6=False), LaneKey("", ipv6=True)}
-        for key in self._prepared:
-            self._lane(key)
+        """Open the sockets of our own namespace now, while there are privileges for a large receive buffer.
 
-    def watch(self, fd: int, callback: Callable[[], None]) -> None:
+        They stay open: without these privileges they could not be had as good again.
+        """
+        for key in (SocketKey("", ipv6=False), SocketKey("", ipv6=True)):
+            self.sockets.hold(key)
+            self.sockets.get(key)
+
+    def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
         """Call back, from the loop, whenever this file can be read."""
-        self._watchers[fd] = callback
+        self._readers[fd] = callback
         self._epoll.register(fd, select.EPOLLIN)
 
-    def unwatch(self, fd: int) -> None:
-        """Forget a watched file; to be called before it is closed."""
-        del self._watchers[fd]
+    def remove_reader(self, fd: int) -> None:
+        """Forget such a file; to be called before it is closed."""
+        del self._readers[fd]
         self._epoll.unregister(fd)
 
-    def set_targets(self, targets: Iterable[EchoTarget]) -> None:
-        """Probe exactly these from now on (see `EchoBook.set_targets`). ValueError if an address is none."""
-        wanted = list(targets)
-        for track in self._book.set_targets(wanted, time.monotonic()):
-            track.message = None
-        self._aimed = {LaneKey(target.netns, ":" in target.address) for target in wanted}
-        for key in [key for key in self._lanes if not self._used(key)]:
-            self._close_lane(key)
+    def put(self, target: EchoTarget) -> Track:
+        """Send echoes to this target from now on (see `EchoBook.put`). ValueError if its address is none."""
+        before = self._book.track(target.id)
+        left = None if before is None else _socket_of(before.target)
+        track = self._book.put(target, time.monotonic())
+        track.message = None
+        self.sockets.hold(_socket_of(target))
+        if left is not None:
+            self.sockets.release(left)
+        return track
 
-    def release(self, key: LaneKey) -> None:
-        """No order will leave here any more: close its sockets, unless targets need them."""
-        self._ordered.discard(key)
-        if key in self._lanes and not self._used(key):
-            self._close_lane(key)
+    def remove(self, name: Hashable) -> None:
+        """Leave this target alone from now on. KeyError if there is none."""
+        track = self._book.track(name)
+        self._book.remove(name)
+        if track is not None:
+            self.sockets.release(_socket_of(track.target))
 
     def resume(self, name: Hashable) -> None:
         """Probe this target at its interval again, however long it was silent."""
@@ -166,8 +161,7 @@ class Engine:
 
         They are opened again when there is something to send.
         """
-        for key in [key for key in self._lanes if key.netns == netns]:
-            self._close_lane(key)
+        self.sockets.forget(netns)
         for track in self._book.tracks():
             if track.target.netns == netns:
                 track.message = None
@@ -175,10 +169,6 @@ class Engine:
     def stats(self) -> dict[Hashable, ProbeStats]:
         """What is known of each target, by its id."""
         return self._book.stats()
-
-    def changes(self, most: int) -> dict[Hashable, ProbeStats]:
-        """The same in portions, and only what changed since it was last told (see `EchoBook.changes`)."""
-        return self._book.changes(most)
 
     def scheduling_delay(self) -> float:
         """By how many seconds the latest probe left after it was due, the worst since this was last asked."""
@@ -197,13 +187,13 @@ class Engine:
         if self._poll is not None:
             wake = min(wake, self._poll(now))
         ready = self._epoll.poll(max(wake - now, 0.0))
-        if ready and (left := wake - time.monotonic()) > 0 and any(fd in self._by_fd for fd, _ in ready):
+        if ready and (left := wake - time.monotonic()) > 0 and any(self.sockets.by_fd(fd) for fd, _ in ready):
             time.sleep(min(left, GATHER))
             ready = self._epoll.poll(0)
         for fd, _ in ready:
-            if (lane := self._by_fd.get(fd)) is not None:
-                self._read(lane)
-            elif (callback := self._watchers.get(fd)) is not None:
+            if (sock := self.sockets.by_fd(fd)) is not None:
+                self._read(sock)
+            elif (callback := self._readers.get(fd)) is not None:
                 callback()
         now = time.monotonic()
         self._book.expire(now)
@@ -213,25 +203,23 @@ class Engine:
     def send(self, order: Order) -> SendError | None:
         """Send this now; why not, if it couldn't be sent. ValueError if there is no packet of such a size."""
         ipv6 = len(order.address) == 16
-        key = LaneKey(order.netns, ipv6, order.mark)
-        self._ordered.add(key)
-        lane = self._lane(key)
-        if isinstance(lane, SendError):
-            return lane
-        ident = lane.ident | 1
+        sock = self.sockets.get(SocketKey(order.netns, ipv6, order.mark))
+        if isinstance(sock, SendError):
+            return sock
+        ident = sock.ident | 1
         ancillary = leave_by(order.ifindex, ipv6=ipv6, ttl=order.ttl)
         address = address_for(order.address, order.ifindex, order.port if ipv6 else 0)
         message = _message(order, ident)
         when = time.time()
         try:
             if ipv6 and order.port:
-                lane.send_udp_v6(message, ancillary, address)
+                sock.send_udp_v6(message, ancillary, address)
             else:
-                lane.send(message, ancillary, address)
+                sock.send(message, ancillary, address)
         except OSError as error:
             return reason(error)
         if self._tap is not None:
-            ports = (lane.port, order.port) if order.port else None
+            ports = (sock.port, order.port) if order.port else None
             whole = packet.whole_v6(bytes(message), target=order.address, ports=ports) if ipv6 else bytes(message)
             self._tap(Tapped(order.netns, whole, when, sent=True, order=order))
         return None
@@ -242,10 +230,10 @@ class Engine:
             self._book.failed(sequence, message)
             return
         assert isinstance(message, _Message)  # noqa: S101 - for the type checker: nobody else puts anything there
-        message.renew(message.packet, message.lane.ident, sequence, token)
+        message.renew(message.packet, message.socket.ident, sequence, token)
         when = Reading(time.time(), time.monotonic())
         try:
-            message.lane.send(message.packet, message.ancillary, message.address)
+            message.socket.send(message.packet, message.ancillary, message.address)
         except OSError as error:
             self._book.failed(sequence, reason(error))
         else:
@@ -261,11 +249,11 @@ class Engine:
         ipv6 = len(track.address) == 16
         if not target.ifindex:
             return SendError.NO_DEVICE  # without one, the probe would leave as routed and tell of another path
-        lane = self._lane(LaneKey(target.netns, ipv6))
-        if isinstance(lane, SendError):
-            return lane
+        sock = self.sockets.get(_socket_of(target))
+        if isinstance(sock, SendError):
+            return sock
         message = _Message(
-            lane,
+            sock,
             packet.echo_v6(ECHO_SIZE_V6, 0, 0, 0) if ipv6 else packet.echo_v4(track.address, ECHO_SIZE_V4, 0, 0, 0),
             packet.renew_v6 if ipv6 else packet.renew_v4,
             leave_by(target.ifindex, ipv6=ipv6),
@@ -274,50 +262,26 @@ class Engine:
         track.message = message
         return message
 
-    def _read(self, lane: Lane) -> None:
+    def _read(self, sock: ProbeSocket) -> None:
         for _ in range(READ_AT_ONCE):
-            arrival = lane.receive()
+            arrival = sock.receive()
             if arrival is None:
                 return
             read = Reading(time.time(), time.monotonic())
             answer = arrival.answer
             if self._tap is not None:
                 whole = bytes(arrival.data)
-                whole = packet.whole_v6(whole, sender=answer.sender) if lane.key.ipv6 else whole
-                self._tap(Tapped(lane.key.netns, whole, arrival.stamp or read.wall, sent=False, answer=answer))
-            if answer.ident == lane.ident and answer.protocol != packet.UDP:
-                if answer.kind is packet.Kind.REPLY and answer.token is not None:
+                whole = packet.whole_v6(whole, sender=answer.sender) if sock.key.ipv6 else whole
+                self._tap(Tapped(sock.key.netns, whole, arrival.stamp or read.wall, sent=False, answer=answer))
+            if answer.ident == sock.ident and answer.protocol != packet.UDP:
+                if answer.kind is packet.IcmpKind.REPLY and answer.token is not None:
                     self._book.answer(answer.sender, answer.sequence, answer.token, arrival.stamp, read)
-            elif self._other is not None and lane.asked(answer):
+            elif self._other is not None and sock.asked(answer):
                 self._other(answer, _arrived(arrival, read))
 
-    def _lane(self, key: LaneKey) -> Lane | SendError:
-        """The lane, opened if need be; why it can't be, if so, which is tried again only after a while."""
-        known = self._lanes.get(key)
-        if isinstance(known, Lane) or (known is not None and time.monotonic() < self._retry_at[key]):
-            return known
-        try:
-            lane = Lane(key, self._next_ident * 2, self._open_socket)
-        except OSError as error:
-            self._retry_at[key] = time.monotonic() + REOPEN_AFTER
-            self._lanes[key] = failure = reason(error)
-            return failure
-        self._next_ident = (self._next_ident + 1) % IDENTS
-        self._lanes[key] = self._by_fd[lane.fileno()] = lane
-        self._epoll.register(lane.fileno(), select.EPOLLIN)
-        return lane
 
-    def _used(self, key: LaneKey) -> bool:
-        return key in self._aimed or key in self._ordered or key in self._prepared
-
-    def _close_lane(self, key: LaneKey) -> None:
-        lane = self._lanes.pop(key)
-        self._retry_at.pop(key, None)
-        self._ordered.discard(key)
-        if isinstance(lane, Lane):
-            del self._by_fd[lane.fileno()]
-            self._epoll.unregister(lane.fileno())
-            lane.close()
+def _socket_of(target: EchoTarget) -> SocketKey:
+    return SocketKey(target.netns, ":" in target.address)
 
 
 def _message(order: Order, ident: int) -> bytearray:
@@ -328,8 +292,8 @@ def _message(order: Order, ident: int) -> bytearray:
         return packet.echo_v6(order.size, ident, order.sequence, order.token)
     ttl = order.ttl or 64
     if order.port:
-        return packet.udp_v4(order.address, order.size, ident, order.port, order.token, df=order.df, ttl=ttl)
-    return packet.echo_v4(order.address, order.size, ident, order.sequence, order.token, df=order.df, ttl=ttl)
+        return packet.udp_v4(order.address, order.size, ident, order.port, order.token, ttl=ttl)
+    return packet.echo_v4(order.address, order.size, ident, order.sequence, order.token, ttl=ttl)
 
 
 def _arrived(arrival: Arrival, read: Reading) -> float:

@@ -12,7 +12,7 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from wg_exporter.linux.errors import SourceError
+from wg_exporter.linux.errors import NamespaceDeniedError, SourceError
 from wg_exporter.linux.namespaces import Namespace
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Namespaces:
         self._seen: dict[str, Identity] = {name: _identity(path) for name, path in self._paths.items()}
 
     def open(self, netns: str, family: int, kind: int, protocol: int) -> socket.socket:
-        """An `Opener`: a socket in the namespace. Raises OSError, ENODEV where there is no such namespace."""
+        """An `Opener`: a socket in the namespace. Raises OSError: EPERM or, without namespace, ENODEV."""
         return self.inside(netns, lambda: socket.socket(family, kind, protocol))
 
     def inside(self, netns: str, work: Callable[[], T]) -> T:
@@ -45,9 +45,10 @@ class Namespaces:
             raise OSError(errno.ENODEV, f"the namespace {netns} is not configured")
         try:
             entrance.enter()
+        except NamespaceDeniedError as error:
+            raise OSError(errno.EPERM, str(error)) from None
         except SourceError as error:
-            denied = "no permission" in str(error)
-            raise OSError(errno.EPERM if denied else errno.ENODEV, str(error)) from None
+            raise OSError(errno.ENODEV, str(error)) from None
         try:
             return work()
         finally:

@@ -40,7 +40,7 @@ _DF = 0x4000
 _ECHO_V4, _ECHO_V6 = 0x0800, 0x8000  # type and code of an echo request, as the checksum sees them
 
 
-class Kind(Enum):
+class IcmpKind(Enum):
     """What an answer says."""
 
     REPLY = "reply"
@@ -49,7 +49,7 @@ class Kind(Enum):
     TIME_EXCEEDED = "time_exceeded"
 
 
-class Answer(NamedTuple):
+class IcmpAnswer(NamedTuple):
     """What came back for one of our probes, or claims to.
 
     Addresses are packed (4 or 16 bytes). `sender` is whose address the answer carries, `target` where the probe was
@@ -60,7 +60,7 @@ class Answer(NamedTuple):
     `fragment` is the size of the largest fragment in which a reply came, 0 = in one piece or not known.
     """
 
-    kind: Kind
+    kind: IcmpKind
     sender: bytes
     target: bytes
     protocol: int
@@ -80,12 +80,11 @@ def echo_v4(
     sequence: int,
     token: int,
     *,
-    df: bool = True,
     ttl: int = 64,
     source: bytes = ANY_V4,
 ) -> bytearray:
     """A whole IPv4 packet of `size` bytes with an ICMP echo request (RFC 792). ValueError for an impossible size."""
-    packet = _ipv4(destination, size, ICMP, df=df, ttl=ttl, source=source)
+    packet = _ipv4(destination, size, ICMP, ttl=ttl, source=source)
     _ECHO.pack_into(packet, 20, 8, 0, 0, 0, 0, 0)
     renew_v4(packet, ident, sequence, token)
     return packet
@@ -116,12 +115,11 @@ def udp_v4(
     destination_port: int,
     token: int,
     *,
-    df: bool = True,
     ttl: int = 64,
     source: bytes = ANY_V4,
 ) -> bytearray:
     """A whole IPv4 packet of `size` bytes with a UDP datagram; without a source it has no checksum (RFC 768)."""
-    packet = _ipv4(destination, size, UDP, df=df, ttl=ttl, source=source)
+    packet = _ipv4(destination, size, UDP, ttl=ttl, source=source)
     _UDP.pack_into(packet, 20, source_port, destination_port, size - 20, 0, token)
     if source != ANY_V4:
         pseudo = source + destination + bytes((0, UDP)) + (size - 20).to_bytes(2, "big")
@@ -150,7 +148,7 @@ def whole_v6(
     return _IPV6.pack(6 << 28, len(message), UDP if ports else ICMPV6, 0, sender, target) + message
 
 
-def parse_v4(packet: Buffer) -> Answer | None:
+def parse_v4(packet: Buffer) -> IcmpAnswer | None:
     """What a raw ICMP socket received, IP header and all (the kernel checks no ICMP checksum there: done here)."""
     data = memoryview(packet)
     if len(data) < 28:
@@ -166,15 +164,15 @@ def parse_v4(packet: Buffer) -> Answer | None:
         return _reply(message, sender, ICMP, length)
     kind, code, _, _, mtu = _ERROR.unpack_from(message)
     if kind == 3:
-        what = Kind.TOO_BIG if code == 4 else Kind.UNREACHABLE
+        what = IcmpKind.TOO_BIG if code == 4 else IcmpKind.UNREACHABLE
     elif kind == 11 and code == 0:  # code 1 is about fragments that never met
-        what = Kind.TIME_EXCEEDED
+        what = IcmpKind.TIME_EXCEEDED
     else:
         return None
-    return _error_v4(message[8:], sender, what, code, mtu if what is Kind.TOO_BIG else 0)
+    return _error_v4(message[8:], sender, what, code, mtu if what is IcmpKind.TOO_BIG else 0)
 
 
-def parse_v6(packet: Buffer, sender: bytes) -> Answer | None:
+def parse_v6(packet: Buffer, sender: bytes) -> IcmpAnswer | None:
     """What a raw ICMPv6 socket received: the message without an IPv6 header, its checksum checked by the kernel."""
     message = memoryview(packet)
     if not 8 <= len(message) <= LARGEST or len(sender) != 16:
@@ -183,25 +181,25 @@ def parse_v6(packet: Buffer, sender: bytes) -> Answer | None:
     if kind == 129:
         return _reply(message, sender, ICMPV6, len(message) + 40)
     if kind == 1:
-        what = Kind.UNREACHABLE
+        what = IcmpKind.UNREACHABLE
     elif kind == 2:
-        what = Kind.TOO_BIG
+        what = IcmpKind.TOO_BIG
     elif kind == 3 and code == 0:
-        what = Kind.TIME_EXCEEDED
+        what = IcmpKind.TIME_EXCEEDED
     else:
         return None
-    mtu = _LONG.unpack_from(message)[0] if what is Kind.TOO_BIG else 0
+    mtu = _LONG.unpack_from(message)[0] if what is IcmpKind.TOO_BIG else 0
     return _error_v6(message[8:], sender, what, code, mtu)
 
 
-def _reply(message: memoryview, sender: bytes, protocol: int, size: int) -> Answer | None:
+def _reply(message: memoryview, sender: bytes, protocol: int, size: int) -> IcmpAnswer | None:
     if len(message) < _ECHO.size or message[1]:
         return None
     _, _, _, ident, sequence, token = _ECHO.unpack_from(message)
-    return Answer(Kind.REPLY, sender, sender, protocol, ident, sequence, token, size)
+    return IcmpAnswer(IcmpKind.REPLY, sender, sender, protocol, ident, sequence, token, size)
 
 
-def _error_v4(quote: memoryview, sender: bytes, kind: Kind, code: int, mtu: int) -> Answer | None:
+def _error_v4(quote: memoryview, sender: bytes, kind: IcmpKind, code: int, mtu: int) -> IcmpAnswer | None:
     if len(quote) < 28:
         return None
     first, _, length, _, offset, _, protocol, _, _, target = _IPV4.unpack_from(quote)
@@ -211,17 +209,17 @@ def _error_v4(quote: memoryview, sender: bytes, kind: Kind, code: int, mtu: int)
     if protocol not in (ICMP, UDP):
         return None
     probe = _probe(quote[start:length], protocol, echo_type=8)
-    return Answer(kind, sender, target, protocol, *probe, length, code, mtu) if probe else None
+    return IcmpAnswer(kind, sender, target, protocol, *probe, length, code, mtu) if probe else None
 
 
-def _error_v6(quote: memoryview, sender: bytes, kind: Kind, code: int, mtu: int) -> Answer | None:
+def _error_v6(quote: memoryview, sender: bytes, kind: IcmpKind, code: int, mtu: int) -> IcmpAnswer | None:
     if len(quote) < 48:
         return None
     first, length, protocol, _, _, target = _IPV6.unpack_from(quote)
     if first >> 28 != 6 or length < _ECHO.size or protocol not in (ICMPV6, UDP):
         return None
     probe = _probe(quote[40 : 40 + length], protocol, echo_type=128)
-    return Answer(kind, sender, target, protocol, *probe, length + 40, code, mtu) if probe else None
+    return IcmpAnswer(kind, sender, target, protocol, *probe, length + 40, code, mtu) if probe else None
 
 
 def _probe(quoted: memoryview, protocol: int, *, echo_type: int) -> tuple[int, int, int | None] | None:
@@ -236,10 +234,10 @@ def _probe(quoted: memoryview, protocol: int, *, echo_type: int) -> tuple[int, i
     return (ident, sequence, token) if kind == echo_type and code == 0 else None
 
 
-def _ipv4(destination: bytes, size: int, protocol: int, *, df: bool, ttl: int, source: bytes) -> bytearray:
+def _ipv4(destination: bytes, size: int, protocol: int, *, ttl: int, source: bytes) -> bytearray:
     _check(size, SMALLEST_V4)
     packet = bytearray(size)
-    _IPV4.pack_into(packet, 0, 0x45, 0, size, 0, _DF if df else 0, ttl, protocol, 0, source, destination)
+    _IPV4.pack_into(packet, 0, 0x45, 0, size, 0, _DF, ttl, protocol, 0, source, destination)
     packet[10:12] = (-_sum(packet[:20]) % 0xFFFF).to_bytes(2, "big")
     return packet
 

@@ -69,7 +69,7 @@ def reason(error: OSError) -> SendError:
     return _REASONS.get(error.errno or 0, SendError.OTHER)
 
 
-class LaneKey(NamedTuple):
+class SocketKey(NamedTuple):
     """What packets have to share to leave through one socket. `mark` is the firewall mark, 0 = none."""
 
     netns: str
@@ -83,19 +83,19 @@ class Arrival(NamedTuple):
     `data` is what was received: an IPv4 packet, or an ICMPv6 message without its header. Valid until the next one.
     """
 
-    answer: packet.Answer
+    answer: packet.IcmpAnswer
     stamp: float | None
     data: memoryview
 
 
-class Lane:
+class ProbeSocket:
     """A raw socket for echoes and ICMP errors, and for IPv6 a UDP socket once one is needed.
 
     Small echoes carry the even `ident`, all else `ident | 1`. That is the source port of UDP over IPv4, too; over
     IPv6 that is `port`.
     """
 
-    def __init__(self, key: LaneKey, ident: int, open_socket: Opener) -> None:
+    def __init__(self, key: SocketKey, ident: int, open_socket: Opener) -> None:
         """Raises OSError where there is no permission (CAP_NET_RAW) or no such namespace."""
         self.key = key
         self.ident = ident
@@ -117,7 +117,7 @@ class Lane:
         """For `select`: readable when an answer is there."""
         return self._raw.fileno()
 
-    def asked(self, answer: packet.Answer) -> bool:
+    def asked(self, answer: packet.IcmpAnswer) -> bool:
         """Whether it is an answer to an order that left here. (What came before the filter was there is seen, too.)"""
         return answer.ident == (self.port if answer.protocol == packet.UDP else self.ident | 1)
 
@@ -136,7 +136,7 @@ class Lane:
         if self._udp is None:
             udp = self._open_socket(self.key.netns, self._family, socket.SOCK_DGRAM, 0)
             udp.settimeout(0)
-            _attach(udp, bpf.DROP_ALL)
+            attach_filter(udp, bpf.DROP_ALL)
             self._set_v6(udp)
             udp.bind(("::", 0))
             self.port = udp.getsockname()[1]
@@ -160,7 +160,7 @@ class Lane:
                 return self._arrival(answer, ancillary, data)
         return None
 
-    def _arrival(self, answer: packet.Answer, ancillary: Ancillary, data: memoryview) -> Arrival:
+    def _arrival(self, answer: packet.IcmpAnswer, ancillary: Ancillary, data: memoryview) -> Arrival:
         stamp = None
         for level, kind, value in ancillary:
             if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
@@ -176,7 +176,7 @@ class Lane:
 
     def _attach(self, port: int) -> None:
         make = bpf.filter_v6 if self.key.ipv6 else bpf.filter_v4
-        _attach(self._raw, make(self.ident, port))
+        attach_filter(self._raw, make(self.ident, port))
 
     def _set_options(self) -> None:
         raw = self._raw
@@ -231,6 +231,7 @@ def open_here(netns: str, family: int, kind: int, protocol: int) -> socket.socke
     return socket.socket(family, kind, protocol)
 
 
-def _attach(sock: socket.socket, program: bytes) -> None:
+def attach_filter(sock: socket.socket, program: bytes) -> None:
+    """Let the kernel run a program of `bpf` on what this socket would get. Raises OSError."""
     code = ctypes.create_string_buffer(program, len(program))
     sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(program) // 8, ctypes.addressof(code)))

@@ -1,0 +1,44 @@
+"""Is the peer alive, though it answers no probe? Its byte counters say what was received from it, whatever it was."""
+
+from __future__ import annotations
+
+ALIVE = 25.0  # a peer that gets data sends something back within 10 s (11.1 s seen); twice that, and a little
+OFTEN_ASKED = 60.0  # seconds of silence in which small echoes come at most 10 s apart; later up to 30 s (echo, track)
+ALIVE_RARELY_ASKED = 80.0  # 60 s, for so rare may echoes be by choice, and what ALIVE leaves for answer and reading
+
+
+class Received:
+    """What is received from one peer. `now` is monotonic seconds throughout.
+
+    `since` is when the counter was read for the first time, None before.
+    """
+
+    def __init__(self) -> None:
+        self.since: float | None = None
+        self._rx = 0
+        self._read_at = 0.0
+        self._grew_at: float | None = None
+
+    def read(self, rx: int, now: float) -> bool:
+        """Take the bytes received, as the counter has them now: whether they grew since the last time."""
+        first = self.since is None
+        grew = not first and rx > self._rx
+        if first:
+            self.since = now
+        if grew:
+            self._grew_at = now
+        self._rx, self._read_at = rx, now
+        return grew
+
+    def alive(self, silent_since: float | None, now: float) -> bool | None:
+        """Whether something was received lately, while small probes have been lost since `silent_since` (None: they
+        are answered). None: the counter has not been read for long enough to say so."""
+        # Whoever has long answered nothing is asked ever more rarely, and so sends something back as rarely.
+        rarely = silent_since is not None and now > silent_since + OFTEN_ASKED
+        if self._grew_at is not None and now < self._grew_at + (ALIVE_RARELY_ASKED if rarely else ALIVE):
+            return True
+        if self.since is None or silent_since is None:
+            return None
+        # A host that can't read its counters must not say that nothing was received.
+        read_for = min(now, self._read_at) - max(self.since, silent_since)
+        return None if read_for < ALIVE else False

@@ -1,0 +1,92 @@
+"""The path outside the tunnel: does it carry a full packet in one piece? P5, which becomes P6 where it does not.
+
+A probe of the full size goes to the endpoint every `outer_interval`, a small one beside it, and one as large as the
+route carries. If they don't all pass, the search goes on for the exact size. The first one waits for the route (P0),
+which says how large it may be. A thorough search begins with sizes of all kinds: after a suspicion, or on demand.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wg_exporter.prober.mtu.pairs import CHANCE
+from wg_exporter.prober.mtu.probes import NEVER, SMALL, Layer
+from wg_exporter.prober.mtu.search import LEAST_COMMON, Search
+
+if TYPE_CHECKING:
+    from wg_exporter.config.probe import ProbeSettings
+    from wg_exporter.prober.mtu.probes import Patience, Route
+    from wg_exporter.prober.mtu.search import Found, Pace
+    from wg_exporter.prober.mtu.verdict import Tunnel
+
+LARGEST = 9216  # bytes of a probe: a loopback route says 65536, and no path to a peer is as wide
+
+
+class OuterPath:
+    """The outer probes of one tunnel. `search` is the latest one, `found` what the latest that is done has found."""
+
+    def __init__(self, tunnel: Tunnel, settings: ProbeSettings, patience: Patience, pace: Pace) -> None:
+        self.search: Search | None = None
+        self.found: Found | None = None
+        self._tunnel = tunnel
+        self._settings = settings
+        self._patience = patience
+        self._pace = pace
+        self._due = NEVER
+        self._asked = False  # for a thorough search, which waits for the route
+
+    @property
+    def idle(self) -> bool:
+        """No search is under way."""
+        return self.search is None or self.search.done
+
+    def check(self, now: float) -> None:
+        """Look at the path now: the route is another, or what was seen holds no more."""
+        self._due = now
+
+    def ask(self) -> None:
+        """Search thoroughly as soon as the route is known."""
+        self._asked = True
+
+    def due(self, now: float) -> bool:
+        """Whether the next look is due."""
+        return self.idle and now >= self._due
+
+    def next_time(self) -> float:
+        """When it is."""
+        return self._due if self.idle else NEVER
+
+    def start(self, route: Route | None, now: float, *, thorough: bool) -> None:
+        """Begin a look, in place of one that is under way. Without an endpoint there is no path to look at."""
+        if not self._tunnel.endpoint:
+            self._due = NEVER
+            return
+        self._due = now + self._settings.mtu.outer_interval
+        needed = self._tunnel.needed
+        top = max(needed, min(route.egress if route else 0, LARGEST))
+        first = () if thorough else (SMALL, needed, top)
+        self.search = Search(Layer.OUTER, top, self._patience, self._pace, first)
+
+    def learn(self, route: Route | None, now: float, *, known: bool) -> None:
+        """Take what the search has found, and begin the one that was asked for once the route is `known`."""
+        if self._asked and known:
+            self._asked = False
+            self.start(route, now, thorough=True)
+        if self.search is not None and self.search.done:
+            self.found = self.search.found()
+
+    def carries_full(self, *, hole: bool) -> bool | None:
+        """Whether the path carries a full packet of the tunnel in one piece. None where outer probes can't tell.
+
+        `hole`: full-size packets are lost inside.
+        """
+        found = self.found
+        if found is None or found.path is None:
+            return None
+        if found.path >= self._tunnel.needed:
+            return True
+        if found.claim is not None:
+            return False
+        # Only silence: at sizes that no path has trouble with, a firewall drops large echoes; or it may be chance.
+        sure = hole or found.chance <= CHANCE
+        return False if sure and found.path >= LEAST_COMMON else None

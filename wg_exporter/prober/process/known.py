@@ -1,0 +1,103 @@
+"""What the prober's process has told of the peers, over all of its lives.
+
+A process that starts anew counts from nothing. Prometheus would take a smaller number for a reset of all counters, and
+what was counted before would be lost from every rate over that moment: so what the earlier lives had counted is added.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wg_exporter.model import Probed, ProbeStats
+from wg_exporter.prober.process.probed import ProbedPeers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from wg_exporter.model import DeviceKey, MtuReport, PeerKey
+
+
+class Known:
+    """What is known of each peer. For one thread at a time."""
+
+    def __init__(self) -> None:
+        self._probed = ProbedPeers()
+        self._before: dict[PeerKey, Probed] = {}  # what earlier lives had told in the end
+
+    def __getitem__(self, key: PeerKey) -> Probed:
+        return self._probed[key]
+
+    @property
+    def probed(self) -> Mapping[PeerKey, Probed]:
+        """As it is by now."""
+        return self._probed
+
+    def by_device(self) -> Mapping[DeviceKey, Mapping[str, Probed]]:
+        """As it is by now, and stays: the same objects again while nothing is told of a device."""
+        return self._probed.by_device()
+
+    def take(
+        self, echoes: Mapping[PeerKey, tuple[str, ProbeStats]], reports: Mapping[PeerKey, MtuReport | None]
+    ) -> None:
+        """What the process of now tells is new: the target and the statistics of echoes, and reports on the MTU.
+
+        A peer that got another target is another one: nothing of the earlier one goes on.
+        """
+        for key, (target, stats) in echoes.items():
+            last, before = self._probed.get(key), self._before.get(key)
+            if before is not None and before.target == target:
+                stats = added(before.stats, stats)  # noqa: PLW2901
+            mtu = last.mtu if last is not None and last.target == target else None
+            self._probed[key] = Probed(target, stats, mtu)
+        for key, report in reports.items():
+            if key in self._probed:
+                self._probed[key] = self._probed[key]._replace(mtu=report)
+
+    def begin(self) -> None:
+        """A new process begins to count: what is known by now is what its numbers are added to."""
+        self._before = dict(self._probed)
+
+    def forget(self, keys: Iterable[PeerKey]) -> None:
+        """These are probed no more."""
+        for key in keys:
+            self._probed.pop(key, None)
+            self._before.pop(key, None)
+
+    def end_silences(self) -> None:
+        """While nobody probes, no silence may seem to last."""
+        for key, one in self._probed.items():
+            if one.stats.silent_since is not None:
+                self._probed[key] = one._replace(stats=one.stats._replace(silent_since=None))
+
+    def empty_histograms(self, bounds: int) -> None:
+        """Begin all histograms at 0. `bounds` is their number of bounds from now on: others make another histogram."""
+        empty = (0,) * (bounds + 1)
+        for known in (self._probed, self._before):
+            for key, one in known.items():
+                known[key] = one._replace(stats=one.stats._replace(buckets=empty, rtt_sum=0.0))
+
+
+def added(before: ProbeStats, since: ProbeStats) -> ProbeStats:
+    """All that was counted: `before` by earlier processes, `since` by the one of now.
+
+    What the new one has not found yet is as it was. Only a silence does not go on: nobody listened in between.
+    """
+    alike = len(before.buckets) == len(since.buckets)  # other bounds: the histogram begins anew
+    known = [least for least in (before.rtt_min, since.rtt_min) if least is not None]
+    errors = dict(before.errors)
+    for reason, number in since.errors:
+        errors[reason] = errors.get(reason, 0) + number
+    return ProbeStats(
+        up=since.up,
+        sent=before.sent + since.sent,
+        lost=before.lost + since.lost,
+        duplicates=before.duplicates + since.duplicates,
+        late=before.late + since.late,
+        errors=tuple(sorted(errors.items())),
+        buckets=tuple(x + y for x, y in zip(before.buckets, since.buckets, strict=True)) if alike else since.buckets,
+        rtt_sum=before.rtt_sum + since.rtt_sum if alike else since.rtt_sum,
+        rtt_min=min(known, default=None),
+        rtt_last=before.rtt_last if since.rtt_last is None else since.rtt_last,
+        jitter=before.jitter if since.jitter is None else since.jitter,
+        silent_since=since.silent_since,
+    )

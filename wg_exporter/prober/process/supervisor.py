@@ -1,0 +1,209 @@
+"""Starts the prober's process, talks to it, and starts it again when it dies: a thread that lives in the exporter.
+
+When the process dies, or says nothing for `SILENCE`, it is started again after a pause that doubles. It knows nothing
+then: it is told all again (`pending`), and what it counts is added to what was known (`known`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wg_exporter.prober.process.known import Known
+from wg_exporter.prober.process.messages import Connection, ConnectionEndedError, FromProber
+from wg_exporter.prober.process.pending import Pending
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wg_exporter.prober.process.messages import Setup
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds from a death to the next start
+LONG_LIFE = 60.0  # seconds after which a death is the first one again
+SILENCE = 30.0  # seconds: it reports twice a second
+STOP_TIMEOUT = 2.0
+
+_ROOT = str(Path(__file__).resolve().parents[3])
+
+
+class Supervisor:
+    """The thread, and what it shares with the handle: `pending`, `known` and `setup`, all three under `lock`.
+
+    It knows nothing of the handle, so that a handle that nobody has any more can be seen to be gone.
+    """
+
+    def __init__(
+        self, setup: Setup, log: Callable[[str], None], start: Callable[[int], subprocess.Popen[bytes]]
+    ) -> None:
+        """`start` starts the program with its end of the socket."""
+        self.lock = threading.Lock()
+        self.setup = setup
+        self.pending = Pending()
+        self.known = Known()
+        self.heard_at = float("-inf")  # when the process last said something, by the monotonic clock
+        self.delay = 0.0  # the worst scheduling delay since it was last asked for, in seconds
+        self.process: subprocess.Popen[bytes] | None = None
+        self.stopping = False
+        self._restart = False  # `setup` is another one than the process was started with
+        self._log = log
+        self._start = start
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._thread = threading.Thread(target=self._run, name="prober", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is something to tell. Under the lock: the file is closed in the end, and its number is another's."""
+        if self._wake >= 0:
+            with contextlib.suppress(BlockingIOError):  # it is awake already
+                os.eventfd_write(self._wake, 1)
+
+    def restart(self, setup: Setup) -> None:
+        """Start the process anew with this setup. Under the lock."""
+        self.setup = setup
+        self._restart = True
+        self.wake()
+
+    def stop(self, timeout: float) -> None:
+        """End the process, and wait for it for at most `timeout` seconds."""
+        self.stopping = True
+        with self.lock:
+            self.wake()
+        self._thread.join(timeout)
+
+    # --- the thread ---------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        pause = FIRST_PAUSE
+        self._wait_for_peers()
+        while not self.stopping:
+            started = time.monotonic()
+            self._restart = False
+            try:
+                why = self._live()
+            except Exception as error:  # noqa: BLE001 - whatever it is, this thread is all that starts the process again
+                self.process = None
+                why = f"failed with an unexpected {type(error).__name__}"
+            if self.stopping:
+                break
+            with self.lock:
+                self.known.end_silences()
+            if self._restart:
+                continue
+            if time.monotonic() - started >= LONG_LIFE:
+                pause = FIRST_PAUSE
+            self._log(f"the prober {why}; it is started again in {pause:g} s")
+            self._sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+        with self.lock:
+            os.close(self._wake)
+            self._wake = -1
+
+    def _wait_for_peers(self) -> None:
+        """A host without anything to probe needs no process for it."""
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        while not self.stopping and not self.pending:
+            poll.poll(1000)
+            self._clear_wake()
+
+    def _clear_wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wake)
+
+    def _sleep(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not self.stopping and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, 0.1))
+
+    def _live(self) -> str:
+        """One life of the process, from start to end; how it ended."""
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            return f"could not be started: {error}"
+        with ours:
+            try:
+                with theirs:
+                    process = self._start(theirs.fileno())
+            except OSError as error:
+                return f"could not be started: {error}"
+            self.process = process
+            why = self._talk(Connection(ours, FromProber))
+        try:
+            code = process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(PermissionError):  # it became another user, and we may not; it ends without us too
+                process.kill()
+            code = process.wait()
+        self.process = None
+        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended ({why}, exit code {code})"
+
+    def _talk(self, connection: Connection[FromProber]) -> str:
+        """Tell and hear until one side ends it; why."""
+        with self.lock:
+            self.known.begin()
+            self.pending.begin()
+            setup = self.setup
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        heard = time.monotonic()
+        try:
+            connection.send(setup)
+            while not self.stopping and not self._restart:
+                self._tell(connection)
+                poll.register(connection, select.POLLIN | (0 if connection.idle else select.POLLOUT))
+                if not connection.pending():
+                    poll.poll(1000)
+                self._clear_wake()
+                connection.flush()
+                while (message := connection.receive()) is not None:
+                    heard = time.monotonic()
+                    self._take(message)
+                if time.monotonic() > heard + SILENCE:
+                    return f"said nothing for {SILENCE:g} s"
+        except ConnectionEndedError as error:
+            return str(error)
+        return "stopped"
+
+    def _tell(self, connection: Connection[FromProber]) -> None:
+        """As many portions as the socket takes now."""
+        while connection.idle:
+            with self.lock:
+                message = self.pending.take()
+            if message is None:
+                return
+            connection.send(message)
+
+    def _take(self, message: FromProber) -> None:
+        with self.lock:
+            if self._restart:
+                return  # it counted as the setup before had it; what it had told before that goes on
+            self.heard_at = time.monotonic()
+            self.delay = max(self.delay, message.delay)
+            key = self.pending.key
+            self.known.take(
+                {peer: row for number, row in message.echoes.items() if (peer := key(number))},
+                {peer: report for number, report in message.reports.items() if (peer := key(number))},
+            )
+
+
+def start(fd: int) -> subprocess.Popen[bytes]:
+    """The process with its end of the socket. It looks for modules where this one found its own, nowhere else (-P)."""
+    path = os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH"))))
+    return subprocess.Popen(  # noqa: S603 - our own interpreter and module
+        [sys.executable, "-P", "-m", "wg_exporter.prober", str(fd)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        pass_fds=(fd,),
+        env={**os.environ, "PYTHONPATH": path},
+        start_new_session=True,  # Ctrl-C at the terminal is for us
+    )
