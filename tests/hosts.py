@@ -51,16 +51,16 @@ def gone(*peers, name="wg7", netns=""):
     return DeviceRow(None, None, None, tuple(p._replace(gone=True) for p in peers), (netns, name))
 
 
-def failed(problem, name="wg1", backend=model.Backend.USERSPACE):
-    return DeviceRow(None, model.FailedDevice("", name, backend, problem), None, ())
+def failed(problem, name="wg1", backend=model.Backend.USERSPACE, cause=model.Cause.OTHER):
+    return DeviceRow(None, model.FailedDevice("", name, backend, problem, cause), None, ())
 
 
 def host(*devices, wall=NOW, outcomes=(), problems=(), hidden=()):
     return Overview(wall, devices, tuple(outcomes), tuple(problems), hidden)
 
 
-def outcome(problem="", source=model.SourceName.KERNEL):
-    return model.Outcome(source, "", not problem, 0.01, problem)
+def outcome(problem="", source=model.SourceName.KERNEL, cause=model.Cause.OTHER):
+    return model.Outcome(source, "", not problem, 0.01, problem, cause)
 
 
 def office():
@@ -81,7 +81,7 @@ def office():
             errors=17,
         ),
         device(name="wg1", netns="blue", up=False, backend=model.Backend.USERSPACE),
-        failed("/var/run/wireguard/utun9.sock: connection refused", name="utun9"),
+        failed("its daemon hung up: Connection reset by peer", name="utun9"),
         problems=("names.yml: no such file; remove it from `names`",),
     )  # fmt: skip
 

@@ -46,8 +46,9 @@ SCRIPT = """
 """
 
 
-def start(lab: Lab) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), lab.prefix, str(lab.directory)]
+def start(lab: Lab, *before: str) -> subprocess.Popen[str]:
+    """The demo, run by the command `before` if there is one."""
+    command = [*before, sys.executable, "-c", textwrap.dedent(SCRIPT), lab.prefix, str(lab.directory)]
     root = Path(__file__).parents[1]
     return subprocess.Popen(command, cwd=root, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -175,6 +176,15 @@ def test_a_network_that_cannot_be_built_is_one_line_and_leaves_nothing(
     assert run(_never_called, demo=Demo(lab.prefix, lab.directory)) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "network" in line
+    assert traces(lab.prefix) == []
+
+
+@pytest.mark.lab
+def test_root_that_may_not_make_namespaces_is_told_what_a_container_takes(lab: Lab) -> None:
+    demo = start(lab, "setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin")
+    _, said = demo.communicate(timeout=30)
+    assert demo.returncode == 1
+    assert re.fullmatch(r"ip netns add .*: .*Operation not permitted.*; in a container it takes --privileged\n", said)
     assert traces(lab.prefix) == []
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab import MARK, Lab, LabError, eventually, keypair, lab_prefix, traces, tunnel
-from wg_exporter.cli.netlab import run
+from wg_exporter.cli.netlab import DeniedError, NoSuchKindError, run
 from wg_exporter.cli.netlab.processes import stop_marked
 
 
@@ -79,6 +79,12 @@ def test_a_failing_command_is_one_line_with_its_reason(lab: Lab) -> None:
     namespace = lab.namespace("a")
     with pytest.raises(LabError, match=r"^ip -n \S+ link set nosuch up: Cannot find device \"nosuch\"$"):
         namespace.ip("link", "set", "nosuch", "up")
+    with pytest.raises(NoSuchKindError):
+        namespace.ip("link", "add", "x", "type", "nosuch")
+    with pytest.raises(DeniedError, match="Operation not permitted"):
+        run(
+            ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", "ip", "link", "add", "x", "type", "dummy"]
+        )
     with pytest.raises(LabError, match="no end after"):
         namespace.run(["sleep", "5"], timeout=0.1)
     with pytest.raises(LabError, match="at most 15 characters"):

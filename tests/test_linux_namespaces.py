@@ -178,11 +178,11 @@ def test_what_is_not_a_network_namespace_is_told_and_never_waited_for(
 @pytest.mark.parametrize("who", ["root", "nobody"])
 def test_no_permission_says_what_to_grant(netns: str, who: str, anyone: Anyone) -> None:
     script = f"""
-        from wg_exporter.linux.errors import SourceError
+        from wg_exporter.linux.errors import NamespaceDeniedError
         from wg_exporter.linux.namespaces import Namespace
         try:
             Namespace("blue", "/run/netns/{netns}").enter()
-        except SourceError as error:
+        except NamespaceDeniedError as error:
             print(error)
     """
     drop = ["--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]

@@ -301,18 +301,20 @@ def test_without_any_device_the_reason_says_how_to_get_one():
 
 
 def test_without_permission_the_reason_names_the_capability_and_the_command():
-    reason = reason_when_empty(host(outcomes=[outcome("Operation not permitted")]))
+    reason = reason_when_empty(host(outcomes=[outcome("it is locked", cause=model.Cause.DENIED)]))
     assert "CAP_NET_ADMIN" in reason
     assert "sudo wg-exporter show" in reason
 
 
-def test_a_source_that_failed_otherwise_is_the_reason_with_its_own_words():
-    reason = reason_when_empty(host(outcomes=[outcome("no answer in 3 s")]))
-    assert reason == "no WireGuard device could be read: kernel: no answer in 3 s"
+@pytest.mark.parametrize("problem", ["no answer in 3 s", "no permission asked"])
+def test_a_source_that_failed_otherwise_is_the_reason_with_its_own_words(problem):
+    reason = reason_when_empty(host(outcomes=[outcome(problem)]))
+    assert reason == f"no WireGuard device could be read: kernel: {problem}"
 
 
-def test_conf_files_that_cannot_be_read_are_no_reason_for_missing_devices():
-    failure = outcome("/etc/wireguard: is not a directory", model.SourceName.CONF)
+@pytest.mark.parametrize("cause", [model.Cause.OTHER, model.Cause.DENIED])
+def test_conf_files_that_cannot_be_read_are_no_reason_for_missing_devices(cause):
+    failure = outcome("/etc/wireguard: it can't be read", model.SourceName.CONF, cause)
     assert reason_when_empty(host(outcomes=[failure])).startswith("no WireGuard device here")
 
 
@@ -323,7 +325,7 @@ def test_devices_that_the_configuration_leaves_out_are_named_as_the_reason():
 
 
 def test_a_selection_that_matches_nothing_is_an_overview_that_says_so_instead_of_what_else_may_be_wrong():
-    nothing = selected(host(device(), outcomes=[outcome("Operation not permitted")]), "wg9")
+    nothing = selected(host(device(), outcomes=[outcome("no", cause=model.Cause.DENIED)]), "wg9")
     assert nothing.devices == ()
     assert reason_when_empty(nothing) == reason_for_failure(nothing) == "no WireGuard interface wg9; there is: wg0"
 
@@ -333,8 +335,8 @@ def test_one_device_that_could_be_read_is_enough_not_to_fail():
 
 
 def test_if_no_device_could_be_read_the_reason_names_them_and_the_fix():
-    reason = reason_for_failure(host(failed("connection refused"), failed("timed out", name="wg2")))
-    assert reason.startswith("could not read wg1, wg2: connection refused; its daemon is gone")
+    reason = reason_for_failure(host(failed("it hung up"), failed("timed out", name="wg2")))
+    assert reason == "could not read wg1, wg2: it hung up; compare with: wg show wg1"
     assert reason_for_failure(host()) == reason_when_empty(host())
 
 

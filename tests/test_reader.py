@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import threading
 import time
@@ -13,8 +14,9 @@ from tests.rows import FakeHost, FakeTime, conf_file, declared, device, link, pe
 from tests.serving import eventually
 from wg_exporter.config import Config
 from wg_exporter.config import Namespace as NamespaceConfig
-from wg_exporter.linux.errors import NamespaceGoneError, SourceError
-from wg_exporter.model import Backend, FailedDevice, SourceName
+from wg_exporter.linux.errors import DeniedError, NamespaceDeniedError, NamespaceGoneError, SourceError
+from wg_exporter.linux.netlink import NetlinkError
+from wg_exporter.model import Backend, Cause, FailedDevice, SourceName
 from wg_exporter.reader.reader import Reader, Reading, StoppedError, Worker
 
 # Whatever a thread of a source raises, nobody else would see.
@@ -126,10 +128,18 @@ def test_a_bug_in_a_source_is_told_by_its_place_and_never_by_a_message_that_coul
     assert outcomes(reader.read())[KERNEL] == (True, ""), "the thread of the source lives on"
 
 
-def test_a_namespace_that_does_not_exist_is_absent_and_all_else_is_a_failure_to_look(time_):
-    given = [Reading(), NamespaceGoneError("it is gone"), SourceError("no permission"), ValueError()]
+def test_a_namespace_that_does_not_exist_is_known_and_all_else_is_a_failure_to_look(time_):
+    given = [Reading(), NamespaceGoneError("gone"), NamespaceDeniedError("shut"), SourceError(), ValueError()]
+    rows = [(LINKS, what, f"n{at}") for at, what in enumerate(given)]
+    with reading(time_, *rows, (KERNEL, Reading(), "n5")) as reader:
+        assert reader.read().namespaces_read() == {"n0", "n1"}
+
+
+def test_the_cause_of_a_failure_is_that_of_the_error_whatever_its_message_says(time_):
+    given = [DeniedError("x"), NetlinkError(errno.EACCES), NetlinkError(errno.ENOMEM), SourceError("no permission")]
     with reading(time_, *((LINKS, what, f"n{at}") for at, what in enumerate(given))) as reader:
-        assert [outcome.absent for outcome in reader.read().outcomes] == [False, True, False, False]
+        causes = [outcome.cause for outcome in reader.read().outcomes]
+    assert causes == [Cause.DENIED, Cause.DENIED, Cause.OTHER, Cause.OTHER]
 
 
 def test_names_are_kept_while_files_can_not_be_read_and_renewed_when_they_can(host, reader):
@@ -158,7 +168,7 @@ def test_a_stuck_source_loses_its_rows_at_the_deadline_is_not_read_twice_and_rec
         assert 0.05 < time.monotonic() - begun < 1.5
         assert (found.devices, found.conf) == ((), host.conf)
         assert outcomes(found) == {KERNEL: (False, "no answer within 0.1 s"), LINKS: (True, ""), CONF: (True, "")}
-        assert not any(outcome.absent for outcome in found.outcomes)
+        assert {outcome.cause for outcome in found.outcomes} == {Cause.OTHER}
     host.stuck.pop(KERNEL).set()
     time.sleep(0.05)
     assert host.reads[KERNEL] == 1, "the scrapes in between ordered nothing more"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from wg_exporter.linux.errors import SourceError
+from wg_exporter.linux.errors import DeniedError
 from wg_exporter.model import ConfPeer
 from wg_exporter.reader import conf
 from wg_exporter.reader.conf import DEFAULT_PATTERNS, MAX_BYTES, ConfSource
@@ -293,7 +293,7 @@ def test_nothing_readable_for_want_of_permission_is_an_error_that_says_what_to_d
     # It describes no WireGuard device, so to have read it is no success.
     (open_dir / "bridge.netdev").write_text("[NetDev]\nName=br0\nKind=bridge\n")
     conf = source(open_dir, "wireguard/wg0.conf" if kind == "named file" else "wireguard/*.conf", "*.netdev")
-    with unprivileged(), pytest.raises(SourceError) as caught:
+    with unprivileged(), pytest.raises(DeniedError) as caught:
         conf.read()
     assert str(caught.value).startswith(f"{closed}")
     assert "permission denied; run as root, or give the names under `peers`" in str(caught.value)

@@ -31,7 +31,7 @@ from tests.netlinking import (
     written,
 )
 from tests.recordings import KERNELS, about, datagrams, in_seconds, said
-from wg_exporter.linux.errors import SourceError
+from wg_exporter.linux.errors import DeniedError, SourceError
 from wg_exporter.linux.netlink import NETLINK_GENERIC, NETLINK_ROUTE, NetlinkError
 from wg_exporter.model import Backend, Device, FailedDevice, Peers
 from wg_exporter.reader.kernel.source import NO_PERMISSION, KernelSource
@@ -339,7 +339,7 @@ def test_a_device_that_cannot_be_read_is_a_failed_one_and_the_others_stay(play: 
 
 @pytest.mark.parametrize("play", [refused(errno.EPERM), lambda ask: [done(ask.sequence, -errno.EPERM)]])
 def test_no_permission_says_what_to_grant(play: Play) -> None:
-    with pytest.raises(SourceError, match=r"needs CAP_NET_ADMIN; .*AmbientCapabilities=CAP_NET_ADMIN") as caught:
+    with pytest.raises(DeniedError, match=r"needs CAP_NET_ADMIN; .*AmbientCapabilities=CAP_NET_ADMIN") as caught:
         Host(wg0=play).source().read()
     assert str(caught.value) == NO_PERMISSION
     assert caught.value.__cause__ is None
@@ -348,7 +348,7 @@ def test_no_permission_says_what_to_grant(play: Play) -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_the_recorded_refusal_of_a_kernel_says_what_to_grant(kernel: str) -> None:
     host = Host(small=lambda ask: _replayed(f"{kernel}-no_permission", ask.sequence))
-    with pytest.raises(SourceError, match="CAP_NET_ADMIN"):
+    with pytest.raises(DeniedError, match="CAP_NET_ADMIN"):
         host.source().read()
 
 
@@ -357,7 +357,7 @@ def test_no_permission_is_seen_without_any_device_too() -> None:
     source = host.source()
     assert source.read() == ([], [])
     host.plays[1] = [refused(errno.EPERM)]
-    with pytest.raises(SourceError, match="CAP_NET_ADMIN"):
+    with pytest.raises(DeniedError, match="CAP_NET_ADMIN"):
         source.read()
 
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from wg_exporter.linux.errors import SourceError
-from wg_exporter.model import Backend, FailedDevice
+from wg_exporter.linux.errors import DeniedError, SourceError
+from wg_exporter.model import Backend, Cause, FailedDevice
 from wg_exporter.reader.userspace import source as userspace
 from wg_exporter.reader.userspace.source import UserspaceSource
 
@@ -264,6 +264,7 @@ def test_a_hanging_daemon_fails_alone_and_within_the_deadline(daemons, source, b
     assert [d.name for d in devices] == ["wg2"]
     assert [f.name for f in failed] == ["wg0", "wg1"]
     assert failed[0].problem == "its daemon did not answer within 0.4 s; restart it if it hangs"
+    assert failed[0].cause is Cause.UNANSWERED
 
 
 def test_an_answer_in_many_pieces_is_put_together(daemons, source):
@@ -387,7 +388,7 @@ def unprivileged() -> Iterator[None]:
 
 def test_a_directory_that_may_not_be_listed_is_an_error_with_its_fix(directory, source):
     directory.chmod(0)
-    with unprivileged(), pytest.raises(SourceError, match="permission denied; run as root") as caught:
+    with unprivileged(), pytest.raises(DeniedError, match="permission denied; run as root") as caught:
         source.read()
     assert str(directory) in str(caught.value)
 
@@ -403,7 +404,7 @@ def test_permission_denied_on_every_socket_is_an_error_with_its_fix(daemons, dir
     for name in ("wg0", "wg1"):
         daemons.start(name, answers(good()))
         (directory / f"{name}.sock").chmod(0)
-    with unprivileged(), pytest.raises(SourceError, match=r"wg0\.sock: permission denied; run as root"):
+    with unprivileged(), pytest.raises(DeniedError, match=r"wg0\.sock: permission denied; run as root"):
         source.read()
 
 
@@ -415,7 +416,7 @@ def test_permission_denied_on_one_of_two_sockets_is_one_failed_device(daemons, d
     with unprivileged():
         devices, failed = source.read()
     assert [d.name for d in devices] == ["wg1"]
-    assert failed == [FailedDevice("", "wg0", Backend.USERSPACE, userspace.NEEDS_ROOT)]
+    assert failed == [FailedDevice("", "wg0", Backend.USERSPACE, userspace.NEEDS_ROOT, Cause.DENIED)]
 
 
 def test_permission_denied_beside_another_failure_is_two_failed_devices(daemons, directory, source):

@@ -234,13 +234,20 @@ def test_a_handshake_after_the_clock_stepped_back_points_at_the_clock():
 
 
 def test_a_device_that_could_not_be_read_says_why_and_what_to_do():
-    screen = text(host(failed("Operation not permitted", name="wg7", backend=model.Backend.KERNEL)), 200)
-    assert "Operation not permitted; this needs CAP_NET_ADMIN; run: sudo wg-exporter show" in screen
+    screen = text(host(failed("Cannot allocate memory", name="wg7", backend=model.Backend.KERNEL)), 200)
+    assert "Cannot allocate memory; compare with: wg show wg7" in screen
     assert "! 1 device could not be read: wg7" in screen
 
 
-def test_a_problem_that_brings_its_own_fix_is_left_as_it_is():
-    assert line_with("bad reply", host(failed("bad reply; restart the daemon")), 200).endswith("restart the daemon")
+@pytest.mark.parametrize("cause", [model.Cause.DENIED, model.Cause.UNANSWERED])
+def test_a_problem_that_brings_its_own_fix_is_left_as_it_is(cause):
+    row = failed("it failed; do this", cause=cause)
+    assert line_with("it failed", host(row), 200).endswith("it failed; do this")
+
+
+def test_what_to_do_about_a_device_is_told_by_the_cause_and_not_by_words_in_the_problem():
+    row = failed("permission refused; it timed out, said sudo")
+    assert line_with("permission", host(row), 200).endswith("said sudo; compare with: wg show wg1")
 
 
 def test_a_source_that_failed_is_told_even_if_devices_are_shown():
@@ -347,7 +354,7 @@ def test_a_terminal_that_is_not_unicode_gets_what_it_can_show():
 
 
 def test_an_empty_host_is_one_line_on_the_screen():
-    empty = host(outcomes=[outcome("Operation not permitted")])
+    empty = host(outcomes=[outcome("Operation not permitted", cause=model.Cause.DENIED)])
     assert text(empty, 200).splitlines() == [reason_when_empty(empty)]
 
 

@@ -11,7 +11,7 @@ object*. Everything downstream relies on that to skip what did not move, with `i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
+from enum import Enum, StrEnum
 from itertools import compress
 from operator import is_, ne
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
@@ -43,6 +43,15 @@ class SourceName(StrEnum):
     USERSPACE = "userspace"
     LINKS = "links"
     CONF = "conf"
+
+
+class Cause(Enum):
+    """What kind of failure it was, where that decides what happens next. The text beside it is for people alone."""
+
+    OTHER = "other"
+    DENIED = "denied"  # a permission is missing
+    UNANSWERED = "unanswered"  # the daemon of a userspace device is there and does not answer
+    NAMESPACE_GONE = "namespace_gone"  # the network namespace does not exist: certainly, nothing is there
 
 
 class Peer(NamedTuple):
@@ -176,6 +185,7 @@ class FailedDevice(NamedTuple):
     name: str
     backend: Backend
     problem: str
+    cause: Cause = Cause.OTHER
 
 
 class Link(NamedTuple):
@@ -353,7 +363,7 @@ class Probed(NamedTuple):
 class Outcome(NamedTuple):
     """How one read of one source went. `problem` is one line, empty on success. `duration` is in seconds.
 
-    `absent` is True where the read failed because the network namespace does not exist: certainly, nothing is there.
+    `cause` is the kind of a failure, and says nothing of a success.
     """
 
     source: SourceName
@@ -361,7 +371,7 @@ class Outcome(NamedTuple):
     success: bool
     duration: float
     problem: str = ""
-    absent: bool = False
+    cause: Cause = Cause.OTHER
 
 
 class Snapshot(NamedTuple):
@@ -382,6 +392,13 @@ class Snapshot(NamedTuple):
     outcomes: tuple[Outcome, ...]
     notes: tuple[str, ...] = ()
     udp_ports: Mapping[str, frozenset[int]] = {}
+
+    def namespaces_read(self) -> set[str]:
+        """The namespaces in which a link that is not in `links` does not exist: their links were read, or they are gone
+        themselves. In all others nobody knows.
+        """
+        links = [outcome for outcome in self.outcomes if outcome.source is SourceName.LINKS]
+        return {row.netns for row in links if row.success or row.cause is Cause.NAMESPACE_GONE}
 
 
 class Problem(NamedTuple):

@@ -70,20 +70,20 @@ class News:
             )
 
     def _sources(self, snapshot: Snapshot) -> None:
-        for source, netns, _success, _duration, problem, _absent in snapshot.outcomes:
-            if self._seen.changed((source, netns), problem):
-                if problem:
-                    self._log.error("source failed", source=source, netns=netns, problem=problem)
+        for row in snapshot.outcomes:
+            if self._seen.changed((row.source, row.netns), row.problem):
+                if row.problem:
+                    self._log.error("source failed", source=row.source, netns=row.netns, problem=row.problem)
                 else:
-                    self._log.info("source works again", source=source, netns=netns)
+                    self._log.info("source works again", source=row.source, netns=row.netns)
         if self._seen.changed("notes", snapshot.notes):
             for note in snapshot.notes:
                 self._log.info("noticed", note=note)
 
     def _devices(self, snapshot: Snapshot) -> None:
-        for netns, name, _backend, problem in snapshot.failed:
-            if self._seen.changed(("device", netns, name), problem):
-                self._log.warn("device not read", interface=name, netns=netns, problem=problem)
+        for row in snapshot.failed:
+            if self._seen.changed(("device", row.netns, row.name), row.problem):
+                self._log.warn("device not read", interface=row.name, netns=row.netns, problem=row.problem)
         for device in snapshot.devices:
             if device.fresh and self._seen.changed(("device", device.netns, device.name), ""):
                 self._log.info("device read again", interface=device.name, netns=device.netns)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from wg_exporter.exposition.view import DeviceView, View
 from wg_exporter.health import Health
 from wg_exporter.history.tracker import Tracker
-from wg_exporter.model import Backend, FailedDevice, SourceName
+from wg_exporter.model import Backend, FailedDevice
 from wg_exporter.reader.reader import USERSPACE_KIND
 
 if TYPE_CHECKING:
@@ -116,14 +116,10 @@ class Watch:
 
     def _missing(self, config: Config, snapshot: Snapshot) -> tuple[DeviceKey, ...]:
         """Expected interfaces that are gone. Where links can't be read nobody knows, so nothing is said."""
-        known = {
-            outcome.netns
-            for outcome in snapshot.outcomes
-            if outcome.source is SourceName.LINKS and (outcome.success or outcome.absent)
-        }
+        read = snapshot.namespaces_read()
         there = {(device.netns, device.name) for device in snapshot.devices}
         gone = self._expected(config) - there - snapshot.links.keys()
-        return tuple(sorted(key for key in gone if key[0] in known))
+        return tuple(sorted(key for key in gone if key[0] in read))
 
     def _expected(self, config: Config) -> set[DeviceKey]:
         return {*config.interfaces.expected, *self._tracker.expecting()}

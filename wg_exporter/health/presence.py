@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.model import SourceName
-
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
@@ -36,11 +34,7 @@ class Presence(NamedTuple):
 def presences(known: Collection[DeviceKey], snapshot: Snapshot) -> Iterator[Presence]:
     """All devices that are `known` or in the snapshot."""
     devices = {(device.netns, device.name): device for device in snapshot.devices}
-    certain = {
-        outcome.netns
-        for outcome in snapshot.outcomes
-        if outcome.source is SourceName.LINKS and (outcome.success or outcome.absent)
-    }
+    certain = snapshot.namespaces_read()
     for key in dict.fromkeys((*known, *devices)):
         device, link = devices.get(key), snapshot.links.get(key)
         yield Presence(

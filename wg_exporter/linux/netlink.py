@@ -18,6 +18,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from wg_exporter.linux.errors import SourceError
+from wg_exporter.model import Cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -68,6 +69,8 @@ class NetlinkError(SourceError):
     def __init__(self, number: int) -> None:
         super().__init__(os.strerror(number))
         self.errno = number
+        if number in (errno.EPERM, errno.EACCES):
+            self.cause = Cause.DENIED
 
 
 class InterruptedDumpError(SourceError):

@@ -16,7 +16,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.config import Probing
-from wg_exporter.model import Aim, ProbePeer, SourceName, same
+from wg_exporter.model import Aim, ProbePeer, same
 from wg_exporter.plan.targets import Origin, Target, Targets
 
 if TYPE_CHECKING:
@@ -98,12 +98,12 @@ class Planner:
         if snapshot.conf is not self._conf:
             self._conf, self._servers = snapshot.conf, _servers(snapshot.conf)
         devices = {(device.netns, device.name): device for device in snapshot.devices}
-        unread = _unread(snapshot)
+        read = snapshot.namespaces_read()
         known: dict[DeviceKey, _Planned] = {}
         for key in dict.fromkeys((*self._known, *devices)):
             before, device = self._known.get(key), devices.get(key)
             place = _place(snapshot.links.get(key))
-            if place is None and before and key[0] in unread:
+            if place is None and before and key[0] not in read:
                 place = before.place
             if device:
                 known[key] = self._look(device, metas(device), place, snapshot.udp_ports, before)
@@ -237,12 +237,6 @@ def _wishes(peers: Sequence[PeerConfig]) -> dict[str, dict[str, Wish]]:
             peer.target or usual.target,
         )
     return found
-
-
-def _unread(snapshot: Snapshot) -> set[str]:
-    """The namespaces whose links could not be read."""
-    links = [outcome for outcome in snapshot.outcomes if outcome.source is SourceName.LINKS]
-    return {outcome.netns for outcome in links if not (outcome.success or outcome.absent)}
 
 
 def _servers(conf: tuple[ConfFile, ...]) -> dict[str, frozenset[str]]:

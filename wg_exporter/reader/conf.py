@@ -5,7 +5,7 @@ changed, `read` gives the very same tuple, so that its reader can tell by `is`. 
 be: only regular ones, never blocking, never more than MAX_BYTES.
 
 The files are root's and 0600, so an exporter without rights is the usual fault, and it is reported as the failure of
-the whole source: SourceError. Everything smaller is a problem in the row of the file.
+the whole source: DeniedError. Everything smaller is a problem in the row of the file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.conffile import parse_netdev, parse_wg_quick
-from wg_exporter.linux.errors import SourceError
+from wg_exporter.linux.errors import DeniedError
 from wg_exporter.model import ConfFile
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class ConfSource:
         """One row per file, by path; the same object as before while nothing changed.
 
         A file that cannot be read, any more or at all, has a row without peers and with a problem.
-        Raises SourceError if nothing could be read, for want of permission.
+        Raises DeniedError if nothing could be read, for want of permission.
         """
         rows: dict[str, ConfFile] = {}
         denied: list[str] = []
@@ -98,7 +98,7 @@ class ConfSource:
             rows[row.path] = row
         if denied and not good:
             more = f" and {len(denied) - 1} more" if len(denied) > 1 else ""
-            raise SourceError(
+            raise DeniedError(
                 f"{_printable(denied[0])}{more}: permission denied; "
                 "run as root, or give the names under `peers` and set `names: []` in the configuration"
             )

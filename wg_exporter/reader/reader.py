@@ -14,8 +14,19 @@ from queue import SimpleQueue
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.linux.errors import NamespaceGoneError, SourceError
-from wg_exporter.model import Backend, ConfFile, Device, DeviceKey, FailedDevice, Link, Outcome, Snapshot, SourceName
+from wg_exporter.linux.errors import SourceError
+from wg_exporter.model import (
+    Backend,
+    Cause,
+    ConfFile,
+    Device,
+    DeviceKey,
+    FailedDevice,
+    Link,
+    Outcome,
+    Snapshot,
+    SourceName,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,10 +69,12 @@ class Clock(NamedTuple):
 
 
 class _Done(NamedTuple):
+    """How a read ended; `cause` is None on success."""
+
     reading: Reading
     problem: str
     duration: float
-    absent: bool = False
+    cause: Cause | None
 
 
 class StoppedError(Exception):
@@ -137,15 +150,15 @@ class Worker:
     def _run(self) -> None:
         while (order := self._orders.get()) is not None:
             begun = self._clock.monotonic()
-            reading, problem, absent = Reading(), "", False
+            reading, problem, cause = Reading(), "", None
             try:
                 self._enter()
                 reading = self._read()
             except SourceError as error:
-                problem, absent = str(error), isinstance(error, NamespaceGoneError)
+                problem, cause = str(error), error.cause
             except Exception as error:  # noqa: BLE001 - a bug in one source must not stop the others, nor go unseen
-                problem = f"unexpected {type(error).__name__} in {_where(error)}"
-            order.set_result(_Done(reading, problem, self._clock.monotonic() - begun, absent))
+                problem, cause = f"unexpected {type(error).__name__} in {_where(error)}", Cause.OTHER
+            order.set_result(_Done(reading, problem, self._clock.monotonic() - begun, cause))
         self._close()
         if self._namespace is not None:
             self._namespace.close()
@@ -217,11 +230,11 @@ class Reader:
                 done = future.result(left)
             except FutureTimeoutError:
                 worker.was_late()
-                done = _Done(Reading(), f"no answer within {self._deadline} s", self._deadline)
-            if worker.name is SourceName.CONF and not done.problem:
+                done = _Done(Reading(), f"no answer within {self._deadline} s", self._deadline, Cause.OTHER)
+            success, cause = done.cause is None, done.cause or Cause.OTHER
+            if worker.name is SourceName.CONF and success:
                 self._conf = done.reading.conf
-            outcome = Outcome(worker.name, worker.netns, not done.problem, done.duration, done.problem, done.absent)
-            outcomes.append(outcome)
+            outcomes.append(Outcome(worker.name, worker.netns, success, done.duration, done.problem, cause))
             readings.append((worker, done.reading))
         return self._snapshot(wall, monotonic, readings, tuple(outcomes))
 
@@ -273,14 +286,14 @@ def with_unread(snapshot: Snapshot, wanted: Callable[[str], bool]) -> Snapshot:
 
     Links need no permission: that the interface exists, is up and counts packets is known all the same.
     """
-    problems = {(outcome.source, outcome.netns): outcome.problem for outcome in snapshot.outcomes if outcome.problem}
+    failures = {(outcome.source, outcome.netns): outcome for outcome in snapshot.outcomes if not outcome.success}
     known = {(device.netns, device.name) for device in snapshot.devices}
     known |= {(failed.netns, failed.name) for failed in snapshot.failed}
     unread = [
-        FailedDevice(netns, name, backend, problem)
+        FailedDevice(netns, name, backend, failure.problem, failure.cause)
         for (netns, name), link in snapshot.links.items()
         for source, backend in KERNEL_KINDS.get(link.kind, ())
-        if (problem := problems.get((source, netns))) and (netns, name) not in known and wanted(name)
+        if (failure := failures.get((source, netns))) and (netns, name) not in known and wanted(name)
     ]
     return snapshot._replace(failed=(*snapshot.failed, *unread)) if unread else snapshot
 

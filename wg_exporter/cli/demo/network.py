@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.cli.demo import alerting
 from wg_exporter.cli.demo.outages import Outages
-from wg_exporter.cli.netlab import Keys, Lab, LabError, Namespace, WireGuard, keypair, missing
+from wg_exporter.cli.netlab import DeniedError, Keys, Lab, LabError, Namespace, WireGuard, keypair, missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,9 +91,10 @@ class Demo:
         try:
             self.clean_leftovers()
             return self._build()
+        except (DeniedError, PermissionError) as error:
+            raise DemoError(f"{error}; in a container it takes --privileged") from error
         except (LabError, OSError) as error:
-            hint = "; in a container it takes --privileged" if "not permitted" in str(error) else ""
-            raise DemoError(f"{error}{hint}") from error
+            raise DemoError(str(error)) from error
 
     def clean_leftovers(self) -> None:
         """Removes what a killed demo left, and keeps others out until `stop`. Raises DemoError if one is alive."""

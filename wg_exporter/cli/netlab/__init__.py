@@ -19,6 +19,7 @@ the namespace, which is the second reason for the prefix: device names have to b
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import socket
@@ -42,6 +43,14 @@ LONGEST_NAME = 15  # IFNAMSIZ - 1 (linux/if.h)
 
 class LabError(Exception):
     """Something could not be built; the message is one line with the command and the reason."""
+
+
+class DeniedError(LabError):
+    """The kernel did not permit it."""
+
+
+class NoSuchKindError(LabError):
+    """The kernel has no devices of this kind."""
 
 
 class Keys(NamedTuple):
@@ -89,8 +98,15 @@ def run(argv: Sequence[str], *, stdin: str = "", timeout: float = COMMAND_TIMEOU
         raise LabError(f"{' '.join(argv)}: no end after {timeout:g} s") from error
     if done.returncode:
         reason = done.stderr.strip().replace("\n", "; ") or f"exit code {done.returncode}"
-        raise LabError(f"{' '.join(argv)}: {reason}")
+        raise _failure(reason)(f"{' '.join(argv)}: {reason}")
     return done.stdout
+
+
+def _failure(reason: str) -> type[LabError]:
+    """Which error a command died of. `ip` gives the kernel's answer as text alone; its exit code is always the same."""
+    if reason.endswith(NO_SUCH_KIND):
+        return NoSuchKindError
+    return DeniedError if os.strerror(errno.EPERM) in reason else LabError
 
 
 def keypair() -> Keys:
@@ -246,8 +262,8 @@ class Lab:
             return False
         try:
             namespace.ip("link", "add", device, "type", "wireguard")
-        except LabError as error:
-            if self._kernel or not str(error).endswith(NO_SUCH_KIND):
+        except NoSuchKindError:
+            if self._kernel:
                 raise
             self._kernel = False
             return False

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from wg_exporter.cli.show import words
 from wg_exporter.health.snapshot import judge_snapshot
 from wg_exporter.health.states import NOT_JUDGED, State
-from wg_exporter.model import Peer
+from wg_exporter.model import Cause, Peer, SourceName
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -242,9 +242,9 @@ def reason_when_empty(overview: Overview) -> str:
     if overview.unmatched:
         return overview.unmatched
     failures = [outcome for outcome in overview.outcomes if not outcome.success]
-    if any(_lacks_permission(outcome.problem) for outcome in failures):
+    if any(outcome.cause is Cause.DENIED for outcome in failures if outcome.source is not SourceName.CONF):
         return f"no permission to read WireGuard devices: this needs CAP_NET_ADMIN; {_SUDO}"
-    devices_unread = [outcome for outcome in failures if outcome.source not in ("links", "conf")]
+    devices_unread = [outcome for outcome in failures if outcome.source not in (SourceName.LINKS, SourceName.CONF)]
     if devices_unread:
         first = devices_unread[0]
         return f"no WireGuard device could be read: {first.source}: {words.plain(first.problem)}"
@@ -269,19 +269,6 @@ def reason_for_failure(overview: Overview) -> str:
     return words.plain(f"could not read {unread}: {failed.problem}{fix_for(failed)}")
 
 
-def _lacks_permission(problem: str) -> bool:
-    return any(sign in problem.lower() for sign in ("permission", "not permitted", "cap_"))
-
-
 def fix_for(failed: model.FailedDevice) -> str:
-    """What to do about a device that could not be read, where its problem does not say so itself."""
-    problem = failed.problem.lower()
-    if ";" in problem or "sudo" in problem:
-        return ""
-    if _lacks_permission(problem):
-        return f"; this needs CAP_NET_ADMIN; {_SUDO}"
-    if "refused" in problem:
-        return "; its daemon is gone: start it again, or remove its socket"
-    if "timed out" in problem or "in time" in problem:
-        return "; its daemon does not answer: restart it"
-    return f"; compare with: wg show {failed.name}"
+    """What to do about a device that could not be read. Of some causes the problem itself says it."""
+    return f"; compare with: wg show {failed.name}" if failed.cause is Cause.OTHER else ""

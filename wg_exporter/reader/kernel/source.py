@@ -13,7 +13,7 @@ import struct
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.linux.errors import SourceError
+from wg_exporter.linux.errors import DeniedError, SourceError
 from wg_exporter.linux.netlink import (
     GENERIC,
     NETLINK_GENERIC,
@@ -25,7 +25,7 @@ from wg_exporter.linux.netlink import (
     attribute,
     open_socket,
 )
-from wg_exporter.model import Backend, Device, FailedDevice, Peers
+from wg_exporter.model import Backend, Cause, Device, FailedDevice, Peers
 from wg_exporter.reader.kernel.dump import WGDEVICE_A_IFINDEX, Extractor
 from wg_exporter.reader.kernel.peers import PeerTable
 from wg_exporter.reader.links.links import LinkReader
@@ -84,7 +84,8 @@ class KernelSource:
     def read(self) -> tuple[list[Device], list[FailedDevice]]:
         """All devices that could be read, and those that could not. Device.netns is left empty.
 
-        Raises SourceError if the source as a whole failed: no permission, or the kernel does not answer.
+        Raises SourceError if the source as a whole failed: DeniedError without permission, others if the kernel does
+        not answer.
         """
         family = self._families.get(self._family_name)
         if family is None:
@@ -98,8 +99,8 @@ class KernelSource:
             if not links:
                 self._check_permission(family)
         except NetlinkError as error:
-            if error.errno == errno.EPERM:
-                raise SourceError(NO_PERMISSION) from None
+            if error.cause is Cause.DENIED:
+                raise DeniedError(NO_PERMISSION) from None
             raise
         present = {link.ifindex for link in links}
         self._known = {index: known for index, known in self._known.items() if index in present}
@@ -112,10 +113,10 @@ class KernelSource:
         try:
             device = self._dump(family, ifindex)
         except NetlinkError as error:
-            if error.errno == errno.EPERM:
+            if error.cause is Cause.DENIED:
                 raise
             if error.errno not in _GONE:
-                failed.append(FailedDevice("", name, self._backend, f"reading it failed: {error}"))
+                failed.append(FailedDevice("", name, self._backend, f"reading it failed: {error}", error.cause))
         except InterruptedDumpError as error:
             last = self._last.get(ifindex)
             if last is None:
@@ -125,7 +126,7 @@ class KernelSource:
         except SourceError as error:
             self._known.pop(ifindex, None)
             self._last.pop(ifindex, None)
-            failed.append(FailedDevice("", name, self._backend, f"reading it failed: {error}"))
+            failed.append(FailedDevice("", name, self._backend, f"reading it failed: {error}", error.cause))
         else:
             self._last[ifindex] = device
             devices.append(device)
@@ -166,7 +167,7 @@ class KernelSource:
         try:
             self._dump(family, 1)
         except NetlinkError as error:
-            if error.errno == errno.EPERM:
+            if error.cause is Cause.DENIED:
                 raise
         except (InterruptedDumpError, DecodeError):
             pass

@@ -19,8 +19,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from wg_exporter.linux.errors import SourceError
-from wg_exporter.model import Backend, Device, FailedDevice, Peers
+from wg_exporter.linux.errors import DeniedError, SourceError
+from wg_exporter.model import Backend, Cause, Device, FailedDevice, Peers
 from wg_exporter.reader.userspace.secrets import overwrite
 from wg_exporter.reader.userspace.uapi import DecodeError, Known, decode
 
@@ -40,7 +40,6 @@ class _State(Enum):
     WAITING = "waiting"
     ANSWERED = "answered"
     FAILED = "failed"
-    DENIED = "denied"
     LEFTOVER = "leftover"  # a socket without a daemon
     GONE = "gone"  # vanished since the directory was listed
 
@@ -72,8 +71,8 @@ class UserspaceSource:
     def read(self) -> tuple[list[Device], list[FailedDevice]]:
         """Read every device, in order of backend and name, with an empty `netns`.
 
-        A directory that does not exist holds no devices. Raises SourceError if a directory cannot be listed, or if
-        permission is denied on all there is.
+        A directory that does not exist holds no devices. Raises SourceError if a directory cannot be listed,
+        DeniedError if permission is denied on all there is.
         """
         talks = [
             _Conversation(backend, path)
@@ -107,14 +106,14 @@ class UserspaceSource:
                     devices.append(Device("", talk.path.stem, talk.backend, *answer[:3], peers))
                     read[talk.path] = peers
                     known[talk.path] = answer.known
-            if talk.state in {_State.FAILED, _State.DENIED}:
-                failed.append(FailedDevice("", talk.path.stem, talk.backend, talk.problem))
+            if talk.state is _State.FAILED:
+                failed.append(FailedDevice("", talk.path.stem, talk.backend, talk.problem, talk.cause))
                 known[talk.path] = before
         self._known, self._peers = known, read
         self._leftovers = tuple(str(talk.path) for talk in talks if talk.state is _State.LEFTOVER)
-        denied = [talk for talk in talks if talk.state is _State.DENIED]
+        denied = [talk for talk in talks if talk.cause is Cause.DENIED]
         if denied and not devices and len(denied) == len(failed):
-            raise SourceError(f"{denied[0].path}: {NEEDS_ROOT}")
+            raise DeniedError(f"{denied[0].path}: {NEEDS_ROOT}")
         return devices, failed
 
 
@@ -126,6 +125,7 @@ class _Conversation:
         self.path = path
         self.state = _State.WAITING
         self.problem = ""
+        self.cause = Cause.OTHER
         self.socket: socket.socket | None = None
         self.answer = bytearray()
         self.answered_at_ns = 0
@@ -144,7 +144,7 @@ class _Conversation:
         except FileNotFoundError:
             self.state = _State.GONE
         except PermissionError:
-            self.fail(NEEDS_ROOT, _State.DENIED)
+            self.fail(NEEDS_ROOT, Cause.DENIED)
         except OSError as error:
             self.fail(f"cannot ask its daemon: {error.strerror or error}")
         return True
@@ -169,9 +169,10 @@ class _Conversation:
         elif len(self.answer) > MAX_ANSWER:
             self.fail(f"its daemon sent more than {MAX_ANSWER >> 20} MiB")
 
-    def fail(self, problem: str, state: _State = _State.FAILED) -> None:
-        self.state = state
+    def fail(self, problem: str, cause: Cause = Cause.OTHER) -> None:
+        self.state = _State.FAILED
         self.problem = problem
+        self.cause = cause
 
     def close(self) -> None:
         if self.socket is not None:
@@ -202,7 +203,7 @@ def _converse(talks: Sequence[_Conversation], timeout: float) -> None:
     overwrite(scratch)
     for talk in talks:
         if talk.state is _State.WAITING:
-            talk.fail(f"its daemon did not answer within {timeout:g} s; restart it if it hangs")
+            talk.fail(f"its daemon did not answer within {timeout:g} s; restart it if it hangs", Cause.UNANSWERED)
 
 
 def _ask(talks: Sequence[_Conversation], selector: selectors.BaseSelector) -> list[_Conversation]:
@@ -227,7 +228,7 @@ def _sockets(directory: Path) -> Iterator[Path]:
     except FileNotFoundError:
         return
     except PermissionError:
-        raise SourceError(f"{directory}: {NEEDS_ROOT}") from None
+        raise DeniedError(f"{directory}: {NEEDS_ROOT}") from None
     except OSError as error:
         raise SourceError(f"{directory}: cannot be listed: {error.strerror}") from None
 
