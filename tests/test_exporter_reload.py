@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 
@@ -10,6 +11,7 @@ import pytest
 from tests.rigs import UP, found, labelled, of
 from tests.rows import WALL, conf_file, declared, device, key, link, parsed, peer
 from tests.serving import eventually
+from tests.test_exporter_probing import FakeProber
 from wg_exporter.catalogue import NAMES
 from wg_exporter.config import Config, load
 from wg_exporter.config import Namespace as NamespaceConfig
@@ -147,6 +149,82 @@ def test_sources_that_can_not_be_started_leave_the_old_ones_in_use_and_no_thread
     ]
     assert labelled(interface="wg0", peer="anna") in found(exporter, "wireguard_peer_allowed_ips")
     eventually(lambda: set(threading.enumerate()) == threads)
+
+
+class Broken:
+    """A step of a reload that fails in a way that nobody foresaw, once it is told to."""
+
+    def __init__(self, rig, path):
+        self.rig, self.path, self.step = rig, path, ""
+
+    def fail(self, step):
+        if step == self.step:
+            raise KeyError("secret of the file")
+
+    def __fspath__(self):
+        self.fail("load")
+        return str(self.path)
+
+    def workers(self, config, clock):
+        made = self.rig.host.workers(config, clock)
+        yield next(made)
+        self.fail("workers")
+        yield from made
+
+
+class FailingProber(FakeProber):
+    def __init__(self, broken):
+        super().__init__()
+        self.broken = broken
+
+    def configure(self, config):
+        self.broken.fail("prober")
+        super().configure(config)
+
+
+BY_NETWORK = "expect: [{allowed_ip: 10.0.0.0/8, state: up}]"
+
+
+@pytest.mark.parametrize("step", ["load", "workers", "prober", "the tracker's question", "the health's question"])
+def test_a_reload_that_fails_in_a_way_nobody_foresaw_leaves_everything_as_it_was_and_one_line(
+    rig, tmp_path, step, caplog
+):
+    """Two devices are gone, and missed. The new file would forget one of them, and ask for the networks of the other's
+    peers: the kernel gave one that is none. The tracker asks only until a peer is expected, the health of peers always.
+    """
+    path = tmp_path / "config.yml"
+    path.write_text(f"namespaces: [{{name: blue}}]\npeers: [{{public_key: '{key(1)}', name: anna}}]")
+    broken = Broken(rig, path)
+    prober = FailingProber(broken)
+    rows = peer(1), peer(2, allowed_ips=("no network",) if "question" in step else ("10.0.0.2/32",))
+    rig.host.devices = [device(*(rows if "health" in step else rows[::-1])), device(peer(3), netns="blue")]
+    rig.host.links = [link(), link(netns="blue")]
+    exporter = Exporter(load(path, NAMES), broken, rig.time.clock, workers=broken.workers, prober=prober)
+    rig.made.append(exporter)
+    rig.tick(exporter)
+    rig.host.devices, rig.host.links = [], []
+    rig.tick(exporter)
+    before, threads = parsed(exporter.scrape(""), openmetrics=False), set(threading.enumerate())
+    assert sorted(dict(labels).get("netns", "") for name, labels, _ in before if name == UP) == ["", "blue"]
+
+    path.write_text(BY_NETWORK)
+    broken.step, prober.configured = step, []
+    problem = exporter.reload()
+    assert re.fullmatch(r"unexpected (KeyError|ValueError) in \w+\.py:\d+", problem)
+    assert [(line.getMessage(), line.fields) for line in caplog.records if line.levelname == "ERROR"] == [
+        ("configuration not reloaded", {"problem": problem})
+    ]
+    assert of(exporter, RELOADED) == [0]
+    eventually(lambda: set(threading.enumerate()) == threads)
+
+    def steady(samples):
+        return [row for row in samples if not row[0].startswith(("process_", "wireguard_exporter_", "python_"))]
+
+    assert steady(parsed(exporter.scrape(""), openmetrics=False)) == steady(before)
+    assert prober.configured == []
+    rig.host.devices = [device(peer(1))]
+    rig.tick(exporter)
+    assert labelled(interface="wg0", peer="anna") in found(exporter, "wireguard_peer_allowed_ips")
 
 
 def test_a_scrape_that_comes_to_sources_just_stopped_by_a_reload_goes_to_the_new_ones(rig, tmp_path):

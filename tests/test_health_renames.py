@@ -121,7 +121,7 @@ def test_a_new_configuration_decides_who_is_missed_and_how_they_are_called():
     host.look()
     host.health.reconsider(
         lambda place, row: PeerMeta(f"{place[1]}-{row.public_key[:3]}", True, row.public_key == key(2)), lambda _: True
-    )
+    )()
     [gone] = host.health.gone()
     assert gone.public_key == (key(2),)
     assert gone.metas[0].name == f"wg0-{key(2)[:3]}"
@@ -134,7 +134,7 @@ def test_a_new_configuration_decides_who_is_missed_and_how_they_are_called():
 def test_a_new_configuration_leaves_the_peers_of_devices_that_are_there_to_the_next_look():
     host = Host(wg0=(1,))
     host.look()
-    host.health.reconsider(lambda _place, _row: PeerMeta("another", True, False), lambda _: True)
+    host.health.reconsider(lambda _place, _row: PeerMeta("another", True, False), lambda _: True)()
     [(_place, _keys, [meta], _rows)] = host.health.devices()
     assert meta.name == "1"
 
@@ -144,5 +144,5 @@ def test_devices_that_are_no_longer_wanted_are_forgotten():
     host.look()
     host.lose(WG0)
     host.look()
-    host.health.reconsider(lambda _place, _row: PeerMeta("", True, True), lambda place: place == WG1)
+    host.health.reconsider(lambda _place, _row: PeerMeta("", True, True), lambda place: place == WG1)()
     assert (host.gone(), host.states()) == ({}, {"wg1": [State.UP]})

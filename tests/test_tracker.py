@@ -212,7 +212,7 @@ def test_the_same_index_in_another_namespace_is_another_device(watch):
 def test_devices_of_namespaces_no_longer_configured_are_forgotten(watch):
     blue, own = device(peer(1), netns="blue"), device(peer(1))
     watch.look(blue, own).look(device(shaken(1, 7), netns="blue"), device(shaken(1, 7)))
-    watch.tracker.reconsider({"", "green"}, lambda _key, _peer: True)
+    watch.tracker.reconsider({"", "green"}, lambda _key, _peer: True)()
     assert [watch.tracker.counts_of(row)[0].handshakes for row in (blue, own)] == [0, 1]
 
 
@@ -221,7 +221,7 @@ def test_a_device_that_is_gone_is_missed_no_longer_where_a_new_configuration_exp
     devices = [device(peer(n), name=f"wg{n}") for n in range(3)]
     watch.look(*devices, links=links, expecting=["wg0", "wg1", "wg2"])
     watch.look(devices[2], links=links[2:], expecting=["wg2"])
-    watch.tracker.reconsider({""}, lambda key, _peer: key == ("", "wg1"))
+    watch.tracker.reconsider({""}, lambda key, _peer: key == ("", "wg1"))()
     assert watch.tracker.expecting() == {("", "wg1"), ("", "wg2")}, "what is there is asked at the next look"
 
 

@@ -87,6 +87,14 @@ class OnChange:
             return (before or None) != (value or None)
 
 
+def place(error: BaseException) -> str:
+    """File and line where an error was raised. Its message is left out, for it could quote what was read."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{PurePath(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "?"
+
+
 def setup(level: str, format: str, stream: TextIO | None = None) -> None:  # noqa: A002 - the name of the flag
     """Send all logs of the process to `stream` (standard error when None). Replaces what an earlier call set up.
 

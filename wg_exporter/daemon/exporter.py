@@ -29,7 +29,7 @@ from wg_exporter.exposition.view import ExporterFacts
 from wg_exporter.exposition.writer import Writer
 from wg_exporter.health.states import State
 from wg_exporter.health.summary import Summary, summary
-from wg_exporter.log import Log
+from wg_exporter.log import Log, place
 from wg_exporter.names.table import Roster
 from wg_exporter.plan.planner import Planner
 from wg_exporter.reader.host import host_workers
@@ -70,7 +70,10 @@ class Prober(Protocol):
     """What probes the peers, in a process of its own: `prober.process.ProberProcess`. No call waits for it."""
 
     def configure(self, config: Config) -> None:
-        """Probe as this configuration says, from now on. Counters go on, except of histograms with other bounds."""
+        """Probe as this configuration says, from now on. Counters go on, except of histograms with other bounds.
+
+        If it raises, nothing has changed.
+        """
 
     def set_peers(self, peers: Sequence[ProbePeer]) -> None:
         """Probe exactly these from now on."""
@@ -89,6 +92,10 @@ class Prober(Protocol):
 
     def stop(self) -> None:
         """End it."""
+
+
+class _NoSourcesError(Exception):
+    """The sources could not be started, for want of threads or files; the message is the kernel's."""
 
 
 class _Setup:
@@ -235,39 +242,53 @@ class Exporter:
                     return
 
     def reload(self) -> str:
-        """Read the configuration again: empty if it is in use now, else its problems, and nothing has changed."""
+        """Read the configuration again: empty if it is in use now, else its problems, and nothing has changed.
+
+        Raises nothing, for who asks by a signal would not see it.
+        """
         if self._config_path is None:
             problem = "no configuration file was given, so there is none to read again"
             self._log.warn("configuration not reloaded", problem=problem)
             return problem
         with self._reloading:
-            return self._reload(self._config_path)
-
-    def _reload(self, path: Path) -> str:
-        try:
-            config = load(path, NAMES)
-        except ConfigError as error:
+            try:
+                self._reload(self._config_path)
+            except ConfigError as error:
+                problems = [str(found) for found in error.problems]
+            except _NoSourcesError as error:
+                problems = [str(error)]
+            except Exception as error:  # noqa: BLE001 - a bug must not end unread, nor take the old configuration along
+                problems = [f"unexpected {type(error).__name__} in {place(error)}"]
+            else:
+                self._log.info("configuration reloaded", file=self._config_path)
+                return ""
             self._reload_successful = False
-            for found in error.problems:
-                self._log.error("configuration not reloaded", problem=str(found))
-            return str(error)
+            for problem in problems:
+                self._log.error("configuration not reloaded", problem=problem)
+            return "\n".join(problems)
+
+    def _reload(self, path: Path) -> None:
+        """Build, ask, then swap: whatever is raised here leaves the old configuration in use, whole."""
+        config = load(path, NAMES)
         try:
             setup = _Setup(config, self._clock, self._workers)
-        except (OSError, RuntimeError) as error:  # no more threads or files to be had
-            self._reload_successful = False
-            self._log.error("configuration not reloaded", problem=str(error))
-            return str(error)
-        with self._lock:
-            before, self._setup = self._setup, setup
-            if self._prober is not None:
-                self._prober.configure(config)
-            setup.roster.use(before.roster.conf)
-            self._watch.reconsider(config, setup.roster)
-            self._reload_successful = True
-            self._reload_timestamp = self._clock.wall()
+        except (OSError, RuntimeError) as error:
+            raise _NoSourcesError(str(error)) from error
+        try:
+            with self._lock:
+                before = self._setup
+                setup.roster.use(before.roster.conf)
+                take_over = self._watch.reconsider(config, setup.roster)
+                if self._prober is not None:
+                    self._prober.configure(config)
+                take_over()
+                self._setup = setup
+                self._reload_successful = True
+                self._reload_timestamp = self._clock.wall()
+        except BaseException:
+            setup.reader.stop()
+            raise
         before.reader.stop()
-        self._log.info("configuration reloaded", file=path)
-        return ""
 
     def _tick(self) -> float:
         """A tick, whatever comes of it; returns the seconds until the next."""

@@ -14,7 +14,7 @@ from wg_exporter.model import Backend, FailedDevice
 from wg_exporter.reader.reader import USERSPACE_KIND
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from wg_exporter.config import Config
     from wg_exporter.exposition.view import ExporterFacts
@@ -69,15 +69,28 @@ class Watch:
         """How the peers are now; returns what changed."""
         return self.health.update(snapshot, roster.metas, probes, self._expected(config), config.health)
 
-    def reconsider(self, config: Config, roster: Roster) -> None:
-        """What a new configuration makes of devices that are gone: is anybody still waiting for them?"""
+    def reconsider(self, config: Config, roster: Roster) -> Callable[[], None]:
+        """Ask a new configuration whether anybody still waits for the devices that are gone.
+
+        Nothing changes before the result is called, which can't fail.
+        """
 
         def expected(key: DeviceKey, peer: Peer) -> bool:
             return config.interfaces.wanted(key[1]) and roster.meta(key, peer).expected_up
 
         namespaces = {"", *(namespace.name for namespace in config.namespaces)}
-        self._tracker.reconsider(namespaces, expected)
-        self.health.reconsider(roster.meta, lambda key: key[0] in namespaces and config.interfaces.wanted(key[1]))
+
+        def wanted(key: DeviceKey) -> bool:
+            return key[0] in namespaces and config.interfaces.wanted(key[1])
+
+        of_tracker = self._tracker.reconsider(namespaces, expected)
+        of_health = self.health.reconsider(roster.meta, wanted)
+
+        def take_over() -> None:
+            of_tracker()
+            of_health()
+
+        return take_over
 
     def view(self, config: Config, roster: Roster, snapshot: Snapshot, facts: ExporterFacts) -> View:
         """What a scrape shows, but for what the prober knows."""

@@ -114,16 +114,25 @@ class Health:
         self._find_gone()
         return changes
 
-    def reconsider(self, meta: Callable[[DeviceKey, Peer], PeerMeta], wanted: Callable[[DeviceKey], bool]) -> None:
-        """Take in what a new configuration makes of peers whose device is gone; the others are told of at each look.
+    def reconsider(
+        self, meta: Callable[[DeviceKey, Peer], PeerMeta], wanted: Callable[[DeviceKey], bool]
+    ) -> Callable[[], None]:
+        """Ask what a new configuration makes of peers whose device is gone; the others are told of at each look.
 
-        Devices that are not `wanted` any more are forgotten, for nobody looks at them from now on.
+        Devices that are not `wanted` any more are forgotten, for nobody looks at them from now on. Nothing changes
+        before the result is called.
         """
-        self._devices = {key: device for key, device in self._devices.items() if wanted(key)}
-        for key, device in self._devices.items():
-            if device.gone:
-                device.expect(tuple(meta(key, peer) for peer in device.peers))
-        self._find_gone()
+        kept = {key: device for key, device in self._devices.items() if wanted(key)}
+        gone = [device for device in kept.values() if device.gone]
+        answers = [tuple(meta(key, peer) for peer in device.peers) for key, device in kept.items() if device.gone]
+
+        def take_over() -> None:
+            self._devices = kept
+            for device, metas in zip(gone, answers, strict=True):
+                device.expect(metas)
+            self._find_gone()
+
+        return take_over
 
     def _find_gone(self) -> None:
         self._gone = tuple(_gone(key, device) for key, device in self._devices.items() if device.gone)

@@ -104,14 +104,22 @@ class Tracker:
         """Devices that are missed where they are gone: their link was seen, with a peer expected up."""
         return {key for key, tracked in list(self._devices.items()) if tracked.missed}
 
-    def reconsider(self, namespaces: Collection[str], expected: Callable[[DeviceKey, Peer], bool]) -> None:
-        """Take in a new configuration: forget the devices of namespaces that are no longer in it, and ask again
-        whether the peers of devices that are gone should be up.
+    def reconsider(
+        self, namespaces: Collection[str], expected: Callable[[DeviceKey, Peer], bool]
+    ) -> Callable[[], None]:
+        """Ask by a new configuration whether the peers of devices that are gone should be up, and which namespaces are
+        still looked at: devices of others are forgotten. Nothing changes before the result is called.
         """
-        self._devices = {key: tracked for key, tracked in self._devices.items() if key[0] in namespaces}
-        for key, tracked in self._devices.items():
-            if key not in self._present:
-                tracked.expects_peers = any(expected(key, peer) for peer in tracked.peers)
+        kept = {key: tracked for key, tracked in self._devices.items() if key[0] in namespaces}
+        gone = [(key, tracked) for key, tracked in kept.items() if key not in self._present]
+        answers = [any(expected(key, peer) for peer in tracked.peers) for key, tracked in gone]
+
+        def take_over() -> None:
+            self._devices = kept
+            for (_key, tracked), expects_peers in zip(gone, answers, strict=True):
+                tracked.expects_peers = expects_peers
+
+        return take_over
 
     def _watch_clock(self, wall: float, monotonic: float) -> None:
         if self._clock is not None:

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.linux.errors import SourceError
+from wg_exporter.log import place
 from wg_exporter.model import (
     Backend,
     Cause,
@@ -157,7 +158,7 @@ class Worker:
             except SourceError as error:
                 problem, cause = str(error), error.cause
             except Exception as error:  # noqa: BLE001 - a bug in one source must not stop the others, nor go unseen
-                problem, cause = f"unexpected {type(error).__name__} in {_where(error)}", Cause.OTHER
+                problem, cause = f"unexpected {type(error).__name__} in {place(error)}", Cause.OTHER
             order.set_result(_Done(reading, problem, self._clock.monotonic() - begun, cause))
         self._close()
         if self._namespace is not None:
@@ -174,14 +175,6 @@ class Worker:
             raise
         if moved:
             self._close()
-
-
-def _where(error: BaseException) -> str:
-    """File and line of an error: its message could quote what was read."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}" if trace else "?"
 
 
 class Reader:
