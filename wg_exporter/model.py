@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum, StrEnum
 from itertools import compress
-from operator import is_, ne
+from operator import attrgetter, is_, ne
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 if TYPE_CHECKING:
@@ -45,6 +46,17 @@ class SourceName(StrEnum):
     CONF = "conf"
 
 
+# IFLA_INFO_KIND of a link: that of the kernel's devices, with the source that reads them and how they are implemented,
+# and that of every userspace daemon's device.
+KERNEL_KINDS: Mapping[str, tuple[SourceName, Backend]] = MappingProxyType(
+    {
+        "wireguard": (SourceName.KERNEL, Backend.KERNEL),
+        "amneziawg": (SourceName.AMNEZIAWG, Backend.AMNEZIAWG),
+    }
+)
+USERSPACE_KIND = "tun"
+
+
 class Cause(Enum):
     """What kind of failure it was, where that decides what happens next. The text beside it is for people alone."""
 
@@ -70,6 +82,9 @@ class Peer(NamedTuple):
     last_handshake_ns: int
     rx_bytes: int
     tx_bytes: int
+
+
+_COLUMNS = attrgetter(*Peer._fields)
 
 
 class Peers(Sequence[Peer]):
@@ -113,15 +128,7 @@ class Peers(Sequence[Peer]):
 
     def columns(self) -> tuple[tuple[Any, ...], ...]:
         """All columns, in the order of the fields of `Peer`."""
-        return (
-            self.public_key,
-            self.endpoint,
-            self.allowed_ips,
-            self.persistent_keepalive,
-            self.last_handshake_ns,
-            self.rx_bytes,
-            self.tx_bytes,
-        )
+        return _COLUMNS(self)
 
     def __len__(self) -> int:
         return len(self.public_key)
@@ -399,14 +406,3 @@ class Snapshot(NamedTuple):
         """
         links = [outcome for outcome in self.outcomes if outcome.source is SourceName.LINKS]
         return {row.netns for row in links if row.success or row.cause is Cause.NAMESPACE_GONE}
-
-
-class Problem(NamedTuple):
-    """Something a user got wrong or should know: where it is, what is wrong, what to do. Printed as one line."""
-
-    where: str
-    what: str
-    fix: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what}" + (f"; {self.fix}" if self.fix else "")

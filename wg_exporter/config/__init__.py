@@ -27,8 +27,7 @@ from wg_exporter.config.probe import ProbeSettings as ProbeSettings
 from wg_exporter.config.probe import Probing as Probing
 from wg_exporter.config.probe import check_probe
 from wg_exporter.config.text import CONTROL, MAX_BYTES, shown
-from wg_exporter.config.tree import Document, resembling
-from wg_exporter.model import Problem
+from wg_exporter.config.tree import Document, Problem, resembling
 
 if TYPE_CHECKING:
     import pathlib

@@ -15,13 +15,12 @@ from __future__ import annotations
 import difflib
 import re
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec.inspect as mi
 import yaml
 
 from wg_exporter.config.text import CONTROL, KEY_LIKE, LOADER, MAX_NODES, YamlProblem, compose, shown
-from wg_exporter.model import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,6 +34,17 @@ _STR, _INT, _BOOL, _NULL, _SEQ, _MAP = (_TAG + name for name in ("str", "int", "
 _TAGS = {_INT: "a number", _TAG + "float": "a number", _BOOL: "true or false", _TAG + "timestamp": "a date"}
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _DECIMAL = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?([eE][-+]?[0-9]{1,2})?")
+
+
+class Problem(NamedTuple):
+    """Something a user got wrong or should know: where it is, what is wrong, what to do. Printed as one line."""
+
+    where: str
+    what: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}" + (f"; {self.fix}" if self.fix else "")
 
 
 class Invalid(Enum):

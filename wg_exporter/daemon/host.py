@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from wg_exporter.exposition.view import DeviceView, View
 from wg_exporter.health import Health
 from wg_exporter.history.tracker import Tracker
-from wg_exporter.model import Backend, FailedDevice
-from wg_exporter.reader.reader import USERSPACE_KIND
+from wg_exporter.model import USERSPACE_KIND, Backend, FailedDevice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -11,13 +11,13 @@ import threading
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from queue import SimpleQueue
-from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.linux.errors import SourceError
 from wg_exporter.log import place
 from wg_exporter.model import (
-    Backend,
+    KERNEL_KINDS,
+    USERSPACE_KIND,
     Cause,
     ConfFile,
     Device,
@@ -39,16 +39,6 @@ DEADLINE_SECONDS = 2.5
 
 # An answer that came too late is good for the next who asks if its read began no longer ago than this.
 LATE_SECONDS = 15.0
-
-USERSPACE_KIND = "tun"
-
-# IFLA_INFO_KIND of a kernel device -> the source that reads it, and how it is implemented.
-KERNEL_KINDS = MappingProxyType(
-    {
-        "wireguard": ((SourceName.KERNEL, Backend.KERNEL),),
-        "amneziawg": ((SourceName.AMNEZIAWG, Backend.AMNEZIAWG),),
-    }
-)
 
 
 class Reading(NamedTuple):
@@ -268,7 +258,7 @@ class Reader:
         """
         if worker.name is not SourceName.USERSPACE:
             return worker.netns
-        places = [netns for (netns, other), link in links.items() if other == name and _is_tun(link)]
+        places = [netns for (netns, other), link in links.items() if other == name and link.kind == USERSPACE_KIND]
         if places and self._homes.get(name) not in places:
             self._homes[name] = "" if "" in places else places[0]
         return self._homes.get(name, "")
@@ -280,16 +270,14 @@ def with_unread(snapshot: Snapshot, wanted: Callable[[str], bool]) -> Snapshot:
     Links need no permission: that the interface exists, is up and counts packets is known all the same.
     """
     failures = {(outcome.source, outcome.netns): outcome for outcome in snapshot.outcomes if not outcome.success}
+    if not failures:
+        return snapshot
     known = {(device.netns, device.name) for device in snapshot.devices}
     known |= {(failed.netns, failed.name) for failed in snapshot.failed}
-    unread = [
-        FailedDevice(netns, name, backend, failure.problem, failure.cause)
-        for (netns, name), link in snapshot.links.items()
-        for source, backend in KERNEL_KINDS.get(link.kind, ())
-        if (failure := failures.get((source, netns))) and (netns, name) not in known and wanted(name)
-    ]
+    unread: list[FailedDevice] = []
+    for (netns, name), link in snapshot.links.items():
+        if link.kind in KERNEL_KINDS and (netns, name) not in known and wanted(name):
+            source, backend = KERNEL_KINDS[link.kind]
+            if failure := failures.get((source, netns)):
+                unread.append(FailedDevice(netns, name, backend, failure.problem, failure.cause))
     return snapshot._replace(failed=(*snapshot.failed, *unread)) if unread else snapshot
-
-
-def _is_tun(link: Link | None) -> bool:
-    return link is not None and link.kind == USERSPACE_KIND

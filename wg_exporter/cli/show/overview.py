@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from wg_exporter.cli.show import words
 from wg_exporter.health.snapshot import judge_snapshot
 from wg_exporter.health.states import NOT_JUDGED, State
-from wg_exporter.model import Cause, Peer, SourceName
+from wg_exporter.model import KERNEL_KINDS, Cause, Peer, SourceName
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from wg_exporter.health.states import PeerHealth
 
 _SUDO = "run: sudo wg-exporter show"
-_KERNEL_KINDS = ("wireguard", "amneziawg")
 
 # Where a target came from (prober/targets.py), in words.
 _ORIGINS: Mapping[str, str] = {
@@ -128,7 +127,7 @@ def from_view(
     hidden = (
         link.name
         for link in snapshot.links.values()
-        if link.kind in _KERNEL_KINDS and not config.interfaces.wanted(link.name)
+        if link.kind in KERNEL_KINDS and not config.interfaces.wanted(link.name)
     )
     one_look = any(
         meta.expected_up and not health.state

@@ -21,7 +21,7 @@ from wg_exporter.linux.netlink import (
     attributes,
     open_socket,
 )
-from wg_exporter.model import Link
+from wg_exporter.model import KERNEL_KINDS, USERSPACE_KIND, Link
 
 if TYPE_CHECKING:
     import socket
@@ -37,7 +37,7 @@ IFLA_INFO_KIND = 1
 IFF_UP = 1
 
 # Userspace WireGuard (wireguard-go, boringtun, amneziawg-go) drives a tun device.
-WIREGUARD_KINDS = ("wireguard", "amneziawg", "tun")
+WIREGUARD_KINDS = (*KERNEL_KINDS, USERSPACE_KIND)
 
 ATTEMPTS = 3
 
