@@ -28,7 +28,7 @@ from wg_exporter.config import (
     ExpectRule,
     Interfaces,
     Metrics,
-    Namespace,
+    NamespaceConfig,
     PeerConfig,
     load,
     parse,
@@ -70,10 +70,10 @@ def test_every_key_is_read_as_it_is_meant():
     assert load(DATA / "full.yml", METRICS) == Config(
         interfaces=Interfaces(include=("wg*", "awg[0-9]"), exclude=("wg-test?",), expect=("wg0", "blue/wg0")),
         namespaces=(
-            Namespace(name="blue"),
-            Namespace(name="green", netns="other"),
-            Namespace(name="app", file="/proc/1234/ns/net"),
-            Namespace(name="db", pid=4321),
+            NamespaceConfig(name="blue"),
+            NamespaceConfig(name="green", netns="other"),
+            NamespaceConfig(name="app", file="/proc/1234/ns/net"),
+            NamespaceConfig(name="db", pid=4321),
         ),
         names=("/etc/wireguard/*.conf",),
         peers=(

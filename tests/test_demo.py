@@ -226,7 +226,7 @@ def test_alerts_are_shown_by_the_rules_that_ship_and_nothing_is_left(lab: Lab) -
     demo = Demo(lab.prefix, lab.directory)
     try:
         demo.start()
-        told = demo.watch(rules, f"127.0.0.1:{free_port()}")
+        told = demo.show_alerts(rules, f"127.0.0.1:{free_port()}")
         prometheus, manager = re.findall(r"http://127\.0\.0\.1:\d+", told)
 
         def firing() -> list[str]:

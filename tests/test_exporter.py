@@ -12,8 +12,7 @@ import pytest
 from tests.rigs import UP, found, labelled, of, shaken
 from tests.rows import WALL, conf_file, declared, device, key, link, parsed, peer
 from tests.serving import eventually
-from wg_exporter.config import Config, Expected, ExpectRule, Interfaces, Metrics, PeerConfig
-from wg_exporter.config import Namespace as NamespaceConfig
+from wg_exporter.config import Config, Expected, ExpectRule, Interfaces, Metrics, NamespaceConfig, PeerConfig
 from wg_exporter.daemon.exporter import Status
 from wg_exporter.health.states import State
 from wg_exporter.health.summary import Summary

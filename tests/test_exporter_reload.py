@@ -13,8 +13,7 @@ from tests.rows import WALL, conf_file, declared, device, key, link, parsed, pee
 from tests.serving import eventually
 from tests.test_exporter_probing import FakeProber
 from wg_exporter.catalogue import NAMES
-from wg_exporter.config import Config, load
-from wg_exporter.config import Namespace as NamespaceConfig
+from wg_exporter.config import Config, NamespaceConfig, load
 from wg_exporter.daemon.exporter import Exporter
 
 RELOADED = "wireguard_exporter_config_last_reload_successful"

@@ -6,8 +6,7 @@ import pytest
 
 from tests.rigs import UP, found, labelled, of
 from tests.rows import conf_file, declared, device, link, peer
-from wg_exporter.config import Config, Interfaces
-from wg_exporter.config import Namespace as NamespaceConfig
+from wg_exporter.config import Config, Interfaces, NamespaceConfig
 from wg_exporter.linux.errors import NamespaceGoneError
 from wg_exporter.model import Backend, FailedDevice, SourceName
 

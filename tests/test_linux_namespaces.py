@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from wg_exporter.linux.errors import NamespaceGoneError, SourceError
-from wg_exporter.linux.namespaces import Namespace
+from wg_exporter.linux.namespaces import Entrance
 from wg_exporter.reader.links.links import LinkReader
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def here() -> str:
 @pytest.mark.lab
 def test_the_calling_thread_alone_enters(netns: str, thread: ThreadPoolExecutor) -> None:
     outside = here()
-    namespace = Namespace("blue", str(NAMESPACES / netns))
+    namespace = Entrance("blue", str(NAMESPACES / netns))
     assert thread.submit(namespace.enter).result(5) is True
     inode = (NAMESPACES / netns).stat().st_ino
     assert thread.submit(here).result(5) == f"net:[{inode}]"
@@ -76,13 +76,13 @@ def test_the_calling_thread_alone_enters(netns: str, thread: ThreadPoolExecutor)
 
 @pytest.mark.lab
 def test_entering_again_is_no_move_while_it_is_the_same_namespace(netns: str, thread: ThreadPoolExecutor) -> None:
-    namespace = Namespace("blue", str(NAMESPACES / netns))
+    namespace = Entrance("blue", str(NAMESPACES / netns))
     assert [thread.submit(namespace.enter).result(5) for _ in range(3)] == [True, False, False]
 
 
 @pytest.mark.lab
 def test_what_is_read_afterwards_is_of_that_namespace(netns: str, thread: ThreadPoolExecutor) -> None:
-    namespace, links = Namespace("blue", str(NAMESPACES / netns)), LinkReader()
+    namespace, links = Entrance("blue", str(NAMESPACES / netns)), LinkReader()
     thread.submit(namespace.enter).result(5)
     assert [link.name for link in thread.submit(links.read).result(5)] == ["first"]
     thread.submit(links.close).result(5)
@@ -90,7 +90,7 @@ def test_what_is_read_afterwards_is_of_that_namespace(netns: str, thread: Thread
 
 @pytest.mark.lab
 def test_a_namespace_made_anew_under_the_same_name_is_entered_anew(netns: str, thread: ThreadPoolExecutor) -> None:
-    namespace, links = Namespace("blue", str(NAMESPACES / netns)), LinkReader()
+    namespace, links = Entrance("blue", str(NAMESPACES / netns)), LinkReader()
     thread.submit(namespace.enter).result(5)
     thread.submit(links.read).result(5)
     ip("netns", "del", netns)
@@ -113,7 +113,7 @@ def test_a_namespace_is_entered_by_the_pid_of_a_process_in_it(netns: str, thread
                 if str(Path(path).readlink()) == f"net:[{inode}]":
                     break
                 threading.Event().wait(0.02)
-            thread.submit(Namespace("blue", path).enter).result(5)
+            thread.submit(Entrance("blue", path).enter).result(5)
             assert thread.submit(here).result(5) == f"net:[{inode}]"
         finally:
             process.kill()
@@ -122,7 +122,7 @@ def test_a_namespace_is_entered_by_the_pid_of_a_process_in_it(netns: str, thread
 @pytest.mark.lab
 def test_no_file_stays_open(netns: str, tmp_path: Path, thread: ThreadPoolExecutor) -> None:
     (tmp_path / "plain").touch()
-    namespace, wrong = Namespace("blue", str(NAMESPACES / netns)), Namespace("red", str(tmp_path / "plain"))
+    namespace, wrong = Entrance("blue", str(NAMESPACES / netns)), Entrance("red", str(tmp_path / "plain"))
     thread.submit(namespace.enter).result(5)
     with pytest.raises(SourceError):
         thread.submit(wrong.enter).result(5)
@@ -136,7 +136,7 @@ def test_no_file_stays_open(netns: str, tmp_path: Path, thread: ThreadPoolExecut
 
 def test_a_path_that_is_not_there_is_named_with_the_fix() -> None:
     with pytest.raises(SourceError) as caught:
-        Namespace("blue", "/run/netns/no-such").enter()
+        Entrance("blue", "/run/netns/no-such").enter()
     assert str(caught.value) == (
         "namespace blue: /run/netns/no-such does not exist; start what makes it, or take it out of `namespaces`"
     )
@@ -146,7 +146,7 @@ def test_a_pid_that_has_ended_does_not_exist() -> None:
     ended = subprocess.Popen(["true"])
     ended.wait()
     with pytest.raises(SourceError, match="does not exist"):
-        Namespace("blue", f"/proc/{ended.pid}/ns/net").enter()
+        Entrance("blue", f"/proc/{ended.pid}/ns/net").enter()
 
 
 def lacks_rights() -> bool:
@@ -169,7 +169,7 @@ def test_what_is_not_a_network_namespace_is_told_and_never_waited_for(
         path = Path("/proc/self/ns/uts")
     before = thread.submit(here).result(5)
     with pytest.raises(SourceError) as caught:
-        thread.submit(Namespace("blue", str(path)).enter).result(5)
+        thread.submit(Entrance("blue", str(path)).enter).result(5)
     assert str(caught.value) == f"namespace blue: {path} is not a network namespace"
     assert thread.submit(here).result(5) == before
 
@@ -179,9 +179,9 @@ def test_what_is_not_a_network_namespace_is_told_and_never_waited_for(
 def test_no_permission_says_what_to_grant(netns: str, who: str, anyone: Anyone) -> None:
     script = f"""
         from wg_exporter.linux.errors import NamespaceDeniedError
-        from wg_exporter.linux.namespaces import Namespace
+        from wg_exporter.linux.namespaces import Entrance
         try:
-            Namespace("blue", "/run/netns/{netns}").enter()
+            Entrance("blue", "/run/netns/{netns}").enter()
         except NamespaceDeniedError as error:
             print(error)
     """
@@ -205,7 +205,7 @@ def test_a_namespace_that_was_deleted_is_left_for_a_thread_in_it_keeps_it_alive(
     netns: str, thread: ThreadPoolExecutor
 ) -> None:
     outside = here()
-    namespace = Namespace("blue", str(NAMESPACES / netns))
+    namespace = Entrance("blue", str(NAMESPACES / netns))
     assert thread.submit(namespace.enter).result(5) is True
     ip("netns", "del", netns)
     with pytest.raises(NamespaceGoneError, match="does not exist"):
@@ -219,8 +219,8 @@ def test_entering_starts_no_other_program(netns: str) -> None:
         import sys
         started = []
         sys.addaudithook(lambda event, _: started.append(event) if event in ("subprocess.Popen", "os.exec") else None)
-        from wg_exporter.linux.namespaces import Namespace
-        Namespace("blue", sys.argv[1]).enter()
+        from wg_exporter.linux.namespaces import Entrance
+        Entrance("blue", sys.argv[1]).enter()
         print(started)
     """
     command = [sys.executable, "-c", textwrap.dedent(code), str(NAMESPACES / netns)]

@@ -72,9 +72,9 @@ def test_what_an_exporter_knows_of_a_peer_goes_before_what_one_look_tells():
 
 def test_only_where_a_peer_expected_up_is_judged_by_one_look_that_is_said():
     row, idle = device(peer("anna", age=5, expected=True)), device(peer("phone", age=5))
-    assert seen([row]).one_look
-    assert not seen([idle]).one_look
-    assert not seen([row], health=[(PeerHealth(State.UP),)]).one_look
+    assert seen([row]).by_one_look
+    assert not seen([idle]).by_one_look
+    assert not seen([row], health=[(PeerHealth(State.UP),)]).by_one_look
 
 
 def test_a_list_of_peers_from_an_earlier_read_tells_nothing_at_one_look():

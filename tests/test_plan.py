@@ -6,10 +6,10 @@ import pytest
 
 from tests.lab import Lab, keypair
 from tests.rows import conf_file, declared, device, key, link, peer, snapshot
-from wg_exporter.config import Config, Namespace, PeerConfig, ProbeSettings, Probing
+from wg_exporter.config import Config, NamespaceConfig, PeerConfig, ProbeSettings, Probing
 from wg_exporter.daemon.exporter import Exporter
 from wg_exporter.model import Cause, FailedDevice, Outcome, Peers, ProbePeer, SourceName
-from wg_exporter.names.table import Roster
+from wg_exporter.names.table import Names
 from wg_exporter.plan.planner import NO_ENDPOINT, NO_INTERFACE, NOT_EXPECTED, TURNED_OFF, Planner
 from wg_exporter.plan.targets import Origin
 from wg_exporter.prober.mtu.advice import advise
@@ -24,20 +24,20 @@ READ = (Outcome(SourceName.LINKS, "", True, 0.1),)
 
 
 class Host:
-    """A host with wg0, seen by a planner and its roster as the exporter would use them."""
+    """A host with wg0, seen by a planner and its names as the exporter would use them."""
 
     def __init__(self, *peers, config=PLAIN, addresses=ADDRESSES, conf=(), **about):
         self.devices = [device(*peers, **about)]
         self.links = [link(addresses=addresses)]
         self.failed, self.conf, self.outcomes = (), conf, READ
         self.ports = {"": frozenset({51820})}
-        self.planner, self.roster = Planner(config), Roster(config)
+        self.planner, self.names = Planner(config), Names(config)
 
     def plan(self):
         seen = snapshot(*self.devices, links=self.links, failed=self.failed, conf=self.conf, outcomes=self.outcomes)
         seen = seen._replace(udp_ports=self.ports)
-        self.roster.use(seen.conf)
-        return self.planner.plan(seen, self.roster.metas)
+        self.names.use(seen.conf)
+        return self.planner.plan(seen, self.names.metas)
 
     def change(self, *peers, **about):
         """The device as it is read next: these peers, columns shared with those of before."""
@@ -225,13 +225,13 @@ def test_a_real_device_that_was_moved_has_its_socket_where_its_daemon_is(lab: La
     outside.ip("link", "set", name, "netns", inside.name)
     inside.ip("link", "set", name, "up")
     inside.ip("addr", "add", "10.7.0.1/24", "dev", name)
-    config = Config(namespaces=(Namespace("out", netns=outside.name), Namespace("in", netns=inside.name)))
+    config = Config(namespaces=(NamespaceConfig("out", netns=outside.name), NamespaceConfig("in", netns=inside.name)))
     exporter = Exporter(config)
     try:
         seen, _view, _config = exporter.look()
     finally:
         exporter.stop()
-    plan = Planner(config).plan(seen, Roster(config).metas)
+    plan = Planner(config).plan(seen, Names(config).metas)
     [row] = [row for row in plan.peers if row.key[1] == name]
     assert row.key == ("in", name, far)
     assert (row.target, row.underlay, row.endpoint) == ("10.7.0.2", "out", "192.0.2.1")

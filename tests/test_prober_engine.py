@@ -24,7 +24,7 @@ import pytest
 
 from tests.lab import Lab, lab_prefix
 from wg_exporter.config import ProbeSettings
-from wg_exporter.linux.namespaces import Namespace as Entrance
+from wg_exporter.linux.namespaces import Entrance
 from wg_exporter.model import SendError
 from wg_exporter.prober.echo.book import EchoBook
 from wg_exporter.prober.echo.track import EchoTarget

@@ -12,8 +12,7 @@ import pytest
 from tests.rigs import reading
 from tests.rows import FakeHost, FakeTime, conf_file, declared, device, link, peer
 from tests.serving import eventually
-from wg_exporter.config import Config
-from wg_exporter.config import Namespace as NamespaceConfig
+from wg_exporter.config import Config, NamespaceConfig
 from wg_exporter.linux.errors import DeniedError, NamespaceDeniedError, NamespaceGoneError, SourceError
 from wg_exporter.linux.netlink import NetlinkError
 from wg_exporter.model import Backend, Cause, FailedDevice, SourceName

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from tests.netlinking import FakeKernel, done, error, message, nla
 from wg_exporter.linux.errors import SourceError
-from wg_exporter.linux.namespaces import Namespace
+from wg_exporter.linux.namespaces import Entrance
 from wg_exporter.linux.netlink import DecodeError, InterruptedDumpError, NetlinkError
 from wg_exporter.reader.links.addresses import Address, AddressReader, decode
 from wg_exporter.reader.links.sockets import decode as ports_in
@@ -365,7 +365,7 @@ def said(address: dict[str, Any]) -> str:
 def links_inside(netns: str) -> list[Link]:
     """The links of a namespace with their addresses, read by a thread that goes there."""
     source = InterfaceSource(lambda: 0.0)
-    namespace = Namespace(netns, str(Path("/run/netns") / netns))
+    namespace = Entrance(netns, str(Path("/run/netns") / netns))
 
     def read() -> list[Link]:
         try:
@@ -398,7 +398,7 @@ def test_bound_ports_are_those_of_the_namespace_that_the_thread_is_in(netns: str
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here:
         here.bind(("127.0.0.1", 0))
         port = here.getsockname()[1]
-        namespace = Namespace(netns, str(Path("/run/netns") / netns))
+        namespace = Entrance(netns, str(Path("/run/netns") / netns))
 
         def inside() -> tuple[frozenset[int], int, frozenset[int]]:
             namespace.enter()

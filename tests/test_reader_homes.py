@@ -6,8 +6,7 @@ import pytest
 
 from tests.rigs import reading
 from tests.rows import FakeHost, FakeTime, device, link, peer, snapshot
-from wg_exporter.config import Config
-from wg_exporter.config import Namespace as NamespaceConfig
+from wg_exporter.config import Config, NamespaceConfig
 from wg_exporter.model import Backend, Cause, FailedDevice, Outcome, SourceName
 from wg_exporter.reader.reader import Reader, Reading, Worker, with_unread
 

@@ -142,7 +142,7 @@ def test_who_is_judged_by_one_look_is_told_what_that_can_not_see():
     overview = host(device(peer("berlin", age=1, expected=True)))
     assert "--watch" not in text(overview)
     assert "judged by one look: whether anything goes unanswered takes --watch" in text(
-        overview._replace(one_look=True)
+        overview._replace(by_one_look=True)
     )
 
 

@@ -66,7 +66,7 @@ class Log:
 
 
 class OnChange:
-    """Says whether a value is news, so that what stays wrong is logged once and not at every read.
+    """Says whether a value has changed, so that what stays wrong is logged once and not at every read.
 
     A key never seen counts as having had the empty value ("", (), None): `if seen.changed(path, problems)` is quiet
     about what is fine from the start, and speaks again when a problem goes away. Safe in threads.

@@ -23,7 +23,14 @@ import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from wg_exporter.conffile.comments import COMMENT_CHARACTERS, Kind, UnusableNameError, clean, kind_of, name_from_json
+from wg_exporter.conffile.comments import (
+    COMMENT_CHARACTERS,
+    CommentKind,
+    UnusableNameError,
+    clean,
+    kind_of,
+    name_from_json,
+)
 from wg_exporter.conffile.section import PeerSection, is_public_key
 from wg_exporter.model import ConfFile, ConfPeer
 
@@ -165,23 +172,25 @@ class _Parser:
         """Begin a block of comments; `after` is what it touches above: header, setting, blank, end or off."""
         self._after = after
         self._block: list[str] = []
-        self._block_friendly: dict[Kind, str] = {}
+        self._block_friendly: dict[CommentKind, str] = {}
 
     def _comment(self, line: int, content: str) -> None:
         if len(content) > COMMENT_CHARACTERS:
             return
         kind, value = kind_of(content)
-        if kind in (Kind.END, Kind.OFF):
+        if kind in (CommentKind.END, CommentKind.OFF):
             self._end_block()
-            self._off = kind is Kind.OFF
+            self._off = kind is CommentKind.OFF
             self._start_block(kind.value)
-        elif kind is Kind.BARE:
+        elif kind is CommentKind.BARE:
             self._block.append(content)
             if len(self._block) > BLOCK_LINES:
                 del self._block[-1 if self._after == "header" else 0]
         elif self._after != "off":
             try:
-                self._block_friendly[kind] = clean(value) if kind is Kind.FRIENDLY_NAME else name_from_json(value)
+                self._block_friendly[kind] = (
+                    clean(value) if kind is CommentKind.FRIENDLY_NAME else name_from_json(value)
+                )
             except UnusableNameError as error:
                 self._problem(line, f"{kind.value} {error}")
 

@@ -51,7 +51,7 @@ _LABELLED = re.compile(r"#+\s*(?:client|peer|name|-WGP-\s+display name)\s*:(.*)"
 _PORTAL_FIELD = re.compile(r"#+\s*-WGP-\s", re.IGNORECASE)
 
 
-class Kind(Enum):
+class CommentKind(Enum):
     """What a comment is, as far as names go."""
 
     FRIENDLY_NAME = "friendly_name"
@@ -67,17 +67,17 @@ class UnusableNameError(ValueError):
     """The name that somebody asked for cannot be shown. The message says why and never holds the value."""
 
 
-def kind_of(comment: str) -> tuple[Kind, str]:
+def kind_of(comment: str) -> tuple[CommentKind, str]:
     """Sort one comment, given with its `#`: what it is, and its value if it is `friendly_name` or `friendly_json`."""
     text = comment.lstrip("#; \t")
     if _OFF.match(text):
-        return Kind.OFF, ""
+        return CommentKind.OFF, ""
     if _END.match(comment):
-        return Kind.END, ""
+        return CommentKind.END, ""
     friendly = _FRIENDLY.match(text)
     if friendly is not None:
-        return Kind(friendly[1].lower()), friendly[2].strip()
-    return Kind.BARE, ""
+        return CommentKind(friendly[1].lower()), friendly[2].strip()
+    return CommentKind.BARE, ""
 
 
 def clean(text: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
-from wg_exporter.conffile.comments import Kind, bare_name, looks_like_key
+from wg_exporter.conffile.comments import CommentKind, bare_name, looks_like_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _KEY = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
 _ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}(%[\w.-]{1,15})?\]|[\w.-]{1,253}):\w{1,15}")
 _ADDRESS = re.compile(r"[0-9A-Fa-f:.]{2,45}(/[0-9]{1,3})?")
-_NONE: Mapping[Kind, str] = {}
+_NONE: Mapping[CommentKind, str] = {}
 
 
 def is_public_key(text: str) -> bool:
@@ -40,8 +40,8 @@ class PeerSection:
     line: int
     over: list[str] = field(default_factory=list)
     under: list[str] = field(default_factory=list)
-    friendly: dict[Kind, str] = field(default_factory=dict)
-    head: Mapping[Kind, str] = field(default_factory=lambda: _NONE)
+    friendly: dict[CommentKind, str] = field(default_factory=dict)
+    head: Mapping[CommentKind, str] = field(default_factory=lambda: _NONE)
     above: PeerSection | None = None
     public_key: str = ""
     public_key_file: str = ""
@@ -59,7 +59,7 @@ class PeerSection:
 
     def name(self) -> str:
         """The friendly name, empty if there is none."""
-        given = self.friendly.get(Kind.FRIENDLY_NAME) or self.friendly.get(Kind.FRIENDLY_JSON)
+        given = self.friendly.get(CommentKind.FRIENDLY_NAME) or self.friendly.get(CommentKind.FRIENDLY_JSON)
         return given or bare_name(self.over, self.under)
 
     def set(self, key: str, value: str) -> str:

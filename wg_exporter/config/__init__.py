@@ -80,7 +80,7 @@ class Interfaces(Struct, frozen=True, forbid_unknown_fields=True):
         return tuple((netns, name) for netns, _, name in (item.rpartition("/") for item in self.expect))
 
 
-class Namespace(Struct, frozen=True, forbid_unknown_fields=True):
+class NamespaceConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Another network namespace to look for interfaces in. At most one of `netns`, `path` and `pid` says where."""
 
     name: Annotated[
@@ -172,7 +172,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration."""
 
     interfaces: Annotated[Interfaces, _text("Which interfaces are served.")] = Interfaces()
-    namespaces: Annotated[tuple[Namespace, ...], _text("Other network namespaces to look in.")] = ()
+    namespaces: Annotated[tuple[NamespaceConfig, ...], _text("Other network namespaces to look in.")] = ()
     names: Annotated[
         tuple[kinds.PathPattern, ...] | None,
         _text(
@@ -254,7 +254,7 @@ def _check_namespaces(document: Document) -> None:
         if first != path:
             document.wrong(path, f"is the same as {first} ({shown(name)})", "each namespace needs a name of its own")
     files: dict[str, str] = {}
-    for path, namespace in _parts(document, Namespace):
+    for path, namespace in _parts(document, NamespaceConfig):
         first = files.setdefault(namespace.path, path)
         if sum(given is not None for given in (namespace.netns, namespace.file, namespace.pid)) > 1:
             document.wrong(path, "has more than one of netns, path and pid", "keep the one that is right")

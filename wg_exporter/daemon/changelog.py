@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from wg_exporter.model import PeerKey, Snapshot
 
 
-class News:
+class ChangeLog:
     """Compares each snapshot with what was logged before."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class News:
         self._probing(unprobed)
 
     def tell(self, changes: Iterable[Change], down: int) -> None:
-        """Log which peers changed, a line each. What is found well at the start is no news.
+        """Log which peers changed, a line each. One that is found well at the start is not logged.
 
         `down` is the number of those that should be up and are not.
         """

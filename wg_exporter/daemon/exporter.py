@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 from wg_exporter import __version__
 from wg_exporter.catalogue import NAMES
 from wg_exporter.config import Config, ConfigError, load
-from wg_exporter.daemon.changelog import News
+from wg_exporter.daemon.changelog import ChangeLog
 from wg_exporter.daemon.host import Watch
 from wg_exporter.daemon.processes import Processes, capabilities
 from wg_exporter.exposition import compat
@@ -30,7 +30,7 @@ from wg_exporter.exposition.writer import Writer
 from wg_exporter.health.states import State
 from wg_exporter.health.summary import Summary, summary
 from wg_exporter.log import Log, place
-from wg_exporter.names.table import Roster
+from wg_exporter.names.table import Names
 from wg_exporter.plan.planner import Planner
 from wg_exporter.reader.host import host_workers
 from wg_exporter.reader.reader import Clock, Reader, StoppedError, Worker, with_unread
@@ -103,7 +103,7 @@ class _Setup:
 
     def __init__(self, config: Config, clock: Clock, workers: Workers) -> None:
         self.config = config
-        self.roster = Roster(config)
+        self.names = Names(config)
         self.planner = Planner(config)
         # What was rendered of each page is kept for its next scrape.
         self.writers = {"": Writer(lambda name: not config.metrics.excluded(name))}
@@ -141,7 +141,7 @@ class Exporter:
         self._every = every
         self._config_path = config_path
         self._log = Log(__name__)
-        self._news = News()
+        self._changelog = ChangeLog()
         self._watch = Watch()
         self._prober = prober
         self._status = Status(clock.wall(), Summary(), ())
@@ -151,7 +151,7 @@ class Exporter:
         self._reload_successful = True
         self._reload_timestamp = clock.wall()
         self._setup = _Setup(config, clock, workers)
-        # One at a time: the roster, the writer and the tracker keep what they made, and are not thread-safe.
+        # One at a time: the names, the writer and the tracker keep what they made, and are not thread-safe.
         self._lock = threading.Lock()
         self._reloading = threading.Lock()  # so that of two reloads the later file wins
         self._stopping = threading.Event()
@@ -221,8 +221,8 @@ class Exporter:
     def observe(self) -> tuple[Snapshot, View, Config]:
         """As `look`, and remember as a tick does: for who looks again and again without `start`."""
         with self._looking() as (setup, snapshot):
-            self._watch.track(setup.roster, snapshot)
-            self._watch.judge(setup.config, setup.roster, snapshot, self._probes())
+            self._watch.track(setup.names, snapshot)
+            self._watch.judge(setup.config, setup.names, snapshot, self._probes())
             return snapshot, self._view(setup, snapshot), setup.config
 
     @contextmanager
@@ -277,8 +277,8 @@ class Exporter:
         try:
             with self._lock:
                 before = self._setup
-                setup.roster.use(before.roster.conf)
-                take_over = self._watch.reconsider(config, setup.roster)
+                setup.names.use(before.names.conf)
+                take_over = self._watch.reconsider(config, setup.names)
                 if self._prober is not None:
                     self._prober.configure(config)
                 take_over()
@@ -305,18 +305,18 @@ class Exporter:
         """Read the sources and drive the tracker, the prober and the health of peers."""
         began = self._clock.monotonic()
         with self._looking() as (setup, snapshot):
-            self._watch.track(setup.roster, snapshot)
-            plan = setup.planner.plan(snapshot, setup.roster.metas)
+            self._watch.track(setup.names, snapshot)
+            plan = setup.planner.plan(snapshot, setup.names.metas)
             self._probe(plan, snapshot)
-            changes = self._watch.judge(setup.config, setup.roster, snapshot, self._probes())
-            unjudged = _unjudged(snapshot, setup.roster.metas, plan if self._prober else None)
+            changes = self._watch.judge(setup.config, setup.names, snapshot, self._probes())
+            unjudged = _unjudged(snapshot, setup.names.metas, plan if self._prober else None)
             found = summary(self._watch.health.devices(), STATUS_PEERS)
             problems = islice(self._watch.problems(setup.config, snapshot), STATUS_PROBLEMS)
             self._status = Status(snapshot.wall, found, tuple(problems))
         unprobed = plan.unprobed if self._prober else {}
-        self._news.report(snapshot, self._watch.expected_up, self._watch.not_expected_up, unprobed)
-        self._news.tell(changes, self._watch.health.count(State.DOWN))
-        self._news.unjudged(unjudged)
+        self._changelog.report(snapshot, self._watch.expected_up, self._watch.not_expected_up, unprobed)
+        self._changelog.tell(changes, self._watch.health.count(State.DOWN))
+        self._changelog.unjudged(unjudged)
         self._took = self._clock.monotonic() - began
 
     def _probe(self, plan: Plan, snapshot: Snapshot) -> None:
@@ -339,7 +339,7 @@ class Exporter:
         return self._prober.results() if self._prober is not None else {}
 
     def _view(self, setup: _Setup, snapshot: Snapshot) -> View:
-        seen = self._watch.view(setup.config, setup.roster, snapshot, self._facts(snapshot.outcomes))
+        seen = self._watch.view(setup.config, setup.names, snapshot, self._facts(snapshot.outcomes))
         return seen._replace(probes=self._probes(), scheduling_delay=self._delay)
 
     def _facts(self, outcomes: Sequence[Outcome]) -> ExporterFacts:

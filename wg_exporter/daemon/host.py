@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from wg_exporter.exposition.view import ExporterFacts
     from wg_exporter.health.states import Change
     from wg_exporter.model import DeviceKey, Peer, Probed, Snapshot
-    from wg_exporter.names.table import Roster
+    from wg_exporter.names.table import Names
 
 
 class Watch:
@@ -46,36 +46,36 @@ class Watch:
         """How many peers nobody waits for. Those of devices that are gone are forgotten."""
         return self._others_here
 
-    def track(self, roster: Roster, snapshot: Snapshot) -> None:
+    def track(self, names: Names, snapshot: Snapshot) -> None:
         """Take in who is there."""
-        roster.use(snapshot.conf)
+        names.use(snapshot.conf)
         expected = {
-            (device.netns, device.name): sum(meta.expected_up for meta in roster.metas(device))
+            (device.netns, device.name): sum(meta.expected_up for meta in names.metas(device))
             for device in snapshot.devices
         }
         self._tracker.update(snapshot, {key for key, number in expected.items() if number})
-        roster.forget_all_but(set(expected))
+        names.forget_all_but(set(expected))
         self._expected_here = sum(expected.values())
         self._others_here = sum(len(device.peers) for device in snapshot.devices) - self._expected_here
 
     def judge(
         self,
         config: Config,
-        roster: Roster,
+        names: Names,
         snapshot: Snapshot,
         probes: Mapping[DeviceKey, Mapping[str, Probed]],
     ) -> list[Change]:
         """How the peers are now; returns what changed."""
-        return self.health.update(snapshot, roster.metas, probes, self._expected(config), config.health)
+        return self.health.update(snapshot, names.metas, probes, self._expected(config), config.health)
 
-    def reconsider(self, config: Config, roster: Roster) -> Callable[[], None]:
+    def reconsider(self, config: Config, names: Names) -> Callable[[], None]:
         """Ask a new configuration whether anybody still waits for the devices that are gone.
 
         Nothing changes before the result is called, which can't fail.
         """
 
         def expected(key: DeviceKey, peer: Peer) -> bool:
-            return config.interfaces.wanted(key[1]) and roster.meta(key, peer).expected_up
+            return config.interfaces.wanted(key[1]) and names.meta(key, peer).expected_up
 
         namespaces = {"", *(namespace.name for namespace in config.namespaces)}
 
@@ -83,7 +83,7 @@ class Watch:
             return key[0] in namespaces and config.interfaces.wanted(key[1])
 
         of_tracker = self._tracker.reconsider(namespaces, expected)
-        of_health = self.health.reconsider(roster.meta, wanted)
+        of_health = self.health.reconsider(names.meta, wanted)
 
         def take_over() -> None:
             of_tracker()
@@ -91,14 +91,14 @@ class Watch:
 
         return take_over
 
-    def view(self, config: Config, roster: Roster, snapshot: Snapshot, facts: ExporterFacts) -> View:
+    def view(self, config: Config, names: Names, snapshot: Snapshot, facts: ExporterFacts) -> View:
         """What a scrape shows, but for what the prober knows."""
-        roster.use(snapshot.conf)
+        names.use(snapshot.conf)
         devices = tuple(
             DeviceView(
                 device,
                 snapshot.links.get((device.netns, device.name)),
-                roster.metas(device),
+                names.metas(device),
                 self._tracker.counts_of(device),
                 self.health.of(device),
             )

@@ -94,7 +94,7 @@ class Health:
     ) -> list[Change]:
         """Take in a look at the host, and judge. Returns what changed.
 
-        `metas` tells of a device what `Roster.metas` does. `missed` are the devices that somebody waits for.
+        `metas` tells of a device what `Names.metas` does. `missed` are the devices that somebody waits for.
         """
         if limits != self._limits:
             self._limits = limits

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CLONE_NEWNET = 0x40000000
 
 
-class Namespace:
+class Entrance:
     """A namespace that a thread enters and stays in. One object for each thread."""
 
     def __init__(self, name: str, path: str) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from wg_exporter.model import ConfFile, Device, DeviceKey, Peer, Peers
 
 
-class _Known(NamedTuple):
+class _Named(NamedTuple):
     """A device's peers at the last look, and what came of them."""
 
     identity: Identity
@@ -25,14 +25,14 @@ class _Known(NamedTuple):
     metas: tuple[PeerMeta, ...]
 
 
-class Roster:
+class Names:
     """Answers for the peers of whole devices; the same list again while nothing about them changed."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._conf: tuple[ConfFile, ...] = ()
         self._identity = Identity(config, ())
-        self._known: dict[DeviceKey, _Known] = {}
+        self._known: dict[DeviceKey, _Named] = {}
 
     def use(self, conf: tuple[ConfFile, ...]) -> None:
         """Take names and intent from these files from now on."""
@@ -55,7 +55,7 @@ class Roster:
             return known.metas
         else:
             metas = self._refreshed(known, device)
-        self._known[key] = _Known(self._identity, device.peers, metas)
+        self._known[key] = _Named(self._identity, device.peers, metas)
         return metas
 
     def meta(self, key: DeviceKey, peer: Peer) -> PeerMeta:
@@ -66,7 +66,7 @@ class Roster:
         """Drop what is kept of devices that are gone."""
         self._known = {key: known for key, known in self._known.items() if key in present}
 
-    def _refreshed(self, known: _Known, device: Device) -> tuple[PeerMeta, ...]:
+    def _refreshed(self, known: _Named, device: Device) -> tuple[PeerMeta, ...]:
         """The same object as before where nothing that decides has changed."""
         old, new = known.peers, device.peers
         if not same(old.public_key, new.public_key):

@@ -93,7 +93,7 @@ class Planner:
     def plan(self, snapshot: Snapshot, metas: Callable[[Device], Sequence[PeerMeta]]) -> Plan:
         """What to probe after this look; the same object again while nothing about it changed.
 
-        `metas` tells of a device what `Roster.metas` does.
+        `metas` tells of a device what `Names.metas` does.
         """
         if snapshot.conf is not self._conf:
             self._conf, self._servers = snapshot.conf, _servers(snapshot.conf)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wg_exporter.linux.namespaces import Namespace
+from wg_exporter.linux.namespaces import Entrance
 from wg_exporter.model import Backend, SourceName
 from wg_exporter.reader.conf import DEFAULT_PATTERNS, ConfSource
 from wg_exporter.reader.kernel.source import KernelSource
@@ -54,5 +54,5 @@ def _workers_inside(netns: str, path: str | None, wanted: Callable[[str], bool],
         (SourceName.AMNEZIAWG, lambda: Reading(*amneziawg.read()), amneziawg.close),
         (SourceName.LINKS, lambda: _links(links), links.close),
     ):
-        namespace = None if path is None else Namespace(netns, path)
+        namespace = None if path is None else Entrance(netns, path)
         yield Worker(source, read, close, clock=clock, netns=netns, namespace=namespace)

@@ -32,7 +32,7 @@ from wg_exporter.model import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from wg_exporter.linux.namespaces import Namespace
+    from wg_exporter.linux.namespaces import Entrance
 
 # A scrape must be over well before Prometheus gives up, which is after 10 s unless told otherwise.
 DEADLINE_SECONDS = 2.5
@@ -92,7 +92,7 @@ class Worker:
         *,
         clock: Clock,
         netns: str = "",
-        namespace: Namespace | None = None,
+        namespace: Entrance | None = None,
         every: float = 0.0,
     ) -> None:
         self.name = name
@@ -175,26 +175,26 @@ class Reader:
         self._clock = clock
         self._deadline = deadline
         self._lock = threading.Lock()
-        self._under_way: Future[Snapshot] | None = None
+        self._current: Future[Snapshot] | None = None
         self._conf: tuple[ConfFile, ...] = ()
         self._homes: dict[str, str] = {}  # the namespace in which each userspace device was last seen
 
     def read(self) -> Snapshot:
         """One pass over all sources, or the one that is under way. Takes no longer than the deadline."""
         with self._lock:
-            result, mine = self._under_way, self._under_way is None
-            if result is None:
-                result = self._under_way = Future()
+            current, mine = self._current, self._current is None
+            if current is None:
+                current = self._current = Future()
         if mine:
             try:
-                result.set_result(self._pass())
+                current.set_result(self._pass())
             except BaseException as error:
-                result.set_exception(error)
+                current.set_exception(error)
                 raise
             finally:
                 with self._lock:
-                    self._under_way = None
-        return result.result()
+                    self._current = None
+        return current.result()
 
     def stop(self) -> None:
         """Let all threads end."""

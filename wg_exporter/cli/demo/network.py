@@ -101,7 +101,7 @@ class Demo:
         self._take_lock()
         self._lab.close()
 
-    def watch(self, rules: Path, target: str) -> str:
+    def show_alerts(self, rules: Path, target: str) -> str:
         """Starts Prometheus, Alertmanager and outages, if they can be had; returns what to tell about it.
 
         `rules` is the directory of the shipped rules, `target` where the exporter listens. Raises DemoError.
@@ -273,7 +273,7 @@ def run(
         plan = demo.start()
         print(_introduction(plan, url), flush=True)
         if rules is not None:
-            print(demo.watch(rules, url.removeprefix("http://")), flush=True)
+            print(demo.show_alerts(rules, url.removeprefix("http://")), flush=True)
         return serve(plan.config_path)
     except DemoError as error:
         print(error, file=sys.stderr)

@@ -69,8 +69,8 @@ class DeviceRow(NamedTuple):
 class Overview(NamedTuple):
     """Everything to show; `wall` is in seconds since the epoch, `hidden` are devices that the config leaves out.
 
-    `unmatched` says why a selection left nothing; empty where it left something, or nothing was selected. `one_look` is
-    True where a peer that is expected up is judged by one look.
+    `unmatched` says why a selection left nothing; empty where it left something, or nothing was selected. `by_one_look`
+    is True where a peer that is expected up is judged by one look.
     """
 
     wall: float
@@ -79,7 +79,7 @@ class Overview(NamedTuple):
     problems: tuple[str, ...]
     hidden: tuple[str, ...] = ()
     unmatched: str = ""
-    one_look: bool = False
+    by_one_look: bool = False
 
 
 class NothingSelected(LookupError):  # noqa: N818 - says what happened; it is an answer for the user, not a fault
@@ -129,12 +129,12 @@ def from_view(
         for link in snapshot.links.values()
         if link.kind in KERNEL_KINDS and not config.interfaces.wanted(link.name)
     )
-    one_look = any(
+    by_one_look = any(
         meta.expected_up and not health.state
         for seen in view.devices
         for meta, health in zip(seen.metas, seen.health or (NOT_JUDGED,) * len(seen.metas), strict=True)
     )
-    return Overview(snapshot.wall, tuple(rows), view.outcomes, tuple(problems), tuple(hidden), one_look=one_look)
+    return Overview(snapshot.wall, tuple(rows), view.outcomes, tuple(problems), tuple(hidden), by_one_look=by_one_look)
 
 
 def _peer_rows(
@@ -150,8 +150,8 @@ def _health(seen: DeviceView, wall: float, limits: HealthLimits) -> Sequence[Pee
     known = seen.health or (NOT_JUDGED,) * len(seen.device.peers)
     if not seen.device.fresh or all(row.state for row in known):
         return known
-    at_one_look = judge_snapshot(seen.device, seen.link, seen.metas, wall, limits)
-    return tuple(row if row.state else other for row, other in zip(known, at_one_look, strict=True))
+    judged = judge_snapshot(seen.device, seen.link, seen.metas, wall, limits)
+    return tuple(row if row.state else other for row, other in zip(known, judged, strict=True))
 
 
 def _gone_row(device: GoneDevice) -> DeviceRow:

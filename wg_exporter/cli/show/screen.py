@@ -161,7 +161,7 @@ def _peers_verdict(overview: Overview, encoding: str) -> Iterator[tuple[Text, ..
         yield say(f"! {words.count(len(names), 'peer')} can't be probed: {words.first_of(names)}: {reason}", "yellow")
     if degraded:
         yield say(f"! {words.count(len(degraded), 'peer')} degraded", "yellow", degraded)
-    if overview.one_look:
+    if overview.by_one_look:
         yield say("judged by one look: whether anything goes unanswered takes --watch, for half a minute", "dim")
     total = f"{words.count(expected, 'peer')} expected up, {len(broken):,} not"
     yield say(f"! {total}", "bold red", broken) if broken else say(total, "green" if expected else "dim")

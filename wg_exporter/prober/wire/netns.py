@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from wg_exporter.linux.errors import NamespaceDeniedError, SourceError
-from wg_exporter.linux.namespaces import Namespace
+from wg_exporter.linux.namespaces import Entrance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ class Namespaces:
     def __init__(self, paths: Mapping[str, str]) -> None:
         """`paths` maps the name of a namespace to its path. None of them has to exist yet."""
         self._paths = dict(paths)
-        self._entrances = {name: Namespace(name, path) for name, path in self._paths.items()}
+        self._entrances = {name: Entrance(name, path) for name, path in self._paths.items()}
         self._seen: dict[str, Identity] = {name: _identity(path) for name, path in self._paths.items()}
 
     def open(self, netns: str, family: int, kind: int, protocol: int) -> socket.socket:

@@ -51,7 +51,7 @@ NO_PERMISSION = (
 )
 
 
-class _Known(NamedTuple):
+class _Decoders(NamedTuple):
     """What is kept of a device between two reads."""
 
     extractor: Extractor
@@ -73,7 +73,7 @@ class KernelSource:
         self._generic = Netlink(NETLINK_GENERIC, open_socket)
         self._families = Families(self._generic)
         self._links = LinkReader((self._family_name,), open_socket)
-        self._known: dict[int, _Known] = {}
+        self._known: dict[int, _Decoders] = {}
         self._last: dict[int, Device] = {}
 
     def close(self) -> None:
@@ -136,7 +136,7 @@ class KernelSource:
         request += attribute(WGDEVICE_A_IFINDEX, struct.pack("=I", ifindex))
         seen: dict[str, Peer] = {}
         for attempt in range(1, ATTEMPTS + 1):
-            known = self._known.setdefault(ifindex, _Known(Extractor(), PeerTable()))
+            known = self._known.setdefault(ifindex, _Decoders(Extractor(), PeerTable()))
             known.extractor.begin()
             try:
                 with closing(self._generic.dump(family, request)) as answers:

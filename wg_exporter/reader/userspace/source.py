@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from wg_exporter.linux.errors import DeniedError, SourceError
 from wg_exporter.model import Backend, Cause, Device, FailedDevice, Peers
 from wg_exporter.reader.userspace.secrets import overwrite
-from wg_exporter.reader.userspace.uapi import DecodeError, Known, decode
+from wg_exporter.reader.userspace.uapi import DecodeError, KeptPeer, decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,7 +59,7 @@ class UserspaceSource:
         self._directories = directories
         self._wanted = wanted
         self._timeout = timeout
-        self._known: dict[Path, dict[bytes, Known]] = {}
+        self._known: dict[Path, dict[bytes, KeptPeer]] = {}
         self._peers: dict[Path, Peers] = {}
         self._leftovers: tuple[str, ...] = ()
 
@@ -92,7 +92,7 @@ class UserspaceSource:
     def _rows(self, talks: Sequence[_Conversation]) -> tuple[list[Device], list[FailedDevice]]:
         devices: list[Device] = []
         failed: list[FailedDevice] = []
-        known: dict[Path, dict[bytes, Known]] = {}
+        known: dict[Path, dict[bytes, KeptPeer]] = {}
         read: dict[Path, Peers] = {}
         for talk in talks:
             before = self._known.get(talk.path, {})

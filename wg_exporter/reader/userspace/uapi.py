@@ -67,7 +67,7 @@ class DecodeError(ValueError):
     """An answer that cannot be used. The message is one line and holds nothing of the answer but known key names."""
 
 
-class Known(NamedTuple):
+class KeptPeer(NamedTuple):
     """A peer as last decoded, and its lines (secrets overwritten); `block` is None if it had a key we do not know."""
 
     block: bytes | None
@@ -85,7 +85,7 @@ class Answer(NamedTuple):
     listen_port: int
     fwmark: int
     peers: tuple[Peer, ...]
-    known: dict[bytes, Known]
+    known: dict[bytes, KeptPeer]
 
 
 class _LineError(Exception):
@@ -96,7 +96,7 @@ class _LineError(Exception):
         self.index = index
 
 
-def decode(answer: bytearray, wall_ns: int, known: Mapping[bytes, Known] | None = None) -> Answer:
+def decode(answer: bytearray, wall_ns: int, known: Mapping[bytes, KeptPeer] | None = None) -> Answer:
     """Decode a whole answer, the `errno=` line included. The secrets in `answer` are overwritten, whatever happens.
 
     `wall_ns` is the wall clock (nanoseconds since the epoch) when the answer came: boringtun, which alone sends
@@ -114,7 +114,7 @@ def decode(answer: bytearray, wall_ns: int, known: Mapping[bytes, Known] | None 
     if len(blocks) > MAX_PEERS:
         raise DecodeError(f"more than {MAX_PEERS} peers")
     known = known or {}
-    seen: dict[bytes, Known] = {}
+    seen: dict[bytes, KeptPeer] = {}
     lines_before = 0
     try:
         own_public_key, listen_port, fwmark = _device(head)
@@ -187,7 +187,7 @@ def _device(lines: Sequence[bytes]) -> tuple[str, int, int]:
 
 
 def _add_peers(
-    seen: dict[bytes, Known], blocks: Sequence[bytes], known: Mapping[bytes, Known], aged_at: int | None
+    seen: dict[bytes, KeptPeer], blocks: Sequence[bytes], known: Mapping[bytes, KeptPeer], aged_at: int | None
 ) -> None:
     """Fill `seen`. `aged_at` is the time to count handshake ages from, None if the daemon sends times, as it should."""
     for block in blocks:
@@ -198,11 +198,11 @@ def _add_peers(
         seen[key] = before if before and before.block == block else _peer(block, before and before.peer, aged_at)
 
 
-def _peer(block: bytes, old: Peer | None, aged_at: int | None) -> Known:
+def _peer(block: bytes, old: Peer | None, aged_at: int | None) -> KeptPeer:
     peer, keep = None if aged_at else _usual_peer(block, old), True
     if peer is None:
         peer, keep = _peer_by_lines(block, old, aged_at)
-    return Known(block if keep else None, old if old is not None and peer == old else peer)
+    return KeptPeer(block if keep else None, old if old is not None and peer == old else peer)
 
 
 def _usual_peer(block: bytes, old: Peer | None) -> Peer | None:
