@@ -46,8 +46,7 @@ class SourceName(StrEnum):
     CONF = "conf"
 
 
-# IFLA_INFO_KIND of a link: that of the kernel's devices, with the source that reads them and how they are implemented,
-# and that of every userspace daemon's device.
+# IFLA_INFO_KIND of the kernel's devices, with the source that reads them and their backend; and of userspace devices.
 KERNEL_KINDS: Mapping[str, tuple[SourceName, Backend]] = MappingProxyType(
     {
         "wireguard": (SourceName.KERNEL, Backend.KERNEL),
@@ -58,12 +57,12 @@ USERSPACE_KIND = "tun"
 
 
 class Cause(Enum):
-    """What kind of failure it was, where that decides what happens next. The text beside it is for people alone."""
+    """What kind of failure it was. Code decides by this; the text beside it is for people alone."""
 
     OTHER = "other"
     DENIED = "denied"  # a permission is missing
-    UNANSWERED = "unanswered"  # the daemon of a userspace device is there and does not answer
-    NAMESPACE_GONE = "namespace_gone"  # the network namespace does not exist: certainly, nothing is there
+    UNANSWERED = "unanswered"  # a userspace daemon is there and does not answer
+    NAMESPACE_GONE = "namespace_gone"  # the network namespace does not exist, so nothing is in it
 
 
 class Peer(NamedTuple):
@@ -90,8 +89,8 @@ _COLUMNS = attrgetter(*Peer._fields)
 class Peers(Sequence[Peer]):
     """The peers of a device, in its order, by column: an attribute for each field of `Peer`, with that field of all.
 
-    Immutable. Two that were read one after the other share the columns that are equal. A `Peer` is made when it is
-    asked for, so whoever needs one field of all peers takes its column.
+    Immutable. Two that were read one after the other share the columns that are equal. A `Peer` is made each time one
+    is asked for: to read one field of all peers, take its column.
     """
 
     __slots__ = Peer._fields
@@ -122,9 +121,9 @@ class Peers(Sequence[Peer]):
 
     def sharing(self, before: Peers) -> Peers:
         """`before` if it is equal, else these peers with the columns of `before` that are."""
-        then, now = before.columns(), self.columns()
-        kept = [old if old is new or old == new else new for old, new in zip(then, now, strict=True)]
-        return before if all(map(is_, then, kept)) else Peers(*kept)
+        pairs = zip(before.columns(), self.columns(), strict=True)
+        kept = [old if old is new or old == new else new for old, new in pairs]
+        return before if all(map(is_, before.columns(), kept)) else Peers(*kept)
 
     def columns(self) -> tuple[tuple[Any, ...], ...]:
         """All columns, in the order of the fields of `Peer`."""
@@ -282,9 +281,9 @@ class ProbeStats(NamedTuple):
     bound of the histogram and above the bound before it (not cumulative), the last one those above all bounds. `sent`
     counts probes whose fate is known: sent = answered + lost. `errors` are (reason, number), only those seen.
 
-    `silent_since` is the monotonic time, in seconds, at which the oldest probe was sent that no answer of any kind has
-    followed since. It is known when that probe is counted lost; None before, and again after any answer. Only what was
-    sent without a break in probing counts. The clock is CLOCK_MONOTONIC, one for all processes of a host.
+    `silent_since` is when the first probe was sent that no answer of any kind has followed, in seconds of
+    CLOCK_MONOTONIC, which all processes of a host share. It is None until that probe is counted lost, and again after
+    any answer. A break in probing starts a new silence.
     """
 
     up: bool
@@ -302,54 +301,39 @@ class ProbeStats(NamedTuple):
 
 
 class MtuReport(NamedTuple):
-    """What is known of the MTU of one peer's tunnel. Sizes are IP packets in bytes; None = not known.
-
-    `path_inner` is the largest inner packet that gets through, `path_outer` the path MTU to the endpoint. `needed` is
-    the outer size that a full inner packet needs. `recommended` is the MTU to set, never above what is known to pass.
-    `path_slack` says how much larger than told the outer path may be where only padded inner packets could be used
-    (0 = exact, else 15). `remote` is the far side's MTU. `shrinks_at` is the address of the hop that said too big.
-    `checked` is when (wall clock, seconds since the epoch), 0.0 = never.
-    """
+    """What is known of the MTU of one peer's tunnel. Sizes are IP packets in bytes; None = not known."""
 
     verdict: Verdict
     interface_mtu: int
-    path_inner: int | None
-    path_outer: int | None
-    path_slack: int
-    needed: int | None
-    recommended: int | None
-    remote: int | None
-    shrinks_at: str
-    checked: float
+    path_inner: int | None  # the largest inner packet that gets through
+    path_outer: int | None  # the path MTU to the endpoint
+    path_slack: int  # the outer path may be this much larger; 0 = exact, 15 where padded inner packets measured it
+    needed: int | None  # the outer size of a full inner packet
+    recommended: int | None  # the MTU to set, never above what is known to pass
+    remote: int | None  # the far side's MTU
+    shrinks_at: str  # the address of the hop that said too big
+    checked: float  # wall clock, seconds since the epoch; 0.0 = never
 
 
 class ProbePeer(NamedTuple):
-    """One peer to probe, as the prober is told of it. No key but the public one, no name.
+    """One peer to probe, as the prober is told of it. No key but the public one, no name."""
 
-    `key` is the peer; the namespace in it is where the device is, and where inner probes leave. `target` is the inner
-    address to aim at. `endpoint` is the peer's address without port; outer probes to it carry `fwmark` and leave in the
-    namespace `underlay`, where the device has its UDP socket. It is empty where that namespace is out of reach: then
-    there are no outer probes. `mtu` is that of the interface.
-    `ipv6_inside` says whether the interface has IPv6 addresses, `roams` whether the endpoint may change to IPv6.
-    `interval` is the time between small echoes in seconds.
-    """
-
-    key: PeerKey
+    key: PeerKey  # the namespace in it is where the device is, and where inner probes leave
     ifindex: int
-    mtu: int
-    target: str
-    ipv6_inside: bool
-    endpoint: str
-    fwmark: int
-    underlay: str
-    roams: bool
-    interval: float
+    mtu: int  # of the interface
+    target: str  # the address inside the tunnel
+    ipv6_inside: bool  # whether the interface has IPv6 addresses
+    endpoint: str  # without port; empty where `underlay` is out of reach, and then there are no outer probes
+    fwmark: int  # of outer probes
+    underlay: str  # the namespace of the device's UDP socket, where outer probes leave
+    roams: bool  # whether the endpoint may change to IPv6
+    interval: float  # seconds between small echoes
 
 
 class Aim(NamedTuple):
-    """Where probes to a peer go, for a person: `target` is the address inside the tunnel and `origin` where that came
-    from (`configured`, `in_subnet`, `only_host`, `derived`, or `none`). `reason` is one line that says why the peer is
-    not probed, empty if it is. `wanted` says whether it is to be.
+    """Where probes to a peer go, for a person. `target` is the address inside the tunnel, `origin` where that came from
+    (`configured`, `in_subnet`, `only_host`, `derived`, or `none`). `reason` is one line that says why the peer is not
+    probed, empty if it is. `wanted` says whether it should be.
     """
 
     target: str
@@ -359,8 +343,7 @@ class Aim(NamedTuple):
 
 
 class Probed(NamedTuple):
-    """What is known of one probed peer: its small echoes at `target`, and its MTU; `mtu` is None before the first
-    verdict."""
+    """What is known of one probed peer: its echoes at `target`, and its MTU, None before the first verdict."""
 
     target: str
     stats: ProbeStats
@@ -386,8 +369,8 @@ class Snapshot(NamedTuple):
 
     `wall` (seconds since the epoch) and `monotonic` (seconds, arbitrary origin) are read together when the pass began.
     `links` maps (netns, interface name) to the link. `conf` is the same object as before while no file changed. `notes`
-    are one-line remarks of the sources on what is no failure, but worth a line in the log. `udp_ports` are the bound
-    UDP ports of each network namespace in which they could be read, by its configured name.
+    are lines for the log about what is no failure. `udp_ports` are the bound UDP ports of each network namespace in
+    which they could be read, by its configured name.
     """
 
     wall: float
@@ -401,8 +384,8 @@ class Snapshot(NamedTuple):
     udp_ports: Mapping[str, frozenset[int]] = {}
 
     def namespaces_read(self) -> set[str]:
-        """The namespaces in which a link that is not in `links` does not exist: their links were read, or they are gone
-        themselves. In all others nobody knows.
+        """The namespaces whose links were read, or that are gone: a link of theirs that is not in `links` is not there.
+        Of the others it is not known.
         """
         links = [outcome for outcome in self.outcomes if outcome.source is SourceName.LINKS]
         return {row.netns for row in links if row.success or row.cause is Cause.NAMESPACE_GONE}

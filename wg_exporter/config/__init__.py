@@ -57,10 +57,14 @@ def _text(description: str) -> Meta:
 
 
 class Interfaces(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which WireGuard interfaces are served. Names of interfaces, in whatever network namespace they are."""
+    """Which WireGuard interfaces are served, by their names, in all network namespaces."""
 
-    include: Annotated[tuple[kinds.InterfacePattern, ...], _text("Serve those that match one of these.")] = ("*",)
-    exclude: Annotated[tuple[kinds.InterfacePattern, ...], _text("But leave out those that match one of these.")] = ()
+    include: Annotated[tuple[kinds.InterfacePattern, ...], _text("Serve the interfaces that match one of these.")] = (
+        "*",
+    )
+    exclude: Annotated[
+        tuple[kinds.InterfacePattern, ...], _text("Leave out the interfaces that match one of these.")
+    ] = ()
     expect: Annotated[
         tuple[kinds.ExpectedInterface, ...],
         _text(
@@ -81,7 +85,7 @@ class Interfaces(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NamespaceConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Another network namespace to look for interfaces in. At most one of `netns`, `path` and `pid` says where."""
+    """Another network namespace with interfaces to serve. At most one of `netns`, `path` and `pid` says where it is."""
 
     name: Annotated[
         kinds.NamespaceName,
@@ -114,15 +118,13 @@ class PeerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     target: Annotated[
         kinds.Address | None, _text("Address of the peer inside the tunnel, which probes are sent to.")
     ] = None
-    probe: Annotated[
-        Probing | None, _text("Whether this peer is probed, as `probe.enabled` says it for all; this goes before it.")
-    ] = None
+    probe: Annotated[Probing | None, _text("Whether this peer is probed, in place of `probe.enabled`.")] = None
     interval: Annotated[
         kinds.EchoInterval | None, _text("Time between two small echoes to this peer, in place of `probe.interval`.")
     ] = None
 
 
-# With a `__dict__`, for the network is parsed once and kept.
+# It has a `__dict__`, in which the parsed network is kept.
 class ExpectRule(Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """Which peers should always be up. The first rule that matches decides; a rule matches if all its conditions do.
 
@@ -218,7 +220,7 @@ def load(path: pathlib.Path, metric_names: Collection[str] = ()) -> Config:
     """The configuration in a file of at most 1 MiB. Raises `ConfigError`, also if the file can't be read."""
     where = CONTROL.sub("?", str(path))
     try:
-        # Not blocking, for a pipe that nobody writes to would hold up a reload for ever.
+        # Not blocking: a pipe without a writer would hold up a reload for ever.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ValueError("not a regular file")  # noqa: TRY301  as clear a place as any
@@ -296,7 +298,7 @@ def _check_expect(document: Document) -> None:
     """A rule after one with the same conditions, or with none, is never reached."""
     seen: dict[tuple[str | None, ...], str] = {}
     for path, rule in _parts(document, ExpectRule):
-        # The pattern `*` says no more than no condition does.
+        # The pattern `*` is no condition.
         patterns = (pattern if pattern and pattern.strip("*") else None for pattern in (rule.interface, rule.name))
         conditions = (*patterns, rule.allowed_ip, rule.public_key)
         first = seen.setdefault(conditions, path)

@@ -19,20 +19,20 @@ class HealthLimits(Struct, frozen=True, forbid_unknown_fields=True):
     down_after: Annotated[
         kinds.DownAfter,
         _text(
-            "A peer that should always be up is down when an answer of it is overdue for so long. An answer to a "
+            "A peer that should always be up is down when its answer has been overdue for this time. An answer to a "
             "handshake or a probe is due at once, one to other data after 10 s. WireGuard repeats a handshake after "
             "5 s: less than 15 s would be a guess."
         ),
     ] = 25.0
-    window: Annotated[kinds.HealthWindow, _text("Loss and latency are judged over so long.")] = 300.0
+    window: Annotated[kinds.HealthWindow, _text("Time over which loss and latency are judged.")] = 300.0
     loss: Annotated[
         kinds.Ratio,
-        _text("A peer is degraded (`lossy`) while at least this part of its probes is lost, until it is half of it."),
+        _text("A peer becomes degraded (`lossy`) when this part of its probes is lost, and recovers below half of it."),
     ] = 0.1
     slow_factor: Annotated[
         kinds.Factor,
         _text(
-            "A peer is degraded (`slow`) while round trips take so many times as long as is usual for it, and at least "
+            "A peer is degraded (`slow`) while its round trips take this many times as long as usual, and at least "
             "20 ms longer."
         ),
     ] = 3.0

@@ -16,9 +16,7 @@ from typing import Any, Final
 import yaml
 
 MAX_BYTES: Final = 1 << 20  # of a file; names for about 14,000 peers fit
-MAX_NODES: Final = (
-    200_000  # what a file of that size needs, with room; a tree of as many takes about 100 MB for a moment
-)
+MAX_NODES: Final = 200_000  # more than such a file needs; a tree of as many takes 100 MB for a moment
 MAX_DEPTH: Final = 16  # the deepest key is at 4
 
 # libyaml, where PyYAML was built with it, is 30 times faster and takes the same language.

@@ -4,7 +4,7 @@ The tree is read along the types of the structs (`msgspec.inspect` tells them), 
 wants a YAML string, an `int` a plain decimal number, and nothing is converted from one to the other. So `name: no`,
 `name: 123` and `pid: 010` are mistakes with a line number, not surprises at run time. A field may bring a check of its
 own, a function from value to value: `Annotated[str, msgspec.Meta(extra={"check": function})]`. With `"written"` beside
-it, which says what that is in words, the function gets the text as it stands in the file, whatever YAML takes it for.
+it (what such a value is called), the function gets the text as it stands in the file, not what YAML makes of it.
 
 A mistake is one line, and one mistake does not hide the next: what is wrong is reported and left out, and the reading
 goes on. (Checks across fields look only at the parts that are right in themselves.)
@@ -189,7 +189,7 @@ class Document:
 
     def _unknown(self, key: str, path: str, known: tuple[str, ...], line: int) -> None:
         if len(self._found) > MAX_PROBLEMS:
-            return  # looking for what was meant is dear
+            return  # the search for what was meant is slow
         if key == "<<":
             what, fix = "is a merge key, which is not supported", "write the keys out"
         else:

@@ -1,4 +1,4 @@
-"""What is logged of the readings: a line when something fails, changes or recovers, none while it stays as it is."""
+"""The log of changes: a line when something fails, changes or recovers, none while it stays as it is."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class ChangeLog:
     def report(self, snapshot: Snapshot, expected: int, others: int, unprobed: Mapping[PeerKey, str]) -> None:
         """Log what is new in `snapshot`.
 
-        `expected` is the number of peers that should always be up, `others` that of all others. `unprobed` are those
-        that should be probed and can't be, with the reason of each.
+        `expected` peers should always be up, `others` need not be. `unprobed` are those that should be probed and can't
+        be, with the reason of each.
         """
         self._sources(snapshot)
         self._devices(snapshot)
@@ -60,7 +60,7 @@ class ChangeLog:
             self._log.info("peers expected up", not_up=down)
 
     def unjudged(self, number: int) -> None:
-        """Log of how many peers nobody can tell idle from dead."""
+        """Log the number of peers that look the same idle and dead."""
         if self._seen.changed("unjudged", number or "") and number:
             self._log.warn(
                 "peers can't be judged",

@@ -187,7 +187,7 @@ class Evidence:
                 self.unanswered_since = silent if asked is None else min(asked, silent)
                 if stats.rtt_last is not None and (self.overdue_since is None or silent < self.overdue_since):
                     self.overdue_since = silent
-        # A target that never answers was silent before; the first loss may be of a probe from before the last sign.
+        # A target that never answers has long been silent, and its first lost probe may be older than the last sign.
         elif asked is None and self.probes >= 2:
             self.unanswered_since = now
 

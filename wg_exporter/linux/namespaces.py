@@ -1,7 +1,7 @@
 """Entering another network namespace, for the calling thread alone (setns(2)).
 
-A namespace is named by a path: /run/netns/NAME, /proc/PID/ns/net, or any other. What the path stands for may be removed
-and made anew under the same name while the exporter runs, so it is checked before each read.
+A namespace is named by a path: /run/netns/NAME, /proc/PID/ns/net, or any other. It may be removed and made anew under
+the same path while the exporter runs, so the path is checked before each read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CLONE_NEWNET = 0x40000000
 
 
 class Entrance:
-    """A namespace that a thread enters and stays in. One object for each thread."""
+    """The way of one thread into a network namespace, where it stays. One object for each thread."""
 
     def __init__(self, name: str, path: str) -> None:
         self._name = name

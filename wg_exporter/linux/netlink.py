@@ -1,9 +1,8 @@
 """Netlink, as little of it as dumps need: sockets, requests, message and attribute headers, families by name.
 
-A library would do, and pyroute2 is the good one: it enters namespaces here, and is the judge in the tests. For dumps
-its price was measured and not paid: 10 MB and 75 ms at import, 150 µs for each link at each tick, 200 µs for each
-peer. It also decodes whatever a message holds, and a WireGuard dump holds private keys. Here datagrams are received
-into one buffer, which is wiped after each dump.
+pyroute2 enters namespaces for this program, and the tests compare with it. It reads no dumps here: it costs 10 MB and
+75 ms at import, 150 µs for each link and 200 µs for each peer at each tick, and it decodes all that a message holds,
+private keys included. Here datagrams are received into one buffer, which is wiped after each dump.
 
 Sources: RFC 3549, linux/netlink.h, linux/genetlink.h, net/netlink/af_netlink.c (netlink_dump).
 """
@@ -41,7 +40,7 @@ CTRL_CMD_GETFAMILY = 3
 CTRL_ATTR_FAMILY_ID = 1
 CTRL_ATTR_FAMILY_NAME = 2
 
-# The kernel fills dump messages up to 32 KiB when the reader shows that it takes as much; twice that never truncates.
+# The kernel fills dump messages up to 32 KiB for a reader whose buffer takes as much. Twice that never cuts one off.
 RECEIVE_BUFFER = 64 * 1024
 
 # Sizes that make the kernel cut a dump at other places, tried from the largest down; see `Netlink.cut_differently`.
@@ -51,7 +50,7 @@ LEAST_ROOM = 20 * 1024
 # A dump that the kernel does not answer within this many seconds is given up, so that a socket can't block for ever.
 RECEIVE_TIMEOUT = 2
 
-# Datagrams of other processes passed over in one dump. None is expected, and a flood must not keep a read for ever.
+# How many datagrams of other processes one dump passes over. None is expected; a flood must not hold a read for ever.
 MAX_STRAY = 1000
 
 MESSAGE = struct.Struct("=IHHII")
@@ -142,7 +141,7 @@ class Netlink:
     def cut_differently(self) -> None:
         """Have the kernel cut its next dumps into messages at other places.
 
-        It fills messages to the largest size that the socket's reader has shown, up to just under 32 KiB.
+        It fills messages up to the size of the largest buffer that the socket was read with, below 32 KiB.
         """
         self.close()
         self._room = self._room - 1012 if LEAST_ROOM < self._room <= MOST_ROOM else MOST_ROOM
@@ -219,8 +218,8 @@ class Netlink:
 class Families:
     """Generic netlink families by name, asked for by a dump of all of them.
 
-    Asking for one by its name makes the kernel start modprobe for a name that it does not know, at every request: an
-    exporter must load no modules, and the process cost 200 times what the question does.
+    A question for one name makes the kernel run modprobe, each time, if it does not know that name. An exporter must
+    load no modules, and running modprobe costs 200 times as much as the question.
     """
 
     def __init__(self, netlink: Netlink) -> None:

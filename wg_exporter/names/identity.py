@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from wg_exporter.model import ConfFile, Peer
 
-# A key's first characters stand in for a name that nobody gave.
+# A peer without a name is called by this many characters of its key.
 SHORT_KEY_LENGTH = 8
 
 

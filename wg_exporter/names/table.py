@@ -1,6 +1,6 @@
 """Names and expectations of the peers of each device, kept from one look to the next.
 
-Asking the configuration about 10,000 peers takes a while, and next to nothing of the answer ever changes.
+Asking the configuration about 10,000 peers is slow, and the answer hardly ever changes.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Names:
         old, new = known.peers, device.peers
         if not same(old.public_key, new.public_key):
             return tuple(self._identity.meta(device.netns, device.name, peer) for peer in new)
-        # Only these two fields decide, and on most scrapes only counters have moved.
+        # Only these two fields decide; on most scrapes nothing but counters has moved.
         changed = {
             *differences(old.allowed_ips, new.allowed_ips),
             *differences(old.persistent_keepalive, new.persistent_keepalive),

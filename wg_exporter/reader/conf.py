@@ -4,8 +4,8 @@ The files are read again on every call but parsed only when one changed, told by
 changed, `read` gives the very same tuple, so that its reader can tell by `is`. Files are opened as an attacker's would
 be: only regular ones, never blocking, never more than MAX_BYTES.
 
-The files are root's and 0600, so an exporter without rights is the usual fault, and it is reported as the failure of
-the whole source: DeniedError. Everything smaller is a problem in the row of the file.
+The files are root's and 0600, so the usual fault is an exporter without rights. That fails the whole source, with
+DeniedError. Every other fault is a problem in the row of its file.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DEFAULT_PATTERNS = (
 MAX_BYTES = 8 << 20
 MAX_KEY_BYTES = 4096
 MAX_FILES = 4096
-# Two changes within one tick of a file system's clock look the same. Stamps younger than this are not trusted.
+# Two changes within one tick of a file system's clock have the same stamp. Stamps younger than this are not trusted.
 SETTLED_NS = 2_000_000_000
 # A file with fewer peers than before that changed so lately may be half written. Until it is older its last row holds:
 # a moment without names would start new series for every peer.
@@ -60,7 +60,7 @@ class ConfSource:
     """Reads the files that match the patterns. Not thread-safe: one thread calls `read`.
 
     A pattern with `*`, `?` or `[` in it may match nothing, and its directory may be absent: that is normal on a host
-    that is configured otherwise. A pattern without is a file that somebody asked for: a missing one is a problem.
+    configured in another way. A pattern without these is a file that somebody asked for: a missing one is a problem.
     `wall_ns` is the wall clock in nanoseconds since the epoch.
     """
 
@@ -199,7 +199,7 @@ def _stat_signature(path: Path) -> tuple[int, ...]:
 
 def _read(path: Path, limit: int = MAX_BYTES) -> str:
     """The text of a regular file, UTF-8, and where a line is not, Latin-1. Raises OSError and _UnreadableError."""
-    # Looked at before it is opened, as to open a device can have an effect, and once more after, as it may be another.
+    # Checked before it is opened, for opening a device can have an effect, and after, for it may be another file then.
     _check(path.stat(), limit)
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     with os.fdopen(descriptor, "rb") as file:
@@ -270,6 +270,6 @@ def _reason(error: OSError | ValueError) -> str:
 def _same_objects(before: tuple[ConfFile, ...], rows: dict[str, ConfFile]) -> tuple[ConfFile, ...]:
     """The rows by path, the old object for each that is equal, and the old tuple if all are."""
     old = {row.path: row for row in before}
-    now = tuple(old[path] if old.get(path) == row else row for path, row in sorted(rows.items()))
-    unchanged = len(now) == len(before) and all(a is b for a, b in zip(now, before, strict=True))
-    return before if unchanged else now
+    after = tuple(old[path] if old.get(path) == row else row for path, row in sorted(rows.items()))
+    unchanged = len(after) == len(before) and all(a is b for a, b in zip(after, before, strict=True))
+    return before if unchanged else after

@@ -1,8 +1,8 @@
 """Reads all sources at once and makes a Snapshot of what they say, within a deadline that no source can stretch.
 
-Each source has a thread of its own, for a read of the kernel can't be cut short, and a thread can stay in a network
-namespace. The deadline is on the waiter: a read that is still under way then loses only its own rows, goes on, and is
-not started a second time. Everyone who asks while a pass is under way gets the result of that pass.
+Each source has a thread of its own: a read of the kernel can't be cut short, and a thread can stay in a network
+namespace. The deadline is on the waiter. A read that misses it loses only its own rows, goes on, and is not started a
+second time. All who ask during a pass get its result.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 # A scrape must be over well before Prometheus gives up, which is after 10 s unless told otherwise.
 DEADLINE_SECONDS = 2.5
 
-# An answer that came too late is good for the next who asks if its read began no longer ago than this.
+# An answer that came too late is given to the next pass, if its read began less than this many seconds before.
 LATE_SECONDS = 15.0
 
 
@@ -117,7 +117,7 @@ class Worker:
                 raise StoppedError
             now = self._clock.monotonic()
             if self._late and self._current is not None and self._current.done():
-                # The answer that came too late for those who asked. A source that is always late is served late.
+                # The pass that asked did not get this answer. A source that is always late is served late, not never.
                 self._late = False
                 if now - self.begun < LATE_SECONDS:
                     return self._current
@@ -128,7 +128,7 @@ class Worker:
             return self._current
 
     def was_late(self) -> None:
-        """Nobody took the answer to the read under way: the next who asks may have it, if it comes soon."""
+        """No pass waits for the read under way any more: the next one may take its answer."""
         with self._lock:
             self._late = True
 
@@ -155,7 +155,7 @@ class Worker:
             self._namespace.close()
 
     def _enter(self) -> None:
-        """Go where the source is to be read; its sockets belong to the place where they were opened."""
+        """Enter the source's namespace. A socket stays in the namespace where it was opened, so a move closes them."""
         if self._namespace is None:
             return
         try:
@@ -207,7 +207,7 @@ class Reader:
         outcomes: list[Outcome] = []
         readings: list[tuple[Worker, Reading]] = []
         for worker, future in started:
-            # A read that was under way before has had its time: it must not cost every pass a whole deadline.
+            # The time of a read counts from its beginning: one that hangs must not cost every pass a whole deadline.
             left = max(0.0, min(monotonic, worker.begun) + self._deadline - self._clock.monotonic())
             try:
                 done = future.result(left)
@@ -253,8 +253,8 @@ class Reader:
         )
 
     def _home(self, worker: Worker, name: str, links: dict[DeviceKey, Link]) -> str:
-        """The namespace of a device. Control sockets of userspace devices share a directory, whatever their namespace,
-        so such a device belongs where a tun link of its name is; while that is out of sight, to where it was last.
+        """The namespace of a device. All userspace daemons have their control sockets in one directory, so a userspace
+        device belongs to the namespace that has a tun link of its name, or had one last.
         """
         if worker.name is not SourceName.USERSPACE:
             return worker.netns
@@ -265,9 +265,9 @@ class Reader:
 
 
 def with_unread(snapshot: Snapshot, wanted: Callable[[str], bool]) -> Snapshot:
-    """The snapshot with every kernel device that its failed source left out as a failed device.
+    """The snapshot, with a failed device for each kernel device whose source failed.
 
-    Links need no permission: that the interface exists, is up and counts packets is known all the same.
+    Reading links needs no permission, so their rows are there even where devices can't be read.
     """
     failures = {(outcome.source, outcome.netns): outcome for outcome in snapshot.outcomes if not outcome.success}
     if not failures:

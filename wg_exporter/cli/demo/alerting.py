@@ -1,7 +1,7 @@
 """Prometheus and Alertmanager for the demo, with the rules and the routes that are shipped.
 
-They are whatever this host has under their usual names, they keep their data in the lab's directory, and they end with
-the lab. Nobody is notified: the receivers of the example are replaced by ones that do nothing.
+They are the programs that this host has under their usual names. They keep their data in the lab's directory and end
+with the lab. Nobody is notified: the receivers of the example are replaced by ones that do nothing.
 """
 
 from __future__ import annotations

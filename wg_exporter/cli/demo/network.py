@@ -6,8 +6,8 @@
     laptop (never came)
 
 Every host is a network namespace, every line a cable with a WireGuard tunnel over it; nothing touches the network of
-the machine itself. The four peers of the hub stand for the four pictures that one has to tell apart: traffic flows;
-nothing is sent and nothing is wrong; we send and nobody answers; never seen.
+the machine itself. The four peers of the hub are the four cases that have to be told apart: traffic flows; nothing is
+sent, and nothing is wrong; we send, and nothing comes back; it never connected.
 
 Where Prometheus and Alertmanager are installed they run too, with the shipped rules, and the office is cut off now and
 then (`alerting`, `outages`).

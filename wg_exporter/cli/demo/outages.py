@@ -49,7 +49,7 @@ class Outages:
             return
 
     def _say(self, line: str) -> None:
-        with contextlib.suppress(OSError):  # nobody listens any more: no reason to leave things cut
+        with contextlib.suppress(OSError):  # the reader has left; the cable is connected again all the same
             self._tell(line)
 
 

@@ -7,7 +7,7 @@ A lab reads as its topology:
         lab.link(hub, office, "192.0.2.1/30", "192.0.2.2/30", mtu=1500)
         lab.wireguard(hub, "hub", conf=..., addresses=["10.0.0.1/24"])
 
-The idea: **whatever a lab makes can be recognised from outside.** The names of its namespaces, devices and sockets
+The idea: **all that a lab makes can be recognised from outside.** The names of its namespaces, devices and sockets
 begin with its prefix, and its processes carry the prefix in their environment. So taking a lab down needs no memory of
 what was built, and one and the same `close` cleans up after success, after an exception half way, and, called by the
 next run, after a `kill -9`. It stops no process and removes no namespace of anyone else.

@@ -1,7 +1,7 @@
 """What `wg-exporter show` has to say, before it is drawn: devices and peers, what stands out, why there may be nothing.
 
-How peers are is said by the rules of the metrics (`health`). What an exporter knows from looking again and again goes
-first; of the others is said what one look tells.
+States follow the rules of the metrics (`health`). A peer whose state is known from many looks is shown with that one.
+The others get a snapshot judgement: what one look tells.
 
 An `Overview` is made from the same look at the host as a scrape (`from_view`), so `show` and `/metrics` agree.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _SUDO = "run: sudo wg-exporter show"
 
-# Where a target came from (prober/targets.py), in words.
+# Where a target came from (plan/targets.py), in words.
 _ORIGINS: Mapping[str, str] = {
     "configured": "as the configuration says",
     "in_subnet": "its address in the interface's subnet",
@@ -40,8 +40,8 @@ _ORIGINS: Mapping[str, str] = {
 class PeerRow(NamedTuple):
     """A peer as a person knows it. `name` is its friendly name or, where `named` is False, the start of its key.
 
-    `aim` says how it is probed, None where nobody knows. Of a peer that is `gone` with its device, nothing but the key
-    is known.
+    `aim` says how it is probed, None where that is not known. Of a peer that is `gone` with its device, only the key is
+    known.
     """
 
     peer: Peer
@@ -54,9 +54,9 @@ class PeerRow(NamedTuple):
 
 
 class DeviceRow(NamedTuple):
-    """A device that was read (`device`), or one that could not be (`failed`), with its link where that is known.
+    """A device that was read (`device`), could not be read (`failed`) or is gone (`gone`), with its link if it has one.
 
-    Or one that is gone (`gone`) while peers of it are expected up: these.
+    `peers` are all that were read or, of a device that is gone, those that are expected up.
     """
 
     device: model.Device | None
@@ -69,8 +69,8 @@ class DeviceRow(NamedTuple):
 class Overview(NamedTuple):
     """Everything to show; `wall` is in seconds since the epoch, `hidden` are devices that the config leaves out.
 
-    `unmatched` says why a selection left nothing; empty where it left something, or nothing was selected. `by_one_look`
-    is True where a peer that is expected up is judged by one look.
+    `unmatched` says why a selection left nothing, and is empty if it left something or there was none. `by_one_look`
+    is True where the state of a peer that is expected up is a snapshot judgement.
     """
 
     wall: float
@@ -120,7 +120,7 @@ def from_view(
     ]
     rows += [DeviceRow(None, failed, link, ()) for failed, link in view.failed]
     there = {whose(row) for row in rows}
-    missing = set(view.missing) - there  # of the others in `view.gone` nobody knows whether they are
+    missing = set(view.missing) - there  # the others in `view.gone` may be there
     rows += [_gone_row(device) for device in view.gone if (device.netns, device.name) in missing]
     problems = [problem for file in snapshot.conf for problem in file.problems]
     problems += [f"{name} is gone" + (f" from namespace {netns}" if netns else "") for netns, name in view.missing]
@@ -146,7 +146,7 @@ def _peer_rows(
 
 
 def _health(seen: DeviceView, wall: float, limits: HealthLimits) -> Sequence[PeerHealth]:
-    """What is known of the peers, or else what one look tells; of an old list, it tells nothing."""
+    """The states that are known, else snapshot judgements; a list that is not fresh gets none of these."""
     known = seen.health or (NOT_JUDGED,) * len(seen.device.peers)
     if not seen.device.fresh or all(row.state for row in known):
         return known
@@ -269,5 +269,5 @@ def reason_for_failure(overview: Overview) -> str:
 
 
 def fix_for(failed: model.FailedDevice) -> str:
-    """What to do about a device that could not be read. Of some causes the problem itself says it."""
+    """What to do about a device that could not be read, unless its problem says so, as it does for known causes."""
     return f"; compare with: wg show {failed.name}" if failed.cause is Cause.OTHER else ""

@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from wg_exporter import model
 
 REASONS = 5
-"""So many reasons why peers can't be probed are told, for on a large host there may be one for each peer."""
+"""How many reasons for missing probes are listed: a large host may have one for each peer."""
 
 NAMED = 10
-"""So many peers are named as down, and as degraded."""
+"""How many peers are named as down, and how many as degraded."""
 
 PIPE_WIDTH = 400
 """Columns of a console that is no terminal: wide enough that nothing is cut or left out."""
@@ -258,7 +258,7 @@ def render(overview: Overview, *, width: int | None = None, previous: Overview |
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Pass the error on: how a program whose reader left ends is for the command line to say."""
+        """Pass the error on: the command line says how a program ends whose reader has left."""
         raise  # noqa: PLE0704 - rich calls this while it handles the BrokenPipeError
 
 

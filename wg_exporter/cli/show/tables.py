@@ -35,7 +35,7 @@ class Line(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column of the peers' table. `cell` gives text for at most so many characters, and the name of its style.
+    """A column of the peers' table. `cell` gives text of at most the given number of characters, and its style's name.
 
     Below `low` cells the column is left out; 0 means that its text can't be cut. With `whole` it gets room for its
     longest text or stays at `low`.

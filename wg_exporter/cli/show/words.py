@@ -18,7 +18,7 @@ FUTURE = "in the future (clock?)"
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
 _AGES = ((86400, "day"), (3600, "hour"), (60, "minute"))
 
-# A pass over all sources may take so long. Its wall time is read when it begins, so a handshake may be that much later.
+# Longer than a pass takes. Its wall time is read when it begins, so a handshake may be up to this many seconds later.
 _READ_SECONDS = 3
 
 

@@ -4,7 +4,7 @@ The work is split in two, at the line that secrets must not cross:
 
 1. `Extractor`, here, cuts each message into *entries*, leaving the preshared keys out. It knows where to cut, not what
    the pieces mean.
-2. `PeerTable` (wgpeers.py) turns entries into peers. It compares them with those of the dump before and reads only
+2. `PeerTable` (peers.py) turns entries into peers. It compares them with those of the dump before and reads only
    what moved.
 
 A dump of a large device is thousands of small entries, so both steps work on whole messages in C: the layout of a
@@ -50,21 +50,21 @@ _FLAGS_LENGTH = len(_FLAGS) + 4
 _BARE = ATTRIBUTE.size + _KEY.size
 _WHOLE = _BARE + len(_PRESHARED_KEY_HEADER)
 
-# Layouts of messages kept per device; a device that splits into more still works, entry by entry.
+# How many layouts are kept for each device. Messages beyond that are read entry by entry.
 _MAX_LAYOUTS = 4096
 
 
-# What the kernel writes behind the preshared key (get_peer, drivers/net/wireguard/netlink.c): the last handshake, the
-# keepalive interval and the header of tx_bytes; then tx_bytes, and rx_bytes with its header.
+# Bytes behind the preshared key (get_peer, drivers/net/wireguard/netlink.c). TIMES: the last handshake, the keepalive
+# interval and the header of tx_bytes. COUNTERS: tx_bytes, and rx_bytes with its header.
 TIMES, COUNTERS = 32, 20
 
 
 class Entries(NamedTuple):
     """The entries of one dump, in pieces: the lists run in parallel. No secret is in them.
 
-    `heads` have the public keys in their headers (see `public_key`), `times` and `counters` as many bytes as stand
-    above, and `rests` what follows: protocol version, endpoint and allowed IPs. An entry that is too short, such as the
-    rest of a peer that began in the message before, is all in `rests`.
+    `heads` have the public keys in their headers (see `public_key`), `times` and `counters` have TIMES and COUNTERS
+    bytes each, and `rests` what follows: protocol version, endpoint and allowed IPs. An entry that is too short, such
+    as the rest of a peer that began in the message before, is all in `rests`.
     """
 
     heads: list[bytes]
@@ -99,11 +99,11 @@ class DeviceFacts(NamedTuple):
 
 
 class _Layout(NamedTuple):
-    """How the peers of one message were laid out last time: one struct that reads them all, and what must be equal."""
+    """How the peers of one message were laid out last time."""
 
     length: int
-    reader: struct.Struct
-    heads: tuple[bytes, ...]
+    reader: struct.Struct  # reads them all at once
+    heads: tuple[bytes, ...]  # which must be equal, or the layout is another
     bare: tuple[int, ...]  # indices of the entries without a preshared key
 
 
@@ -191,7 +191,7 @@ def _read(layout: _Layout, data: bytes | bytearray, start: int, end: int) -> tup
     values = layout.reader.unpack_from(data, start)
     if values[0::PIECES] != layout.heads:
         return None
-    # The rest of a peer can be as long as the whole of it was, and where the rest goes on, the whole has its secret.
+    # Where the rest of a peer was, a whole peer of the same length may be now, with its key: that must not be kept.
     rests = values[PIECES - 1 :: PIECES]
     if any(_holds_preshared_key(rest, 0, len(rest)) for rest in (rests[index] for index in layout.bare)):
         return None

@@ -1,6 +1,6 @@
 """From the entries of a WireGuard dump to its peers, decoding only what moved.
 
-Entries are what wgdump.py leaves of a dump: without secrets, cut where the kernel cut them. They are compared with
+Entries are what dump.py leaves of a dump: without secrets, cut where the kernel cut them. They are compared with
 those of the dump before. A column in which nothing changed is the same object again, and where only counters moved,
 only those are read.
 
@@ -34,7 +34,7 @@ WGALLOWEDIP_A_FAMILY = 1
 WGALLOWEDIP_A_IPADDR = 2
 WGALLOWEDIP_A_CIDR_MASK = 3
 
-# What is in `Entries.times` and in `Entries.counters`, where all is where it belongs; a header is one number.
+# The usual layout of `Entries.times` and of `Entries.counters`. A header is read as one number.
 _TIMES, _COUNTERS = "IqqIHxxI", "QIQ"
 _HEADERS = tuple(
     struct.unpack("=I", ATTRIBUTE.pack(length, kind))[0]
@@ -80,7 +80,7 @@ class PeerTable:
                 self._move(entries)
             else:
                 columns = zip(self._entries, entries, strict=True)
-                self._edit(entries, {index for before, now in columns for index in differences(before, now)})
+                self._edit(entries, {index for before, after in columns for index in differences(before, after)})
         except DecodeError:
             self._forget()
             raise
@@ -109,7 +109,7 @@ class PeerTable:
         self._peers = self._peers.sharing(peers)
 
     def _edit(self, entries: Entries, edited: Iterable[int]) -> None:
-        """Decode the peers anew of whom these entries differ."""
+        """Decode again the peers whose entries these are."""
         places = sorted({self._owners[index] for index in edited})
         if places:
             columns = zip(self._peers.columns(), zip(*self._decode(entries, places), strict=True), strict=True)
@@ -130,12 +130,12 @@ class PeerTable:
         return rows
 
     def _regroup(self, entries: Entries) -> None:
-        """Start anew, for peers came, went, or are cut into messages in another way.
+        """Start anew: peers came, went, or are cut into messages in another way.
 
-        When a message is full to its last byte just before the allowed IPs of a peer, the kernel takes the whole peer
-        back. By the source of 2019 to 2024 (get_peer, drivers/net/wireguard/netlink.c) it then remembers it as half
-        written, and the next message has its public key and nothing else: its numbers are not 0 but unknown. Linux
-        6.1.0-56 and 6.12.117 of Debian write it whole.
+        When a message is full just before the allowed IPs of a peer, the kernel takes the whole peer back. By its
+        source of 2019 to 2024 (get_peer, drivers/net/wireguard/netlink.c) it then takes the peer for half written, and
+        the next message has its public key alone: its numbers are unknown, not 0. Debian's Linux 6.1.0-56 and 6.12.117
+        write it whole.
         """
         before = self._peers
         self._forget()
@@ -162,9 +162,9 @@ class PeerTable:
 
 
 def _times(pieces: Iterable[bytes]) -> tuple[Column, Column] | None:
-    """Keepalive intervals (seconds) and last handshakes (nanoseconds) that these pieces hold, those that are not empty.
+    """Keepalive intervals (seconds) and last handshakes (nanoseconds) in those of these pieces that are not empty.
 
-    None if one of them is not what it is taken for: machines that align 64-bit numbers put an empty attribute of type 0
+    None if a piece is laid out in another way: machines that align 64-bit numbers put an empty attribute of type 0
     before each (net/netlink.h, nla_put_u64_64bit).
     """
     h0, seconds, nanoseconds, h1, keepalives, h2 = _columns(_TIMES, b"".join(pieces))

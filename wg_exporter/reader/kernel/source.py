@@ -149,7 +149,7 @@ class KernelSource:
             facts, entries = known.extractor.finish()
             peers = known.table.update(entries)
             if lost := known.table.lost:
-                # Another cut loses other peers. It stays, and is changed until it loses none.
+                # A dump that is cut elsewhere loses other peers. The new cut is kept as long as it loses none.
                 self._generic.cut_differently()
                 seen.update((peer.public_key, peer) for peer in peers if peer.public_key not in lost)
                 if not seen.keys() >= lost:
@@ -160,9 +160,9 @@ class KernelSource:
         raise InterruptedDumpError("the kernel left out what it knows of a peer")
 
     def _check_permission(self, family: int) -> None:
-        """Without any device nothing would fail for want of permission; ask for one that can't be a WireGuard device.
+        """Where there is no device, no read would show that permission is missing. So ask for the loopback device.
 
-        The kernel checks the capability first, so the loopback device tells: EPERM, or "not a WireGuard device".
+        The kernel checks the capability first: it answers EPERM, or else that this is no WireGuard device.
         """
         try:
             self._dump(family, 1)

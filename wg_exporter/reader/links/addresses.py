@@ -1,13 +1,12 @@
 """The addresses of interfaces over rtnetlink, of the network namespace of the calling thread.
 
-An address is told as the host part and its subnet in one, `10.0.0.1/24`, as `ip addr` does. On a point-to-point
-interface the prefix length is of the *peer's* address. `10.0.0.1 peer 10.0.0.2/32` has no subnet of its own, so it is
-told as `10.0.0.1/32`: whoever took `10.0.0.1/24` from `10.0.0.1 peer 192.0.2.2/24` would invent neighbours. A prefix
-that holds both ends is a subnet like any other.
+An address is written with the prefix length of its subnet, `10.0.0.1/24`, as `ip addr` does. On a point-to-point
+interface that length belongs to the *peer's* address: `10.0.0.1 peer 10.0.0.2/32` has no subnet of its own, and becomes
+`10.0.0.1/32`. `10.0.0.1/24` for `10.0.0.1 peer 192.0.2.2/24` would invent neighbours. A prefix that holds both ends is
+a subnet like any other.
 
-Addresses that are tentative, deprecated or found to be in use elsewhere are in the list too: each is this host's own,
-no other's target, and goes with the rest when the MTU falls below 1280. A WireGuard device has none of them by itself,
-for it has no neighbours to ask (IFF_NOARP).
+Addresses that are tentative, deprecated or in use elsewhere are in the list too. They are this host's own, so no probe
+may aim at them. A WireGuard device has none of these by itself: it has no neighbours to ask (IFF_NOARP).
 
 Sources: rtnetlink(7), linux/if_addr.h, net/ipv4/devinet.c (inet_fill_ifaddr), net/ipv6/addrconf.c (inet6_fill_ifaddr).
 """
@@ -81,7 +80,7 @@ class AddressReader:
 
 def _decoded(answers: Iterator[tuple[bytearray, int, int]], wanted: Collection[int]) -> Iterator[Address]:
     for data, start, end in answers:
-        # Most addresses of a busy host are of containers: they are told by their index, not taken apart.
+        # Most addresses of a busy host are those of containers: the index is enough to skip them, undecoded.
         if end - start >= _IFADDR.size and struct.unpack_from("=I", data, start + _INDEX_AT)[0] in wanted:
             address = decode(data, start, end)
             if address is not None:

@@ -81,7 +81,7 @@ class LinkReader:
 
     def _wanted(self, answers: Iterator[tuple[bytearray, int, int]]) -> Iterator[Link]:
         for data, start, end in answers:
-            # Most links of a busy host are veths of containers: they are told by a glance, not taken apart.
+            # Most links of a busy host are veths of containers: without a kind of ours in them they are not decoded.
             if any(data.find(kind, start, end) >= 0 for kind in self._names):
                 link = decode(data, start, end)
                 if link.kind in self._kinds:

@@ -1,9 +1,9 @@
 """Which UDP ports are bound in the network namespace of the calling thread.
 
-A WireGuard device keeps its UDP socket in the namespace where it was created, or where its daemon runs, and may itself
-be moved to another: a container then has the device and nothing else. The kernel tells nobody (no IFLA_LINK_NETNSID,
-for drivers/net/wireguard/device.c has no get_link_net), but the port is told with the device, and where it is bound
-can be seen. The kernel's own sockets are in the list like any other.
+A WireGuard device keeps its UDP socket in the namespace where it was created, or where its daemon runs. The device
+itself may be moved to another, such as that of a container. The kernel does not say where the socket is (no
+IFLA_LINK_NETNSID: drivers/net/wireguard/device.c has no get_link_net), but the port comes with the device, and the list
+of bound ports, which has the kernel's own sockets too, shows where it is bound.
 
 Read from /proc, for the faster sock_diag makes the kernel load a module. IPv4 is enough: WireGuard binds both families.
 

@@ -1,8 +1,8 @@
 """The links of a network namespace together with their addresses, and the UDP ports that are bound there.
 
 Counters move with every packet and are read at every scrape. Addresses and ports of WireGuard hardly ever change, so
-they are read again after some seconds, or when an interface came or went. The probes are aimed by them, nothing is
-counted: where they can't be read, links are told with what is known.
+they are read again after ADDRESS_SECONDS, or when an interface came or went. They only aim the probes: where they can't
+be read, the last ones known are used.
 """
 
 from __future__ import annotations
@@ -75,11 +75,11 @@ class InterfaceSource:
         except SourceError as error:
             notes.append(f"addresses of interfaces: {error}")
             read = {index: known for index, known in self._known.items() if index in indices}
-        # Unchanged addresses stay the same object, which those downstream can tell at a glance.
+        # Unchanged addresses stay the same object, so that later steps can compare with `is`.
         known = self._known
         self._known = {index: known[index] if known.get(index) == new else new for index, new in read.items()}
         try:
-            # Without an interface too: the sockets of those that were moved away are here.
+            # Also where there is no interface: one that was moved away has left its socket here.
             self.ports = self._udp_ports()
         except SourceError as error:
             notes.append(f"UDP ports in use: {error}")

@@ -2,10 +2,10 @@
 
 The protocol (https://www.wireguard.com/xplatform/) is lines of `key=value`: first the device's, then for every peer its
 `public_key=` and what belongs to it, at the end `errno=`. The secrets among them are overwritten before anything here
-looks at the lines (uapi_secrets.py).
+looks at the lines (secrets.py).
 
-Nothing of the answer is believed: a line that is not understood is an error with its number, except a key that is not
-known, which is skipped (AmneziaWG has its own, and there will be others). No text of the answer gets into an error.
+No answer is trusted. A line that is not understood is an error with its number. An unknown key is skipped: AmneziaWG
+has keys of its own, and there will be others. No text of the answer gets into an error.
 
 Reading 10,000 peers every few seconds must be cheap: a peer whose lines are the same as last time is not parsed again.
 """
@@ -68,7 +68,7 @@ class DecodeError(ValueError):
 
 
 class KeptPeer(NamedTuple):
-    """A peer as last decoded, and its lines (secrets overwritten); `block` is None if it had a key we do not know."""
+    """A peer as last decoded, and its lines (secrets overwritten); `block` is None if an unknown key was in them."""
 
     block: bytes | None
     peer: Peer
@@ -189,7 +189,7 @@ def _device(lines: Sequence[bytes]) -> tuple[str, int, int]:
 def _add_peers(
     seen: dict[bytes, KeptPeer], blocks: Sequence[bytes], known: Mapping[bytes, KeptPeer], aged_at: int | None
 ) -> None:
-    """Fill `seen`. `aged_at` is the time to count handshake ages from, None if the daemon sends times, as it should."""
+    """Fill `seen`. `aged_at` is the time from which a daemon counts handshake ages, None if it sends times."""
     for block in blocks:
         key = block[:64].lower()
         if key in seen:
