@@ -16,7 +16,7 @@ MDLAYHER ?= $(WG_BENCH_MDLAYHER)
 MINDFLAVOR ?= $(WG_BENCH_MINDFLAVOR)
 # Each of these writes a page of the docs, or the dashboards, or with --check says whether it is still right.
 GENERATORS := $(sort $(wildcard docs/generate_*.py)) dashboards/generate.py
-# Whatever PYTHON* variables and locale there are: an assertion that was optimised away passes.
+# -E and -X utf8: no PYTHON* variable and no locale changes the tests. With PYTHONOPTIMIZE all assertions would pass.
 PYTEST := $(BIN)/python -E -X utf8 -m pytest
 
 export PYTHON

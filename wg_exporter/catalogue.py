@@ -279,7 +279,7 @@ BUILD_INFO = _exporter(
 SOURCE_SUCCESS = _exporter(
     "source_success",
     Kind.GAUGE,
-    "1 if this source could be read at this scrape. At 0 its rows are missing: an absence that means nothing else.",
+    "1 if this source could be read at this scrape. At 0 its rows are missing, and nothing is known of them.",
     "source",
 )
 SOURCE_DURATION = _exporter(
