@@ -121,9 +121,9 @@ class Peers(Sequence[Peer]):
 
     def sharing(self, before: Peers) -> Peers:
         """`before` if it is equal, else these peers with the columns of `before` that are."""
-        pairs = zip(before.columns(), self.columns(), strict=True)
-        kept = [old if old is new or old == new else new for old, new in pairs]
-        return before if all(map(is_, before.columns(), kept)) else Peers(*kept)
+        then = before.columns()
+        kept = [old if old is new or old == new else new for old, new in zip(then, self.columns(), strict=True)]
+        return before if all(map(is_, then, kept)) else Peers(*kept)
 
     def columns(self) -> tuple[tuple[Any, ...], ...]:
         """All columns, in the order of the fields of `Peer`."""
