@@ -81,11 +81,11 @@ ROUTER = Shrink("192.0.2.1", 1, certain=True)
 
 
 class Scripted:
-    """A prober whose machines tell what they are told to: evidence for each thing that is asked of it."""
+    """A prober whose machines tell what they are told to: findings for each thing that is asked of it."""
 
-    def __init__(self, **evidence):
-        self._evidence = evidence
-        self._now = evidence["search"]
+    def __init__(self, **findings):
+        self._findings = findings
+        self._now = findings["search"]
         self.asked = []
         self.working = True
 
@@ -94,7 +94,7 @@ class Scripted:
 
     def _ask(self, what):
         self.asked.append(what)
-        self._now = self._evidence.get(what, self._now)
+        self._now = self._findings.get(what, self._now)
         self.working = True
 
     def search(self, _key):
@@ -109,7 +109,7 @@ class Scripted:
     def busy(self, _key):
         return self.working
 
-    def evidence(self, _key):
+    def findings(self, _key):
         return self._now
 
     def shrink(self, _key):

@@ -1,4 +1,4 @@
-"""What `wg-exporter mtu` says of a peer: rows of evidence, numbers for scripts, and what else could be done."""
+"""What `wg-exporter mtu` says of a peer: rows of findings, numbers for scripts, and what else could be done."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wg_exporter.model import Verdict
 from wg_exporter.prober.mtu.locate import Direction, Shrink
 from wg_exporter.prober.mtu.oracle import Oracle
 from wg_exporter.prober.mtu.pairs import Big
-from wg_exporter.prober.mtu.verdict import Evidence
+from wg_exporter.prober.mtu.verdict import Findings
 
 BERLIN = Asked("", "wg0", "A" * 43 + "=", "berlin", "10.0.0.2", 1420)
 PARIS = BERLIN._replace(public_key="B" * 43 + "=", name="paris")
@@ -33,9 +33,9 @@ KEYS = [
 ]
 
 
-def came_back(evidence, sent, shrink=None):
+def came_back(findings, sent, shrink=None):
     """What the table says to the row that begins with `sent`."""
-    [row] = [row for row in conclude(BERLIN, evidence, shrink, 1.0).rows if row.sent.startswith(sent)]
+    [row] = [row for row in conclude(BERLIN, findings, shrink, 1.0).rows if row.sent.startswith(sent)]
     return row.came_back
 
 
@@ -66,13 +66,13 @@ def test_what_is_not_known_is_null_and_the_peer_is_in_the_list_nevertheless():
 
 
 @given(evidences)
-def test_any_evidence_becomes_rows_that_hold_no_none_and_ascii_json(evidence):
-    result = conclude(BERLIN, evidence, None, 0.1)
+def test_any_findings_become_rows_that_hold_no_none_and_ascii_json(findings):
+    result = conclude(BERLIN, findings, None, 0.1)
     assert all("None" not in word for row in result.rows for word in row[:3])
     text = to_json([result])
     assert text.isascii()
     assert json.loads(text)[0]["verdict"] == result.advice.verdict
-    assert "None" not in so_far(evidence)
+    assert "None" not in so_far(findings)
 
 
 def test_only_when_every_verdict_is_ok_all_is_ok():
@@ -83,7 +83,7 @@ def test_only_when_every_verdict_is_ok_all_is_ok():
 
 
 @pytest.mark.parametrize(
-    ("evidence", "sent", "said"),
+    ("findings", "sent", "said"),
     [
         (FINE, "echo of 100", "answered"),
         (FINE, "echo of 1420", "answered"),
@@ -118,16 +118,16 @@ def test_only_when_every_verdict_is_ok_all_is_ok():
             "full-size packets are lost: none was acknowledged, and a new handshake was",
         ),
         (FINE._replace(big=Big.UNSURE), "echo of 1420", "lost now and then, as small ones are"),
-        (Evidence(IPV4), "echo of 100", "not known yet"),
+        (Findings(IPV4), "echo of 100", "not known yet"),
     ],
 )
-def test_the_table_says_what_was_sent_and_what_came_back(evidence, sent, said):
-    assert came_back(evidence, sent) == said
+def test_the_table_says_what_was_sent_and_what_came_back(findings, sent, said):
+    assert came_back(findings, sent) == said
 
 
 def test_the_reporter_of_a_narrow_link_inside_is_not_blamed_for_the_path_outside():
-    evidence = HOLE._replace(inner_claim=1300, hop="10.0.0.9", outer=1400, outer_full=False)
-    assert "10.0.0.9" not in came_back(evidence, "echo of 1480")
+    findings = HOLE._replace(inner_claim=1300, hop="10.0.0.9", outer=1400, outer_full=False)
+    assert "10.0.0.9" not in came_back(findings, "echo of 1480")
 
 
 def test_the_hop_is_told_with_its_distance_and_how_sure_it_is():

@@ -97,9 +97,9 @@ def test_the_device_that_would_lose_its_ipv6_addresses_is_never_offered_a_small_
 
 @settings(max_examples=60)
 @given(evidences, TRICKY, TRICKY, st.integers(20, 200))
-def test_nothing_from_outside_reaches_the_terminal_as_more_than_text(evidence, interface, name, width):
-    evidence = evidence._replace(tunnel=evidence.tunnel._replace(interface=interface))
-    shown = text([conclude(BERLIN._replace(interface=interface, name=name), evidence, None, 1.0)], width)
+def test_nothing_from_outside_reaches_the_terminal_as_more_than_text(findings, interface, name, width):
+    findings = findings._replace(tunnel=findings.tunnel._replace(interface=interface))
+    shown = text([conclude(BERLIN._replace(interface=interface, name=name), findings, None, 1.0)], width)
     assert all(character.isprintable() or character == "\n" for character in shown)
 
 

@@ -14,7 +14,7 @@ from wg_exporter.plan.planner import NO_ENDPOINT, NO_INTERFACE, NOT_EXPECTED, TU
 from wg_exporter.plan.targets import Origin
 from wg_exporter.prober.mtu.advice import advise
 from wg_exporter.prober.mtu.pairs import Big
-from wg_exporter.prober.mtu.verdict import Evidence
+from wg_exporter.prober.mtu.verdict import Findings
 from wg_exporter.prober.path import tunnel
 
 PLAIN = Config()
@@ -128,7 +128,7 @@ def test_a_row_says_where_to_aim_and_how():
 )
 def test_an_mtu_below_1280_is_advised_where_the_kernel_gives_back_all_the_ipv6_addresses_it_takes(addresses, clamped):
     [row] = Host(peer(1), addresses=addresses).plan().peers
-    narrow = Evidence(tunnel(row), big=Big.HOLE, ever=True, outer=1311, outer_full=False, inner=1251, inner_exact=True)
+    narrow = Findings(tunnel(row), big=Big.HOLE, ever=True, outer=1311, outer_full=False, inner=1251, inner_exact=True)
     advice = advise(narrow)
     assert advice.mtu == 1251
     assert bool(advice.caution) == clamped

@@ -177,7 +177,7 @@ def test_a_device_that_takes_less_than_it_is_said_to_is_named_with_its_mtu(path,
     one = path.peer(mtu=1600)
     through.prober.set_peers([one])
     through.until(lambda: through.verdict(one) is Verdict.INTERFACE_ABOVE_ROUTE)
-    assert through.prober.evidence(one.key).refused == 1500
+    assert through.prober.findings(one.key).refused == 1500
 
 
 def test_an_mtu_that_no_packet_has_is_refused_and_does_no_harm(running):
@@ -193,7 +193,7 @@ def test_full_size_packets_that_vanish_are_a_hole_and_the_direction_is_found(pat
     through.prober.set_peers([one])
     through.until(lambda: through.verdict(one) is Verdict.BLACKHOLE and not through.prober.busy(one.key), within=20)
     assert through.told[one.key].mtu.path_inner == 1296
-    assert through.prober.evidence(one.key).direction == "towards"
+    assert through.prober.findings(one.key).direction == "towards"
 
 
 def test_a_peer_that_goes_is_checked_at_once_and_again_when_it_comes_back(path):
@@ -204,10 +204,10 @@ def test_a_peer_that_goes_is_checked_at_once_and_again_when_it_comes_back(path):
         running.until(lambda: running.verdict(one) is Verdict.OK and running.told[one.key].stats.up)
         path.r.ip("link", "set", path.narrow, "down")
         running.until(lambda: not running.told[one.key].stats.up)
-        running.until(lambda: running.prober.evidence(one.key).quiet)
+        running.until(lambda: running.prober.findings(one.key).quiet)
         path.r.ip("link", "set", path.narrow, "up")
         running.until(lambda: running.told[one.key].stats.up)
-        running.until(lambda: running.verdict(one) is Verdict.OK and not running.prober.evidence(one.key).quiet)
+        running.until(lambda: running.verdict(one) is Verdict.OK and not running.prober.findings(one.key).quiet)
 
 
 def test_a_peer_without_a_device_is_left_alone_but_keeps_its_statistics(running):
@@ -261,7 +261,7 @@ def test_a_peer_that_is_gone_is_forgotten(running):
     running.wait(0.5)
     assert set(running.told) == {peer(2).key}
     with pytest.raises(KeyError):
-        running.prober.evidence(peer().key)
+        running.prober.findings(peer().key)
 
 
 def test_the_tap_sees_whole_packets_of_both_layers_and_directions(path, through):
@@ -322,7 +322,7 @@ def test_what_is_asked_for_is_done_now_and_found(path):
         running.prober.find_hop(one.key)
         assert running.prober.busy(one.key)
         running.until(lambda: not running.prober.busy(one.key))
-        assert running.prober.evidence(one.key).outer == 1400
+        assert running.prober.findings(one.key).outer == 1400
         assert running.prober.shrink(one.key) == (R, 1, True)
 
 
@@ -369,7 +369,7 @@ def probed(prober: Prober, *peers: ProbePeer) -> None:
     for one in peers:
         prober.search(one.key)
     end = time.monotonic() + 10
-    while any(prober.busy(one.key) or prober.evidence(one.key).outer is None for one in peers):
+    while any(prober.busy(one.key) or prober.findings(one.key).outer is None for one in peers):
         assert time.monotonic() < end
         prober.step(0.02)
 
@@ -414,4 +414,4 @@ def test_only_two_searches_run_at_once_and_all_come_to_an_end(path):
             order += [ip for ip in sizes if ip not in order]
         assert len(order) == len(peers)
         assert overlap <= 3  # one may end and another begin within a look
-        assert {running.prober.evidence(one.key).inner for one in peers} == {1296}
+        assert {running.prober.findings(one.key).inner for one in peers} == {1296}

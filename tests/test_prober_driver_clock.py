@@ -204,14 +204,14 @@ def test_a_peer_that_goes_or_comes_back_is_looked_at_closely_at_once(there, plac
     there.until(lambda: there.up(one) is False, within=10)
     there.run(0.3)
     assert len(there.full()) > 1
-    there.until(lambda: there.prober.evidence(one.key).quiet, within=10)
+    there.until(lambda: there.prober.findings(one.key).quiet, within=10)
     there.run(60)
     begun = len(there.full())
     answering(place, yes=True)
     there.until(lambda: there.up(one), within=35)
     there.run(0.3)
     assert len(there.full()) > begun
-    assert not there.prober.evidence(one.key).quiet
+    assert not there.prober.findings(one.key).quiet
     there.until(lambda: there.verdict(one) is Verdict.OK, within=10)
 
 

@@ -188,7 +188,7 @@ def test_a_peer_whose_address_becomes_unusable_is_left_out(moved):
     moved.until(lambda: moved.up(peer()) and moved.up(peer(2)), within=3)
     moved.prober.set_peers([peer(target="nonsense"), peer(2)])
     with pytest.raises(KeyError):
-        moved.prober.evidence(peer().key)
+        moved.prober.findings(peer().key)
     moved.told.clear()
     moved.run(1)
     assert set(moved.told) == {peer(2).key}

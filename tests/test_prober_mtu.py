@@ -309,7 +309,7 @@ def test_the_direction_of_a_hole_is_named(hole, way):
     from wg_exporter.prober.mtu.advice import advise
 
     world = settled(Path(**{hole: 1400}))
-    assert way in advise(world.machine.evidence(world.now)).sentence
+    assert way in advise(world.machine.findings(world.now)).sentence
 
 
 @pytest.mark.parametrize("says", [True, False])

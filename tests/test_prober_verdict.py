@@ -1,4 +1,4 @@
-"""One verdict for any evidence, an MTU that is known to pass, and a sentence and commands to act on."""
+"""One verdict for any findings, an MTU that is known to pass, and a sentence and commands to act on."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from wg_exporter.prober.mtu.advice import advise
 from wg_exporter.prober.mtu.locate import Direction
 from wg_exporter.prober.mtu.oracle import Oracle
 from wg_exporter.prober.mtu.pairs import Big
-from wg_exporter.prober.mtu.verdict import RULES, Evidence, Tunnel, judge, outer_path, recommended
+from wg_exporter.prober.mtu.verdict import RULES, Findings, Tunnel, judge, outer_path, recommended
 
 IPV4 = Tunnel("wg0", 1420, "198.51.100.2", "10.0.0.2")
 IPV6 = Tunnel("wg0", 1420, "2001:db8::2", "fd00::2")
-FINE = Evidence(IPV4, big=Big.PASSED, ever=True, inner=1420, outer=1500, outer_full=True, route=1500)
+FINE = Findings(IPV4, big=Big.PASSED, ever=True, inner=1420, outer=1500, outer_full=True, route=1500)
 HOLE = FINE._replace(big=Big.HOLE, inner=1360, outer=None, outer_full=None)
-MUTE = Evidence(IPV4, silent=6, alive=True, route=1500)
+MUTE = Findings(IPV4, silent=6, alive=True, route=1500)
 
 
 def test_the_rules_stand_in_the_order_of_the_verdicts():
@@ -26,9 +26,9 @@ def test_the_rules_stand_in_the_order_of_the_verdicts():
 
 
 @pytest.mark.parametrize(
-    ("evidence", "verdict"),
+    ("findings", "verdict"),
     [
-        (Evidence(IPV4), Verdict.UNKNOWN),
+        (Findings(IPV4), Verdict.UNKNOWN),
         (FINE, Verdict.OK),
         (FINE._replace(outer=None, outer_full=None), Verdict.OK),
         (FINE._replace(route=1400), Verdict.FRAGMENTED_LOCAL),
@@ -53,13 +53,13 @@ def test_the_rules_stand_in_the_order_of_the_verdicts():
         (MUTE._replace(oracle=Oracle.INCONCLUSIVE), Verdict.INCONCLUSIVE),
     ],
 )
-def test_the_first_rule_that_holds_gives_the_verdict(evidence, verdict):
-    assert judge(evidence) is verdict
+def test_the_first_rule_that_holds_gives_the_verdict(findings, verdict):
+    assert judge(findings) is verdict
 
 
 def test_what_is_worse_hides_what_is_better():
     """All faults at once, taken away one after the other, show the verdicts in their order."""
-    evidence = FINE._replace(
+    findings = FINE._replace(
         big=Big.HOLE, silent=6, alive=False, refused=1300, inner_claim=1300, fragment=1380, route=1400, outer_full=False
     )
     steps = [
@@ -74,12 +74,12 @@ def test_what_is_worse_hides_what_is_better():
         ({"fragment": None}, Verdict.OK),
     ]
     for change, verdict in steps:
-        evidence = evidence._replace(**change)
-        assert judge(evidence) is verdict
+        findings = findings._replace(**change)
+        assert judge(findings) is verdict
 
 
 @pytest.mark.parametrize(
-    ("evidence", "mtu"),
+    ("findings", "mtu"),
     [
         (FINE, 1420),
         (FINE._replace(outer=None, outer_full=None), 1420),
@@ -101,11 +101,11 @@ def test_what_is_worse_hides_what_is_better():
         (MUTE._replace(oracle=Oracle.LOST, outer=1433, outer_full=False), 1373),
         (MUTE._replace(oracle=Oracle.ARRIVES), 1420),
         (MUTE._replace(alive=False), None),
-        (Evidence(IPV4), None),
+        (Findings(IPV4), None),
     ],
 )
-def test_the_recommended_mtu_is_what_is_known_to_pass(evidence, mtu):
-    assert recommended(evidence) == mtu
+def test_the_recommended_mtu_is_what_is_known_to_pass(findings, mtu):
+    assert recommended(findings) == mtu
 
 
 def test_padding_is_told_where_only_inner_probes_came_through():
@@ -115,7 +115,7 @@ def test_padding_is_told_where_only_inner_probes_came_through():
 
 
 @pytest.mark.parametrize(
-    ("evidence", "hop", "sentence"),
+    ("findings", "hop", "sentence"),
     [
         (
             FINE._replace(outer=1400, outer_full=False, tunnel=IPV4),
@@ -185,8 +185,8 @@ def test_padding_is_told_where_only_inner_probes_came_through():
         ),
     ],
 )
-def test_one_sentence_says_it_with_the_numbers(evidence, hop, sentence):
-    assert advise(evidence, hop).sentence == sentence
+def test_one_sentence_says_it_with_the_numbers(findings, hop, sentence):
+    assert advise(findings, hop).sentence == sentence
 
 
 def test_the_commands_are_for_now_for_later_and_for_the_far_side():
@@ -196,9 +196,9 @@ def test_the_commands_are_for_now_for_later_and_for_the_far_side():
     assert advice.far_commands == ("ip link set dev INTERFACE mtu 1340",)
 
 
-@pytest.mark.parametrize("evidence", [FINE, MUTE, MUTE._replace(alive=False), Evidence(IPV4)])
-def test_where_nothing_is_to_be_changed_there_are_no_commands(evidence):
-    advice = advise(evidence)
+@pytest.mark.parametrize("findings", [FINE, MUTE, MUTE._replace(alive=False), Findings(IPV4)])
+def test_where_nothing_is_to_be_changed_there_are_no_commands(findings):
+    advice = advise(findings)
     assert (advice.commands, advice.wg_quick, advice.far_commands, advice.far_wg_quick) == ((), "", (), "")
 
 
@@ -224,14 +224,14 @@ def test_the_advice_for_a_narrow_path_found_by_probing_never_takes_addresses_awa
         world = World(Path(links=(1500, outer), ipv6_inside=True))
         world.run(0.5)
         world.settle()
-        advice = advise(world.machine.evidence(world.now))
+        advice = advise(world.machine.findings(world.now))
         assert advice.mtu == outer - 60
         assert "ip link" not in " ".join(advice.commands)
 
 
 sizes = st.none() | st.integers(552, 9000)
 evidences = st.builds(
-    Evidence,
+    Findings,
     st.sampled_from([IPV4, IPV6, IPV4._replace(roams=True), IPV6._replace(ipv6_inside=True)]),
     big=st.sampled_from(Big),
     silent=st.integers(0, 9),
@@ -252,17 +252,17 @@ evidences = st.builds(
 
 
 @given(evidences)
-def test_any_evidence_has_one_verdict_a_sentence_and_no_mtu_above_what_passed(evidence):
-    advice = advise(evidence)
-    assert advice.verdict is judge(evidence)
+def test_any_findings_have_one_verdict_a_sentence_and_no_mtu_above_what_passed(findings):
+    advice = advise(findings)
+    assert advice.verdict is judge(findings)
     assert advice.sentence.endswith(".")
     assert "None" not in advice.sentence
     assert "\n" not in advice.sentence
     if advice.mtu is None:
         assert not advice.commands
         return
-    assert advice.mtu <= evidence.tunnel.mtu
-    if evidence.outer is not None:
-        assert advice.mtu <= evidence.outer - evidence.tunnel.overhead
-    if evidence.big is Big.HOLE and evidence.inner is not None:
-        assert advice.mtu <= evidence.inner + 15
+    assert advice.mtu <= findings.tunnel.mtu
+    if findings.outer is not None:
+        assert advice.mtu <= findings.outer - findings.tunnel.overhead
+    if findings.big is Big.HOLE and findings.inner is not None:
+        assert advice.mtu <= findings.inner + 15

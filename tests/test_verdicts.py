@@ -176,7 +176,7 @@ def test_the_direction_of_a_hole_is_told(lab: Lab, outer, inner, way, direction)
     path = Path(lab, outer=outer).hole(1401, way)
     with Probing(Aim(path, path.target(inner))) as probing:
         assert probing.settled().verdict is Verdict.BLACKHOLE
-        assert probing.evidence().direction is direction
+        assert probing.findings().direction is direction
 
 
 @scenario()
@@ -184,7 +184,7 @@ def test_the_direction_is_left_open_where_a_refusal_would_not_come_back(lab: Lab
     path = Path(lab).hole(1300, "back")  # ICMPv6 errors have 1280 bytes, 1340 in the tunnel
     with Probing(Aim(path, path.target("ipv6"))) as probing:
         assert probing.settled().verdict is Verdict.BLACKHOLE
-        assert probing.evidence().direction is not Direction.TOWARDS
+        assert probing.findings().direction is not Direction.TOWARDS
 
 
 @both_outside
@@ -299,7 +299,7 @@ def test_the_byte_counters_tell_that_full_packets_reach_a_silent_peer(lab: Lab) 
         assert probing.settled(within=40).verdict is Verdict.FILTERED
         probing.ask_silent()
         report = probing.settled(within=200)
-        assert probing.evidence().oracle is Oracle.ARRIVES
+        assert probing.findings().oracle is Oracle.ARRIVES
         assert (report.verdict, report.recommended) == (Verdict.FILTERED, 1420)
 
 
@@ -310,7 +310,7 @@ def test_the_byte_counters_tell_of_a_hole_before_a_silent_peer(lab: Lab) -> None
         assert probing.settled(within=40).verdict is Verdict.FILTERED
         probing.ask_silent()
         report = probing.settled(within=200)
-        assert probing.evidence().oracle is Oracle.LOST
+        assert probing.findings().oracle is Oracle.LOST
         assert (report.verdict, report.recommended) == (Verdict.BLACKHOLE, None)
 
 
@@ -322,7 +322,7 @@ def test_the_byte_counters_of_a_tunnel_in_use_tell_nothing(lab: Lab) -> None:
         assert probing.settled(within=40).verdict is Verdict.FILTERED
         probing.ask_silent()
         assert probing.settled(within=200).verdict is Verdict.INCONCLUSIVE
-        assert probing.evidence().oracle is Oracle.INCONCLUSIVE
+        assert probing.findings().oracle is Oracle.INCONCLUSIVE
 
 
 @both_outside
@@ -359,7 +359,7 @@ def test_advice_for_a_path_too_small_for_ipv6_is_not_the_command_that_takes_the_
     with Probing(Aim(path)) as probing:
         report = probing.settled()
         assert (report.verdict, report.path_outer, report.recommended) == (Verdict.FRAGMENTED_PATH, 1311, 1251)
-        advice = advise(probing.evidence())
+        advice = advise(probing.findings())
         assert not any("ip link" in command for command in advice.commands)
         assert all("--set-mss" in command for command in advice.commands)
         assert "fd00:9::1" in path.a.ip("address", "show", path.near.name)

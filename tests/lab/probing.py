@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from tests.lab.paths import Path
     from wg_exporter.model import MtuReport, PeerKey, Probed
-    from wg_exporter.prober.mtu.verdict import Evidence
+    from wg_exporter.prober.mtu.verdict import Findings
 
 COUNTERS = 0.4  # seconds between readings of the byte counters
 CALM = 0.3  # seconds for which nothing is under way before it counts as settled
@@ -123,9 +123,9 @@ class Probing:
         self._take()
         return self._known[self._key(place)]
 
-    def evidence(self, place: int = 0) -> Evidence:
+    def findings(self, place: int = 0) -> Findings:
         """What the verdict on a peer is drawn from."""
-        return self.prober.evidence(self._key(place))
+        return self.prober.findings(self._key(place))
 
     def search(self) -> None:
         """Look at everything anew."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from wg_exporter.prober.echo.track import Track
     from wg_exporter.prober.mtu.locate import Shrink
     from wg_exporter.prober.mtu.probes import Answer
-    from wg_exporter.prober.mtu.verdict import Evidence
+    from wg_exporter.prober.mtu.verdict import Findings
     from wg_exporter.prober.transport import Tap
     from wg_exporter.prober.wire.sockets import Opener
 
@@ -168,9 +168,9 @@ class Prober(Generic[Id]):
         """Something that was asked for, or a suspicion, is not settled yet."""
         return self._paths[name].machine.busy(time.monotonic())
 
-    def evidence(self, name: Id) -> Evidence:
+    def findings(self, name: Id) -> Findings:
         """All that is known of the MTU of this peer's tunnel."""
-        return self._paths[name].machine.evidence(time.monotonic())
+        return self._paths[name].machine.findings(time.monotonic())
 
     def shrink(self, name: Id) -> Shrink | None:
         """What `find_hop` found."""

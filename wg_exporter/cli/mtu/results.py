@@ -1,4 +1,4 @@
-"""What `wg-exporter mtu` found out about each peer: the sentence, the evidence as a table, the numbers for scripts.
+"""What `wg-exporter mtu` found out about each peer: the sentence, the findings as a table, the numbers for scripts.
 
 No text here is made safe for a terminal: that is for whoever prints it.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from wg_exporter.prober.mtu.locate import Shrink
-    from wg_exporter.prober.mtu.verdict import Evidence
+    from wg_exporter.prober.mtu.verdict import Findings
 
 
 class CheckError(Exception):
@@ -46,7 +46,7 @@ class Asked(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A line of evidence: where a probe travelled, what was sent, what came back. `good` None: neither good nor bad."""
+    """A line of findings: where a probe travelled, what was sent, what came back. `good` None: neither good nor bad."""
 
     where: str
     sent: str
@@ -72,20 +72,20 @@ class Result(NamedTuple):
     seconds: float = 0.0
 
 
-def conclude(asked: Asked, evidence: Evidence, shrink: Shrink | None, seconds: float, *, cut: bool = False) -> Result:
+def conclude(asked: Asked, findings: Findings, shrink: Shrink | None, seconds: float, *, cut: bool = False) -> Result:
     """The result of probing. `shrink` is what P7 found, `cut` says that the time was over before it was finished."""
     hop = shrink.hop if shrink else ""
-    advice = advise(evidence, hop)
-    path, slack = outer_path(evidence)
+    advice = advise(findings, hop)
+    path, slack = outer_path(findings)
     return Result(
         asked,
         advice,
-        evidence.inner,
+        findings.inner,
         path,
         slack,
-        evidence.hop or hop,
-        tuple(_rows(evidence, shrink)),
-        _hint(advice, evidence, cut=cut),
+        findings.hop or hop,
+        tuple(_rows(findings, shrink)),
+        _hint(advice, findings, cut=cut),
         seconds,
     )
 
@@ -143,73 +143,73 @@ def shared_devices(results: Iterable[Result]) -> Iterator[str]:
             )
 
 
-# --- the evidence ---------------------------------------------------------------------------------------------------
+# --- the findings ---------------------------------------------------------------------------------------------------
 
 
-def _rows(e: Evidence, shrink: Shrink | None) -> Iterator[Row]:
-    tunnel = e.tunnel
-    yield Row(INSIDE, f"echo of {SMALL} bytes to {tunnel.target}", *_small(e))
-    yield Row(INSIDE, f"echo of {tunnel.mtu} bytes, whole or not at all", *_big(e))
-    if e.inner is not None and e.inner < tunnel.mtu:
-        steps = "" if e.inner_exact else ", the next 16 bytes more did not"
-        yield Row(INSIDE, f"echoes of every size up to {tunnel.mtu}", f"{e.inner} bytes passed{steps}", None)
-    if e.direction is not Direction.UNKNOWN:
-        yield Row(INSIDE, f"UDP of {tunnel.mtu} bytes to a closed port", *_way(e))
+def _rows(seen: Findings, shrink: Shrink | None) -> Iterator[Row]:
+    tunnel = seen.tunnel
+    yield Row(INSIDE, f"echo of {SMALL} bytes to {tunnel.target}", *_small(seen))
+    yield Row(INSIDE, f"echo of {tunnel.mtu} bytes, whole or not at all", *_big(seen))
+    if seen.inner is not None and seen.inner < tunnel.mtu:
+        steps = "" if seen.inner_exact else ", the next 16 bytes more did not"
+        yield Row(INSIDE, f"echoes of every size up to {tunnel.mtu}", f"{seen.inner} bytes passed{steps}", None)
+    if seen.direction is not Direction.UNKNOWN:
+        yield Row(INSIDE, f"UDP of {tunnel.mtu} bytes to a closed port", *_way(seen))
     if not tunnel.endpoint:
         yield Row(OUTSIDE, "nothing", "no endpoint is known", None)
         return
-    if e.route is not None:
-        enough = e.route >= tunnel.needed
+    if seen.route is not None:
+        enough = seen.route >= tunnel.needed
         more = "" if enough else f", and a full packet needs {tunnel.needed}"
-        yield Row(HERE, f"route to {tunnel.endpoint}", f"carries {e.route} bytes{more}", enough)
-    yield Row(OUTSIDE, f"echo of {tunnel.needed} bytes to {tunnel.endpoint}", *_outer(e))
+        yield Row(HERE, f"route to {tunnel.endpoint}", f"carries {seen.route} bytes{more}", enough)
+    yield Row(OUTSIDE, f"echo of {tunnel.needed} bytes to {tunnel.endpoint}", *_outer(seen))
     if shrink is not None:
         yield Row(OUTSIDE, f"the same with a TTL of 1 to {HOPS}", _shrink(shrink), good=False)
-    yield from _counters(e)
+    yield from _counters(seen)
 
 
-def _small(e: Evidence) -> tuple[str, bool | None]:
-    if e.quiet:
-        before = ", though it answered before" if e.ever else ""
-        return f"nothing, {e.silent} times in a row{before}", False
-    if not e.ever:
+def _small(seen: Findings) -> tuple[str, bool | None]:
+    if seen.quiet:
+        before = ", though it answered before" if seen.ever else ""
+        return f"nothing, {seen.silent} times in a row{before}", False
+    if not seen.ever:
         return "not known yet", None
-    return ("answered", True) if not e.silent else ("answered, but not always", None)
+    return ("answered", True) if not seen.silent else ("answered, but not always", None)
 
 
-def _big(e: Evidence) -> tuple[str, bool | None]:
-    if e.refused is not None:
-        most = f": {e.refused} bytes at most" if e.refused else ""
+def _big(seen: Findings) -> tuple[str, bool | None]:
+    if seen.refused is not None:
+        most = f": {seen.refused} bytes at most" if seen.refused else ""
         return f"this host refused to send it{most}", False
-    if e.quiet:
+    if seen.quiet:
         return "nothing", None
-    if e.big is Big.PASSED:
-        if e.fragment is not None:
-            return f"answered, in fragments of up to {e.fragment} bytes", False
+    if seen.big is Big.PASSED:
+        if seen.fragment is not None:
+            return f"answered, in fragments of up to {seen.fragment} bytes", False
         return "answered", True
-    if e.inner_claim is not None:
-        said = f", says {e.hop}" if e.hop else ""
-        return f"too big: {e.inner_claim} bytes at most{said}", False
-    if e.big is Big.HOLE:
+    if seen.inner_claim is not None:
+        said = f", says {seen.hop}" if seen.hop else ""
+        return f"too big: {seen.inner_claim} bytes at most{said}", False
+    if seen.big is Big.HOLE:
         return "nothing, while small ones were answered", False
-    return ("lost now and then, as small ones are", None) if e.big is Big.UNSURE else ("not known yet", None)
+    return ("lost now and then, as small ones are", None) if seen.big is Big.UNSURE else ("not known yet", None)
 
 
-def _way(e: Evidence) -> tuple[str, bool | None]:
-    if e.direction is Direction.BACK:
+def _way(seen: Findings) -> tuple[str, bool | None]:
+    if seen.direction is Direction.BACK:
         return "refused, so it arrived: the loss is on the way back", None
     return f"nothing, though {SMALL} bytes were refused: the loss is on the way there", None
 
 
-def _outer(e: Evidence) -> tuple[str, bool | None]:
-    if e.outer_full:
-        room = f", and of {e.outer} too" if e.outer is not None and e.outer > e.tunnel.needed else ""
+def _outer(seen: Findings) -> tuple[str, bool | None]:
+    if seen.outer_full:
+        room = f", and of {seen.outer} too" if seen.outer is not None and seen.outer > seen.tunnel.needed else ""
         return f"answered{room}", True
-    if e.outer_full is False and e.outer is not None:
-        inside = e.inner_claim is not None and not e.arrives  # then the hop is one inside the tunnel
-        if e.hop and not inside:
-            return f"too big for the path, which carries {e.outer} bytes, says {e.hop}", False
-        return f"nothing; the largest that was answered has {e.outer} bytes", False
+    if seen.outer_full is False and seen.outer is not None:
+        inside = seen.inner_claim is not None and not seen.arrives  # then the hop is one inside the tunnel
+        if seen.hop and not inside:
+            return f"too big for the path, which carries {seen.outer} bytes, says {seen.hop}", False
+        return f"nothing; the largest that was answered has {seen.outer} bytes", False
     return "nothing at any size that could tell", None
 
 
@@ -221,34 +221,36 @@ def _shrink(shrink: Shrink) -> str:
     return f"{shrink.hop}, {away} away: {sure}"
 
 
-def _counters(e: Evidence) -> Iterator[Row]:
-    if e.oracle is not None:
+def _counters(seen: Findings) -> Iterator[Row]:
+    if seen.oracle is not None:
         said = {
             Oracle.ARRIVES: ("full-size packets arrive: each was acknowledged after 10 s", True),
             Oracle.LOST: ("full-size packets are lost: none was acknowledged, and a new handshake was", False),
             Oracle.INCONCLUSIVE: ("the tunnel isn't quiet enough to tell", None),
         }
-        yield Row(HERE, "the peer's byte counters, 3 times", *said[e.oracle])
-    elif e.quiet:
+        yield Row(HERE, "the peer's byte counters, 3 times", *said[seen.oracle])
+    elif seen.quiet:
         alive = {
             True: ("the peer is alive: something came from it within 25 s", None),
             False: ("nothing came from the peer for 25 s", False),
             None: ("not watched for long enough", None),
         }
-        yield Row(HERE, "the peer's byte counters", *alive[e.alive])
+        yield Row(HERE, "the peer's byte counters", *alive[seen.alive])
 
 
-def _hint(advice: Advice, e: Evidence, *, cut: bool) -> str:
+def _hint(advice: Advice, seen: Findings, *, cut: bool) -> str:
     if cut:
         return "The time was over before all was known; give it more with --timeout."
-    if advice.verdict is Verdict.FILTERED and e.oracle is None:
+    if advice.verdict is Verdict.FILTERED and seen.oracle is None:
         return "Its byte counters can tell, in one to two minutes: use --silent-peers."
     return ""
 
 
-def so_far(e: Evidence) -> str:
+def so_far(seen: Findings) -> str:
     """What is known while probing goes on, in a few words."""
-    if e.quiet:
-        return "no answer yet; is anything received from the peer at all?" if e.alive is None else "no answer"
-    known = [f"{size} bytes {where}" for where, size in ((INSIDE, e.inner), (OUTSIDE, e.outer)) if size is not None]
+    if seen.quiet:
+        return "no answer yet; is anything received from the peer at all?" if seen.alive is None else "no answer"
+    known = [
+        f"{size} bytes {where}" for where, size in ((INSIDE, seen.inner), (OUTSIDE, seen.outer)) if size is not None
+    ]
     return f"passed: {', '.join(known)}" if known else ""

@@ -108,12 +108,12 @@ class Check:
         return [job.result for job in self._jobs if job.result]
 
     def _advance(self, job: _Job, key: PeerKey, now: float) -> None:
-        evidence = self._prober.evidence(key)
-        verdict = judge(evidence)
+        findings = self._prober.findings(key)
+        verdict = judge(findings)
         if job.phase is Phase.SEARCHING and verdict is Verdict.FILTERED and self._silent:
             job.phase = Phase.SILENT
             self._prober.ask_silent(key)
-        elif job.phase is not Phase.HOP and verdict in _SHRINKS and evidence.direction is not Direction.BACK:
+        elif job.phase is not Phase.HOP and verdict in _SHRINKS and findings.direction is not Direction.BACK:
             job.phase = Phase.HOP
             self._prober.find_hop(key)
         else:
@@ -122,14 +122,14 @@ class Check:
     def _finish(self, job: _Job, now: float, *, cut: bool = False) -> None:
         assert job.peer is not None  # noqa: S101 - for the type checker
         key = job.peer.key
-        evidence, shrink = self._prober.evidence(key), self._prober.shrink(key)
-        job.result = conclude(job.asked, evidence, shrink, now - job.started, cut=cut)
+        findings, shrink = self._prober.findings(key), self._prober.shrink(key)
+        job.result = conclude(job.asked, findings, shrink, now - job.started, cut=cut)
         job.phase = Phase.DONE
 
     def _doing(self, job: _Job, now: float) -> Doing:
         if job.result is not None:
             return Doing(job.asked, job.phase, job.result.seconds, verdict=job.result.advice.verdict)
-        known = so_far(self._prober.evidence(job.peer.key)) if job.peer else ""
+        known = so_far(self._prober.findings(job.peer.key)) if job.peer else ""
         return Doing(job.asked, job.phase, now - job.started, known)
 
 

@@ -178,7 +178,7 @@ def _result(result: Result, console: Console) -> Iterator[Text]:
 
 
 def _table(rows: Sequence[Row], console: Console) -> Iterator[Text]:
-    """The evidence under its titles."""
+    """The findings under their titles."""
     where = max(len(row.where) for row in rows)
     sent = max(len(row.sent) for row in rows)
     before = 2 + where + 2 + sent + 2

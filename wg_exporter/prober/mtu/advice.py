@@ -13,7 +13,7 @@ from typing import NamedTuple
 from wg_exporter.model import Verdict
 from wg_exporter.prober.mtu.locate import Direction
 from wg_exporter.prober.mtu.oracle import Oracle
-from wg_exporter.prober.mtu.verdict import Evidence, outer_path, recommended, rule
+from wg_exporter.prober.mtu.verdict import Findings, outer_path, recommended, rule
 
 IPV6_LEAST = 1280
 FAR_INTERFACE = "INTERFACE"
@@ -39,15 +39,15 @@ class Advice(NamedTuple):
     caution: str = ""
 
 
-def advise(evidence: Evidence, hop: str = "") -> Advice:
+def advise(findings: Findings, hop: str = "") -> Advice:
     """The sentence and the commands. `hop` is the router where the path shrinks, if P7 found one."""
-    found = rule(evidence)
-    sentence = " ".join(found.sentence.format_map(words(evidence, hop)).split())
-    mtu = recommended(evidence)
-    if mtu is None or found.verdict is Verdict.OK or (found.verdict is Verdict.FILTERED and mtu >= evidence.tunnel.mtu):
+    found = rule(findings)
+    sentence = " ".join(found.sentence.format_map(words(findings, hop)).split())
+    mtu = recommended(findings)
+    if mtu is None or found.verdict is Verdict.OK or (found.verdict is Verdict.FILTERED and mtu >= findings.tunnel.mtu):
         return Advice(found.verdict, sentence, mtu)
-    device = evidence.tunnel.interface
-    if _takes_addresses(evidence, mtu):
+    device = findings.tunnel.interface
+    if _takes_addresses(findings, mtu):
         caution = f"an MTU below {IPV6_LEAST} would remove the IPv6 addresses of {device}; clamp TCP's MSS instead"
         return Advice(
             found.verdict, sentence, mtu, _clamp(device, mtu), far_commands=_clamp(FAR_INTERFACE, mtu), caution=caution
@@ -56,34 +56,34 @@ def advise(evidence: Evidence, hop: str = "") -> Advice:
     return Advice(found.verdict, sentence, mtu, (_set(device, mtu),), line, (_set(FAR_INTERFACE, mtu),), line)
 
 
-def words(e: Evidence, hop: str = "") -> dict[str, object]:
+def words(seen: Findings, hop: str = "") -> dict[str, object]:
     """The fields that the sentences of `verdict.RULES` may use."""
-    tunnel = e.tunnel
-    outer, _slack = outer_path(e)
-    hop = hop or e.hop
+    tunnel = seen.tunnel
+    outer, _slack = outer_path(seen)
+    hop = hop or seen.hop
     return {
         "target": tunnel.target or "the peer",
         "endpoint": tunnel.endpoint,
         "interface": tunnel.interface,
         "mtu": tunnel.mtu,
         "needed": tunnel.needed,
-        "refused": e.refused or "less",
-        "claim": e.inner_claim,
-        "route": e.route,
+        "refused": seen.refused or "less",
+        "claim": seen.inner_claim,
+        "route": seen.route,
         "outer": outer if outer is not None else f"less than {tunnel.needed}",
-        "fragment": e.fragment,
-        "fragment_to": (e.fragment or 0) + 7,
+        "fragment": seen.fragment,
+        "fragment_to": (seen.fragment or 0) + 7,
         "hop": f" from hop {hop} on" if hop else "",
-        "above": f"above {recommended(e) or e.inner} bytes" if e.inner else f"of {tunnel.mtu} bytes",
+        "above": f"above {recommended(seen) or seen.inner} bytes" if seen.inner else f"of {tunnel.mtu} bytes",
         "way": {Direction.TOWARDS: "on the way to", Direction.BACK: "on the way back from"}.get(
-            e.direction, "between here and"
+            seen.direction, "between here and"
         ),
-        "path": _path(e, hop),
-        "whole": _whole(e),
-        "why": _why(e),
-        "floor": f"Packets of {e.inner} bytes did get through. " if e.inner else "",
-        "oracle": _silent(e),
-        "fix": _fix(e),
+        "path": _path(seen, hop),
+        "whole": _whole(seen),
+        "why": _why(seen),
+        "floor": f"Packets of {seen.inner} bytes did get through. " if seen.inner else "",
+        "oracle": _silent(seen),
+        "fix": _fix(seen),
     }
 
 
@@ -99,15 +99,15 @@ def _clamp(device: str, mtu: int) -> tuple[str, ...]:
     )
 
 
-def _takes_addresses(e: Evidence, mtu: int) -> bool:
-    return mtu < IPV6_LEAST and e.tunnel.ipv6_inside
+def _takes_addresses(seen: Findings, mtu: int) -> bool:
+    return mtu < IPV6_LEAST and seen.tunnel.ipv6_inside
 
 
-def _path(e: Evidence, hop: str) -> str:
-    tunnel = e.tunnel
-    outer, slack = outer_path(e)
+def _path(seen: Findings, hop: str) -> str:
+    tunnel = seen.tunnel
+    outer, slack = outer_path(seen)
     # Echoes that are lost without a word on the way back say nothing of the way there.
-    back = e.direction is Direction.BACK and not e.hop and (e.route is None or e.route >= tunnel.needed)
+    back = seen.direction is Direction.BACK and not seen.hop and (seen.route is None or seen.route >= tunnel.needed)
     if outer is None or outer >= tunnel.needed or back:
         return f"{tunnel.interface} sends up to {tunnel.mtu}"
     carries = f"{outer} to {outer + slack}" if slack else str(outer)
@@ -116,36 +116,36 @@ def _path(e: Evidence, hop: str) -> str:
     return f"the path to {tunnel.endpoint} carries {carries}-byte packets{behind}, {sends}"
 
 
-def _whole(e: Evidence) -> str:
-    if e.outer_full is None:
+def _whole(seen: Findings) -> str:
+    if seen.outer_full is None:
         return "; whether in fragments can't be told, for the endpoint answers no outer probes"
-    outer, _slack = outer_path(e)
-    room = (outer or 0) - e.tunnel.needed
-    more = f"; the path to {e.tunnel.endpoint} has room for {room} bytes more" if room > 0 else ""
+    outer, _slack = outer_path(seen)
+    room = (outer or 0) - seen.tunnel.needed
+    more = f"; the path to {seen.tunnel.endpoint} has room for {room} bytes more" if room > 0 else ""
     return f", in one piece{more}"
 
 
-def _why(e: Evidence) -> str:
-    if e.oracle is Oracle.INCONCLUSIVE:
+def _why(seen: Findings) -> str:
+    if seen.oracle is Oracle.INCONCLUSIVE:
         return "it answers no probe, and the tunnel isn't quiet enough to read the byte counters"
-    return "nothing at present" if e.quiet else "small packets are lost too"
+    return "nothing at present" if seen.quiet else "small packets are lost too"
 
 
-def _silent(e: Evidence) -> str:
-    if e.oracle is Oracle.ARRIVES:
-        return f"its byte counters say that packets of {e.tunnel.mtu} bytes arrive."
+def _silent(seen: Findings) -> str:
+    if seen.oracle is Oracle.ARRIVES:
+        return f"its byte counters say that packets of {seen.tunnel.mtu} bytes arrive."
     return "whether full-size packets get through is not known."
 
 
-def _fix(e: Evidence) -> str:
-    mtu = recommended(e)
+def _fix(seen: Findings) -> str:
+    mtu = recommended(seen)
     if mtu is None:
         return "No size is known to get through."
-    if _takes_addresses(e, mtu):
-        harm = f"an MTU of {mtu} would remove the IPv6 addresses of {e.tunnel.interface}"
+    if _takes_addresses(seen, mtu):
+        harm = f"an MTU of {mtu} would remove the IPv6 addresses of {seen.tunnel.interface}"
         return f"Clamp TCP's MSS to {mtu - TCP_IPV4}: {harm}."
-    if mtu >= e.tunnel.mtu:
+    if mtu >= seen.tunnel.mtu:
         return f"Set the far side's MTU to {mtu}."
-    if e.direction is Direction.BACK:  # it is the far side that sends what is lost
+    if seen.direction is Direction.BACK:  # it is the far side that sends what is lost
         return f"Set its MTU and the far side's to {mtu}."
     return f"Set its MTU to {mtu}."

@@ -10,7 +10,7 @@
 A machine wants a probe sent; the probe gets a number and is remembered for the timeout, so that late answers still
 count. Nothing else is kept of it, so a peer that never answers costs as much memory as any other.
 
-`evidence` says what the machines know at the moment, and `verdict` judges it.
+`findings` says what the machines know at the moment, and `verdict` judges it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from wg_exporter.prober.mtu.probes import (
 )
 from wg_exporter.prober.mtu.route import RouteLookup
 from wg_exporter.prober.mtu.search import Found, Pace, Search
-from wg_exporter.prober.mtu.verdict import Evidence, Tunnel, judge, outer_path, recommended
+from wg_exporter.prober.mtu.verdict import Findings, Tunnel, judge, outer_path, recommended
 
 if TYPE_CHECKING:
     from wg_exporter.prober.mtu.locate import Shrink
@@ -192,14 +192,14 @@ class PathMtu:
         sent.machine.handle(sent.want, self._explained(answer, sent.want), now)
         self._learn(now)
 
-    def evidence(self, now: float) -> Evidence:
+    def findings(self, now: float) -> Findings:
         """All that is known at this moment."""
         pairs, outer, inner = self._pairs, self._outer.found, self._inner_found
         refused = pairs.refused is not None
         small = pairs.big is not Big.PASSED or refused
         claim = inner.claim if inner and small and inner.reporter else None
         full = self._outer.carries_full(hole=pairs.big is Big.HOLE)
-        return Evidence(
+        return Findings(
             self._tunnel,
             big=pairs.big,
             # An answer may be late: silence is certain when the timeout is over.
@@ -221,20 +221,20 @@ class PathMtu:
 
     def report(self, now: float, wall: float = 0.0) -> MtuReport:
         """The row for the metrics. `wall` is the wall clock at `now`, in seconds since the epoch."""
-        evidence = self.evidence(now)
-        path, slack = outer_path(evidence)
+        findings = self.findings(now)
+        path, slack = outer_path(findings)
         shrink = self.shrink()
         concluded = self._pairs.concluded
         return MtuReport(
-            verdict=judge(evidence),
+            verdict=judge(findings),
             interface_mtu=self._tunnel.mtu,
-            path_inner=evidence.inner,
+            path_inner=findings.inner,
             path_outer=path,
             path_slack=slack,
             needed=self._tunnel.needed,
-            recommended=recommended(evidence),
-            remote=evidence.fragment if evidence.arrives else None,
-            shrinks_at=evidence.hop or (shrink.hop if shrink else ""),
+            recommended=recommended(findings),
+            remote=findings.fragment if findings.arrives else None,
+            shrinks_at=findings.hop or (shrink.hop if shrink else ""),
             checked=wall - (now - concluded) if concluded is not None else 0.0,
         )
 

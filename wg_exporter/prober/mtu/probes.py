@@ -4,7 +4,7 @@ The machines (`pairs`, `search`, `locate`, `oracle`) know sizes and times and no
 sockets and decides nothing. These rows are all that passes between them. A machine hands out `Want`s. `PathMtu` gives
 each a number and makes it a `Send`. The engine answers with that number once it is sure that an answer belongs to the
 probe (address, ident, sequence and token, also of a packet quoted in an ICMP error). What it can't tie to a probe has
-number None and is dropped: a stranger's too-big is no evidence. A loss is no answer: machines decide that by time.
+number None and is dropped: a stranger's too-big proves nothing. A loss is no answer: machines decide that by time.
 """
 
 from __future__ import annotations

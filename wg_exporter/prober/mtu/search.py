@@ -4,7 +4,7 @@ All sizes of a round leave at once (paced, at most `ROUND_BYTES`), so a silent h
 rounds, where halving with timeouts costs ten. Between the largest size that passed (`low`) and the smallest above it
 that did not (`high`) lies the answer; it is exact when the two are neighbours.
 
-Three kinds of evidence, in falling strength. A packet that came back: overrides everything said or lost at its size and
+Three kinds of answers, in falling strength. A packet that came back: overrides everything said or lost at its size and
 below. A packet-too-big: makes its own packet "too big" at once, and what it claims is only a hint of what to try next,
 believed where the claimed size passes and the next byte doesn't. Only where nothing comes back at any size (an endpoint
 that answers no echo) is the claim itself the answer, if two probes brought it (or one a byte larger) and a probe of

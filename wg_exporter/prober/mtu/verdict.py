@@ -1,4 +1,4 @@
-"""The verdict on a tunnel's MTU, and the MTU to set: an ordered table over one frozen row of evidence.
+"""The verdict on a tunnel's MTU, and the MTU to set: an ordered table over one frozen row of findings.
 
 The first verdict whose condition holds is the one. The order matters: what can't be judged comes before what is
 wrong, and what loses packets comes before what only slows them down. A full-size packet that came back proves that
@@ -50,7 +50,7 @@ class Tunnel(NamedTuple):
         return self.mtu + self.overhead
 
 
-class Evidence(NamedTuple):
+class Findings(NamedTuple):
     """All that probing has brought about one tunnel; sizes are IP packets in bytes, None = not known.
 
     `silent` counts the small probes lost in a row, `ever` says that one was answered once. `alive`: rx grew in the last
@@ -89,33 +89,33 @@ class Evidence(NamedTuple):
         return (self.big is Big.PASSED and not self.quiet) or self.oracle is Oracle.ARRIVES
 
 
-def _unsure(e: Evidence) -> bool:
-    if e.quiet:
-        return e.ever or e.alive is None or e.oracle is Oracle.INCONCLUSIVE
-    return e.big is Big.UNSURE and e.refused is None
+def _unsure(seen: Findings) -> bool:
+    if seen.quiet:
+        return seen.ever or seen.alive is None or seen.oracle is Oracle.INCONCLUSIVE
+    return seen.big is Big.UNSURE and seen.refused is None
 
 
-def _too_small(size: int | None, e: Evidence) -> bool:
-    return size is not None and size < e.tunnel.needed
+def _too_small(size: int | None, seen: Findings) -> bool:
+    return size is not None and size < seen.tunnel.needed
 
 
 class Rule(NamedTuple):
     """One verdict: when it holds, and what to tell a person; `advice.words` has the fields of `sentence`."""
 
     verdict: Verdict
-    holds: Callable[[Evidence], bool]
+    holds: Callable[[Findings], bool]
     sentence: str
 
 
 RULES = (
     Rule(
         Verdict.UNKNOWN,
-        lambda e: e.big is Big.UNKNOWN and e.refused is None and not e.quiet,
+        lambda seen: seen.big is Big.UNKNOWN and seen.refused is None and not seen.quiet,
         "{target} has not been probed yet.",
     ),
     Rule(
         Verdict.UNREACHABLE,
-        lambda e: e.quiet and e.alive is False,
+        lambda seen: seen.quiet and seen.alive is False,
         "{target} answers nothing, and nothing came from the peer at {endpoint} for 25 seconds: it can't be reached, "
         "with packets of any size. Check its endpoint, its keys and the firewalls between.",
     ),
@@ -126,94 +126,94 @@ RULES = (
     ),
     Rule(
         Verdict.INTERFACE_ABOVE_ROUTE,
-        lambda e: e.refused is not None,
+        lambda seen: seen.refused is not None,
         "{interface} has an MTU of {mtu}, but this host's route to {target} carries {refused}. {fix}",
     ),
     Rule(
         Verdict.INNER_PATH_SMALLER,
-        lambda e: e.inner_claim is not None and not e.arrives,
+        lambda seen: seen.inner_claim is not None and not seen.arrives,
         "Inside the tunnel, the way to {target} carries {claim}-byte packets{hop}; {interface} sends up to {mtu}. "
         "{fix}",
     ),
     Rule(
         Verdict.BLACKHOLE,
-        lambda e: (e.big is Big.HOLE and not e.quiet) or e.oracle is Oracle.LOST,
+        lambda seen: (seen.big is Big.HOLE and not seen.quiet) or seen.oracle is Oracle.LOST,
         "Packets {above} are lost without a word {way} {target}; {path}. {fix}",
     ),
     Rule(
         Verdict.FRAGMENTED_LOCAL,
-        lambda e: e.arrives and _too_small(e.route, e),
+        lambda seen: seen.arrives and _too_small(seen.route, seen),
         "This host's route to {endpoint} carries {route}-byte packets{hop}; {interface} sends up to {needed}, in "
         "fragments. {fix}",
     ),
     Rule(
         Verdict.FRAGMENTED_PATH,
-        lambda e: e.arrives and e.outer_full is False,
+        lambda seen: seen.arrives and seen.outer_full is False,
         "The path to {endpoint} carries {outer}-byte packets{hop}; {interface} sends up to {needed}. {fix}",
     ),
     Rule(
         Verdict.REMOTE_SMALLER,
-        lambda e: e.arrives and e.fragment is not None,
+        lambda seen: seen.arrives and seen.fragment is not None,
         "The far side's MTU is {fragment} to {fragment_to}, {interface} has {mtu}: full-size answers of {target} come "
         "in fragments. {fix}",
     ),
     Rule(
         Verdict.FILTERED,
-        lambda e: e.quiet and not e.ever,
+        lambda seen: seen.quiet and not seen.ever,
         "{target} answers no probe, but the peer is alive: {oracle}",
     ),
-    Rule(Verdict.OK, lambda e: e.arrives, "Full-size packets of {mtu} bytes get through to {target}{whole}."),
+    Rule(Verdict.OK, lambda seen: seen.arrives, "Full-size packets of {mtu} bytes get through to {target}{whole}."),
 )
 
 
-def rule(evidence: Evidence) -> Rule:
+def rule(findings: Findings) -> Rule:
     """The first rule that holds; what none describes is too little to tell."""
-    return next((rule for rule in RULES if rule.holds(evidence)), RULES[2])
+    return next((rule for rule in RULES if rule.holds(findings)), RULES[2])
 
 
-def judge(evidence: Evidence) -> Verdict:
+def judge(findings: Findings) -> Verdict:
     """The one verdict that holds."""
-    return rule(evidence).verdict
+    return rule(findings).verdict
 
 
-def outer_path(evidence: Evidence) -> tuple[int | None, int]:
+def outer_path(findings: Findings) -> tuple[int | None, int]:
     """The path MTU to the endpoint and by how much it may be larger: 0 = exact, 15 where only inner packets told.
 
     This host's own route counts too: nothing larger than it carries leaves in one piece.
     """
-    known = [size for size in (evidence.outer, evidence.route) if size is not None]
-    if evidence.outer is not None or _too_small(evidence.route, evidence):
+    known = [size for size in (findings.outer, findings.route) if size is not None]
+    if findings.outer is not None or _too_small(findings.route, findings):
         return min(known), 0
-    if evidence.big is Big.HOLE and evidence.inner_claim is None and evidence.inner is not None:
-        return evidence.inner + evidence.tunnel.overhead, PADDING - 1
+    if findings.big is Big.HOLE and findings.inner_claim is None and findings.inner is not None:
+        return findings.inner + findings.tunnel.overhead, PADDING - 1
     return None, 0
 
 
-def recommended(evidence: Evidence) -> int | None:
+def recommended(findings: Findings) -> int | None:
     """The inner MTU to set on both sides, never above what is known to pass; None if nothing is known to.
 
     It is never above the present MTU either: a path may have room for more, but that is no fault to repair. It is at
     most the far side's MTU, where that shows, so that it helps even if only this side is changed.
     """
-    verdict, tunnel = judge(evidence), evidence.tunnel
+    verdict, tunnel = judge(findings), findings.tunnel
     overhead = OVERHEAD_IPV6 if tunnel.roams else tunnel.overhead
-    outer, slack = outer_path(evidence)
+    outer, slack = outer_path(findings)
     by_outer = None if outer is None or slack else outer - overhead
     if verdict in (Verdict.UNKNOWN, Verdict.UNREACHABLE, Verdict.INCONCLUSIVE):
         return None
-    if verdict in (Verdict.INTERFACE_ABOVE_ROUTE, Verdict.INNER_PATH_SMALLER) or evidence.big is Big.HOLE:
-        return _least_of_what_passed(evidence, by_outer)
+    if verdict in (Verdict.INTERFACE_ABOVE_ROUTE, Verdict.INNER_PATH_SMALLER) or findings.big is Big.HOLE:
+        return _least_of_what_passed(findings, by_outer)
     if verdict is Verdict.BLACKHOLE and (by_outer is None or by_outer >= tunnel.mtu):
         return None  # the oracle says that full-size packets are lost, and nothing says which ones are not
-    if verdict is Verdict.FILTERED and evidence.oracle is None and by_outer is None:
+    if verdict is Verdict.FILTERED and findings.oracle is None and by_outer is None:
         return None
-    return min(size for size in (tunnel.mtu, by_outer, evidence.fragment) if size is not None)
+    return min(size for size in (tunnel.mtu, by_outer, findings.fragment) if size is not None)
 
 
-def _least_of_what_passed(evidence: Evidence, by_outer: int | None) -> int | None:
+def _least_of_what_passed(findings: Findings, by_outer: int | None) -> int | None:
     """Of sizes that passed inside and outside. Padding hides up to 15 bytes from inner probes, not from outer ones."""
-    inner = evidence.inner
+    inner = findings.inner
     if inner is None or by_outer is None:
         return inner
-    hidden = evidence.big is Big.HOLE and not evidence.inner_exact and inner < by_outer < inner + PADDING
+    hidden = findings.big is Big.HOLE and not findings.inner_exact and inner < by_outer < inner + PADDING
     return by_outer if hidden else min(inner, by_outer)
