@@ -100,7 +100,7 @@ class RandomPeer:
 
 
 class RandomHost:
-    """A host whose looks `happen` one after the other; each is what `Health.update` takes."""
+    """A host whose looks `happen` one after the other; each is what `Judge.look` takes."""
 
     def __init__(self, random):
         self.random = random

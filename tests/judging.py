@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from tests.rows import SECOND, WALL, device, key, link, peer, snapshot
-from tests.tunnels import KEEPALIVE, LIMITS, LINKS_READ
-from wg_exporter.health import Health
+from tests.tunnels import KEEPALIVE, LIMITS, LINKS_READ, Judge
 from wg_exporter.names.identity import PeerMeta
 
 WG0, WG1 = ("", "wg0"), ("", "wg1")
@@ -18,7 +17,7 @@ class Host:
     """
 
     def __init__(self, **devices):
-        self.health, self.now = Health(), 0.0
+        self.health, self.now = Judge(), 0.0
         self.devices = {("", name): numbers for name, numbers in devices.items()}
         self.links = {place: 7 + number for number, place in enumerate(self.devices)}
         self.down, self.mute, self.missed = set(), set(), None
@@ -45,7 +44,7 @@ class Host:
             ]
             found = snapshot(*map(self.shown, self.devices), at=self.now, links=links, outcomes=self.outcomes)
             missed = {WG0, WG1} if self.missed is None else self.missed
-            self.changes += self.health.update(found, self.metas, {}, missed, LIMITS)
+            self.changes += self.health.look(found, self.metas, {}, missed, LIMITS)
         return self
 
     def metas(self, shown):

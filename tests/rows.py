@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from wg_exporter.exposition.view import DeviceView, ExporterFacts, View
 from wg_exporter.health.states import PeerHealth, Reason, State
-from wg_exporter.history.tracker import PeerCounts
+from wg_exporter.history.counts import PeerCounts
 from wg_exporter.linux.errors import SourceError
 from wg_exporter.model import (
     Backend,

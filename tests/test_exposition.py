@@ -19,7 +19,7 @@ from wg_exporter.exposition.table import BLOCK
 from wg_exporter.exposition.text import escape, header, label_block, number
 from wg_exporter.exposition.writer import Writer, everything, render
 from wg_exporter.health.states import Reason, State
-from wg_exporter.history.tracker import PeerCounts
+from wg_exporter.history.counts import PeerCounts
 from wg_exporter.names.identity import PeerMeta
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from tests.histories import LIMITS, RandomHost
 from tests.judging import WG0, Host
 from tests.rows import WALL, peer
-from tests.tunnels import Tunnel, lively
+from tests.tunnels import Judge, Tunnel, lively
 from wg_exporter.config.health import HealthLimits
-from wg_exporter.health import Health, rules
+from wg_exporter.health import rules
 from wg_exporter.health.evidence import Evidence, Place
 from wg_exporter.health.quality import Quality
 from wg_exporter.health.rules import RULES, decide
@@ -27,26 +27,26 @@ MOMENT = st.integers(0, 1000).map(float)
 MAYBE = st.none() | MOMENT
 
 
-class Diligent(Health):
+class Diligent(Judge):
     """Judges every peer at every look, whatever its deadline is."""
 
-    def update(self, *look):
+    def look(self, *look):
         for one in self._devices.values():
             one.judge_all()
-        return super().update(*look)
+        return super().look(*look)
 
 
 def test_whoever_is_judged_by_deadlines_is_what_it_is_when_judged_at_every_look():
     reached = set()
     for seed in range(40):
         host = RandomHost(random.Random(seed))
-        by_deadlines, at_every_look = Health(), Diligent()
+        by_deadlines, at_every_look = Judge(), Diligent()
         for _ in range(500):
             look = host.happen()
             if not host.there and host.random.random() < 0.1:  # a reload
                 for health in (by_deadlines, at_every_look):
-                    health.reconsider(lambda _, row, host=host: host.meta_of(row), lambda _: True)
-            told, expected = by_deadlines.update(*look), at_every_look.update(*look)
+                    health.reconsider(lambda _, row, host=host: host.meta_of(row), lambda _: True)()
+            told, expected = by_deadlines.look(*look), at_every_look.look(*look)
             where = f"history {seed}, second {host.second}"
             assert told == expected, where
             assert [*by_deadlines.devices()] == [*at_every_look.devices()], where
@@ -151,6 +151,6 @@ def test_a_peer_of_a_device_that_is_gone_is_down_once_a_reload_says_that_it_shou
     host.lose(WG0)
     host.look(times=10)
     assert host.states() == {"wg0": [State.DOWN]}
-    host.health.reconsider(lambda *_: PeerMeta("", False, True), lambda _: True)
+    host.health.reconsider(lambda *_: PeerMeta("", False, True), lambda _: True)()
     host.look()
     assert host.states() == {"wg0": [State.DOWN, State.DOWN]}

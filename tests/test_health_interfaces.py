@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from tests.rows import SECOND, WALL, device, link, peer, snapshot
-from tests.tunnels import INITIATION, KEEPALIVE, LIMITS, LINKS_READ, LINKS_UNREAD, Tunnel, lively
-from wg_exporter.health import Health
+from tests.tunnels import INITIATION, KEEPALIVE, LIMITS, LINKS_READ, LINKS_UNREAD, Judge, Tunnel, lively
 from wg_exporter.health.states import Reason, State
 from wg_exporter.model import Backend, FailedDevice
 from wg_exporter.names.identity import PeerMeta
@@ -71,12 +70,12 @@ def test_without_keepalive_and_probes_an_interface_that_is_up_again_is_no_fault_
 
 
 def test_an_interface_that_is_renamed_keeps_what_is_known_of_its_peers():
-    health, now = Health(), 0.0
+    health, now = Judge(), 0.0
     row = peer(1, last_handshake_ns=int((WALL - 10) * SECOND))
     metas = (PeerMeta("berlin", True, True),)
 
     def look(name):
-        health.update(
+        health.look(
             snapshot(device(row, name=name), at=now, links=(link(name),), outcomes=(LINKS_READ,)),
             lambda _: metas,
             {},

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.rows import SECOND, WALL, device, link, peer, snapshot
-from tests.tunnels import INITIATION, LIMITS, LINKS_READ, Tunnel, lively
+from tests.tunnels import INITIATION, LIMITS, LINKS_READ, Judge, Tunnel, lively
 from wg_exporter.config.health import HealthLimits
-from wg_exporter.health import Health
 from wg_exporter.health.rules import decide
 from wg_exporter.health.states import Reason, State
 from wg_exporter.names.identity import PeerMeta
@@ -24,13 +23,13 @@ def test_a_suspect_is_looked_at_every_second_and_a_decided_one_is_not():
 
 
 def test_peers_that_come_and_go_keep_what_is_known_of_the_others():
-    health, now = Health(), 0.0
+    health, now = Judge(), 0.0
     rows = {n: peer(n, last_handshake_ns=int((WALL - 10) * SECOND)) for n in range(4)}
 
     def look(*numbers):
         shown = device(*(rows[n] for n in numbers))
         metas = tuple(PeerMeta(str(n), True, True) for n in numbers)
-        health.update(
+        health.look(
             snapshot(shown, at=now, links=(link(),), outcomes=(LINKS_READ,)), lambda _: metas, {}, {("", "wg0")}, LIMITS
         )
         return [row.state for row in health.of(shown)]

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.rows import SECOND, WALL, device, link, peer, snapshot
-from tests.tunnels import INITIATION, KEEPALIVE, LIMITS, LINKS_READ
-from wg_exporter.health import Health, traffic
+from tests.tunnels import INITIATION, KEEPALIVE, LIMITS, LINKS_READ, Judge
+from wg_exporter.health import traffic
 from wg_exporter.health.states import Reason, State
 from wg_exporter.model import Backend
 from wg_exporter.names.identity import PeerMeta
@@ -102,7 +102,7 @@ def test_only_what_can_be_nothing_but_initiations_is_a_peer_that_calls(grown, se
 
 def test_sizes_of_amneziawg_are_not_taken_for_those_of_wireguard():
     """It pads messages: an idle tunnel's keepalives look like data, and so would be unanswered for ever."""
-    health, now = Health(), 0.0
+    health, now = Judge(), 0.0
     row = peer(1, persistent_keepalive=15, last_handshake_ns=int((WALL - 10) * SECOND))
 
     def look(**changes):
@@ -110,7 +110,7 @@ def test_sizes_of_amneziawg_are_not_taken_for_those_of_wireguard():
         now, row = now + 5, row._replace(**changes)
         shown = device(row, backend=Backend.AMNEZIAWG)
         metas = (PeerMeta("berlin", True, True),)
-        health.update(
+        health.look(
             snapshot(shown, at=now, links=(link(),), outcomes=(LINKS_READ,)), lambda _: metas, {}, set(), LIMITS
         )
         return health.of(shown)[0]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.rows import conf_file, declared, device, key, peer
+from tests.rows import conf_file, declared, device, key, peer, snapshot
 from wg_exporter.config import Config, Expected, ExpectRule, PeerConfig
+from wg_exporter.history.devices import changes
 from wg_exporter.names.identity import Identity
 from wg_exporter.names.table import Names
 
@@ -84,7 +85,7 @@ def test_files_that_changed_are_heeded_at_once_and_unchanged_ones_cost_nothing(n
 def test_a_device_that_is_gone_is_not_kept(names):
     wg0, wg1 = device(peer(1)), device(peer(2), name="wg1")
     first, other = names.metas(wg0), names.metas(wg1)
-    names.forget_all_but({("", "wg0")})
+    names.follow(changes({}, snapshot(wg0)))
     assert names.metas(wg0) is first
     assert names.metas(wg1) is not other
     assert tuple(names.metas(wg1)) == other

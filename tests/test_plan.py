@@ -8,6 +8,7 @@ from tests.lab import Lab, keypair
 from tests.rows import conf_file, declared, device, key, link, peer, snapshot
 from wg_exporter.config import Config, NamespaceConfig, PeerConfig, ProbeSettings, Probing
 from wg_exporter.daemon.exporter import Exporter
+from wg_exporter.history.devices import changes
 from wg_exporter.model import Cause, FailedDevice, Outcome, Peers, ProbePeer, SourceName
 from wg_exporter.names.table import Names
 from wg_exporter.plan.planner import NO_ENDPOINT, NO_INTERFACE, NOT_EXPECTED, TURNED_OFF, Planner
@@ -31,13 +32,15 @@ class Host:
         self.links = [link(addresses=addresses)]
         self.failed, self.conf, self.outcomes = (), conf, READ
         self.ports = {"": frozenset({51820})}
-        self.planner, self.names = Planner(config), Names(config)
+        self.planner, self.names, self.known = Planner(config), Names(config), {}
 
     def plan(self):
         seen = snapshot(*self.devices, links=self.links, failed=self.failed, conf=self.conf, outcomes=self.outcomes)
         seen = seen._replace(udp_ports=self.ports)
         self.names.use(seen.conf)
-        return self.planner.plan(seen, self.names.metas)
+        devices = changes(self.known, seen)
+        self.known = {change.key: change.left for change in devices}
+        return self.planner.plan(devices, seen, self.names.metas)
 
     def change(self, *peers, **about):
         """The device as it is read next: these peers, columns shared with those of before."""
@@ -231,7 +234,7 @@ def test_a_real_device_that_was_moved_has_its_socket_where_its_daemon_is(lab: La
         seen, _view, _config = exporter.look()
     finally:
         exporter.stop()
-    plan = Planner(config).plan(seen, Names(config).metas)
+    plan = Planner(config).plan(changes({}, seen), seen, Names(config).metas)
     [row] = [row for row in plan.peers if row.key[1] == name]
     assert row.key == ("in", name, far)
     assert (row.target, row.underlay, row.endpoint) == ("10.7.0.2", "out", "192.0.2.1")

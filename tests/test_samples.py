@@ -8,7 +8,7 @@ from tests.rows import SECOND, WALL, device, device_view, flat, key, link, peer,
 from wg_exporter.catalogue import LINK_COUNTERS, METRICS, Scope
 from wg_exporter.exposition.fields import allowed_ips_label, endpoint_label
 from wg_exporter.exposition.samples import samples
-from wg_exporter.history.tracker import PeerCounts
+from wg_exporter.history.counts import PeerCounts
 from wg_exporter.model import Backend, FailedDevice
 from wg_exporter.names.identity import PeerMeta
 

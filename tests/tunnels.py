@@ -9,6 +9,7 @@ from tests.rows import SECOND, STATS, WALL, device, link, peer, snapshot
 from wg_exporter.config.health import HealthLimits
 from wg_exporter.health import Health
 from wg_exporter.health.states import State
+from wg_exporter.history.devices import changes
 from wg_exporter.model import Backend, MtuReport, Outcome, Probed, SourceName, Verdict
 from wg_exporter.names.identity import PeerMeta
 
@@ -18,6 +19,19 @@ LINKS_UNREAD = Outcome(SourceName.LINKS, "", False, 0.0, "busy")
 KEEPALIVE, INITIATION, RESPONSE = 32, 148, 92
 
 
+class Judge(Health):
+    """Judges one look after the other, and knows the devices of the looks before."""
+
+    def __init__(self):
+        super().__init__()
+        self._known = {}
+
+    def look(self, found, metas, probes, missed, limits):
+        devices = changes(self._known, found)
+        self._known = {change.key: change.left for change in devices}
+        return self.update(devices, found, metas, probes, missed=missed, limits=limits)
+
+
 class Tunnel:
     """One peer on wg0, and what is seen of it every `every` seconds from time 0 on."""
 
@@ -25,7 +39,7 @@ class Tunnel:
         self, *, expected=True, keepalive=25, age=None, rx=10_000, tx=10_000, limits=LIMITS, every=5,
         backend=Backend.KERNEL,
     ):  # fmt: skip
-        self.health, self.limits, self.every, self.backend = Health(), limits, every, backend
+        self.health, self.limits, self.every, self.backend = Judge(), limits, every, backend
         self.now = 0.0
         self.meta = PeerMeta("berlin", True, expected)
         self.row = peer(1, persistent_keepalive=keepalive, rx_bytes=rx, tx_bytes=tx)
@@ -50,7 +64,7 @@ class Tunnel:
         )
         probes = {("", "wg0"): {self.row.public_key: self.probed}} if self.probed else {}
         missed = {("", "wg0")} if self.missed else set()
-        self.changes += self.health.update(found, lambda _: (self.meta,), probes, missed, self.limits)
+        self.changes += self.health.look(found, lambda _: (self.meta,), probes, missed, self.limits)
 
     def rx(self, number=0):
         self.row = self.row._replace(rx_bytes=self.row.rx_bytes + number)

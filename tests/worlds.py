@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.rows import JUDGED, WALL, device, device_view, key, link, peer, view
 from wg_exporter.health import GoneDevice
 from wg_exporter.health.states import NOT_JUDGED, PeerHealth, Reason, State
-from wg_exporter.history.tracker import PeerCounts
+from wg_exporter.history.counts import PeerCounts
 from wg_exporter.model import Peers
 from wg_exporter.names.identity import PeerMeta
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tests.day.loop import BEGIN, WALL
 from tests.rows import FACTS
 from wg_exporter.daemon.exporter import SUSPECT_TICK_SECONDS, TICK_SECONDS
-from wg_exporter.daemon.host import Watch
+from wg_exporter.daemon.host import HostHistory
 from wg_exporter.health.states import State
 from wg_exporter.model import Backend, Device, Link, Outcome, Peers, Snapshot, SourceName
 from wg_exporter.names.table import Names
@@ -134,7 +134,7 @@ class Host:
             return
         self._life += 1
         self.running = True
-        self._watch, self._names = Watch(), Names(self.config)
+        self._history, self._names = HostHistory(), Names(self.config)
         for wire in self.wires:
             for member in wire.members:
                 if member.pinger and wire.there:
@@ -161,7 +161,7 @@ class Host:
         now = self.loop.now
         self.looks += 1
         snapshot = self._look()
-        self._watch.track(self._names, snapshot)
+        devices = self._history.follow(self._names, snapshot)
         for wire in self.wires:
             if wire.there:
                 for member in wire.members:
@@ -169,10 +169,10 @@ class Host:
                         member.pinger.look()
                     elif member.pinger:
                         member.pinger.start()  # the planner sees a device that came back
-        changes = self._watch.judge(self.config, self._names, snapshot, self._probes())
+        changes = self._history.judge(self.config, self._names, devices, snapshot, self._probes())
         self.noticed += [Noticed(now, self.scrapes.instance, change) for change in changes]
         took = self.rng.uniform(0.001, 0.02)
-        wait = SUSPECT_TICK_SECONDS if self._watch.health.suspicious else TICK_SECONDS
+        wait = SUSPECT_TICK_SECONDS if self._history.health.suspicious else TICK_SECONDS
         self.loop.at(now + took + wait, self._tick, life)
 
     def _look(self) -> Snapshot:
@@ -192,5 +192,5 @@ class Host:
         if not self.running or self.rng.random() < LOST_SCRAPES:
             self.scrapes.lose()
             return
-        view = self._watch.view(self.config, self._names, self._look(), FACTS)
+        view = self._history.view(self.config, self._names, self._look(), FACTS)
         self.scrapes.take(view._replace(probes=self._probes()))

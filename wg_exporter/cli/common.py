@@ -87,5 +87,7 @@ def drop_output() -> None:
 
 def planned(planner: Planner, snapshot: Snapshot, view: View) -> Plan:
     """What is to be probed after a look at everything, as the daemon would have it."""
+    from wg_exporter.history.devices import changes
+
     metas = {(seen.device.netns, seen.device.name): seen.metas for seen in view.devices}
-    return planner.plan(snapshot, lambda device: metas[device.netns, device.name])
+    return planner.plan(changes({}, snapshot), snapshot, lambda device: metas[device.netns, device.name])

@@ -1,7 +1,7 @@
-"""The exporter as one object: sources, tracker, prober and writer, wired together and kept running.
+"""The exporter as one object: sources, history, prober and writer, wired together and kept running.
 
 `Exporter` is used by `serve`, by `show` and by the collector for other people's registries. A scrape reads the sources
-and only reads the tracker and what the prober has found; the tick, every few seconds, reads the sources and drives
+and only reads the history and what the prober has found; the tick, every few seconds, reads the sources and drives
 both. What a configuration decides is in a `_Setup`, so that a reload builds a new one and swaps it; what must survive a
 reload is in the `Exporter`.
 """
@@ -21,7 +21,7 @@ from wg_exporter import __version__
 from wg_exporter.catalogue import NAMES
 from wg_exporter.config import Config, ConfigError, load
 from wg_exporter.daemon.changelog import ChangeLog
-from wg_exporter.daemon.host import Watch
+from wg_exporter.daemon.host import HostHistory
 from wg_exporter.daemon.processes import Processes, capabilities
 from wg_exporter.exposition import compat
 from wg_exporter.exposition.samples import metrics, samples
@@ -142,7 +142,7 @@ class Exporter:
         self._config_path = config_path
         self._log = Log(__name__)
         self._changelog = ChangeLog()
-        self._watch = Watch()
+        self._history = HostHistory()
         self._prober = prober
         self._status = Status(clock.wall(), Summary(), ())
         self._took = 0.0  # the last tick, in seconds
@@ -151,7 +151,7 @@ class Exporter:
         self._reload_successful = True
         self._reload_timestamp = clock.wall()
         self._setup = _Setup(config, clock, workers)
-        # One at a time: the names, the writer and the tracker keep what they made, and are not thread-safe.
+        # One at a time: the names, the writer and the history keep what they made, and are not thread-safe.
         self._lock = threading.Lock()
         self._reloading = threading.Lock()  # so that of two reloads the later file wins
         self._stopping = threading.Event()
@@ -189,7 +189,7 @@ class Exporter:
     @property
     def pause(self) -> float:
         """Seconds until the next tick. While an answer is overdue they take a twentieth of the time at most."""
-        closer = max(SUSPECT_TICK_SECONDS, self._took * 20) if self._watch.health.suspicious else self._every
+        closer = max(SUSPECT_TICK_SECONDS, self._took * 20) if self._history.health.suspicious else self._every
         return min(closer, self._every)
 
     def status(self) -> Status:
@@ -221,8 +221,8 @@ class Exporter:
     def observe(self) -> tuple[Snapshot, View, Config]:
         """As `look`, and remember as a tick does: for who looks again and again without `start`."""
         with self._looking() as (setup, snapshot):
-            self._watch.track(setup.names, snapshot)
-            self._watch.judge(setup.config, setup.names, snapshot, self._probes())
+            devices = self._history.follow(setup.names, snapshot)
+            self._history.judge(setup.config, setup.names, devices, snapshot, self._probes())
             return snapshot, self._view(setup, snapshot), setup.config
 
     @contextmanager
@@ -278,7 +278,7 @@ class Exporter:
             with self._lock:
                 before = self._setup
                 setup.names.use(before.names.conf)
-                take_over = self._watch.reconsider(config, setup.names)
+                take_over = self._history.reconsider(config, setup.names)
                 if self._prober is not None:
                     self._prober.configure(config)
                 take_over()
@@ -302,20 +302,20 @@ class Exporter:
         return self.pause
 
     def tick(self) -> None:
-        """Read the sources and drive the tracker, the prober and the health of peers."""
+        """Read the sources and drive the history, the prober and the health of peers."""
         began = self._clock.monotonic()
         with self._looking() as (setup, snapshot):
-            self._watch.track(setup.names, snapshot)
-            plan = setup.planner.plan(snapshot, setup.names.metas)
+            devices = self._history.follow(setup.names, snapshot)
+            plan = setup.planner.plan(devices, snapshot, setup.names.metas)
             self._probe(plan, snapshot)
-            changes = self._watch.judge(setup.config, setup.names, snapshot, self._probes())
+            changes = self._history.judge(setup.config, setup.names, devices, snapshot, self._probes())
             unjudged = _unjudged(snapshot, setup.names.metas, plan if self._prober else None)
-            found = summary(self._watch.health.devices(), STATUS_PEERS)
-            problems = islice(self._watch.problems(setup.config, snapshot), STATUS_PROBLEMS)
+            found = summary(self._history.health.devices(), STATUS_PEERS)
+            problems = islice(self._history.problems(setup.config, snapshot), STATUS_PROBLEMS)
             self._status = Status(snapshot.wall, found, tuple(problems))
         unprobed = plan.unprobed if self._prober else {}
-        self._changelog.report(snapshot, self._watch.expected_up, self._watch.not_expected_up, unprobed)
-        self._changelog.tell(changes, self._watch.health.count(State.DOWN))
+        self._changelog.report(snapshot, self._history.expected_up, self._history.not_expected_up, unprobed)
+        self._changelog.tell(changes, self._history.health.count(State.DOWN))
         self._changelog.unjudged(unjudged)
         self._took = self._clock.monotonic() - began
 
@@ -339,7 +339,7 @@ class Exporter:
         return self._prober.results() if self._prober is not None else {}
 
     def _view(self, setup: _Setup, snapshot: Snapshot) -> View:
-        seen = self._watch.view(setup.config, setup.names, snapshot, self._facts(snapshot.outcomes))
+        seen = self._history.view(setup.config, setup.names, snapshot, self._facts(snapshot.outcomes))
         return seen._replace(probes=self._probes(), scheduling_delay=self._delay)
 
     def _facts(self, outcomes: Sequence[Outcome]) -> ExporterFacts:
@@ -349,7 +349,7 @@ class Exporter:
             self._reload_successful,
             self._reload_timestamp,
             capabilities(outcomes),
-            self._watch.clock_steps,
+            self._history.clock_steps,
         )
 
 

@@ -1,6 +1,6 @@
 """What is known of a host beyond one look: what changed, how its peers are, who is missed; and what a scrape shows.
 
-A `Watch` outlives reloads; the configuration and the names that come of it are handed in. Not thread-safe.
+A `HostHistory` outlives reloads; the configuration and the names that come of it are handed in. Not thread-safe.
 """
 
 from __future__ import annotations
@@ -9,32 +9,33 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.exposition.view import DeviceView, View
 from wg_exporter.health import Health
-from wg_exporter.history.tracker import Tracker
+from wg_exporter.history.history import History
 from wg_exporter.model import USERSPACE_KIND, Backend, FailedDevice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from wg_exporter.config import Config
     from wg_exporter.exposition.view import ExporterFacts
     from wg_exporter.health.states import Change
+    from wg_exporter.history.devices import DeviceChange
     from wg_exporter.model import DeviceKey, Peer, Probed, Snapshot
     from wg_exporter.names.table import Names
 
 
-class Watch:
-    """Driven by the tick (`track`, then `judge`); a scrape only asks for a `view`."""
+class HostHistory:
+    """Driven by the tick (`follow`, then `judge`); a scrape only asks for a `view`."""
 
     def __init__(self) -> None:
         self.health = Health()
-        self._tracker = Tracker()
+        self._history = History()
         self._expected_here = 0
         self._others_here = 0
 
     @property
     def clock_steps(self) -> int:
         """Jumps of the wall clock so far."""
-        return self._tracker.clock_steps
+        return self._history.clock_steps
 
     @property
     def expected_up(self) -> int:
@@ -46,27 +47,30 @@ class Watch:
         """How many peers nobody waits for. Those of devices that are gone are forgotten."""
         return self._others_here
 
-    def track(self, names: Names, snapshot: Snapshot) -> None:
-        """Take in who is there."""
+    def follow(self, names: Names, snapshot: Snapshot) -> tuple[DeviceChange, ...]:
+        """Take in who is there; what became of each device."""
         names.use(snapshot.conf)
         expected = {
             (device.netns, device.name): sum(meta.expected_up for meta in names.metas(device))
             for device in snapshot.devices
         }
-        self._tracker.update(snapshot, {key for key, number in expected.items() if number})
-        names.forget_all_but(set(expected))
+        changes = self._history.update(snapshot, {key for key, number in expected.items() if number})
+        names.follow(changes)
         self._expected_here = sum(expected.values())
         self._others_here = sum(len(device.peers) for device in snapshot.devices) - self._expected_here
+        return changes
 
     def judge(
         self,
         config: Config,
         names: Names,
+        devices: Sequence[DeviceChange],
         snapshot: Snapshot,
         probes: Mapping[DeviceKey, Mapping[str, Probed]],
     ) -> list[Change]:
         """How the peers are now; returns what changed."""
-        return self.health.update(snapshot, names.metas, probes, self._expected(config), config.health)
+        missed = self._expected(config)
+        return self.health.update(devices, snapshot, names.metas, probes, missed=missed, limits=config.health)
 
     def reconsider(self, config: Config, names: Names) -> Callable[[], None]:
         """Ask a new configuration whether anybody still waits for the devices that are gone.
@@ -82,11 +86,11 @@ class Watch:
         def wanted(key: DeviceKey) -> bool:
             return key[0] in namespaces and config.interfaces.wanted(key[1])
 
-        of_tracker = self._tracker.reconsider(namespaces, expected)
+        of_history = self._history.reconsider(namespaces, expected)
         of_health = self.health.reconsider(names.meta, wanted)
 
         def take_over() -> None:
-            of_tracker()
+            of_history()
             of_health()
 
         return take_over
@@ -99,7 +103,7 @@ class Watch:
                 device,
                 snapshot.links.get((device.netns, device.name)),
                 names.metas(device),
-                self._tracker.counts_of(device),
+                self._history.counts_of(device),
                 self.health.of(device),
             )
             for device in snapshot.devices
@@ -134,7 +138,7 @@ class Watch:
         return tuple(sorted(key for key in gone if key[0] in read))
 
     def _expected(self, config: Config) -> set[DeviceKey]:
-        return {*config.interfaces.expected, *self._tracker.expecting()}
+        return {*config.interfaces.expected, *self._history.expecting()}
 
     def _silent(self, config: Config, snapshot: Snapshot) -> list[FailedDevice]:
         """Expected interfaces whose link is there while nothing answers for the device."""

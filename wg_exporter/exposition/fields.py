@@ -14,7 +14,7 @@ from wg_exporter import catalogue as c
 from wg_exporter.catalogue import Point, points_of
 from wg_exporter.exposition.parts import Field, Rows, Section, Source
 from wg_exporter.health.states import PeerHealth, Reason, State
-from wg_exporter.history.tracker import PeerCounts
+from wg_exporter.history.counts import PeerCounts
 from wg_exporter.model import MtuReport, Peer, Probed, ProbeStats, SendError, Verdict
 from wg_exporter.names.identity import PeerMeta
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from wg_exporter.health import GoneDevice
     from wg_exporter.health.states import PeerHealth
-    from wg_exporter.history.tracker import PeerCounts
+    from wg_exporter.history.counts import PeerCounts
     from wg_exporter.model import Device, DeviceKey, FailedDevice, Link, Outcome, Probed
     from wg_exporter.names.identity import PeerMeta
 

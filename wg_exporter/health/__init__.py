@@ -4,7 +4,7 @@ Nothing is made or lost by a scrape, and nothing is forgotten while somebody wai
 expected peers here, for metrics that vanish would resolve the page that should be firing.
 
 `rules` decide how a peer is, and until when, from what `evidence` saw of it. `judge` makes a row of that. `device` does
-so for those peers of a device whose time has come, `Health` for all devices. `presence` tells which device is which.
+so for those peers of a device whose time has come, `Health` for all devices. Which device is which, the history tells.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.health.device import JudgedDevice
-from wg_exporter.health.presence import presences, renamed
 from wg_exporter.health.states import NOT_JUDGED
 from wg_exporter.model import same
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from wg_exporter.config.health import HealthLimits
     from wg_exporter.health.states import Change, PeerHealth, State
+    from wg_exporter.history.devices import DeviceChange
     from wg_exporter.model import Device, DeviceKey, Peer, Probed, Snapshot
     from wg_exporter.names.identity import PeerMeta
 
@@ -86,31 +86,34 @@ class Health:
 
     def update(
         self,
+        devices: Sequence[DeviceChange],
         snapshot: Snapshot,
         metas: Callable[[Device], Sequence[PeerMeta]],
         probes: Mapping[DeviceKey, Mapping[str, Probed]],
+        *,
         missed: Collection[DeviceKey],
         limits: HealthLimits,
     ) -> list[Change]:
         """Take in a look at the host, and judge. Returns what changed.
 
-        `metas` tells of a device what `Names.metas` does. `missed` are the devices that somebody waits for.
+        `devices` are all that there are and those that the history remembers. `metas` tells of a device what
+        `Names.metas` does. `missed` are the devices that somebody waits for.
         """
         if limits != self._limits:
             self._limits = limits
             for device in self._devices.values():
                 device.judge_all()
-        known = {key: device.ifindex for key, device in self._devices.items() if not device.gone}
-        for before, after in [*renamed(known, snapshot)]:
-            if after not in self._devices:
-                self._devices[after] = self._devices.pop(before)
+        kept: dict[DeviceKey, JudgedDevice] = {}
         changes: list[Change] = []
-        for presence in [*presences(self._devices, snapshot)]:
-            device = self._devices.setdefault(presence.key, JudgedDevice())
-            if presence.gone and not (presence.key in missed and device.expected):
-                del self._devices[presence.key]
-            else:
-                changes += device.look(presence, metas, probes.get(presence.key, {}), snapshot, limits)
+        for found in devices:
+            judged = self._devices.get(found.was)
+            if judged is None and found.device is not None:
+                judged = JudgedDevice()
+            if judged is None or (found.gone and not (found.key in missed and judged.expected)):
+                continue
+            kept[found.key] = judged
+            changes += judged.look(found, metas, probes.get(found.key, {}), snapshot, limits)
+        self._devices = kept
         self._find_gone()
         return changes
 

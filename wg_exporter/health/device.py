@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.health.evidence import Evidence, Place
 from wg_exporter.health.judge import Tick, judge
-from wg_exporter.health.presence import made_anew, places
 from wg_exporter.health.rules import suspected_from
 from wg_exporter.health.states import NOT_JUDGED, Change, PeerHealth, State
 from wg_exporter.model import Backend, Peers, differences, same
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from wg_exporter.config.health import HealthLimits
-    from wg_exporter.health.presence import Presence
+    from wg_exporter.history.devices import DeviceChange
     from wg_exporter.model import Device, DeviceKey, Probed, Snapshot
     from wg_exporter.names.identity import PeerMeta
 
@@ -39,7 +38,6 @@ class JudgedDevice:
         "_probed",  # whether any peer was at the last look
         "_read_at",
         "_seen",
-        "ifindex",
         "metas",
         "peers",
         "place",
@@ -52,7 +50,6 @@ class JudgedDevice:
         self.peers = Peers()
         self.metas: Sequence[PeerMeta] = ()
         self.rows: tuple[PeerHealth, ...] = ()
-        self.ifindex = 0
         self.suspicious = False
         self._seen: list[Evidence] = []
         self._deadlines: list[float] = []
@@ -71,7 +68,7 @@ class JudgedDevice:
 
     def look(
         self,
-        presence: Presence,
+        found: DeviceChange,
         metas: Callable[[Device], Sequence[PeerMeta]],
         probes: Mapping[str, Probed],
         snapshot: Snapshot,
@@ -80,15 +77,15 @@ class JudgedDevice:
         """Take in what a look shows, and judge. Yields what changed."""
         now = snapshot.monotonic
         self.suspicious = False
-        self._locate(presence, now)
+        self._locate(found, now)
         changed: set[int] = set()
-        if presence.device is not None:
-            changed = self._read(presence.device, metas(presence.device), presence.ifindex, snapshot)
-        elif not presence.gone and now - self._read_at > UNREAD_SECONDS:
+        if found.read is not None:
+            changed = self._read(found.read, metas(found.read), snapshot, anew=found.anew)
+        elif not found.gone and now - self._read_at > UNREAD_SECONDS:
             self._withdraw()
         self._take_probes(probes, now, limits, changed)
-        if presence.device is not None or presence.gone:
-            yield from self._judge(presence.key, changed, Tick(now, snapshot.wall, now - self._judged_at), limits)
+        if found.read is not None or found.gone:
+            yield from self._judge(found.key, changed, Tick(now, snapshot.wall, now - self._judged_at), limits)
             self._judged_at = now
 
     def expect(self, metas: Sequence[PeerMeta]) -> None:
@@ -102,23 +99,23 @@ class JudgedDevice:
         """Whatever the deadlines are: something changed that the rules ask of every peer."""
         self._deadlines = [-inf] * len(self._seen)
 
-    def _locate(self, presence: Presence, now: float) -> None:
+    def _locate(self, found: DeviceChange, now: float) -> None:
         """Where the peers are, and since when that is down or gone. What can't be read stays as it was."""
         place = self.place
         before = place.gone_since, place.down_since, place.opaque
-        if presence.certain:
-            place.gone_since = (now if place.gone_since is None else place.gone_since) if presence.gone else None
-            place.down_since = (now if place.down_since is None else place.down_since) if presence.down else None
-        if presence.device is not None:
-            place.opaque = presence.device.backend is Backend.AMNEZIAWG
+        if found.certain:
+            down = found.link is not None and not found.link.up
+            place.gone_since = (now if place.gone_since is None else place.gone_since) if found.gone else None
+            place.down_since = (now if place.down_since is None else place.down_since) if down else None
+        if found.read is not None:
+            place.opaque = found.read.backend is Backend.AMNEZIAWG
         if before != (place.gone_since, place.down_since, place.opaque):
             self.judge_all()
 
-    def _read(self, device: Device, metas: Sequence[PeerMeta], ifindex: int, snapshot: Snapshot) -> set[int]:
+    def _read(self, device: Device, metas: Sequence[PeerMeta], snapshot: Snapshot, *, anew: bool) -> set[int]:
         """Take in what was read. Returns the places of the peers that have to be judged for it."""
         now, wall = snapshot.monotonic, snapshot.wall
-        anew = made_anew(self.ifindex, ifindex)
-        seconds, self._read_at, self.ifindex = now - self._read_at, now, ifindex or self.ifindex
+        seconds, self._read_at = now - self._read_at, now
         changed: set[int] = set()
         if not same(self.peers.public_key, device.peers.public_key) or anew:
             self._regroup(device.peers, metas, now, wall, anew=anew)
@@ -148,13 +145,13 @@ class JudgedDevice:
 
     def _regroup(self, peers: Peers, metas: Sequence[PeerMeta], now: float, wall: float, *, anew: bool) -> None:
         """Other peers than before, or all of them on a device that was made anew."""
-        known = list(zip(self.peers, self._seen, self.rows, strict=True))
+        known = {row[0].public_key: row for row in zip(self.peers, self._seen, self.rows, strict=True)}
         found = []
-        for before, peer, meta in zip(places(self.peers.public_key, peers.public_key), peers, metas, strict=True):
-            if before is None:
+        for peer, meta in zip(peers, metas, strict=True):
+            if peer.public_key not in known:
                 found.append((peer, Evidence(self.place, peer, meta, now, wall), NOT_JUDGED))
                 continue
-            then, seen, row = known[before]
+            then, seen, row = known[peer.public_key]
             seen.expect(meta.expected_up, now)
             if anew:
                 seen.appear(peer, now, wall)

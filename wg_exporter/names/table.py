@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wg_exporter.config import Config
+    from wg_exporter.history.devices import DeviceChange
     from wg_exporter.model import ConfFile, Device, DeviceKey, Peer, Peers
 
 
@@ -62,9 +63,10 @@ class Names:
         """The PeerMeta of one peer, of a device that may be gone."""
         return self._identity.meta(*key, peer)
 
-    def forget_all_but(self, present: set[DeviceKey]) -> None:
-        """Drop what is kept of devices that are gone."""
-        self._known = {key: known for key, known in self._known.items() if key in present}
+    def follow(self, devices: Sequence[DeviceChange]) -> None:
+        """Drop what is kept of devices that are not there after this look."""
+        there = {change.key for change in devices if change.device is not None}
+        self._known = {key: known for key, known in self._known.items() if key in there}
 
     def _refreshed(self, known: _Named, device: Device) -> tuple[PeerMeta, ...]:
         """The same object as before where nothing that decides has changed."""

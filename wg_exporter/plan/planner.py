@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from wg_exporter.config import Config, PeerConfig
+    from wg_exporter.history.devices import DeviceChange
     from wg_exporter.model import ConfFile, Device, DeviceKey, Link, PeerKey, Snapshot
     from wg_exporter.names.identity import PeerMeta
 
@@ -90,25 +91,24 @@ class Planner:
         self._known: dict[DeviceKey, _Planned] = {}
         self._plan = Plan()
 
-    def plan(self, snapshot: Snapshot, metas: Callable[[Device], Sequence[PeerMeta]]) -> Plan:
-        """What to probe after this look; the same object again while nothing about it changed.
+    def plan(
+        self, devices: Sequence[DeviceChange], snapshot: Snapshot, metas: Callable[[Device], Sequence[PeerMeta]]
+    ) -> Plan:
+        """What to probe after this look, which has these devices; the same object again while nothing about it changed.
 
         `metas` tells of a device what `Names.metas` does.
         """
         if snapshot.conf is not self._conf:
             self._conf, self._servers = snapshot.conf, _servers(snapshot.conf)
-        devices = {(device.netns, device.name): device for device in snapshot.devices}
-        read = snapshot.namespaces_read()
         known: dict[DeviceKey, _Planned] = {}
-        for key in dict.fromkeys((*self._known, *devices)):
-            before, device = self._known.get(key), devices.get(key)
-            place = _place(snapshot.links.get(key))
-            if place is None and before and key[0] not in read:
+        for change in devices:
+            before, device, place = self._known.get(change.key), change.device, _place(change.link)
+            if place is None and before and not change.certain:
                 place = before.place
             if device:
-                known[key] = self._look(device, metas(device), place, snapshot.udp_ports, before)
+                known[change.key] = self._look(device, metas(device), place, snapshot.udp_ports, before)
             elif before and place:  # it could not be read this time, but it is there
-                known[key] = self._look(before.device, before.metas, place, snapshot.udp_ports, before)
+                known[change.key] = self._look(before.device, before.metas, place, snapshot.udp_ports, before)
         return self._planned(known)
 
     def aims(self) -> dict[PeerKey, Aim]:

@@ -1,0 +1,54 @@
+"""What is counted of each peer of a device between one look and the next: handshakes and roaming."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from wg_exporter.model import Peers, differences, same
+
+
+class PeerCounts(NamedTuple):
+    """What was seen of a peer since the exporter started."""
+
+    handshakes: int = 0
+    endpoint_changes: int = 0
+
+
+NOTHING_YET = PeerCounts()
+
+
+class Counted(NamedTuple):
+    """The peers of a device at the last look and, in parallel, their counts."""
+
+    peers: Peers = Peers()
+    rows: tuple[PeerCounts, ...] = ()
+
+    def after(self, new: Peers, started_ns: int) -> Counted:
+        """The same after a look that shows these peers. `started_ns` is when the exporter started, in nanoseconds."""
+        if self.peers is new:
+            return self
+        old, rows = self.peers, self.rows
+        if not same(old.public_key, new.public_key):
+            counts = dict(zip(old.public_key, rows, strict=True))
+            rows = tuple(counts.get(key, NOTHING_YET) for key in new.public_key)
+            old = _as_if_known(old, new, started_ns)
+        # A device that is set up anew forgets times and endpoints: that is neither a handshake nor roaming.
+        shaken = [at for at in differences(old.last_handshake_ns, new.last_handshake_ns) if new.last_handshake_ns[at]]
+        roamed = [at for at in differences(old.endpoint, new.endpoint) if old.endpoint[at] and new.endpoint[at]]
+        if shaken or roamed:
+            updated = list(rows)
+            for at in shaken:
+                updated[at] = updated[at]._replace(handshakes=updated[at].handshakes + 1)
+            for at in roamed:
+                updated[at] = updated[at]._replace(endpoint_changes=updated[at].endpoint_changes + 1)
+            rows = tuple(updated)
+        return Counted(new, rows)
+
+
+def _as_if_known(old: Peers, new: Peers, started_ns: int) -> Peers:
+    """The peers of now as they were before, those seen for the first time as they are. The handshake of such a one
+    counts if it happened since the exporter started.
+    """
+    known = {peer.public_key: peer for peer in old}
+    strangers = (peer._replace(last_handshake_ns=0) if peer.last_handshake_ns > started_ns else peer for peer in new)
+    return Peers.of(known.get(stranger.public_key, stranger) for stranger in strangers)

@@ -1,0 +1,136 @@
+"""The history of a host: its devices from look to look, and what was counted of their peers.
+
+Only the background tick calls `update`. A scrape reads, so that none, one or ten scrapers give the same counts.
+
+A peer's counts live as long as its device shows the peer. A device that vanishes is remembered for an hour, so that one
+which is set up anew goes on counting where it was; an interface that had a peer expected up is remembered until it
+comes back.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wg_exporter.history.counts import NOTHING_YET, Counted
+from wg_exporter.history.devices import Known, changes
+from wg_exporter.model import same
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from wg_exporter.history.counts import PeerCounts
+    from wg_exporter.history.devices import DeviceChange
+    from wg_exporter.model import Device, DeviceKey, Peer, Snapshot
+
+# How long a device that vanished is remembered.
+RETENTION_SECONDS = 3600.0
+
+# More are not remembered: names that are made up anew for ever must not grow memory. The longest gone is forgotten.
+MAX_DEVICES = 10_000
+
+# The wall clock moves against the monotonic one by less than this unless it is stepped: adjtime(3) slews at 0.05 %.
+CLOCK_STEP_SECONDS = 1.0
+
+
+class _Remembered:
+    """One device: what the next look is compared with, and `seen`, the last look that had anything of it."""
+
+    __slots__ = ("counted", "expects_peers", "known", "seen")
+
+    def __init__(self) -> None:
+        self.known = Known()
+        self.counted = Counted()
+        self.seen = 0.0
+        self.expects_peers = False
+
+    @property
+    def missed(self) -> bool:
+        """Whether somebody wants it back: it had a peer expected up, and a link, without which none can be missed."""
+        return self.expects_peers and self.known.ifindex != 0
+
+
+class History:
+    """What changed from snapshot to snapshot. One writer (the tick); readers see each count whole."""
+
+    def __init__(self) -> None:
+        self._devices: dict[DeviceKey, _Remembered] = {}
+        self._clock: tuple[float, float] | None = None
+        self._started_ns = 0
+        self.clock_steps = 0
+
+    def update(self, snapshot: Snapshot, expecting: Collection[DeviceKey]) -> tuple[DeviceChange, ...]:
+        """Take in a snapshot: what became of each device that is there or remembered.
+
+        `expecting` are the devices that have at least one peer expected up.
+        """
+        self._follow_clock(snapshot.wall, snapshot.monotonic)
+        found = changes({key: device.known for key, device in self._devices.items()}, snapshot)
+        failed = {(device.netns, device.name) for device in snapshot.failed}
+        devices: dict[DeviceKey, _Remembered] = {}
+        for change in found:
+            device = devices[change.key] = self._devices.get(change.was) or _Remembered()
+            device.known = change.left
+            if not change.gone or change.key in failed:
+                device.seen = snapshot.monotonic
+            if change.device is not None:
+                device.expects_peers = change.key in expecting
+            if change.read is not None:
+                device.counted = device.counted.after(change.read.peers, self._started_ns)
+        self._devices = _kept(devices, snapshot.monotonic)
+        return found
+
+    def counts_of(self, device: Device) -> Sequence[PeerCounts]:
+        """Counts of the device's peers, in its order; those that no tick has seen yet are at zero.
+
+        The same object as before while no count changed.
+        """
+        remembered = self._devices.get((device.netns, device.name))
+        if remembered is None:
+            return (NOTHING_YET,) * len(device.peers)
+        peers, rows = remembered.counted
+        if same(device.peers.public_key, peers.public_key):
+            return rows
+        counts = dict(zip(peers.public_key, rows, strict=True))
+        return [counts.get(key, NOTHING_YET) for key in device.peers.public_key]
+
+    def expecting(self) -> set[DeviceKey]:
+        """Devices that are missed where they are gone: their link was seen, with a peer expected up."""
+        return {key for key, device in list(self._devices.items()) if device.missed}
+
+    def reconsider(
+        self, namespaces: Collection[str], expected: Callable[[DeviceKey, Peer], bool]
+    ) -> Callable[[], None]:
+        """Ask by a new configuration which devices have a peer that should be up, for the next look will not show those
+        that are gone or left out, and which namespaces are still looked at: devices of others are forgotten. Nothing
+        changes before the result is called.
+        """
+        kept = {key: device for key, device in self._devices.items() if key[0] in namespaces}
+        answers = [any(expected(key, peer) for peer in device.counted.peers) for key, device in kept.items()]
+
+        def take_over() -> None:
+            self._devices = kept
+            for device, expects_peers in zip(kept.values(), answers, strict=True):
+                device.expects_peers = expects_peers
+
+        return take_over
+
+    def _follow_clock(self, wall: float, monotonic: float) -> None:
+        if self._clock is None:
+            self._started_ns = int(wall * 1e9)
+        else:
+            then_wall, then_monotonic = self._clock
+            if abs((wall - then_wall) - (monotonic - then_monotonic)) > CLOCK_STEP_SECONDS:
+                self.clock_steps += 1
+        self._clock = (wall, monotonic)
+
+
+def _kept(devices: dict[DeviceKey, _Remembered], now: float) -> dict[DeviceKey, _Remembered]:
+    """Without those that are gone for long and that nobody waits for."""
+    kept = {
+        key: device
+        for key, device in devices.items()
+        if not device.known.gone or device.missed or now - device.seen <= RETENTION_SECONDS
+    }
+    while len(kept) > MAX_DEVICES:
+        del kept[min(kept, key=lambda key: kept[key].seen)]
+    return kept
