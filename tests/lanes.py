@@ -22,15 +22,14 @@ if TYPE_CHECKING:
     import pytest
     from xdist.workermanage import WorkerController
 
-# Beginnings of node ids, as all below. First, in this order: the machines, which take longest, beside what waits.
+# Beginnings of node ids, as all below. First, in this order: what takes longest, and what waits.
 LONGEST = (
-    "tests/test_vm.py",
+    "tests/test_day.py::test_in_a_day_of_500_peers",
     "tests/test_paging.py",
     "tests/test_verdicts.py",
     "tests/test_dashboards_live.py",
     "tests/test_prober_process",
     "tests/test_prober_driver",
-    "tests/test_day.py::test_in_a_day_of_500_peers",
     "tests/test_demo",
     "tests/test_serve",
 )
