@@ -35,7 +35,7 @@ class Place(NamedTuple):
 # The exporter as a whole, and what it tells a person.
 WHOLE = ("tests/test_exporter*.py", "tests/test_landing.py", "tests/test_show*.py")
 # The exporter's side of the prober's process.
-HANDLE = ("handle", "probed")
+HANDLE = ("handle", "known", "pending", "probed", "supervisor")
 
 PLACES = (
     Place(
@@ -46,9 +46,15 @@ PLACES = (
         "wiring",
         (
             Part(
-                ("wg_exporter/daemon/exporter.py", "wg_exporter/daemon/host.py", "wg_exporter/reader/reader.py"),
+                (
+                    "wg_exporter/daemon/exporter.py",
+                    "wg_exporter/daemon/host.py",
+                    "wg_exporter/history/*.py",
+                    "wg_exporter/reader/reader.py",
+                ),
                 (
                     *WHOLE,
+                    "tests/test_history.py",
                     "tests/test_host.py",
                     "tests/test_reader.py",
                     "tests/test_reader_homes.py",
@@ -58,7 +64,10 @@ PLACES = (
             Part(
                 ("wg_exporter/prober/driver.py", *(f"wg_exporter/prober/process/{name}.py" for name in HANDLE)),
                 (
-                    *(f"tests/test_prober_{name}*.py" for name in ("driver", "process", "probed")),
+                    *(
+                        f"tests/test_prober_{name}*.py"
+                        for name in ("driver", "process", "known", "pending", "probed", "messages")
+                    ),
                     "tests/test_serve_probing.py",
                 ),
             ),
