@@ -34,6 +34,7 @@ _NEEDED = {
     "ip": "iproute2",
     "mke2fs": "e2fsprogs",
 }
+HIDDEN = ("/var/tmp", "/run", "/dev")  # where a guest has file systems of its own
 # Whatever ends us, the guest ends too: the kernel kills the first of these, and that one a namespace of processes.
 TOGETHER = ("setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 
@@ -135,6 +136,9 @@ def _tools() -> str:
     """The path of vng. Raises Unavailable when something is missing to boot a guest."""
     if os.geteuid() != 0:
         raise Unavailable("the virtual machine needs root: run as root")
+    for hidden in HIDDEN:
+        if REPO.is_relative_to(hidden):
+            raise Unavailable(f"the virtual machine sees nothing of the host below {hidden}: move the checkout {REPO}")
     for tool, package in _NEEDED.items():
         if shutil.which(tool) is None:
             raise Unavailable(f"the virtual machine needs {tool}: apt-get install {package}")
