@@ -11,7 +11,7 @@ from wg_exporter.catalogue import NAMES
 from wg_exporter.cli.show.overview import from_view
 from wg_exporter.config import Config, load
 from wg_exporter.daemon.exporter import Exporter
-from wg_exporter.model import SourceName
+from wg_exporter.model import USERSPACE_KIND, SourceName
 
 STATE = "wireguard_peer_state"
 
@@ -46,6 +46,10 @@ class Rig:
 
     def missed(self):
         return {labels for name, labels, value in self.scrape() if name == "wireguard_interface_up" and not value}
+
+    def unread(self):
+        name = "wireguard_interface_read_success"
+        return {labels for found, labels, value in self.scrape() if found == name and not value}
 
 
 @pytest.fixture
@@ -121,6 +125,21 @@ def test_a_reload_that_excludes_an_interface_ends_what_was_said_of_its_peers(rig
     rig.tick()
     assert rig.states() == set()
     assert rig.exporter.status().summary.down == 0
+
+
+def test_an_excluded_userspace_interface_is_not_one_whose_daemon_is_gone(rigs, tmp_path):
+    """It had a peer expected up, and its link stays: nobody looks for its socket any more."""
+    path = tmp_path / "config.yml"
+    path.write_text("interfaces: {exclude: [wg0]}\n")
+    rig = rigs(None, path)
+    rig.host.links = [link(kind=USERSPACE_KIND)]
+    rig.tick()
+    assert rig.exporter.reload() == ""
+    rig.host.devices = []  # a source leaves out what is not wanted
+    for _ in range(2):
+        rig.tick()
+        assert rig.unread() == set()
+        assert rig.exporter.status().problems == ()
 
 
 def test_an_interface_of_which_nothing_can_be_read_is_not_shown_as_gone(rigs):
