@@ -38,9 +38,7 @@ class Compressor:
     """Compresses bodies, and keeps the pieces of the last one. Thread-safe: each call makes its own set of pieces."""
 
     def __init__(self) -> None:
-        self._known: dict[
-            int, _Piece
-        ] = {}  # by id() of the plain chunk, which is kept, so the id stays its own
+        self._known: dict[int, _Piece] = {}  # by id() of the plain chunk, which is kept, so the id stays its own
 
     def compress(self, chunks: Iterable[bytes]) -> tuple[bytes, ...]:
         """The chunks as one gzip member, again in chunks."""
