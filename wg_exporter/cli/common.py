@@ -1,4 +1,4 @@
-"""What several commands share: the configuration file, flags that are wrong, and where output goes."""
+"""What several commands share: loading the configuration, checking flags, and writing output."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 class UsageProblem(click.ClickException):
-    """Something the user wrote can't be used: its lines, and exit code 2."""
+    """Something the user wrote can't be used. The message has a line for each problem; the exit code is 2."""
 
     exit_code = 2
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Print the lines as they are; each says where it belongs."""
+        """Print the lines without a prefix; each says what it is about."""
         click.echo(self.message, file=file, err=file is None)
 
 
@@ -41,7 +41,7 @@ config_option = click.option(
 
 
 def check_flags(listen: Sequence[str], telemetry_path: str) -> None:
-    """Exit 2, with a line for each, if addresses or the path are not written as such."""
+    """Raise UsageProblem, with a line for each, if an address or the path is malformed."""
     from wg_exporter.web.listen import ListenError, parse_listen, parse_telemetry_path
 
     problems = []
@@ -55,7 +55,7 @@ def check_flags(listen: Sequence[str], telemetry_path: str) -> None:
 
 
 def load_config(config_file: Path | None) -> Config:
-    """The configuration, or exit 2 with one line for each problem, before anything is opened."""
+    """The configuration, the default without a file. Raises UsageProblem with a line for each problem."""
     from wg_exporter.catalogue import NAMES
     from wg_exporter.config import Config, ConfigError, load
 
@@ -69,7 +69,7 @@ def load_config(config_file: Path | None) -> Config:
 
 @contextmanager
 def output() -> Iterator[None]:
-    """Where standard output is written: a disk that is full is one line, not a traceback."""
+    """For code that writes to standard output: a full disk becomes a ClickException of one line."""
     try:
         yield
     except BrokenPipeError:
@@ -80,13 +80,13 @@ def output() -> Iterator[None]:
 
 
 def drop_output() -> None:
-    """Send to nowhere what is still in the buffer; it would fail again when the program ends."""
+    """Discard what is still in the buffer, as writing it would fail again when the program ends."""
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def planned(planner: Planner, snapshot: Snapshot, view: View) -> Plan:
-    """What is to be probed after a look at everything, as the daemon would have it."""
+    """The plan that the daemon would make after this look."""
     from wg_exporter.history.devices import changes
 
     metas = {(seen.device.netns, seen.device.name): seen.metas for seen in view.devices}

@@ -1,7 +1,7 @@
-"""The command line: where flags become calls.
+"""The command line with all its commands.
 
 Exit codes: 0 done, 1 it could not be done, 2 wrong usage or configuration. Ctrl-C gives 130, and a reader that leaves
-before the end (`show | head`) 141, as with other tools. What goes wrong is one line on standard error for each thing.
+before the end (`show | head`) 141, as with other tools. Each problem is one line on standard error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from wg_exporter.cli.show.command import show
 
 
 class Program(click.Group):
-    """The commands, none of which ends in a traceback because somebody had seen enough."""
+    """The commands. Ctrl-C, or a reader of the output that leaves, gives no traceback."""
 
     def invoke(self, ctx: click.Context) -> object:
         """Run a command; turn Ctrl-C and a reader that left into exit codes."""

@@ -1,1 +1,1 @@
-"""Where the parts are wired: the tick, the scrape, the reload, and the server that answers."""
+"""Wires the parts: the tick, the scrape, the reload, and the server that answers."""

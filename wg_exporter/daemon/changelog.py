@@ -1,4 +1,4 @@
-"""The log of changes: a line when something fails, changes or recovers, none while it stays as it is."""
+"""The change log: a line when something fails, changes or recovers, none while it stays as it is."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class ChangeLog:
     def report(self, snapshot: Snapshot, expected: int, others: int, unprobed: Mapping[PeerKey, str]) -> None:
         """Log what is new in `snapshot`.
 
-        `expected` peers should always be up, `others` need not be. `unprobed` are those that should be probed and can't
-        be, with the reason of each.
+        `expected` is the number of peers expected up, `others` that of the rest. `unprobed` are the peers that should
+        be probed and can't be, each with the reason.
         """
         self._sources(snapshot)
         self._devices(snapshot)
@@ -36,9 +36,9 @@ class ChangeLog:
         self._probing(unprobed)
 
     def tell(self, changes: Iterable[Change], down: int) -> None:
-        """Log which peers changed, a line each. One that is found well at the start is not logged.
+        """Log which peers changed, a line each. A peer that is well when it is first judged is not logged.
 
-        `down` is the number of those that should be up and are not.
+        `down` is the number of peers expected up that are not.
         """
         for netns, interface, public_key, name, before, after, reason, evidence in changes:
             unhealthy = after in {State.DOWN, State.DEGRADED}
@@ -89,7 +89,7 @@ class ChangeLog:
                 self._log.info("device read again", interface=device.name, netns=device.netns)
 
     def _probing(self, unprobed: Mapping[PeerKey, str]) -> None:
-        """A line for each reason: a hub may have hundreds of such peers."""
+        """Log a line for each reason, not for each peer: a hub may have hundreds that can't be probed."""
         peers: dict[str, list[PeerKey]] = {}
         for key, reason in unprobed.items():
             peers.setdefault(reason, []).append(key)

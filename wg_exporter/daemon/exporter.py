@@ -1,9 +1,9 @@
 """The exporter as one object: sources, history, prober and writer, wired together and kept running.
 
-`Exporter` is used by `serve`, by `show` and by the collector for other people's registries. A scrape reads the sources
-and only reads the history and what the prober has found; the tick, every few seconds, reads the sources and drives
-both. What a configuration decides is in a `_Setup`, so that a reload builds a new one and swaps it; what must survive a
-reload is in the `Exporter`.
+`Exporter` is used by `serve`, `show` and `mtu`, and by the collector for other people's registries. Both a scrape and
+the tick read the sources. A scrape only reads the history, the health and what the prober has found; the tick, every
+`TICK_SECONDS`, drives them. What a configuration decides is in a `_Setup`, so that a reload builds a new one and swaps
+it; what must survive a reload is in the `Exporter`.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     from wg_exporter.plan.planner import Plan
 
 TICK_SECONDS = 5.0
-SUSPECT_TICK_SECONDS = 1.0
+SUSPECT_TICK_SECONDS = 1.0  # while a peer is suspicious
 
-# A status names at most this many peers that are down or degraded, and this many problems.
+# The most unhealthy peers, and the most problems, that a status names.
 STATUS_PEERS = 50
 STATUS_PROBLEMS = 20
 
@@ -59,7 +59,7 @@ Workers: TypeAlias = "Callable[[Config, Clock], Iterable[Worker]]"
 
 
 class Status(NamedTuple):
-    """How the host was at the last look, at `wall` (seconds since the epoch). `problems` are lines for a person."""
+    """How the host was at the last tick, at `wall` (seconds since the epoch). `problems` are lines for a person."""
 
     wall: float
     summary: Summary
@@ -67,7 +67,7 @@ class Status(NamedTuple):
 
 
 class Prober(Protocol):
-    """What probes the peers, in a process of its own: `prober.process.ProberProcess`. No call waits for it."""
+    """What probes the peers, in a process of its own (`prober.process.handle`). Only `stop` waits for it."""
 
     def configure(self, config: Config) -> None:
         """Probe as this configuration says, from now on. Counters go on, except of histograms with other bounds.
@@ -79,33 +79,33 @@ class Prober(Protocol):
         """Probe exactly these from now on."""
 
     def counters(self, rows: Mapping[PeerKey, tuple[int, int]]) -> None:
-        """Bytes that peers have received and sent (rx, tx), just read."""
+        """Take the byte counters (rx, tx) of peers, which have just been read."""
 
     def results(self) -> Mapping[DeviceKey, Mapping[str, Probed]]:
-        """What is known of each peer, by device and public key; of a device, the same object while nothing changed."""
+        """What is known of each peer, by device and public key; a device is the same object while nothing changed."""
 
     def scheduling_delay(self) -> float | None:
-        """Seconds by which probes left late, the worst since this was last asked; None if nothing is probed."""
+        """The longest time in seconds by which a probe left late, since the last call; None if nothing is probed."""
 
     def pids(self) -> Sequence[int]:
-        """The processes that run for it."""
+        """The ids of its processes."""
 
     def stop(self) -> None:
-        """End it."""
+        """End it, and wait for that."""
 
 
 class _NoSourcesError(Exception):
-    """The sources could not be started, for want of threads or files; the message is the kernel's."""
+    """The sources could not be started for lack of threads or files; the message is the kernel's."""
 
 
 class _Setup:
-    """What a configuration decides: which sources are read, and how peers are called and written."""
+    """What a configuration decides: which sources are read, what peers are called, who is probed, what is written."""
 
     def __init__(self, config: Config, clock: Clock, workers: Workers) -> None:
         self.config = config
         self.names = Names(config)
         self.planner = Planner(config)
-        # What was rendered of each page is kept for its next scrape.
+        # A writer keeps what it rendered of its page for the next scrape.
         self.writers = {"": Writer(lambda name: not config.metrics.excluded(name))}
         self.writers |= {"mindflavor": Writer(), "mdlayher": Writer()}
         made: list[Worker] = []
@@ -119,12 +119,12 @@ class _Setup:
 
 
 class Exporter:
-    """Everything but HTTP. Thread-safe. `start` it, `scrape` it, `stop` it. It ticks each `every` seconds.
+    """Everything but HTTP. Thread-safe. `start` it, `scrape` it, `stop` it. It ticks every `every` seconds.
 
-    One that is dropped without being stopped says so with a ResourceWarning, and its threads end.
+    If it is dropped without `stop`, there is a ResourceWarning, and its threads end.
     """
 
-    _open = False  # until everything is made
+    _open = False  # until `__init__` is done
 
     def __init__(
         self,
@@ -151,12 +151,12 @@ class Exporter:
         self._reload_successful = True
         self._reload_timestamp = clock.wall()
         self._setup = _Setup(config, clock, workers)
-        # One at a time: the names, the writer and the history keep what they made, and are not thread-safe.
+        # For the names, the writers and the history, which are not thread-safe.
         self._lock = threading.Lock()
-        self._reloading = threading.Lock()  # so that of two reloads the later file wins
+        self._reloading = threading.Lock()  # so that of two reloads the later one wins
         self._stopping = threading.Event()
         self._ticked = threading.Event()
-        # It must not hold the exporter: one that is dropped would live for ever.
+        # A strong reference would keep a dropped exporter alive for ever.
         run = (weakref.ref(self), self._stopping)
         self._ticker = threading.Thread(target=_run, args=run, name="tick", daemon=True)
         self._open = True
@@ -167,11 +167,11 @@ class Exporter:
             self.stop()
 
     def start(self) -> None:
-        """Begin to tick. The first tick is what `ready` waits for."""
+        """Begin to tick. After the first tick the exporter is ready."""
         self._ticker.start()
 
     def stop(self) -> None:
-        """End the tick and the threads of the sources."""
+        """End the tick, the threads of the sources, and the prober."""
         self._open = False
         self._stopping.set()
         self._setup.reader.stop()
@@ -179,21 +179,21 @@ class Exporter:
             self._prober.stop()
 
     def wait_until_ready(self, timeout: float) -> bool:
-        """Wait in seconds for the first look at the devices."""
+        """Wait for the first tick, for at most `timeout` seconds. Returns whether there was one."""
         return self._ticked.wait(timeout)
 
     def ready(self) -> str:
-        """Empty once the devices were looked at for the first time, else one line why not."""
+        """Empty after the first tick; before it, one line that says so."""
         return "" if self._ticked.is_set() else "the WireGuard devices have not been read yet; try again in a moment"
 
     @property
     def pause(self) -> float:
-        """Seconds until the next tick. While an answer is overdue they take a twentieth of the time at most."""
+        """Seconds until the next tick. Additional ticks, while a peer is suspicious, take at most 5 % of the time."""
         closer = max(SUSPECT_TICK_SECONDS, self._took * 20) if self._history.health.suspicious else self._every
         return min(closer, self._every)
 
     def status(self) -> Status:
-        """How the host was at the last tick. Waits for nothing."""
+        """How the host was at the last tick. Does not wait."""
         return self._status
 
     def scrape(self, path: str, openmetrics: bool = False) -> list[bytes]:  # noqa: FBT001, FBT002
@@ -209,17 +209,17 @@ class Exporter:
             return setup.writers[path].write(parts, openmetrics=openmetrics)
 
     def samples(self) -> list[Sample]:
-        """All samples of `/metrics` but those of the process, as values."""
+        """All samples of `/metrics` but those of the process."""
         _snapshot, view, config = self.look()
         return [sample for sample in samples(view) if not config.metrics.excluded(sample.metric.name)]
 
     def look(self) -> tuple[Snapshot, View, Config]:
-        """One look at everything: what was read, what a scrape would show of it, and the configuration in use."""
+        """Read everything: the snapshot, what a scrape would show of it, and the configuration in use."""
         with self._looking() as (setup, snapshot):
             return snapshot, self._view(setup, snapshot), setup.config
 
     def observe(self) -> tuple[Snapshot, View, Config]:
-        """As `look`, and remember as a tick does: for who looks again and again without `start`."""
+        """As `look`, and drive the history and the health as a tick does: for `show --watch`, which has no ticks."""
         with self._looking() as (setup, snapshot):
             devices = self._history.follow(setup.names, snapshot)
             self._history.judge(setup.config, setup.names, devices, snapshot, self._probes())
@@ -227,7 +227,7 @@ class Exporter:
 
     @contextmanager
     def _looking(self) -> Iterator[tuple[_Setup, Snapshot]]:
-        """What was just read, and the lock for what is made of it. A reload in between makes it read again."""
+        """What was just read, with the lock for what is made of it. After a reload in between it reads again."""
         while True:
             setup = self._setup
             try:
@@ -242,9 +242,9 @@ class Exporter:
                     return
 
     def reload(self) -> str:
-        """Read the configuration again: empty if it is in use now, else its problems, and nothing has changed.
+        """Read the configuration again. Returns its problems, one a line; then nothing has changed. Empty = in use.
 
-        Raises nothing, for who asks by a signal would not see it.
+        Raises nothing, as a caller that is a signal handler would not see it.
         """
         if self._config_path is None:
             problem = "no configuration file was given, so there is none to read again"
@@ -257,7 +257,7 @@ class Exporter:
                 problems = [str(found) for found in error.problems]
             except _NoSourcesError as error:
                 problems = [str(error)]
-            except Exception as error:  # noqa: BLE001 - a bug must not end unread, nor take the old configuration along
+            except Exception as error:  # noqa: BLE001 - a bug must be logged, and the old configuration stay in use
                 problems = [f"unexpected {type(error).__name__} in {place(error)}"]
             else:
                 self._log.info("configuration reloaded", file=self._config_path)
@@ -268,7 +268,7 @@ class Exporter:
             return "\n".join(problems)
 
     def _reload(self, path: Path) -> None:
-        """Build, ask, then swap: whatever is raised here leaves the old configuration in use, whole."""
+        """Build, ask, then swap. If anything is raised, the old configuration stays in use, whole."""
         config = load(path, NAMES)
         try:
             setup = _Setup(config, self._clock, self._workers)
@@ -291,13 +291,13 @@ class Exporter:
         before.reader.stop()
 
     def _tick(self) -> float:
-        """A tick, whatever comes of it; returns the seconds until the next."""
+        """A tick that logs its failure. Returns the seconds until the next."""
         try:
             self.tick()
             self._ticked.set()
         except StoppedError:
             pass
-        except Exception as error:  # noqa: BLE001 - the tick must go on; its failures are seen in the log
+        except Exception as error:  # noqa: BLE001 - the ticks must go on
             self._log.error("tick failed", exc=error)
         return self.pause
 
@@ -320,7 +320,7 @@ class Exporter:
         self._took = self._clock.monotonic() - began
 
     def _probe(self, plan: Plan, snapshot: Snapshot) -> None:
-        """Tell the prober whom to probe, and what the byte counters say of them."""
+        """Tell the prober whom to probe, and their byte counters."""
         if self._prober is None:
             return
         self._delay = self._prober.scheduling_delay()
@@ -365,7 +365,7 @@ def _run(exporter: weakref.ref[Exporter], stopping: threading.Event) -> None:
 
 
 def _unjudged(snapshot: Snapshot, metas: Callable[[Device], Sequence[PeerMeta]], plan: Plan | None) -> int:
-    """How many peers are expected up while nothing but data that somebody sends could show that they are not."""
+    """How many peers are expected up without keepalive and probes: idle and dead look alike until data is sent."""
     probed = {peer.key for peer in plan.peers} if plan else set()
     return sum(
         meta.expected_up and not keepalive and (device.netns, device.name, key) not in probed

@@ -1,6 +1,6 @@
 """What is known of a host beyond one look: what changed, how its peers are, who is missed; and what a scrape shows.
 
-A `HostHistory` outlives reloads; the configuration and the names that come of it are handed in. Not thread-safe.
+A `HostHistory` outlives reloads, so the configuration and the names made from it are handed in. Not thread-safe.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ class HostHistory:
 
     @property
     def expected_up(self) -> int:
-        """How many peers should be up, those of devices that are gone among them."""
+        """How many peers are expected up, including those of devices that are gone."""
         return self._expected_here + sum(len(device.rows) for device in self.health.gone())
 
     @property
     def not_expected_up(self) -> int:
-        """How many peers nobody waits for. Those of devices that are gone are forgotten."""
+        """How many peers are not expected up, without those of devices that are gone."""
         return self._others_here
 
     def follow(self, names: Names, snapshot: Snapshot) -> tuple[DeviceChange, ...]:
-        """Take in who is there; what became of each device."""
+        """Take in which devices and peers there are. Returns what became of each device."""
         names.use(snapshot.conf)
         expected = {
             (device.netns, device.name): sum(meta.expected_up for meta in names.metas(device))
@@ -68,14 +68,14 @@ class HostHistory:
         snapshot: Snapshot,
         probes: Mapping[DeviceKey, Mapping[str, Probed]],
     ) -> list[Change]:
-        """How the peers are now; returns what changed."""
+        """Judge the peers. Returns what changed."""
         missed = self._expected(config)
         return self.health.update(devices, snapshot, names.metas, probes, missed=missed, limits=config.health)
 
     def reconsider(self, config: Config, names: Names) -> Callable[[], None]:
         """Ask a new configuration whether anybody still waits for the devices that are gone.
 
-        Nothing changes before the result is called, which can't fail.
+        Nothing changes before the returned function is called, which can't fail.
         """
 
         def expected(key: DeviceKey, peer: Peer) -> bool:
@@ -96,7 +96,7 @@ class HostHistory:
         return take_over
 
     def view(self, config: Config, names: Names, snapshot: Snapshot, facts: ExporterFacts) -> View:
-        """What a scrape shows, but for what the prober knows."""
+        """What a scrape shows, without what the prober knows."""
         names.use(snapshot.conf)
         devices = tuple(
             DeviceView(
@@ -121,7 +121,7 @@ class HostHistory:
         )
 
     def problems(self, config: Config, snapshot: Snapshot) -> Iterator[str]:
-        """What keeps the host from being seen whole, a line each."""
+        """What could not be read or is gone, a line each."""
         for outcome in snapshot.outcomes:
             if not outcome.success:
                 yield f"{outcome.source}{_within(outcome.netns)}: {outcome.problem}"
@@ -131,7 +131,7 @@ class HostHistory:
             yield f"{name}{_within(netns)} is gone"
 
     def _missing(self, config: Config, snapshot: Snapshot) -> tuple[DeviceKey, ...]:
-        """Expected interfaces that are gone. Where links can't be read nobody knows, so nothing is said."""
+        """Expected interfaces that are gone. None in a namespace whose links can't be read, as nobody knows."""
         read = snapshot.namespaces_read()
         there = {(device.netns, device.name) for device in snapshot.devices}
         gone = self._expected(config) - there - snapshot.links.keys()
@@ -141,7 +141,7 @@ class HostHistory:
         return {*config.interfaces.expected, *self._history.expecting()}
 
     def _silent(self, config: Config, snapshot: Snapshot) -> list[FailedDevice]:
-        """Expected interfaces whose link is there while nothing answers for the device."""
+        """Expected userspace interfaces whose link is there while no control socket answers for them."""
         there = {(device.netns, device.name) for device in snapshot.devices}
         there |= {(failed.netns, failed.name) for failed in snapshot.failed}
         return [

@@ -1,7 +1,7 @@
-"""What the exporter knows of its own processes: the capabilities they have, and the CPU and memory they take.
+"""What the exporter knows of its own processes: its capabilities, and the CPU and memory that they take.
 
-The numbers are read by prometheus_client's ProcessCollector, whose names every dashboard knows, once for each process
-and then summed: what the exporter costs its host is what all of its processes cost.
+prometheus_client's ProcessCollector, whose metric names every dashboard knows, reads the numbers of each process. They
+are summed, because the exporter costs its host what all of its processes cost.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NET_ADMIN, _NET_RAW, _SYS_ADMIN = 12, 13, 21
 
 _UAPI_DIRECTORY = Path("/var/run/wireguard")
 
-# Limits and times are not summed: those of this process stand.
+# Limits and times are not summed: only those of this process are shown.
 _OWN = ("process_start_time_seconds", "process_max_fds")
 
 
@@ -35,7 +35,7 @@ class Processes:
     """The `process_*` metrics of this process and of its children."""
 
     def __init__(self, children: Callable[[], Sequence[int]] = tuple) -> None:
-        """`children` gives the ids of those that run at the moment."""
+        """`children` gives the process ids of the children that run at the moment."""
         self._children = children
         self._own = ProcessCollector(registry=None)
 
@@ -55,14 +55,14 @@ class Processes:
 
 
 def capabilities(outcomes: Sequence[Outcome]) -> tuple[tuple[str, bool], ...]:
-    """What the process may do, as the kernel says (proc(5), CapEff) and as the sources found."""
+    """What this process may do, as the kernel says (proc(5), CapEff) and as the sources found: (name, able)."""
     works = {outcome.source: outcome.success for outcome in outcomes if not outcome.netns}
     uapi = works.get(SourceName.USERSPACE, False) and (os.geteuid() == 0 or os.access(_UAPI_DIRECTORY, os.R_OK))
     found = (("uapi", uapi), ("conf_read", works.get(SourceName.CONF, False)))
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         effective = next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff:"))
-    except (OSError, StopIteration):  # without /proc nobody knows, and what is unknown is absent
+    except (OSError, StopIteration):  # without /proc nobody knows, so they are absent
         return found
     return (
         ("net_admin", bool(effective >> _NET_ADMIN & 1)),

@@ -1,7 +1,7 @@
 """`serve`: the exporter behind the HTTP server, until a signal ends it.
 
-Everything that a user can have got wrong is found before the first socket is opened; then sockets are bound, all of
-them or none; then the devices are read. SIGHUP reads the configuration again, SIGTERM and SIGINT stop.
+Mistakes of the user are found before the first socket is opened. Then the sockets are bound, all of them or none, and
+then the devices are read. SIGHUP reads the configuration again, SIGTERM and SIGINT stop.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PAGES = (
 
 
 class _Prober:
-    """The prober's process, as the exporter wants to call it."""
+    """The prober's process, as `exporter.Prober`."""
 
     def __init__(self, config: Config) -> None:
         self._process = ProberProcess(*_probing(config), log=_warn)
@@ -77,7 +77,7 @@ def _probing(config: Config) -> tuple[ProbeSettings, dict[str, str]]:
 
 
 class _Application:
-    """What the server serves, as it wants to call it."""
+    """What the server serves, as `web.server.Application`."""
 
     def __init__(self, exporter: Exporter) -> None:
         self._exporter = exporter
@@ -93,14 +93,14 @@ class _Application:
 
 
 def status_of(found: service.Status) -> Status:
-    """How the host is, as the page at `/` wants to have it."""
+    """How the host is, as the row for the page at `/`."""
     said = found.summary
     unhealthy = tuple(map(_unhealthy, said.unhealthy))
     return Status(found.wall, said.expected, said.down, said.degraded, said.open, unhealthy, found.problems)
 
 
 def _unhealthy(peer: UnhealthyPeer) -> UnhealthyRow:
-    """A peer that is not well, as the page at `/` says it."""
+    """An unhealthy peer, as the row for the page at `/`."""
     health = peer.health
     place = f"{peer.interface} in {peer.netns}" if peer.netns else peer.interface
     line = advice(health.reason) if health.reason else ""
@@ -115,7 +115,7 @@ def run(config: Config, config_file: Path | None, listen: Sequence[str], telemet
 
     Raises ListenError if an address or the path can't be served; nothing is left open then.
     """
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload that comes before we are up would end us
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is handled, a reload would end the process
     path = parse_telemetry_path(telemetry_path)
     sockets = bind([parse_listen(address) for address in listen])
     exporter = Exporter(config, config_file, prober=_Prober(config))
@@ -154,9 +154,9 @@ async def _serve(exporter: Exporter, sockets: Sequence[socket.socket], path: str
 
 
 def _spare_collector() -> None:
-    """Tell the garbage collector that what lives now lives on, so that it need not look at modules and tables again.
+    """Exempt what lives now, modules and tables, from garbage collection, and make collections rarer.
 
-    Rows are tuples of numbers and text, which form no cycles: a collection would look at tens of thousands for nothing.
+    Rows are tuples of numbers and text, which form no cycles: a collection would go through tens of thousands in vain.
     """
     gc.collect()
     gc.freeze()
@@ -164,7 +164,7 @@ def _spare_collector() -> None:
 
 
 def _notify(state: str) -> None:
-    """Tell systemd, where it asked to be told (sd_notify(3))."""
+    """Tell systemd the state of the service, if it asked for it (sd_notify(3))."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return

@@ -1,9 +1,8 @@
 """The same devices under the names, labels and values of two other exporters, for the dashboards that people have.
 
 A dashboard made for MindFlavor's prometheus_wireguard_exporter or for mdlayher's wireguard_exporter works on
-`/metrics/mindflavor` and `/metrics/mdlayher` by a change of `metrics_path` alone. `/metrics` never mixes these in. Both
-pages end with a family of ours: the others have nothing to say that a source failed, and without it such a page would
-look fine.
+`/metrics/mindflavor` or `/metrics/mdlayher` by a change of `metrics_path` alone. `/metrics` never has these names. Both
+pages end with our family on the success of the sources. The others have none, so a failed source would go unnoticed.
 """
 
 from __future__ import annotations
@@ -123,11 +122,11 @@ def _mindflavor_labels(interface: str, key: str, _endpoint: str, allowed_ips: Se
 
 
 def _delay(now: int, nanoseconds: int) -> int:
-    """Of a peer that never shook, it is the time since 1970, as that exporter has it."""
+    """The age of the last handshake in seconds; without one, the time since 1970, as in that exporter."""
     return max(0, now - nanoseconds // 1_000_000_000)
 
 
-# All but the delay, which is another for everybody each second.
+# All but the delay, whose function depends on the time of the scrape.
 _MINDFLAVOR_FIELDS = (
     Field(MINDFLAVOR_SENT, _mindflavor_labels, Peer, ("tx_bytes",)),
     Field(MINDFLAVOR_RECEIVED, _mindflavor_labels, Peer, ("rx_bytes",)),

@@ -1,7 +1,7 @@
-"""Which metrics a peer has, and of which fields of its rows they are made; in the order of the catalogue.
+"""Which metrics a peer has, and of which fields of its rows they are made, in the order of the catalogue.
 
-`peers` are all peers of a view, with their counters and their health, those of devices that are gone last. `probes`
-are those that are probed.
+`peers` has all peers of a view with their counters and health; those of devices that are gone come last. `probes` has
+the peers that are probed.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from wg_exporter.exposition.view import View
     from wg_exporter.model import Peers
 
-# More allowed IPs than this are cut from the info metric: a label value has to be readable, and short.
+# The info metric has no more allowed IPs than this, so that the label stays short.
 ALLOWED_IPS_SHOWN = 16
 
-# Of a peer whose MTU was not looked at yet.
+# The report on a peer without a verdict.
 NO_REPORT = MtuReport(Verdict.UNKNOWN, 0, None, None, 0, None, None, None, "", 0.0)
 
 
@@ -99,7 +99,7 @@ def _mtu_labels(interface: str, key: str, meta: PeerMeta, _target: str) -> Pairs
 
 
 def endpoint_label(endpoint: str, mode: str) -> str:
-    """The endpoint as far as the configuration lets it be seen: with its port, the address alone, or not at all."""
+    """The endpoint as `metrics.endpoint` has it: with its port (`full`), without (`address`), or empty (`off`)."""
     if mode == "full" or not endpoint:
         return endpoint
     if mode == "off":
@@ -108,7 +108,7 @@ def endpoint_label(endpoint: str, mode: str) -> str:
 
 
 def allowed_ips_label(allowed_ips: Sequence[str]) -> str:
-    """The allowed IPs joined by commas, cut after 16 with `+N` for the rest."""
+    """The allowed IPs joined by commas, cut after `ALLOWED_IPS_SHOWN` with `+N` for the rest."""
     if len(allowed_ips) <= ALLOWED_IPS_SHOWN:
         return ",".join(allowed_ips)
     return ",".join((*allowed_ips[:ALLOWED_IPS_SHOWN], f"+{len(allowed_ips) - ALLOWED_IPS_SHOWN}"))
@@ -119,7 +119,7 @@ def _info(mode: str, endpoint: str, allowed_ips: Sequence[str]) -> Pairs:
 
 
 def _reason(state: State | None, reason: Reason | None) -> Pairs:
-    """What tells one reason from another; empty where there is none."""
+    """The labels of a reason; empty without one."""
     return (("state", state), ("reason", reason)) if state and reason else ()
 
 
@@ -129,7 +129,7 @@ _STATES: dict[State | None, tuple[int | None, ...]] = {
     state: tuple(int(state is other) for other in State) if state else (None,) * len(State) for state in (None, *State)
 }
 
-# Who and how a peer is.
+# Whether a peer is expected up, and its health: also of peers whose device is gone.
 HEALTH_FIELDS = (
     Field(c.PEER_EXPECTED_UP, peer_labels, PeerMeta, ("expected_up",), int),
     Field(c.PEER_STATE, peer_labels, PeerHealth, ("state",), _STATES.__getitem__, points_of("state", tuple(State))),
@@ -142,7 +142,7 @@ HEALTH_FIELDS = (
 
 @lru_cache(maxsize=8)
 def peer_fields(endpoints: str) -> tuple[Field, ...]:
-    """All metrics of a peer, while the configuration lets this much of endpoints be seen."""
+    """All metrics of a peer. `endpoints` is `full`, `address` or `off`."""
     return (
         Field(c.PEER_INFO, peer_labels, Peer, ("endpoint", "allowed_ips"), labels=partial(_info, endpoints)),
         Field(c.PEER_RECEIVE_BYTES, peer_labels, Peer, ("rx_bytes",)),
@@ -162,13 +162,13 @@ _VERDICTS = {verdict: tuple(int(verdict is other) for other in Verdict) for verd
 
 
 def _errors(found: tuple[tuple[SendError, int], ...]) -> tuple[int, ...]:
-    """All reasons are there from the start, for the first error has to be an increase too."""
+    """A count for every reason, from the start: a series that began with the first error would show no increase."""
     numbers = dict(found)
     return tuple([numbers.get(reason, 0) for reason in SendError])
 
 
 def _round_trips(bounds: Sequence[float]) -> Field:
-    """The histogram, by these bounds; absent for a peer whose round trips were counted by others (a reload)."""
+    """The histogram with these bounds; absent for a peer whose round trips were counted by others, after a reload."""
     points = tuple(Point("_bucket", (("le", repr(float(bound))),)) for bound in bounds)
     points += (Point("_bucket", (("le", "+Inf"),)), Point("_sum"), Point("_count"))
     nothing = (None,) * len(points)

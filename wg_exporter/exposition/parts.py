@@ -1,8 +1,8 @@
 """What a page is made of: samples one by one where there are few, and a `Section` where every peer has some.
 
-A section says which metrics a peer has, and of which fields of its rows they are made. Two ways lead from there to
-bytes. `samples_of` makes every sample, for other people's registries. `table` makes lines and keeps them, for scrapes.
-The tests hold the two against each other.
+A section says which metrics a peer has, and of which fields of its rows they are made. It is written in two ways.
+`samples_of` makes every sample, for other people's registries. `table` makes lines and keeps them, for scrapes. The
+tests compare the two.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Sample(NamedTuple):
 class Field(NamedTuple):
     """A metric that is made, for each peer, of these `fields` of its row of the type `row`.
 
-    `who` makes the labels that tell the peers apart, of the interface's name and the peer's cell of each column of
-    `Rows.who`. `value` makes the value of the fields; without it, the one field is the value. Where there are several
-    `points`, it makes a tuple, with a value for each. None = absent. A metric whose other labels change has `labels` in
-    place of `value`, which makes them of the fields: its value is always 1, and without any labels it is absent.
+    `who` makes the labels that tell the peers apart, from the interface's name and the peer's cell of each column of
+    `Rows.who`. `value` makes the value from the fields, None = absent; without it, the one field is the value. With
+    several `points` it makes a tuple with a value for each. A metric whose other labels change has `labels` in place of
+    `value`, which makes these labels from the fields; its value is 1, and it is absent if there are none.
     """
 
     metric: Metric
@@ -48,7 +48,7 @@ class Field(NamedTuple):
     labels: Callable[..., Pairs] | None = None
 
     def series(self, row: object) -> Iterator[tuple[Point, float]]:
-        """What there is of one peer."""
+        """The points of one peer, each with its value."""
         cells = [getattr(row, field) for field in self.fields]
         if self.labels is not None:
             if pairs := self.labels(*cells):
@@ -61,10 +61,10 @@ class Field(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Peers by column; all columns run in parallel. Nothing is looked at in a column that is the object of last time.
+    """Peers by column; all columns run in parallel. A column that is the same object as last time is not looked at.
 
-    `who` are the columns that labels are made of; the first is of keys, of which no two are equal. `rows` are the
-    rows of each type, `model.Peers` or a sequence.
+    `who` are the columns that labels are made of; the first has the public keys, no two equal. `rows` are the rows of
+    each type, as `model.Peers` or a sequence.
     """
 
     who: tuple[Sequence[Any], ...]
@@ -72,16 +72,16 @@ class Rows(NamedTuple):
 
 
 class Keep:
-    """Calls functions, and gives what one gave last time where it is called with the very same objects again.
+    """Calls functions, and returns the last result again if a function is called with the same objects as last time.
 
-    A function gets the `Keep` before its arguments, for what it wants to keep itself.
+    A function gets the `Keep` before its arguments, to keep results of its own.
     """
 
     def __init__(self) -> None:
         self._known: dict[object, tuple[tuple[object, ...], object]] = {}
 
     def __call__(self, function: Callable[..., Made], *of: object) -> Made:
-        """What the function makes of these objects. They must not change: others have to come instead."""
+        """The function's result for these objects, which must never change."""
         known = self._known.get(function)
         if known is None or not all(map(is_, known[0], of)):
             known = self._known[function] = (of, function(self, *of))
@@ -89,7 +89,7 @@ class Keep:
 
 
 class Source(NamedTuple):
-    """The peers of one device: `make(keep, *of)`, which makes the same while `of` are the same objects."""
+    """The peers of one device: `make(keep, *of)`, whose result depends on `of` alone."""
 
     netns: str
     interface: str
@@ -97,12 +97,12 @@ class Source(NamedTuple):
     of: tuple[object, ...]
 
     def rows(self, keep: Keep) -> Rows:
-        """The peers; the same object as before for who keeps `keep`, while nothing changed."""
+        """The peers; with the same `keep`, the same object as before while nothing changed."""
         return keep(self.make, *self.of)
 
 
 class Section(NamedTuple):
-    """Metrics of peers. A field that is the same object as before means what it meant before."""
+    """Metrics of peers. A field that changes its meaning has to be another object."""
 
     fields: Sequence[Field]
     sources: Sequence[Source]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def metrics(view: View, extra: Iterable[Sample] = ()) -> Parts:
-    """The page, in the order of the catalogue. `extra` are samples of families of others, which come last."""
+    """The page, in the order of the catalogue. `extra` are samples of other families, which come last."""
     return (interface_samples(view), peers(view), probes(view), exporter_samples(view), extra)
 
 

@@ -1,9 +1,9 @@
 """The lines of one device's peers, kept from scrape to scrape: a column of them for each metric.
 
-A scrape of 10,000 peers is 160,000 lines, of which few differ from the scrape before. Names and labels stay while
-values move. So kept are the labels of each peer, the text of each value, and the blocks of bytes that they were joined
-to when last asked for. What is the very object of last time is not looked at, and a block in which nothing moved is the
-same object as last time, for those who compress it.
+A scrape of 10,000 peers has 160,000 lines, of which few differ from the scrape before: values move, names and labels
+stay. So the labels of each peer, the text of each value, and the blocks of bytes that were made of them are kept. What
+is the same object as last time is not looked at, and a block in which nothing moved is the same object as last time,
+so that its compressed form can be kept too.
 """
 
 from __future__ import annotations
@@ -22,16 +22,15 @@ if TYPE_CHECKING:
     from wg_exporter.catalogue import Metric
     from wg_exporter.exposition.parts import Field, Pairs, Rows, Source
 
-# Lines that are joined and kept as one piece. Writes of half a megabyte keep a socket busy, and a peer that moves
-# costs no more than that to join again.
+# Lines in a block: half a megabyte, enough to keep a socket busy, and all that is joined again when one peer moves.
 BLOCK = 4096
 
-# A line is four pieces: its name with the line feed before it, the labels of the peer, those of the line, the value.
+# A line has four pieces: its name with the line feed before it, the labels of the peer, those of the line, the value.
 _HEAD, _TEXT, _PIECES = 1, 3, 4
 
 
 class Column:
-    """The lines of one metric, as many for each peer as it has points."""
+    """The lines of one metric; each peer has one for each point of the metric."""
 
     __slots__ = ("_blocks", "_gaps", "_own", "_peers", "_pieces", "_stride", "field")
 
@@ -41,7 +40,7 @@ class Column:
         self._own = f',netns="{escape(netns)}"' if netns else ""
         shape = []
         for point in field.points:
-            # Where the other labels change, the end of the line is one piece, and changes as a whole.
+            # If the other labels change, they are one piece with the value.
             tail = "" if field.labels else f"{_continued(point.labels)}{self._own}}} "
             shape += [f"\n{field.metric.name}{point.suffix}", "", tail, ""]
         self._stride = len(shape)
@@ -49,7 +48,7 @@ class Column:
         for at in range(_HEAD, self._stride, _PIECES):
             self._pieces[at :: self._stride] = heads
         self._gaps = True  # a line may be absent
-        self._peers = max(1, BLOCK // len(field.points))  # in a block
+        self._peers = max(1, BLOCK // len(field.points))  # how many are in a block
         self._blocks: list[bytes | None] = [None] * -(-len(heads) // self._peers)
 
     def relabel(self, heads: Mapping[int, str]) -> None:
@@ -60,7 +59,7 @@ class Column:
         self._forget(heads)
 
     def put(self, places: Sequence[int], cells: Sequence[Sequence[Any]]) -> None:
-        """What the fields of these peers are now, by column. The peers are in order."""
+        """Take the fields of the peers at these places, by column. The places are in rising order."""
         texts, pieces, stride, points = self._texts(cells), self._pieces, self._stride, len(self.field.points)
         if len(texts) * _PIECES == len(pieces):
             pieces[_TEXT::_PIECES] = texts
@@ -88,7 +87,7 @@ class Column:
         return [block for block in self._blocks if block]
 
     def _texts(self, cells: Sequence[Sequence[Any]]) -> list[str]:
-        """The last piece of each line, mostly the text of the value. Empty where the line is absent."""
+        """The last piece of each line: the value, with the labels that change before it. Empty = the line is absent."""
         field = self.field
         if field.labels is not None:
             return [f"{_continued(more)}{self._own}}} 1" if more else "" for more in map(field.labels, *cells)]
@@ -141,7 +140,7 @@ class Table:
         return self._columns[metric].blocks() if metric in self._columns else []
 
     def _relabel(self, interface: str, before: Rows, rows: Rows) -> None:
-        """Other labels for the peers of whom something changed that labels are made of."""
+        """Make the labels again of peers of which something changed that labels are made of."""
         moved = set().union(*map(differences, before.who[1:], rows.who[1:]))
         for who, heads in self._heads.items() if moved else ():
             found = {at: _head(who(interface, *(column[at] for column in rows.who))) for at in moved}
@@ -179,7 +178,7 @@ class _Change(NamedTuple):
     after: Mapping[str, Sequence[Any]]
 
     def put(self, column: Column) -> None:
-        """Put what of this concerns a column in its place."""
+        """Put into a column those of the changes that concern its fields."""
         cells = [self.after[name] for name in column.field.fields]
         moved = [differences(self.before[name], self.after[name]) for name in column.field.fields]
         at = moved[0] if len(moved) == 1 else sorted(set().union(*moved))
@@ -191,7 +190,7 @@ class _Change(NamedTuple):
 
 
 def _changes(before: Rows, after: Rows) -> dict[type, _Change]:
-    """Of each type of row that changed, how. Rows that are equal are mostly the same object, so only that is asked."""
+    """The changes by type of row. Rows that are equal are mostly the same object, so only identity is compared."""
     found = {}
     for kind, new in after.rows.items():
         old = before.rows.get(kind)

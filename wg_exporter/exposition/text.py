@@ -1,4 +1,4 @@
-"""What the two formats write the same way, and what they don't: labels, numbers, and the headers of families."""
+"""Labels and numbers, which the two formats write alike, and the headers of families, which they don't."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from wg_exporter.catalogue import Metric
 
-# No source lets a lone surrogate in. Should one ever, it becomes a question mark, and the scrape goes on.
+# No source lets a lone surrogate in. If one did, a question mark would replace it, and the scrape go on.
 NOT_UNICODE = "replace"
 
 

@@ -1,4 +1,4 @@
-"""What one scrape shows: everything that was read, seen, judged and probed, as rows that nothing changes any more."""
+"""What one scrape shows: everything that was read, counted, judged and probed, as rows that never change."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 
 class DeviceView(NamedTuple):
-    """A readable device with all that is known of its peers: `metas`, `counts` and `health` run in parallel to
-    `device.peers`. `health` is empty where the device was never judged.
+    """A device that was read, with all that is known of its peers.
+
+    `metas`, `counts` and `health` run in parallel to `device.peers`. `health` is empty if the device was never judged.
     """
 
     device: Device
@@ -30,7 +31,7 @@ class DeviceView(NamedTuple):
 
 
 class ExporterFacts(NamedTuple):
-    """What the exporter says of itself. Times are seconds since the epoch."""
+    """What the exporter says of itself. Times are seconds since the epoch. `capabilities` are (name, able)."""
 
     version: str
     python_version: str
@@ -45,7 +46,7 @@ class View(NamedTuple):
 
     `missing` are expected interfaces that are gone. `gone` are the devices with peers expected up that are not among
     `devices`, because they are gone or can't be read. `endpoints` is `full`, `address` or `off`. `probes` holds the
-    peers that are probed, by device and public key; of a device it is the same object as before while nothing changed.
+    peers that are probed, by device and public key; a device is the same object as before while nothing changed.
     `rtt_buckets` are the bounds in seconds by which their round trips were counted. `scheduling_delay` is in seconds,
     None where nothing is probed.
     """

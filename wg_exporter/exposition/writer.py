@@ -27,14 +27,14 @@ _Tables = dict["DeviceKey", Table]
 
 
 def everything(_name: str) -> bool:
-    """No family is left out."""
+    """Include every metric."""
     return True
 
 
 def render(
     samples: Iterable[Sample], included: Callable[[str], bool] = everything, *, openmetrics: bool
 ) -> list[bytes]:
-    """Families of any kind, a chunk each; `samples` must bring each family's samples together."""
+    """A chunk for each family. In `samples`, those of a family have to follow each other."""
     chunks: list[bytes] = []
     for metric, group in groupby(samples, key=lambda sample: sample.metric):
         if included(metric.name):
@@ -49,7 +49,7 @@ class Writer:
     """Writes one page again and again, and keeps the lines of peers. Not thread-safe."""
 
     def __init__(self, included: Callable[[str], bool] = everything) -> None:
-        """`included` says by its name whether a metric is wanted. It is asked once."""
+        """`included` says by its name whether a metric is wanted. It is asked once for each."""
         self._included = cache(included)
         self._tables: dict[int, _Tables] = {}
 

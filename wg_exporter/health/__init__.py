@@ -1,10 +1,11 @@
 """How every peer is, judged at each tick from what was seen of it; a scrape only reads.
 
-Nothing is made or lost by a scrape, and nothing is forgotten while somebody waits: a device that vanished keeps its
-expected peers here, for metrics that vanish would resolve the page that should be firing.
+A scrape changes nothing. A device that vanished keeps its peers that are expected up here, because metrics that vanish
+would resolve the alert that should be firing.
 
-`rules` decide how a peer is, and until when, from what `evidence` saw of it. `judge` makes a row of that. `device` does
-so for those peers of a device whose time has come, `Health` for all devices. Which device is which, the history tells.
+`rules` decide how a peer is, and until when, from its `evidence`. `judge` makes a row of that. `device` judges those
+peers of a device that have new evidence or whose deadline has come, `Health` those of all devices. The history says
+what became of each device.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class GoneDevice(NamedTuple):
-    """A device that vanished while peers of it are expected up: these peers, and how they are."""
+    """A device that vanished, with its peers that are expected up. The last three run in parallel."""
 
     netns: str
     name: str
@@ -37,7 +38,7 @@ class GoneDevice(NamedTuple):
 
 
 class Health:
-    """Judges all peers of a host. One writer (the tick); readers see each device's rows whole."""
+    """Judges all peers of a host. One thread may write; others may read meanwhile, and see each device's rows whole."""
 
     def __init__(self) -> None:
         self._devices: dict[DeviceKey, JudgedDevice] = {}
@@ -46,7 +47,7 @@ class Health:
 
     @property
     def suspicious(self) -> bool:
-        """Whether a look in a second is worth it: an answer of a peer that should be up is overdue."""
+        """Whether any peer is suspicious, so that the next tick should come in a second."""
         return any(device.suspicious for device in self._devices.values())
 
     def of(self, device: Device) -> Sequence[PeerHealth]:
@@ -65,15 +66,15 @@ class Health:
         return self._gone
 
     def unseen(self, there: Collection[DeviceKey]) -> tuple[GoneDevice, ...]:
-        """As `gone`, of all devices but those that are `there`: a scrape may be the first to find one gone or back.
+        """As `gone`, but for all devices that are not `there`: a scrape may be the first to find one gone or back.
 
-        One that is there and can't be read is among them: what fires of its peers goes on firing.
+        They include a device that can't be read, so that alerts on its peers go on firing.
         """
         found = (_gone(key, device) for key, device in list(self._devices.items()) if key not in there)
         return tuple(device for device in found if device.rows)
 
     def devices(self) -> Iterator[tuple[DeviceKey, Sequence[str], Sequence[PeerMeta], Sequence[PeerHealth]]]:
-        """The peers of each device, there or gone: keys, and in parallel who and how they are."""
+        """The peers of each device, there or gone: its key and, in parallel, public keys, names and health."""
         for key, device in self._devices.items():
             if not device.gone:
                 yield key, device.peers.public_key, device.metas, device.rows
@@ -96,8 +97,8 @@ class Health:
     ) -> list[Change]:
         """Take in a look at the host, and judge. Returns what changed.
 
-        `devices` are all that there are and those that the history remembers. `metas` tells of a device what
-        `Names.metas` does. `missed` are the devices that somebody waits for.
+        `devices` are those that are there and those that the history remembers. `metas` is `Names.metas`. `missed` are
+        the devices that somebody waits for.
         """
         if limits != self._limits:
             self._limits = limits
@@ -120,10 +121,10 @@ class Health:
     def reconsider(
         self, meta: Callable[[DeviceKey, Peer], PeerMeta], wanted: Callable[[DeviceKey], bool]
     ) -> Callable[[], None]:
-        """Ask what a new configuration makes of peers whose device is gone; the others are told of at each look.
+        """Ask a new configuration about peers whose device is gone, as looks bring only the others.
 
-        Devices that are not `wanted` any more are forgotten, for nobody looks at them from now on. Nothing changes
-        before the result is called.
+        Devices that are not `wanted` are forgotten, as they are not looked at any more. Nothing changes before the
+        returned function is called.
         """
         kept = {key: device for key, device in self._devices.items() if wanted(key)}
         gone = [device for device in kept.values() if device.gone]

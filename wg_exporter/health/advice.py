@@ -1,6 +1,6 @@
 """What to do about a peer that is down or degraded: the rule's line, for whoever is paged at night.
 
-`wg-exporter show`, the page at `/` and docs/health.md say the same, for they all say it from here.
+`wg-exporter show`, the page at `/` and docs/health.md all take it from here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LINES = {rule.reason: rule.advice for rule in RULES if rule.reason}
 
 
 def advice(reason: Reason, interface: str = "", peer: str = "") -> str:
-    """One line that says what to do, with commands for this peer, or for any. They are quoted for a shell."""
+    """One line that says what to do, with commands for this peer, quoted for a shell; without names, for any peer."""
     return _LINES[reason].format(
         interface=shlex.quote(interface) if interface else "INTERFACE",
         peer=shlex.quote(peer) if peer else "PEER",

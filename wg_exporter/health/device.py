@@ -1,8 +1,8 @@
 """The peers of one device: what was seen of each, how it is, and when it is to be judged again.
 
 Most peers do nothing most of the time, and most of the others are up and are heard. So each peer has a deadline, before
-which only new evidence can change its state, and a tick judges those with new evidence and those whose deadline has
-come. That a peer was heard that is up is no such evidence: it stays up, and its deadline is early then, never late.
+which only new evidence can change its state. A tick judges the peers with new evidence and those whose deadline has
+come. A peer that is up and was heard need not be judged: it stays up, and its old deadline is early, never late.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from wg_exporter.model import Device, DeviceKey, Probed, Snapshot
     from wg_exporter.names.identity import PeerMeta
 
-# What is said of the peers of a device that can't be read is withdrawn after this time, unless they are down.
+# The state of the peers of a device that can't be read is withdrawn after this time, unless they are down.
 UNREAD_SECONDS = 30.0
 
 
 class JudgedDevice:
-    """The peers at the last look and, in parallel, `metas` (who they are), `rows` (how they are) and the rest."""
+    """The peers of a device at the last look; `metas` (names), `rows` (health) and the rest run in parallel to them."""
 
     __slots__ = (
         "_deadlines",
@@ -42,7 +42,7 @@ class JudgedDevice:
         "peers",
         "place",
         "rows",
-        "suspicious",  # whether an answer was overdue at this look, and nothing was decided
+        "suspicious",  # whether any peer was at this look
     )
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class JudgedDevice:
         snapshot: Snapshot,
         limits: HealthLimits,
     ) -> Iterator[Change]:
-        """Take in what a look shows, and judge. Yields what changed."""
+        """Take in a look, and judge. Yields what changed."""
         now = snapshot.monotonic
         self.suspicious = False
         self._locate(found, now)
@@ -89,18 +89,18 @@ class JudgedDevice:
             self._judged_at = now
 
     def expect(self, metas: Sequence[PeerMeta]) -> None:
-        """Who the peers of a device that is gone are from now on."""
+        """Take new names and expectations of the peers of a device that is gone."""
         self.metas = metas
         for seen, meta in zip(self._seen, metas, strict=True):
             seen.expected = meta.expected_up
         self.judge_all()
 
     def judge_all(self) -> None:
-        """Whatever the deadlines are: something changed that the rules ask of every peer."""
+        """Judge all peers at the next look: something changed that the rules ask of each."""
         self._deadlines = [-inf] * len(self._seen)
 
     def _locate(self, found: DeviceChange, now: float) -> None:
-        """Where the peers are, and since when that is down or gone. What can't be read stays as it was."""
+        """Bring `place` up to date: since when the device is gone or its link down. What is not certain stays."""
         place = self.place
         before = place.gone_since, place.down_since, place.opaque
         if found.certain:
@@ -113,7 +113,7 @@ class JudgedDevice:
             self.judge_all()
 
     def _read(self, device: Device, metas: Sequence[PeerMeta], snapshot: Snapshot, *, anew: bool) -> set[int]:
-        """Take in what was read. Returns the places of the peers that have to be judged for it."""
+        """Take in what was read. Returns the indices of the peers that have to be judged for it."""
         now, wall = snapshot.monotonic, snapshot.wall
         seconds, self._read_at = now - self._read_at, now
         changed: set[int] = set()
@@ -131,7 +131,7 @@ class JudgedDevice:
         return changed
 
     def _take_growth(self, old: Peers, new: Peers, seconds: float, snapshot: Snapshot) -> Iterator[int]:
-        """Take in handshakes and how counters grew within `seconds`. Yields whom to judge for it."""
+        """Take in handshakes, and how counters grew in `seconds`. Yields the indices of the peers to judge for it."""
         now = snapshot.monotonic
         stamps = differences(old.last_handshake_ns, new.last_handshake_ns)
         handshakes = {at for at in stamps if new.last_handshake_ns[at]}
@@ -144,7 +144,7 @@ class JudgedDevice:
                 yield at
 
     def _regroup(self, peers: Peers, metas: Sequence[PeerMeta], now: float, wall: float, *, anew: bool) -> None:
-        """Other peers than before, or all of them on a device that was made anew."""
+        """Take other peers than before, or all of them from a device that was made anew."""
         known = {row[0].public_key: row for row in zip(self.peers, self._seen, self.rows, strict=True)}
         found = []
         for peer, meta in zip(peers, metas, strict=True):
@@ -162,7 +162,7 @@ class JudgedDevice:
         self.judge_all()
 
     def _take_probes(self, probes: Mapping[str, Probed], now: float, limits: HealthLimits, changed: set[int]) -> None:
-        """What the prober knows can change with every look."""
+        """Take in what the prober knows. It can change with every look, so all probed peers are judged."""
         if not probes and not self._probed:
             return
         self._probed = bool(probes)
@@ -191,7 +191,7 @@ class JudgedDevice:
             self.rows = tuple(rows)
 
     def _withdraw(self) -> None:
-        """Say nothing of peers of whom nothing can be read any more; a page that fires goes on firing."""
+        """Withdraw the states, but not `down`: an alert that fires goes on firing."""
         left = []
         for seen, row in zip(self._seen, self.rows, strict=True):
             if row.state is None or row.state is State.DOWN:
@@ -201,5 +201,5 @@ class JudgedDevice:
                 left.append(row._replace(state=None, reason=None, evidence=""))
         if not same(self.rows, tuple(left)):
             self.rows = tuple(left)
-            # Whoever lost its state is judged at the next look that sees it, though nothing may have moved by then.
+            # They need a state at the next look that reads them, even if nothing has moved by then.
             self.judge_all()

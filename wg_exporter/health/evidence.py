@@ -1,9 +1,8 @@
 """What was seen of one peer, as far as it tells whether the peer is well. What follows from it is in rules/.
 
-Two things are kept apart: what came from the peer (`hear`), which ends every doubt, and what went to it and asks for an
-answer (`move`, `probe`), which begins one. All times are monotonic readings in seconds: a peer's age is the time since
-its stamp or its counter was *seen to change*. The wall clock is used once, to tell how old a handshake was at the first
-look.
+What came from the peer (`hear`) ends every doubt. What went to it and asks for an answer (`move`, `probe`) begins one.
+All times are monotonic seconds: a peer's age is the time since its stamp or its counter was *seen to change*. The wall
+clock is used once, for the age of the handshake at the first look.
 """
 
 from __future__ import annotations
@@ -25,20 +24,20 @@ if TYPE_CHECKING:
 
 
 class Place:
-    """What is known of a device, for all of its peers. None = it is there, and up."""
+    """What is known of a device, for all of its peers. Times are None while it is there, or up."""
 
     __slots__ = ("down_since", "gone_since", "opaque")
 
     opaque: bool
 
     def __init__(self) -> None:
-        self.opaque = False  # messages have other sizes than WireGuard's, so that bytes do not tell what they were
+        self.opaque = False  # messages have other sizes than WireGuard's, so bytes do not tell what they were
         self.down_since: float | None = None
         self.gone_since: float | None = None
 
     @property
     def well(self) -> bool:
-        """Whether it is there and up, as far as anybody knows."""
+        """Whether it is there and up, as far as is known."""
         return self.down_since is None and self.gone_since is None
 
 
@@ -46,28 +45,28 @@ class Evidence:
     """What is known of one peer. Times are None where there was no such moment."""
 
     __slots__ = (
-        "attempts",  # how many unanswered packets have nothing to do with each other
+        "attempts",  # unanswered packets that are lost independently of each other
         "data",  # looks at which unanswered data was found
         "expected",  # whether it should be up
         "expected_since",
         "first_seen",  # when it appeared, or its device was made anew
         "heard",  # when something last came that only a working session sends
-        "inbound_initiations",  # from the peer, without a session after them
-        "initiations",  # from us, unanswered
+        "inbound_initiations",  # how many came from the peer, without a session after them
+        "initiations",  # how many of ours are unanswered
         "judged",  # whether it was heard or given a state since it appeared
         "keepalive",  # the persistent keepalive in seconds, 0 = off
         "lost_before",  # the prober's count of lost probes when waiting began
         "overdue_since",  # since when an answer is missing that is due at once: to an initiation, or to an echo
         "place",
-        "probes",  # unanswered ones
+        "probes",  # how many are unanswered
         "quality",  # of its probes; None = not probed
         "reason",  # of the last judgement
-        "renewed",  # whether to be heard makes the last judgement last longer, and changes nothing else
-        "risen",  # when it was last down no more
+        "renewed",  # whether being heard makes the last judgement last longer, and changes nothing else
+        "risen",  # when it last stopped being down
         "since",  # when the state was found
         "state",  # of the last judgement
         "target_silent_since",  # since when a target that used to answer does not
-        "unanswered_since",  # since when anything that asks for an answer waits for one
+        "unanswered_since",  # since when something that asks for an answer has none
         "verdict",  # on the MTU
     )
 
@@ -101,7 +100,7 @@ class Evidence:
         self.appear(peer, now, wall)
 
     def appear(self, peer: Peer, now: float, wall: float) -> None:
-        """The peer is seen for the first time, or on a device that was made anew: nothing before counts."""
+        """The peer is seen for the first time, or on a device that was made anew: what was before does not count."""
         self.first_seen = now
         self.judged = False
         self.keepalive = peer.persistent_keepalive
@@ -127,12 +126,12 @@ class Evidence:
         self._wait_for_nothing()
 
     def forget(self) -> None:
-        """Nothing is said of the peer any more: it needs a state anew."""
+        """Withdraw the state of the peer."""
         self.state = self.reason = None
         self.judged = self.renewed = False
 
     def move(self, received: int, sent: int, *, handshake: bool, now: float, seconds: float) -> bool:
-        """The counters grew by these bytes in these seconds, or there was a handshake.
+        """The counters grew by `received` and `sent` bytes within `seconds`, or there was a handshake.
 
         Returns whether the peer has to be judged for it.
         """
@@ -156,7 +155,7 @@ class Evidence:
         return True
 
     def probe(self, probed: Probed | None, now: float, limits: HealthLimits) -> None:
-        """What the prober knows of the peer; None if it is not probed."""
+        """Take in what the prober knows of the peer; None if it is not probed."""
         if probed is None:
             self.quality = self.verdict = self.target_silent_since = None
             return
@@ -171,7 +170,7 @@ class Evidence:
         self.quality.take(stats, now, limits)
 
     def _take_unanswered(self, stats: ProbeStats, now: float) -> None:
-        """Take in probes without an answer. They ask whether or not the byte counter moves: where the host has no way
+        """Take in probes without an answer. They count even if the byte counter does not move: if this host has no way
         to the endpoint, WireGuard sends nothing and counts nothing.
         """
         if self.lost_before is None or stats.lost < self.lost_before:
@@ -181,18 +180,18 @@ class Evidence:
         silent, asked = stats.silent_since, self.unanswered_since
         if silent is None:
             return
-        # The prober knows to the millisecond when it asked; a look at counters comes up to 5 s later.
+        # The prober knows to the millisecond when it asked; the counters are read up to 5 s later.
         if silent >= (self.first_seen if self.heard is None else self.heard):
             if self.probes or asked is not None:
                 self.unanswered_since = silent if asked is None else min(asked, silent)
                 if stats.rtt_last is not None and (self.overdue_since is None or silent < self.overdue_since):
                     self.overdue_since = silent
-        # A target that never answers has long been silent, and its first lost probe may be older than the last sign.
+        # The silence of a target that never answers may have begun before the peer was last heard.
         elif asked is None and self.probes >= 2:
             self.unanswered_since = now
 
     def told(self, now: float) -> str:
-        """What speaks for the present state, for a person."""
+        """The evidence for the present state, in one line for a person."""
         parts = []
         if self.place.gone_since is not None:
             parts.append(f"interface gone{_for(now - self.place.gone_since)}")
@@ -232,12 +231,12 @@ def _number(number: int, noun: str) -> str:
 
 
 def _for(seconds: float) -> str:
-    """Nothing where nobody knows for how long."""
+    """Empty if it is not known for how long."""
     return f" for {_span(seconds)}" if isfinite(seconds) else ""
 
 
 def _span(seconds: float) -> str:
-    """Cut to whole units, the next of which begins at two of it."""
+    """Seconds in whole units, cut. A larger unit is used from two of it on."""
     for length, unit in ((86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * length:
             return f"{seconds // length:.0f} {unit}"

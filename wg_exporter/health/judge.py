@@ -1,4 +1,4 @@
-"""What the rule that decides makes of a peer: its state and its row from then on, and when to judge it again."""
+"""Applies the rule that decides to a peer: its new state and row, and when to judge it again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Tick(NamedTuple):
-    """When a device is judged. `now` is monotonic and `wall` since the epoch; `seconds` went by since the last time."""
+    """When a device is judged: `now` is monotonic, `wall` since the epoch, `seconds` the time since the last tick."""
 
     now: float
     wall: float
@@ -25,9 +25,9 @@ class Tick(NamedTuple):
 def judge(seen: Evidence, row: PeerHealth, tick: Tick, limits: HealthLimits) -> tuple[PeerHealth, float]:
     """The peer's row from now on, the same object if nothing changed, and its deadline.
 
-    The deadline is the monotonic time in seconds from which on the peer has to be judged though nothing new is seen of
-    it: at every tick while it is down, for its seconds are counted, and while it is suspected; once more after its
-    state changed, for a rule may ask what it was.
+    The deadline is the monotonic time in seconds at which the peer has to be judged again even if nothing new is seen
+    of it. It is at once (-inf) while the peer is down, as its seconds are counted, and after its state or reason
+    changed, as a rule may ask what it was. While the peer is suspicious it has passed, too.
     """
     if seen.state is State.DOWN:
         row = row._replace(down_seconds=row.down_seconds + tick.seconds)

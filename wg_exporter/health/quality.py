@@ -1,6 +1,6 @@
-"""Loss and latency of one probed peer over the last minutes, from counters that only grow.
+"""Loss and latency of one probed peer over `health.window`, from counters that only grow.
 
-A reading is kept every fifth of the window, so a peer costs six small rows whatever the interval of its probes is.
+A reading is kept every fifth of the window, so a peer has six small rows whatever the interval of its probes is.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from wg_exporter.config.health import HealthLimits
     from wg_exporter.model import ProbeStats
 
-PARTS = 5
-FEWEST_PROBES = 20  # in the window, before anything is said of them
-USUAL_SECONDS = 6 * 3600.0  # over which the usual latency is smoothed: slow in the evening is not usual by night
+PARTS = 5  # readings in a window
+FEWEST_PROBES = 20  # in the window, before they are judged
+USUAL_SECONDS = 6 * 3600.0  # over which the usual latency is smoothed: less than a day, as evenings are slower
 LEARNING_SECONDS = 600.0  # before latency is judged at all
-SLOWER_SECONDS = 0.02  # by less than this nothing is slow: three times a third of a millisecond is no fault
+SLOWER_SECONDS = 0.02  # a peer that is slower by less than this is not slow: 1 ms instead of 0.3 ms is no fault
 
 
 class _Reading(NamedTuple):
@@ -36,19 +36,19 @@ class Quality:
         self._learned = 0.0
         self.loss = 0.0  # of the window, from 0 to 1
         self.rtt: float | None = None  # the mean of the window in seconds
-        self.usual = 0.0  # seconds; 0 as long as nothing was learned
+        self.usual = 0.0  # seconds; 0 until something was learned
         self.lossy = False
         self.slow = False
 
     def forget(self) -> None:
-        """Begin a new window: what an outage lost is not loss of the tunnel that came back."""
+        """Begin a new window: probes lost in an outage say nothing about the tunnel that came back."""
         self._readings.clear()
         self.lossy = self.slow = False
 
     def take(self, stats: ProbeStats, now: float, limits: HealthLimits) -> None:
-        """Take in what the counters are now."""
+        """Take in the counters, read at `now` (monotonic seconds)."""
         if stats.silent_since is not None:
-            return  # nobody knows yet whether this is loss or the end
+            return  # this may be loss or an outage
         reading = _Reading(now, stats.sent, stats.lost, stats.rtt_sum)
         if self._readings and (stats.sent < self._readings[-1].sent or now - self._readings[-1].at > limits.window):
             self.forget()
@@ -64,7 +64,7 @@ class Quality:
             self._readings.append(reading)
 
     def _judge(self, probes: int, lost: int, rtt_sum: float, limits: HealthLimits) -> None:
-        """With a gap between the limit that makes it so and the one that ends it, lest it flutter."""
+        """Judge the window. What begins at a limit ends at a lower one, so that it doesn't flap."""
         self.loss = lost / probes
         self.lossy = self.loss >= (limits.loss / 2 if self.lossy else limits.loss)
         self.rtt = rtt_sum / (probes - lost) if probes > lost else None
@@ -75,7 +75,7 @@ class Quality:
         self.slow = self.rtt > self.usual + max(over, SLOWER_SECONDS)
 
     def _learn(self, seconds: float) -> None:
-        """Smooth the latency of the window into the usual one: in the first hours, into the mean of all so far."""
+        """Smooth the latency of the window into the usual one, which is a plain mean for the first `USUAL_SECONDS`."""
         if self.rtt is None:
             return
         self._learned += seconds

@@ -1,7 +1,7 @@
-"""The snapshot judgement: how peers are as far as one look tells, by the table of rules.
+"""The snapshot judgement: how peers are as far as one snapshot tells, by the table of rules.
 
-It is for who does not look again: `wg-exporter show` looks once. One look knows the age of handshakes and whether the
-interface is up; whether anything goes unanswered takes several.
+It is for `wg-exporter show`, which looks once. One look shows the age of handshakes and whether the interface is up;
+whether anything goes unanswered takes several.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from wg_exporter.model import Device, Link
     from wg_exporter.names.identity import PeerMeta
 
-_NOW = 0.0  # all that counts is how long ago things were
+_NOW = 0.0  # any value does: only differences count
 
 
 def judge_snapshot(
@@ -28,7 +28,7 @@ def judge_snapshot(
 ) -> tuple[PeerHealth, ...]:
     """The health of the device's peers, in its order. `wall` is when they were read, in seconds since the epoch.
 
-    A link that is not known says nothing against them.
+    `link` None = not known, which counts as up.
     """
     place = Place()
     place.down_since = -inf if link is not None and not link.up else None

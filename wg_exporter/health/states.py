@@ -1,4 +1,4 @@
-"""The words for a peer's health: states and reasons, both closed sets, and the row that says which holds."""
+"""The words for a peer's health: states and reasons, both closed sets, and the row that has them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class PeerHealth(NamedTuple):
 
     `changes` counts changes of state and `down_seconds` the time spent down, both since the exporter started.
     `changed_at` is when the state last changed (wall clock, seconds since the epoch), 0.0 before a change was seen.
-    `evidence` is one line for a person: what the reason was seen by.
+    `evidence` is one line for a person: what the reason follows from.
     """
 
     state: State | None = None

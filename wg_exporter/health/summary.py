@@ -1,4 +1,4 @@
-"""How all peers of a host are, in a few numbers, and whom to look at first."""
+"""The health of all peers of a host in a few numbers, and the peers to look at first."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class UnhealthyPeer(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """Numbers of peers. `down` and `open`, those of whom nothing is known yet, are among those `expected` up.
+    """Numbers of peers. `down` and `open` (without a state) count only peers of those `expected` up, `degraded` all.
 
     `unhealthy` are the first of those that are down or degraded: down before degraded, the latest change first.
     """
@@ -40,7 +40,7 @@ class Summary(NamedTuple):
 def summary(
     devices: Iterable[tuple[DeviceKey, Sequence[str], Sequence[PeerMeta], Sequence[PeerHealth]]], most: int
 ) -> Summary:
-    """Of devices as `Health.devices` gives them; no more than `most` are named."""
+    """The summary of `devices`, which are those of `Health.devices`; at most `most` peers are named."""
     expected = unknown = 0
     found: dict[State, list[UnhealthyPeer]] = {State.DOWN: [], State.DEGRADED: []}
     for device, keys, metas, rows in devices:
@@ -50,7 +50,7 @@ def summary(
             if row.state in found:
                 found[row.state].append(UnhealthyPeer(*device, key, meta.name, row))
     down, degraded = found[State.DOWN], found[State.DEGRADED]
-    # Sorting thousands that went down together would cost more than all else here.
+    # Sorting thousands that went down together would cost more than the rest of this.
     first = [*nsmallest(most, down, key=_newest), *nsmallest(most, degraded, key=_newest)]
     return Summary(expected, len(down), len(degraded), unknown, tuple(first[:most]))
 

@@ -1,1 +1,1 @@
-"""What outlives one look at the host: who appeared, vanished or changed, and counts of it. No I/O, no clock."""
+"""What outlives one look at the host: which devices appeared, vanished or changed, and counts. No I/O, no clock."""

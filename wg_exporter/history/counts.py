@@ -24,7 +24,7 @@ class Counted(NamedTuple):
     rows: tuple[PeerCounts, ...] = ()
 
     def after(self, new: Peers, started_ns: int) -> Counted:
-        """The same after a look that shows these peers. `started_ns` is when the exporter started, in nanoseconds."""
+        """These counts after a look that shows `new`. `started_ns`: when the exporter started, ns since the epoch."""
         if self.peers is new:
             return self
         old, rows = self.peers, self.rows
@@ -32,7 +32,7 @@ class Counted(NamedTuple):
             counts = dict(zip(old.public_key, rows, strict=True))
             rows = tuple(counts.get(key, NOTHING_YET) for key in new.public_key)
             old = _as_if_known(old, new, started_ns)
-        # A device that is set up anew forgets times and endpoints: that is neither a handshake nor roaming.
+        # A device that is set up anew has lost times and endpoints: that is neither a handshake nor roaming.
         shaken = [at for at in differences(old.last_handshake_ns, new.last_handshake_ns) if new.last_handshake_ns[at]]
         roamed = [at for at in differences(old.endpoint, new.endpoint) if old.endpoint[at] and new.endpoint[at]]
         if shaken or roamed:
@@ -46,8 +46,8 @@ class Counted(NamedTuple):
 
 
 def _as_if_known(old: Peers, new: Peers, started_ns: int) -> Peers:
-    """The peers of now as they were before, those seen for the first time as they are. The handshake of such a one
-    counts if it happened since the exporter started.
+    """The peers of `new` as they were in `old`. One that is seen for the first time stays as it is, except that its
+    handshake counts if it happened since the exporter started.
     """
     known = {peer.public_key: peer for peer in old}
     strangers = (peer._replace(last_handshake_ns=0) if peer.last_handshake_ns > started_ns else peer for peer in new)

@@ -1,6 +1,6 @@
-"""Which devices there are at a look, and what became of those of before: appeared, gone, renamed, made anew.
+"""What became of each device from one look to the next: appeared, gone, renamed, made anew.
 
-The only place that decides this. Counts, names, plans and health take a `DeviceChange` and compare nothing themselves.
+Only this module decides that. Counts, names, plans and health take a `DeviceChange` and compare nothing themselves.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class Known(NamedTuple):
 class DeviceChange(NamedTuple):
     """One device from one look to the next.
 
-    device: as it is shown now, which may be the list of an earlier read; None if it is not.
+    device: as it is shown now, with peers that may be those of an earlier read; None if it is not shown.
     link: its interface; None if there is none, or it could not be read.
-    certain: whether the interfaces of its namespace are known, without which a missing link says nothing.
+    certain: whether the interfaces of its namespace were read; otherwise a missing link proves nothing.
     gone: there is no such interface any more.
     before: what the last look left; None for a device that appeared.
-    was: the key that it had then; another one than `key` if it was renamed.
+    was: its key at the last look, which differs from `key` if it was renamed.
     """
 
     key: DeviceKey
@@ -55,7 +55,7 @@ class DeviceChange(NamedTuple):
 
     @property
     def anew(self) -> bool:
-        """Whether its peers are read for the first time since it was made anew, under the same name."""
+        """Whether it was made anew under the same name, and its peers are read for the first time since."""
         known = self.before.ifindex if self.before else 0
         return bool(self.read and known and self.link and self.link.ifindex != known)
 
@@ -68,7 +68,7 @@ class DeviceChange(NamedTuple):
 
 
 def changes(known: Mapping[DeviceKey, Known], snapshot: Snapshot) -> tuple[DeviceChange, ...]:
-    """All devices that are in the snapshot, or `known` from the looks before. A renamed one is told once."""
+    """The changes of all devices in the snapshot or `known` from earlier looks. A renamed device is one change."""
     devices = {(device.netns, device.name): device for device in snapshot.devices}
     renamed = dict(_renamed(known, snapshot))
     read = snapshot.namespaces_read()
@@ -84,10 +84,10 @@ def changes(known: Mapping[DeviceKey, Known], snapshot: Snapshot) -> tuple[Devic
 
 
 def _renamed(known: Mapping[DeviceKey, Known], snapshot: Snapshot) -> Iterator[tuple[DeviceKey, DeviceKey]]:
-    """The key of now and the key of before of each device that has another name than at the last look.
+    """(new key, old key) of each device that has another name than at the last look.
 
-    It is the one of before that had its interface index and is not there any more. Indices start anew in a namespace
-    that was made anew, so one that was gone already is another.
+    A new device is a renamed one if a device with its interface index has just vanished. One that was gone before does
+    not count: in a namespace that was made anew, indices start anew.
     """
     there = {(device.netns, device.name) for device in snapshot.devices}
     new = there - {key for key, before in known.items() if not before.gone}

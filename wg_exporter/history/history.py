@@ -1,10 +1,10 @@
 """The history of a host: its devices from look to look, and what was counted of their peers.
 
-Only the background tick calls `update`. A scrape reads, so that none, one or ten scrapers give the same counts.
+Only a tick, or a look of `show --watch`, calls `update`. A scrape reads, so that none, one or ten scrapers give the
+same counts.
 
-A peer's counts live as long as its device shows the peer. A device that vanishes is remembered for an hour, so that one
-which is set up anew goes on counting where it was; an interface that had a peer expected up is remembered until it
-comes back.
+A peer's counts live as long as its device shows the peer. A device that vanishes is remembered for `RETENTION_SECONDS`,
+so that its counts go on if it is set up anew. One that had a peer expected up is remembered until it comes back.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # How long a device that vanished is remembered.
 RETENTION_SECONDS = 3600.0
 
-# More are not remembered: names that are made up anew for ever must not grow memory. The longest gone is forgotten.
+# No more are remembered, so that ever new names don't make memory grow. The one that was seen longest ago is forgotten.
 MAX_DEVICES = 10_000
 
 # The wall clock moves against the monotonic one by less than this unless it is stepped: adjtime(3) slews at 0.05 %.
@@ -33,7 +33,7 @@ CLOCK_STEP_SECONDS = 1.0
 
 
 class _Remembered:
-    """One device: what the next look is compared with, and `seen`, the last look that had anything of it."""
+    """One device: what the next look is compared with, and `seen`, when it was last there (monotonic seconds)."""
 
     __slots__ = ("counted", "expects_peers", "known", "seen")
 
@@ -45,12 +45,12 @@ class _Remembered:
 
     @property
     def missed(self) -> bool:
-        """Whether somebody wants it back: it had a peer expected up, and a link, without which none can be missed."""
+        """Whether somebody waits for it: it had a peer expected up, and a link, without which it can't be missed."""
         return self.expects_peers and self.known.ifindex != 0
 
 
 class History:
-    """What changed from snapshot to snapshot. One writer (the tick); readers see each count whole."""
+    """What changed from snapshot to snapshot. One thread may write; others may read meanwhile."""
 
     def __init__(self) -> None:
         self._devices: dict[DeviceKey, _Remembered] = {}
@@ -59,7 +59,7 @@ class History:
         self.clock_steps = 0
 
     def update(self, snapshot: Snapshot, expecting: Collection[DeviceKey]) -> tuple[DeviceChange, ...]:
-        """Take in a snapshot: what became of each device that is there or remembered.
+        """Take in a snapshot. Returns what became of each device that is there or remembered.
 
         `expecting` are the devices that have at least one peer expected up.
         """
@@ -80,7 +80,7 @@ class History:
         return found
 
     def counts_of(self, device: Device) -> Sequence[PeerCounts]:
-        """Counts of the device's peers, in its order; those that no tick has seen yet are at zero.
+        """Counts of the device's peers, in its order; 0 for those that no tick has seen yet.
 
         The same object as before while no count changed.
         """
@@ -94,15 +94,15 @@ class History:
         return [counts.get(key, NOTHING_YET) for key in device.peers.public_key]
 
     def expecting(self) -> set[DeviceKey]:
-        """Devices that are missed where they are gone: their link was seen, with a peer expected up."""
+        """The devices that are missed when they are gone: their link was seen, with a peer expected up."""
         return {key for key, device in list(self._devices.items()) if device.missed}
 
     def reconsider(
         self, namespaces: Collection[str], expected: Callable[[DeviceKey, Peer], bool]
     ) -> Callable[[], None]:
-        """Ask by a new configuration which devices have a peer that should be up, for the next look will not show those
-        that are gone or left out, and which namespaces are still looked at: devices of others are forgotten. Nothing
-        changes before the result is called.
+        """Ask a new configuration which devices have a peer expected up, as looks don't show those that are gone.
+
+        Devices outside of `namespaces` are forgotten. Nothing changes before the returned function is called.
         """
         kept = {key: device for key, device in self._devices.items() if key[0] in namespaces}
         answers = [any(expected(key, peer) for peer in device.counted.peers) for key, device in kept.items()]
@@ -125,7 +125,7 @@ class History:
 
 
 def _kept(devices: dict[DeviceKey, _Remembered], now: float) -> dict[DeviceKey, _Remembered]:
-    """Without those that are gone for long and that nobody waits for."""
+    """All but those that have been gone for `RETENTION_SECONDS` and that nobody waits for; at most `MAX_DEVICES`."""
     kept = {
         key: device
         for key, device in devices.items()

@@ -1,13 +1,13 @@
 """Which peers are probed, and why the others are not: what was read and what is configured -> rows for the prober.
 
-A peer is wanted if the configuration says so or, where that says `auto`, if it is expected up. A wanted peer is probed
-if there is a way: an interface to send into, an address to aim at, and an endpoint, for without one WireGuard would
-only queue the packets. A peer that is wanted and has no way is told, with the reason.
+A peer is wanted if the configuration says so or, under `auto`, if it is expected up. A wanted peer is probed if there
+is an interface to send into, an address to aim at, and an endpoint, without which WireGuard would only queue the
+packets. Otherwise it is in `Plan.unprobed` with the reason.
 
-A plan changes with what is known, not with what could not be read: the prober forgets a peer that is not in the plan,
-and with it its counters. So a device whose read failed, or one whose links could not be read, stays as it was.
+The prober forgets a peer that is not in the plan, with its counters. So a device that could not be read, or whose links
+could not be read, stays in the plan as it was.
 
-Hosts have 10,000 peers, and on nearly every look only counters have moved; then the plan is the same object.
+A host may have 10,000 peers, and at most looks only counters have moved; then the plan is the same object.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NO_TARGET = Target("", Origin.NONE)
 class Plan(NamedTuple):
     """What to probe. `unprobed` are the peers that are wanted and can't be probed, each with one line that says why.
 
-    `targets` has, for each device with a wanted peer, where to aim at each of its peers, by public key.
+    `targets` has, for each device with a wanted peer, the Target of each of its peers, by public key.
     """
 
     peers: tuple[ProbePeer, ...] = ()
@@ -55,7 +55,7 @@ class Wish(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """What counts of a link: all but its counters."""
+    """What matters of a link: all but its counters."""
 
     ifindex: int
     mtu: int
@@ -63,10 +63,10 @@ class _Place(NamedTuple):
 
 
 class _Planned(NamedTuple):
-    """A device at the last look, and what came of it.
+    """A device at the last look, and its part of the plan.
 
-    `underlay` is the namespace of its UDP socket, None if that is in none of those that are looked in. `servers` are
-    the public keys whose endpoints are in the device's configuration file; None where no file tells.
+    `underlay` is the namespace of its UDP socket, None if it is in none of the namespaces that are read. `servers` are
+    the public keys whose endpoints are in the device's configuration file; None without a file.
     """
 
     device: Device
@@ -94,9 +94,9 @@ class Planner:
     def plan(
         self, devices: Sequence[DeviceChange], snapshot: Snapshot, metas: Callable[[Device], Sequence[PeerMeta]]
     ) -> Plan:
-        """What to probe after this look, which has these devices; the same object again while nothing about it changed.
+        """What to probe after this look at `devices`; the same object again while nothing about it changed.
 
-        `metas` tells of a device what `Names.metas` does.
+        `metas` is `Names.metas`.
         """
         if snapshot.conf is not self._conf:
             self._conf, self._servers = snapshot.conf, _servers(snapshot.conf)
@@ -112,7 +112,7 @@ class Planner:
         return self._planned(known)
 
     def aims(self) -> dict[PeerKey, Aim]:
-        """What the last plan means for each peer of each device, for a person."""
+        """The last plan for a person: how each peer of each device is probed, or why it is not."""
         found: dict[PeerKey, Aim] = {}
         probed = {row.key for row in self._plan.peers}
         for (netns, name), known in self._known.items():
@@ -180,7 +180,7 @@ class Planner:
         )
 
     def _wishes_on(self, device: Device) -> Mapping[str, Wish]:
-        """By public key, those of the device's peers of which the configuration says something."""
+        """The wishes for the device's peers, by public key; only those that say something."""
         if not self._wishes:
             return {}
         everywhere, here = self._wishes.get("", {}), self._wishes.get(device.name, {})
@@ -188,14 +188,14 @@ class Planner:
         return {key: wish for key, wish in found if wish}
 
     def _wanted(self, device: Device, metas: Sequence[PeerMeta], wishes: Mapping[str, Wish]) -> Iterator[int]:
-        """The places of the peers that are to be probed."""
+        """The indices of the peers that are to be probed."""
         for index, (key, meta) in enumerate(zip(device.peers.public_key, metas, strict=True)):
             probing = self._probing(wishes, key)
             if probing is Probing.ON or (probing is Probing.AUTO and meta.expected_up):
                 yield index
 
     def _row(self, current: _Planned, index: int, wishes: Mapping[str, Wish]) -> ProbePeer | str:
-        """How to probe the peer at this place of a device, or why that can't be done."""
+        """How to probe the peer with this index, or why that can't be done."""
         device, place = current.device, current.place
         key, endpoint = device.peers.public_key[index], device.peers.endpoint[index]
         if place is None:
@@ -219,14 +219,14 @@ class Planner:
 
 
 def _link_local(address: str) -> bool:
-    """fe80::/10: the kernel gives one to every tun, and gives it back after an MTU below 1280 took it."""
+    """fe80::/10. The kernel gives such an address to every tun, and again after an MTU below 1280 has removed it."""
     return address[:3].lower() in {"fe8", "fe9", "fea", "feb"}
 
 
 def _wishes(peers: Sequence[PeerConfig]) -> dict[str, dict[str, Wish]]:
-    """By interface, or "" for every interface, and public key.
+    """The wishes by interface, or "" for every interface, and public key.
 
-    An entry with an interface goes before one without, setting by setting.
+    Each setting of an entry with an interface goes before that of an entry without.
     """
     found: dict[str, dict[str, Wish]] = {}
     for peer in sorted(peers, key=lambda peer: peer.interface or ""):
@@ -240,7 +240,7 @@ def _wishes(peers: Sequence[PeerConfig]) -> dict[str, dict[str, Wish]]:
 
 
 def _servers(conf: tuple[ConfFile, ...]) -> dict[str, frozenset[str]]:
-    """For each interface that a file describes, the peers whose endpoint is in it. The others call from anywhere."""
+    """For each interface that a file describes, the peers whose endpoint is in it. The other peers may roam."""
     found: dict[str, set[str]] = {}
     for file in conf:
         if file.interface and file.peers:
@@ -255,7 +255,7 @@ def _place(link: Link | None) -> _Place | None:
 def _underlay(device: Device, udp_ports: Mapping[str, frozenset[int]], before: _Planned | None) -> str | None:
     """The namespace of the device's UDP socket: its own or, if its port is not bound there, the only one where it is.
 
-    None if it is none of those that are looked in: a route or a path found anywhere else would be another's.
+    None if it is none of the namespaces that are read: a route or path in another one would be a different one.
     """
     own = udp_ports.get(device.netns)
     if own is None:
@@ -267,7 +267,7 @@ def _underlay(device: Device, udp_ports: Mapping[str, frozenset[int]], before: _
 
 
 def _alike(before: _Planned, current: _Planned) -> bool:
-    """Whether nothing that decides has changed. Counters and handshakes don't, and on most looks only they move."""
+    """Whether nothing changed that the plan depends on. Mostly only counters and handshakes move."""
     old, new = before.device.peers, current.device.peers
     return (
         before.place == current.place

@@ -1,10 +1,10 @@
 """Where to aim: which address inside the tunnel stands for a peer, and why.
 
 WireGuard sends a packet to the peer with the longest allowed-IPs prefix that holds its address. A probe to an address
-that belongs to another peer would measure that one, so every address is looked up among all peers of the device before
-it is used. Nothing is guessed in silence: a target comes with its origin, and no target with its reason.
+that belongs to another peer would measure that peer, so every address is looked up among all peers of the device before
+it is used. A target comes with its origin; without a target there is a reason.
 
-The first that holds:
+The first of these is taken:
 
 1. the address that the configuration names (refused, with a reason, if it isn't this peer's);
 2. the peer's own /32 or /128 in a subnet of the interface: its address inside the tunnel;
@@ -50,7 +50,7 @@ class Target(NamedTuple):
 class Owners:
     """Which peer an address belongs to: the longest allowed-IPs prefix wins (drivers/net/wireguard/allowedips.c).
 
-    One dictionary per prefix length, so a look-up costs as many tries as there are different lengths.
+    There is a dictionary for each prefix length, so a look-up takes as many tries as there are lengths.
     """
 
     def __init__(self, peers: Iterable[Peer]) -> None:
@@ -67,7 +67,7 @@ class Owners:
         }
 
     def owner(self, version: int, number: int) -> str:
-        """The public key of the peer that gets packets to this address, empty if none does."""
+        """The public key of the peer that gets packets to this address, empty if none does. `version` is 4 or 6."""
         for length in self._lengths[version]:
             key = self._tables[version, length].get(_cut(number, version, length))
             if key is not None:
@@ -76,7 +76,7 @@ class Owners:
 
 
 class _Aimed(NamedTuple):
-    """A device's peers as they were, what else was asked with, and what came of it."""
+    """The arguments of the last `Targets.of` for a device, and its result."""
 
     peers: Peers
     addresses: tuple[str, ...]
@@ -94,7 +94,7 @@ class Targets:
         """A Target for each public key. `addresses` are the interface's own, `configured` are targets by public key."""
         key = (device.netns, device.name)
         known = self._known.get(key)
-        # Counters move with every read, and keys and allowed IPs next to never.
+        # Counters move with every read, keys and allowed IPs hardly ever.
         if (
             known is not None
             and known.addresses == addresses
@@ -116,7 +116,7 @@ class Targets:
 def aim(device: Device, addresses: Iterable[str], configured: Mapping[str, str]) -> dict[str, Target]:
     """Targets of all peers of a device, by public key.
 
-    `addresses` are the interface's own addresses as CIDR strings ("10.0.0.1/24"); what isn't one is passed over.
+    `addresses` are the interface's own addresses as CIDR strings ("10.0.0.1/24"); other strings are skipped.
     """
     owners = Owners(device.peers)
     own = [interface for interface in map(_interface, addresses) if interface is not None]
@@ -135,7 +135,7 @@ class _Own(NamedTuple):
 
 
 class _Aimer:
-    """Finds the target of one peer after the other of one device."""
+    """Finds the targets of the peers of one device."""
 
     def __init__(self, owners: Owners, own: list[_Own], short: Mapping[str, str]) -> None:
         self._owners = owners
@@ -188,7 +188,7 @@ class _Aimer:
             spare = _bits(own.version) - own.length
             if spare == 1:  # a link of two (RFC 3021, 6164)
                 other = own.number ^ 1
-            elif spare == 2 and own.number - own.net in (1, 2):  # the first and the last address are no hosts'
+            elif spare == 2 and own.number - own.net in (1, 2):  # the first and the last address are no hosts
                 other = own.net + 3 - (own.number - own.net)
             else:
                 continue
@@ -200,7 +200,7 @@ class _Aimer:
 def parse(text: str) -> tuple[int, int, int] | None:
     """An address with or without a prefix length as (4 or 6, number, length); None if it is none.
 
-    The plain IPv4 form is read by hand: `ipaddress` takes 3 µs for it, and a host may have tens of thousands.
+    The usual IPv4 form is parsed by hand: `ipaddress` takes 3 µs for it, and a host may have tens of thousands.
     """
     address, slash, prefix = text.partition("/")
     parts = address.split(".")

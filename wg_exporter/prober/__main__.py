@@ -1,9 +1,9 @@
 """The prober as a process of its own: `python -m wg_exporter.prober FD`, started by the `supervisor`, never by hand.
 
-It does what the messages on the inherited socket say and tells what it finds. It ends when the exporter does: the
-socket is closed then. Signals that mean "end" to the whole group are for the exporter, and come here that way.
+It probes as the messages on the inherited socket say, and sends back what it finds. It ends when that socket is closed.
+So it ignores the signals that end the whole process group: they are for the exporter, which closes the socket.
 
-All is imported before privileges are dropped: afterwards, Python's own files may be out of reach.
+Everything is imported before privileges are dropped, because Python's own files may be out of reach afterwards.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from wg_exporter.prober.process.messages import (
     ToProber,
 )
 
-TELL = 0.5  # seconds between reports; without a change they say that this process lives
-STEP = 0.25
-AT_ONCE = 100  # peers that are reported on between two rounds of probing: 3 ms
-SETUP_TIMEOUT = 10.0
-STEADY = 90.0  # seconds after which new peers have been checked and have all that they will need
+TELL = 0.5  # seconds between two results; those without a change say that this process lives
+STEP = 0.25  # seconds: the longest sleep of a round
+AT_ONCE = 100  # peers in one message, between two rounds of probing: 3 ms
+SETUP_TIMEOUT = 10.0  # seconds until the first message
+STEADY = 90.0  # seconds after the last change of peers: by then new ones were checked, and have all objects they need
 
 
 class Child:
-    """The prober with its connection. Peers go by the numbers that the exporter gave them."""
+    """The prober with its connection. Peers are known by the numbers that the exporter gave them."""
 
     def __init__(self, connection: Connection[ToProber], prober: Prober[int]) -> None:
         self._connection = connection
         self._prober = prober
-        self._next_report = 0.0
+        self._next_results = 0.0
         self._steady_at = NEVER
-        self._left = 0  # peers that are still to be looked at for this report
+        self._left = 0  # of the peers that had changed when results were due, how many are still to be sent
 
     def run(self) -> None:
-        """Probe until the exporter is gone. Raises ConnectionEndedError then."""
+        """Probe until the exporter is gone; then raise ConnectionEndedError."""
         self._prober.add_reader(self._connection.fileno(), self._hear)
         while True:
             self._prober.step(0.0 if self._connection.pending() or self._left else STEP)
@@ -54,7 +54,7 @@ class Child:
                 self._hear()
             self._tell()
             if time.monotonic() >= self._steady_at:
-                # Peers stay. Without this, the garbage collector looks through 10,000 of them every minute: 0.2 s.
+                # Otherwise the garbage collector goes through 10,000 peers every minute, which takes 0.2 s.
                 self._steady_at = NEVER
                 gc.freeze()
 
@@ -70,16 +70,16 @@ class Child:
             raise ConnectionEndedError("a second setup")
 
     def _tell(self) -> None:
-        """A portion of what has changed, every round until all that had when the report was due is told."""
+        """Send one portion of the changes a round, until all peers that had changed when results were due are sent."""
         now = time.monotonic()
-        if now < self._next_report and not self._left:
+        if now < self._next_results and not self._left:
             return
         self._connection.flush()
-        if not self._connection.idle:  # the exporter is busy; changes wait and gather
-            self._left, self._next_report = 0, now + STEP
+        if not self._connection.idle:  # the exporter is busy; changes gather
+            self._left, self._next_results = 0, now + STEP
             return
-        if now >= self._next_report:
-            self._left, self._next_report = self._prober.changed, now + TELL
+        if now >= self._next_results:
+            self._left, self._next_results = self._prober.changed, now + TELL
         changes = self._prober.changes(AT_ONCE)
         self._left = max(self._left - AT_ONCE, 0)
         self._connection.send(Results(changes.echoes, changes.reports, self._prober.scheduling_delay()))

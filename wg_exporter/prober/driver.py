@@ -1,16 +1,16 @@
 """Runs the probing of many peers over one engine, in one thread: small echoes for all, an MTU machine for each.
 
-Nothing is judged here. Each round: give packets and byte counters to the machines that want them (`paths`), and what
-these want sent to the `transport`. What this module adds is moderation:
+Nothing is judged here. Each round hands answers to the machines, and what the machines want sent to the `transport`.
+This module adds the limits:
 
-- **First checks are spread**: 20 peers a second, or more where that would take longer than the inner interval. So one
-  new peer is checked at once, and 10,000 within a minute. Each machine keeps its place in the interval.
-- **One pace for all**, that of the transport: what is due waits, the longest overdue goes first. Small echoes are not
-  held up.
-- **Few searches at once**: a search sends 32 kB a round at 500 kB/s, so only two run at a time and others queue.
-- **Little in a row**: after `IN_A_ROW` peers the engine sends and reads small echoes again.
+- **First checks are spread**: `FIRST_CHECKS` peers a second, or more where that would take longer than the inner
+  interval. So one new peer is checked at once, and 10,000 within a minute. Each keeps its place in the interval.
+- **One pace for all**, that of the transport: what is due waits, and the longest overdue goes first. Small echoes
+  don't wait.
+- **Few searches at once**: a search sends 32 kB a round at 500 kB/s, so only `MOST_SEARCHES` run and the others queue.
+- **Few machines in a row**: after `IN_A_ROW` of them the engine sends and reads small echoes again.
 
-Peers go by whatever `id` the caller has for them. Memory is bounded by the number of peers and by `in_flight.MOST`.
+Peers are known by the `id` that the caller chose. Memory is bounded by the number of peers and by `in_flight.MOST`.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ if TYPE_CHECKING:
     from wg_exporter.prober.wire.sockets import Opener
 
 Id = TypeVar("Id", bound="Hashable")
-"""What the caller has for a peer: a number, a key."""
+"""The caller's name for a peer: a number or a key."""
 
-FIRST_CHECKS = 20.0  # a second
-GOLDEN = 0.6180339887498949  # the fractional part of n times this is spread most evenly, for any number of n
+FIRST_CHECKS = 20.0  # peers a second
+GOLDEN = 0.6180339887498949  # the fractional parts of its multiples are spread evenly, however many there are
 MOST_SEARCHES = 2
-IN_A_ROW = 8  # peers that may send before the small echoes that are due: 2 ms
+IN_A_ROW = 8  # machines that run before small echoes that are due: 2 ms
 NAMESPACE_INTERVAL = 5.0  # seconds between looks at whether a namespace was replaced
 SOON = 0.001  # seconds: the least time between two runs of one machine
 
 
 class Changes(NamedTuple, Generic[Id]):
-    """What is new of some peers, by id: the target and the statistics of small echoes, and the report on the MTU.
+    """What changed of some peers, by id: (target, statistics of small echoes), and reports on the MTU.
 
-    A report is None where what was told holds no more and there is no verdict yet.
+    A report of None takes back the last one: there is no verdict at present.
     """
 
     echoes: dict[Id, tuple[str, ProbeStats]]
@@ -58,7 +58,7 @@ class Changes(NamedTuple, Generic[Id]):
 
 
 class Prober(Generic[Id]):
-    """Probes peers until it is told to stop. For one thread, or while `run` doesn't."""
+    """Probes peers. Not thread-safe: it is called by the thread that runs it, or while it doesn't run."""
 
     def __init__(
         self,
@@ -81,18 +81,18 @@ class Prober(Generic[Id]):
         )
         self._engine = self._transport.engine
         self._paths: dict[Hashable, Path] = {}
-        self._silent: set[Path] = set()  # what is known of these may change by time and byte counters alone
+        self._silent: set[Path] = set()  # their verdict may change by time or byte counters alone
         self._schedule: Schedule[Path] = Schedule()
         self._searching: Slots[Path] = Slots(MOST_SEARCHES)
         self._changed: dict[Path, None] = {}
         self._added = 0
-        self._backlog = (0.0, 0.0)  # peers that still wait for their first check, and when that was so
+        self._backlog = (0.0, 0.0)  # peers that wait for their first check, and when they were counted
         self._next_namespaces = 0.0
 
     # --- what others say and ask --------------------------------------------------------------------------------------
 
     def update(self, put: Mapping[Id, ProbePeer], gone: Iterable[Id] = ()) -> None:
-        """From now on probe those of `put`, which are new or changed, and leave those of `gone` alone.
+        """Probe the peers of `put`, which are new or changed, from now on, and those of `gone` no more.
 
         A peer without a usable target is left out. One without a device is not probed, but keeps its statistics. One
         without an endpoint is probed inside only.
@@ -110,25 +110,25 @@ class Prober(Generic[Id]):
                 self._add(name, peer, now)
 
     def counters(self, rows: Mapping[Id, tuple[int, int]]) -> None:
-        """The byte counters (rx, tx) of peers, which have just been read.
+        """Take the byte counters (rx, tx) of peers, which have just been read.
 
-        A silent peer has to be among them each time: that nothing was received is what its verdict rests on.
+        A silent peer has to be among them each time: its verdict follows from nothing being received.
         """
         now = time.monotonic()
         for name, (rx, tx) in rows.items():
             if (path := self._paths.get(name)) is not None:
                 if path.machine.counters(rx, tx, now):
-                    self._engine.resume(name)  # it is there, or again: no reason any more to ask it rarely
+                    self._engine.resume(name)  # something was received: probe it at its interval again
                 if path.machine.pause_echoes:
-                    self._plan(path, now)
+                    self._run_at(path, now)
                 if path in self._silent:
                     self._touch(path)
 
     def changes(self, most: int) -> Changes[Id]:
-        """What has changed since it was last told here, of at most `most` peers, the longest ago first.
+        """Take the changes of at most `most` peers, those that have waited longest first.
 
-        To tell of 10,000 peers at once takes longer than probes should have to wait. Nothing is told of a peer before
-        its first small echo was answered or lost.
+        Probes wait meanwhile, and 10,000 peers at once would take too long. A peer is left out until its first small
+        echo was answered or lost.
         """
         now, wall = time.monotonic(), time.time()
         changes: Changes[Id] = Changes({}, {})
@@ -144,15 +144,15 @@ class Prober(Generic[Id]):
 
     @property
     def changed(self) -> int:
-        """How many peers `changes` would look at by now."""
+        """How many peers wait for `changes`."""
         return len(self._changed)
 
     def scheduling_delay(self) -> float:
-        """By how many seconds the latest small echo left after it was due, the worst since this was last asked."""
+        """The longest time in seconds by which a small echo left after it was due, since the last call."""
         return self._engine.scheduling_delay()
 
     def search(self, name: Id) -> None:
-        """Look at everything of this peer now; KeyError if it isn't probed. It is done when it isn't `busy`."""
+        """Search the MTU of this peer now, until it isn't `busy`. KeyError if it isn't probed."""
         self._asked(name).search(time.monotonic())
 
     def find_hop(self, name: Id) -> None:
@@ -160,12 +160,12 @@ class Prober(Generic[Id]):
         self._asked(name).find_hop(time.monotonic())
 
     def ask_silent(self, name: Id) -> None:
-        """Ask the byte counters whether full-size packets arrive. `counters` is to be called twice a second then."""
+        """Ask the byte counters whether full-size packets arrive. Call `counters` twice a second meanwhile."""
         self._asked(name).ask_silent(time.monotonic())
         self._aim(self._paths[name])
 
     def busy(self, name: Id) -> bool:
-        """Something that was asked for, or a suspicion, is not settled yet."""
+        """Whether something that was asked for, or a suspicion, is not settled yet."""
         return self._paths[name].machine.busy(time.monotonic())
 
     def findings(self, name: Id) -> Findings:
@@ -177,7 +177,7 @@ class Prober(Generic[Id]):
         return self._paths[name].machine.shrink()
 
     def prepare(self) -> None:
-        """Open what is better opened before privileges are given up."""
+        """Open sockets now, while there are privileges for a large receive buffer."""
         self._engine.prepare()
 
     def add_reader(self, fd: int, callback: Callable[[], None]) -> None:
@@ -208,7 +208,7 @@ class Prober(Generic[Id]):
         path = self._paths[name] = Path(name, peer, machine)
         self._transport.hold(path.outer_socket)
         self._aim(path)
-        self._plan(path, machine.next_time())
+        self._run_at(path, machine.next_time())
 
     def _change(self, path: Path, peer: ProbePeer, now: float) -> None:
         if peer.target != path.peer.target:
@@ -223,7 +223,7 @@ class Prober(Generic[Id]):
         if not path.active:
             self._rest(path)
         self._aim(path)
-        self._plan(path, now)
+        self._run_at(path, now)
         self._touch(path)
 
     def _remove(self, name: Id) -> None:
@@ -240,15 +240,15 @@ class Prober(Generic[Id]):
         self._release(path)
 
     def _aim(self, path: Path) -> None:
-        """Small echoes as they should be by now: they stop while the byte counters are asked, and go on after it."""
+        """Bring the target of small echoes up to date: they pause while the byte counters are asked."""
         target = path.target()
         if path.track is None or path.track.target != target:
             path.track = self._engine.put(target)
 
     def _asked(self, name: Id) -> PathMtu:
-        """The machine of a peer of which somebody wants to know more: it runs at once."""
+        """The machine of a peer, which runs at once for what the caller asks of it. KeyError if it isn't probed."""
         path = self._paths[name]
-        self._plan(path, time.monotonic())
+        self._run_at(path, time.monotonic())
         return path.machine
 
     def _touch(self, path: Path) -> None:
@@ -270,7 +270,7 @@ class Prober(Generic[Id]):
             self._run(self._schedule.take(), now)
         return now
 
-    def _plan(self, path: Path, due: float) -> None:
+    def _run_at(self, path: Path, due: float) -> None:
         if path.active:
             self._schedule.add(path, due)
 
@@ -289,26 +289,26 @@ class Prober(Generic[Id]):
             self._silent.discard(path)
         self._aim(path)
         self._touch(path)
-        self._plan(path, max(machine.next_time(heavy=path in self._searching), now + SOON))
+        self._run_at(path, max(machine.next_time(heavy=path in self._searching), now + SOON))
 
     def _release(self, path: Path) -> None:
         following = self._searching.release(path)
         if following is not None:
-            self._plan(following, time.monotonic())
+            self._run_at(following, time.monotonic())
 
     def _echoed(self, track: Track) -> None:
-        """The statistics of a target changed. A peer that came back or went is looked at closely."""
+        """The statistics of a target changed. A peer that came back or fell silent gets a pair at once."""
         path = self._paths.get(track.target.id)
         if path is None or path.track is not track:  # an answer may come for one that is gone
             return
         path.echoed = True
         self._changed[path] = None
         if track.tried and track.up is not path.up:
-            # Within seconds of the start something is heard of all for the first time: they wait for their place.
+            # At the start all peers answer for the first time within seconds: their first checks stay spread.
             if path.up is not None or (not track.up and path.machine.answered):
                 now = time.monotonic()
                 path.machine.check(now)
-                self._plan(path, now)
+                self._run_at(path, now)
             path.up = track.up
 
     def _arrived(self, path: Path, answer: Answer) -> None:
@@ -317,4 +317,4 @@ class Prober(Generic[Id]):
             self._touch(path)
             heavy = path in self._searching
             due = path.machine.next_time(heavy=heavy) if heavy or not path.machine.heavy else 0.0
-            self._plan(path, max(due, time.monotonic()))
+            self._run_at(path, max(due, time.monotonic()))

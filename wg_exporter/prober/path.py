@@ -1,6 +1,6 @@
 """One peer that is probed: its row, its small echoes, the machine that probes its MTU, and what was told of it.
 
-No clock. This is the one place where it is found out what is new of a peer: whoever is told needs to compare nothing.
+No clock. Only this module compares what is known of a peer with what was told before.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from wg_exporter.prober.echo.track import Track
     from wg_exporter.prober.mtu.machine import PathMtu
 
-CLOCK_JITTER = 0.5  # seconds: the two clocks are read one after the other, so a time stamp made of both moves a little
+CLOCK_JITTER = 0.5  # seconds: a time made of two clocks, which are read one after the other, moves a little
 
 
 class Path:
-    """One peer by the `id` that the caller has for it. `up` is None until a small echo was answered or lost."""
+    """One peer, by the `id` that the caller chose. `up` is None until a small echo was answered or lost."""
 
     __slots__ = (
         "active", "address", "echoed", "endpoint", "id", "machine", "outer_socket", "peer", "report", "scope", "stale",
@@ -41,7 +41,7 @@ class Path:
         self.set(peer)
 
     def set(self, peer: ProbePeer) -> None:
-        """It is this row from now on."""
+        """Take a new row of the same peer."""
         self.peer = peer
         self.address = ip_address(peer.target).packed
         endpoint, _, zone = peer.endpoint.partition("%")
@@ -65,7 +65,7 @@ class Path:
         return self.peer.target, self.track.stats()
 
     def renew_report(self, now: float, wall: float) -> bool:
-        """Draw up the report on its MTU again, if it may have changed: whether it has. It is None without a verdict."""
+        """Make the report on its MTU again, if it may have changed; True if it has. It is None without a verdict."""
         if not self.stale:
             return False
         self.stale = False
@@ -77,12 +77,12 @@ class Path:
 
 
 def tunnel(peer: ProbePeer) -> Tunnel:
-    """What its machine has to know of a peer."""
+    """The tunnel to a peer, as its machine has to know it."""
     return Tunnel(peer.key[1], peer.mtu, peer.endpoint, peer.target, peer.roams, peer.ipv6_inside)
 
 
 def usable(peer: ProbePeer) -> bool:
-    """Whether its addresses are some. The target's is needed; an endpoint may be unknown yet."""
+    """Whether the target is an IP address and the endpoint, which may be unknown yet, is one too or empty."""
     return _address(peer.target) and (not peer.endpoint or _address(peer.endpoint.partition("%")[0]))
 
 

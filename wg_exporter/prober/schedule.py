@@ -1,4 +1,4 @@
-"""When each of many machines is to run next, and which few of them may do what is heavy. No clock."""
+"""When each of many machines is to run next, and which few of them may search. No clock."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Schedule(Generic[T]):
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, T]] = []
         self._due: dict[T, float] = {}
-        self._count = 0  # tells equals apart, so that they are never compared
+        self._count = 0  # decides between equal times, so that items are never compared
 
     def add(self, one: T, due: float) -> None:
-        """It is due then, unless it is due earlier anyway: to run too early must be harmless."""
+        """Make it due at `due`, unless it is due earlier already: running early must be harmless."""
         if due < self._due.get(one, NEVER):
             self._due[one] = due
             self._count += 1
@@ -68,7 +68,7 @@ class Slots(Generic[T]):
             self._waiting[one] = None
 
     def release(self, one: T) -> T | None:
-        """It doesn't want a slot, or no more; who got its slot, if somebody did."""
+        """Give up its slot, or its place in the queue. Returns who got the slot; None if nobody did."""
         self._waiting.pop(one, None)
         if one not in self._holders:
             return None

@@ -1,11 +1,12 @@
-"""Makes packets of what the machines of many peers want sent, and answers for the machines of what comes back.
+"""Turns what the machines want sent into packets, and what comes back into answers for the machines.
 
 A machine asks for sizes and gets answers by number. The engine sends packets and hands over whatever looks like an
-answer. Between the two, each packet is remembered while it is in flight (`in_flight`) and gets its way out: inside by
-the device, outside as the tunnel's own packets go. Where this host refuses to send it, the machine is told why.
+answer. This module remembers each packet while it is in flight (`in_flight`) and chooses its way out: an inner one
+leaves by the device, an outer one as the tunnel's own packets do. If this host refuses to send it, the machine is told
+why.
 
-**One pace for all**: MTU probing sends 1 MB/s at most (8 Mbit/s), however many peers fall silent at once. The caller
-keeps to it: nothing is to be sent before `free_at`.
+**One pace for all**: MTU probing sends `RATE` at most (8 Mbit/s), however many peers fall silent at once. The caller
+has to send nothing before `free_at`.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class Transport:
             self.engine.sockets.hold(key)
 
     def release(self, key: SocketKey | None) -> None:
-        """A path does so no more. What no path uses is closed, as when a fwmark was changed."""
+        """A path sends no more by this socket. One that no path uses, as after a change of the fwmark, is closed."""
         if key is not None:
             self.engine.sockets.release(key)
 
@@ -99,7 +100,7 @@ class Transport:
                 self._routes.pop(netns).close()
 
     def send(self, path: Path, send: Send) -> None:
-        """Send this now. What can be said of it at once, its machine is told at once."""
+        """Send this now. If it can't be sent, its machine is told before this returns."""
         now = time.monotonic()
         if send.kind is ProbeKind.ROUTE:
             self._look_up(path, send, now)
@@ -150,7 +151,7 @@ class Transport:
             return 0
 
     def _local_limit(self, path: Path, send: Send) -> int:
-        """What this host would take where it refused this size, 0 = it doesn't say."""
+        """The largest size in bytes that this host would take, after it refused this one; 0 = it doesn't say."""
         peer = path.peer
         try:
             if send.kind is ProbeKind.OUTER_ECHO:
@@ -175,7 +176,7 @@ class Transport:
             self._arrived(outgoing.owner, told)
 
     def _show(self, tapped: Tapped) -> None:
-        assert self._tap is not None  # noqa: S101 - else the engine would not have been given this
+        assert self._tap is not None  # noqa: S101 - the engine gets this function only where there is a tap
         layer = self._sending if tapped.order is not None else Layer.INNER
         if (answer := tapped.answer) is not None:
             outgoing = self._in_flight.of(answer)

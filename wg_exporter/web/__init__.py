@@ -1,1 +1,1 @@
-"""HTTP: what is served to whom, in which format, and where."""
+"""HTTP: where to listen, which formats and codings to serve, and the limits of clients."""

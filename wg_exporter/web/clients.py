@@ -1,8 +1,8 @@
 """Who is connected to the HTTP server, what is being sent to whom, and who has to go.
 
-A client has a deadline for its first request, and one for taking each response. Besides, connections are limited, and
-the bytes of different bodies that wait for slow readers. Above a limit the oldest client goes, not the newcomer: so a
-crowd of silent or slow clients never locks out the next scrape, as an answer of 503 would.
+A client has a deadline for its first request, and one for taking each response. The number of connections is limited,
+and so are the bytes of bodies that wait for slow readers. Above a limit the client that was inactive longest is cut
+off, not the newcomer: so a crowd of silent or slow clients never locks out the next scrape, as answers of 503 would.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ MOST_AT_ONCE = 64  # chunks for one system call, far below IOV_MAX (1,024)
 class Limits:
     """How long (seconds) and how much a client may keep the server busy."""
 
-    scrape: float = 30.0  # the wait for a scrape: the deadline of every source is far below, so one is stuck
+    scrape: float = 30.0  # the wait for a scrape, far above the deadline of the sources: after it, one is stuck
     write: float = 30.0  # for one whole response; Prometheus itself gives up after 10 by default
     first_request: float = 10.0  # from the connection to its first complete request head
     keepalive: float = 310.0  # longer than Prometheus keeps an idle connection (300), so none is closed under it
     connections: int = 256  # well below the usual 1,024 open files
-    unsent_bytes: int = 64 * 1024 * 1024  # of all different bodies that are being sent at one time
-    stop: float = 2.0  # what is being sent when the server stops may finish for this long
+    unsent_bytes: int = 64 * 1024 * 1024  # of all bodies that are being sent, each counted once
+    stop: float = 2.0  # for what is being sent when the server stops
 
 
 class Body(NamedTuple):
@@ -55,7 +55,7 @@ class _Client:
 
 
 class Clients(web.Server):
-    """aiohttp's server of one handler, which keeps the limits. `send` writes every response."""
+    """aiohttp's server of one handler, with the limits. Every response is written by `send`."""
 
     def __init__(
         self,
@@ -96,13 +96,13 @@ class Clients(web.Server):
     ) -> web.StreamResponse:
         """Write a response as the client takes it, the body only if it is not a HEAD request.
 
-        A client that is gone, or has to go, raises nothing: aiohttp has exceptions in reference cycles, and their
-        tracebacks would keep the body of every such client until the next full garbage collection.
+        Raises nothing if the client is gone or cut off: aiohttp keeps exceptions in reference cycles, and their
+        tracebacks would keep the body of each such client until the next full garbage collection.
         """
         response = web.StreamResponse(status=status, headers={**headers, "Server": "wg-exporter"})
         response.content_length = body.length
         client = self._clients.get(request.protocol)
-        if client is None:  # cut off while the body was made; aiohttp finds the transport closed
+        if client is None:  # cut off while the body was made
             return response
         client.sending = body
         self._shed()
@@ -135,7 +135,7 @@ class Clients(web.Server):
         return await self._handle(request)
 
     def _shed(self) -> None:
-        """Cut off those who have been taking their body the longest until all that is unsent fits the limit."""
+        """Cut off the clients that were inactive longest, of those that take a body, until the limit is kept."""
         while True:
             senders = [(client, client.sending) for client in self._clients.values() if client.sending is not None]
             unsent = {id(body): body.length for _, body in senders}
@@ -148,14 +148,14 @@ class Clients(web.Server):
         client.sending = None
         address = client.transport.get_extra_info("peername") or ("unknown",)
         self._log.info("client cut off", extra={"fields": {"client": str(address[0]), "reason": reason}})
-        # A reset: after an ordinary close the kernel keeps megabytes for a reader who may never come (socket(7)).
+        # A reset: after an ordinary close the kernel would keep what is unsent, maybe megabytes (socket(7)).
         sock = client.transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.transport.abort()
 
 
 class _ClientNoise(logging.LoggerAdapter[logging.Logger]):
-    """aiohttp's logger: a malformed request is the client's fault and worth one debug line, not a traceback each."""
+    """aiohttp's logger. It logs at level debug and without tracebacks, as malformed requests are the client's fault."""
 
     def log(self, level: int, msg: object, *args: object, exc_info: object = None, **kwargs: Any) -> None:  # noqa: ARG002
         super().log(logging.DEBUG, msg, *args, **kwargs)
@@ -179,8 +179,8 @@ def _take(views: deque[memoryview], most: int) -> bytes:
 async def _hand_over(client: _Client, views: deque[memoryview]) -> None:
     """Give the kernel the rest of a body, as it takes it. Raises ConnectionError when the client is gone.
 
-    Not through the transport, which has sent all that it was given: up to Python 3.11 it copies what the kernel
-    doesn't take at once, and needs a system call for every chunk. That was an eighth of the price of a large body.
+    It bypasses the transport, which has sent all that it was given. Up to Python 3.11 the transport copies what the
+    kernel doesn't take at once, and makes a system call for every chunk: an eighth of the CPU time of a large body.
     """
     with socket.socket(fileno=os.dup(client.transport.get_extra_info("socket").fileno())) as own:
         while views:

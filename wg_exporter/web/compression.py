@@ -1,10 +1,10 @@
 """gzip of bodies of which little changes from one to the next.
 
 Prometheus asks for gzip, and on a large host that is most of what a scrape costs. But a body comes in chunks, and a
-chunk in which nothing moved is the very object that it was in the body before. So each chunk is compressed on its own
-(to deflate blocks that end at a byte and refer to nothing outside: a sync flush, RFC 1951 3.2.4), and the blocks of an
-unchanged chunk are used again. A header before them, and an empty last block and the checksum behind them, make one
-gzip member (RFC 1952), which any client reads. This makes a body larger by less than 1 %.
+chunk in which nothing moved is the same object as in the body before. So each chunk is compressed on its own, to
+deflate blocks that end at a byte and refer to nothing outside (a sync flush, RFC 1951 3.2.4), and the blocks of an
+unchanged chunk are used again. With a header before them, and an empty last block and the checksum behind them, they
+are one gzip member (RFC 1952), which any client reads. This makes a body larger by less than 1 %.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from isal import isal_zlib
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# At 10,000 peers (90,000 lines, 10.8 MB) isal takes 14 ms for 3.40 MB at level 1, 23 ms for 3.39 MB at level 3, and
-# at level 0, as fast as 1, it leaves 4.65 MB. zlib's fastest level takes 93 ms for 3.47 MB.
+# Of a body of 10.8 MB (90,000 lines) isal makes 3.40 MB in 14 ms at level 1, 3.39 MB in 23 ms at level 3, and 4.65 MB
+# in 14 ms at level 0. zlib's fastest level makes 3.47 MB in 93 ms.
 LEVEL = 1
 _RAW = -15  # wbits of zlib: a window of 32 KiB and no container
 
@@ -35,10 +35,10 @@ class _Piece(NamedTuple):
 
 
 class Compressor:
-    """Compresses bodies, and keeps the pieces of the last one. Safe for threads: each call keeps its own."""
+    """Compresses bodies, and keeps the pieces of the last one. Thread-safe: each call makes its own set of pieces."""
 
     def __init__(self) -> None:
-        self._known: dict[int, _Piece] = {}  # by id() of the plain chunk, which is kept, so that the id stays its own
+        self._known: dict[int, _Piece] = {}  # by id() of the plain chunk, which is kept, so the id stays its own
 
     def compress(self, chunks: Iterable[bytes]) -> tuple[bytes, ...]:
         """The chunks as one gzip member, again in chunks."""

@@ -1,7 +1,7 @@
 """The page at `/`: who is down or degraded, why and since when, and what else there is to see. Without scripts.
 
-It is made for a person who was just woken, with a phone in one hand: what is wrong comes first, a block for each peer.
-Whatever is put into it is escaped, unless it is marked as HTML, which only this file does.
+It is for a person who was just woken and holds a phone: what is wrong comes first, with a block for each peer. All text
+that is put into it is escaped, unless it is marked as HTML, which only this file does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 STALE_SECONDS = 30.0
-"""When the last look at the devices is longer ago than this, the page says that it is old."""
+"""The page says that it is old if the devices were last looked at longer ago than this."""
 
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:48rem;margin:2rem auto;padding:0 1rem;"
@@ -49,7 +49,7 @@ class Page:
 class UnhealthyRow(NamedTuple):
     """A peer that is down (`bad`) or degraded, in words. `since` is in seconds since the epoch, 0 = not known.
 
-    `advice` says what to do, for all of the same reason.
+    `advice` says what to do; it is the same for all peers with the same reason.
     """
 
     peer: str
@@ -65,8 +65,8 @@ class UnhealthyRow(NamedTuple):
 class Status(NamedTuple):
     """What the page says of the host. `at` is when it was looked at, in seconds since the epoch.
 
-    Of `down` and `degraded` peers, `unhealthy` has the first. `open` are those of which nothing is known yet, and
-    `problems` are lines about what could not be read.
+    `expected`, `down`, `degraded` and `open` are numbers of peers; the open ones have no state yet. `unhealthy` names
+    the first of those that are down or degraded. `problems` are lines about what could not be read.
     """
 
     at: float
@@ -106,7 +106,7 @@ _UNHEALTHY = _Html("""<li class="{style}"><div><b>{peer}</b> on {place}: <b clas
 
 
 class Landing:
-    """The page of one server: the links are always the same, the rest is said anew each time."""
+    """The page of one server. Its links are made once, the rest for each request."""
 
     def __init__(self, telemetry_path: str, pages: Sequence[Page]) -> None:
         links = [(page.url(telemetry_path), page.title, page.description) for page in pages]
@@ -118,7 +118,7 @@ class Landing:
         )
 
     def html(self, status: Status, unready: str, now: float) -> bytes:
-        """The page. `unready` is one line why nothing is known yet, empty once it is; `now` is the wall clock."""
+        """The page. `unready` says in one line why nothing is known yet, or is empty. `now`: wall clock, seconds."""
         said = _fill(_Html('<p class="sum">{text}</p>\n'), text=unready) if unready else _status(status, now)
         title = "wg-exporter" if unready or not status.down else f"{status.down} down - wg-exporter"
         page = _fill(_PAGE, title=title, style=_Html(_STYLE), version=__version__, status=said, entries=self._entries)
@@ -126,7 +126,7 @@ class Landing:
 
 
 def headers() -> Mapping[str, str]:
-    """Those of the page. The policy allows the page's own style by its hash, and nothing else."""
+    """The headers of the page. Its policy allows the page's own style, by its hash, and nothing else."""
     digest = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
     return {
         "Content-Type": "text/html; charset=utf-8",
@@ -181,7 +181,7 @@ def _unhealthy(peer: UnhealthyRow, now: float) -> _Html:
 
 
 def _advice(unhealthy: Iterable[UnhealthyRow]) -> _Html:
-    """What to do, once for each reason."""
+    """A section on what to do, with an entry for each reason."""
     lines = {peer.reason: peer.advice for peer in unhealthy if peer.advice}
     entry = _Html("<dt><code>{reason}</code></dt><dd>{line}</dd>\n")
     entries = _joined(_fill(entry, reason=reason, line=_with_code(line)) for reason, line in lines.items())
@@ -189,13 +189,13 @@ def _advice(unhealthy: Iterable[UnhealthyRow]) -> _Html:
 
 
 def _with_code(line: str) -> _Html:
-    """What stands between backquotes as code."""
+    """The line with what stands between backquotes as code."""
     code, plain = _Html("<code>{text}</code>"), _Html("{text}")
     return _joined(_fill(code if index % 2 else plain, text=part) for index, part in enumerate(line.split("`")))
 
 
 def _fill(template: _Html, **texts: str) -> _Html:
-    """The template with these texts in it, escaped unless they are HTML. What can't be printed becomes U+FFFD."""
+    """The template with these texts, escaped unless they are HTML. Unprintable characters become U+FFFD."""
     return _Html(template.format(**{name: _safe(text) for name, text in texts.items()}))
 
 
@@ -220,7 +220,7 @@ def _moment(wall: float) -> str:
 
 
 def _span(seconds: float) -> str:
-    """Cut to whole units, the next of which begins at two of it; a clock that went back makes it 0 s."""
+    """Seconds in whole units, cut. A larger unit is used from two of it on; a clock that went back gives `0 s`."""
     for length, unit in ((86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * length:
             return f"{seconds // length:.0f} {unit}"

@@ -1,8 +1,8 @@
 """What the `--web.*` flags mean: where to listen and under which path, and the sockets that come of it.
 
-Sockets are bound and listening before anything is served, all of them or none, so a host whose second address is taken
-does not come up half. The HTTP server gets finished sockets: it need not know where they came from, nor have the right
-to make them. Nothing here imports the HTTP library, so a bad flag is answered at once.
+All sockets are bound and listening before anything is served, or none is, so the exporter never serves only some of its
+addresses. The HTTP server gets finished sockets, and needs no right to make them. Nothing here imports the HTTP
+library, so a bad flag is answered at once.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 BACKLOG = 128
 
-# A peer that acknowledges nothing, or keeps its window shut, for this long loses the connection, even when our side has
-# closed already and nobody waits any more (tcp(7), TCP_USER_TIMEOUT). Accepted sockets inherit it.
+# A client that acknowledges nothing, or keeps its window shut, for this time loses the connection, even if our side has
+# already closed it (tcp(7), TCP_USER_TIMEOUT). Accepted sockets inherit the option.
 USER_TIMEOUT_MS = 60_000
 
 _Address = tuple[str | int | bytes, ...]  # as getaddrinfo(3) gives it, for bind(2)
@@ -153,10 +153,10 @@ def _listen(family: int, address: _Address) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
-        if family == socket.AF_INET6:  # `::` takes IPv4 as well whatever net.ipv6.bindv6only says, as Go's servers do
+        if family == socket.AF_INET6:  # `::` takes IPv4 too, whatever net.ipv6.bindv6only is, as Go's servers do
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address[0] == "::" else 1)
         sock.bind(address)
-        sock.listen(BACKLOG)  # two sockets can be bound to one port; it is listen() that finds out
+        sock.listen(BACKLOG)  # only this fails if a second socket is bound to the port
     except BaseException:
         sock.close()
         raise

@@ -1,9 +1,9 @@
 """Which exposition format and which coding a client wants: pure functions over two request headers.
 
-prometheus_client's `choose_encoder` is not wrapped, for it decides more than we want and less: it ignores q-values (the
-first media type it knows wins), it takes `q=0`, a refusal, for a wish, it returns an encoder of its own in place of a
-name, and asked for OpenMetrics 2.0 or for an `escaping` it labels a body of another version with what was asked.
-Here the answer is one of two formats whose Content-Type never depends on what the client wrote.
+prometheus_client's `choose_encoder` is not used, because it ignores q-values (the first media type that it knows wins),
+takes `q=0`, a refusal, for a wish, and returns an encoder of its own. Asked for OpenMetrics 2.0 or for an `escaping`,
+it labels a body of another version with what was asked. Here the answer is one of two formats, whose Content-Type never
+depends on what the client wrote.
 
 Source: RFC 9110, sections 12.4.2 (qvalue), 12.5.1 (Accept) and 12.5.3 (Accept-Encoding).
 """
@@ -15,10 +15,10 @@ from enum import StrEnum
 from typing import NamedTuple
 
 _QVALUE = re.compile(r"0(\.[0-9]{0,9})?|1(\.0{0,9})?")  # RFC 9110 has three digits; some clients print a float
-_MAX_PARTS = 64  # of a header or an element; what follows is ignored, for a client must not cost us time
+_MAX_PARTS = 64  # of a header or an element; the rest is ignored, so that no client can cost much time
 _VERSION = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){0,2}")
 
-# Every range that the text format satisfies, the most specific first: it is the one whose q-value counts.
+# The ranges that the text format satisfies, the most specific first: the q-value of the first that is there counts.
 _TEXT_RANGES = ("text/plain", "text/*", "*/*")
 _OPENMETRICS = "application/openmetrics-text"
 
@@ -66,8 +66,8 @@ def choose_format(accept: str) -> Format:
 def accepts_gzip(accept_encoding: str) -> bool:
     """Whether to compress for an Accept-Encoding header (empty = none was sent).
 
-    Only for a client that accepts gzip, by name or by `*`, with q above 0 and does not name `identity` with a higher
-    one. A client that refuses both gets the plain body: a scrape that works beats 406. Never raises.
+    True if the client accepts gzip, by name or by `*`, with a q above 0 that is not below that of `identity`. A client
+    that refuses both gets the plain body: a scrape that works beats 406. Never raises.
     """
     q = {r.kind: r.q for r in reversed(_ranges(accept_encoding))}
     gzip = q.get("gzip", q.get("x-gzip", q.get("*", 0.0)))
@@ -75,7 +75,7 @@ def accepts_gzip(accept_encoding: str) -> bool:
 
 
 def _ranges(header: str) -> list[_Range]:
-    """The elements of a header; those with an unreadable q-value are left out, for nobody knows what they mean."""
+    """The elements of a header, without those that have an unreadable q-value."""
     ranges = []
     for position, element in enumerate(header.split(",", _MAX_PARTS)[:_MAX_PARTS]):
         kind, *rest = (part.strip(" \t") for part in element.split(";", _MAX_PARTS)[:_MAX_PARTS])

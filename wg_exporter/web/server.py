@@ -1,9 +1,8 @@
 """The HTTP server: metrics, a landing page and health checks. What it serves is handed in; WireGuard is unknown here.
 
 A scrape runs in a worker thread, and everybody who asks for the same page meanwhile gets its bytes. So twenty scrapers
-cost one read, and a stuck read is not started twice. Bodies stay in the chunks they came in: at 10,000 peers, one copy
-is 21 MB.
-What clients may do, and for how long, is in clients.py.
+cost one read, and a stuck read is not started twice. Bodies stay in the chunks they came in, because at 10,000 peers a
+copy has 21 MB. The limits of clients are in clients.py.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Application", "Format", "Limits", "Page", "Server", "Status", "UnhealthyRow"]
 
-WORKERS = 2  # a thread that renders and one that compresses; more would only wait for the interpreter
+WORKERS = 2  # one thread renders and one compresses; more would only wait for the interpreter's lock
 
 _TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
 
@@ -37,16 +36,16 @@ _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Application(Protocol):
-    """What is served."""
+    """What is served. `daemon.serve` implements it."""
 
     def scrape(self, path: str, format: Format, /) -> Sequence[bytes]:  # noqa: A002
-        """The chunks of one exposition. `path` is that of a Page. Called in a worker thread, may block for seconds."""
+        """The chunks of one page. `path` is that of a Page. Called in a worker thread; may block for seconds."""
 
     def ready(self) -> str:
-        """Empty when ready, else one line why not. Called in the event loop: must not block."""
+        """Empty when ready, else one line why not. Called in the event loop, so it must not block."""
 
     def status(self) -> Status:
-        """How the host is, for the landing page. Called in the event loop: must not block."""
+        """How the host is, for the landing page. Called in the event loop, so it must not block."""
 
 
 class Server:
@@ -68,7 +67,7 @@ class Server:
         self._limits = limits or Limits()
         self._log = logging.getLogger(__name__)
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="scrape")
-        # Scrapes that are being made, by page, format and whether they are gzipped.
+        # Bodies that are being made, by page, format and whether they are compressed.
         self._under_way: dict[tuple[str, Format, bool], asyncio.Task[Body | None]] = {}
         self._problems: dict[str, str] = {}  # the last failure of each page, while it lasts
         self._clients: Clients | None = None
@@ -94,7 +93,7 @@ class Server:
         self.addresses = tuple(describe(sock) for sock in sockets)
 
     async def stop(self) -> None:
-        """Accept nothing more, let what is being sent finish for a moment, then close everything."""
+        """Accept nothing more, give what is being sent `Limits.stop` to finish, then close everything."""
         if self._runner is not None:
             await self._runner.cleanup()
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -146,7 +145,7 @@ class Server:
     # Scrapes
 
     async def _body(self, path: str, wanted: Format, *, gzip: bool) -> Body | None:
-        """The body of a scrape, None if it failed. All who ask while it is made share it; nobody's leaving stops it."""
+        """The body of a scrape, None if it failed. All who ask while it is made share it; any of them may leave."""
         key = (path, wanted, gzip)
         making = self._under_way.get(key)
         if making is None:
@@ -173,7 +172,7 @@ class Server:
         return body
 
     def _report(self, event: str, path: str, error: Exception | None) -> None:
-        """Log a failure once, and not again before a scrape of the page was good or failed in another way."""
+        """Log a failure once, until a scrape of the page succeeds or fails in another way."""
         problem = f"{event}: {type(error).__name__}: {error}"
         if self._problems.get(path) != problem:
             self._problems[path] = problem

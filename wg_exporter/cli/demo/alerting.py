@@ -1,7 +1,7 @@
 """Prometheus and Alertmanager for the demo, with the rules and the routes that are shipped.
 
 They are the programs that this host has under their usual names. They keep their data in the lab's directory and end
-with the lab. Nobody is notified: the receivers of the example are replaced by ones that do nothing.
+with the lab. Nobody is notified: receivers that do nothing replace those of the example.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Alerting(NamedTuple):
 
 
 def missing(rules: Path) -> str:
-    """What there is not, on one line; empty if alerts can be shown."""
+    """What is missing to show alerts, in one line; empty if nothing is."""
     if not _found(PROMETHEUS) or not _found(ALERTMANAGER):
         return "no alerts are shown: apt-get install prometheus prometheus-alertmanager"
     if not (rules / "wireguard.rules.yml").is_file():
@@ -40,7 +40,7 @@ def missing(rules: Path) -> str:
 
 
 def start(lab: Lab, rules: Path, target: str) -> Alerting:
-    """Both, watching the exporter at `target` (address:port). `rules` is the directory of the shipped files.
+    """Start both for the exporter at `target` (address:port). `rules` is the directory of the shipped files.
 
     Raises LabError if one can't be started.
     """
@@ -67,7 +67,8 @@ def start(lab: Lab, rules: Path, target: str) -> Alerting:
             f"--config.file={shown}",
             f"--storage.tsdb.path={lab.directory / 'prometheus'}",
             "--storage.tsdb.retention.time=1d",
-            # What fires in its first seconds, before it has looked for Alertmanager, it would send after a minute.
+            # It looks for Alertmanager some seconds after its start. By default it would repeat after a minute what
+            # fired before that.
             "--rules.alert.resend-delay=10s",
             f"--web.listen-address={HOST}:{ports[0]}",
         ],
@@ -86,12 +87,12 @@ def _prometheus(rules: Path, target: str, manager: str) -> dict[str, object]:
 
 
 def _found(names: tuple[str, ...]) -> str:
-    """The first of these programs that is there, or empty."""
+    """The path of the first of these programs that is there, or empty."""
     return next((path for path in map(shutil.which, names) if path), "")
 
 
 def _port(usual: int) -> int:
-    """The usual port, or any that is free."""
+    """The usual port if it is free, or any other."""
     for port in (usual, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

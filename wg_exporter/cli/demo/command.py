@@ -1,4 +1,4 @@
-"""`wg-exporter demo`: its flags, and what becomes of them."""
+"""`wg-exporter demo`: its flags, and the calls that follow from them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def demo(listen: str) -> None:
     from wg_exporter.cli.demo import network
     from wg_exporter.web.listen import ListenError, bind, parse_listen
 
-    # A port in use is told before the network is built, not after.
+    # Find a port that is in use before the network is built.
     wanted = parse_listen(listen)
     try:
         sockets = bind([wanted])
@@ -47,7 +47,7 @@ def demo(listen: str) -> None:
 
     log.setup("info", "logfmt")
     at = address if address.host else f"127.0.0.1:{address.port}"
-    # Beside the package in a checkout, which is where the demo is at home.
+    # They are beside the package in a checkout, and not installed.
     rules = Path(__file__).resolve().parents[3] / "alerts"
     sys.exit(
         network.run(

@@ -5,15 +5,15 @@
     branch (dead)    ---/
     laptop (never came)
 
-Every host is a network namespace, every line a cable with a WireGuard tunnel over it; nothing touches the network of
-the machine itself. The four peers of the hub are the four cases that have to be told apart: traffic flows; nothing is
-sent, and nothing is wrong; we send, and nothing comes back; it never connected.
+Every host of the demo is a network namespace, every line a cable with a WireGuard tunnel over it; nothing touches the
+network of the real host. The four peers of the hub are the four cases that have to be told apart: traffic flows;
+nothing is sent, and nothing is wrong; we send, and nothing comes back; it never connected.
 
 Where Prometheus and Alertmanager are installed they run too, with the shipped rules, and the office is cut off now and
 then (`alerting`, `outages`).
 
-The network is a `Lab`, so all of it can be removed at any time, also what a killed demo left. A lock on the directory
-in /run makes sure that one demo does not remove another that is alive.
+The network is a `Lab`, so all of it can be removed at any time, even what a killed demo left. A lock on the directory
+in /run keeps one demo from removing another that is alive.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 PREFIX = "wgdemo-"
 DIRECTORY = Path("/run/wg-exporter-demo")
 HANDSHAKE_TIMEOUT = 10.0  # seconds; a handshake takes milliseconds, and is retried after 5 s if a packet is lost
-KEEPALIVE_TO_BRANCH = 5  # seconds: short, so that one sees soon that packets go out and none comes in
+KEEPALIVE_TO_BRANCH = 5  # seconds: short, so that the branch is soon seen to answer nothing
 
 
 class DemoError(Exception):
@@ -45,7 +45,7 @@ class DemoError(Exception):
 
 
 class DemoPlan(NamedTuple):
-    """A demo that runs: the configuration with which an exporter shows it, and how the hub's device is called."""
+    """A running demo: the configuration for an exporter that shows it, and where the hub's device is."""
 
     config_path: Path
     netns: str
@@ -66,7 +66,7 @@ class Site(NamedTuple):
 
     @property
     def cable(self) -> tuple[str, str]:
-        """The addresses of the cable, at the hub and here (TEST-NET-1, RFC 5737)."""
+        """The addresses of the cable, at the hub and at this site (TEST-NET-1, RFC 5737)."""
         return f"192.0.2.{4 * self.number + 1}", f"192.0.2.{4 * self.number + 2}"
 
 
@@ -102,7 +102,7 @@ class Demo:
         self._lab.close()
 
     def show_alerts(self, rules: Path, target: str) -> str:
-        """Starts Prometheus, Alertmanager and outages, if they can be had; returns what to tell about it.
+        """Starts Prometheus, Alertmanager and outages, if both are installed; returns what to tell the user.
 
         `rules` is the directory of the shipped rules, `target` where the exporter listens. Raises DemoError.
         """
@@ -135,7 +135,7 @@ Alerts: {found.prometheus} and {found.alertmanager}; the office is cut off in a 
         self._lock = None
 
     def _take_lock(self) -> None:
-        """A lock on the directory itself: the kernel drops it with our process, however that ends."""
+        """Takes a lock on the directory itself. The kernel drops it with our process, however that ends."""
         while self._lock is None:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
@@ -189,7 +189,7 @@ Alerts: {found.prometheus} and {found.alertmanager}; the office is cut off in a 
 
 
 def _hub_conf(hub: Keys, keys: dict[Site, Keys]) -> str:
-    """As people write it: an Endpoint and a keepalive for the sites that have to be up, neither for roaming ones."""
+    """The hub's file as people write it: an endpoint and a keepalive for sites that have to be up, else neither."""
     return f"""\
 [Interface]
 PrivateKey = {hub.private}

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FIRST_AFTER = 60.0  # seconds: time to look at a network that is well
-LASTS = 90.0  # down is declared after 25 s, and Prometheus needs a scrape to see it
-EVERY = 420.0  # so that there is a time between the end of one alert and the next
+LASTS = 90.0  # seconds: the peer is down after 25 s, and the alert fires at a later scrape
+EVERY = 420.0  # seconds: the alert resolves well before the next outage
 
 
 class Outages:
@@ -29,7 +29,7 @@ class Outages:
         self._thread.start()
 
     def stop(self) -> None:
-        """End it; what is cut stays so."""
+        """End the thread. What is cut stays cut."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()

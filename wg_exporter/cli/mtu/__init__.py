@@ -1,1 +1,1 @@
-"""`wg-exporter mtu`: is the MTU of a tunnel right, and if not, what should it be? Asked for, answered, shown."""
+"""`wg-exporter mtu`: is the MTU of a tunnel right, and if not, what should it be?"""

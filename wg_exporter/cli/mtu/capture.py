@@ -1,14 +1,14 @@
 """`--pcap`: what was really on the wire, probes and answers, in a file that Wireshark opens.
 
-Packets are taken from packet sockets (packet(7)), not from what the prober meant to send: so addresses, checksums and
-fragments are the kernel's, and so are the times. One socket listens at all interfaces of a namespace. A filter in the
-kernel leaves only what can be a probe or its answer, and of these only what carries (or quotes, or is a later fragment
-of what carries) the token of one of our probes is written.
+Packets come from packet sockets (packet(7)), not from what the prober meant to send. So addresses, checksums, fragments
+and times are the kernel's. One socket listens at all interfaces of a namespace. A filter in the kernel passes only what
+can be a probe or its answer. Of these, a packet is written if it carries or quotes the token of one of our probes, or
+is a later fragment of one that does.
 
-The file is pcapng with the link type of `tcpdump -i any` (LINKTYPE_LINUX_SLL): tunnels have no Ethernet headers, and of
-raw IP packets (LINKTYPE_RAW) libpcap 1.10.3 reads no more than one interface. Each interface there is a real one and
-says on which side of the encryption it is: `wg0 (inner)`, `eth0 (outer)`. scapy writes it, and is imported only here:
-that takes half a second.
+The file is pcapng with the link type of `tcpdump -i any` (LINKTYPE_LINUX_SLL): tunnels have no Ethernet headers, and
+libpcap 1.10.3 reads files with raw IP packets (LINKTYPE_RAW) only if they have a single interface. The names of
+interfaces in the file say on which side of the encryption they are: `wg0 (inner)`, `eth0 (outer)`. scapy writes the
+file, and is imported only here, as that takes half a second.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from wg_exporter.prober.wire.sockets import Opener
 
 LINKTYPE_LINUX_SLL = 113
-ETH_P_ALL = 0x0003  # what leaves, too
+ETH_P_ALL = 0x0003  # all protocols, and packets that leave too
 SOL_PACKET, PACKET_STATISTICS, PACKET_OUTGOING = 263, 6, 4
-PACKET_TYPE = 0xFFFFF004  # SKF_AD_OFF + SKF_AD_PKTTYPE (linux/filter.h): what a filter is to load
-BUFFER = 16 << 20  # bytes for each socket: what comes between two calls of `drain`
-LARGEST = 65_536
+PACKET_TYPE = 0xFFFFF004  # SKF_AD_OFF + SKF_AD_PKTTYPE (linux/filter.h): where a filter loads the packet type from
+BUFFER = 16 << 20  # bytes for each socket, for what comes between two calls of `drain`
+LARGEST = 65_536  # bytes of a packet
 MOST_AT_ONCE = 8_192  # packets read in a row from one socket
 
 _STAMP = struct.Struct("@ll")
@@ -56,7 +56,7 @@ class CaptureError(CheckError):
 
 
 class Caught(NamedTuple):
-    """One packet, from its IP header on; `stamp` is wall-clock seconds, `header` what a capture file has before it."""
+    """One packet. `data` begins with its IP header, `header` precedes it in the file; `stamp` is wall-clock seconds."""
 
     stamp: float
     interface: str
@@ -67,7 +67,7 @@ class Caught(NamedTuple):
 
 
 class _Frame(bytes):
-    """A packet as scapy's writer takes it: bytes with what else is to be written."""
+    """A packet as scapy's writer takes it: bytes with attributes."""
 
     time: float
     sniffed_on: str
@@ -87,7 +87,7 @@ class Capture:
         self._writer = _writer(path)
 
     def listen(self, netns: str, tunnels: Collection[str]) -> None:
-        """Take packets in this namespace; what passes an interface of `tunnels` is inside. Raises CaptureError."""
+        """Capture in this namespace; packets on the interfaces of `tunnels` are inner ones. Raises CaptureError."""
         try:
             sock = self._open_socket(netns, socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
         except OSError as error:
@@ -99,7 +99,7 @@ class Capture:
             raise CaptureError(f"cannot capture: {error.strerror or error}") from None
 
     def drain(self, ours: Callable[[int], bool]) -> None:
-        """Write what has come since the last call and is ours, in the order of time. Raises CaptureError.
+        """Write what has come since the last call and is ours, in order of time. Raises CaptureError.
 
         `ours` tells whether a token (64 bits) is that of one of our probes.
         """
@@ -135,7 +135,7 @@ class Capture:
 
 
 def _writer(path: Path) -> Any:
-    """scapy's writer, on a file that is surely a regular one: no opening that blocks, nothing written to a device."""
+    """scapy's writer on a regular file. Raises CaptureError for a file of another kind, which might block."""
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -168,7 +168,7 @@ def _prepare(sock: socket.socket) -> None:
 def capture_filter() -> bytes:
     """A filter in classic BPF: ICMP, ICMPv6 and their fragments, and what is sent by UDP to the ports of probes.
 
-    A busy tunnel carries much UDP: it must not wake us. Packets begin with their IP header.
+    Other UDP, of which a busy tunnel carries much, must not wake us. Packets begin with their IP header.
     """
     return bpf.assemble(
         Step(bpf.LOAD_BYTE, 0),
@@ -197,7 +197,7 @@ def capture_filter() -> bytes:
 
 
 def _read(sock: socket.socket, tunnels: frozenset[str]) -> list[Caught]:
-    """What is there to be read."""
+    """Read what is there, at most `MOST_AT_ONCE` packets."""
     caught: list[Caught] = []
     while len(caught) < MOST_AT_ONCE:
         try:
@@ -207,7 +207,7 @@ def _read(sock: socket.socket, tunnels: frozenset[str]) -> list[Caught]:
         except OSError:  # the interface went down or away
             continue
         interface, protocol, kind, hardware, sender = address
-        if kind == PACKET_OUTGOING and interface == "lo":  # it comes a second time, as received
+        if kind == PACKET_OUTGOING and interface == "lo":  # it is captured again as received
             continue
         layer = Layer.INNER if interface in tunnels else Layer.OUTER
         header = _COOKED.pack(kind, hardware, len(sender), sender[:8], protocol)

@@ -1,7 +1,7 @@
 """Which peers `wg-exporter mtu` probes: those asked for by interface, name or key, whatever the configuration probes.
 
-The same selection as that of `show`, and the same plan as that of the daemon, so both commands and the daemon speak of
-the same peers and targets. What is configured about single peers (`target`) counts; only who is probed does not.
+Peers are selected as in `show` and planned as in the daemon, so all three speak of the same peers and targets. The
+`target` of a peer in the configuration counts; its `probe` does not.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NOT_LOOKED_AT = "it is not known how to probe it"
 
 
 class Choice(NamedTuple):
-    """One peer that was asked for, and how to probe it; `peer` is None where that can't be done (`asked.problem`)."""
+    """One peer that was asked for. `peer` says how to probe it, None if it can't be probed (`asked.problem`)."""
 
     asked: Asked
     peer: ProbePeer | None
@@ -67,6 +67,6 @@ def choose(
 
 
 def _probing_all(config: Config) -> Config:
-    """The configuration, but for a look at everybody."""
+    """The same configuration, but with all peers probed."""
     peers = tuple(replace(peer, probe=None) for peer in config.peers)
     return replace(config, probe=replace(config.probe, enabled=Probing.ON), peers=peers)

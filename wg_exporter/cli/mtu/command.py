@@ -1,4 +1,4 @@
-"""`wg-exporter mtu`: its flags, and what becomes of them."""
+"""`wg-exporter mtu`: its flags, and the calls that follow from them."""
 
 from __future__ import annotations
 

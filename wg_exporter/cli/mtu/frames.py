@@ -1,7 +1,7 @@
 """Whether a captured packet is one of our probes or an answer to one: by its token, and by nothing else.
 
-A probe carries 8 random bytes behind its ICMP or UDP header; an echo reply returns them, an ICMP error quotes them.
-What comes in fragments has them in the first one only, so the others are known by the identification of that.
+A probe carries 8 random bytes after its ICMP or UDP header; an echo reply returns them, an ICMP error quotes them. Of a
+fragmented packet only the first fragment has them; the others are known by having the same identification.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
 ICMP, UDP, FRAGMENT, ICMPV6 = 1, 17, 44, 58  # protocol numbers (IANA)
-MOST_FRAGMENTED = 1_024  # packets whose later fragments are waited for
+MOST_FRAGMENTED = 1_024  # packets of ours whose later fragments are recognised
 
 _HALF = Struct("!H")
 _TOKEN = Struct("!Q")
@@ -23,7 +23,7 @@ _ERRORS = {ICMP: (3, 11), ICMPV6: (1, 2, 3)}
 
 
 class _Header(NamedTuple):
-    """What counts of an IP header: the protocol of what is inside and where that begins; of a fragment, which one."""
+    """What matters of an IP header: protocol and start of the payload. `fragment_of` names the packet of a fragment."""
 
     protocol: int
     start: int
@@ -32,7 +32,7 @@ class _Header(NamedTuple):
 
 
 class Fragments:
-    """Picks out our packets, later fragments included. In bounded memory."""
+    """Recognises our packets, later fragments included. Memory is bounded by `MOST_FRAGMENTED`."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[Hashable, None] = OrderedDict()

@@ -1,6 +1,6 @@
 """What `wg-exporter mtu` found out about each peer: the sentence, the findings as a table, the numbers for scripts.
 
-No text here is made safe for a terminal: that is for whoever prints it.
+Whoever prints these texts has to make them safe for a terminal.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Asked(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A line of findings: where a probe travelled, what was sent, what came back. `good` None: neither good nor bad."""
+    """A line of findings: where a probe was sent, what it was, what came back. `good` None: neither good nor bad."""
 
     where: str
     sent: str
@@ -57,8 +57,8 @@ class Row(NamedTuple):
 class Result(NamedTuple):
     """What there is to say of one peer. Sizes are IP packets in bytes, None = not known.
 
-    `path_outer` may be up to `slack` bytes more than told. `hint` is one more sentence: what else could be done to know
-    more. `seconds` is how long it took.
+    The path outside carries `path_outer` bytes, maybe up to `slack` more. `hint` is a sentence on how to learn more.
+    `seconds` is how long it took.
     """
 
     asked: Asked
@@ -73,7 +73,7 @@ class Result(NamedTuple):
 
 
 def conclude(asked: Asked, findings: Findings, shrink: Shrink | None, seconds: float, *, cut: bool = False) -> Result:
-    """The result of probing. `shrink` is what P7 found, `cut` says that the time was over before it was finished."""
+    """The result of probing. `shrink` is what P7 found. `cut`: the timeout came before probing was finished."""
     hop = shrink.hop if shrink else ""
     advice = advise(findings, hop)
     path, slack = outer_path(findings)
@@ -96,7 +96,7 @@ def unprobed(asked: Asked) -> Result:
 
 
 def all_ok(results: Iterable[Result]) -> bool:
-    """Whether there is nothing to repair or to look into."""
+    """Whether every verdict is `ok`."""
     return all(result.advice.verdict is Verdict.OK for result in results)
 
 
@@ -126,7 +126,7 @@ def _object(result: Result) -> dict[str, object]:
 
 
 def shared_devices(results: Iterable[Result]) -> Iterator[str]:
-    """A sentence for each device whose peers need different MTUs, for a device has only one."""
+    """A sentence for each device whose peers need different MTUs, as a device has only one."""
     wanted: dict[tuple[str, str], dict[int, str]] = {}
     for result in results:
         asked, mtu = result.asked, result.advice.mtu
@@ -247,7 +247,7 @@ def _hint(advice: Advice, seen: Findings, *, cut: bool) -> str:
 
 
 def so_far(seen: Findings) -> str:
-    """What is known while probing goes on, in a few words."""
+    """What is known while probing goes on, in a few words; empty if nothing is."""
     if seen.quiet:
         return "no answer yet; is anything received from the peer at all?" if seen.alive is None else "no answer"
     known = [

@@ -1,9 +1,9 @@
 """Runs the prober in this process until every peer that was asked for is done.
 
-Each peer goes its own way through the phases: search; the byte counters, if it answers nothing and that was asked for;
-the hop where the path shrinks, if it does. All peers at once: the prober itself sees to it that not too much is under
-way. `Check` decides and has no clock; `run` has the clock, the screen, the capture and a thread that reads the byte
-counters, which can take seconds on a busy host and must not keep answers waiting.
+Each peer goes through the phases by itself: the search; the byte counters, if it answers nothing and that was asked
+for; the hop behind which the path shrinks, if it does. All peers run at once, within the limits of the prober. `Check`
+decides and has no clock. `run` has the clock, the screen, the capture and a thread that reads the byte counters: that
+can take seconds on a busy host, and answers must not wait for it.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 
 COUNTERS_EVERY = 0.5  # seconds between two readings of the byte counters
 TIMEOUT = 60.0  # seconds: an unreachable peer is certain after 30
-TIMEOUT_EACH = 0.5  # more for each peer: the prober searches for few at a time
+TIMEOUT_EACH = 0.5  # seconds more for each peer, as the prober runs few searches at a time
 SILENT_TIMEOUT = 300.0  # seconds more for P8, which takes 70 to 170
-ROUND = 0.02  # seconds between two looks at the capture's sockets, whose buffers hold several thousand packets
+ROUND = 0.02  # seconds between two reads of the capture's sockets, whose buffers hold several thousand packets
 
 _SHRINKS = (Verdict.BLACKHOLE, Verdict.FRAGMENTED_LOCAL, Verdict.FRAGMENTED_PATH)
 
 
 def lacks_permission() -> str:
-    """One line that says what is missing to probe at all, empty if nothing is."""
+    """One line that says which permission is missing to probe, empty if none is."""
     try:
         socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP).close()
     except PermissionError:
@@ -58,7 +58,7 @@ def lacks_permission() -> str:
 
 
 class _Job:
-    """One peer on its way."""
+    """One peer and its phase. `started` is monotonic seconds."""
 
     def __init__(self, choice: Choice) -> None:
         self.asked = choice.asked
@@ -69,7 +69,7 @@ class _Job:
 
 
 class Check:
-    """All peers on their way. `now` is monotonic seconds."""
+    """All peers and their phases. `now` is monotonic seconds."""
 
     def __init__(self, choices: Sequence[Choice], prober: Prober[PeerKey], *, silent: bool, deadline: float) -> None:
         self._prober = prober
@@ -78,7 +78,7 @@ class Check:
         self._jobs = [_Job(choice) for choice in choices]
 
     def start(self, now: float) -> None:
-        """Begin with all of them."""
+        """Begin with all peers."""
         self._prober.update({job.peer.key: job.peer for job in self._jobs if job.peer})
         for job in self._jobs:
             job.started = now
@@ -89,7 +89,7 @@ class Check:
                 self._prober.search(job.peer.key)
 
     def step(self, now: float) -> bool:
-        """Bring each peer to its next phase if it is ready for it; whether all are done."""
+        """Bring each peer that is ready for it to its next phase. Returns whether all are done."""
         for job in self._jobs:
             if job.peer is None or job.phase is Phase.DONE:
                 continue
@@ -100,11 +100,11 @@ class Check:
         return all(job.phase is Phase.DONE for job in self._jobs)
 
     def doing(self, now: float) -> list[Doing]:
-        """How far each is."""
+        """The progress of each peer."""
         return [self._doing(job, now) for job in self._jobs]
 
     def results(self) -> list[Result]:
-        """What came of those that are done, in the order in which they were asked for."""
+        """The results of the peers that are done, in the order in which they were asked for."""
         return [job.result for job in self._jobs if job.result]
 
     def _advance(self, job: _Job, key: PeerKey, now: float) -> None:
@@ -134,7 +134,7 @@ class Check:
 
 
 class Counters:
-    """Reads byte counters in a thread of its own, for reading may take longer than answers should wait."""
+    """Reads byte counters in a thread of its own, as reading may take longer than answers should wait."""
 
     def __init__(self, look: Callable[[], Snapshot], keys: Iterable[PeerKey]) -> None:
         self._look = look
@@ -152,7 +152,7 @@ class Counters:
         self._thread.join()  # a reading has a deadline of its own
 
     def fresh(self) -> dict[PeerKey, tuple[int, int]] | None:
-        """(rx, tx) by peer as last read; None if nothing was read since this was last asked."""
+        """(rx, tx) in bytes by peer, as last read; None if nothing was read since the last call."""
         latest, self._latest = self._latest, None
         return latest
 
@@ -163,7 +163,7 @@ class Counters:
 
 
 def read_counters(snapshot: Snapshot, keys: frozenset[PeerKey]) -> dict[PeerKey, tuple[int, int]]:
-    """(rx, tx) in bytes of these peers. Devices that could not be read now are left out."""
+    """(rx, tx) in bytes of these peers, without those of devices that could not be read now."""
     found = {}
     for device in snapshot.devices:
         if device.fresh:
@@ -176,7 +176,7 @@ def read_counters(snapshot: Snapshot, keys: frozenset[PeerKey]) -> dict[PeerKey,
 
 
 class _Tokens:
-    """The tokens of all probes that were sent: a tap of the prober, and what the capture asks."""
+    """The tokens of all probes that were sent. The prober calls `tap`, the capture `ours`."""
 
     def __init__(self) -> None:
         self._known: set[int] = set()
@@ -203,10 +203,10 @@ def run(
     pcap: Path | None = None,
     warn: Callable[[str], None] = print,
 ) -> list[Result]:
-    """Check all these peers; what came of each, in their order. `look` reads the devices, in a thread.
+    """Check all these peers. Returns the result of each, in their order. `look` reads the devices, in a thread.
 
-    `timeout` is in seconds; what is not finished then is told as far as it is known. `pcap` is where to keep packets;
-    `warn` is told if some are missing there. Raises CaptureError.
+    `timeout` is in seconds; peers that are not finished by then get results of what is known. `pcap` is the file for
+    packets; `warn` gets a line if some are missing there. Raises CaptureError.
     """
     if timeout is None:
         timeout = TIMEOUT + TIMEOUT_EACH * len(choices) + (SILENT_TIMEOUT if silent else 0.0)
@@ -250,7 +250,7 @@ def _capturing(
     if path is None:
         yield None
         return
-    from wg_exporter.cli.mtu.capture import Capture  # noqa: PLC0415 - for scapy: 0.5 s that nobody else has to wait
+    from wg_exporter.cli.mtu.capture import Capture  # noqa: PLC0415 - it imports scapy, which takes 0.5 s
 
     with closing(Namespaces(paths)) as namespaces, closing(Capture(path, namespaces.open)) as capture:
         tunnels: dict[str, set[str]] = {}

@@ -1,9 +1,9 @@
 """How `wg-exporter mtu` shows what it does and what came of it, at a terminal or in a pipe.
 
-While probing goes on: one line for each peer at work, redrawn in place on a terminal; elsewhere a line whenever a peer
-comes to its next step. Both go to standard error, so that results alone are on standard output.
+While probing goes on, a terminal shows one line for each peer at work, redrawn in place; elsewhere there is a line for
+each new phase of a peer. Both go to standard error, so that standard output has only results.
 
-A result begins with the sentence, for that is what a person came for. Commands are never wrapped: they are to be
+A result begins with the sentence, which is what a person came for. Commands are never wrapped, so that they can be
 copied. All text from outside goes through `words.plain`, and none is read as markup.
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from wg_exporter.cli.mtu.results import Asked, Result, Row
 
-LEAST_ROOM = 30  # cells for what came back; where there are fewer, it gets a line of its own
+LEAST_ROOM = 30  # cells for what came back; if there are fewer, it gets a line of its own
 REDRAW = 0.1  # seconds
 
 _STYLES = {Verdict.OK: "bold green", Verdict.UNKNOWN: "bold yellow", Verdict.INCONCLUSIVE: "bold yellow"}
@@ -46,7 +46,7 @@ class Phase(StrEnum):
 
 
 class Doing(NamedTuple):
-    """How far one peer is. `known` is what is known so far, `seconds` how long it has been at work."""
+    """The progress of one peer. `known` is what is known so far, `seconds` how long it has been probed."""
 
     asked: Asked
     phase: Phase
@@ -65,11 +65,11 @@ class Progress(Protocol):
         """End, whatever happened, and leave the terminal as it was."""
 
     def update(self, doing: Sequence[Doing]) -> None:
-        """Show this now. All peers that were asked for, always in the same order."""
+        """Show this now. `doing` has all peers that were asked for, always in the same order."""
 
 
 def progress(*, quiet: bool = False) -> Progress:
-    """The display for standard error. `quiet`: no lines where it is no terminal, for a script reads the results."""
+    """The display for standard error. `quiet`: none if that is no terminal, because a script reads the results."""
     stderr = console(sys.stderr)
     if stderr.is_terminal:
         return LiveProgress(stderr)
@@ -77,7 +77,7 @@ def progress(*, quiet: bool = False) -> Progress:
 
 
 class LiveProgress:
-    """On a terminal: the peers at work, redrawn, and gone at the end."""
+    """On a terminal: the peers at work, redrawn in place, and removed at the end."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -91,7 +91,7 @@ class LiveProgress:
         self._live.__exit__(None, None, None)
 
     def update(self, doing: Sequence[Doing]) -> None:
-        """Draw it anew."""
+        """Draw all again."""
         self._live.update(self.picture(doing), refresh=True)
 
     def picture(self, doing: Sequence[Doing]) -> Text:
@@ -112,7 +112,7 @@ class LiveProgress:
 
 
 class PlainProgress:
-    """In a pipe, a log, a file: a line for each step."""
+    """In a pipe, a log, a file: a line for each phase of a peer."""
 
     def __init__(self, console: Console, *, quiet: bool = False) -> None:
         self._console = console

@@ -7,13 +7,13 @@ A lab reads as its topology:
         lab.link(hub, office, "192.0.2.1/30", "192.0.2.2/30", mtu=1500)
         lab.wireguard(hub, "hub", conf=..., addresses=["10.0.0.1/24"])
 
-The idea: **all that a lab makes can be recognised from outside.** The names of its namespaces, devices and sockets
-begin with its prefix, and its processes carry the prefix in their environment. So taking a lab down needs no memory of
-what was built, and one and the same `close` cleans up after success, after an exception half way, and, called by the
-next run, after a `kill -9`. It stops no process and removes no namespace of anyone else.
+**All that a lab makes can be recognised from outside.** The names of its namespaces, devices and sockets begin with its
+prefix, and its processes have the prefix in their environment. So `close` needs no memory of what was built: it cleans
+up after success, after an exception half way, and, called by the next run, after a `kill -9`. It stops no process and
+removes no namespace of anyone else.
 
-Kernel WireGuard is used where the kernel has it, else wireguard-go. Its control sockets share one directory whatever
-the namespace, which is the second reason for the prefix: device names have to be unique on the whole host.
+Kernel WireGuard is used if the kernel has it, else wireguard-go. The control sockets of all namespaces share one
+directory, so the prefix also makes device names unique on the whole host.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Keys(NamedTuple):
 
 
 def missing() -> list[str]:
-    """What this host lacks for a lab: one line each, with the cure; empty if it can be built."""
+    """What this host lacks for a lab, a line each with the remedy; empty if a lab can be built."""
     lines = []
     if os.geteuid() != 0:
         lines.append("not root: network namespaces need it; run this with sudo")
@@ -103,7 +103,7 @@ def run(argv: Sequence[str], *, stdin: str = "", timeout: float = COMMAND_TIMEOU
 
 
 def _failure(reason: str) -> type[LabError]:
-    """Which error a command died of. `ip` gives the kernel's answer as text alone; its exit code is always the same."""
+    """The error that a command failed with. `ip` has the kernel's answer only in its text, not in the exit code."""
     if reason.endswith(NO_SUCH_KIND):
         return NoSuchKindError
     return DeniedError if os.strerror(errno.EPERM) in reason else LabError
@@ -160,7 +160,8 @@ class WireGuard:
 class Lab:
     """Network namespaces, links and WireGuard devices under one prefix; a context manager that removes them all.
 
-    `directory` is the lab's own: made here, removed by `close`. `kernel` True or False insists on the kind of device.
+    `directory` is the lab's own: made here, removed by `close`. `kernel`: True or False asks for this kind of device,
+    None for any.
     """
 
     def __init__(self, prefix: str, directory: Path, *, kernel: bool | None = None) -> None:
@@ -239,7 +240,7 @@ class Lab:
         return path
 
     def close(self) -> None:
-        """Removes everything under this lab's prefix, whoever made it. Can be called at any time, again and again.
+        """Removes everything under this lab's prefix, whoever made it. Can be called at any time, and repeatedly.
 
         Raises LabError if a namespace can't be removed; all else is gone then.
         """
@@ -270,7 +271,7 @@ class Lab:
         return True
 
     def _start_wireguard_go(self, namespace: Namespace, device: str) -> subprocess.Popen[bytes]:
-        # Without the last two it prints a page of advice and leaves for the background.
+        # Otherwise it prints a page of advice and goes into the background.
         env = {"LOG_LEVEL": "error", "WG_PROCESS_FOREGROUND": "1"}
         log = f"{device}.log"
         if (SOCKETS / f"{device}.sock").exists():
@@ -286,7 +287,7 @@ class Lab:
 
 
 def _listening(path: Path) -> bool:
-    """Whether someone accepts connections there; the file alone is there a moment earlier."""
+    """Whether the socket accepts connections; its file appears a moment earlier."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(COMMAND_TIMEOUT)
         return client.connect_ex(str(path)) == 0

@@ -1,7 +1,7 @@
 """Finds and stops the processes of a lab by a mark in their environment, whoever started them and when.
 
-A file of process ids could be half written when its writer is killed, and ids are used again. The mark is there from
-the first instruction of a process to its last, and nobody else has it by accident.
+A file of process ids may be half written when its writer is killed, and ids are used again. A process has the mark from
+its first instruction to its last, and no other process has it by accident.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STOP_TIMEOUT = 2.0  # seconds from SIGTERM to SIGKILL, and from there to giving 
 def stop_marked(prefix: str) -> None:
     """Stops every process that carries this lab prefix: SIGTERM, and SIGKILL for those that stay.
 
-    Signals go through a pidfd taken before the mark is read, so a pid that is reused meanwhile is no danger.
+    Signals go through a pidfd that is opened before the mark is read, so a reused pid does no harm.
     """
     pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
     pidfds = [fd for pid in pids if (fd := _open_if_marked(pid, prefix)) is not None]

@@ -1,1 +1,1 @@
-"""`wg-exporter show`: the same data for a person, or as JSON for a script."""
+"""`wg-exporter show`: what `/metrics` says, for a person or as JSON for a script."""

@@ -1,4 +1,4 @@
-"""`wg-exporter show`: its flags, and what becomes of them."""
+"""`wg-exporter show`: its flags, and the calls that follow from them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def show(  # noqa: PLR0917 - click passes them by name
     planner = Planner(config)
 
     def look() -> Overview:
-        # What goes unanswered is seen by looking again and again, and then as the daemon sees it.
+        # Repeated looks show what goes unanswered, as in the daemon.
         snapshot, view, in_use = exporter.observe() if watch else exporter.look()
         planned(planner, snapshot, view)
         return overview.selected(overview.from_view(snapshot, view, in_use, planner.aims()), interface, peer)

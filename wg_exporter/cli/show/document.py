@@ -1,4 +1,4 @@
-"""What `wg-exporter show` has to say, as JSON for a script."""
+"""The overview of `wg-exporter show` as JSON for a script."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def to_json(overview: Overview) -> str:
     if a clock went back. What is not known is null, `name` too. `netns` is empty for the exporter's own namespace.
     `target` is where probes to a peer go and `target_origin` where that came from; `target_reason` says why a peer is
     not probed, and is null if it is. A device that could not be read has `read_success` false, the reason in `problem`,
-    and no peers; one that is gone (seen only by those who look again) has those of its peers that are expected up.
+    and no peers; one that is gone has those of its peers that are expected up.
 
     `state` is `up`, `idle`, `degraded`, `down` or `never`, and null where nothing is known; `reason` says why a peer is
     `degraded` or `down`, both as in the metrics (docs/health.md). `evidence` is a line for a person, in no fixed form,
-    of what the reason was seen by. Both are null without a reason.
+    from which the reason follows. Both are null without a reason.
 
     Only ASCII is written: names can't drive a terminal from here either.
     """

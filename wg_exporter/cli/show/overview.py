@@ -1,7 +1,7 @@
-"""What `wg-exporter show` has to say, before it is drawn: devices and peers, what stands out, why there may be nothing.
+"""What `wg-exporter show` shows, before it is drawn: devices and peers, what stands out, why there may be nothing.
 
-States follow the rules of the metrics (`health`). A peer whose state is known from many looks is shown with that one.
-The others get a snapshot judgement: what one look tells.
+States follow the same rules as in the metrics (`health`). If repeated looks have given a peer a state, that is shown;
+otherwise it gets a snapshot judgement.
 
 An `Overview` is made from the same look at the host as a scrape (`from_view`), so `show` and `/metrics` agree.
 """
@@ -40,8 +40,7 @@ _ORIGINS: Mapping[str, str] = {
 class PeerRow(NamedTuple):
     """A peer as a person knows it. `name` is its friendly name or, where `named` is False, the start of its key.
 
-    `aim` says how it is probed, None where that is not known. Of a peer that is `gone` with its device, only the key is
-    known.
+    `aim` says how it is probed, None = not known. Of a peer that is `gone` with its device, `peer` has only the key.
     """
 
     peer: Peer
@@ -56,7 +55,7 @@ class PeerRow(NamedTuple):
 class DeviceRow(NamedTuple):
     """A device that was read (`device`), could not be read (`failed`) or is gone (`gone`), with its link if it has one.
 
-    `peers` are all that were read or, of a device that is gone, those that are expected up.
+    `peers` are those that were read or, of a device that is gone, those that are expected up.
     """
 
     device: model.Device | None
@@ -69,8 +68,8 @@ class DeviceRow(NamedTuple):
 class Overview(NamedTuple):
     """Everything to show; `wall` is in seconds since the epoch, `hidden` are devices that the config leaves out.
 
-    `unmatched` says why a selection left nothing, and is empty if it left something or there was none. `by_one_look`
-    is True where the state of a peer that is expected up is a snapshot judgement.
+    `unmatched` says why a selection left nothing; it is empty if something is left or nothing was selected.
+    `by_one_look`: the state of at least one peer that is expected up is a snapshot judgement.
     """
 
     wall: float
@@ -82,7 +81,7 @@ class Overview(NamedTuple):
     by_one_look: bool = False
 
 
-class NothingSelected(LookupError):  # noqa: N818 - says what happened; it is an answer for the user, not a fault
+class NothingSelected(LookupError):  # noqa: N818 - it is an answer for the user, not an error
     """No device or peer matches what was asked for. The message is one line that says what there is."""
 
 
@@ -96,7 +95,7 @@ class Standing(IntEnum):
 
 
 def standing(row: PeerRow) -> Standing:
-    """What its state means for the one who looks."""
+    """How much attention a peer needs, by its state."""
     if row.health.state is State.DOWN:
         return Standing.BROKEN
     if row.health.state is State.DEGRADED:
@@ -146,7 +145,7 @@ def _peer_rows(
 
 
 def _health(seen: DeviceView, wall: float, limits: HealthLimits) -> Sequence[PeerHealth]:
-    """The states that are known, else snapshot judgements; a list that is not fresh gets none of these."""
+    """The states that are known, else snapshot judgements; none of these for a list that is not fresh."""
     known = seen.health or (NOT_JUDGED,) * len(seen.device.peers)
     if not seen.device.fresh or all(row.state for row in known):
         return known
@@ -166,7 +165,7 @@ def _gone_row(device: GoneDevice) -> DeviceRow:
 
 
 def whose(row: DeviceRow) -> tuple[str, str]:
-    """(netns, interface) of a row, whichever part of it there is."""
+    """(netns, interface) of a row."""
     known = row.device or row.failed or row.link
     return (known.netns, known.name) if known else row.gone or ("", "?")
 
@@ -190,7 +189,7 @@ def select(overview: Overview, interface: str | None = None, peer: str | None = 
 
 
 def selected(overview: Overview, interface: str | None = None, peer: str | None = None) -> Overview:
-    """As `select`, but where nothing matches, an overview without devices that says why (`reason_when_empty`)."""
+    """As `select`, but if nothing matches, an overview without devices that says why (`reason_when_empty`)."""
     try:
         return select(overview, interface, peer)
     except NothingSelected as nothing:
@@ -225,7 +224,7 @@ def probing_of(row: PeerRow) -> str:
 
 
 def unprobed(overview: Overview) -> dict[str, list[str]]:
-    """The peers that are to be probed and can't be, by the reason."""
+    """The names of the peers that should be probed and can't be, by the reason."""
     found: dict[str, list[str]] = {}
     for device in overview.devices:
         for row in device.peers:
@@ -256,7 +255,7 @@ def reason_when_empty(overview: Overview) -> str:
 
 
 def reason_for_failure(overview: Overview) -> str:
-    """One line that says why not even one device could be read; empty if one could."""
+    """One line that says why no device could be read; empty if one could."""
     if not overview.devices:
         return reason_when_empty(overview)
     if any(row.device for row in overview.devices):
@@ -269,5 +268,5 @@ def reason_for_failure(overview: Overview) -> str:
 
 
 def fix_for(failed: model.FailedDevice) -> str:
-    """What to do about a device that could not be read, unless its problem says so, as it does for known causes."""
+    """What to do about a device that could not be read; empty for known causes, whose problem says it."""
     return f"; compare with: wg show {failed.name}" if failed.cause is Cause.OTHER else ""

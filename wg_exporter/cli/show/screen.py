@@ -1,8 +1,8 @@
 """`wg-exporter show`: what /metrics says, for a person at a terminal, perhaps at three in the morning.
 
-The idea: what is broken must be found without reading everything. A peer that is down carries a red `!`, and the
-summary names it with the reason; what is degraded or may be worth a look is yellow; the rest stays quiet. All text from
-outside goes through `words.plain`, and none is read as markup.
+What is broken must be found without reading everything. So a peer that is down has a red `!`, and the summary names it
+with the reason; what is degraded or doubtful is yellow; the rest has no mark. All text from outside goes through
+`words.plain`, and none is read as markup.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ PIPE_WIDTH = 400
 
 
 class _Screen:
-    """An overview as rich prints it: in full or, with a `heading` (watching), cut to the height of the terminal."""
+    """An overview as rich prints it: in full or, with a `heading` (`--watch`), cut to the height of the terminal."""
 
     def __init__(self, overview: Overview, previous: Overview | None, width: int | None, heading: str) -> None:
         self._overview = overview
@@ -80,7 +80,7 @@ class _Screen:
             yield Segment.line()
 
     def _devices(self, width: int, encoding: str, limit: int | None) -> Iterator[Text | list[Segment]]:
-        """The devices with their peers; `limit` is how many of each may be needed."""
+        """The devices with their peers; at most `limit` of each, as no more fit on the terminal."""
         tables = [(row, self._lines(row, limit)) for row in self._overview.devices[:limit]]
         every = [line for _, lines in tables for line in lines]
         unused = {name for name in COLUMNS if name.endswith("_rate") and not self._previous}
@@ -110,7 +110,7 @@ class _Screen:
         ]
 
     def _verdict(self, encoding: str) -> Iterator[tuple[Text, ...]]:
-        """What is wrong, each thing on its own; in the last one (or first, watching) how the peers expected up are."""
+        """What is wrong, a tuple of lines for each problem; the last one is about the peers expected up."""
         overview = self._overview
 
         def say(text: str, style: str) -> tuple[Text]:
@@ -135,10 +135,10 @@ class _Screen:
 
 
 def _peers_verdict(overview: Overview, encoding: str) -> Iterator[tuple[Text, ...]]:
-    """Whom to look at, each group on its own; the peers expected up last."""
+    """The peers to look at, a tuple of lines for each group; those expected up come last."""
 
     def say(text: str, style: str, items: Sequence[str] = ()) -> tuple[Text, ...]:
-        """One item stands in the line itself, more of them below it."""
+        """A line with a single item in it, or with several items below it."""
         if len(items) == 1:
             text, items = f"{text}: {items[0]}", ()
         lines = [text, *(f"    {item}" for item in items[:NAMED])]
@@ -168,7 +168,7 @@ def _peers_verdict(overview: Overview, encoding: str) -> Iterator[tuple[Text, ..
 
 
 def _wrapped(text: Text, console: Console, options: ConsoleOptions) -> list[list[Segment]]:
-    """The lines of a text that may be longer than one: those after the first stand two cells further in."""
+    """The lines of a text that may be too long for one: those after the first are indented by two more cells."""
     indent = len(text.plain) - len(text.plain.lstrip()) + 2
     lines = []
     room = options.max_width if text.cell_len <= options.max_width else max(options.max_width - indent, 20)
@@ -195,7 +195,7 @@ def _why(row: DeviceRow, peer: PeerRow, wall: float) -> str:
 
 
 def _closer(row: DeviceRow, peer: PeerRow, encoding: str) -> Iterator[Text]:
-    """What there is to say of a peer that is the only one on the screen."""
+    """More lines about a peer that is the only one on the screen."""
     health = peer.health
     if health.reason:
         yield Text(words.plain(f"  {health.reason}: {health.evidence}", encoding), "bold")
@@ -206,7 +206,7 @@ def _closer(row: DeviceRow, peer: PeerRow, encoding: str) -> Iterator[Text]:
 
 
 def _heading(row: DeviceRow, encoding: str) -> Iterator[Text]:
-    """What is known of a device itself: one line, and more for its key and its counters."""
+    """What is known of a device itself: a line, and more for its key and its counters."""
     device, failed, link = row.device, row.failed, row.link
     sound = device and (not link or link.up)
     head = Text("" if sound else "! ", "bold" if sound else "bold red").append(words.plain(_label(row), encoding))
@@ -258,13 +258,13 @@ def render(overview: Overview, *, width: int | None = None, previous: Overview |
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Pass the error on: the command line says how a program ends whose reader has left."""
+        """Pass the error on to `Program`, which gives the exit code."""
         raise  # noqa: PLE0704 - rich calls this while it handles the BrokenPipeError
 
 
 def console(file: TextIO | None = None) -> Console:
-    """A console for `show`. One that is no terminal (a pipe, a file) is wide enough for every column, unless
-    COLUMNS says otherwise: what `grep` looks for must be there."""
+    """A console for `show`. One that is no terminal (a pipe, a file) is wide enough for every column, so that `grep`
+    finds everything, unless COLUMNS says otherwise."""
     found = _Console(file=file or sys.stdout, highlight=False, markup=False, emoji=False)
     if not found.is_terminal and "COLUMNS" not in os.environ:
         found.width = PIPE_WIDTH
@@ -274,8 +274,8 @@ def console(file: TextIO | None = None) -> Console:
 def watch(read: Callable[[], Overview], console: Console, interval: float, stop: Callable[[], bool]) -> None:
     """Show what `read` gives every `interval` seconds, with rates, until `stop()` is true or Ctrl-C is pressed.
 
-    On a terminal in the alternate screen, which is left again whatever happens; elsewhere one below the other. What
-    `read` raises is passed on.
+    A terminal shows it in the alternate screen, and leaves that at the end; elsewhere the overviews follow each other.
+    What `read` raises is passed on.
     """
     previous: Overview | None = None
     live = Live(console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
@@ -297,7 +297,7 @@ def watch(read: Callable[[], Overview], console: Console, interval: float, stop:
 
 
 def _wait(due: float, live: Live, console: Console, stop: Callable[[], bool]) -> None:
-    """Sleep until the monotonic time `due`, but look up ten times a second: for a stop, or a terminal of a new size."""
+    """Sleep until the monotonic time `due`. Ten times a second, look for `stop` and for a new size of the terminal."""
     size = console.size
     while (left := due - time.monotonic()) > 0 and not stop():
         time.sleep(min(left, 0.1))

@@ -1,7 +1,7 @@
 """The table of peers that `wg-exporter show` draws: its columns, how wide each becomes, and its lines.
 
-One layout serves all devices, so that columns line up. When the terminal is narrow, whole columns go, the least needed
-first. rich is not asked to lay out: its own table takes 7 s for 10,000 peers, these lines a fifteenth.
+All devices have one layout, so that columns line up. A narrow terminal gets fewer columns; the least needed are left
+out first. rich's own table is not used, as it takes 7 s for 10,000 peers, 15 times as long as these lines.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Line(NamedTuple):
 class Column(NamedTuple):
     """A column of the peers' table. `cell` gives text of at most the given number of characters, and its style's name.
 
-    Below `low` cells the column is left out; 0 means that its text can't be cut. With `whole` it gets room for its
-    longest text or stays at `low`.
+    Widths are in cells. Where there is no room for `low`, the column is left out; 0 means that its text can't be cut.
+    With `whole` it gets room for its longest text or stays at `low`.
     """
 
     title: str
@@ -101,7 +101,7 @@ def _keepalive(line: Line, _: int) -> tuple[str, str]:
 _UNKNOWN = "-"
 _ALARM = {Standing.FINE: "", Standing.DOUBT: "yellow", Standing.DEGRADED: "yellow", Standing.BROKEN: "bold red"}
 
-# In the order on the screen. Rates exist only while watching, reasons only where there is one.
+# In the order on the screen. Rates are shown only with `--watch`, reasons only if a peer has one.
 COLUMNS: Mapping[str, Column] = {
     "mark": Column("", _mark),
     "name": Column("peer", _name, low=12, high=48),
@@ -145,7 +145,7 @@ _NEEDED_FIRST = (
 
 
 def layout(lines: list[Line], columns: Mapping[str, Column], width: int, encoding: str) -> dict[str, int]:
-    """How wide each column gets; those that are not in the answer have no room."""
+    """The width in cells of each column that has room."""
     natural = {
         name: max(
             cell_len(text)
@@ -155,7 +155,7 @@ def layout(lines: list[Line], columns: Mapping[str, Column], width: int, encodin
     }
     widths: dict[str, int] = {}
     names = {line.row.name for line in lines}
-    # Two peers of one name are told apart by their keys, which then matter most.
+    # Peers with the same name are told apart by their keys, so then these are needed.
     order = _NEEDED_FIRST if len(names) == len(lines) else (*_NEEDED_FIRST[:2], "key", *_NEEDED_FIRST[2:-1])
     for name in (name for name in order if name in columns):
         need = min(natural[name], columns[name].low or natural[name])
@@ -186,7 +186,7 @@ def draw(lines: list[Line], columns: Mapping[str, tuple[Column, int]], encoding:
 
     def line_of(cells: list[tuple[str, str, int, bool]]) -> list[Segment]:
         segments: list[Segment] = []
-        owed = 0  # blanks are written only before text, so that no line ends in them
+        owed = 0  # blanks that are written only if text follows, so that no line ends in blanks
         for text, style, width, right in cells:
             blank = width - cell_len(text)
             if text:

@@ -1,8 +1,8 @@
 """Units and ages in words, and text that is safe to show: what a person reads instead of the numbers of the metrics.
 
-Two ideas. Numbers are cut, never rounded up: "2 minutes ago" is at least two minutes, and nothing reads "1024 KiB". And
-text from outside (names out of comments, endpoints out of a socket, even the name of an interface) may hold escape
-sequences that would drive the reader's terminal, so `plain` spells out whatever is not printable.
+Numbers are cut, never rounded up: "2 minutes ago" is at least two minutes, and nothing reads "1024 KiB". Text from
+outside (names from comments, endpoints from a socket, even the name of an interface) may hold escape sequences that
+would control the reader's terminal, so `plain` spells out whatever is not printable.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FUTURE = "in the future (clock?)"
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
 _AGES = ((86400, "day"), (3600, "hour"), (60, "minute"))
 
-# Longer than a pass takes. Its wall time is read when it begins, so a handshake may be up to this many seconds later.
+# Longer than a pass takes. A snapshot has the wall time of the pass's begin, so a handshake may be later by this.
 _READ_SECONDS = 3
 
 
@@ -30,8 +30,8 @@ def count(number: int, noun: str) -> str:
 def ago(seconds: int) -> str:
     """An age of whole seconds in words: `just now`, `90 seconds ago`, `2 minutes ago`, `47 hours ago`, `3 days ago`.
 
-    The next unit begins at two of it, because at one of it too much would be hidden: "1 hour ago" for 119 minutes.
-    Slightly negative ages are `just now`; others say that a clock must be wrong.
+    A larger unit is used from two of it on, because "1 hour ago" for 119 minutes would hide too much. Negative ages
+    down to -3 s are `just now`; smaller ones say that a clock must be wrong.
     """
     if seconds < -_READ_SECONDS:
         return FUTURE

@@ -1,9 +1,9 @@
 """How a peer is: the states as an ordered table, of which the first rule that holds decides.
 
-Everything that can change a state is in this table. A rule has in one place what it means, what to do about it, and
-its span: the time in which it holds as long as nothing new is seen of the peer. So the moment at which a state can
-change by itself follows from the same numbers as the state (`decide`), and a rule with a time of its own needs no
-other line than its span. How much loss and latency is too much is measured in quality.py.
+Everything that can change a state is in this table. A rule says in one place what it means, what to do about it, and
+its span: the time in which it holds as long as nothing new is seen of the peer. So the time at which a state can change
+by itself follows from the same numbers as the state (`decide`), and a rule with a time of its own needs nothing but its
+span. Whether loss and latency are too high is decided in quality.py.
 
 To add a reason: a word in `states.Reason`, and a rule in the file of its group. docs/health.md and `advice` are made
 from the table.
@@ -54,13 +54,13 @@ RULES: tuple[Rule, ...] = (
 
 
 def _matter(*, expected: bool, unanswered: bool, probed: bool) -> tuple[Rule, ...]:
-    """The rules that can hold of such a peer. Only one that is expected up can be down: nobody waits for the others."""
+    """The rules that can hold for peers in this situation. A peer that is not expected up can't be down."""
     left_out = set() if unanswered else {Given.UNANSWERED}
     left_out |= set() if probed else {Given.PROBED}
     return tuple(rule for rule in RULES if rule.given not in left_out and (expected or rule.state is not State.DOWN))
 
 
-# By whether the peer is expected up, whether anything is unanswered, and whether it is probed.
+# By (expected up, anything unanswered, probed).
 _MATTER = {
     (expected, unanswered, probed): _matter(expected=expected, unanswered=unanswered, probed=probed)
     for expected, unanswered, probed in product((False, True), repeat=3)
@@ -70,9 +70,9 @@ _NOT_YET = Rule(None, None, "It is expected up for less than `health.down_after`
 
 
 def decide(seen: Evidence, now: float, limits: HealthLimits) -> tuple[Rule, float]:
-    """The rule that decides now, and when another one can though nothing new is seen of the peer.
+    """The rule that decides now, and the deadline: when another one can decide even if nothing new is seen of the peer.
 
-    That deadline is the minimum over the rules that matter: one before this one begins, or this one ends.
+    The deadline is the first time at which a rule above this one begins, or this one ends. Both are monotonic seconds.
     """
     due = inf
     for rule in _MATTER[seen.expected, seen.unanswered_since is not None, seen.quality is not None]:
@@ -80,7 +80,7 @@ def decide(seen: Evidence, now: float, limits: HealthLimits) -> tuple[Rule, floa
         if now < begin:
             due = min(due, begin)
         elif now < end:
-            # Between two writes of its file a phone may look as if it should be up.
+            # A peer must be expected up for `down_after` first: while its file is edited, a phone may seem to be.
             if rule.state is State.DOWN and seen.state is not State.DOWN:
                 settled = seen.expected_since + limits.down_after
                 if now < settled:
@@ -90,7 +90,7 @@ def decide(seen: Evidence, now: float, limits: HealthLimits) -> tuple[Rule, floa
 
 
 def suspected_from(seen: Evidence) -> float:
-    """From when on a closer look is worth its price: an answer is overdue, and nothing is decided."""
+    """From when on the peer is suspicious (an answer is overdue, and nothing is decided), in monotonic seconds."""
     if not seen.expected or seen.state is State.DOWN:
         return inf
     if not seen.judged:

@@ -1,4 +1,4 @@
-"""Peers that are heard, and whose probes say that something is wrong with the tunnel."""
+"""Peers that are heard, while their probes show that something is wrong with the tunnel."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _target_silent(seen: Evidence, limits: HealthLimits) -> Span:
 
 
 def _degraded(reason: Reason, meaning: str, advice: str, holds: Callable[[Evidence], bool]) -> Rule:
-    """What `holds` is known by probes, and only as long as the peer is heard."""
+    """A rule for what probes show (`holds`), as long as the peer is heard."""
     return Rule(
         State.DEGRADED,
         reason,

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from wg_exporter.health.states import Reason, State
 
 Span = tuple[float, float]
-"""From the first moment on and until before the second: monotonic times in seconds."""
+"""From the first time on, until just before the second: monotonic seconds."""
 
 NO_TIME: Span = (-inf, -inf)
 ANY_TIME: Span = (-inf, inf)
 
 
 class Given(Enum):
-    """What is so of few peers at a time, and a rule may ask for."""
+    """What is true of few peers at a time; a rule that needs it is left out for the others."""
 
     NOTHING = auto()
     UNANSWERED = auto()
@@ -38,9 +38,9 @@ class Rule(NamedTuple):
     meaning: when the rule holds, for a person.
     advice: what to do, one line for whoever is paged; {interface} and {peer} stand for names quoted for a shell.
     span: when it holds as long as nothing new is seen.
-    given: without which it never holds, and is not asked.
-    renewed: whether a peer that is not probed and is heard again goes on under this rule, only longer. Then it is not
-        judged for having been heard. So to hear a peer may move the begin of a rule above this one later, not earlier.
+    given: what the rule needs; without it, it never holds and is not asked.
+    renewed: whether the rule merely holds longer for a peer that is not probed and is heard again. Such a peer is not
+        judged for being heard. So being heard may make a rule above this one begin later, but never earlier.
     """
 
     state: State | None
@@ -53,12 +53,12 @@ class Rule(NamedTuple):
 
 
 def after(moment: float | None, seconds: float) -> Span:
-    """Open-ended, `seconds` after something began; no time where it did not."""
+    """From `seconds` after `moment` on, without an end; no time if `moment` is None."""
     return NO_TIME if moment is None else (moment + seconds, inf)
 
 
 def heard(seen: Evidence, _limits: HealthLimits) -> Span:
-    """The peer was heard within the age that one which keeps its session alive does not exceed."""
+    """Until the age that a peer which keeps its session alive never reaches: `STALE_SECONDS` and its keepalive."""
     if seen.heard is None:
         return NO_TIME
     return -inf, nextafter(seen.heard + STALE_SECONDS + seen.keepalive, inf)

@@ -1,4 +1,4 @@
-"""Peers of which nothing is heard: that do not answer, never came, or are silent for too long."""
+"""Peers that are not heard: they do not answer, never came, or are silent for too long."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
 
 def unanswered(seen: Evidence, limits: HealthLimits) -> Span:
-    """Enough was sent, for long enough, without an answer."""
+    """Enough attempts went unanswered (`ATTEMPTS`), for `down_after` since an answer was due."""
     asked = seen.unanswered_since
     if asked is None or seen.attempts < (ATTEMPTS if seen.judged else FIRST_ATTEMPTS):
         return NO_TIME
     if not seen.judged:
         left = seen.first_seen + JUDGED_SECONDS - asked
         return asked + min(limits.down_after, max(left, ANSWER_SECONDS)), inf
-    # An answer to an initiation, or to a probe of a target that answers, is due at once; one to other data is not.
+    # An answer to an initiation, or to a probe of a target that answers, is due at once; one to other data later.
     due, overdue = asked + ACKNOWLEDGED_SECONDS, seen.overdue_since
     return (due if overdue is None or overdue > due else overdue) + limits.down_after, inf
 
 
 def _stale(seen: Evidence, limits: HealthLimits) -> Span:
-    """By age alone: only where keepalives make it meaningful."""
+    """The last sign is too old. Without persistent keepalive, age proves nothing."""
     if not seen.keepalive or seen.heard is None:
         return NO_TIME
     return max(seen.first_seen + limits.down_after, seen.heard + STALE_SECONDS + seen.keepalive), inf
@@ -49,13 +49,13 @@ def _still_down(seen: Evidence, _limits: HealthLimits) -> Span:
 
 
 def _not_sent(seen: Evidence, limits: HealthLimits) -> Span:
-    """One packet may have left before the way was lost."""
+    """Probes are unanswered and nothing left, except one packet that may have left before the way was lost."""
     nothing_left = seen.initiations + seen.data <= 1 and not seen.place.opaque
     return unanswered(seen, limits) if seen.probes >= 2 and nothing_left else NO_TIME
 
 
 def opening(seen: Evidence, _limits: HealthLimits) -> Span:
-    """Too little is known yet."""
+    """Too little is known yet: for `JUDGED_SECONDS` since the peer appeared, or since an answer is due."""
     if seen.judged:
         return NO_TIME
     asked = seen.unanswered_since if seen.expected else None

@@ -1,10 +1,10 @@
 """Small echoes: whom to ping when, which answer belongs to which probe, and what that says of each target.
 
-Two ideas. **A probe's sequence number is its place in a ring** of 65,536, for all targets together: to find the probe
-of an answer is one look, answers that come late or twice are still recognised until their place is used again, and no
-peer, silent or hostile, can make memory grow. **A target's place in the interval is its own**: the places follow the
-golden ratio, which spreads any number of targets evenly, and whenever a target's interval changes it goes on at the
-same place of the new one. So probes never gather into bursts, not even after an outage of all.
+Two ideas. **A probe's sequence number is its place in a ring** of `RING`, for all targets together. So the probe of an
+answer is found at once, answers that come late or twice are recognised until their place is used again, and no peer can
+make memory grow. **A target's place in the interval is its own**: the places follow the golden ratio, which spreads any
+number of targets evenly, and a target keeps its place when its interval changes. So probes never gather into bursts,
+not even after an outage of all.
 
 No clock, no socket: `now` is a monotonic reading in seconds.
 """
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 TICK = 0.01  # seconds: probes due within one tick are sent together
 RING = 1 << 16  # probes that are remembered: all values of the 16-bit sequence number
-LONGEST_STALL = 0.5  # seconds: where a probe is overdue by more, the whole schedule moves by as much
+LONGEST_STALL = 0.5  # seconds: if a probe is overdue by more, the whole calendar moves by its delay
 CLOCK_STEP = 0.001  # seconds by which the two clocks may drift apart while a probe is on its way
 
-_GOLDEN = 0.6180339887498949  # the fractional part of n times this is spread most evenly, for any number of n
+_GOLDEN = 0.6180339887498949  # the fractional parts of its multiples are spread evenly, however many there are
 _FREE, _WAITING, _ANSWERED, _LOST = range(4)
 
 
@@ -74,8 +74,8 @@ class EchoBook:
         self._numbers: dict[Hashable, int] = {}
         self._freed: list[int] = []
         self._calendar: dict[int, list[Track]] = {}
-        self._tick = -1  # the last one that was worked off
-        self._stood = 0.0  # seconds for which the schedule stood still
+        self._tick = -1  # the last one whose probes were handed out
+        self._stood = 0.0  # seconds for which the calendar stood still
         self._probes: list[Track | None] = [None] * RING
         self._states = bytearray(RING)
         self._tokens = array("Q", bytes(8 * RING))
@@ -88,7 +88,7 @@ class EchoBook:
         """Probe this target from now on, in place of an earlier one with its id; its track.
 
         The statistics of the earlier one go on, unless the address or the namespace is another.
-        ValueError if the address is none; nothing has changed then.
+        ValueError if the address is no IP address; nothing has changed then.
         """
         self._begin(now)
         old = self._tracks.get(target.id)
@@ -162,7 +162,7 @@ class EchoBook:
     def answer(self, sender: bytes, sequence: int, token: int, stamp: float | None, read: Reading) -> bool:
         """An echo reply came: the kernel stamped it with the wall clock at `stamp`, and it was read at `read`.
 
-        False if it answers no probe that is remembered; it changed nothing then.
+        False, and nothing has changed, if it answers no probe that is remembered.
         """
         track = self._probes[sequence]
         state = self._states[sequence]
@@ -201,7 +201,7 @@ class EchoBook:
                 self._changed(track)
 
     def next_event(self, now: float) -> float:
-        """When to call again, at the latest: a probe is due, or one runs out of time. At most a second from now."""
+        """When to call again at the latest: a probe is due or times out. At most a second from now."""
         self._begin(now)
         horizon = self._tick_at(now) + round(1 / TICK)
         tick = next((tick for tick in range(self._tick + 1, horizon) if tick in self._calendar), horizon)
@@ -210,7 +210,7 @@ class EchoBook:
         return event if oldest is None else min(event, self._monotonic[oldest] + self._settings.timeout)
 
     def _begin(self, now: float) -> None:
-        """The calendar begins when it is first used: the clock counts from the start of the host, years maybe."""
+        """Begin the calendar at the present tick: the clock counts from the start of the host, which may be years."""
         if self._tick < 0:
             self._tick = self._tick_at(now)
 
@@ -271,7 +271,7 @@ class EchoBook:
         return following == self._tail and self._oldest() == following
 
     def _oldest(self) -> int | None:
-        """The oldest probe that still waits. Those before it are passed over for good."""
+        """The place of the oldest probe that waits, None if none does. Those before it are not looked at again."""
         if self._tail > self._head:
             found = self._states.find(_WAITING, self._tail)
             self._tail = max(found, 0)
@@ -282,7 +282,7 @@ class EchoBook:
         return None if found < 0 else found
 
     def _rtt(self, sequence: int, stamp: float | None, read: Reading) -> float:
-        """Seconds. The kernel's stamp is the better end, unless the wall clock was set while the probe was away."""
+        """Seconds, up to the kernel's stamp, which is more exact; not if the wall clock was set in the meantime."""
         elapsed = read.monotonic - self._monotonic[sequence]
         drift = read.wall - self._wall[sequence] - elapsed
         if stamp is None or abs(drift) > CLOCK_STEP:
@@ -291,7 +291,7 @@ class EchoBook:
         return rtt if 0.0 <= rtt <= elapsed + CLOCK_STEP else max(elapsed, 0.0)
 
     def _hasten(self, track: Track) -> None:
-        """After a change of fate the next probe may be wanted sooner than it was planned."""
+        """Bring the next probe forward if the target's interval became shorter."""
         period = self._period(track)
         if period < track.period and track.tick - self._tick > period:
             self._unschedule(track)

@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
 UP_WINDOW = 5  # probes: a target is up if one of its last 5 was answered
-SUSPECT_MISSES = 10  # misses in a row, before a target is taken for one that does not answer
-PATIENT = 30.0  # seconds of silence before a target is probed more rarely: after 25 s of it, it is known to be down
+SUSPECT_MISSES = 10  # misses in a row before a target may be probed more rarely, however long they took
+PATIENT = 30.0  # seconds of silence before a target is probed more rarely; its peer is down after 25 s by default
 LONGEST_INTERVAL = 30.0  # seconds between the echoes to a target that has been silent for long
 
 _RECENT = (1 << UP_WINDOW) - 1
 
 
 class EchoTarget(NamedTuple):
-    """Whom to ping, and how often. `id` is anything hashable that names the target to whoever asks for statistics.
+    """Whom to ping, and how often. `id` is the caller's name for the target.
 
     `netns` is the name of the namespace of the device, empty for our own; `ifindex` is the device that the probe has to
-    leave by, 0 while there is none. `interval` is in seconds. A paused target keeps its statistics and is left alone.
+    leave by, 0 while there is none. `interval` is in seconds. A paused target keeps its statistics and is not probed.
     """
 
     id: Hashable
@@ -39,7 +39,7 @@ class EchoTarget(NamedTuple):
 
 
 class Track:
-    """One target and all that is known of it. `message` is for the sender: what it keeps for each target."""
+    """One target and all that is known of it. Times are monotonic seconds. `message` belongs to the sender."""
 
     __slots__ = (
         "address", "buckets", "duplicates", "errors", "fates", "heard", "heard_at", "history", "jitter", "late", "lost",
@@ -48,7 +48,7 @@ class Track:
     )  # fmt: skip
 
     def __init__(self, target: EchoTarget, buckets: int) -> None:
-        """`buckets` is the number of bounds of the histogram. ValueError if the address is none."""
+        """`buckets` is the number of bounds of the histogram. ValueError if the address is no IP address."""
         self.target = target
         self.address = ip_address(target.address).packed
         self.message: object = None
@@ -62,7 +62,7 @@ class Track:
         self.missed_at = 0.0  # and the last one
         self.resumed_at = float("-inf")  # misses before it are no reason to back off
         self.heard = False
-        self.heard_at = float("-inf")  # the latest answer: the loss of a probe that was sent before it is no silence
+        self.heard_at = float("-inf")  # the latest answer: losing a probe that was sent before it begins no silence
         self.silent_since: float | None = None
         self.sent = self.lost = self.duplicates = self.late = 0
         self.errors: dict[SendError, int] = {}
@@ -88,10 +88,10 @@ class Track:
         self.misses = 0
 
     def count_loss(self, sent_at: float) -> None:
-        """Count a probe that was sent then and not answered in time.
+        """Count a probe that was sent at `sent_at` and not answered in time.
 
-        It begins a silence only if no answer came later: the loss is known after the timeout, and answers to later
-        probes come before that.
+        It begins a silence only if no answer came since: a loss is known after the timeout, and a later probe may be
+        answered before that.
         """
         self.sent += 1
         self.lost += 1
@@ -100,12 +100,12 @@ class Track:
         self._miss(sent_at)
 
     def count_error(self, reason: SendError, due: float) -> None:
-        """Count a probe that was due then and could not be sent."""
+        """Count a probe that was due at `due` and could not be sent."""
         self.errors[reason] = self.errors.get(reason, 0) + 1
         self._miss(due)
 
     def break_silence(self, now: float) -> None:
-        """An answer came, in time or not, or probing pauses: silence begins with a later probe."""
+        """An answer came, in time or not, or probing was paused: only a later probe can begin a silence."""
         self.heard_at = now
         self.silent_since = None
 
@@ -125,8 +125,8 @@ class Track:
         return self.history == _RECENT
 
     def wait(self, suspect_interval: float, longest: float = LONGEST_INTERVAL) -> float:
-        """Seconds from one probe to the next: at most `suspect_interval` after a loss, and twice as many whenever a
-        silence has doubled, up to `longest`."""
+        """Seconds from one probe to the next: at most `suspect_interval` after a loss. From `PATIENT` on, the interval
+        doubles whenever the silence has doubled, up to `longest`."""
         interval = self.target.interval
         silence = self.missed_at - max(self.missing_since, self.resumed_at) if self.misses else 0.0
         if self.misses >= SUSPECT_MISSES and (silence >= PATIENT or not self.heard):

@@ -1,8 +1,8 @@
 """What to tell a person about a tunnel's MTU: one sentence with the numbers in it, and the commands to run.
 
-Below 1280 bytes, the least that IPv6 works with (RFC 8200, 5), the kernel takes every IPv6 address off a device
-(net/ipv6/addrconf.c, `addrconf_notify`), and only the link-local one comes back by itself. So there the advice
-is never to set its MTU that low, but to clamp what TCP announces (MSS), which leaves other protocols to fragmentation.
+At an MTU below 1280 bytes, the least that IPv6 works with (RFC 8200, 5), the kernel takes every IPv6 address off a
+device (net/ipv6/addrconf.c, `addrconf_notify`), and only the link-local one comes back by itself. On a device with
+IPv6 the advice is then to clamp what TCP announces (MSS) instead, which leaves other protocols to fragmentation.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from wg_exporter.prober.mtu.verdict import Findings, outer_path, recommended, ru
 
 IPV6_LEAST = 1280
 FAR_INTERFACE = "INTERFACE"
-"""Stands for the far side's device in commands: its name isn't known here."""
+"""Stands for the far side's device in commands, as its name isn't known here."""
 
 TCP_IPV4, TCP_IPV6 = 40, 60  # headers of IP and TCP, which the MSS doesn't count
 
@@ -25,8 +25,9 @@ TCP_IPV4, TCP_IPV6 = 40, 60  # headers of IP and TCP, which the MSS doesn't coun
 class Advice(NamedTuple):
     """What to do about one tunnel. Commands are shell lines; all are empty where nothing has to be changed.
 
-    `wg_quick` is the line for the `[Interface]` section of the configuration file, so that it lasts. `far_commands` and
-    `far_wg_quick` are the same for the other side. `caution` says, in one line, why the MTU itself is not to be set.
+    `mtu` is in bytes, None if nothing is known to pass. `wg_quick` is the line for the `[Interface]` section of the
+    configuration file, so that the MTU lasts. `far_commands` and `far_wg_quick` are the same for the other side.
+    `caution` says in one line why the MTU itself must not be set; empty where it may be.
     """
 
     verdict: Verdict
@@ -40,7 +41,7 @@ class Advice(NamedTuple):
 
 
 def advise(findings: Findings, hop: str = "") -> Advice:
-    """The sentence and the commands. `hop` is the router where the path shrinks, if P7 found one."""
+    """The sentence and the commands. `hop` is the router behind which the path shrinks, if P7 found one."""
     found = rule(findings)
     sentence = " ".join(found.sentence.format_map(words(findings, hop)).split())
     mtu = recommended(findings)
@@ -106,7 +107,7 @@ def _takes_addresses(seen: Findings, mtu: int) -> bool:
 def _path(seen: Findings, hop: str) -> str:
     tunnel = seen.tunnel
     outer, slack = outer_path(seen)
-    # Echoes that are lost without a word on the way back say nothing of the way there.
+    # Echoes that are lost on the way back say nothing of the way there.
     back = seen.direction is Direction.BACK and not seen.hop and (seen.route is None or seen.route >= tunnel.needed)
     if outer is None or outer >= tunnel.needed or back:
         return f"{tunnel.interface} sends up to {tunnel.mtu}"

@@ -1,10 +1,10 @@
-"""Is the peer alive, though it answers no probe? Its byte counters say what was received from it, whatever it was."""
+"""Is the peer alive, though it answers no probe? Its byte counter grows with whatever is received from it."""
 
 from __future__ import annotations
 
-ALIVE = 25.0  # a peer that gets data sends something back within 10 s (11.1 s seen); twice that, and a little
-OFTEN_ASKED = 60.0  # seconds of silence in which small echoes come at most 10 s apart; later up to 30 s (echo, track)
-ALIVE_RARELY_ASKED = 80.0  # 60 s, for so rare may echoes be by choice, and what ALIVE leaves for answer and reading
+ALIVE = 25.0  # seconds: a peer that gets data sends something back within 10 s (11.1 s seen); twice that, and a little
+OFTEN_ASKED = 60.0  # seconds of silence in which small echoes come at most 10 s apart; later up to 30 s (echo.track)
+ALIVE_RARELY_ASKED = 80.0  # seconds: up to 60 between two probes, and 20 for the answer and its reading
 
 
 class Received:
@@ -20,7 +20,7 @@ class Received:
         self._grew_at: float | None = None
 
     def read(self, rx: int, now: float) -> bool:
-        """Take the bytes received, as the counter has them now: whether they grew since the last time."""
+        """Take the counter of bytes received. Returns whether it grew since the last reading."""
         first = self.since is None
         grew = not first and rx > self._rx
         if first:
@@ -31,14 +31,17 @@ class Received:
         return grew
 
     def alive(self, silent_since: float | None, now: float) -> bool | None:
-        """Whether something was received lately, while small probes have been lost since `silent_since` (None: they
-        are answered). None: the counter has not been read for long enough to say so."""
-        # Whoever has long answered nothing is asked ever more rarely, and so sends something back as rarely.
+        """Whether something was received within `ALIVE`, or `ALIVE_RARELY_ASKED` in a long silence.
+
+        Small probes have been lost since `silent_since` (None: they are answered). Returns None if the counter has not
+        been read for long enough to say so.
+        """
+        # A peer that has long been silent is asked more rarely, and so sends something back more rarely.
         rarely = silent_since is not None and now > silent_since + OFTEN_ASKED
         if self._grew_at is not None and now < self._grew_at + (ALIVE_RARELY_ASKED if rarely else ALIVE):
             return True
         if self.since is None or silent_since is None:
             return None
-        # A host that can't read its counters must not say that nothing was received.
+        # Without readings nobody knows that nothing was received.
         read_for = min(now, self._read_at) - max(self.since, silent_since)
         return None if read_for < ALIVE else False

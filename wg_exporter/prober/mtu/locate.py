@@ -1,9 +1,10 @@
 """Where full-size packets are lost: in which direction (P4), and behind which router (P7). Each asks once.
 
-P4: a lost echo may have been lost on either way. A UDP datagram to a closed port is answered by a port-unreachable,
-which is smaller (RFC 1122, 3.2.2.1): if a full-size datagram is refused, it arrived, and its echo is lost on the way
-back. If it isn't, the datagram or its refusal was lost. So a smaller datagram goes beside it, whose refusal is as
-large: if that one is refused, refusals do come back, and the full-size datagram was lost on its way.
+P4: an echo may be lost on the way there or on the way back. A UDP datagram to a closed port is answered by a
+port-unreachable, which is smaller (RFC 1122, 3.2.2.1). If a full-size datagram is refused, it arrived, so echoes are
+lost on the way back. If it isn't, either the datagram or its refusal was lost. So a smaller datagram goes beside it,
+whose refusal is as large: if that one is refused, refusals do come back, and the full-size one was lost on the way
+there.
 
 P7: probes to the endpoint with every TTL at once, a full-size and a small one each. The last router at which the
 full-size one ran out of TTL, while the small one got further, stands before the link that is too small.
@@ -19,9 +20,9 @@ from wg_exporter.prober.mtu.probes import NEVER, SMALL, NotSent, Passed, ProbeKi
 if TYPE_CHECKING:
     from wg_exporter.prober.mtu.probes import Answer, Patience
 
-HOPS = 20  # full-size and small, this is the 32 kB that a round may have
+HOPS = 20  # with a full-size and a small probe each, about the 32 kB that a round may have
 REFUSED_V4 = 548  # bytes: an error quotes what fits into 576 (RFC 1812, 4.3.2.3; net/ipv4/icmp.c)
-REFUSED_V6 = 1232  # into 1280 (RFC 4443, 2.4 c)
+REFUSED_V6 = 1232  # bytes: the same, into 1280 (RFC 4443, 2.4 c)
 PACE = 0.005  # seconds between the probes of one TTL and the next
 
 
@@ -37,7 +38,7 @@ class Ways:
     """P4: two full-size datagrams and two smaller ones to a closed port."""
 
     def __init__(self, size: int, patience: Patience, now: float, *, ipv6: bool) -> None:
-        """`ipv6`: the target's address is one."""
+        """`size` is that of the whole IP packet in bytes. `ipv6`: the target is an IPv6 address."""
         self.done = False
         self.direction = Direction.UNKNOWN
         self._size = size
@@ -48,7 +49,7 @@ class Ways:
         self._refused = {size: False, self._smaller: False}
 
     def poll(self, now: float) -> list[Want]:
-        """Both sizes, and both once more after a wait."""
+        """A datagram of each size; after a wait, one more of each that was not refused."""
         if self.done or now < self._due:
             return []
         self._due = now + self._patience.wait()
@@ -63,7 +64,7 @@ class Ways:
         return NEVER if self.done else self._due
 
     def handle(self, want: Want, answer: Answer, now: float) -> None:  # noqa: ARG002 - all machines have this shape
-        """Take a refusal; a full-size one settles it."""
+        """Take a refusal. That of a full-size datagram ends the search."""
         if isinstance(answer, Refused):
             self._refused[want.tag] = True
             if self._refused[self._size]:
@@ -75,7 +76,7 @@ class Ways:
 class Shrink(NamedTuple):
     """Where the path becomes too small: behind `hop` (empty = not found), `distance` routers away.
 
-    `certain` is False where nobody said so, and it follows from who fell silent.
+    `certain`: a router said so with a packet-too-big. Otherwise it follows from the last router that answered.
     """
 
     hop: str
@@ -95,7 +96,7 @@ class Hops:
         self._reached: dict[int, str] = {}  # TTL -> the router at which the full-size probe ran out
         self._small: int = 0  # the largest TTL at which a small probe brought an answer
         self._arrived = False
-        self._said: tuple[int, str] | None = None  # the least TTL at which too-big was said, and who said it
+        self._said: tuple[int, str] | None = None  # the least TTL that brought a packet-too-big, and its sender
 
     def poll(self, now: float) -> list[Want]:
         """A full-size and a small probe for the next TTL."""
@@ -113,11 +114,11 @@ class Hops:
         ]
 
     def next_time(self) -> float:
-        """When to send for the next TTL, or when all is over."""
+        """When to send for the next TTL, or when the search ends."""
         return NEVER if self.done else self._due
 
     def handle(self, want: Want, answer: Answer, now: float) -> None:  # noqa: ARG002 - all machines have this shape
-        """Take what a router or the endpoint said."""
+        """Take an answer of a router or of the endpoint."""
         if isinstance(answer, NotSent):
             return
         if want.tag < 0:

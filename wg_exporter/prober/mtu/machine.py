@@ -1,14 +1,18 @@
 """The MTU of one peer's tunnel: which probes to send when, and what they add up to. No sockets, no clock.
 
-`PathMtu` runs the machines of the single probes and carries answers to them by number:
+`PathMtu` runs the machines of the single probes and gives each answer to the machine whose probe has its number:
 
-    P0 the route, P5 outer probes     every `outer_interval` (P0: 60 s), and when the endpoint or the route changes
-    P2 and P3, pairs                  every `inner_interval`; the fragment size of an answer comes with it (`pairs`)
-    P4, and P6 inside and outside     in distress, when a hole is suspected or something said too big, and on demand
-    P7, P8                            on demand only (`locate`, `oracle`)
+    P0, the route                     every `ROUTE_INTERVAL`, when the endpoint changes, and after a search (`route`)
+    P2 and P3, pairs                  every `inner_interval`; P3 is the fragment size of an answer (`pairs`)
+    P4, the direction of the loss     in distress (`locate`)
+    P5, outer probes                  every `outer_interval`, and when the endpoint or the route changes (`outer`)
+    P6, searches inside and outside   in distress, on demand, and outside where P5 did not pass (`search`)
+    P7 the hop, P8 the oracle         on demand only (`locate`, `oracle`)
 
-A machine wants a probe sent; the probe gets a number and is remembered for the timeout, so that late answers still
-count. Nothing else is kept of it, so a peer that never answers costs as much memory as any other.
+P1, the small echoes, are not sent from here (`echo`).
+
+A probe that a machine wants sent gets a number and is remembered for the timeout, so that late answers still count.
+Nothing else is kept of it, so a peer that never answers costs as much memory as any other.
 
 `findings` says what the machines know at the moment, and `verdict` judges it.
 """
@@ -50,12 +54,12 @@ MOST_IN_FLIGHT = 512
 class Phase(StrEnum):
     """Where the probing of a peer stands. It begins with the first probes, and changes in `_learn` alone."""
 
-    PROBING = "probing"  # pairs and outer probes at their intervals; nothing suggests that sizes matter
-    DISTRESS = "distress"  # a hole, a refusal or a packet-too-big: both layers are searched, and P4 asks which way
+    PROBING = "probing"  # pairs and outer probes at their intervals; no size is suspected
+    DISTRESS = "distress"  # a hole, a refusal or a packet-too-big: both layers are searched, and P4 asks for the way
 
 
 class _Sent(NamedTuple):
-    """A probe in flight, and whose it is."""
+    """A probe in flight, and the machine that wanted it. `sent_at` is monotonic seconds."""
 
     machine: Machine
     want: Want
@@ -68,14 +72,14 @@ class PathMtu:
     def __init__(
         self, tunnel: Tunnel, now: float, first: float | None = None, settings: ProbeSettings | None = None
     ) -> None:
-        """Probe `tunnel` from `first` on (by default `now`); spread peers over the interval by it."""
+        """Probe `tunnel` from `first` on, by default `now`. A different `first` for each peer spreads the probes."""
         self._settings = settings or ProbeSettings()
         self._number = 0
         self._received = Received()
         self._begin(tunnel, now if first is None else first)
 
     def _begin(self, tunnel: Tunnel, first: float) -> None:
-        """Everything that is known of a path belongs to one tunnel: another MTU or endpoint starts afresh."""
+        """Start afresh: what is known of a path is not true of a tunnel with another MTU or endpoint."""
         self._tunnel = tunnel
         self._in_flight: dict[int, _Sent] = {}
         self._patience = Patience(self._settings.timeout)
@@ -89,7 +93,7 @@ class PathMtu:
         self._hops: Hops | None = None
         self._oracle: SilentPeer | None = None
         self._phase = Phase.PROBING
-        self._was_under_way = False  # at the last look
+        self._was_under_way = False  # at the last `_learn`
 
     @property
     def tunnel(self) -> Tunnel:
@@ -98,26 +102,26 @@ class PathMtu:
 
     @property
     def pause_echoes(self) -> bool:
-        """The oracle listens to the byte counters: no small echo (P1) may be sent to this peer."""
+        """Whether the oracle listens to the byte counters, so that no small echo (P1) may be sent to this peer."""
         return self._oracle is not None and not self._oracle.done
 
     @property
     def heavy(self) -> bool:
-        """A search wants to send whole rounds of sizes, tens of kilobytes. `poll` can hold it back."""
+        """Whether a search wants to send whole rounds of sizes, tens of kilobytes. `poll` can hold it back."""
         return any(search is not None and search.heavy for search in (self._outer.search, self._inner_search))
 
     @property
     def silent(self) -> bool:
-        """The last small probes were lost: the verdict may change with time and the byte counters alone."""
+        """Whether the last small probe was lost: the verdict may then change with time or byte counters alone."""
         return self._pairs.silent > 0
 
     @property
     def answered(self) -> bool:
-        """A small probe was answered once."""
+        """Whether a small probe was ever answered."""
         return self._pairs.ever
 
     def busy(self, now: float) -> bool:
-        """Something that was asked for, or a suspicion, is not settled yet."""
+        """Whether something that was asked for, or a suspicion, is not settled yet."""
         if self._pairs.silent >= SILENT and self._alive(now) is None and self._received.since is not None:
             return True
         return self._lookup.open or self._under_way()
@@ -128,11 +132,11 @@ class PathMtu:
             self._begin(tunnel, now)
 
     def check(self, now: float) -> None:
-        """Send a pair now: the peer has come back, or fallen silent."""
+        """Send a pair now, as the peer has come back or fallen silent."""
         self._pairs.check(now)
 
     def search(self, now: float) -> None:
-        """Look at everything now (P2, P4, P6): somebody has asked. Ends when `busy` is False."""
+        """Send a pair and search inside and outside (P2, P6), on demand. It is done when it isn't `busy`."""
         self._pairs.check(now)
         self._inner_search = self._new_inner()
         self._outer.ask()
@@ -145,24 +149,24 @@ class PathMtu:
         self._hops = Hops(self._tunnel.needed, self._patience, now)
 
     def ask_silent(self, now: float) -> None:
-        """P8: ask the byte counters whether full-size packets arrive. Takes a minute or two; see `pause_echoes`."""
+        """P8: ask the byte counters whether full-size packets arrive. Takes 1 to 3 minutes; see `pause_echoes`."""
         self._oracle = SilentPeer(self._tunnel.mtu, now)
 
     def shrink(self) -> Shrink | None:
-        """What P7 found."""
+        """What P7 found; None if nothing, or if it was not asked."""
         return self._hops.found() if self._hops is not None else None
 
     def counters(self, rx: int, tx: int, now: float) -> bool:
-        """Take the peer's byte counters: every few seconds, and twice a second while `pause_echoes`.
+        """Take the peer's byte counters: at every tick, and twice a second while `pause_echoes`.
 
-        Whether something was received since the last time.
+        Returns whether something was received since the last reading.
         """
         if self._oracle is not None:
             self._oracle.counters(rx, tx, now)
         return self._received.read(rx, now)
 
     def poll(self, now: float, *, heavy: bool = True) -> list[Send]:
-        """What to send now. Without `heavy`, searches wait: too many of other peers are under way."""
+        """What to send now. Without `heavy`, searches wait, because too many of other peers are under way."""
         for number in [n for n, sent in self._in_flight.items() if now >= sent.sent_at + self._settings.timeout]:
             del self._in_flight[number]
         self._schedule(now)
@@ -183,7 +187,7 @@ class PathMtu:
         return min(outer, *(machine.next_time() for machine in self._machines(heavy=heavy)))
 
     def handle(self, answer: Answer, now: float) -> None:
-        """Take an answer. What belongs to no probe of the last seconds, or can't be true of it, is dropped."""
+        """Take an answer. One that belongs to no probe in flight, or can't be true of it, is dropped."""
         sent = self._in_flight.get(answer.probe) if answer.probe is not None else None
         if sent is None or not self._plausible(answer, sent.want):
             return
@@ -202,7 +206,7 @@ class PathMtu:
         return Findings(
             self._tunnel,
             big=pairs.big,
-            # An answer may be late: silence is certain when the timeout is over.
+            # An answer may still come until the timeout is over.
             silent=pairs.silent if now >= (pairs.silent_since or 0.0) + self._settings.timeout else 0,
             ever=pairs.ever,
             alive=self._alive(now),
@@ -241,7 +245,7 @@ class PathMtu:
     def _machines(self, *, heavy: bool) -> list[Machine]:
         searches = (s if s is None or heavy or not s.heavy else None for s in (self._outer.search, self._inner_search))
         jobs: tuple[Machine | None, ...] = (self._pairs, self._ways, *searches, self._hops)
-        # Anything else that is sent while the oracle listens would be answered.
+        # While the oracle listens nothing else may be sent, because the answer would move the counters.
         parts = (self._lookup, self._oracle) if self.pause_echoes else (self._lookup, *jobs)
         return [part for part in parts if part is not None]
 
@@ -253,8 +257,8 @@ class PathMtu:
         return True
 
     def _explained(self, answer: Answer, want: Want) -> Answer:
-        """A local refusal that only repeats what a packet-too-big taught the kernel (always so over IPv6) is no fault
-        of this host's routes."""
+        """Replace a local refusal by the packet-too-big that it repeats. The kernel learned the size from that (over
+        IPv6 always), so the refusal is no fault of this host's routes."""
         if isinstance(answer, LocalTooBig) and want.kind is ProbeKind.INNER_ECHO:
             claimed = self._pairs.claimed
             if claimed is not None and claimed.mtu == answer.mtu:
@@ -263,7 +267,7 @@ class PathMtu:
 
     def _schedule(self, now: float) -> None:
         if self._outer.due(now) and not self.pause_echoes:
-            # A hole may have changed its size too.
+            # The size of the hole may have changed too.
             hole = self._pairs.big is Big.HOLE
             self._outer.start(self._lookup.route, now, thorough=hole)
             if hole:
@@ -313,14 +317,14 @@ class PathMtu:
         self._phase = Phase.PROBING
         if self._pairs.big is Big.PASSED:
             self._ways = self._inner_search = self._inner_found = None
-            self._outer.check(now)  # what was seen outside belongs to the hole
+            self._outer.check(now)  # what was found outside is as old as the hole
 
     def _under_way(self) -> bool:
         jobs = (self._outer.search, self._inner_search, self._ways, self._hops, self._oracle)
         return not self._pairs.calm or any(job is not None and not job.done for job in jobs)
 
     def _inner(self) -> int | None:
-        """The largest inner size known to get through."""
+        """The largest inner size in bytes that is known to get through, None if none is."""
         if self._pairs.big is Big.PASSED and self._pairs.refused is None:
             return self._tunnel.mtu
         return (self._inner_found.passed or None) if self._inner_found else None

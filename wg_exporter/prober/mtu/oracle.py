@@ -1,17 +1,17 @@
 """The silent-peer oracle (P8): does a full-size packet reach a peer that answers no probe at all?
 
-WireGuard itself answers data: a peer with nothing to send returns a 32-byte keepalive 10 s after it received some
-(KEEPALIVE_TIMEOUT). And a sender that has heard nothing for 15 s after it sent data starts a handshake. So one
-full-size datagram to a closed port, and nothing else, is told by the byte counters:
+WireGuard itself answers data: a peer with nothing to send returns a keepalive 10 s after it received some
+(KEEPALIVE_TIMEOUT). And a sender that has heard nothing for 15 s after it sent data starts a handshake. So after one
+full-size datagram to a closed port, and nothing else, the byte counters tell what became of it:
 
-- arrived: rx +32 between 9.5 and 11.5 s after it;
-- lost, and the peer alive: rx flat for 15 s, then rx +92, the response to our new handshake.
+- arrived: rx grows by `KEEPALIVE` between `ARRIVED_FROM` and `ARRIVED_TO`;
+- lost, and the peer alive: rx stays for 15 s, then grows by `RESPONSE`, the answer to our new handshake.
 
-The trap: *any* receive cancels the 15 s, and a persistent keepalive of the peer that happens to come 10 s later looks
-like "arrived". Therefore small probes pause. First the receive counter shows the rhythm of the peer's keepalives. Where
-there is one, a trial begins right after a keepalive; else trials come at uneven distances. A trial in which anything
-else is received is void. Three like results of three are told, and everything else is inconclusive. It takes one to
-two minutes, and is done only on demand.
+Two things can mislead. *Anything* received cancels the 15 s, so small probes pause. And a persistent keepalive of the
+peer that comes 10 s after the datagram looks like "arrived". So the rhythm of the peer's keepalives is learned first.
+If there is one, a trial begins right after a keepalive; else trials come at uneven distances. A trial in which anything
+else is received is void. Only `TRIALS` results that agree are told; everything else is inconclusive. It takes one to
+three minutes, and is done only on demand.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 DRAIN = 12.0  # seconds until the answers to what was sent before are in
 LISTEN = 27.0  # seconds: long enough to see the usual keepalive of 25 s
 SHORTEST = 22.0  # seconds: a keepalive more frequent than this falls into every trial
-ARRIVED_FROM, ARRIVED_TO = 9.5, 11.5
-SHAKE_FROM, SHAKE_TO = 14.5, 21.5  # 15 s, and one retry of the handshake after 5.3 s
+ARRIVED_FROM, ARRIVED_TO = 9.5, 11.5  # seconds after the datagram
+SHAKE_FROM, SHAKE_TO = 14.5, 21.5  # seconds after the datagram: 15 s, and one retry of the handshake after 5.3 s
 TRIALS = 3
 MOST_VOID = 3
-PAUSES = (1.0, 9.0, 4.0)  # between trials; uneven, so that no rhythm of the peer meets three trials at the same phase
+PAUSES = (1.0, 9.0, 4.0)  # seconds between trials; uneven, so that a rhythm of the peer can't meet all three
 
 
 class Oracle(StrEnum):
@@ -51,8 +51,8 @@ class _Step(StrEnum):
 
 
 class SilentPeer:
-    """The trials with one peer. While it isn't `done`, no small probes may be sent, and `counters` must be fed twice a
-    second or more often. `result` and, where it is inconclusive, `reason` can be read when it is done."""
+    """The trials with one peer. Until it is `done`, no small probes may be sent, and `counters` has to be called at
+    least twice a second. Then read `result` and, if that is inconclusive, `reason`."""
 
     def __init__(self, size: int, now: float) -> None:
         """Trials with datagrams of `size` bytes, a whole IP packet."""
@@ -93,7 +93,7 @@ class SilentPeer:
         return NEVER if self.done else self._until
 
     def handle(self, want: Want, answer: Answer, now: float) -> None:  # noqa: ARG002 - all machines have this shape
-        """A refusal is as good an answer as any: the peer isn't silent after all."""
+        """A refusal of the datagram proves that it arrived: the peer isn't silent after all."""
         if isinstance(answer, Refused) and not self.done:
             self.done, self.result = True, Oracle.ARRIVES
 

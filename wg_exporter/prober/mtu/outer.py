@@ -1,8 +1,8 @@
 """The path outside the tunnel: does it carry a full packet in one piece? P5, which becomes P6 where it does not.
 
-A probe of the full size goes to the endpoint every `outer_interval`, a small one beside it, and one as large as the
-route carries. If they don't all pass, the search goes on for the exact size. The first one waits for the route (P0),
-which says how large it may be. A thorough search begins with sizes of all kinds: after a suspicion, or on demand.
+Every `outer_interval` three probes go to the endpoint: one of the full size, a small one, and one as large as the route
+carries. If they don't all pass, the search goes on for the exact size. The first look waits for the route (P0), which
+says how large a probe may be. A thorough search, after a suspicion or on demand, begins with sizes of all kinds.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from wg_exporter.prober.mtu.search import Found, Pace
     from wg_exporter.prober.mtu.verdict import Tunnel
 
-LARGEST = 9216  # bytes of a probe: a loopback route says 65536, and no path to a peer is as wide
+LARGEST = 9216  # bytes of a probe: the loopback's route carries 65536, but no path to a peer is that wide
 
 
 class OuterPath:
-    """The outer probes of one tunnel. `search` is the latest one, `found` what the latest that is done has found."""
+    """The outer probes of one tunnel. `search` is the latest search, `found` what the latest that is done found."""
 
     def __init__(self, tunnel: Tunnel, settings: ProbeSettings, patience: Patience, pace: Pace) -> None:
         self.search: Search | None = None
@@ -33,15 +33,15 @@ class OuterPath:
         self._patience = patience
         self._pace = pace
         self._due = NEVER
-        self._asked = False  # for a thorough search, which waits for the route
+        self._asked = False  # a thorough search was asked for, and waits for the route
 
     @property
     def idle(self) -> bool:
-        """No search is under way."""
+        """Whether no search is under way."""
         return self.search is None or self.search.done
 
     def check(self, now: float) -> None:
-        """Look at the path now: the route is another, or what was seen holds no more."""
+        """Look at the path now, as the route changed or what was found is out of date."""
         self._due = now
 
     def ask(self) -> None:
@@ -53,11 +53,11 @@ class OuterPath:
         return self.idle and now >= self._due
 
     def next_time(self) -> float:
-        """When it is."""
+        """When the next look is due, `NEVER` during a search."""
         return self._due if self.idle else NEVER
 
     def start(self, route: Route | None, now: float, *, thorough: bool) -> None:
-        """Begin a look, in place of one that is under way. Without an endpoint there is no path to look at."""
+        """Begin a look in place of one that is under way; none without an endpoint."""
         if not self._tunnel.endpoint:
             self._due = NEVER
             return
@@ -87,6 +87,6 @@ class OuterPath:
             return True
         if found.claim is not None:
             return False
-        # Only silence: at sizes that no path has trouble with, a firewall drops large echoes; or it may be chance.
+        # Only silence. Sizes below LEAST_COMMON pass on any path: there a firewall drops large echoes, or it is chance.
         sure = hole or found.chance <= CHANCE
         return False if sure and found.path >= LEAST_COMMON else None

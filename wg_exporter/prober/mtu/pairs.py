@@ -1,11 +1,11 @@
 """Full-size probes (P2), each beside a small twin: do packets of the full MTU vanish where small ones get through?
 
 One lost packet says nothing. A big one lost *while its twin came back* is a vote for a hole. The first loss brings five
-more pairs quickly; a hole is declared when none of the big ones came back, at least three twins did, and chance can't
-explain it: the loss rate, as seen on the twins and on earlier big ones, to the power of the big ones lost in a row must
-be below `CHANCE`. On a path that loses much this takes more pairs, and where even those don't settle it, the answer is
-"unsure" and not a guess. One big one that comes back ends the suspicion at once, however late it comes; a declared
-hole is over after three good ones. While a suspicion lasts, the answer before it stands.
+more pairs quickly. A hole is declared when none of the big ones came back, at least `VOTES` twins did, and chance can't
+explain it: the loss rate, as seen on the twins and on earlier big ones, to the power of the big ones lost in a row is
+at most `CHANCE`. A path that loses many packets takes more pairs; if `MOST_PAIRS` don't settle it, the answer is
+"unsure". One big one that comes back, however late, ends the suspicion at once; a declared hole is over after `VOTES`
+good ones. While a suspicion lasts, the answer before it stands.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 GAP = 0.2  # seconds between the pairs of a suspicion
 PAIRS = 6  # before anything is declared: the one that was lost and five more
-MOST_PAIRS = 40  # of one suspicion; what these don't settle stays unsure
-VOTES = 3
-CHANCE = 2e-7  # 6 pairs on a path that has lost nothing; 10 where every fifth packet is lost, 17 at 40 %
-UNSENT = 3  # pairs in a row that could not be sent, before nothing is known any more
-SILENT = PAIRS  # small ones lost in a row, before the peer counts as silent
+MOST_PAIRS = 40  # of one suspicion; if these don't settle it, it stays unsure
+VOTES = 3  # pairs of which only the small one came back, before a hole; then big ones that came back, to end it
+CHANCE = 2e-7  # reached after 6 pairs on a path that has lost nothing, 10 at a loss of 20 %, 17 at 40 %
+UNSENT = 3  # pairs in a row that could not be sent, before what was known is given up
+SILENT = PAIRS  # small ones lost in a row before the peer counts as silent
 
 
 class Big(StrEnum):
@@ -39,7 +39,7 @@ class Big(StrEnum):
 
 
 class _Pair:
-    """One pair in flight. None = not known yet."""
+    """One pair in flight, sent at `sent` (monotonic seconds). `small` and `big`: it came back; None = not known yet."""
 
     __slots__ = ("big", "closed", "ignored", "sent", "small")
 
@@ -56,10 +56,9 @@ class Pairs:
 
     `silent` counts the small ones lost in a row. `ever`: a small one was answered once. `fragment` is the fragment size
     of the last full-size answer, None if it came whole. `refused` is the MTU with which this host refused the size (0 =
-    it didn't say), None if it did not. `claimed` is the last packet-too-big from inside the tunnel.
-    `silent_since` is when the first of the small ones lost in a row was sent, `concluded` when the last pair became
-    known
-    (monotonic).
+    it didn't say), None if it did not. `claimed` is the last packet-too-big from inside the tunnel. `silent_since` is
+    when the first of the small ones lost in a row was sent, `concluded` when the last pair became known, both in
+    monotonic seconds.
     """
 
     def __init__(self, size: int, first: float, settings: ProbeSettings, patience: Patience) -> None:
@@ -89,11 +88,11 @@ class Pairs:
 
     @property
     def calm(self) -> bool:
-        """Nothing is suspected and no pair is open."""
+        """Whether nothing is suspected and no pair is open."""
         return not self._more and not self._run and all(pair.closed for pair in self._pairs.values())
 
     def check(self, now: float) -> None:
-        """Send a pair now: somebody wants to know, or the peer has come back."""
+        """Send a pair now, on demand or because the peer has come back or fallen silent."""
         self._due = min(self._due, now)
 
     def good(self, now: float) -> None:
@@ -109,7 +108,7 @@ class Pairs:
         self.big = Big.PASSED
 
     def heard(self) -> None:
-        """The target answered a probe of whatever size."""
+        """The target answered a probe of any size."""
         self.silent = 0
         self.silent_since = None
         self.ever = True
@@ -162,7 +161,7 @@ class Pairs:
             pair.ignored = True
             self._unsent += 1
             if self._unsent >= UNSENT:
-                self.big = Big.UNKNOWN  # what was true when probes could be sent may not be so any more
+                self.big = Big.UNKNOWN  # the path may have changed since probes could be sent
 
     def _big(self, pair: _Pair, answer: Answer, now: float) -> None:
         if isinstance(answer, Passed):
@@ -230,7 +229,7 @@ class Pairs:
         self.votes = self.votes if big is Big.HOLE else 0
 
     def _by_chance(self) -> float:
-        """How likely the big ones are all lost, were they lost as the others are (Jeffreys' estimate of that rate)."""
+        """How likely all big ones are lost at the loss rate of the others (Jeffreys' estimate of that rate)."""
         rates = ((ring.count(False) + 0.5) / (len(ring) + 1) for ring in (self._small_ring, self._big_ring) if ring)
         return float(max(rates) ** self._run)
 

@@ -1,10 +1,10 @@
 """The vocabulary of MTU probing: what a state machine wants sent, what can come back, and how long to wait for it.
 
-The machines (`pairs`, `search`, `locate`, `oracle`) know sizes and times and no packets; the engine knows packets and
-sockets and decides nothing. These rows are all that passes between them. A machine hands out `Want`s. `PathMtu` gives
-each a number and makes it a `Send`. The engine answers with that number once it is sure that an answer belongs to the
-probe (address, ident, sequence and token, also of a packet quoted in an ICMP error). What it can't tie to a probe has
-number None and is dropped: a stranger's too-big proves nothing. A loss is no answer: machines decide that by time.
+The machines (`pairs`, `search`, `locate`, `oracle`, `route`) know sizes and times and no packets; the transport knows
+packets and decides nothing. These rows are all that passes between them. A machine hands out `Want`s. `PathMtu` gives
+each a number and makes it a `Send`. The transport answers with that number once it is sure that an answer belongs to
+the probe (`wire.in_flight`). An answer with number None is dropped: a stranger's too-big proves nothing. A loss is no
+answer: machines decide that by time.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from wg_exporter.model import SendError
 
 SMALL = 100
-"""The size of a small probe: below any MTU there is, with room for a time and a token."""
+"""The size of a small probe in bytes: below any MTU, and large enough for a token."""
 
 LEAST_IPV4 = 552
-"""A too-big that claims less is not believed over IPv4; Linux doesn't either (net.ipv4.route.min_pmtu)."""
+"""Bytes. A too-big that claims less is not believed over IPv4, as in Linux (net.ipv4.route.min_pmtu)."""
 
 LEAST_IPV6 = 1280
-"""No IPv6 link may be smaller (RFC 8200, 5), and a claim below it must not be acted on (RFC 8201, 4)."""
+"""Bytes. No IPv6 link may be smaller (RFC 8200, 5), and a claim below it must not be acted on (RFC 8201, 4)."""
 
 NEVER = float("inf")
 
@@ -36,7 +36,7 @@ class Layer(StrEnum):
 
 
 class ProbeKind(StrEnum):
-    """What kind of packet to send, or question to ask of this host."""
+    """The kind of packet to send, or of question to this host."""
 
     ROUTE = "route"  # look up the route to the endpoint, with the device's fwmark (rtnetlink RTM_GETROUTE)
     INNER_ECHO = "inner_echo"
@@ -45,7 +45,10 @@ class ProbeKind(StrEnum):
 
 
 class Want(NamedTuple):
-    """Something a machine wants sent. `ttl` 0 = the system's default. `tag` is the machine's own name for it."""
+    """A packet that a machine wants sent, or a question to this host. `size` is the whole IP packet in bytes.
+
+    `ttl` 0 = the system's default. `tag` is the machine's own name for it.
+    """
 
     kind: ProbeKind
     size: int
@@ -54,9 +57,9 @@ class Want(NamedTuple):
 
 
 class Send(NamedTuple):
-    """What the engine is to send now. `probe` is its number, unique within one peer; `size` is the whole IP packet.
+    """What the transport has to send now. `probe` is its number, unique within one peer.
 
-    Nobody may fragment it, this host included.
+    `size` is the whole IP packet in bytes. Nobody may fragment it, this host included.
     """
 
     probe: int
@@ -66,7 +69,7 @@ class Send(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """An echo was answered. `rtt` in seconds; `fragment` is the largest fragment that the answer came in, if it did."""
+    """An echo was answered after `rtt` seconds. `fragment`: bytes of the answer's largest fragment; None = whole."""
 
     probe: int | None
     rtt: float
@@ -74,7 +77,7 @@ class Passed(NamedTuple):
 
 
 class TooBig(NamedTuple):
-    """ICMP fragmentation needed or ICMPv6 packet too big. `mtu` as claimed: anything from 0 to 2**32 - 1."""
+    """ICMP fragmentation needed or ICMPv6 packet too big. `mtu` is the claim, anything from 0 to 2**32 - 1."""
 
     probe: int | None
     reporter: str
@@ -125,10 +128,10 @@ Answer = Passed | TooBig | LocalTooBig | Refused | TimeExceeded | Route | NotSen
 
 
 class Machine(Protocol):
-    """What `PathMtu` runs: each part of the probing is one of these."""
+    """One part of the probing, which `PathMtu` runs. `now` is monotonic seconds."""
 
     def poll(self, now: float) -> list[Want]:
-        """What to send now; also decides what has been lost by now."""
+        """What to send now. Here a machine also decides which probes are lost by now."""
 
     def next_time(self) -> float:
         """When to poll again, `NEVER` if only an answer can change anything."""
@@ -138,15 +141,15 @@ class Machine(Protocol):
 
 
 def known_size(claim: int, size: int, *, ipv6: bool) -> bool:
-    """Can a packet of `size` have met a link that takes `claim`? Attackers and bugs claim 0, 68 and 65535."""
+    """Whether a packet of `size` can have met a link with MTU `claim`. Attackers and bugs claim 0, 68 and 65535."""
     return (LEAST_IPV6 if ipv6 else LEAST_IPV4) <= claim < size
 
 
 class Patience:
     """How long to wait before a probe is lost: twice the worst of the last round trips, and 200 ms.
 
-    Waiting the full timeout would make a search through a silent hole take half a minute. What comes later than this
-    still counts, as long as its probe is remembered: an answer is always right.
+    With the full timeout a search through a silent hole would take half a minute. An answer that comes later than this
+    still counts while its probe is remembered.
     """
 
     def __init__(self, longest: float) -> None:

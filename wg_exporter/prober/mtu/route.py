@@ -1,7 +1,7 @@
 """The route to the endpoint (P0): what this host itself would do to a packet of the tunnel.
 
 If the egress, or a PMTU exception that the kernel keeps for the endpoint, carries less than a full packet of the tunnel
-needs, this host fragments, for certain. The route is asked of this host, so there is nothing to be lost.
+needs, this host certainly fragments. The answer comes from this host, so it can't be lost.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ ROUTE_INTERVAL = 60.0  # seconds
 
 
 class RouteLookup:
-    """P0. Read `route`, and `changed`: it is another route, or another MTU of it, than at the last look.
+    """P0. Read `route`, and `changed`: the route or its MTU differs from the last answer; the reader resets it.
 
-    `open`: it was asked for, and the answer isn't here yet. `answered`: it was here once, be it that there is no route.
+    `open`: an extra question waits to be asked. `answered`: there was an answer, which may be that there is no route.
     """
 
     def __init__(self, first: float) -> None:
@@ -31,7 +31,7 @@ class RouteLookup:
         self._due = first
 
     def check(self, now: float) -> None:
-        """Ask again now: big packets that were sent since may have taught the kernel a path MTU."""
+        """Ask again now, as large packets may have taught the kernel a path MTU."""
         self._due = min(self._due, now)
         self.open = True
 
@@ -48,14 +48,14 @@ class RouteLookup:
         return self._due
 
     def handle(self, want: Want, answer: Answer, now: float) -> None:  # noqa: ARG002 - all machines have this shape
-        """Take the route; a new PMTU exception alone is no change of it."""
+        """Take the route. A new PMTU exception alone does not set `changed`."""
         self.answered = True
         if isinstance(answer, Route) and answer != self.route:
             self.changed = self.route is None or answer.via != self.route.via or answer.egress != self.route.egress
             self.route = answer
 
     def size(self) -> int | None:
-        """What the route carries: a PMTU exception counts below the interface's own MTU."""
+        """What the route carries in bytes, a PMTU exception included; None if there is no route."""
         if self.route is None:
             return None
         return min(self.route.egress, self.route.cached or self.route.egress)

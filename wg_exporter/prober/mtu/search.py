@@ -1,14 +1,17 @@
 """The burst search (P6): the largest size that gets through, without waiting for one size after the other.
 
-All sizes of a round leave at once (paced, at most `ROUND_BYTES`), so a silent hole costs two waits a round and two
-rounds, where halving with timeouts costs ten. Between the largest size that passed (`low`) and the smallest above it
-that did not (`high`) lies the answer; it is exact when the two are neighbours.
+All sizes of a round leave at once (paced, at most `ROUND_BYTES`). So a silent hole costs two rounds of two waits each,
+where halving with timeouts costs ten waits. The answer lies between the largest size that passed (`low`) and the
+smallest above it that did not (`high`); it is exact when the two are neighbours.
 
-Three kinds of answers, in falling strength. A packet that came back: overrides everything said or lost at its size and
-below. A packet-too-big: makes its own packet "too big" at once, and what it claims is only a hint of what to try next,
-believed where the claimed size passes and the next byte doesn't. Only where nothing comes back at any size (an endpoint
-that answers no echo) is the claim itself the answer, if two probes brought it (or one a byte larger) and a probe of
-that size brought none. Silence: a size counts as lost only after two sends.
+There are three kinds of answers, the strongest first:
+
+- A packet that came back overrides every claim and loss at its size and below.
+- A packet-too-big makes its own packet "too big" at once. The MTU that it claims is a hint of what to try next, and is
+  believed where that size passes and the next byte doesn't. If nothing comes back at any size, as from an endpoint that
+  answers no echo, the claim is believed if two probes brought it, or one that was a byte larger, and a probe of the
+  claimed size is lost.
+- Silence: a size counts as lost only after `SENDS` sends.
 """
 
 from __future__ import annotations
@@ -23,15 +26,15 @@ if TYPE_CHECKING:
 
     from wg_exporter.prober.mtu.probes import Answer, Patience
 
-ROUND_BYTES = 32_000  # a thin uplink drops the tail of a larger burst, and a dropped tail looks like a small MTU
+ROUND_BYTES = 32_000  # a thin uplink drops the end of a larger burst, which looks like a small MTU
 RATE = 500_000  # bytes a second: a round takes 64 ms; on an uplink of 2 Mbit/s half of it has to queue
 ROUNDS = 7  # three do for any path below 1500, jumbo frames take more
-SENDS = 2
+SENDS = 2  # of each size before it is lost
 EAGER = 3  # claims of one round that are tried without waiting for its end
-LEAST_COMMON = 1280  # sizes below it are rare: tried at plateaus first
-PADDING = 16  # inner packets are padded to this: sizes in between look the same from outside
+LEAST_COMMON = 1280  # bytes; path MTUs below it are rare, so there plateaus are tried first
+PADDING = 16  # bytes: inner packets are padded to a multiple of it, so sizes in between look the same from outside
 
-# MTUs seen in the wild and enough others between them that no gap is above 20: the round after finds the exact byte.
+# MTUs that are in use, and others so that from 1280 on no gap is above 20: the next round then finds the exact byte.
 PLATEAUS = (
     *(1500, 1492, 1480, 1472, 1460, 1454, 1440, 1430, 1420, 1412, 1400, 1390, 1376, 1360, 1344, 1328, 1312, 1300, 1280),
     *(1180, 1006, 768, 576, 296),
@@ -43,7 +46,7 @@ class Found(NamedTuple):
 
     `passed` is the largest size that came back, 0 = none did. `limit` is the smallest that did not, None = all passed.
     `claim` is the believed MTU of a packet-too-big, and `reporter` its sender. `exact`: the path MTU is `path`.
-    `chance` is how likely it is that all larger sizes were lost as any packet may be, and not for their size.
+    `chance` is the probability that all larger sizes were lost at the usual loss rate, and not for their size.
     """
 
     passed: int
@@ -55,7 +58,7 @@ class Found(NamedTuple):
 
     @property
     def path(self) -> int | None:
-        """The path MTU as far as it is known to carry packets, None if nothing is known."""
+        """The largest size that the path is known to carry, None if nothing is known."""
         return self.passed or self.claim
 
 
@@ -71,7 +74,7 @@ class _Size:
     unsent: int = 0  # copies that could not be sent
 
     def known(self) -> bool:
-        """Nothing more is to be sent of it. One that this host can't send stays unknown."""
+        """Whether no more copies have to be sent. The size may be unknown still, if this host can't send it."""
         return self.passed or self.refused or self.lost or self.unsent >= SENDS
 
 
@@ -82,7 +85,7 @@ class Pace:
         self.free_at = 0.0  # when the next packet may leave
 
     def sent(self, size: int, now: float) -> None:
-        """A packet leaves. What was allowed before and not used is not kept: no burst after a pause."""
+        """A packet leaves. Unused time is not saved up, so there is no burst after a pause."""
         self.free_at = max(self.free_at, now - 0.01) + size / RATE
 
 
@@ -90,7 +93,7 @@ class Search:
     """One search in one layer. `done` when there is nothing left to learn; then read `found()`."""
 
     def __init__(self, layer: Layer, top: int, patience: Patience, pace: Pace, first: Sequence[int] = ()) -> None:
-        """Search sizes up to `top`. The first round is `first`, by default a spread over all sizes."""
+        """Search sizes up to `top` bytes. The first round is `first`, by default a spread over all sizes."""
         self.layer = layer
         self.top = top
         self.done = False
@@ -98,7 +101,7 @@ class Search:
         self._step = 1 if layer is Layer.OUTER else PADDING
         self._kind = ProbeKind.OUTER_ECHO if layer is Layer.OUTER else ProbeKind.INNER_ECHO
         self._sizes: dict[int, _Size] = {}
-        self._claims: dict[int, list[int]] = {}  # claimed MTU -> the sizes it was claimed for; one claim a size
+        self._claims: dict[int, list[int]] = {}  # claimed MTU -> sizes of the probes that brought it; one claim a size
         self._reporters: dict[int, str] = {}
         self._queue: list[int] = []
         self._pace = pace
@@ -109,11 +112,11 @@ class Search:
 
     @property
     def heavy(self) -> bool:
-        """It is under way and sends whole rounds: more than a look at a few sizes."""
+        """Whether it is under way and sends whole rounds, not just a few sizes."""
         return not self.done and (self._thorough or self._rounds > 1)
 
     def poll(self, now: float) -> list[Want]:
-        """Sizes to send now. Sizes whose time is up are sent a second time, or lost."""
+        """Sizes to send now. Sizes whose wait is over are sent again, or count as lost after `SENDS`."""
         self._expire(now)
         self._advance()
         wants = []
@@ -167,7 +170,7 @@ class Search:
         return Found(low, high, claim, reporter, exact and bool(low or claim), self._chance(low))
 
     def _chance(self, low: int) -> float:
-        """The loss rate, as seen on sizes that pass (Jeffreys' estimate), to the power of the sends lost above."""
+        """The loss rate of sizes that pass (Jeffreys' estimate), to the power of the sends lost above them."""
         passed = [state.copies for state in self._sizes.values() if state.passed]
         lost_above = sum(state.copies for size, state in self._sizes.items() if size > low and state.lost)
         return float(((sum(passed) - len(passed) + 0.5) / (sum(passed) + 1)) ** lost_above)
@@ -178,7 +181,7 @@ class Search:
         self._claims.setdefault(mtu, []).append(size)
         self._reporters.setdefault(mtu, reporter)
         if self._eager and mtu not in self._sizes and not self.done:
-            # Don't wait for the rest of the round, which may be silent: this is where the answer is likely to be.
+            # Don't wait for the rest of the round, which may bring nothing: the answer is likely to be here.
             self._eager -= 1
             for hint in (mtu + 1, mtu):
                 if self._sizes.setdefault(hint, _Size()).sent is None and hint not in self._queue:
@@ -189,7 +192,7 @@ class Search:
 
     def _high(self) -> int | None:
         low = self._low()
-        # Where nothing passes at all, a loss says nothing of its size.
+        # If nothing passes at all, a loss says nothing about the size.
         failed = (size for size, s in self._sizes.items() if size > low and (s.refused or (s.lost and low)))
         return min(failed, default=None)
 
@@ -215,7 +218,7 @@ class Search:
                 self._queue.append(size)
 
     def _advance(self) -> None:
-        """Start the next round when this one has told all it can."""
+        """Start the next round when all sizes of this one are known."""
         if self.done:
             return
         low, high = self._low(), self._high()
@@ -237,24 +240,24 @@ class Search:
         self._eager = EAGER
         for size in sizes:
             self._sizes.setdefault(size, _Size())
-        # Large ones first: if the tail of the burst is dropped, the sizes that are most likely to pass are sent again.
+        # Large ones first: if the end of the burst is dropped, it is the sizes most likely to pass that are sent again.
         self._queue = sorted(sizes, reverse=True)
 
     def _next_sizes(self, low: int, high: int) -> list[int]:
         """What to try between `low`, which passed, and `high`, which didn't."""
         claimed = [mtu for mtu in self._claims if low <= mtu < high]
         if not low and not claimed:
-            return []  # nothing answers at any size and nobody says why: more sizes won't tell more
+            return []  # nothing answers at any size and nobody says why: more sizes would not help
         hints = {size for mtu in sorted(claimed)[:4] for size in (mtu, mtu + 1)}
         between = set(self._spread(low, high - 1) if low else ())
         if claimed and self._rounds < 3:
-            # The truth is at a claim or below the least of them (a later, narrower link): no need to look above.
+            # The answer is at a claim, or below the least claim if a later link is narrower: don't look above.
             between = {size for size in between if size < min(claimed) and size in PLATEAUS}
         sizes = {size for size in hints | between if low < size < high and size not in self._sizes}
         return _within(sorted(sizes), hints)
 
     def _spread(self, low: int, high: int) -> list[int]:
-        """Sizes above `low` up to `high`: all of them if a round can hold them, else those that tell most."""
+        """Sizes above `low` up to `high`: all of them if they fit into a round, else a selection."""
         grid = range(low - low % self._step + self._step, high + 1, self._step)
         ends = [size for size in (low, high) if not self._sizes]
         if sum(grid) <= ROUND_BYTES - sum(ends):

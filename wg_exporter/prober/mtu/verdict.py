@@ -1,8 +1,8 @@
 """The verdict on a tunnel's MTU, and the MTU to set: an ordered table over one frozen row of findings.
 
-The first verdict whose condition holds is the one. The order matters: what can't be judged comes before what is
-wrong, and what loses packets comes before what only slows them down. A full-size packet that came back proves that
-nothing is lost, but not that nothing is fragmented: WireGuard in the kernel sends its IPv4 packets without DF.
+The first rule that holds gives the verdict. The order matters: what can't be judged comes before what is wrong, and
+what loses packets comes before what only slows them down. A full-size packet that came back proves that nothing is
+lost, but not that nothing is fragmented: WireGuard in the kernel sends its IPv4 packets without DF.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 
 class Tunnel(NamedTuple):
-    """What has to be known of a tunnel to judge it.
+    """What has to be known of a tunnel to judge it. `mtu` is the interface's, in bytes.
 
-    `endpoint` is the peer's outer address without its port, `target` the inner address that is probed. `roams`: the
-    endpoint may become an IPv6 address. `ipv6_inside`: the device has IPv6 addresses.
+    `endpoint` is the peer's outer address without its port, empty = not known; `target` is the inner address that is
+    probed. `roams`: the endpoint may become an IPv6 address. `ipv6_inside`: the device has IPv6 addresses other than
+    link-local ones.
     """
 
     interface: str
@@ -36,7 +37,7 @@ class Tunnel(NamedTuple):
 
     @property
     def ipv6_outside(self) -> bool:
-        """The endpoint in use is an IPv6 address."""
+        """Whether the endpoint in use is an IPv6 address."""
         return ":" in self.endpoint
 
     @property
@@ -53,12 +54,13 @@ class Tunnel(NamedTuple):
 class Findings(NamedTuple):
     """All that probing has brought about one tunnel; sizes are IP packets in bytes, None = not known.
 
-    `silent` counts the small probes lost in a row, `ever` says that one was answered once. `alive`: rx grew in the last
-    25 s (None: not watched for that long yet). `refused`: the MTU with which this host refused the full size (0: it
-    didn't say). `inner_claim`: the believed MTU of a packet-too-big from inside the tunnel. `fragment`: the fragment
-    size of full-size answers. `inner`: the largest inner size that passed, in steps of 16 unless `inner_exact`.
-    `route`: what this host's route to the endpoint carries. `outer`: the path MTU by outer probes, `outer_full`: a
-    probe as large as a full packet of the tunnel passed (False: too big for the path). `hop`: the router that said so.
+    `silent` counts the small probes lost in a row; `ever`: one was answered once. `alive`: something was received
+    lately (`alive.Received`; None: read for too short a time). `refused`: the MTU with which this host refused the full
+    size (0: it didn't say). `inner_claim`: the believed MTU of a packet-too-big from inside the tunnel. `fragment`: the
+    fragment size of full-size answers. `inner`: the largest inner size that passed, in steps of 16 unless
+    `inner_exact`. `route`: what this host's route to the endpoint carries. `outer`: the path MTU by outer probes,
+    `outer_full`: a probe as large as a full packet of the tunnel passed (False: too big for the path). `hop`: the
+    router that said so.
     """
 
     tunnel: Tunnel
@@ -80,12 +82,12 @@ class Findings(NamedTuple):
 
     @property
     def quiet(self) -> bool:
-        """Small probes aren't answered at present."""
+        """Whether small probes aren't answered at present."""
         return self.silent >= SILENT
 
     @property
     def arrives(self) -> bool:
-        """Full-size packets are known to get through."""
+        """Whether full-size packets are known to get through."""
         return (self.big is Big.PASSED and not self.quiet) or self.oracle is Oracle.ARRIVES
 
 
@@ -167,7 +169,7 @@ RULES = (
 
 
 def rule(findings: Findings) -> Rule:
-    """The first rule that holds; what none describes is too little to tell."""
+    """The first rule that holds; that of `inconclusive` if none does."""
     return next((rule for rule in RULES if rule.holds(findings)), RULES[2])
 
 
@@ -177,9 +179,10 @@ def judge(findings: Findings) -> Verdict:
 
 
 def outer_path(findings: Findings) -> tuple[int | None, int]:
-    """The path MTU to the endpoint and by how much it may be larger: 0 = exact, 15 where only inner packets told.
+    """The path MTU to the endpoint in bytes, None = not known, and by how much it may be larger.
 
-    This host's own route counts too: nothing larger than it carries leaves in one piece.
+    The second is 0 if the first is exact, and 15 if it is known from inner packets alone, which are padded to 16. This
+    host's own route counts too: nothing larger leaves in one piece.
     """
     known = [size for size in (findings.outer, findings.route) if size is not None]
     if findings.outer is not None or _too_small(findings.route, findings):
@@ -190,10 +193,10 @@ def outer_path(findings: Findings) -> tuple[int | None, int]:
 
 
 def recommended(findings: Findings) -> int | None:
-    """The inner MTU to set on both sides, never above what is known to pass; None if nothing is known to.
+    """The inner MTU to set on both sides, in bytes, never above what is known to pass; None if nothing is known to.
 
-    It is never above the present MTU either: a path may have room for more, but that is no fault to repair. It is at
-    most the far side's MTU, where that shows, so that it helps even if only this side is changed.
+    It is never above the present MTU, as room for more is no fault to repair. If the far side's MTU is known, it is at
+    most that, so that it helps even if only this side is changed.
     """
     verdict, tunnel = judge(findings), findings.tunnel
     overhead = OVERHEAD_IPV6 if tunnel.roams else tunnel.overhead
@@ -204,14 +207,14 @@ def recommended(findings: Findings) -> int | None:
     if verdict in (Verdict.INTERFACE_ABOVE_ROUTE, Verdict.INNER_PATH_SMALLER) or findings.big is Big.HOLE:
         return _least_of_what_passed(findings, by_outer)
     if verdict is Verdict.BLACKHOLE and (by_outer is None or by_outer >= tunnel.mtu):
-        return None  # the oracle says that full-size packets are lost, and nothing says which ones are not
+        return None  # the oracle says that full-size packets are lost, and no size is known to pass
     if verdict is Verdict.FILTERED and findings.oracle is None and by_outer is None:
         return None
     return min(size for size in (tunnel.mtu, by_outer, findings.fragment) if size is not None)
 
 
 def _least_of_what_passed(findings: Findings, by_outer: int | None) -> int | None:
-    """Of sizes that passed inside and outside. Padding hides up to 15 bytes from inner probes, not from outer ones."""
+    """The smaller of the sizes that passed inside and outside. Padding hides up to 15 bytes from inner probes alone."""
     inner = findings.inner
     if inner is None or by_outer is None:
         return inner

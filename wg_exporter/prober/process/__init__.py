@@ -1,1 +1,1 @@
-"""The prober in a process of its own: its handle in the exporter, the messages, the rights that it gives up."""
+"""The prober in a process of its own: its handle in the exporter, the messages, the privileges that it gives up."""

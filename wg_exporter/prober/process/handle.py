@@ -1,7 +1,7 @@
-"""The prober's process, as the exporter sees it: told what to probe, asked what was found. Nobody who calls ever waits.
+"""The prober's process, as the exporter sees it: told what to probe, asked what was found. No call waits but `stop`.
 
-A process, because round trips should not wait while 10,000 peers are rendered beside it, and because it needs another
-set of privileges. The `supervisor` keeps it alive and talks to it.
+It is a process of its own so that round trips don't wait while 10,000 peers are rendered, and because it needs other
+privileges. The `supervisor` keeps it alive and talks to it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _NOTHING: Mapping[DeviceKey, Mapping[str, Probed]] = MappingProxyType({})
 
 
 class ProberProcess:
-    """Probes from now on until `stop`. Safe for several threads; only `stop` waits.
+    """Probes from now on until `stop`. Thread-safe; only `stop` waits.
 
-    The process is started when there is a first peer to probe. Who drops the handle without `stop` gets a
+    The process is started when there is a first peer to probe. If the handle is dropped without `stop`, there is a
     ResourceWarning, and the process ends.
     """
 
@@ -39,22 +39,21 @@ class ProberProcess:
         log: Callable[[str], None] = lambda _line: None,
         start: Callable[[int], subprocess.Popen[bytes]] | None = None,
     ) -> None:
-        """`log` gets a line, from another thread, when the process died or can't be started.
-
-        `start` stands in for the program that is started with its end of the socket.
+        """`namespaces` maps names to paths. `log` gets a line, from another thread, when the process died or can't be
+        started. `start` replaces `supervisor.start` in tests.
         """
         setup = Setup(settings.for_all(), dict(namespaces or {}))
         self._supervisor = Supervisor(setup, log, start or supervisor.start)
 
     def __del__(self) -> None:
-        running = getattr(self, "_supervisor", None)  # there is none where it could not be started
+        running = getattr(self, "_supervisor", None)  # there is none if `__init__` failed
         if running is not None and not running.stopping:
             warnings.warn(f"{self!r} was dropped and not stopped", ResourceWarning, source=self, stacklevel=2)
-            running.stopping = True  # and no lock: this may run anywhere. The thread looks once a second.
+            running.stopping = True  # without the lock, as this may run anywhere; the thread looks once a second
 
     @property
     def pid(self) -> int | None:
-        """Of the process, None while there is none."""
+        """The id of the process, None while there is none."""
         process = self._supervisor.process
         return process.pid if process is not None else None
 
@@ -70,13 +69,13 @@ class ProberProcess:
             self._supervisor.restart(setup)
 
     def set_peers(self, peers: Sequence[ProbePeer]) -> None:
-        """Probe exactly these. Free where it is the same object as before."""
+        """Probe exactly these. Costs nothing if it is the same object as before."""
         with self._supervisor.lock:
             self._supervisor.known.forget(self._supervisor.pending.set_peers(peers))
             self._supervisor.wake()
 
     def counters(self, rows: Mapping[PeerKey, tuple[int, int]]) -> None:
-        """The byte counters (rx, tx) of peers, just read. Peers that could not be read are not among them."""
+        """Take the byte counters (rx, tx) of peers, just read, without the peers that could not be read."""
         with self._supervisor.lock:
             self._supervisor.pending.set_counters(rows, self._supervisor.known.probed)
             self._supervisor.wake()
@@ -84,7 +83,7 @@ class ProberProcess:
     def results(self) -> Mapping[DeviceKey, Mapping[str, Probed]]:
         """The latest that is known of each peer, by device and public key; the same objects while nothing changed.
 
-        Nothing, when the process is gone or mute for longer than a new start takes: what was true once would look fine.
+        Empty when the process has said nothing for `supervisor.SILENCE`, so that old results don't look like new ones.
         """
         with self._supervisor.lock:
             if time.monotonic() > self._supervisor.heard_at + supervisor.SILENCE:
@@ -92,11 +91,11 @@ class ProberProcess:
             return self._supervisor.known.by_device()
 
     def scheduling_delay(self) -> float:
-        """By how many seconds the latest small echo left after it was due, the worst since this was last asked."""
+        """The longest time in seconds by which a small echo left after it was due, since the last call."""
         with self._supervisor.lock:
             worst, self._supervisor.delay = self._supervisor.delay, 0.0
             return worst
 
     def stop(self) -> None:
-        """End the process and wait for it, at most some seconds."""
+        """End the process and wait for it, for at most twice `supervisor.STOP_TIMEOUT`."""
         self._supervisor.stop(2 * supervisor.STOP_TIMEOUT)

@@ -1,7 +1,7 @@
-"""What the prober's process has told of the peers, over all of its lives.
+"""What the prober's processes have told of the peers, one process after the other.
 
-A process that starts anew counts from nothing. Prometheus would take a smaller number for a reset of all counters, and
-what was counted before would be lost from every rate over that moment: so what the earlier lives had counted is added.
+A new process counts from 0. Prometheus would take that for a reset of all counters, and every rate over that moment
+would miss something. So what earlier processes had counted is added.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ if TYPE_CHECKING:
 
 
 class Known:
-    """What is known of each peer. For one thread at a time."""
+    """What is known of each peer. Not thread-safe."""
 
     def __init__(self) -> None:
         self._probed = ProbedPeers()
-        self._before: dict[PeerKey, Probed] = {}  # what earlier lives had told in the end
+        self._before: dict[PeerKey, Probed] = {}  # what earlier processes had told in the end
 
     def __getitem__(self, key: PeerKey) -> Probed:
         return self._probed[key]
 
     @property
     def probed(self) -> Mapping[PeerKey, Probed]:
-        """As it is by now."""
+        """What is known, by peer; it changes with every `take`."""
         return self._probed
 
     def by_device(self) -> Mapping[DeviceKey, Mapping[str, Probed]]:
-        """As it is by now, and stays: the same objects again while nothing is told of a device."""
+        """What is known, by device and public key. It never changes; the same objects while nothing is told."""
         return self._probed.by_device()
 
     def take(
         self, echoes: Mapping[PeerKey, tuple[str, ProbeStats]], reports: Mapping[PeerKey, MtuReport | None]
     ) -> None:
-        """What the process of now tells is new: the target and the statistics of echoes, and reports on the MTU.
+        """Take what the present process tells: (target, statistics of echoes), and reports on the MTU.
 
-        A peer that got another target is another one: nothing of the earlier one goes on.
+        A peer with another target begins anew: its earlier statistics and report are dropped.
         """
         for key, (target, stats) in echoes.items():
             last, before = self._probed.get(key), self._before.get(key)
@@ -54,23 +54,23 @@ class Known:
                 self._probed[key] = self._probed[key]._replace(mtu=report)
 
     def begin(self) -> None:
-        """A new process begins to count: what is known by now is what its numbers are added to."""
+        """A new process begins to count: from now on its numbers are added to what is known now."""
         self._before = dict(self._probed)
 
     def forget(self, keys: Iterable[PeerKey]) -> None:
-        """These are probed no more."""
+        """Drop what is known of peers that are not probed any more."""
         for key in keys:
             self._probed.pop(key, None)
             self._before.pop(key, None)
 
     def end_silences(self) -> None:
-        """While nobody probes, no silence may seem to last."""
+        """End all silences: while no process runs, no probe is lost."""
         for key, one in self._probed.items():
             if one.stats.silent_since is not None:
                 self._probed[key] = one._replace(stats=one.stats._replace(silent_since=None))
 
     def empty_histograms(self, bounds: int) -> None:
-        """Begin all histograms at 0. `bounds` is their number of bounds from now on: others make another histogram."""
+        """Begin all histograms at 0, because their bounds change. `bounds` is how many there are from now on."""
         empty = (0,) * (bounds + 1)
         for known in (self._probed, self._before):
             for key, one in known.items():
@@ -78,11 +78,11 @@ class Known:
 
 
 def added(before: ProbeStats, since: ProbeStats) -> ProbeStats:
-    """All that was counted: `before` by earlier processes, `since` by the one of now.
+    """The statistics of all processes: `before` those of earlier ones, `since` those of the present one.
 
-    What the new one has not found yet is as it was. Only a silence does not go on: nobody listened in between.
+    What the present one has not measured yet stays as it was, but a silence ends: nobody listened in between.
     """
-    alike = len(before.buckets) == len(since.buckets)  # other bounds: the histogram begins anew
+    alike = len(before.buckets) == len(since.buckets)  # else the bounds changed, and the histogram begins anew
     known = [least for least in (before.rtt_min, since.rtt_min) if least is not None]
     errors = dict(before.errors)
     for reason, number in since.errors:

@@ -1,10 +1,10 @@
 """What the exporter and its prober process say to each other, and how it goes over a socket.
 
-A closed set of typed rows, as msgpack with its length in front (4 bytes, big endian). There is no path, command or code
-in them but the paths of namespaces in `Setup`, the first one. Both sides check types on the way in; what doesn't fit
-ends the connection. Peers go by their number (see `pending`).
+A message is one of a closed set of typed rows, as msgpack with its length in front (4 bytes, big endian). The only
+paths in them are those of namespaces in `Setup`, the first message; there are no commands and no code. Both sides check
+the types of what they receive; what doesn't fit ends the connection. Peers are known by number (see `pending`).
 
-Large sets are cut into portions, so that taking one does not hold up probes.
+Large sets are cut into portions, so that taking one does not delay probes.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import socket
 
 PORTION = 500  # peers in a message
-LONGEST = 4 << 20  # bytes of a message; 500 peers need 200,000
-READ_SIZE = 256 << 10
+LONGEST = 4 << 20  # bytes of a message; one with `PORTION` peers has 200,000
+READ_SIZE = 256 << 10  # bytes that are read at once
 
 _LENGTH = struct.Struct("!I")
 
@@ -33,27 +33,27 @@ class _Message(msgspec.Struct, array_like=True, tag=True, forbid_unknown_fields=
 
 
 class Setup(_Message):
-    """First of all: how to probe, and the path of each network namespace by its name."""
+    """The first message: how to probe, and the path of each network namespace by its name."""
 
     settings: ProbeSettings
     namespaces: dict[str, str]
 
 
 class Peers(_Message):
-    """New or changed peers by their number, and the numbers of those that are no more to be probed."""
+    """New or changed peers by number, and the numbers of those that are not probed any more."""
 
     put: dict[int, ProbePeer]
     gone: tuple[int, ...]
 
 
 class Counters(_Message):
-    """The byte counters (rx, tx) of peers by their number, which have just been read."""
+    """The byte counters (rx, tx) of peers by number, which have just been read."""
 
     rows: dict[int, tuple[int, int]]
 
 
 class Results(_Message):
-    """What is new of some peers, by number (see `driver.Changes`).
+    """What changed of some peers, by number (see `driver.Changes`).
 
     `delay` is the worst scheduling delay since the last message, in seconds.
     """
@@ -70,11 +70,11 @@ Incoming = TypeVar("Incoming")
 
 
 class ConnectionEndedError(Exception):
-    """The other side is gone, or says what it must not."""
+    """The other side is gone, or sent something that is no message."""
 
 
 class Connection(Generic[Incoming]):
-    """One end of the socket; never waits."""
+    """One end of the socket. No call waits."""
 
     def __init__(self, sock: socket.socket, incoming: type[Incoming]) -> None:
         sock.settimeout(0)
@@ -94,7 +94,7 @@ class Connection(Generic[Incoming]):
 
     @property
     def idle(self) -> bool:
-        """Whether all that was to be sent has left: only then should more be given to `send`."""
+        """Whether all has been sent. Only then give more to `send`."""
         return not self._out
 
     def send(self, message: msgspec.Struct) -> None:
@@ -133,7 +133,7 @@ class Connection(Generic[Incoming]):
         return self._next()
 
     def pending(self) -> bool:
-        """Whether a whole message waits here, of which `poll` knows nothing."""
+        """Whether a whole message was read and waits here, which `poll` can't know."""
         return len(self._in) >= 4 and len(self._in) >= 4 + _LENGTH.unpack_from(self._in)[0]
 
     def _next(self) -> Incoming | None:

@@ -1,10 +1,10 @@
-"""What the prober's process is still to be told: which peers are new, changed or gone, and what was received of them.
+"""What the prober's process has not been told yet: peers that are new, changed or gone, and their byte counters.
 
-This is the one place where that is found out; the process compares nothing. What is to be told gathers here, and the
-newest replaces what was not told yet, so a slow process costs no memory and nobody waits for it.
+Only this module compares; the process takes what it is told. The newest value replaces one that was not told yet, so a
+slow process costs no memory and nobody waits for it.
 
 A peer has a number from when it is first asked for until it is asked for no more. The process knows it by this number
-alone: a key has 44 characters, and the byte counters of 10,000 peers go often.
+alone, because a key has 44 characters, and the byte counters of 10,000 peers are sent often.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Pending:
-    """The peers that are asked for, and what the process does not know of them yet. For one thread at a time."""
+    """The peers that are asked for, and what the process does not know of them yet. Not thread-safe."""
 
     def __init__(self) -> None:
         self._asked: Sequence[ProbePeer] = ()
@@ -42,7 +42,7 @@ class Pending:
         return peer.key if peer is not None else None
 
     def set_peers(self, peers: Sequence[ProbePeer]) -> list[PeerKey]:
-        """Exactly these are asked for from now on; which are no more. Free where it is the same object as before."""
+        """Ask for exactly these from now on. Returns those that are dropped. Costs nothing if it is the same object."""
         if peers is self._asked:
             return []
         self._asked = peers
@@ -62,9 +62,10 @@ class Pending:
         return gone
 
     def set_counters(self, rows: Mapping[PeerKey, tuple[int, int]], known: Mapping[PeerKey, Probed]) -> None:
-        """The byte counters (rx, tx) of peers, which have just been read. `known` is what the process has told.
+        """Take the byte counters (rx, tx) of peers, which have just been read. `known` is what the process has told.
 
-        Counters that did not move are told too where nothing answers: that nothing is received decides about these.
+        Of a peer that does not answer, counters that did not move are told too: its verdict follows from nothing being
+        received.
         """
         for key, row in rows.items():
             number = self._numbers.get(key)
@@ -75,13 +76,13 @@ class Pending:
                 self._counted[number] = None
 
     def begin(self) -> None:
-        """A new process knows nothing: it is to be told all."""
+        """A new process has started and knows nothing, so everything is to be told again."""
         self._put = dict.fromkeys(self._peers)
         self._counted = dict.fromkeys(self._bytes)
         self._gone.clear()
 
     def take(self) -> Peers | Counters | None:
-        """The next portion to tell, None if there is nothing more."""
+        """Take out the next portion to tell, None if there is nothing more."""
         if self._put or self._gone:
             return Peers({number: self._peers[number] for number in _some(self._put)}, tuple(_some(self._gone)))
         if self._counted:

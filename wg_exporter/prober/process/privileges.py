@@ -1,8 +1,8 @@
 """Gives up all privileges that probing doesn't need, for good.
 
-What stays: CAP_NET_RAW for raw sockets and, from Linux 5.17 on, marks. Before 5.17 a mark needs CAP_NET_ADMIN. Where
-other network namespaces are configured: CAP_SYS_ADMIN to enter them (setns(2)), CAP_SYS_PTRACE for those that are
-named by a pid. Then another user where we may become one, and no new privileges ever (PR_SET_NO_NEW_PRIVS).
+What stays is CAP_NET_RAW for raw sockets and, from Linux 5.17 on, for marks; before 5.17 a mark needs CAP_NET_ADMIN.
+If other network namespaces are configured, CAP_SYS_ADMIN stays to enter them (setns(2)), and CAP_SYS_PTRACE for those
+named by a pid. The process becomes the user nobody if it may, and can never get new privileges (PR_SET_NO_NEW_PRIVS).
 
 Sources: capabilities(7), capset(2), prctl(2), linux/capability.h.
 """
@@ -60,11 +60,11 @@ def drop(paths: Iterable[str]) -> None:
 
 
 def _open_to_all(path: str) -> bool:
-    """Whether any user may go to where it is. Some directories with namespaces are root's alone."""
+    """Whether any user may reach this path. Some directories with namespaces are root's alone."""
     try:
         return all(parent.stat().st_mode & stat.S_IXOTH for parent in Path(path).absolute().parents)
     except OSError:
-        return True  # it isn't there yet; then nobody knows
+        return True  # it isn't there yet, so nobody knows
 
 
 class _Libc:
@@ -75,7 +75,7 @@ class _Libc:
 
     def prctl(self, option: int, argument: int) -> int:
         result: int = self._libc.prctl(option, *(ctypes.c_ulong(value) for value in (argument, 0, 0, 0)))
-        if result < 0 and option != _PR_CAPBSET_READ:  # which asks about capabilities that this kernel hasn't
+        if result < 0 and option != _PR_CAPBSET_READ:  # it fails for capabilities that this kernel lacks
             raise OSError(ctypes.get_errno(), f"prctl {option}")
         return result
 
@@ -86,7 +86,7 @@ class _Libc:
         return {number for number in range(64) if data[1 + 3 * (number // 32)] >> number % 32 & 1}
 
     def keep(self, kept: set[int]) -> None:
-        """Effective and permitted become `kept`, inheritable nothing."""
+        """Make `kept` the effective and permitted set, and the inheritable set empty."""
         data = (ctypes.c_uint32 * 6)()
         for number in kept:
             for place in (0, 1):

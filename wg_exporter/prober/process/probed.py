@@ -1,4 +1,4 @@
-"""What is known of each probed peer, kept by device, so that a device of which nothing changed is the same object."""
+"""What is known of each probed peer, kept by device, so that an unchanged device is the same object as before."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _NOTHING: Mapping[str, Probed] = MappingProxyType({})
 
 
 class ProbedPeers(MutableMapping["PeerKey", Probed]):
-    """A dictionary by peer that also hands out what it has by device. Not thread-safe."""
+    """A dictionary by peer that also gives its contents by device. Not thread-safe."""
 
     def __init__(self) -> None:
         self._devices: dict[DeviceKey, dict[str, Probed]] = {}
-        # Those that were handed out since they changed: the next change makes a copy first.
+        # The devices that were given out since they last changed: the next change makes a copy first.
         self._given: dict[DeviceKey, Mapping[str, Probed]] = {}
         self._all: Mapping[DeviceKey, Mapping[str, Probed]] | None = None
 
     def by_device(self) -> Mapping[DeviceKey, Mapping[str, Probed]]:
-        """All of it, by device and public key. Nothing of it ever changes; what did not change is the same object."""
+        """All of it, by device and public key. It never changes; an unchanged device is the same object as before."""
         if self._all is None:
             for device, peers in self._devices.items():
                 if device not in self._given:
@@ -58,7 +58,7 @@ class ProbedPeers(MutableMapping["PeerKey", Probed]):
         return sum(map(len, self._devices.values()))
 
     def _changing(self, device: DeviceKey) -> dict[str, Probed]:
-        """The peers of a device, which nobody else has."""
+        """The peers of a device to be changed: a copy, if the last one was given out."""
         self._all = None
         peers = self._devices.get(device)
         if peers is None:

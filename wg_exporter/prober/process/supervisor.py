@@ -1,7 +1,7 @@
-"""Starts the prober's process, talks to it, and starts it again when it dies: a thread that lives in the exporter.
+"""A thread of the exporter that starts the prober's process, talks to it, and starts it again when it dies.
 
-When the process dies, or says nothing for `SILENCE`, it is started again after a pause that doubles. It knows nothing
-then: it is told all again (`pending`), and what it counts is added to what was known (`known`).
+When the process dies, or says nothing for `SILENCE`, it is started again after a pause that doubles each time. The new
+process is told everything again (`pending`), and what it counts is added to what was known (`known`).
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from wg_exporter.prober.process.messages import Setup
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds from a death to the next start
-LONG_LIFE = 60.0  # seconds after which a death is the first one again
-SILENCE = 30.0  # seconds: it reports twice a second
-STOP_TIMEOUT = 2.0
+LONG_LIFE = 60.0  # seconds: after a longer life the pause begins at `FIRST_PAUSE` again
+SILENCE = 30.0  # seconds without a message, of which there are two a second
+STOP_TIMEOUT = 2.0  # seconds for the process to end before it is killed
 
 _ROOT = str(Path(__file__).resolve().parents[3])
 
@@ -38,13 +38,13 @@ _ROOT = str(Path(__file__).resolve().parents[3])
 class Supervisor:
     """The thread, and what it shares with the handle: `pending`, `known` and `setup`, all three under `lock`.
 
-    It knows nothing of the handle, so that a handle that nobody has any more can be seen to be gone.
+    It holds no reference to the handle, so that a dropped handle is collected.
     """
 
     def __init__(
         self, setup: Setup, log: Callable[[str], None], start: Callable[[int], subprocess.Popen[bytes]]
     ) -> None:
-        """`start` starts the program with its end of the socket."""
+        """`start` starts the process; it gets the file descriptor of the process's end of the socket."""
         self.lock = threading.Lock()
         self.setup = setup
         self.pending = Pending()
@@ -61,7 +61,7 @@ class Supervisor:
         self._thread.start()
 
     def wake(self) -> None:
-        """There is something to tell. Under the lock: the file is closed in the end, and its number is another's."""
+        """Wake the thread to tell something. Under the lock: once closed, the descriptor may be another file's."""
         if self._wake >= 0:
             with contextlib.suppress(BlockingIOError):  # it is awake already
                 os.eventfd_write(self._wake, 1)
@@ -108,7 +108,7 @@ class Supervisor:
             self._wake = -1
 
     def _wait_for_peers(self) -> None:
-        """A host without anything to probe needs no process for it."""
+        """A host without peers to probe needs no process."""
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
         while not self.stopping and not self.pending:
@@ -125,7 +125,7 @@ class Supervisor:
             time.sleep(min(left, 0.1))
 
     def _live(self) -> str:
-        """One life of the process, from start to end; how it ended."""
+        """Run one process from its start to its end. Returns how it ended."""
         try:
             ours, theirs = socket.socketpair()
         except OSError as error:
@@ -148,7 +148,7 @@ class Supervisor:
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended ({why}, exit code {code})"
 
     def _talk(self, connection: Connection[FromProber]) -> str:
-        """Tell and hear until one side ends it; why."""
+        """Send and receive until one side ends it. Returns why."""
         with self.lock:
             self.known.begin()
             self.pending.begin()
@@ -175,7 +175,7 @@ class Supervisor:
         return "stopped"
 
     def _tell(self, connection: Connection[FromProber]) -> None:
-        """As many portions as the socket takes now."""
+        """Send as many portions as the socket takes now."""
         while connection.idle:
             with self.lock:
                 message = self.pending.take()
@@ -186,7 +186,7 @@ class Supervisor:
     def _take(self, message: FromProber) -> None:
         with self.lock:
             if self._restart:
-                return  # it counted as the setup before had it; what it had told before that goes on
+                return  # it still counts by the old setup; what it told earlier stays
             self.heard_at = time.monotonic()
             self.delay = max(self.delay, message.delay)
             key = self.pending.key
@@ -197,7 +197,7 @@ class Supervisor:
 
 
 def start(fd: int) -> subprocess.Popen[bytes]:
-    """The process with its end of the socket. It looks for modules where this one found its own, nowhere else (-P)."""
+    """Start the process with its end of the socket. It finds modules only where this process does (-P). OSError."""
     path = os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH"))))
     return subprocess.Popen(  # noqa: S603 - our own interpreter and module
         [sys.executable, "-P", "-m", "wg_exporter.prober", str(fd)],

@@ -1,8 +1,8 @@
-"""Filters that the kernel runs on what a raw socket would get, so that nobody else's packets ever wake us.
+"""Filters that the kernel runs on what a raw socket would get, so that nobody else's packets wake the prober.
 
-A raw ICMP socket is given every ICMP message of its host, and a router or a machine under a flood has plenty. Each
-filter lets pass: echo replies with one of two idents (`ident` and the odd one after it), and errors that quote an echo
-request with the odd ident or a UDP datagram from one source port. Small echoes, with the even ident, need no errors.
+A raw ICMP socket gets every ICMP message of its host, and a router or a host under a flood gets many. Each filter
+passes echo replies with one of two idents (`ident` and the odd one after it), and errors that quote an echo request
+with the odd ident or a UDP datagram from one source port. Small echoes, with the even ident, need no errors.
 
 Classic BPF (Linux Documentation/networking/filter.rst). A load beyond the packet's end drops the packet.
 """
@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 _INSTRUCTION = Struct("=HBBI")  # struct sock_filter: code, jump if true, jump if false, constant
 
-LOAD_BYTE, LOAD_HALF, LOAD_WORD = 0x30, 0x28, 0x20  # at a fixed place
-LOAD_BYTE_X, LOAD_HALF_X = 0x50, 0x48  # at a place after X
+LOAD_BYTE, LOAD_HALF, LOAD_WORD = 0x30, 0x28, 0x20  # at a fixed offset
+LOAD_BYTE_X, LOAD_HALF_X = 0x50, 0x48  # at an offset from X
 X_IS, X_IS_HEADER = 0x01, 0xB1  # X = the constant; X = 4 * (byte & 15), the length of an IPv4 header
 STORE, LOAD_STORED, TO_X = 0x02, 0x60, 0x07
 AND, SHIFT, ADD_X = 0x54, 0x64, 0x0C
 IF_EQUAL, IF_AT_LEAST, RETURN = 0x15, 0x35, 0x06
 
-_ALL = 0x40000  # bytes of the packet to keep: more than there can be
+_ALL = 0x40000  # bytes of the packet to keep: more than any packet has
 
 
 class Step(NamedTuple):
@@ -34,7 +34,7 @@ class Step(NamedTuple):
 
 
 def filter_v4(ident: int, port: int) -> bytes:
-    """For IPv4, where a raw socket gets packets with their IP header. `ident` is even."""
+    """A filter for IPv4, where a raw socket gets packets with their IP header. `ident` is even."""
     return assemble(
         Step(X_IS_HEADER, 0),
         Step(LOAD_BYTE_X, 0),
@@ -65,7 +65,7 @@ def filter_v4(ident: int, port: int) -> bytes:
 
 
 def filter_v6(ident: int, port: int) -> bytes:
-    """For IPv6, where a raw socket gets ICMPv6 messages without IPv6 header. `ident` is even."""
+    """A filter for IPv6, where a raw socket gets ICMPv6 messages without an IPv6 header. `ident` is even."""
     return assemble(
         Step(LOAD_BYTE, 0),
         Step(IF_EQUAL, 129, then="reply"),
@@ -92,7 +92,7 @@ DROP_ALL = _INSTRUCTION.pack(RETURN, 0, 0, 0)
 
 
 def assemble(*program: Step | str) -> bytes:
-    """The bytes of a program. Strings in it are labels; what "drop" and "pass" do is added at its end."""
+    """The bytes of a program. Strings in it are labels; the labels "drop" and "pass" are added at its end."""
     steps: list[Step] = []
     places: dict[str, int] = {}
     for part in (*program, "drop", Step(RETURN, 0), "pass", Step(RETURN, _ALL)):

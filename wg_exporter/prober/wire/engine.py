@@ -1,13 +1,12 @@
-"""Sends probes and reads answers: the loop around the state machines, in one thread of a process of its own.
+"""Sends probes and reads answers: the loop around the machines, in one thread.
 
-Nothing is decided here. Each round: read what came, let the book count what ran out of time, send what is due, sleep
-until the next event. Two things make it cheap. Probes of one tick (10 ms) go out together. And answers wait a few
-milliseconds to be read together, which costs no accuracy since the kernel stamped them. On loopback with 6,000 targets
-at 1 probe/s that took 0.6 to 0.8 of fping's CPU in the same run (20 us a probe on a busy machine, 15 on an
-idle one; bench/probes.py). `sendmsg` and `recvmsg` are 4 us of it, so there are no arrays of messages for sendmmsg(2).
+Nothing is decided here. Each round sleeps until the next event, reads what came, lets the book count what timed out,
+and sends what is due. Two things make it cheap. Probes of one tick of the book (10 ms) go out together. And answers
+wait for `GATHER` to be read together, which costs no accuracy, as the kernel stamped them. On loopback with 6,000
+targets at 1 probe/s it took 0.6 to 0.8 of fping's CPU in the same run (20 us a probe on a busy host, 15 on an idle one;
+bench/probes.py). `sendmsg` and `recvmsg` are only 4 us of it, so sendmmsg(2) would gain little.
 
-Not safe for several threads: call everything from the loop's own, through `add_reader` and `other`, or while it doesn't
-run.
+Not thread-safe: call it from the loop's own callbacks, or while the loop doesn't run.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ if TYPE_CHECKING:
 
 ECHO_SIZE_V4, ECHO_SIZE_V6 = 48, 64  # bytes: WireGuard pads to 16 anyway
 GATHER = 0.005  # seconds that answers wait to be read together
-LONGEST_SLEEP = 1.0  # seconds: how long `stop` may go unnoticed
-READ_AT_ONCE = 4096  # answers read in a row: a flood must not keep us from sending
+LONGEST_SLEEP = 1.0  # seconds until `stop` is asked again
+READ_AT_ONCE = 4096  # answers read in a row, so that a flood does not keep probes from being sent
 
 
 class Order(NamedTuple):
-    """One packet of somebody else's to send: a DF echo of any size, or a UDP datagram to a port.
+    """One packet that a caller wants sent: an echo with DF, of any size, or a UDP datagram to a port.
 
     `size` in bytes is that of the whole IP packet. `ifindex` is the device to leave by, 0 = as routed; `mark` the
     firewall mark. `sequence` (16 bits) and `token` (64 bits) come back in the answer. `port` 0 = an echo. `ttl`
@@ -74,7 +73,7 @@ class Tapped(NamedTuple):
 
 
 class _Message(NamedTuple):
-    """What each echo of a target has in common."""
+    """What all echoes of one target have in common."""
 
     socket: ProbeSocket
     packet: bytearray
@@ -86,10 +85,9 @@ class _Message(NamedTuple):
 class Engine:
     """Probes targets until it is told to stop.
 
-    `other(answer, arrived)` gets every answer to an `Order`, or what looks like one (match its token!); `arrived` is a
-    monotonic reading in seconds of when the kernel got it. `poll(now)` is called each round and returns when it wants
-    to be called again; orders are sent from either. `tap` sees every packet that is sent, and every one that came in
-    for a socket of ours.
+    `other(answer, arrived)` gets whatever looks like an answer to an `Order`; it has to check the token. `arrived` is
+    when the kernel got it, in monotonic seconds. `poll(now)` is called each round and returns when it wants to be
+    called again. Both may call `send`. `tap` gets every packet that is sent or received by the engine's sockets.
     """
 
     def __init__(
@@ -118,7 +116,7 @@ class Engine:
     def prepare(self) -> None:
         """Open the sockets of our own namespace now, while there are privileges for a large receive buffer.
 
-        They stay open: without these privileges they could not be had as good again.
+        They are held, and so never closed: without these privileges they would be opened with smaller buffers.
         """
         for key in (SocketKey("", ipv6=False), SocketKey("", ipv6=True)):
             self.sockets.hold(key)
@@ -130,12 +128,12 @@ class Engine:
         self._epoll.register(fd, select.EPOLLIN)
 
     def remove_reader(self, fd: int) -> None:
-        """Forget such a file; to be called before it is closed."""
+        """Forget a file of `add_reader`, before it is closed. KeyError if there is none."""
         del self._readers[fd]
         self._epoll.unregister(fd)
 
     def put(self, target: EchoTarget) -> Track:
-        """Send echoes to this target from now on (see `EchoBook.put`). ValueError if its address is none."""
+        """Send echoes to this target from now on (see `EchoBook.put`). ValueError if its address is no IP address."""
         before = self._book.track(target.id)
         left = None if before is None else _socket_of(before.target)
         track = self._book.put(target, time.monotonic())
@@ -157,7 +155,7 @@ class Engine:
         self._book.resume(name, time.monotonic())
 
     def forget(self, netns: str) -> None:
-        """Close the sockets in this namespace: it is gone, or another one has its name now.
+        """Close the sockets in this namespace, which is gone or was replaced.
 
         They are opened again when there is something to send.
         """
@@ -171,7 +169,7 @@ class Engine:
         return self._book.stats()
 
     def scheduling_delay(self) -> float:
-        """By how many seconds the latest probe left after it was due, the worst since this was last asked."""
+        """The longest time in seconds by which a small echo left after it was due, since the last call."""
         worst, self._delay = self._delay, 0.0
         return worst
 
@@ -201,7 +199,7 @@ class Engine:
             self._send_echo(probe.track, probe.sequence, probe.token, probe.due)
 
     def send(self, order: Order) -> SendError | None:
-        """Send this now; why not, if it couldn't be sent. ValueError if there is no packet of such a size."""
+        """Send this now. Returns None, or why it could not be sent. ValueError if no packet can have this size."""
         ipv6 = len(order.address) == 16
         sock = self.sockets.get(SocketKey(order.netns, ipv6, order.mark))
         if isinstance(sock, SendError):
@@ -229,7 +227,7 @@ class Engine:
         if isinstance(message, SendError):
             self._book.failed(sequence, message)
             return
-        assert isinstance(message, _Message)  # noqa: S101 - for the type checker: nobody else puts anything there
+        assert isinstance(message, _Message)  # noqa: S101 - for the type checker: only `_prepare` puts anything there
         message.renew(message.packet, message.socket.ident, sequence, token)
         when = Reading(time.time(), time.monotonic())
         try:
@@ -248,7 +246,7 @@ class Engine:
         target = track.target
         ipv6 = len(track.address) == 16
         if not target.ifindex:
-            return SendError.NO_DEVICE  # without one, the probe would leave as routed and tell of another path
+            return SendError.NO_DEVICE  # otherwise the probe would leave as routed and measure another path
         sock = self.sockets.get(_socket_of(target))
         if isinstance(sock, SendError):
             return sock
@@ -285,7 +283,7 @@ def _socket_of(target: EchoTarget) -> SocketKey:
 
 
 def _message(order: Order, ident: int) -> bytearray:
-    """What the socket is to be given: a whole IPv4 packet, an ICMPv6 message or, over IPv6, what is in a datagram."""
+    """What the socket takes: a whole IPv4 packet, an ICMPv6 message or, over IPv6, the payload of a datagram."""
     if len(order.address) == 16:
         if order.port:
             return packet.udp_payload(order.size, order.token)
@@ -297,6 +295,6 @@ def _message(order: Order, ident: int) -> bytearray:
 
 
 def _arrived(arrival: Arrival, read: Reading) -> float:
-    """When a packet arrived by the monotonic clock: as long before it was read as the wall clock says, if it can be."""
+    """When a packet arrived, in monotonic seconds: as long before it was read as its stamp says, if it can be."""
     waited = 0.0 if arrival.stamp is None else read.wall - arrival.stamp
     return read.monotonic - (waited if 0.0 <= waited <= LONGEST_SLEEP else 0.0)

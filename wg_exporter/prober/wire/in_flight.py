@@ -1,10 +1,9 @@
 """Which probe does an answer belong to? All packets in flight, of all peers, and what an answer says of its probe.
 
-The idea: **a packet's sequence number is its place in a ring**, and only what also fits the rest of what was sent is
-taken for an answer: the address it went to, and the token, 64 random bits that are known only to who saw the packet. A
-router may quote too little of it in an error to hold the token (RFC 792 asks for 8 bytes); then address,
-sequence and size have to do, and the ident that the socket's filter looks at. UDP has no sequence, so there the port it
-was sent to is the place.
+A packet is found by its sequence number. An answer counts only if it also fits the address that the packet went to and
+its token, 64 random bits that only those know who saw the packet. A router may quote too little in an error to hold the
+token (RFC 792 asks for 8 bytes); then address, sequence number and size have to fit, besides the ident that the
+socket's filter checks. UDP has no sequence number, so a datagram is found by the port that it was sent to.
 
 Memory is bounded by `MOST`, whoever is silent and whoever floods. No clock: `now` is monotonic seconds.
 """
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 MOST = 16_384  # packets in flight: 5,000 a second for 3 s
 SEQUENCES = 1 << 16
-FIRST_PORT, PORTS = 33_434, 4_096  # where traceroute aims, for hardly anything listens there
+FIRST_PORT, PORTS = 33_434, 4_096  # those of traceroute, as hardly anything listens there
 
 Owner = TypeVar("Owner")
 
@@ -63,7 +62,7 @@ class InFlight(Generic[Owner]):
         return len(self._oldest)
 
     def start(self, owner: Owner, send: Send, address: bytes, now: float) -> Outgoing[Owner] | None:
-        """Number and token for a packet that is about to leave; None if too many are in flight."""
+        """Give a number and a token to a packet that is about to leave; None if `MOST` are in flight."""
         while self._oldest and now >= self._oldest[0].sent + self._timeout:
             self.forget(self._oldest[0])
         if len(self._oldest) >= MOST:
@@ -80,7 +79,7 @@ class InFlight(Generic[Owner]):
         return outgoing
 
     def forget(self, outgoing: Outgoing[Owner]) -> None:
-        """It did not leave, or its time is over. Only the oldest and the newest can be forgotten."""
+        """Forget a packet that did not leave or timed out: only the oldest or the newest."""
         if self._oldest[0] is outgoing:
             self._oldest.popleft()
         else:
@@ -90,7 +89,7 @@ class InFlight(Generic[Owner]):
             del known[place]
 
     def of(self, answer: packet.IcmpAnswer) -> Outgoing[Owner] | None:
-        """The packet that this is an answer to; None if it is none, or not surely."""
+        """The packet that this answers; None unless that is certain."""
         udp = answer.protocol == packet.UDP
         outgoing = self._ports.get(answer.sequence) if udp else self._echoes.get(answer.sequence)
         if outgoing is None or outgoing.address != answer.target:
@@ -104,8 +103,8 @@ def meaning(answer: packet.IcmpAnswer, outgoing: Outgoing[Owner], arrived: float
     """What an answer to this packet says of its probe; None if nothing. `arrived` is monotonic seconds."""
     send = outgoing.send
     if answer.kind is packet.IcmpKind.REPLY:
-        # Some endpoints send back less than they got (RFC 1122, 3.2.2.6 forbids it). That says how much came through on
-        # the way there, which is what outer probes are for; of the way back it says nothing.
+        # Some endpoints send back less than they got (RFC 1122, 3.2.2.6 forbids it). That proves what came through on
+        # the way there, which is all that outer probes ask; it proves nothing about the way back.
         if answer.size != send.size and outgoing.layer is Layer.INNER:
             return None
         return Passed(send.probe, max(arrived - outgoing.sent, 0.0), answer.fragment or None)
@@ -113,8 +112,8 @@ def meaning(answer: packet.IcmpAnswer, outgoing: Outgoing[Owner], arrived: float
         return TooBig(send.probe, str(ip_address(answer.sender)), answer.mtu, outgoing.layer)
     if answer.kind is packet.IcmpKind.TIME_EXCEEDED:
         return TimeExceeded(send.probe, str(ip_address(answer.sender))) if send.ttl else None
-    # Refused by the target itself, so it arrived there: no such port, or a firewall's "prohibited". A router's own
-    # refusal says nothing of that.
+    # A refusal by the target itself (no such port, or a firewall's "prohibited") proves that the datagram arrived; that
+    # of a router does not.
     if send.kind is ProbeKind.INNER_UDP and answer.sender == outgoing.address:
         return Refused(send.probe)
     return None

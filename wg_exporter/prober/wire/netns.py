@@ -1,8 +1,8 @@
 """Sockets in other network namespaces: go in, open one, come back. A socket stays where it was opened (setns(2)).
 
-The prober is one thread and lives in its own namespace; it is elsewhere only for the moment of opening. What a path
-like /run/netns/blue stands for may be removed and made anew while sockets of the old one are open, which then lead
-nowhere; `moved` tells.
+The prober's one thread is in another namespace only while it opens a socket there. The namespace of a path like
+/run/netns/blue may be removed and made anew while sockets of the old one are open, which then lead nowhere; `moved`
+tells.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ class Namespaces:
     """The configured network namespaces, by name; the empty name is our own. For one thread."""
 
     def __init__(self, paths: Mapping[str, str]) -> None:
-        """`paths` maps the name of a namespace to its path. None of them has to exist yet."""
+        """`paths` maps names to paths, which need not exist yet."""
         self._paths = dict(paths)
         self._entrances = {name: Entrance(name, path) for name, path in self._paths.items()}
         self._seen: dict[str, Identity] = {name: _identity(path) for name, path in self._paths.items()}
 
     def open(self, netns: str, family: int, kind: int, protocol: int) -> socket.socket:
-        """An `Opener`: a socket in the namespace. Raises OSError: EPERM or, without namespace, ENODEV."""
+        """An `Opener`: a socket in the namespace. Raises OSError: EPERM, or ENODEV if there is no such namespace."""
         return self.inside(netns, lambda: socket.socket(family, kind, protocol))
 
     def inside(self, netns: str, work: Callable[[], T]) -> T:
-        """What `work` returns when it is called in the namespace. Raises OSError as above, or what `work` raises."""
+        """Call `work` in the namespace and return its result. Raises OSError as `open`, or what `work` raises."""
         if not netns:
             return work()
         entrance = self._entrances.get(netns)
@@ -54,7 +54,7 @@ class Namespaces:
         finally:
             try:
                 entrance.leave()
-            except OSError as error:  # all else would be probed from there: nobody must take it for an ordinary failure
+            except OSError as error:  # not raised as OSError, which callers take for a failure of this socket alone
                 raise RuntimeError(f"no way back from the namespace {netns}") from error
 
     def moved(self) -> list[str]:
@@ -65,7 +65,7 @@ class Namespaces:
         return moved
 
     def close(self) -> None:
-        """Let go of the way back."""
+        """Close the files that lead back."""
         for entrance in self._entrances.values():
             entrance.close()
 

@@ -1,13 +1,13 @@
 """Builds probes and takes apart what comes back: ICMP and ICMPv6 echoes, UDP, and the errors that quote them.
 
-The idea: **every probe carries a token of 8 random bytes right after its first header**, so that an answer, or the
-packet quoted in an error, can be told from anybody else's. What is parsed was sent by strangers: anything that is cut
-short, damaged or not understood is None, never an exception and never a guess. Nothing here judges what a packet says
-(a next-hop MTU of 0 or 65535 is told as it came).
+**Every probe carries a token of 8 random bytes right after its ICMP or UDP header**, so that an answer, or the packet
+quoted in an error, can be told from anybody else's. What is parsed was sent by strangers: anything that is cut short,
+damaged or not understood is None, never an exception and never a guess. Nothing here judges what a packet says: a
+next-hop MTU of 0 or 65535 is returned as it came.
 
 IPv4 probes are whole packets for a socket with IP_HDRINCL, the only way to set DF without the kernel learning a path
-MTU from the answers (ip(7), raw(7)). Its fields that are 0 are filled in by the kernel: identification, source, header
-checksum. IPv6 probes are messages, whose checksum the kernel makes, for it alone knows the source.
+MTU from the answers (ip(7), raw(7)). The kernel fills in the fields that are 0: identification, source, header
+checksum. IPv6 probes are messages; the kernel makes their checksum, as only it knows the source.
 
 Checksums: the 16-bit one's-complement sum of RFC 1071 is the number that the bytes spell, modulo 65535.
 """
@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 ICMP, UDP, ICMPV6 = 1, 17, 58  # protocol numbers (IANA)
 SMALLEST_V4, SMALLEST_V6 = 36, 56  # bytes: IP header, 8 bytes of ICMP or UDP header, token
-LARGEST = 65535  # bytes: what the length field of IPv4 can say
+LARGEST = 65535  # bytes: the largest value of IPv4's length field
 ANY_V4, ANY_V6 = bytes(4), bytes(16)
 
 Buffer = bytes | bytearray | memoryview
@@ -52,8 +52,8 @@ class IcmpKind(Enum):
 class IcmpAnswer(NamedTuple):
     """What came back for one of our probes, or claims to.
 
-    Addresses are packed (4 or 16 bytes). `sender` is whose address the answer carries, `target` where the probe was
-    sent to; they differ in errors, whose sender may be any router. `protocol`, `ident`, `sequence` and `token` are the
+    Addresses are packed (4 or 16 bytes). `sender` is the source of the answer, `target` the destination of the probe;
+    they differ in errors, whose sender may be any router. `protocol`, `ident`, `sequence` and `token` are the
     probe's; of a UDP probe, `ident` is the source port and `sequence` the destination port. `token` is None where the
     quote is too short for it. `size` in bytes is that of the whole IP packet: of the answer, for a reply; of the probe,
     as the quote has it, for an error. `code` is the ICMP code, `mtu` the next hop's (0 = not told, else anything).
@@ -99,12 +99,12 @@ def echo_v6(size: int, ident: int, sequence: int, token: int) -> bytearray:
 
 
 def renew_v4(packet: bytearray, ident: int, sequence: int, token: int) -> None:
-    """Makes the next echo out of a packet that `echo_v4` made: everything else in it stays."""
+    """Make the next echo out of a packet of `echo_v4`, in place."""
     _RENEW.pack_into(packet, 22, -(_ECHO_V4 + ident + sequence + token) % 0xFFFF, ident, sequence, token)
 
 
 def renew_v6(message: bytearray, ident: int, sequence: int, token: int) -> None:
-    """The same for a message that `echo_v6` made."""
+    """Make the next echo out of a message of `echo_v6`, in place."""
     _RENEW.pack_into(message, 2, 0, ident, sequence, token)
 
 
@@ -129,7 +129,7 @@ def udp_v4(
 
 
 def udp_payload(size: int, token: int) -> bytearray:
-    """What to hand to an IPv6 UDP socket to make an IPv6 packet of `size` bytes."""
+    """The payload for an IPv6 UDP socket that makes an IPv6 packet of `size` bytes. ValueError as in `echo_v4`."""
     _check(size, SMALLEST_V6)
     payload = bytearray(size - 48)
     _TOKEN.pack_into(payload, 0, token)
@@ -139,7 +139,7 @@ def udp_payload(size: int, token: int) -> bytearray:
 def whole_v6(
     message: bytes, *, sender: bytes = ANY_V6, target: bytes = ANY_V6, ports: tuple[int, int] | None = None
 ) -> bytes:
-    """The IPv6 packet around an ICMPv6 message or, with `ports` (from, to), around what is in a datagram.
+    """The IPv6 packet around an ICMPv6 message or, with `ports` (from, to), around the payload of a datagram.
 
     For captures, never sent: the checksum is left as it is, and the hop limit is not known.
     """
@@ -149,7 +149,7 @@ def whole_v6(
 
 
 def parse_v4(packet: Buffer) -> IcmpAnswer | None:
-    """What a raw ICMP socket received, IP header and all (the kernel checks no ICMP checksum there: done here)."""
+    """Parse what a raw ICMP socket received, with its IP header. The kernel leaves the ICMP checksum to us."""
     data = memoryview(packet)
     if len(data) < 28:
         return None
@@ -173,7 +173,7 @@ def parse_v4(packet: Buffer) -> IcmpAnswer | None:
 
 
 def parse_v6(packet: Buffer, sender: bytes) -> IcmpAnswer | None:
-    """What a raw ICMPv6 socket received: the message without an IPv6 header, its checksum checked by the kernel."""
+    """Parse what a raw ICMPv6 socket received: a message without IPv6 header. The kernel has checked its checksum."""
     message = memoryview(packet)
     if not 8 <= len(message) <= LARGEST or len(sender) != 16:
         return None
@@ -248,7 +248,7 @@ def _check(size: int, smallest: int) -> None:
 
 
 def _damaged(message: Buffer) -> bool:
-    """Whether its checksum is wrong. That of nothing but zeros looks right to RFC 1071's sum, but they carry none."""
+    """Whether its checksum is wrong. RFC 1071's sum accepts a message of zeros alone, so that is refused here."""
     number = int.from_bytes(message, "big")
     return number == 0 or (number << 8 if len(message) % 2 else number) % 0xFFFF != 0
 

@@ -1,6 +1,6 @@
-"""The sockets that are open now: each opened when something first leaves by it, and closed when nobody holds it.
+"""The open sockets: each is opened when something first leaves by it, and closed when nobody holds it any more.
 
-A fwmark or a namespace that is configured no more must not keep its sockets for as long as the process lives.
+Otherwise the sockets of a fwmark or namespace that is no longer configured would stay open until the process ends.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ EPOLLIN = 0x001  # sys/epoll.h
 
 
 class SocketPool:
-    """Sockets by what they are for. `epoll` is told of each: it can be read when an answer is there."""
+    """Sockets by `SocketKey`. Each is registered with `epoll`, to wait for answers."""
 
     def __init__(self, open_socket: Opener, epoll: epoll) -> None:
         self._open_socket = open_socket
         self._epoll = epoll
         self._open: dict[SocketKey, ProbeSocket] = {}
         self._by_fd: dict[int, ProbeSocket] = {}
-        self._failed: dict[SocketKey, tuple[float, SendError]] = {}  # when to try again, and what it was
+        self._failed: dict[SocketKey, tuple[float, SendError]] = {}  # when to try again, and why it failed
         self._holders: Counter[SocketKey] = Counter()
         self._next_ident = secrets.randbelow(IDENTS)
 
@@ -43,14 +43,14 @@ class SocketPool:
         self._holders[key] += 1
 
     def release(self, key: SocketKey) -> None:
-        """One holder less. Without any, the socket is closed."""
+        """One holder less. The socket is closed after the last."""
         self._holders[key] -= 1
         if self._holders[key] <= 0:
             del self._holders[key]
             self._close(key)
 
     def get(self, key: SocketKey) -> ProbeSocket | SendError:
-        """The socket, opened if need be; else the reason why it can't be, which holds for `REOPEN_AFTER`."""
+        """The socket, opened if need be; or why it can't be opened, which is not tried again for `REOPEN_AFTER`."""
         known = self._open.get(key)
         if known is not None:
             return known
@@ -74,7 +74,7 @@ class SocketPool:
         return self._by_fd.get(fd)
 
     def forget(self, netns: str) -> None:
-        """Close the sockets in this namespace: it is gone, or another one has its name now."""
+        """Close the sockets in this namespace, which is gone or was replaced."""
         for key in [key for key in (*self._open, *self._failed) if key.netns == netns]:
             self._close(key)
 

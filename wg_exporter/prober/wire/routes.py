@@ -1,9 +1,9 @@
 """Asks the kernel which way a packet would take, and how large it may be there: `ip route get`, without the process.
 
-An answer mixes two things that have to be told apart: the MTU that somebody configured for the route or device
-(`egress`), and what the kernel learned from a packet-too-big and will forget (`cached`, a PMTU exception). Over IPv4
-an exception is an MTU with an expiry; over IPv6 it is a route of its own, a clone. Where there is one, it hides the
-MTU of the route it was made from, so the route itself is asked for as well (RTM_F_FIB_MATCH).
+An answer mixes two things that have to be told apart: the MTU that is configured for the route or device (`egress`),
+and what the kernel learned from a packet-too-big and will forget (`cached`, a PMTU exception). Over IPv4 an exception
+is an MTU with an expiry; over IPv6 it is a route of its own, a clone. An exception hides the MTU of the route that it
+was made from, so then the route itself is asked for too (RTM_F_FIB_MATCH).
 
 Over IPv6 a device may have a second, smaller MTU, from router advertisements (RFC 4861, 4.6.4).
 
@@ -47,9 +47,9 @@ _EXPIRES = struct.Struct("=8xi")  # struct rta_cacheinfo: the third number
 
 
 class RouteAnswer(NamedTuple):
-    """The way to an address. `egress` is the MTU of the route, else of its device; `cached` that of a PMTU exception.
+    """The way to an address. `egress` is the MTU in bytes of the route or of its device, whichever is smaller.
 
-    `gateway` is packed, empty where the address is on the link.
+    `cached` is the MTU of a PMTU exception, None without one. `gateway` is packed, empty if the address is on the link.
     """
 
     ifindex: int
@@ -64,13 +64,13 @@ class RouteAnswer(NamedTuple):
 
     @property
     def via(self) -> str:
-        """Device and gateway, as a text that is another one when the way is."""
+        """Device and gateway as one text, to compare with."""
         family = socket.AF_INET6 if len(self.gateway) == 16 else socket.AF_INET
         return f"{self.ifindex} {socket.inet_ntop(family, self.gateway) if len(self.gateway) in (4, 16) else ''}"
 
 
 class _Found(NamedTuple):
-    """One answer to RTM_GETROUTE. `mtu` 0 = it has none of its own."""
+    """One answer to RTM_GETROUTE. `mtu` 0 = the route has none of its own."""
 
     ifindex: int
     gateway: bytes

@@ -1,13 +1,13 @@
-"""The sockets for one network namespace, address family and firewall mark: whatever leaves there shares them.
+"""The sockets for one network namespace, address family and firewall mark, which all devices share.
 
-A host may have hundreds of WireGuard devices; a socket for each would be asked for every packet that arrives. So one
-raw socket serves all, and each packet says which device it has to leave by (IP_PKTINFO, IPV6_PKTINFO).
+A host may have hundreds of WireGuard devices, and the filter of every raw socket runs on every packet that arrives. So
+one raw socket serves all devices, and each packet says which device it leaves by (IP_PKTINFO, IPV6_PKTINFO).
 
 - IPv4: IP_HDRINCL, and IP_PMTUDISC_INTERFACE, so that packets with DF that meet a smaller MTU leave no trace in the
   route's PMTU cache, from where they would make the host's own traffic fragment. IPv6 always learns.
-- No IP_RECVERR: it makes an error about one target fail the next send to another. The socket gets the ICMP errors
-  themselves, through its filter, and they say the same.
-- SO_TIMESTAMPNS: the kernel says when a packet arrived, so that it doesn't matter when it is read.
+- No IP_RECVERR: it makes an error about one target fail the next send to another. The socket gets the same errors as
+  ICMP messages, through its filter.
+- SO_TIMESTAMPNS: the kernel says when a packet arrived, so it may be read later.
 
 Only this module and `engine` send and receive packets.
 """
@@ -38,7 +38,7 @@ PMTUDISC_INTERFACE = 4
 
 RECEIVE_BUFFER = 4 << 20  # bytes: an answer takes 768 of them, so this holds 5,000
 CONTROL = 128  # bytes for what the kernel tells of a packet: a stamp and the size of its fragments
-MOST_AT_ONCE = 4096  # packets read in a row: a flood must not keep us from sending
+MOST_AT_ONCE = 4096  # packets read in a row, so that a flood does not keep probes from being sent
 
 Ancillary = list[tuple[int, int, bytes]]
 
@@ -65,7 +65,7 @@ _REASONS = {
 
 
 def reason(error: OSError) -> SendError:
-    """Which of the closed set of reasons an error of sending is."""
+    """The SendError for what a send or the opening of a socket raised."""
     return _REASONS.get(error.errno or 0, SendError.OTHER)
 
 
@@ -78,9 +78,9 @@ class SocketKey(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """An answer, and when the kernel got it (wall clock, seconds; None = it didn't say).
+    """An answer. `stamp` is when the kernel got it (wall clock, seconds; None = it didn't say).
 
-    `data` is what was received: an IPv4 packet, or an ICMPv6 message without its header. Valid until the next one.
+    `data` is what was received: an IPv4 packet, or an ICMPv6 message without IPv6 header. Valid until the next one.
     """
 
     answer: packet.IcmpAnswer
@@ -91,8 +91,8 @@ class Arrival(NamedTuple):
 class ProbeSocket:
     """A raw socket for echoes and ICMP errors, and for IPv6 a UDP socket once one is needed.
 
-    Small echoes carry the even `ident`, all else `ident | 1`. That is the source port of UDP over IPv4, too; over
-    IPv6 that is `port`.
+    Small echoes carry the even `ident`, all else `ident | 1`. `port` is the source port of UDP: `ident | 1` over IPv4,
+    that of the UDP socket over IPv6.
     """
 
     def __init__(self, key: SocketKey, ident: int, open_socket: Opener) -> None:
@@ -114,11 +114,11 @@ class ProbeSocket:
             raise
 
     def fileno(self) -> int:
-        """For `select`: readable when an answer is there."""
+        """For `epoll`: readable when an answer is there."""
         return self._raw.fileno()
 
     def asked(self, answer: packet.IcmpAnswer) -> bool:
-        """Whether it is an answer to an order that left here. (What came before the filter was there is seen, too.)"""
+        """Whether it may answer an order that left here. Packets from before the filter was attached come here too."""
         return answer.ident == (self.port if answer.protocol == packet.UDP else self.ident | 1)
 
     def close(self) -> None:
@@ -145,7 +145,7 @@ class ProbeSocket:
         self._udp.sendmsg((payload,), ancillary, 0, address)
 
     def receive(self) -> Arrival | None:
-        """The next answer, None if there is no more. What is no answer to anything of ours is passed over."""
+        """The next answer, None if there is no more. Anything else that was received is skipped."""
         for _ in range(MOST_AT_ONCE):
             try:
                 size, ancillary, _, sender = self._raw.recvmsg_into((self._buffer,), CONTROL)
@@ -196,7 +196,7 @@ class ProbeSocket:
 
     def _set_v6(self, sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_INTERFACE)
-        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_DONTFRAG, 1)  # refused here, not by a too-big to ourselves
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_DONTFRAG, 1)  # send refuses what is too big
         self._set_mark(sock)
 
     def _set_mark(self, sock: socket.socket) -> None:
@@ -205,7 +205,7 @@ class ProbeSocket:
 
 
 def leave_by(ifindex: int, *, ipv6: bool, ttl: int = 0) -> Ancillary:
-    """What tells the kernel the device to leave by (0 = as routed) and, for IPv6, the hop limit (0 = the default)."""
+    """Ancillary data for the device to leave by (0 = as routed) and, for IPv6, the hop limit (0 = the default)."""
     ancillary: Ancillary = []
     if ifindex and ipv6:
         ancillary.append((socket.IPPROTO_IPV6, IPV6_PKTINFO, _PKTINFO_V6.pack(bytes(16), ifindex)))
@@ -217,7 +217,7 @@ def leave_by(ifindex: int, *, ipv6: bool, ttl: int = 0) -> Ancillary:
 
 
 def address_for(packed: bytes, ifindex: int, port: int = 0) -> tuple[str | int, ...]:
-    """What the socket module calls an address. A link-local one needs its device, others don't mind."""
+    """An address for the socket module. A link-local one needs its device."""
     if len(packed) == 4:
         return (socket.inet_ntop(socket.AF_INET, packed), port)
     scope = ifindex if packed[0] == 0xFE and packed[1] & 0xC0 == 0x80 else 0
