@@ -1,6 +1,6 @@
 """Write docs/configuration.md from the structs that read the configuration, so that the two can't disagree.
 
-The words about a setting stand beside its field in wg_exporter/config.py. With `--check` nothing is written, and the
+The words about a setting stand beside its field in wg_exporter/config/. With `--check` nothing is written, and the
 exit code is 1 if the page is not what it should be.
 """
 
@@ -28,7 +28,7 @@ PAGE = DOCS / "configuration.md"
 EXAMPLE = DOCS / "config.example.yml"
 
 HEAD = """\
-<!-- Written by docs/generate_configuration.py from wg_exporter/config.py. Do not edit by hand. -->
+<!-- Written by docs/generate_configuration.py from wg_exporter/config/. Do not edit by hand. -->
 # Configuration
 
 No configuration is needed. With `--config.file=FILE`, a YAML file says what to leave out, where else to look, what

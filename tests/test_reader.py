@@ -58,7 +58,7 @@ def outcomes(snapshot):
 def test_a_pass_brings_the_rows_of_all_sources_and_the_time_at_which_it_began(host, reader, time_):
     found = reader.read()
     assert found.devices == tuple(host.devices)
-    assert found.devices[0] is host.devices[0], "the same object, so that what did not change is seen at one glance"
+    assert found.devices[0] is host.devices[0], "the same object, so that what did not change is seen at once"
     assert found.links == {("", "wg0"): host.links[0]}
     assert found.conf is host.conf
     assert (found.wall, found.monotonic) == (time_.wall, time_.monotonic)
