@@ -73,7 +73,7 @@ tell it, for WireGuard answers:
   within 10 seconds, at least by a keepalive. Keepalives themselves ask for no answer.
 - A peer is `down` when {down_after} went by since an answer was due, and at least {attempts} attempts were made. An
   answer to a handshake, or to an echo of a target that answers, is due at once; one to other data after
-  {acknowledged}. On a path that loses every 20th packet each way, that many lost in a row happen once in a million times.
+  {acknowledged}. On a path that loses every 20th packet each way, that many are lost in a row once in a million times.
 - Counters are looked at every {tick}; every {suspect} while an answer is overdue, or less often on a host
   of so many peers that looking would take more than a twentieth of the time. So a peer that is probed is `down`
   {down_after} to {latest} after the cut, for the [prober](probing.md) sends it a small echo every few seconds. Where
