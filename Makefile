@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTHON ?=
 PYTEST_ARGS ?=
 # Tests run side by side, unless some of them are chosen: those are then in one process, as --pdb needs it.
-LANES ?= $(if $(PYTEST_ARGS),0,2)
+LANES ?= $(if $(PYTEST_ARGS),0,3)
 # Which changes `make mutants` draws, and how many; MUTANTS_ARGS='--place health' and others: --help tells.
 SEED ?= 1
 COUNT ?= 60
@@ -44,7 +44,8 @@ demo: setup ## a real WireGuard network to look at, on http://127.0.0.1:9586 (ne
 
 test: setup ## the whole test suite; PYTEST_ARGS='-k handshake' chooses
 	deploy/ensure-packages.sh test
-	$(if $(PYTEST_ARGS),$(PYTEST) -n $(LANES) $(PYTEST_ARGS),tests/run $(LANES) $(PYTEST))
+	$(if $(PYTEST_ARGS),$(PYTEST) -n $(LANES) $(PYTEST_ARGS),$(PYTEST) -n $(LANES) --ignore=tests/test_vm.py)
+	$(if $(PYTEST_ARGS),,$(PYTEST) tests/test_vm.py)
 
 slow: setup ## what takes an hour, before a release: slow tests, and `make demo` and `make test` on clean machines
 	deploy/ensure-packages.sh test
