@@ -1,8 +1,7 @@
-"""How tests are shared out between lanes: whole modules, the longest first, and what measures time alone and last."""
+"""How tests are shared out between lanes: whole modules, the longest first, what is busy last."""
 
 from __future__ import annotations
 
-import fcntl
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests import lanes
-from tests.lanes import ALONE, APART, LATER, LONGEST, Lanes
+from tests.lanes import APART, LATER, LONGEST, Lanes
 
 ROOT = Path(__file__).parents[1]
 
@@ -54,7 +53,6 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lanes, "LONGEST", ("long.py", "apart.py::one"))
     monkeypatch.setattr(lanes, "APART", ("apart.py::one",))
     monkeypatch.setattr(lanes, "LATER", ("busy.py",))
-    monkeypatch.setattr(lanes, "ALONE", ("short.py::timed", "timed.py"))
 
 
 @pytest.mark.usefixtures("tables")
@@ -74,38 +72,15 @@ def test_the_longest_begin_and_parts_that_stand_apart_go_where_there_is_room() -
 
 
 @pytest.mark.usefixtures("tables")
-def test_what_is_busy_comes_late_and_what_measures_time_last() -> None:
-    collection = ["short.py::timed[1]", "timed.py::x", "busy.py::x", "a.py::x", "short.py::other", "long.py::x"]
+def test_what_is_busy_comes_last() -> None:
+    collection = ["busy.py::x", "a.py::x", "short.py::other", "long.py::x"]
     (given,) = shared_out(collection, workers=1)
-    assert given == ["long.py::x", "a.py::x", "short.py::other", "busy.py::x", "short.py::timed[1]", "timed.py::x"]
+    assert given == ["long.py::x", "a.py::x", "short.py::other", "busy.py::x"]
 
 
-@pytest.mark.parametrize("table", [LONGEST, LATER, APART, ALONE], ids=["longest", "later", "apart", "alone"])
+@pytest.mark.parametrize("table", [LONGEST, LATER, APART], ids=["longest", "later", "apart"])
 def test_every_name_in_the_tables_is_that_of_a_test(table: tuple[str, ...]) -> None:
     for beginning in table:
         file, _, function = beginning.partition("::")
         (path, *_) = ROOT.glob(f"{file}*")
         assert re.search(rf"^def {function}", path.read_text(), re.MULTILINE), beginning
-
-
-@pytest.mark.parametrize(
-    ("nodeid", "others", "free"),
-    [("a.py::x", fcntl.LOCK_SH, True), ("a.py::x", fcntl.LOCK_EX, False), ("timed.py::x", fcntl.LOCK_SH, False)],
-    ids=["beside others", "before one that is alone", "alone"],
-)
-@pytest.mark.usefixtures("tables")
-def test_a_test_that_is_alone_waits_for_all_others_and_they_for_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, nodeid: str, others: int, free: bool
-) -> None:
-    lock = tmp_path / "lock"
-    lock.touch()
-    monkeypatch.setattr(lanes, "LOCK", lock)
-    ours = SimpleNamespace(nodeid=nodeid, config=SimpleNamespace(workerinput={}))
-    with lanes.turn(ours), lock.open() as theirs:
-        if free:
-            fcntl.flock(theirs, others | fcntl.LOCK_NB)
-        else:
-            with pytest.raises(BlockingIOError):
-                fcntl.flock(theirs, others | fcntl.LOCK_NB)
-    with lock.open() as theirs:
-        fcntl.flock(theirs, fcntl.LOCK_EX | fcntl.LOCK_NB)

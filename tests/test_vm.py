@@ -1,8 +1,8 @@
 """The exporter on real kernels: the tests of tests/vm/guest run in virtual machines, one for each kernel.
 
 Each test in the guest is a test here as well, so that what failed is seen by its name. The guest's pytest writes a
-JUnit file to the directory that both sides share. Two machines run at a time, and nothing else beside them: they measure
-time, and take ten times as long as the host.
+JUnit file to the directory that both sides share. Two machines run at a time, and nothing else beside them: they
+measure time, and take ten times as long as the host.
 """
 
 from __future__ import annotations
