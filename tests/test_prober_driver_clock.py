@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 from itertools import pairwise
+from math import inf
 
 import pytest
 
@@ -311,3 +312,34 @@ def test_a_search_that_has_ended_makes_room_for_the_next(there):
         there.prober.search(one.key)
     there.until(lambda: not any(there.prober.busy(one.key) for one in crowd), within=10)
     assert len(searched(there)) == 6
+
+
+class Searching:
+    """A machine that wants to search since its last answer, and nothing else for hours."""
+
+    heavy, silent, pause_echoes, answered = True, False, False, True
+
+    def __init__(self):
+        self.asked = []
+
+    def handle(self, _answer, _now):
+        pass
+
+    def next_time(self, *, heavy=True):
+        return 0.0 if heavy else inf
+
+    def poll(self, _now, *, heavy):
+        self.asked.append(heavy)
+        return []
+
+
+def test_who_wants_to_search_since_an_answer_gets_its_place_at_once_whatever_else_is_due(moved):
+    moved.prober.set_peers([peer(endpoint="")])
+    moved.run(1)
+    path = moved.prober._paths[peer().key]
+    path.machine = machine = Searching()
+    moved.prober._arrived(path, None)
+    for _ in range(3):
+        moved.clock.now += TICK
+        moved.prober.step(0.0)
+    assert machine.asked[:2] == [False, True]
