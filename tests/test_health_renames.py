@@ -146,3 +146,15 @@ def test_devices_that_are_no_longer_wanted_are_forgotten():
     host.look()
     host.health.reconsider(lambda _place, _row: PeerMeta("", True, True), lambda place: place == WG1)()
     assert (host.gone(), host.states()) == ({}, {"wg1": [State.UP]})
+
+
+def test_a_device_that_is_back_is_not_gone_though_links_can_not_be_read():
+    host = Host(wg0=(1,))
+    host.look()
+    peers = host.lose(WG0)
+    host.look(times=10)
+    assert host.gone() == {"wg0": (key(1),)}
+    host.devices[WG0], host.outcomes = peers, (LINKS_UNREAD,)
+    host.look(times=3)
+    assert host.gone() == {}
+    assert host.states() == {"wg0": [State.UP]}

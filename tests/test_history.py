@@ -345,9 +345,83 @@ def test_a_device_may_get_the_name_of_one_that_is_gone(host):
     assert host.history.expecting() == {("", "wg0")}
 
 
-def test_two_devices_that_trade_names_go_on_by_their_names(host):
-    """Who was made anew in between can't be told from who was renamed: the peers say who they are by their keys."""
-    one, other = device(peer(1)), device(peer(2), name="wg1")
+def test_two_devices_that_trade_names_take_what_is_known_along(host):
+    one, other = device(shaken(1, 7)), device(peer(2), name="wg1")
     host.look(one, other, links=[link(ifindex=7), link("wg1", ifindex=8)])
-    host.look(device(peer(2)), device(peer(1), name="wg1"), links=[link(ifindex=8), link("wg1", ifindex=7)])
-    assert (told(host), told(host, "wg1")) == (ANEW, ANEW)
+    host.look(device(peer(2)), device(shaken(1, 7), name="wg1"), links=[link(ifindex=8), link("wg1", ifindex=7)])
+    assert (told(host), told(host, "wg1")) == (RENAMED, RENAMED)
+    assert host.handshakes(peer(1), name="wg1") == [1]
+
+
+def test_names_that_move_up_by_one_leave_nobody_missed(host):
+    links = [link("wg1", ifindex=7), link("wg2", ifindex=8)]
+    host.look(device(peer(1), name="wg1"), device(peer(2), name="wg2"), links=links, expecting=["wg1", "wg2"])
+    host.look(
+        device(peer(1)),
+        device(peer(2), name="wg1"),
+        links=[link(ifindex=7), link("wg1", ifindex=8)],
+        expecting=["wg0", "wg1"],
+    )
+    assert (told(host), told(host, "wg1")) == (RENAMED, RENAMED)
+    assert host.history.expecting() == {("", "wg0"), ("", "wg1")}
+    assert len(host.devices) == 2
+
+
+def test_another_interface_may_take_the_old_name_of_a_renamed_device_at_once(host):
+    host.look(device(peer(1)), links=[link(ifindex=7)], expecting=["wg0"])
+    links = [link("office", ifindex=7), link("wg0", ifindex=9, kind="dummy")]
+    host.look(device(peer(1), name="office"), links=links, expecting=["office"])
+    assert told(host, "office") == RENAMED
+    assert host.history.expecting() == {("", "office")}
+    assert len(host.devices) == 1
+
+
+def test_a_new_device_may_take_the_old_name_of_a_renamed_one_at_once(host):
+    host.look(device(shaken(1, 7)), links=[link(ifindex=7)])
+    links = [link("office", ifindex=7), link(ifindex=9)]
+    host.look(device(shaken(1, 7), name="office"), device(peer(2)), links=links)
+    assert (told(host), told(host, "office")) == (THERE, RENAMED)
+    assert host.handshakes(peer(1), name="office") == [1]
+    assert host.handshakes(peer(2)) == [0]
+
+
+def test_a_rename_is_found_when_links_can_be_read_though_the_new_name_was_seen_before(host):
+    host.look(device(peer(1)), links=[link(ifindex=7)], expecting=["wg0"])
+    renamed = device(peer(1), name="office")
+    host.look(renamed, outcomes=(LINKS_UNREAD,), expecting=["office"])
+    host.look(renamed, links=[link("office", ifindex=7)], expecting=["office"])
+    assert told(host, "office") == RENAMED
+    assert host.history.expecting() == {("", "office")}
+
+
+def test_a_device_may_be_renamed_while_it_can_not_be_read(host):
+    host.look(device(peer(1)), links=[link(ifindex=7)], expecting=["wg0"])
+    failed = (FailedDevice("", "office", Backend.KERNEL, "busy"),)
+    host.look(links=[link("office", ifindex=7)], failed=failed)
+    host.look(device(peer(1), name="office"), links=[link("office", ifindex=7)], expecting=["office"])
+    assert host.history.expecting() == {("", "office")}
+
+
+def test_an_interface_that_is_no_device_is_not_a_renamed_one(host):
+    """Indices start anew in a namespace that was made anew."""
+    host.look(device(peer(1)), links=[link(ifindex=7)], expecting=["wg0"])
+    assert told(host.look(links=[link("eth0", ifindex=7, kind="veth")])) == GONE
+    assert host.history.expecting() == {("", "wg0")}
+
+
+def test_a_device_with_a_peer_expected_up_is_remembered_though_its_link_was_never_seen(host):
+    host.look(device(peer(1)), expecting=["wg0"]).look(after=1e7)
+    assert told(host) == GONE
+
+
+def test_where_links_can_not_be_read_devices_that_vanished_are_forgotten_all_the_same(host):
+    host.look(device(peer(1)), outcomes=(LINKS_UNREAD,)).look(outcomes=(LINKS_UNREAD,), after=3601)
+    assert host.look(outcomes=(LINKS_UNREAD,)).devices == ()
+
+
+def test_of_more_devices_than_are_remembered_those_that_somebody_waits_for_go_last(host, monkeypatch):
+    monkeypatch.setattr(history, "MAX_DEVICES", 2)
+    host.look(device(peer(1)), links=[link()], expecting=["wg0"])
+    for number in range(4):
+        host.look(device(peer(2), name=f"new{number}"))
+    assert host.history.expecting() == {("", "wg0")}

@@ -59,7 +59,7 @@ class Vm:
     Every `run` is a boot of its own: seven seconds and a clean kernel.
     """
 
-    def __init__(self, series: str, *, memory: str = "2G", cpus: int = 2, nice: int = 0) -> None:
+    def __init__(self, series: str, *, memory: str = "2G", cpus: int = 1, nice: int = 0) -> None:
         """Find or fetch the newest Debian kernel of this series. Raises Unavailable with the reason."""
         self._vng = _tools()
         self.kernel: Kernel = kernel(series)

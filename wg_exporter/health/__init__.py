@@ -107,7 +107,7 @@ class Health:
         kept: dict[DeviceKey, JudgedDevice] = {}
         changes: list[Change] = []
         for found in devices:
-            judged = self._devices.get(found.was)
+            judged = self._devices.get(found.was) if found.was else None
             if judged is None and found.device is not None:
                 judged = JudgedDevice()
             if judged is None or (found.gone and not (found.key in missed and judged.expected)):

@@ -107,6 +107,8 @@ class JudgedDevice:
             down = found.link is not None and not found.link.up
             place.gone_since = (now if place.gone_since is None else place.gone_since) if found.gone else None
             place.down_since = (now if place.down_since is None else place.down_since) if down else None
+        elif found.device is not None:
+            place.gone_since = None
         if found.read is not None:
             place.opaque = found.read.backend is Backend.AMNEZIAWG
         if before != (place.gone_since, place.down_since, place.opaque):

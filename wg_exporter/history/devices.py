@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from wg_exporter.model import Device, DeviceKey, Link, Snapshot
 
@@ -32,7 +32,7 @@ class DeviceChange(NamedTuple):
     certain: whether the interfaces of its namespace were read; otherwise a missing link proves nothing.
     gone: there is no such interface any more.
     before: what the last look left; None for a device that appeared.
-    was: its key at the last look, which differs from `key` if it was renamed.
+    was: its key at the last look, which differs from `key` if it was renamed; None if another device had this key.
     """
 
     key: DeviceKey
@@ -41,7 +41,7 @@ class DeviceChange(NamedTuple):
     certain: bool
     gone: bool
     before: Known | None
-    was: DeviceKey
+    was: DeviceKey | None
 
     @property
     def read(self) -> Device | None:
@@ -51,7 +51,7 @@ class DeviceChange(NamedTuple):
     @property
     def renamed(self) -> bool:
         """Whether it had another name at the last look."""
-        return self.was != self.key
+        return self.was not in (None, self.key)
 
     @property
     def anew(self) -> bool:
@@ -68,38 +68,38 @@ class DeviceChange(NamedTuple):
 
 
 def changes(known: Mapping[DeviceKey, Known], snapshot: Snapshot) -> tuple[DeviceChange, ...]:
-    """The changes of all devices in the snapshot or `known` from earlier looks. A renamed device is one change."""
+    """All devices that are in the snapshot, or `known` from the looks before. A renamed one is told once."""
     devices = {(device.netns, device.name): device for device in snapshot.devices}
-    renamed = dict(_renamed(known, snapshot))
+    renamed = dict(_renamed(known, snapshot, devices.keys()))
+    left = set(renamed.values())
     read = snapshot.namespaces_read()
     found = []
-    for key in dict.fromkeys((*known, *devices)):
-        if key in renamed.values():
+    for key in dict.fromkeys((*known, *renamed, *devices)):
+        device, link = devices.get(key), snapshot.links.get(key)
+        if key in left and key not in renamed and device is None:
             continue
-        device, link, was = devices.get(key), snapshot.links.get(key), renamed.get(key, key)
+        was = renamed.get(key, None if key in left else key)
         certain = key[0] in read
         gone = certain and device is None and link is None
-        found.append(DeviceChange(key, device, link, certain, gone, known.get(was), was))
+        found.append(DeviceChange(key, device, link, certain, gone, known.get(was) if was else None, was))
     return tuple(found)
 
 
-def _renamed(known: Mapping[DeviceKey, Known], snapshot: Snapshot) -> Iterator[tuple[DeviceKey, DeviceKey]]:
-    """(new key, old key) of each device that has another name than at the last look.
+def _renamed(
+    known: Mapping[DeviceKey, Known], snapshot: Snapshot, there: Collection[DeviceKey]
+) -> Iterator[tuple[DeviceKey, DeviceKey]]:
+    """The key of now and the key of before of each device that has another name than at the last look.
 
-    A new device is a renamed one if a device with its interface index has just vanished. One that was gone before does
-    not count: in a namespace that was made anew, indices start anew.
+    Its interface index now has another name, and its own name has none or another one. Indices start anew in a
+    namespace that was made anew, so one that was gone already is another; so is an interface that is no device.
     """
-    there = {(device.netns, device.name) for device in snapshot.devices}
-    new = there - {key for key, before in known.items() if not before.gone}
-    if not new:
-        return
-    left = {
-        (key[0], before.ifindex): key
-        for key, before in known.items()
-        if before.ifindex and not before.gone and key not in there and key not in snapshot.links
-    }
-    for key in new:
-        link = snapshot.links.get(key)
-        was = left.get((key[0], link.ifindex)) if link else None
-        if was is not None:
+    failed = {(device.netns, device.name) for device in snapshot.failed}
+    now = {(key[0], link.ifindex): key for key, link in snapshot.links.items() if key in there or key in failed}
+    for was, before in known.items():
+        key = None if before.gone or not before.ifindex else now.get((was[0], before.ifindex))
+        if key is None or key == was:
+            continue
+        link = snapshot.links.get(was)
+        # Between two dumps, one may be seen under both names.
+        if link.ifindex != before.ifindex if link else was not in there:
             yield key, was

@@ -68,9 +68,9 @@ class History:
         failed = {(device.netns, device.name) for device in snapshot.failed}
         devices: dict[DeviceKey, _Remembered] = {}
         for change in found:
-            device = devices[change.key] = self._devices.get(change.was) or _Remembered()
+            device = devices[change.key] = (change.was and self._devices.get(change.was)) or _Remembered()
             device.known = change.left
-            if not change.gone or change.key in failed:
+            if change.device is not None or change.link is not None or change.key in failed:
                 device.seen = snapshot.monotonic
             if change.device is not None:
                 device.expects_peers = change.key in expecting
@@ -125,12 +125,14 @@ class History:
 
 
 def _kept(devices: dict[DeviceKey, _Remembered], now: float) -> dict[DeviceKey, _Remembered]:
-    """All but those that have been gone for `RETENTION_SECONDS` and that nobody waits for; at most `MAX_DEVICES`."""
+    """Those with a peer expected up, and those of which something was seen in the last `RETENTION_SECONDS`; at most
+    `MAX_DEVICES`.
+    """
     kept = {
         key: device
         for key, device in devices.items()
-        if not device.known.gone or device.missed or now - device.seen <= RETENTION_SECONDS
+        if device.expects_peers or now - device.seen <= RETENTION_SECONDS
     }
-    while len(kept) > MAX_DEVICES:
-        del kept[min(kept, key=lambda key: kept[key].seen)]
+    for key in sorted(kept, key=lambda key: (kept[key].expects_peers, kept[key].seen))[: -MAX_DEVICES]:
+        del kept[key]
     return kept
