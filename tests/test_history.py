@@ -425,3 +425,11 @@ def test_of_more_devices_than_are_remembered_those_that_somebody_waits_for_go_la
     for number in range(4):
         host.look(device(peer(2), name=f"new{number}"))
     assert host.history.expecting() == {("", "wg0")}
+
+
+def test_one_that_had_the_index_itself_is_not_another_by_a_new_name(host):
+    """No kernel gives an index twice, but nobody is taken for another if one did."""
+    links = [link(ifindex=7), link("wg1", ifindex=7)]
+    host.look(device(peer(1)), device(peer(2), name="wg1"), links=links, expecting=["wg0", "wg1"])
+    host.look(device(peer(1)), links=links[:1], expecting=["wg0"])
+    assert (told(host), told(host, "wg1")) == (THERE, GONE)

@@ -42,10 +42,10 @@ class Member(NamedTuple):
 class Wire:
     """A WireGuard device."""
 
-    def __init__(self, name: str, members: Sequence[Member]) -> None:
+    def __init__(self, name: str, members: Sequence[Member], ifindex: int) -> None:
         self.name, self.members = name, members
         self.there = True
-        self.ifindex = 7
+        self.ifindex = ifindex
         self.peers = Peers()
         self._keys = tuple(member.key for member in members)
         self._ips = tuple((member.allowed_ip,) for member in members)
@@ -81,7 +81,7 @@ class Wire:
     def make_anew(self) -> None:
         """It is set up from its file again."""
         self.there = True
-        self.ifindex += 1
+        self.ifindex += 100  # no kernel gives one twice
         for member in self.members:
             member.here.on = True
             member.here.endpoint = 1

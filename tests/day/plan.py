@@ -134,7 +134,7 @@ class _Builder:
         if name == "gateway":  # its file names no endpoints, for phones have none
             conf = (ConfFile("/etc/wireguard/wg0.conf", "wg0", tuple(ConfPeer(m.key) for m in wires["wg0"])),)
         rng = Random(f"{self.seed} {name}")
-        devices = [Wire(at, members) for at, members in wires.items()]
+        devices = [Wire(at, members, 7 + number) for number, (at, members) in enumerate(wires.items())]
         return Host(self.loop, rng, devices, config, conf, Scrapes(name, keep=self.keep))
 
     def _members(self, group: Group, first: int) -> list[Member]:

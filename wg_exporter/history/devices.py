@@ -97,9 +97,14 @@ def _renamed(
     now = {(key[0], link.ifindex): key for key, link in snapshot.links.items() if key in there or key in failed}
     for was, before in known.items():
         key = None if before.gone or not before.ifindex else now.get((was[0], before.ifindex))
-        if key is None or key == was:
+        if key is None or key == was or _had(known.get(key), before.ifindex):
             continue
         link = snapshot.links.get(was)
         # Between two dumps, one may be seen under both names.
         if link.ifindex != before.ifindex if link else was not in there:
             yield key, was
+
+
+def _had(known: Known | None, ifindex: int) -> bool:
+    """Whether this one had the index itself, so that it is no other one by a new name."""
+    return known is not None and not known.gone and known.ifindex == ifindex

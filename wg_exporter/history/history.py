@@ -129,10 +129,8 @@ def _kept(devices: dict[DeviceKey, _Remembered], now: float) -> dict[DeviceKey, 
     `MAX_DEVICES`.
     """
     kept = {
-        key: device
-        for key, device in devices.items()
-        if device.expects_peers or now - device.seen <= RETENTION_SECONDS
+        key: device for key, device in devices.items() if device.expects_peers or now - device.seen <= RETENTION_SECONDS
     }
-    for key in sorted(kept, key=lambda key: (kept[key].expects_peers, kept[key].seen))[: -MAX_DEVICES]:
+    for key in sorted(kept, key=lambda key: (kept[key].expects_peers, kept[key].seen))[:-MAX_DEVICES]:
         del kept[key]
     return kept
