@@ -75,7 +75,7 @@ def main() -> None:
 
 def measure(series: str, plan: dict[str, Any]) -> dict[str, Any]:
     """Everything that is measured in the virtual machine. Raises Unavailable, or exits with what went wrong there."""
-    with Vm(series, memory="3G") as vm:
+    with Vm(series, memory="3G", cpus=2) as vm:
         (vm.shared / "plan.json").write_text(json.dumps(plan))
         command = [sys.executable, "-m", "bench.guest", f"{vm.shared}/plan.json", f"{vm.shared}/result.json"]
         done = vm.run(shlex.join(command), timeout=3600)

@@ -2,7 +2,7 @@
 
 Each test in the guest is a test here as well, so that what failed is seen by its name. The guest's pytest writes a
 JUnit file to the directory that both sides share. Two machines run at a time, and nothing else beside them: they
-measure time, and take ten times as long as the host.
+measure time, and are slow enough as it is.
 """
 
 from __future__ import annotations
