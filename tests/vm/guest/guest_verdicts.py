@@ -134,5 +134,6 @@ def test_loss_reordering_and_duplicates_are_counted_and_are_no_fault_of_the_mtu(
     assert {one.first.verdict, one.then.verdict} == {Verdict.OK}
     assert one.stats.sent > 200
     lost, doubled = (1 - 0.98**2) * one.stats.sent, 0.04 * one.stats.sent
-    assert abs(one.stats.lost - lost) < 4.5 * lost**0.5
+    # The guest itself may be busy for longer than an answer is waited for: those come late, and were not lost.
+    assert abs(one.stats.lost - one.stats.late - lost) < 4.5 * lost**0.5
     assert abs(one.stats.duplicates - doubled) < 4.5 * doubled**0.5
