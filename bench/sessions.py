@@ -74,11 +74,11 @@ def identity(number: int, private: bytes) -> Identity:
 
 
 class Session(NamedTuple):
-    """The keys to send and to receive with, and the index that the device knows it by."""
+    """The keys to send and to receive with, and the receiver index that the device knows it by."""
 
     send: ChaCha20Poly1305
     receive: ChaCha20Poly1305
-    index: int
+    receiver: int
 
 
 class FarEnds:
@@ -208,12 +208,13 @@ class FarEnds:
         (chain,) = _kdf(1, chain, self._ephemeral.exchange(theirs))
         (chain,) = _kdf(1, chain, who.private.exchange(theirs))
         chain = _kdf(3, chain, bytes(32))[0]
-        return Session(*map(ChaCha20Poly1305, _kdf(2, chain, b"")), index)
+        send, receive = map(ChaCha20Poly1305, _kdf(2, chain, b""))
+        return Session(send, receive, index)
 
 
 def _message(session: Session, counter: int, packet: bytes) -> bytes:
     """A transport message (5.4.6). Without a packet it is a keepalive."""
-    head = struct.pack("<IIQ", 4, session.index, counter)
+    head = struct.pack("<IIQ", 4, session.receiver, counter)
     padded = packet + bytes(-len(packet) % 16)
     return head + session.send.encrypt(bytes(4) + counter.to_bytes(8, "little"), padded, None)
 

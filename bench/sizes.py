@@ -48,6 +48,8 @@ from wg_exporter.prober.mtu.verdict import judge, outer_path
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from wg_exporter.model import PeerKey
+
 PREFIX = "wgxmtu-"  # the same each time, so that a run removes what a killed one left
 MTU, SMALLEST, LARGEST = 1433, 1280, 1500
 FITS = {Layer.OUTER: MTU, Layer.INNER: MTU - 60}  # IPv4, UDP and WireGuard's own 32 bytes around it
@@ -111,13 +113,14 @@ def _known(path: Route) -> float:
             lost.append(when)
 
     row = Aim(path).row()
-    with closing(Prober(ProbeSettings(), {path.a.name: f"/run/netns/{path.a.name}"}, tap=tap)) as prober:
+    probing: Prober[PeerKey] = Prober(ProbeSettings(), {path.a.name: f"/run/netns/{path.a.name}"}, tap=tap)
+    with closing(probing) as prober:
         prober.update({row.key: row})
         prober.search(row.key)
         end = time.time() + PATIENCE
         while (now := time.time()) < end:
-            evidence = prober.evidence(row.key)
-            if judge(evidence) is Verdict.BLACKHOLE and outer_path(evidence) == (MTU, 0):
+            findings = prober.findings(row.key)
+            if judge(findings) is Verdict.BLACKHOLE and outer_path(findings) == (MTU, 0):
                 return now - lost[0]
             prober.step(0.01)
     raise LabError(f"the prober did not find the black hole within {PATIENCE:g} s")
