@@ -117,8 +117,10 @@ def unread(scope: Scope) -> str:
 
 def loss(scope: Scope, by: str = PEER, *, recent: bool = False) -> str:
     """The part of the probes that was lost, from 0 to 1; absent where none was sent. `recent`: see `_probes`."""
-    lost, sent = (_probes(scope, f"wireguard_probe_{what}_total", by, recent=recent) for what in ("lost", "sent"))
-    return f"{lost}\n/\n({sent} > 0)"
+    lost, late, sent = (
+        _probes(scope, f"wireguard_probe_{what}_total", by, recent=recent) for what in ("lost", "late", "sent")
+    )
+    return f"clamp_min({lost}\n- {late}, 0)\n/\n({sent} > 0)"
 
 
 def round_trip(scope: Scope, by: str = PEER, *, recent: bool = False) -> str:

@@ -13,10 +13,10 @@ from generating import DOCS, run, table
 from wg_exporter.config.fields import duration
 from wg_exporter.config.health import HealthLimits
 from wg_exporter.daemon.exporter import SUSPECT_TICK_SECONDS, TICK_SECONDS
-from wg_exporter.health import quality
+from wg_exporter.health import quality, timing
 from wg_exporter.health.advice import advice
 from wg_exporter.health.device import UNREAD_SECONDS
-from wg_exporter.health.rules import RULES, timing
+from wg_exporter.health.rules import RULES
 from wg_exporter.health.states import State
 
 if TYPE_CHECKING:
@@ -68,16 +68,27 @@ pocket pages nobody.
 WireGuard does not say whether a tunnel works. It shows byte counters and the time of the last handshake, and these
 tell it, for WireGuard answers:
 
-- **Heard**: anything came from the peer that only a working session sends. That ends every doubt at once.
+- **Heard**: data or a keepalive came from the peer, which only a working session sends. That ends every doubt at once.
+- **A handshake** ends the doubt about handshakes, not the one about data: filters that let handshakes through and drop
+  the rest are common. What handshake messages alone can explain is taken for them. The doubt about data ends by itself
+  {answer} after a handshake if no data was sent since that could show whether it arrives; {stale} after it where
+  this doubt had made the peer `down`, for users may have given up.
 - **Unanswered**: a handshake was initiated, or data was sent, and nothing was heard since. WireGuard acknowledges data
-  within 10 seconds, at least by a keepalive. Keepalives themselves ask for no answer.
+  within 10 seconds, at least by a keepalive. Keepalives themselves ask for no answer, nor does what confirms a session.
+- **It hears nothing**: probes go unanswered, and the peer starts handshakes at the pace of one that hears nothing:
+  three initiations within {calls}, or two handshakes of its own within {woken}. Then it is `down` (`one_way`) though
+  its data still comes in. Without that proof an address that falls silent is `target_silent`, and pages nobody. Bulk
+  data hides the sizes by which initiations are told, so there it can't be decided.
+- While an answer is overdue a peer that is expected up keeps the state it had: a dying tunnel is not called `up` on its
+  way from `degraded` to `down`.
 - A peer is `down` when {down_after} went by since an answer was due, and at least {attempts} attempts were made. An
   answer to a handshake, or to an echo of a target that answers, is due at once; one to other data after
   {acknowledged}. On a path that loses every 20th packet each way, that many are lost in a row once in a million times.
 - Counters are looked at every {tick}; every {suspect} while an answer is overdue, or less often on a host
-  of so many peers that looking would take more than a twentieth of the time. So a peer that is probed is `down`
+  of so many peers that looking would take more than a twentieth of a processor. So a peer that is probed is `down`
   {down_after} to {latest} after the cut, for the [prober](probing.md) sends it a small echo every few seconds. Where
-  only other data is sent, it is {acknowledged} later, and where nothing is sent, see
+  only other data is sent, it is {acknowledged} later, and {acknowledgements} later where handshakes pass: then only
+  acknowledgements tell, of which some are lost on a bad line. Where nothing is sent, see
   [the prober is off](#special-cases).
 - Lost echoes alone never make a peer `down`: whoever drops echoes and sends anything else is alive.
 - **Age** decides only for a peer that has persistent keepalive K: {stale} + K without a sign is `down`
@@ -85,8 +96,9 @@ tell it, for WireGuard answers:
   age proves nothing: such a peer is `idle`, or `down` once data to it goes unanswered.
 - **AmneziaWG** pads its messages to other sizes, so that its byte counters do not tell handshakes from data. There only
   probes and age decide.
-- `lossy` and `slow` look at the echoes of the last {window}, {fewest} at least. What is usual for a peer is learned for
-  {learning} before latency is judged, and followed over {usual}.
+- `lossy` and `slow` look at the echoes of the last {window}, {fewest} at least. An answer after the timeout is slow,
+  not lost, and what an outage lost is not held against the tunnel that came back. What is usual for a peer is learned
+  for {learning} before latency is judged, and followed over {usual}.
 
 `health` in the [configuration](configuration.md#health) has the limits: `down_after`, `window`, `loss`, `slow_factor`.
 
@@ -102,7 +114,10 @@ tell it, for WireGuard answers:
   `wireguard_interface_up` is 0, and their traffic counters end. When it comes back, they are `down` until heard.
 - **A device can't be read.** The last state stays for {unread} and is then absent, for nobody knows. `down` stays, so
   no alert resolves by itself. `wireguard_interface_read_success` and `wireguard_exporter_source_success` say what is
-  wrong.
+  wrong. Where a userspace daemon does not answer, and none of the probed peers of its interface either, it hangs: all
+  peers that are expected up are `down` (`unreadable`) {down_after} after anything last answered.
+- **A daemon that does not tell when the last handshake was** (boringtun, once a session has ended): the stamp is
+  absent, and a peer that sent more than initiations was heard some time, so it is `idle` and not `never`.
 - **The prober is off.** Nothing is `degraded`. A peer with keepalive and no traffic is found `down` by the next
   handshake, which WireGuard tries every 2 minutes, or by age. Without keepalive and traffic, dead and idle look alike:
   the peer is `idle`, and the log says how many these are.
@@ -128,9 +143,13 @@ def page() -> str:
         latest=_seconds(limits.down_after + TICK_SECONDS),
         attempts=timing.ATTEMPTS,
         acknowledged=_seconds(timing.ACKNOWLEDGED_SECONDS),
+        acknowledgements=_seconds(timing.ACKNOWLEDGEMENTS_SECONDS),
         tick=_seconds(TICK_SECONDS),
         suspect="second" if SUSPECT_TICK_SECONDS == 1 else _seconds(SUSPECT_TICK_SECONDS),
         stale=_seconds(timing.STALE_SECONDS),
+        answer=_seconds(timing.ANSWER_SECONDS),
+        calls=_seconds(timing.CALLS_WITHIN),
+        woken=_seconds(timing.WOKEN_MOST),
         judged=_seconds(timing.JUDGED_SECONDS),
         unread=_seconds(UNREAD_SECONDS),
         window=duration(limits.window),

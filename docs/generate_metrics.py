@@ -101,7 +101,8 @@ Part of the last 30 days for which a peer that should be up was not down:
 Loss of each probed tunnel over five minutes, from 0 to 1, and the round-trip time that 99 of 100 stay below:
 
 ```promql
-increase(wireguard_probe_lost_total[5m]) / (increase(wireguard_probe_sent_total[5m]) > 0)
+(increase(wireguard_probe_lost_total[5m]) - increase(wireguard_probe_late_total[5m]))
+/ (increase(wireguard_probe_sent_total[5m]) > 0)
 ```
 
 ```promql

@@ -110,7 +110,7 @@ HUB = (
         roams=1 / 60, changed=700,
         mtu=Mtu("fragmented_path", 1412, 1433, 1492, 1353, 0, 120),
         probes=Probes(
-            1, 0.25, 0.06, (0, 0.25, 0.75, 0.75), shortest=0.03, jitter=0.012, errors=(0.05, 0.1), late=0.2,
+            1, 0.45, 0.044, (0, 0.25, 0.75, 0.75), shortest=0.03, jitter=0.012, errors=(0.05, 0.1), late=0.2,
             duplicates=1 / 30,
         ),
     ),

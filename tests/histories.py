@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.rows import SECOND, STATS, WALL, device, link, peer, snapshot
 from wg_exporter.config.health import HealthLimits
-from wg_exporter.model import Backend, FailedDevice, MtuReport, Outcome, Probed, SourceName, Verdict
+from wg_exporter.model import Backend, Cause, FailedDevice, MtuReport, Outcome, Probed, SendError, SourceName, Verdict
 from wg_exporter.names.identity import PeerMeta
 
 KEEPALIVE, INITIATION, RESPONSE = 32, 148, 92
@@ -23,7 +23,7 @@ class RandomPeer:
         self.row = peer(number, persistent_keepalive=keepalive, last_handshake_ns=stamp)
         self.mood = self.silent
         self.probed = None
-        self.answers, self.rtt = True, 0.02
+        self.answers, self.rtt, self.refused = True, 0.02, None
 
     @property
     def meta(self):
@@ -47,8 +47,14 @@ class RandomPeer:
                 self.answers, self.rtt = self.random.random() < 0.6, self.random.choice((0.02, 0.02, 0.2))
             case 6:
                 self.row = self.row._replace(rx_bytes=0, tx_bytes=0, last_handshake_ns=0)
+            case 7:
+                self.refused = None if self.refused else self.random.choice(list(SendError))
 
-    def pass_second(self, second, wall):
+    def pass_second(self, second, wall, hangs):
+        if hangs:
+            if self.probed and second % 5 == 0:
+                self.lose(second)
+            return
         self.mood(second, wall)
         if self.row.persistent_keepalive and second % self.row.persistent_keepalive == 0:
             self.grow(0, KEEPALIVE)
@@ -57,13 +63,20 @@ class RandomPeer:
 
     def echo(self, second):
         stats = self.probed.stats
-        if self.answers and self.random.random() < 0.9:
-            stats = stats._replace(rtt_sum=stats.rtt_sum + self.rtt, rtt_last=self.rtt, silent_since=None)
+        if self.refused:
+            self.probed = self.probed._replace(stats=stats._replace(refused=self.refused))
+        elif self.answers and self.random.random() < 0.9:
+            stats = stats._replace(rtt_sum=stats.rtt_sum + self.rtt, rtt_last=self.rtt, silent_since=None, refused=None)
+            self.probed = self.probed._replace(stats=stats._replace(sent=stats.sent + 1))
             self.grow(128, 128)
         else:
-            since = second - 3.0 if stats.silent_since is None else stats.silent_since
-            stats = stats._replace(lost=stats.lost + 1, silent_since=since)
-        self.probed = self.probed._replace(stats=stats._replace(sent=stats.sent + 1))
+            self.lose(second)
+
+    def lose(self, second):
+        stats = self.probed.stats
+        since = second - 3.0 if stats.silent_since is None else stats.silent_since
+        stats = stats._replace(sent=stats.sent + 1, lost=stats.lost + 1, silent_since=since, refused=None)
+        self.probed = self.probed._replace(stats=stats)
 
     def grow(self, received, sent):
         rx, tx = self.row.rx_bytes + received, self.row.tx_bytes + sent
@@ -108,6 +121,7 @@ class RandomHost:
         self.second, self.wall = 0, WALL
         self.name, self.ifindex, self.backend = "wg0", 7, Backend.KERNEL
         self.up = self.there = self.readable = self.fresh = self.links_read = self.missed = True
+        self.cause = Cause.OTHER
         self.limits = LIMITS[0]
 
     @property
@@ -128,7 +142,7 @@ class RandomHost:
         for _ in range(self.random.choice((1, 1, 1, 5))):
             self.second, self.wall = self.second + 1, self.wall + 1
             for one in self.peers:
-                one.pass_second(self.second, self.wall)
+                one.pass_second(self.second, self.wall, not self.readable and self.cause is Cause.UNANSWERED)
                 if self.random.random() < 1 / 40:
                     one.change()
         if self.random.random() < 1 / 25:
@@ -142,7 +156,7 @@ class RandomHost:
             at=float(self.second),
             wall=self.wall,
             links=(link(self.name, self.ifindex, up=self.up),) if self.there and self.links_read else (),
-            failed=() if self.readable else (FailedDevice("", self.name, self.backend, "busy"),),
+            failed=() if self.readable else (FailedDevice("", self.name, self.backend, "busy", self.cause),),
             outcomes=(Outcome(SourceName.LINKS, "", self.links_read, 0.0),),
         )
         metas = self.metas
@@ -157,7 +171,7 @@ class RandomHost:
             case 1:
                 self.there = False
             case 2:
-                self.readable = False
+                self.readable, self.cause = False, self.random.choice((Cause.OTHER, Cause.UNANSWERED))
             case 3:
                 self.fresh = False
             case 4:

@@ -103,6 +103,8 @@ STATS = ProbeStats(
     rtt_min=0.0005,
     rtt_last=0.003,
     jitter=0.00025,
+    extra_sent=6,
+    extra_lost=5,
 )
 REPORT = MtuReport(Verdict.FRAGMENTED_PATH, 1420, 1420, 1400, 0, 1480, 1340, 1280, "198.51.100.1", WALL)
 
@@ -157,11 +159,17 @@ class FakeTime:
     def __init__(self) -> None:
         self.wall = WALL
         self.monotonic = 1000.0
-        self.clock = Clock(lambda: self.wall, lambda: self.monotonic)
+        self.cpu = 0.0
+        self.clock = Clock(lambda: self.wall, lambda: self.monotonic, lambda: self.cpu)
 
     def advance(self, seconds: float) -> None:
         self.wall += seconds
         self.monotonic += seconds
+
+    def work(self, seconds: float) -> None:
+        """Let time go by in which the processor is busy."""
+        self.advance(seconds)
+        self.cpu += seconds
 
 
 class FakeHost:

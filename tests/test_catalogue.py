@@ -44,6 +44,8 @@ CONTRACT = {
     "wireguard_probe_lost_total": ("counter", PROBE),
     "wireguard_probe_duplicates_total": ("counter", PROBE),
     "wireguard_probe_late_total": ("counter", PROBE),
+    "wireguard_probe_extra_sent_total": ("counter", PROBE),
+    "wireguard_probe_extra_lost_total": ("counter", PROBE),
     "wireguard_probe_errors_total": ("counter", f"{PROBE},reason"),
     "wireguard_probe_rtt_seconds": ("histogram", PROBE),
     "wireguard_probe_jitter_seconds": ("gauge", PROBE),

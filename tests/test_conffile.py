@@ -48,6 +48,10 @@ def netdev(text: str, keys: dict[str, str] | None = None) -> ConfFile:
         ("wireguard-ui.conf", ["Alice", ""]),
         ("wg-portal.conf", ["Alice Peer 1", "Bob Peer 7", ""]),
         ("linuxserver.conf", ["peer_laptop", "peer_phone"]),
+        ("wgdashboard.conf", ["Donald's iPhone", "Office (2nd floor)", ""]),
+        ("wireguard-manager.conf", ["alice", "bob-phone"]),
+        ("easy-wg-quick.conf", ["10", "laptop"]),
+        ("friendly-over.conf", ["gateway-berlin", "gateway-paris", "laptop"]),
         ("friendly.conf", ["OnePlus 6T", "Zoë ☃", "", "varch.local (laptop)", ""]),
     ],
 )
@@ -300,7 +304,10 @@ def test_keepalive_is_off_or_seconds(value: str, seconds: int) -> None:
         "AllowedIPs = 10.0.0.0/255.0.0.0",
         f"AllowedIPs = {SECRET}",
         "Endpoint = example.org",
-        "Endpoint = 2001:db8::1:51820",
+        "Endpoint = 2001:db8::1",
+        "Endpoint = [2001:db8::g]:51820",
+        "Endpoint = fe80::1%:51820",
+        "Endpoint = [192.0.2.1:51820",
         f"Endpoint = {SECRET[:-1]}:51820",
         f"Endpoint = {SECRET}",
         "some words",
@@ -313,6 +320,36 @@ def test_a_setting_that_does_not_fit_is_one_problem_with_its_line_and_without_it
     assert len(found.problems) == 1
     assert found.problems[0].startswith(f"{PATH}:3: ")
     assert SECRET[:8] not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("value", "endpoint"),
+    [
+        ("192.0.2.1:51820", "192.0.2.1:51820"),
+        ("vpn.example.org:wireguard", "vpn.example.org:wireguard"),
+        ("[2001:db8::7]:51820", "[2001:db8::7]:51820"),
+        ("2001:db8::7:51820", "[2001:db8::7]:51820"),
+        ("::1:51820", "[::1]:51820"),
+        ("fe80::1%eth0:51820", "[fe80::1%eth0]:51820"),
+        ("[fe80::1%eth0]:51820", "[fe80::1%eth0]:51820"),
+        ("[vpn.example.org]:51820", "vpn.example.org:51820"),
+        ("[192.0.2.1]:51820", "192.0.2.1:51820"),
+        ("::ffff:192.0.2.1:51820", "[::ffff:192.0.2.1]:51820"),
+    ],
+)
+def test_an_endpoint_is_read_as_wg_reads_it(value: str, endpoint: str) -> None:
+    found = one(f"Endpoint = {value}")
+    assert (found.peers[0].endpoint, found.problems) == (endpoint, ())
+
+
+@pytest.mark.parametrize(
+    ("saves", "endpoint"), [("true", ""), ("True # by itself", ""), ("false", "192.0.2.1:1"), ("", "192.0.2.1:1")]
+)
+def test_an_endpoint_in_a_file_that_is_saved_by_itself_is_where_a_phone_was_last_seen_and_no_intent(
+    saves: str, endpoint: str
+) -> None:
+    text = f"[Interface]\nSaveConfig = {saves}\n[Peer]\nPublicKey = {A}\nEndpoint = 192.0.2.1:1\n"
+    assert parse_wg_quick(text, PATH).peers == (ConfPeer(A, endpoint=endpoint),)
 
 
 @pytest.mark.parametrize("bad", ["", "x", A[:-1], A + "=", A[:-2] + "F=", "@credential", "é" * 44])

@@ -147,7 +147,7 @@ def test_who_looks_again_and_again_without_a_tick_sees_counts_and_states_too(rig
     exporter = rig.exporter()
     exporter.observe()
     rig.time.advance(5)
-    rig.host.devices = [device(shaken(1, 5), peer(2, persistent_keepalive=0))]
+    rig.host.devices = [device(shaken(1, 5, rx_bytes=peer(1).rx_bytes + 124), peer(2, persistent_keepalive=0))]
     snapshot, view, config = exporter.observe()
     assert snapshot.devices == tuple(rig.host.devices)
     assert [counts.handshakes for counts in view.devices[0].counts] == [1, 0]

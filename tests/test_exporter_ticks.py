@@ -23,7 +23,7 @@ class Rig:
 
     def tick(self, took=0.0):
         self.time.advance(5)
-        self.host.during = lambda: self.time.advance(took)
+        self.host.during = lambda: self.time.work(took)
         self.exporter.tick()
         return self.exporter.pause
 
@@ -46,6 +46,14 @@ def rigs():
 )
 def test_closer_looks_take_a_twentieth_of_the_hosts_time_at_most(rigs, took, pause):
     assert rigs().tick(took) == pytest.approx(pause)
+
+
+def test_waiting_for_a_source_that_hangs_does_not_delay_the_next_look(rigs):
+    rig = rigs()
+    rig.time.advance(5)
+    rig.host.during = lambda: rig.time.advance(2.0)
+    rig.exporter.tick()
+    assert rig.exporter.pause == 1.0
 
 
 def test_ticks_a_minute_apart_come_closer_too_and_as_sparingly(rigs):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.rows import WALL
+from tests.rows import SECOND, WALL
 from tests.tunnels import INITIATION, KEEPALIVE, RESPONSE, Tunnel, lively
 from wg_exporter.health.states import Reason, State
+from wg_exporter.model import Backend
 
 # --- who is well ------------------------------------------------------------------------------------------------------
 
@@ -125,7 +126,7 @@ def test_keepalives_alone_ask_for_no_answer():
 
 
 def test_a_lost_packet_now_and_then_is_repaired_by_the_next_handshake_and_no_outage():
-    """Data at 0 s, the handshake that nobody answers at 15 and 20, the one that works at 25."""
+    """Data at 0 s, the handshake that nobody answers at 15 and 20, the one that works at 25, and then data again."""
     tunnel = lively(keepalive=0)
     for _ in range(20):
         tunnel.tx(128)
@@ -135,7 +136,10 @@ def test_a_lost_packet_now_and_then_is_repaired_by_the_next_handshake_and_no_out
         tunnel.tx(INITIATION)
         tunnel.go(6)
         tunnel.shake()
-        tunnel.go(9)
+        tunnel.go(4)
+        tunnel.tx(128)
+        tunnel.rx(128)
+        tunnel.go(5)
     assert tunnel.judged.changes == 0
 
 
@@ -150,6 +154,102 @@ def test_a_peer_whose_calls_reach_us_and_who_does_not_hear_us_is_one_way():
     tunnel.go(40, knock)
     assert (tunnel.state, tunnel.reason) == (State.DOWN, Reason.ONE_WAY)
     assert "initiations came from it" in tunnel.judged.evidence
+
+
+def test_a_peer_whose_calls_reach_us_while_nothing_leaves_this_host_is_not_sent():
+    tunnel = lively()
+    tunnel.go(40, lambda second: tunnel.rx(INITIATION if second % 5 == 0 else 0))
+    assert (tunnel.state, tunnel.reason) == (State.DOWN, Reason.NOT_SENT)
+
+
+def test_a_peer_of_which_handshakes_come_and_no_data_is_down_though_it_is_heard_again_and_again():
+    """A filter on the way drops all but handshakes: whoever sends data starts one every 15 s, and each succeeds."""
+    tunnel = lively(keepalive=0)
+    start = tunnel.now
+
+    def filtered(second):
+        tunnel.tx(128)
+        if (second - start) % 15 == 0:
+            tunnel.shake()
+
+    tunnel.go(74, filtered)
+    assert tunnel.state is State.UP, "some acknowledgements may just have been lost"
+    tunnel.go(20, filtered)
+    assert (tunnel.state, tunnel.reason) == (State.DOWN, Reason.DATA_UNANSWERED)
+    assert WALL + start + 75 <= tunnel.judged.changed_at <= WALL + start + 81
+    assert "last handshake" in tunnel.judged.evidence
+    assert tunnel.judged.changes == 1
+    tunnel.go(600, filtered)
+    assert tunnel.judged.changes == 1, "it does not flap"
+    tunnel.rx(KEEPALIVE)
+    assert tunnel.go(5).state is State.UP
+
+
+@pytest.mark.parametrize("ours", [True, False], ids=["our-keepalive", "theirs"])
+def test_an_idle_tunnel_with_keepalive_on_one_side_only_is_up_for_half_an_hour(ours):
+    """Every two minutes a handshake, what confirms it and a keepalive come in one look: that is no data."""
+    tunnel = lively(keepalive=25 if ours else 0)
+
+    def idle(second):
+        if second % 25 == 0:
+            (tunnel.tx if ours else tunnel.rx)(KEEPALIVE)
+        if second % 120 == 0:
+            tunnel.shake()
+            tunnel.tx(2 * KEEPALIVE)
+
+    tunnel.go(1800, idle)
+    assert tunnel.state is State.UP
+    assert tunnel.judged.changes == 0
+
+
+@pytest.mark.parametrize("size", [240, 480, 128 + 112, 144 + 96])
+def test_data_that_is_as_long_as_handshakes_is_data(size):
+    tunnel = lively()
+
+    def talks(second):
+        if second % 5 == 0:
+            tunnel.rx(size)
+            tunnel.tx(96)
+
+    tunnel.go(600, talks)
+    assert (tunnel.state, tunnel.judged.changes) == (State.UP, 0)
+
+
+def test_who_called_in_vain_and_sleeps_now_is_idle_after_a_while_and_not_down_at_the_next_call():
+    tunnel = lively(keepalive=0)
+    for _ in range(5):
+        tunnel.rx(INITIATION)
+        tunnel.tx(RESPONSE)
+        tunnel.go(5)
+    tunnel.go(600)
+    assert tunnel.state is State.IDLE
+    assert not tunnel.health.suspicious
+    tunnel.rx(INITIATION)
+    tunnel.tx(RESPONSE)
+    assert tunnel.go(5).state is State.IDLE
+
+
+def test_small_packets_in_vain_are_data_and_not_keepalives():
+    """A SYN or a bare acknowledgement of TCP is 96 bytes, three times a keepalive."""
+    tunnel = lively()
+    start = tunnel.now
+
+    def filtered(second):
+        if second % 5 == 0:
+            tunnel.tx(96)
+        if (second - start) % 16 == 0:
+            tunnel.shake()
+
+    tunnel.go(120, filtered)
+    assert (tunnel.state, tunnel.reason) == (State.DOWN, Reason.DATA_UNANSWERED)
+
+
+def test_a_device_that_counts_what_is_inside_its_messages_and_no_handshakes_is_up_by_its_stamps():
+    tunnel = lively(backend=Backend.USERSPACE, opaque=True)
+    for _ in range(20):
+        tunnel.row = tunnel.row._replace(last_handshake_ns=int((WALL + tunnel.now) * SECOND))
+        tunnel.go(120)
+    assert (tunnel.state, tunnel.judged.changes) == (State.UP, 0)
 
 
 def test_a_peer_that_never_came_though_it_should_is_down_and_not_never():

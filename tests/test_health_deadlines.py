@@ -19,7 +19,7 @@ from wg_exporter.health.quality import Quality
 from wg_exporter.health.rules import RULES, decide
 from wg_exporter.health.rules.rule import Rule
 from wg_exporter.health.states import Reason, State
-from wg_exporter.model import Verdict
+from wg_exporter.model import SendError, Verdict
 from wg_exporter.names.identity import PeerMeta
 
 NOW = 1000.0
@@ -54,7 +54,9 @@ def test_whoever_is_judged_by_deadlines_is_what_it_is_when_judged_at_every_look(
             assert by_deadlines.suspicious == at_every_look.suspicious, where
             reached.update((change.after, change.reason) for change in told)
     assert {state for state, _ in reached} == set(State)
-    assert {reason for _, reason in reached} == {None, *Reason} - {Reason.SLOW}, "what is slow takes hours to learn"
+    assert {reason for _, reason in reached} == {None, *Reason} - {Reason.SLOW, Reason.MISSING}, (
+        "what is slow takes hours to learn, and who is missing is judged elsewhere"
+    )
 
 
 @st.composite
@@ -62,6 +64,7 @@ def evidence(draw):
     """Any peer of which nothing after NOW is known."""
     place = Place()
     place.gone_since, place.down_since, place.opaque = draw(MAYBE), draw(MAYBE), draw(st.booleans())
+    place.hung_since = draw(MAYBE)
     keepalive = draw(st.sampled_from((0, 5, 25)))
     meta = PeerMeta("", False, draw(st.booleans()))
     seen = Evidence(place, peer(1, persistent_keepalive=keepalive), meta, draw(MOMENT), WALL)
@@ -69,14 +72,21 @@ def evidence(draw):
     seen.state = draw(st.none() | st.sampled_from(State))
     seen.reason = draw(st.sampled_from(Reason)) if seen.state in {State.DOWN, State.DEGRADED} else None
     seen.judged, seen.heard = draw(st.booleans()), draw(MAYBE)
-    seen.unanswered_since, seen.overdue_since = draw(MAYBE), draw(MAYBE)
+    seen.called_since, seen.data_since, seen.echo_since = draw(MAYBE), draw(MAYBE), draw(MAYBE)
+    seen.heard_data, seen.shaken = draw(MAYBE), draw(MAYBE)
+    seen.data_asked, seen.left_at, seen.lost_at = draw(MOMENT), draw(MOMENT), draw(MOMENT)
+    seen.called_at = draw(MOMENT)
+    seen.calls = tuple(sorted(draw(st.lists(MOMENT, max_size=5))))
+    seen.woken = tuple(sorted(draw(st.lists(MOMENT, max_size=4))))
     for counter in ("initiations", "inbound_initiations", "data", "probes", "attempts"):
         setattr(seen, counter, draw(st.integers(0, 7)))
     if draw(st.booleans()):
         seen.quality = Quality()
         seen.quality.lossy, seen.quality.slow = draw(st.booleans()), draw(st.booleans())
         seen.verdict = draw(st.none() | st.sampled_from(Verdict))
-        seen.target_silent_since = draw(MAYBE)
+        seen.silent_since = draw(MAYBE)
+        seen.target_silent_since = draw(st.sampled_from((None, seen.silent_since)))
+        seen.refused = draw(st.none() | st.sampled_from(SendError))
     return seen
 
 
@@ -101,8 +111,8 @@ def test_at_its_deadline_another_rule_decides(seen, limits):
 @given(evidence(), st.sampled_from(LIMITS), st.floats(0, 300))
 def test_a_peer_that_is_heard_goes_on_under_a_rule_that_is_renewed_and_not_for_less_long(seen, limits, later):
     """Of whoever is heard thus and not probed nothing is judged."""
-    seen.unanswered_since = seen.overdue_since = None
-    seen.quality = None
+    seen.called_since = seen.data_since = seen.echo_since = None
+    seen.quality = seen.silent_since = seen.target_silent_since = None
     rule, due = decide(seen, NOW, limits)
     if rule.renewed and NOW + later < due:
         seen.hear(NOW + later)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.rows import SECOND, STATS, WALL, device
-from tests.tunnels import INITIATION, KEEPALIVE, Echoes, Tunnel, lively
+from tests.rows import SECOND, STATS, WALL, device, link, peer, snapshot
+from tests.tunnels import INITIATION, KEEPALIVE, LIMITS, LINKS_READ, RESPONSE, Echoes, Judge, Tunnel, lively
 from wg_exporter.health.states import Reason, State
-from wg_exporter.model import Backend, FailedDevice, Probed, Verdict
+from wg_exporter.model import SOME_TIME, Backend, Cause, FailedDevice, Probed, Verdict
+from wg_exporter.names.identity import PeerMeta
 
 UNREADABLE = (FailedDevice("", "wg0", Backend.KERNEL, "no permission"),)
 
@@ -121,7 +122,7 @@ def test_a_peer_that_can_be_read_again_is_not_up_before_what_was_sent_meanwhile_
     tunnel = lively()
     hide(tunnel)
     tunnel.go(60)
-    tunnel.tx(128)
+    tunnel.tx(144)  # 128 could be keepalives
     show(tunnel)
     assert tunnel.go(5).state is None
     tunnel.rx(KEEPALIVE)
@@ -179,3 +180,155 @@ def test_whoever_is_no_longer_probed_is_judged_without_what_probes_said():
     assert tunnel.state is State.DEGRADED
     tunnel.probed = None
     assert tunnel.go(5).state is State.UP
+
+
+# --- a daemon that hangs ----------------------------------------------------------------------------------------------
+
+HUNG = (FailedDevice("", "wg0", Backend.USERSPACE, "no answer", Cause.UNANSWERED),)
+
+
+def hang(tunnel, echoes):
+    """Its daemon answers nothing, and neither does any probe, from now on; when the first of these was sent."""
+    echoes.lose = lambda _: True
+    tunnel.present, tunnel.failed = False, HUNG
+    return tunnel.now - tunnel.now % 5 + 2
+
+
+def without_counters(tunnel, echoes):
+    """Echoes go out, and nothing of them shows in counters that nobody can read."""
+    row = tunnel.row
+
+    def happens(second):
+        echoes(second)
+        tunnel.row = row
+
+    return happens
+
+
+def test_a_device_whose_daemon_hangs_is_down_25_to_33_seconds_later_for_all_that_are_expected_up():
+    tunnel = lively()
+    echoes = Echoes(tunnel)
+    tunnel.go(60, echoes)
+    first = hang(tunnel, echoes)
+    happens = without_counters(tunnel, echoes)
+    tunnel.go(24, happens)
+    assert tunnel.state is State.UP
+    tunnel.go(60, happens)
+    assert (tunnel.state, tunnel.reason) == (State.DOWN, Reason.UNREADABLE)
+    assert WALL + first + 25 <= tunnel.judged.changed_at <= WALL + first + 31
+    assert "neither its daemon nor any probe answers" in tunnel.judged.evidence
+    assert tunnel.judged.changes == 1
+
+
+@pytest.mark.parametrize("how", ["answers", "another-cause", "not-expected", "not-probed"])
+def test_a_device_that_can_not_be_read_is_not_known_to_hang_unless_all_its_probes_are_silent(how):
+    tunnel = lively()
+    echoes = Echoes(tunnel)
+    if how != "not-probed":
+        tunnel.go(60, echoes)
+    hang(tunnel, echoes)
+    if how == "answers":
+        echoes.lose = lambda _: False
+    elif how == "another-cause":
+        tunnel.failed = UNREADABLE
+    elif how == "not-expected":
+        tunnel.meta = tunnel.meta._replace(expected_up=False)
+    happens = without_counters(tunnel, echoes)
+    tunnel.go(100, (lambda _: None) if how == "not-probed" else happens)
+    assert tunnel.state is None or how == "not-expected"
+
+
+def test_what_a_daemon_did_not_answer_while_it_hung_proves_nothing_when_it_goes_on():
+    """The initiations of the peer, which waited in its socket, come all at once."""
+    tunnel = lively()
+    echoes = Echoes(tunnel)
+    tunnel.go(60, echoes)
+    hang(tunnel, echoes)
+    tunnel.go(60, without_counters(tunnel, echoes))
+    show(tunnel)
+    before = len(tunnel.changes)
+    for second in range(1, 5):
+        tunnel.rx(INITIATION * (6 if second == 1 else 1))
+        tunnel.tx(RESPONSE)
+        tunnel.go(1)
+    assert (tunnel.state, tunnel.reason) == (State.DOWN, Reason.UNREADABLE)
+    tunnel.shake()
+    echoes.lose = lambda _: False
+    tunnel.go(10, echoes)
+    assert [(change.after, change.reason) for change in tunnel.changes[before:]] == [(State.UP, None)]
+
+
+def test_a_daemon_that_answers_again_leaves_an_idle_peer_without_keepalive_idle():
+    tunnel = lively(keepalive=0)
+    echoes = Echoes(tunnel)
+    tunnel.go(60, echoes)
+    hang(tunnel, echoes)
+    tunnel.go(60, without_counters(tunnel, echoes))
+    assert tunnel.reason is Reason.UNREADABLE
+    show(tunnel)
+    tunnel.probed = None
+    tunnel.go(300)
+    assert tunnel.state is State.IDLE
+
+
+def test_a_daemon_whose_peers_answer_again_does_not_hang_though_it_says_nothing():
+    tunnel = lively()
+    echoes = Echoes(tunnel)
+    tunnel.go(60, echoes)
+    hang(tunnel, echoes)
+    tunnel.go(60, without_counters(tunnel, echoes))
+    assert tunnel.reason is Reason.UNREADABLE
+    echoes.lose = lambda _: False
+    tunnel.go(10, without_counters(tunnel, echoes))
+    assert (tunnel.state, tunnel.reason) == (None, None), "nobody knows"
+
+
+def test_one_lost_echo_beside_a_peer_that_was_dead_for_long_is_no_daemon_that_hangs():
+    health, now = Judge(), 0.0
+    rows = [peer(n, rx_bytes=1000, last_handshake_ns=int((WALL - 10) * SECOND)) for n in (1, 2)]
+    metas = (PeerMeta("dead", True, True), PeerMeta("well", True, True))
+    told = []
+
+    def look(silent, *, hangs):
+        nonlocal now
+        now += 5
+        rows[1] = rows[1]._replace(rx_bytes=rows[1].rx_bytes + KEEPALIVE)
+        stats = [STATS._replace(silent_since=since) for since in silent]
+        probed = {row.public_key: Probed("10.0.0.1", one, None) for row, one in zip(rows, stats, strict=True)}
+        shown, failed = ((), HUNG) if hangs else ((device(*rows),), ())
+        found = snapshot(*shown, at=now, links=(link(),), failed=failed, outcomes=(LINKS_READ,))
+        told.extend(health.look(found, lambda _: metas, {("", "wg0"): probed}, {("", "wg0")}, LIMITS))
+
+    for _ in range(4):
+        look((2.0, None), hangs=False)
+    for _ in range(12):
+        look((2.0, None), hangs=True)
+    look((2.0, now + 3), hangs=True)
+    assert {change.name for change in told if change.after is State.DOWN} <= {"dead"}
+    assert Reason.UNREADABLE not in {change.reason for change in told}
+
+
+# --- stamps that daemons make -----------------------------------------------------------------------------------------
+
+
+def test_a_stamp_that_moves_while_nothing_is_received_is_no_handshake_on_a_userspace_device():
+    tunnel = lively(backend=Backend.USERSPACE)
+
+    def wobbles(second):
+        tunnel.call_in_vain(second)
+        tunnel.row = tunnel.row._replace(last_handshake_ns=tunnel.row.last_handshake_ns + 3 * SECOND)
+
+    tunnel.go(60, wobbles)
+    assert (tunnel.state, tunnel.reason) == (State.DOWN, Reason.HANDSHAKE_UNANSWERED)
+
+
+def test_a_peer_that_was_heard_and_nobody_knows_when_is_idle_and_not_never():
+    tunnel = Tunnel(expected=False, keepalive=0, age=SOME_TIME)
+    assert tunnel.go(30).state is State.IDLE
+
+
+def test_one_with_keepalive_that_should_be_up_was_silent_for_longer_than_a_session_lasts():
+    """Daemons leave the stamp out once the session has ended."""
+    tunnel = Tunnel(age=SOME_TIME).go(40)
+    assert (tunnel.state, tunnel.reason) == (State.DOWN, Reason.STALE_HANDSHAKE)
+    assert "not known when" in tunnel.judged.evidence

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.rows import SECOND, STATS, WALL, peer
-from tests.tunnels import INITIATION, KEEPALIVE, LIMITS
+from tests.tunnels import INITIATION, KEEPALIVE, LIMITS, RESPONSE
 from wg_exporter.config.health import HealthLimits
 from wg_exporter.health.evidence import Evidence, Place
 from wg_exporter.health.rules import decide, silence, suspected_from
@@ -77,15 +77,52 @@ def test_a_peer_is_waited_for_since_it_was_first_expected():
     [
         {"received": KEEPALIVE},
         {"received": INITIATION + KEEPALIVE},
-        {"received": INITIATION, "handshake": True},
-        {"sent": INITIATION, "handshake": True},
+        {"received": INITIATION + KEEPALIVE, "handshake": True},
         {"received": 3 * INITIATION},
     ],
 )
 def test_what_only_a_session_sends_ends_every_doubt(grown):
-    found = move(move(seen(age=100), sent=INITIATION), **grown, at=10)
-    assert (found.heard, found.judged, waiting(found)) == (START + 10, True, (None, None))
-    assert (found.initiations, found.attempts) == (0, 0)
+    found = move(move(seen(age=100), sent=INITIATION + 128), **grown, at=10)
+    assert (found.heard, found.heard_data, found.judged, waiting(found)) == (START + 10, START + 10, True, (None, None))
+    assert (found.initiations, found.data, found.attempts) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("grown", [{"received": INITIATION}, {"sent": INITIATION}, {"received": RESPONSE}, {}])
+def test_a_handshake_ends_the_doubt_about_handshakes_and_not_that_about_data(grown):
+    found = move(move(seen(age=100), sent=INITIATION + 128), **grown, handshake=True, at=10)
+    assert (found.heard, found.shaken, found.heard_data) == (START + 10, START + 10, None)
+    assert (waiting(found), found.judged) == ((START + 5, None), False)
+    assert (found.initiations, found.data, found.attempts) == (0, 1, 1)
+    assert waiting(move(move(seen(), sent=INITIATION), **grown, handshake=True, at=10)) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("grown", "data"),
+    [
+        ({"sent": INITIATION + KEEPALIVE + 80, "received": RESPONSE}, 1),
+        ({"sent": INITIATION + 2 * KEEPALIVE, "received": RESPONSE}, 0),
+        ({"sent": RESPONSE, "received": INITIATION}, 0),
+    ],
+)
+def test_data_sent_in_the_look_of_a_handshake_asks_for_an_answer(grown, data):
+    found = move(seen(), **grown, handshake=True)
+    assert (found.data, found.initiations, found.inbound_initiations) == (data, 0, 0)
+    assert waiting(found) == (START + 5 if data else None, None)
+
+
+def test_the_latest_calls_are_remembered_until_a_handshake_is_made_of_them():
+    found = seen()
+    for at in (0, 5, 10, 15, 20):
+        move(found, received=INITIATION, at=at)
+    assert found.calls == tuple(START + at for at in (0, 5, 10, 15, 20))
+    move(found, received=INITIATION + 96, at=25)
+    assert found.calls == tuple(START + at for at in (5, 10, 15, 20, 25))
+    move(found, received=RESPONSE, handshake=True, at=30)
+    assert (found.calls, found.woken) == ((), (START + 30,))
+    move(found, received=RESPONSE, handshake=True, at=45)
+    assert found.woken == (START + 30,), "we began that one"
+    move(found, received=INITIATION + KEEPALIVE, handshake=True, at=60)
+    assert found.woken == (START + 30, START + 60)
 
 
 @pytest.mark.parametrize("grown", [{"received": INITIATION}, {"sent": INITIATION}, {"sent": 128}, {"sent": KEEPALIVE}])
@@ -149,7 +186,7 @@ def ask(found, *, lost=0, silent=None, at=60.0, answers=True, sent=100, verdict=
 
 
 def heard(at=0.0, **changes):
-    return seen(heard=START + at, judged=True, **changes)
+    return seen(heard=START + at, heard_data=START + at, left_at=START + at, judged=True, **changes)
 
 
 def test_losses_count_from_when_the_peer_was_last_heard():
@@ -180,13 +217,13 @@ def test_lost_probes_and_what_the_counters_saw_are_the_same_attempts():
         pytest.param({}, 40, 1, 40, 40, id="one-lost-since-it-was-heard"),
         pytest.param({}, 30, 1, 30, 30, id="at-the-very-moment"),
         pytest.param({}, 40, 0, None, None, id="a-prober-that-stands-still"),
-        pytest.param({"unanswered_since": 35.0}, 40, 0, 35, 40, id="bytes-asked-earlier"),
-        pytest.param({"unanswered_since": 45.0}, 40, 0, 40, 40, id="bytes-asked-later"),
-        pytest.param({"unanswered_since": 45.0, "overdue_since": 45.0}, 40, 1, 40, 40, id="a-handshake-later"),
-        pytest.param({"unanswered_since": 35.0, "overdue_since": 35.0}, 40, 1, 35, 35, id="a-handshake-earlier"),
+        pytest.param({"data_since": 35.0}, 40, 0, 35, 40, id="bytes-asked-earlier"),
+        pytest.param({"data_since": 45.0}, 40, 0, 40, 40, id="bytes-asked-later"),
+        pytest.param({"called_since": 45.0, "called_at": 60.0}, 40, 1, 40, 40, id="a-handshake-later"),
+        pytest.param({"called_since": 35.0, "called_at": 60.0}, 40, 1, 35, 35, id="a-handshake-earlier"),
         pytest.param({}, 20, 1, None, None, id="sent-before-it-was-heard"),
         pytest.param({}, 20, 2, 60, None, id="of-two-one-was-sent-after-it"),
-        pytest.param({"unanswered_since": 45.0}, 20, 2, 45, None, id="bytes-have-asked-by-then"),
+        pytest.param({"data_since": 45.0}, 20, 2, 45, None, id="bytes-have-asked-by-then"),
         pytest.param({}, None, 5, None, None, id="answered-since"),
     ],
 )
@@ -198,6 +235,14 @@ def test_a_silence_is_dated_by_its_first_probe_if_that_was_sent_after_the_peer_w
         setattr(found, name, START + value)
     ask(found, lost=lost, silent=silent)
     assert waiting(found) == tuple(None if value is None else START + value for value in (asked, called))
+
+
+def test_an_echo_that_was_answered_is_heard_whatever_the_counters_say():
+    found = move(ask(heard(30.0), sent=100, lost=0, at=35), received=INITIATION, at=40)
+    assert ask(found, sent=100, lost=0, at=40).heard_data == START + 30
+    assert ask(found, sent=101, lost=0, at=45).heard_data == START + 45
+    assert waiting(found) == (None, None)
+    assert ask(found, sent=103, lost=1, silent=48, at=50).heard_data == START + 45, "a later one has no answer"
 
 
 def test_a_target_that_never_answered_owes_nothing_at_once():
@@ -274,7 +319,8 @@ def unanswered(found, at, **limits):
 )
 @pytest.mark.parametrize("down_after", [15.0, 25.0, 60.0])
 def test_an_answer_of_a_peer_that_was_judged_is_overdue_for_down_after(asked, called, since, down_after):
-    found = heard(unanswered_since=START + asked, overdue_since=None if called is None else START + called, attempts=6)
+    calls = {} if called is None else {"called_since": START + called, "called_at": START + 1e9}
+    found = heard(data_since=START + asked, attempts=6, **calls)
     assert not unanswered(found, since + down_after - 0.1, down_after=down_after)
     assert unanswered(found, since + down_after, down_after=down_after)
     found.attempts = 5
@@ -291,7 +337,7 @@ def test_an_answer_of_a_peer_that_was_judged_is_overdue_for_down_after(asked, ca
     ],
 )
 def test_at_the_start_less_is_enough_for_a_state_has_to_be_found(asked, seconds):
-    found = seen(unanswered_since=START + asked, overdue_since=START + asked, attempts=2)
+    found = seen(called_since=START + asked, called_at=START + 1e9, attempts=2)
     assert not unanswered(found, asked + seconds - 0.1)
     assert unanswered(found, asked + seconds)
     found.attempts = 1
@@ -299,7 +345,7 @@ def test_at_the_start_less_is_enough_for_a_state_has_to_be_found(asked, seconds)
 
 
 def test_at_the_start_down_after_is_enough_if_it_is_shorter():
-    found = seen(unanswered_since=START, attempts=2)
+    found = seen(data_since=START, attempts=2)
     assert not unanswered(found, 17.9, down_after=18.0)
     assert unanswered(found, 18, down_after=18.0)
 
@@ -318,10 +364,10 @@ def test_where_nothing_was_asked_nothing_is_overdue():
         ({}, 29.9, True),
         ({}, 30, False),
         ({"judged": True}, 5, False),
-        ({"unanswered_since": START + 20}, 49.9, True),
-        ({"unanswered_since": START + 20}, 50, False),
-        ({"unanswered_since": START + 20, "expected": False}, 40, False),
-        ({"unanswered_since": START + 20, "judged": True}, 40, False),
+        ({"data_since": START + 20}, 49.9, True),
+        ({"data_since": START + 20}, 50, False),
+        ({"data_since": START + 20, "expected": False}, 40, False),
+        ({"data_since": START + 20, "judged": True}, 40, False),
     ],
 )
 def test_half_a_minute_passes_before_anything_is_said_and_another_where_somebody_waits_for_an_answer(
@@ -337,10 +383,10 @@ def test_half_a_minute_passes_before_anything_is_said_and_another_where_somebody
         ({}, 1000, True),
         ({"expected": False}, 1000, False),
         ({"judged": True}, 1000, False),
-        ({"judged": True, "unanswered_since": START, "attempts": 2}, 10, True),
-        ({"judged": True, "unanswered_since": START, "attempts": 2}, 9.9, False),
-        ({"judged": True, "unanswered_since": START, "attempts": 1}, 1000, False),
-        ({"judged": True, "unanswered_since": START, "attempts": 2, "expected": False}, 1000, False),
+        ({"judged": True, "data_since": START, "attempts": 2}, 10, True),
+        ({"judged": True, "data_since": START, "attempts": 2}, 9.9, False),
+        ({"judged": True, "data_since": START, "attempts": 1}, 1000, False),
+        ({"judged": True, "data_since": START, "attempts": 2, "expected": False}, 1000, False),
     ],
 )
 def test_a_closer_look_is_worth_it_at_the_start_and_where_an_answer_is_late(changes, at, suspect):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.rows import WALL
-from tests.tunnels import KEEPALIVE, Echoes, lively
+from tests.rows import SECOND, WALL
+from tests.tunnels import INITIATION, KEEPALIVE, RESPONSE, Echoes, Tunnel, lively
 from wg_exporter.health.states import Reason, State
-from wg_exporter.model import Backend, Verdict
+from wg_exporter.model import Backend, SendError, Verdict
 
 
 def test_a_cut_is_dated_by_the_first_probe_that_found_no_answer():
@@ -99,6 +99,143 @@ def test_a_peer_that_never_answered_probes_is_up_by_its_counters():
     assert tunnel.state is State.UP
 
 
+def test_handshakes_that_pass_while_probes_do_not_are_down_25_to_30_seconds_after_the_cut():
+    tunnel = lively()
+    echoes = Echoes(tunnel)
+    tunnel.go(62, echoes)
+    echoes.lose = lambda _: True
+    first = tunnel.now + 5
+
+    def filtered(second):
+        echoes(second)
+        if second > first and (second - first) % 15 == 0:
+            tunnel.shake()
+
+    tunnel.go(24, filtered)
+    assert tunnel.state is State.UP
+    tunnel.go(100, filtered)
+    assert (tunnel.state, tunnel.reason, tunnel.judged.changes) == (State.DOWN, Reason.DATA_UNANSWERED, 1)
+    assert WALL + first + 25 <= tunnel.judged.changed_at <= WALL + first + 30
+
+
+def test_the_same_before_the_start_is_never_called_up():
+    tunnel = Tunnel(age=7)
+    echoes = Echoes(tunnel)
+    echoes.lose = lambda _: True
+
+    def filtered(second):
+        echoes(second)
+        if second % 15 == 8:
+            tunnel.shake()
+
+    tunnel.go(40, filtered)
+    assert {change.after for change in tunnel.changes} == {State.DOWN}
+    assert tunnel.reason is Reason.DATA_UNANSWERED
+
+
+def test_one_that_goes_on_sending_and_calls_again_and_again_is_one_way():
+    """Nothing that we send arrives: 15 s later it calls, and every 5 s from then on, while its old session lives."""
+    tunnel = lively()
+    echoes = Echoes(tunnel)
+    tunnel.go(62, echoes)
+    echoes.lose = lambda _: True
+    cut = tunnel.now
+
+    def deaf(second):
+        echoes(second)
+        tunnel.rx(96)
+        if second >= cut + 15 and (second - cut) % 5 == 0:
+            tunnel.rx(INITIATION)
+            tunnel.tx(RESPONSE)
+
+    tunnel.go(24, deaf)
+    assert (tunnel.state, tunnel.reason) == (State.DEGRADED, Reason.TARGET_SILENT)
+    tunnel.go(16, deaf)
+    assert (tunnel.state, tunnel.reason) == (State.DOWN, Reason.ONE_WAY)
+    assert tunnel.judged.changed_at <= WALL + cut + 35
+    assert "starts handshakes again and again" in tunnel.judged.evidence
+    tunnel.go(120, deaf)
+    assert tunnel.judged.changes == 2
+    echoes.lose = lambda _: False
+    assert tunnel.go(10, echoes).state is State.UP
+
+
+def test_one_that_goes_on_sending_while_only_our_data_is_lost_is_one_way_too():
+    """Our responses arrive, so its handshakes succeed, one every 15 s."""
+    tunnel = lively()
+    echoes = Echoes(tunnel)
+    tunnel.go(62, echoes)
+    echoes.lose = lambda _: True
+    cut = tunnel.now
+
+    def deaf(second):
+        echoes(second)
+        tunnel.rx(96)
+        if (second - cut) % 16 == 0:
+            tunnel.row = tunnel.row._replace(last_handshake_ns=int((WALL + second) * SECOND))
+            tunnel.rx(INITIATION)
+            tunnel.tx(RESPONSE)
+
+    tunnel.go(45, deaf)
+    assert (tunnel.state, tunnel.reason) == (State.DOWN, Reason.ONE_WAY)
+
+
+def test_a_gap_of_22_seconds_is_no_loss_of_minutes():
+    """While an answer is missing more probes are sent, and they would count one gap many times."""
+    tunnel = lively()
+    echoes = Echoes(tunnel)
+    tunnel.go(400, echoes)
+    gap = tunnel.now
+    extra = 0
+
+    def gone(second):
+        nonlocal extra
+        echoes.lose = lambda _: gap <= second < gap + 22
+        extra += gap + 3 <= second < gap + 22
+        echoes(second)
+        stats = tunnel.probed.stats._replace(extra_sent=extra, extra_lost=extra)
+        tunnel.probed = tunnel.probed._replace(stats=stats)
+
+    tunnel.go(600, gone)
+    assert tunnel.judged.changes == 0
+
+
+def test_answers_after_the_timeout_are_slow_and_not_lost():
+    """A line full of buffers: every round trip takes 4 s."""
+    tunnel = lively()
+    echoes = Echoes(tunnel)
+    tunnel.go(1800, echoes)
+    before, late = echoes.rtt_sum, 0
+
+    def full(second):
+        nonlocal late
+        echoes(second)
+        late += second % 5 == 2
+        stats = tunnel.probed.stats._replace(lost=late, late=late, late_sum=4.0 * late, rtt_sum=before)
+        tunnel.probed = tunnel.probed._replace(stats=stats)
+
+    tunnel.go(300, full)
+    assert (tunnel.state, tunnel.reason) == (State.DEGRADED, Reason.SLOW)
+    assert "lost" not in tunnel.judged.evidence
+
+
+@pytest.mark.parametrize("refused", SendError)
+def test_probes_that_this_host_refuses_prove_nothing_about_the_tunnel(refused):
+    tunnel = lively()
+    echoes = Echoes(tunnel)
+    tunnel.go(62, echoes)
+
+    def blocked(second):
+        tunnel.probed = tunnel.probed._replace(stats=tunnel.probed.stats._replace(refused=refused))
+        if second % 25 == 0:
+            tunnel.rx(KEEPALIVE)
+
+    tunnel.go(120, blocked)
+    found = (tunnel.state, tunnel.reason, refused in tunnel.judged.evidence)
+    gone = refused is SendError.NO_DEVICE  # the interface itself says so
+    assert found == ((State.UP, None, False) if gone else (State.DEGRADED, Reason.PROBES_BLOCKED, True))
+
+
 def test_loss_makes_a_peer_degraded_and_it_takes_half_of_it_to_end_that():
     tunnel = lively()
     echoes = Echoes(tunnel)
@@ -164,19 +301,30 @@ def test_a_fault_of_the_mtu_makes_degraded_with_the_verdict_as_the_reason(verdic
 
 
 def test_a_target_that_is_asked_late_after_an_outage_is_not_silent():
-    """The tunnel is heard again by its handshake; the prober, backed off, asks up to half a minute later."""
+    """The handshake tells that the peer is back; the prober, backed off, may ask half a minute later."""
     tunnel = lively()
     echoes = Echoes(tunnel)
     tunnel.go(62, echoes)
     echoes.lose = lambda _: True
-    tunnel.go(120, echoes)
-    assert tunnel.state is State.DOWN
+
+    def outage(second):
+        echoes(second)
+        tunnel.call_in_vain(second)
+
+    tunnel.go(120, outage)
+    assert (tunnel.state, tunnel.reason) == (State.DOWN, Reason.HANDSHAKE_UNANSWERED)
     tunnel.shake()
-    tunnel.go(5)
+    tunnel.go(10)
+    found = (tunnel.state, tunnel.reason)
+    assert found == (State.DOWN, Reason.HANDSHAKE_UNANSWERED), "whether data passes is not known yet"
+    tunnel.go(10)
     assert tunnel.state is State.UP
     echoes.lose = lambda _: False
     tunnel.go(60, echoes)
-    assert [change.after for change in tunnel.changes][-2:] == [State.DOWN, State.UP]
+    assert [change.after for change in tunnel.changes if change.after is not change.before][-2:] == [
+        State.DOWN,
+        State.UP,
+    ]
 
 
 def test_a_probed_peer_whose_message_sizes_say_nothing_is_down_by_its_probes():
@@ -197,6 +345,7 @@ def test_a_target_is_not_silent_in_the_first_half_minute_after_an_outage():
     tunnel.go(60, echoes)
     assert tunnel.state is State.DOWN
     tunnel.shake()
+    tunnel.rx(KEEPALIVE)
     tunnel.go(5)
     back = len(tunnel.changes)
     assert tunnel.changes[-1].after is State.UP

@@ -121,7 +121,7 @@ def gaps(times: list[float]) -> list[float]:
 
 def test_nothing_is_known_of_a_new_target():
     stats = World().probe(a=silent)["a"]
-    assert stats == (False, 0, 0, 0, 0, (), (0,) * 16, 0.0, None, None, None, None)
+    assert stats == (False, 0, 0, 0, 0, (), (0,) * 16, 0.0, None, None, None, None, 0, 0, 0.0, None)
 
 
 def test_a_probe_counts_only_when_its_fate_is_known():
@@ -196,6 +196,18 @@ def test_an_answer_read_before_its_loss_was_noticed_is_late_all_the_same():
     assert (stats.sent, stats.lost, stats.late, sum(stats.buckets)) == (1, 1, 1, 0)
 
 
+def test_a_target_whose_answers_all_come_late_is_up_and_slow_and_loses_nothing():
+    """A satellite line full of buffers."""
+    world = World().probe(a=answers_after(4.0)).run(300)
+    stats = world["a"]
+    assert stats.up
+    assert stats.silent_since is None or stats.silent_since > START + 290
+    assert stats.sent - 1 <= stats.lost <= stats.late + 1
+    assert stats.rtt_last == pytest.approx(4.0, abs=0.01)
+    assert stats.late_sum == pytest.approx(4.0 * stats.late, rel=0.01)
+    assert (sum(stats.buckets), stats.rtt_sum) == (0, 0.0)
+
+
 def test_answers_that_come_twice_are_duplicates_and_nothing_else():
     world = World().probe(a=answers_after(0.01), b=lambda *_: [0.01, 0.02, 2.0]).run(10.1)
     assert world["a"].duplicates == 0
@@ -212,13 +224,18 @@ def test_a_second_late_answer_is_a_duplicate():
 def test_up_means_that_one_of_the_last_five_probes_was_answered():
     world = World().probe(a=lambda _, n: [0.01] if n == 1 else [])
     world.run(5.1)
-    while world["a"].sent < 5:
+    while known(world["a"]) < 5:
         world.run(0.5)
         assert world["a"].up
-    while world["a"].sent < 6:
+    while known(world["a"]) < 6:
         assert world["a"].up
         world.run(0.5)
     assert not world["a"].up
+
+
+def known(stats):
+    """Of how many probes the fate is known."""
+    return stats.sent + stats.extra_sent
 
 
 def test_a_probe_that_cannot_be_sent_is_an_error_and_a_miss_and_neither_sent_nor_lost():
@@ -296,6 +313,53 @@ def test_one_loss_brings_suspicion_until_five_answers_in_a_row():
     assert [round(gap, 1) for gap in gaps(world.times("a"))][:3] == [5.0, 5.0, 5.0]
     assert [round(gap) for gap in gaps(world.times("a"))].count(1) in (3, 4, 5)
     assert round(gaps(world.times("a"))[-1], 1) == 5.0
+
+
+def test_probes_sent_in_between_because_an_answer_is_missing_are_in_no_figure_of_loss_or_round_trips():
+    """A gap of 22 s of 300: what is sent every 5 s is what loss is judged by."""
+    world = World().probe(a=lambda when, _: [] if START + 100 < when < START + 122 else [0.01]).run(300)
+    stats = world["a"]
+    assert stats.sent in {59, 60}
+    assert stats.lost in {4, 5}
+    assert stats.extra_lost >= 12
+    assert stats.extra_sent > stats.extra_lost, "also until five in a row were answered"
+    assert len(world.log) - 1 <= known(stats) <= len(world.log)
+    assert stats.sent == stats.lost + sum(stats.buckets)
+    assert stats.rtt_sum == pytest.approx(0.01 * (stats.sent - stats.lost), rel=0.01)
+
+
+@pytest.mark.parametrize("loss", [0.05, 0.3])
+def test_loss_is_sampled_evenly_however_often_a_target_is_asked(loss):
+    chance = random.Random(7)
+    world = World().probe(a=lambda *_: [] if chance.random() < loss else [0.03]).run(8000)
+    stats = world["a"]
+    assert stats.extra_sent > 100
+    assert abs(stats.sent - 1600) <= 2
+    assert abs(stats.lost - loss * stats.sent) < 4 * (stats.sent * loss * (1 - loss)) ** 0.5
+
+
+def test_a_probe_in_each_interval_counts_whatever_happens_to_the_interval():
+    world = World().probe(a=silent)
+    for interval in (5.0, 0.2, 30.0, 1.0):
+        before, times = world["a"].sent, len(world.log)
+        aim(world.book, [target("a", interval=interval)], world.now)
+        world.run(300)
+        assert world["a"].sent - before >= (len(world.log) - times) - 4 / interval - 2
+    assert world["a"].extra_sent <= 4
+
+
+def test_what_this_host_refuses_three_times_in_a_row_is_told_until_a_probe_goes_out_again():
+    refused = [SendError.NO_PERMISSION] * 3
+    world = World().probe(a=lambda _, n: refused[0] if 2 <= n <= 4 else [0.01])
+    told = []
+    while len(world.log) < 7:
+        world.run(0.5)
+        told.append(world["a"].refused)
+    first, last = told.index(SendError.NO_PERMISSION), len(told) - told[::-1].index(SendError.NO_PERMISSION)
+    assert set(told[first:last]) == {SendError.NO_PERMISSION}
+    assert set(told[:first]) | set(told[last:]) == {None}
+    world = World().probe(a=lambda _, n: SendError.NO_ROUTE if n % 3 else [0.01]).run(100)
+    assert world["a"].refused is None
 
 
 def test_suspicion_begins_when_the_loss_is_known_however_long_the_interval():
@@ -627,7 +691,7 @@ def test_what_was_sent_is_what_was_answered_or_lost(seed, loss):
     for name in world.peers:
         stats = world[name]
         assert stats.sent == stats.lost + sum(stats.buckets)
-        assert len(world.times(name)) - 4 <= stats.sent <= len(world.times(name))
+        assert len(world.times(name)) - 4 <= known(stats) <= len(world.times(name))
 
 
 def test_loss_is_measured_within_the_binomial_error():

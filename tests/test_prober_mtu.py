@@ -562,6 +562,20 @@ def test_a_verdict_does_not_outlive_the_way_to_send_probes():
     assert world.machine.report(now).verdict is Verdict.UNKNOWN
 
 
+def test_why_this_host_sends_no_probes_is_known_within_a_second_and_until_one_leaves():
+    world = World(Path())
+    now, machine = world.now, world.machine
+    while now < world.now + 1.0:
+        for send in machine.poll(now):
+            machine.handle(NotSent(send.probe, SendError.NO_PERMISSION), now)
+        now += 0.05
+    assert machine.findings(now).unsent is SendError.NO_PERMISSION
+    world.now = now
+    machine.check(now)
+    world.run(2)
+    assert machine.findings(world.now).unsent is None
+
+
 def test_a_size_that_could_not_be_sent_is_not_lost():
     """A firewall of this host that refuses large echoes says nothing of the path."""
     search = Search(Layer.OUTER, 1500, Patience(3.0), Pace(), first=(100, 1480, 1500))

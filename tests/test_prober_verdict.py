@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.pathsim import Path, World
-from wg_exporter.model import Verdict
+from wg_exporter.model import SendError, Verdict
 from wg_exporter.prober.mtu.advice import advise
 from wg_exporter.prober.mtu.locate import Direction
 from wg_exporter.prober.mtu.oracle import Oracle
@@ -187,6 +187,26 @@ def test_padding_is_told_where_only_inner_probes_came_through():
 )
 def test_one_sentence_says_it_with_the_numbers(findings, hop, sentence):
     assert advise(findings, hop).sentence == sentence
+
+
+@pytest.mark.parametrize(
+    ("unsent", "words"),
+    [
+        (None, "10.0.0.2 has not been probed yet."),
+        (SendError.NO_DEVICE, "wg0 is down or gone, so 10.0.0.2 can't be probed: ip link set wg0 up."),
+        (SendError.NO_PERMISSION, "This host refuses to send probes to 10.0.0.2: let a firewall of its own pass ICMP"),
+        (SendError.NO_KEY, "no peer of wg0 has it in its allowed IPs"),
+        (SendError.NO_ROUTE, "This host has no way to 10.0.0.2"),
+        (SendError.NO_BUFFER, "This host can't send probes to 10.0.0.2 (no_buffer)"),
+        (SendError.TOO_BIG, "This host can't send probes to 10.0.0.2 (too_big)"),
+        (SendError.OTHER, "This host can't send probes to 10.0.0.2 (other)"),
+    ],
+)
+def test_what_is_not_known_is_said_with_the_reason(unsent, words):
+    found = advise(Findings(IPV4, unsent=unsent))
+    assert found.verdict is Verdict.UNKNOWN
+    assert words in found.sentence
+    assert unsent is None or found.sentence.endswith("Whether users' packets get through is not known.")
 
 
 def test_the_commands_are_for_now_for_later_and_for_the_far_side():

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from wg_exporter.linux.errors import DeniedError
-from wg_exporter.model import ConfPeer
+from wg_exporter.model import ConfFile, ConfPeer
 from wg_exporter.reader import conf
 from wg_exporter.reader.conf import DEFAULT_PATTERNS, MAX_BYTES, ConfSource
 
@@ -81,7 +81,14 @@ def test_files_are_read_by_their_suffix_and_given_by_path(tmp_path: Path) -> Non
 
 
 def test_the_defaults_are_where_wg_quick_awg_quick_and_networkd_look() -> None:
-    assert [Path(pattern).parent.name for pattern in DEFAULT_PATTERNS] == ["wireguard", "amneziawg", "network"]
+    assert DEFAULT_PATTERNS == (
+        "/etc/wireguard/*.conf",
+        "/etc/amnezia/amneziawg/*.conf",
+        "/etc/systemd/network/*.netdev",
+        "/run/systemd/network/*.netdev",
+        "/usr/local/lib/systemd/network/*.netdev",
+        "/usr/lib/systemd/network/*.netdev",
+    )
 
 
 def test_a_directory_that_is_absent_is_normal_and_empty(tmp_path: Path) -> None:
@@ -340,3 +347,106 @@ def test_a_file_that_changed_twice_within_one_tick_of_a_coarse_clock_is_read_aga
     path.write_text(f"[Peer]\n# friendly_name = clara\nPublicKey = {A}\n")
     age_ns = 1_500_000_000
     assert [peer.name for peer in source.read()[0].peers] == ["clara"]
+
+
+# systemd-networkd's directories
+
+
+PLACES = ("etc", "run", "local", "lib")
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> dict[str, Path]:
+    found = {name: tmp_path / name / "network" for name in PLACES}
+    for place in found.values():
+        (place / "wg.netdev.d").mkdir(parents=True)
+    return found
+
+
+def of_networkd(places: dict[str, Path], *patterns: str) -> ConfSource:
+    globs = patterns or [f"{place}/*.netdev" for place in places.values()]
+    return ConfSource(globs, wall_ns=later, networkd_directories=tuple(places.values()))
+
+
+def section(number: int, name: str) -> str:
+    return f"[WireGuardPeer]\n# friendly_name = {name}\nPublicKey={key(number)}\n"
+
+
+def peers(rows: tuple[ConfFile, ...]) -> list[str]:
+    return [peer.name for row in rows for peer in row.peers]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_netdev_is_read_from_each_of_networkds_directories_with_the_drop_ins_of_all(
+    places: dict[str, Path], place: str
+) -> None:
+    (places[place] / "wg.netdev").write_text(NETDEV + section(1, "main"))
+    for number, (name, other) in enumerate(places.items(), 2):
+        (other / "wg.netdev.d" / f"{9 - number}-{name}.conf").write_text(section(number, name))
+    (row,) = of_networkd(places).read()
+    assert row.path == f"{places[place]}/wg.netdev"
+    assert peers((row,)) == ["main", "lib", "local", "run", "etc"], "by file name, wherever they are"
+    assert row.problems == ()
+
+
+def test_of_files_of_one_name_the_one_in_the_first_directory_counts(places: dict[str, Path]) -> None:
+    names = of_networkd(places)
+    for name, place in reversed(places.items()):
+        (place / "wg.netdev").write_text(NETDEV + section(1, f"main in {name}"))
+        (place / "wg.netdev.d" / "more.conf").write_text(section(2, f"drop-in in {name}"))
+        assert peers(names.read()) == [f"main in {name}", f"drop-in in {name}"]
+    (places["etc"] / "wg.netdev").unlink()
+    assert peers(names.read()) == ["main in run", "drop-in in etc"]
+    (places["run"] / "wg.netdev").rename(places["run"] / "other.netdev")
+    assert peers(names.read()) == ["main in local", "drop-in in etc", "main in run"]
+
+
+@pytest.mark.parametrize("mask", ["null", "empty", "linked empty"])
+def test_an_empty_file_or_a_link_to_dev_null_masks_those_of_its_name_and_is_no_problem(
+    places: dict[str, Path], mask: str
+) -> None:
+    def put(path: Path) -> None:
+        if mask == "empty":
+            path.touch()
+        else:
+            empty = path.with_suffix(".empty")
+            empty.touch()
+            path.symlink_to("/dev/null" if mask == "null" else empty)
+
+    (places["lib"] / "wg.netdev").write_text(NETDEV + section(1, "main"))
+    (places["lib"] / "wg.netdev.d" / "a.conf").write_text(section(2, "a"))
+    (places["local"] / "wg.netdev.d" / "b.conf").write_text(NETDEV + section(3, "b"))
+    names = of_networkd(places)
+    assert peers(names.read()) == ["main", "a", "b"]
+    put(places["run"] / "wg.netdev.d" / "a.conf")
+    rows = names.read()
+    assert peers(rows) == ["main", "b"]
+    put(places["etc"] / "wg.netdev")
+    rows = names.read()
+    assert peers(rows) == []
+    assert [row.problems for row in rows] == [()], "nor is it one without peers"
+
+
+def test_a_drop_in_that_appears_in_another_directory_is_seen_while_the_file_stays(places: dict[str, Path]) -> None:
+    (places["lib"] / "wg.netdev").write_text(NETDEV)
+    (places["run"] / "wg.netdev.d").rmdir()
+    names = of_networkd(places)
+    assert names.read() is names.read()
+    (places["run"] / "wg.netdev.d").mkdir()
+    (places["run"] / "wg.netdev.d" / "a.conf").write_text(section(1, "a"))
+    assert peers(names.read()) == ["a"]
+
+
+def test_a_file_that_was_asked_for_by_name_is_read_though_another_one_replaces_it(places: dict[str, Path]) -> None:
+    for name in ("etc", "lib"):
+        (places[name] / "wg.netdev").write_text(NETDEV + section(1, name))
+    assert peers(of_networkd(places, f"{places['lib']}/wg.netdev").read()) == ["lib"]
+    assert peers(of_networkd(places, f"{places['lib']}/*.netdev").read()) == []
+
+
+def test_a_netdev_elsewhere_has_the_drop_ins_beside_it_and_no_others(places: dict[str, Path], tmp_path: Path) -> None:
+    (places["etc"] / "wg.netdev.d" / "a.conf").write_text(section(1, "networkd's"))
+    (tmp_path / "wg.netdev").write_text(NETDEV)
+    (tmp_path / "wg.netdev.d").mkdir()
+    (tmp_path / "wg.netdev.d" / "b.conf").write_text(section(2, "beside"))
+    assert peers(of_networkd(places, f"{tmp_path}/*.netdev").read()) == ["beside"]

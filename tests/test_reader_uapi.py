@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wg_exporter.model import SOME_TIME
 from wg_exporter.reader.userspace import uapi
 from wg_exporter.reader.userspace.uapi import DecodeError, decode
 
@@ -205,6 +206,31 @@ def test_a_boringtun_peer_without_a_handshake_has_none():
     assert decode(bytearray(never.encode()), NOW).peers[0].last_handshake_ns == 0
 
 
+@pytest.mark.parametrize(
+    ("received", "stamp"), [(0, 0), (148, 0), (148 * 90_000, 0), (13_000_000, SOME_TIME), (180, SOME_TIME)]
+)
+def test_a_peer_whose_stamp_is_left_out_was_heard_some_time_if_it_sent_more_than_initiations(received, stamp):
+    """boringtun leaves it out once the session has ended."""
+    never = "".join(line for line in BORINGTUN.splitlines(keepends=True) if not line.startswith("last_"))
+    found = decode(bytearray(never.replace("rx_bytes=0", f"rx_bytes={received}").encode()), NOW)
+    assert found.peers[0].last_handshake_ns == stamp
+
+
+def test_a_stamp_that_a_daemon_makes_anew_at_each_read_stays_the_same_until_the_next_handshake():
+    """gotatun and NepTUN: the present less what has elapsed, which wobbles by microseconds."""
+    first = decode(whole(), NOW)
+    (nanoseconds,) = {line for line in ALICE_LINES if line.startswith("last_handshake_time_nsec")}
+
+    def read(before, sec, nsec):
+        lines = [line.replace(nanoseconds, f"last_handshake_time_nsec={nsec}") for line in ALICE_LINES]
+        lines = [line.replace("time_sec=1700000000", f"time_sec={sec}") for line in lines]
+        return decode(whole(alice=lines), NOW, before.known)
+
+    wobbles = read(first, 1_700_000_000, 4_711)
+    assert wobbles.peers[0] is first.peers[0]
+    assert read(wobbles, 1_700_000_003, 0).peers[0].last_handshake_ns == 1_700_000_003_000_000_000
+
+
 # From read to read
 
 
@@ -229,7 +255,7 @@ def test_every_change_of_a_peer_is_seen():
     for old, new in [
         ("endpoint=192.0.2.7:51820", "endpoint=192.0.2.8:51820"),
         ("endpoint=192.0.2.7:51820", None),
-        ("time_nsec=5", "time_nsec=6"),
+        ("time_sec=1700000000", "time_sec=1700000005"),
         ("interval=25", "interval=26"),
         ("allowed_ip=10.0.0.1/32", "allowed_ip=10.0.0.2/32"),
         ("allowed_ip=10.0.0.1/32", None),
@@ -431,7 +457,10 @@ def test_whatever_comes_is_rows_or_a_clean_error(data):
         assert PRIVATE[:16] not in everything_in(got)
         assert PRESHARED[:16] not in everything_in(got)
         return
-    assert sorted(compared.peers) == sorted(got.peers)
+    # A stamp that moved by less than handshakes are apart is that of before.
+    for one, other in zip(sorted(compared.peers), sorted(got.peers), strict=True):
+        assert one._replace(last_handshake_ns=0) == other._replace(last_handshake_ns=0)
+        assert abs(one.last_handshake_ns - other.last_handshake_ns) < uapi.SAME_HANDSHAKE
     texts = [text for p in got.peers for text in (p.endpoint, *p.allowed_ips)]
     assert all(text.isascii() and text.isprintable() and not set(text) & set("\"'\\ ") for text in texts)
 
@@ -466,7 +495,8 @@ def test_the_fast_way_and_the_line_by_line_way_read_the_same(values, cidrs):
     fast = peer("protocol_version=1", *lines, *allowed)
     slow = peer(*allowed, *reversed(lines))
     assert fast == slow
-    assert fast.last_handshake_ns == values["last_handshake_time_sec"] * 10**9 + values["last_handshake_time_nsec"]
+    stamp = values["last_handshake_time_sec"] * 10**9 + values["last_handshake_time_nsec"]
+    assert fast.last_handshake_ns == (stamp or (SOME_TIME if values["rx_bytes"] % 148 else 0))
     assert (fast.rx_bytes, fast.tx_bytes) == (values["rx_bytes"], values["tx_bytes"])
     assert fast.endpoint == values.get("endpoint", "")
     assert fast.persistent_keepalive == values.get("persistent_keepalive_interval", 0)

@@ -10,6 +10,7 @@ import itertools
 import math
 import signal
 import statistics
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -373,13 +374,17 @@ def test_a_round_trip_is_that_of_the_same_echo_in_a_capture(lab: Lab, inner) -> 
     path = Path(lab)
     capture = Capture(lab, path.near)
     told: dict[int, float] = {}  # the last round trip, by how many there were
-    looks = itertools.count()
+    looks, stopped = itertools.count(), 0.0  # until when the far side sleeps
     with Probing(Aim(path, path.target(inner), interval=0.05)) as probing:
         probing.settled()
 
         def enough() -> bool:
-            # The far side sleeps every fourth time, so that there are long round trips as well as short ones.
-            path.far.process.send_signal(signal.SIGCONT if next(looks) % 4 else signal.SIGSTOP)
+            # The far side sleeps now and then, so that there are long round trips as well as short ones.
+            nonlocal stopped
+            if time.monotonic() >= stopped:
+                sleeps = not next(looks) % 4
+                stopped = time.monotonic() + 0.06 if sleeps else 0.0
+                path.far.process.send_signal(signal.SIGSTOP if sleeps else signal.SIGCONT)
             stats = probing.probed().stats
             if stats.sent:
                 told[stats.sent] = stats.rtt_last

@@ -10,7 +10,7 @@ from wg_exporter.config.health import HealthLimits
 from wg_exporter.health import Health
 from wg_exporter.health.states import State
 from wg_exporter.history.devices import changes
-from wg_exporter.model import Backend, MtuReport, Outcome, Probed, SourceName, Verdict
+from wg_exporter.model import SOME_TIME, Backend, MtuReport, Outcome, Probed, SourceName, Verdict
 from wg_exporter.names.identity import PeerMeta
 
 LIMITS = HealthLimits()
@@ -27,7 +27,7 @@ class Judge(Health):
         self._known = {}
 
     def look(self, found, metas, probes, missed, limits):
-        devices = changes(self._known, found)
+        self.found = devices = changes(self._known, found)
         self._known = {change.key: change.left for change in devices}
         return self.update(devices, found, metas, probes, missed=missed, limits=limits)
 
@@ -37,13 +37,14 @@ class Tunnel:
 
     def __init__(
         self, *, expected=True, keepalive=25, age=None, rx=10_000, tx=10_000, limits=LIMITS, every=5,
-        backend=Backend.KERNEL,
+        backend=Backend.KERNEL, opaque=False,
     ):  # fmt: skip
-        self.health, self.limits, self.every, self.backend = Judge(), limits, every, backend
+        self.health, self.limits, self.every, self.backend, self.opaque = Judge(), limits, every, backend, opaque
         self.now = 0.0
         self.meta = PeerMeta("berlin", True, expected)
         self.row = peer(1, persistent_keepalive=keepalive, rx_bytes=rx, tx_bytes=tx)
-        self.row = self.row._replace(last_handshake_ns=0 if age is None else int((WALL - age) * SECOND))
+        stamp = 0 if age is None else age if age == SOME_TIME else int((WALL - age) * SECOND)
+        self.row = self.row._replace(last_handshake_ns=stamp)
         self.link = link()
         self.present, self.fresh, self.missed = True, True, True
         self.failed, self.outcomes = (), (LINKS_READ,)
@@ -53,7 +54,7 @@ class Tunnel:
         self.look()
 
     def look(self):
-        shown = (device(self.row, backend=self.backend, fresh=self.fresh),) if self.present else ()
+        shown = (device(self.row, backend=self.backend, fresh=self.fresh, opaque=self.opaque),) if self.present else ()
         found = snapshot(
             *shown,
             at=self.now,

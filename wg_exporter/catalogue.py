@@ -209,12 +209,22 @@ PROBE_SENT = _probe(
 PROBE_LOST = _probe(
     "lost_total",
     Kind.COUNTER,
-    "Probes that were not answered within the timeout. The increase of this by the increase of sent is the loss.",
+    "Probes that were not answered within the timeout. The loss is the increase of this, less that of late, by that of "
+    "sent.",
 )
 PROBE_DUPLICATES = _probe("duplicates_total", Kind.COUNTER, "Answers to probes that had been answered before.")
 PROBE_LATE = _probe(
-    "late_total", Kind.COUNTER, "Answers that came after the timeout. Their probes stay counted as lost."
+    "late_total",
+    Kind.COUNTER,
+    "Answers that came after the timeout: slow, not lost. Their probes stay counted as lost.",
 )
+PROBE_EXTRA_SENT = _probe(
+    "extra_sent_total",
+    Kind.COUNTER,
+    "Probes sent beyond the regular ones because an answer was missing, once their fate is known. They count in up, "
+    "and in no figure of loss or round trips.",
+)
+PROBE_EXTRA_LOST = _probe("extra_lost_total", Kind.COUNTER, "Extra probes that were not answered within the timeout.")
 PROBE_ERRORS = _probe(
     "errors_total",
     Kind.COUNTER,
@@ -336,6 +346,8 @@ METRICS: tuple[Metric, ...] = (
     PROBE_LOST,
     PROBE_DUPLICATES,
     PROBE_LATE,
+    PROBE_EXTRA_SENT,
+    PROBE_EXTRA_LOST,
     PROBE_ERRORS,
     PROBE_RTT,
     PROBE_JITTER,

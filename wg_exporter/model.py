@@ -65,13 +65,16 @@ class Cause(Enum):
     NAMESPACE_GONE = "namespace_gone"  # the network namespace does not exist, so nothing is in it
 
 
+SOME_TIME = -1
+
+
 class Peer(NamedTuple):
     """One peer of a device, as WireGuard reports it.
 
-    `endpoint` is `address:port` with IPv6 in brackets, or empty while unknown. `allowed_ips` are CIDR strings in the
-    order of the device. `last_handshake_ns` is wall-clock nanoseconds since the epoch, 0 = never.
-    `persistent_keepalive` is in seconds, 0 = off. The byte counters count WireGuard messages, handshakes and
-    keepalives included.
+    `endpoint` is `address:port` with IPv6 in brackets, or empty while unknown. `allowed_ips` are CIDR strings in
+    the order of the device. `last_handshake_ns` is wall-clock nanoseconds since the epoch, 0 = never, and
+    `SOME_TIME` if there was one, and it is not known when. `persistent_keepalive` is in seconds, 0 = off. The byte
+    counters count WireGuard messages, handshakes and keepalives included.
     """
 
     public_key: str
@@ -171,7 +174,8 @@ class Device(NamedTuple):
 
     `netns` is the configured name of its network namespace, empty for the exporter's own. `public_key` is empty on a
     device without a private key. `fresh` is False when the list is the last complete one of an earlier read, served
-    because this read failed half way.
+    because this read failed half way. `opaque`: its byte counters do not count WireGuard's messages (boringtun: what is
+    inside them).
     """
 
     netns: str
@@ -182,6 +186,7 @@ class Device(NamedTuple):
     fwmark: int
     peers: Peers
     fresh: bool = True
+    opaque: bool = False
 
 
 class FailedDevice(NamedTuple):
@@ -222,8 +227,8 @@ class Link(NamedTuple):
 class ConfPeer(NamedTuple):
     """What a configuration file says of one peer. Empty string and None mean that the file does not say.
 
-    `name` is the friendly name from the comments or, where there is none, empty. `endpoint` is as written,
-    a host name perhaps. `persistent_keepalive` is in seconds, 0 = off.
+    `name` is the friendly name from the comments or, where there is none, empty. `endpoint` is where somebody wants it
+    to be, `host:port` with IPv6 in brackets, a host name perhaps. `persistent_keepalive` is in seconds, 0 = off.
     """
 
     public_key: str
@@ -237,13 +242,15 @@ class ConfFile(NamedTuple):
     """One wg-quick `.conf` or systemd-networkd `.netdev` file: names and intent, never keys that are secret.
 
     `interface` is the device it describes, empty if it describes none. `problems` are one-line warnings: lines that
-    could not be understood, or why the file could not be read at all (then `peers` is empty).
+    could not be understood, or why the file could not be read at all (then `peers` is empty). `saved`: wg-quick writes
+    the file itself (SaveConfig), so it says what was.
     """
 
     path: str
     interface: str
     peers: tuple[ConfPeer, ...] = ()
     problems: tuple[str, ...] = ()
+    saved: bool = False
 
 
 class Verdict(StrEnum):
@@ -284,6 +291,10 @@ class ProbeStats(NamedTuple):
     `silent_since` is when the first probe was sent that no answer of any kind has followed, in seconds of
     CLOCK_MONOTONIC, which all processes of a host share. It is None until that probe is counted lost, and again after
     any answer. A break in probing starts a new silence.
+
+    `extra_sent` and `extra_lost` count probes that were sent in between because an answer was missing; they are in no
+    other count. `late` answers came after the timeout, to probes that are in `lost`; `late_sum` is the sum of their
+    round trips. `refused` is why this host refused to send the last probes, None if it sends them.
     """
 
     up: bool
@@ -298,6 +309,10 @@ class ProbeStats(NamedTuple):
     rtt_last: float | None
     jitter: float | None
     silent_since: float | None = None
+    extra_sent: int = 0
+    extra_lost: int = 0
+    late_sum: float = 0.0
+    refused: SendError | None = None
 
 
 class MtuReport(NamedTuple):

@@ -7,6 +7,7 @@ refuses a series that is there twice. `star` is the network: a hub with two spok
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import shutil
 from typing import TYPE_CHECKING, NamedTuple
@@ -28,6 +29,8 @@ OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 
 # What may differ between two scrapes of a network at rest.
 VOLATILE = ("process_", "wireguard_exporter_source_duration_seconds")
+
+_SHAKES = itertools.count()
 
 Labels = dict[str, str]
 Series = tuple[str, frozenset[tuple[str, str]]]
@@ -180,9 +183,12 @@ class Star(NamedTuple):
             spoke.namespace.run(["ping", "-c", str(count), "-i", "0.01", "-W", "3", "10.0.0.1"])
 
     def shake(self, spoke: WireGuard) -> None:
-        """One more handshake with the hub, which a spoke that knows nothing any more has to make."""
+        """One more handshake with the hub, which a spoke that knows nothing any more has to make.
+
+        With other bytes each time: counters that begin anew and end where they were look as if nothing had come.
+        """
         spoke.namespace.run(["wg", "setconf", spoke.name, str(spoke.conf)])
-        spoke.namespace.run(["ping", "-c", "1", "-W", "3", "10.0.0.1"])
+        spoke.namespace.run(["ping", "-c", "1", "-W", "3", "-s", str(72 + 16 * next(_SHAKES)), "10.0.0.1"])
 
     def secrets(self) -> list[str]:
         """Every secret key of the network, base64."""

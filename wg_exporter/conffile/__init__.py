@@ -5,13 +5,7 @@ line each, because the file is not ours and a name is better than none. It is on
 differ in little more than the names of sections. Like `wg` it ignores case, and blanks inside keys and values.
 
 Private and preshared keys are dropped before their value is looked at, and no message repeats a value. What a comment
-says is decided in `comments.py`; to which peer it belongs is decided here:
-
-- `friendly_name` and `friendly_json` belong to the section that they stand in, wherever in it. But where their block of
-  comments touches the next `[Peer]` and not the settings above, it heads that next peer, unless that has its own.
-- A bare comment belongs to the `[Peer]` that it touches: the block right over it, the block right under it, or the end
-  of its line. A blank line parts them, and the block under one `[Peer]` is never the block over the next.
-- What follows a commented-out section header describes a peer that is switched off.
+says is decided in `comments.py`, to which peer it belongs in `layout.py`.
 
 Sources: wg(8), wireguard-tools config.c, wg-quick(8), systemd.netdev(5), systemd.syntax(7).
 """
@@ -25,12 +19,14 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.conffile.comments import (
     COMMENT_CHARACTERS,
+    Comment,
     CommentKind,
     UnusableNameError,
     clean,
-    kind_of,
     name_from_json,
+    read_comment,
 )
+from wg_exporter.conffile.layout import FileComments
 from wg_exporter.conffile.section import PeerSection, is_public_key
 from wg_exporter.model import ConfFile, ConfPeer
 
@@ -41,17 +37,17 @@ if TYPE_CHECKING:
 PROBLEMS_PER_FILE = 20
 PEERS_PER_FILE = 100_000
 LINE_CHARACTERS = 1 << 20
-BLOCK_LINES = 64
 
 _PEER_SECTIONS = ("[peer]", "[wireguardpeer]")
-_KNOWN_SECTIONS = (*_PEER_SECTIONS, "[interface]", "[wireguard]", "[netdev]")
+_KNOWN_SECTIONS = (*_PEER_SECTIONS, "[interface]", "[wireguard]", "[netdev]", "[match]")
 
 
 def parse_wg_quick(text: str, path: str) -> ConfFile:
     """Read a wg-quick file; the interface is the stem of its name, as for `wg-quick up PATH`. Never raises."""
     parser = _Parser()
     parser.feed(path, text)
-    return ConfFile(path, _interface(PurePosixPath(path).stem), parser.finish(None), parser.problems())
+    peers = parser.finish(None)
+    return ConfFile(path, _interface(PurePosixPath(path).stem), peers, parser.problems(), parser.saved)
 
 
 def parse_netdev(
@@ -77,36 +73,40 @@ def _interface(name: str) -> str:
 
 
 class _Parser:
-    """Reads one file after the other. `netdev` is what [NetDev] says, for the keys that matter."""
+    """Reads one file after the other. `netdev` is what [NetDev] says, for the keys that matter. `saved`: SaveConfig."""
 
     def __init__(self) -> None:
         self.netdev: dict[str, str] = {}
+        self.saved = False
         self._problems: list[str] = []
         self._peers: list[PeerSection] = []
         self._secret_files: set[str] = set()
         self._path = ""
         self._known = False
-        self._start_section("")
+        self._section = ""
+        self._peer: PeerSection | None = None
+        self._comments = FileComments()
 
     def feed(self, path: str, text: str, *, continued: bool = False) -> None:
         """Take in one file; `continued` if a backslash at the end of a line joins it to the next."""
         self._path = path
-        self._start_section("")
+        self._section, self._peer = "", None
+        self._comments = FileComments()
+        before = len(self._peers)
         line = 1
         for line, content in _logical_lines(text, continued=continued):
             if not content:
-                self._end_block()
-                self._start_block("blank")
+                self._comments.blank()
             elif content[0] in "#;":
-                self._comment(line, content)
+                if comment := self._comment(line, content):
+                    self._comments.comment(comment)
             elif content[0] == "[":
                 self._header(line, content)
             else:
-                self._end_block()
-                self._off = False
+                self._comments.setting()
                 self._setting(line, content)
-                self._start_block("setting")
-        self._end_block()
+        for peer, name in zip(self._peers[before:], self._comments.names(), strict=True):
+            peer.name = name
         if not self._known and text.strip():
             self._problem(line, "no [Peer] and no [Interface] in the whole file; is this a WireGuard file?")
             self._known = True
@@ -120,10 +120,9 @@ class _Parser:
         """The peers, each key once.
 
         Of two sections for one key the later has the last word on each thing it says, and on allowed IPs even where it
-        says nothing: that is what `wg setconf` makes of them (tried).
+        says nothing: that is what `wg setconf` makes of them (tried). In a file that wg-quick saves by itself
+        (SaveConfig) an endpoint is where the peer was last seen, and no intent.
         """
-        for peer in self._peers:
-            peer.settle_head()
         found: dict[str, ConfPeer] = {}
         for peer in self._peers:
             key = peer.public_key or self._key_from_file(peer, read_key)
@@ -132,8 +131,8 @@ class _Parser:
             before = found.get(key, ConfPeer(key))
             found[key] = ConfPeer(
                 key,
-                peer.name() or before.name,
-                peer.endpoint or before.endpoint,
+                peer.name or before.name,
+                "" if self.saved else peer.endpoint or before.endpoint,
                 tuple(peer.allowed_ips),
                 before.persistent_keepalive if peer.keepalive is None else peer.keepalive,
             )
@@ -162,52 +161,33 @@ class _Parser:
         if len(self._problems) <= PROBLEMS_PER_FILE:
             self._problems.append(f"{_shown(self._path)}:{line}: {what}")
 
-    def _start_section(self, section: str, peer: PeerSection | None = None) -> None:
-        self._section = section
-        self._peer = peer
-        self._off = False
-        self._start_block("header")
-
-    def _start_block(self, after: str) -> None:
-        """Begin a block of comments; `after` is what it touches above: header, setting, blank, end or off."""
-        self._after = after
-        self._block: list[str] = []
-        self._block_friendly: dict[CommentKind, str] = {}
-
-    def _comment(self, line: int, content: str) -> None:
+    def _comment(self, line: int, content: str) -> Comment | None:
+        """The comment, None if it says nothing that can be used."""
         if len(content) > COMMENT_CHARACTERS:
-            return
-        kind, value = kind_of(content)
-        if kind in (CommentKind.END, CommentKind.OFF):
-            self._end_block()
-            self._off = kind is CommentKind.OFF
-            self._start_block(kind.value)
-        elif kind is CommentKind.BARE:
-            self._block.append(content)
-            if len(self._block) > BLOCK_LINES:
-                del self._block[-1 if self._after == "header" else 0]
-        elif self._after != "off":
-            try:
-                self._block_friendly[kind] = (
-                    clean(value) if kind is CommentKind.FRIENDLY_NAME else name_from_json(value)
-                )
-            except UnusableNameError as error:
-                self._problem(line, f"{kind.value} {error}")
-
-    def _end_block(self) -> None:
-        """What was collected turned out to belong to the section that it stands in."""
-        if self._peer is None or self._off:
-            return
-        self._peer.friendly.update(self._block_friendly)
-        if self._after == "header":
-            self._peer.under += self._block
+            return None
+        comment = read_comment(content)
+        if comment.kind not in (CommentKind.FRIENDLY_NAME, CommentKind.FRIENDLY_JSON):
+            return comment
+        if self._comments.switched_off:
+            return None
+        read = clean if comment.kind is CommentKind.FRIENDLY_NAME else name_from_json
+        try:
+            return Comment(comment.kind, read(comment.text))
+        except UnusableNameError as error:
+            self._problem(line, f"{comment.kind.value} {error}")
+            return None
 
     def _header(self, line: int, content: str) -> None:
         before, _, remark = content.partition("#")
         section = "".join(before.split()).lower()
-        self._known = self._known or section in _KNOWN_SECTIONS
         if not section.endswith("]"):
             self._problem(line, "a section's name must end with ]; the section is skipped")
+        elif section in _KNOWN_SECTIONS:
+            self._known = True
+        elif not section.startswith("[x-"):
+            # systemd.syntax(7) leaves names in X- to others.
+            self._problem(line, f"unknown section, skipped with its settings; {self._sections_to_write()}")
+            self._known = True
         peer = None
         if section in _PEER_SECTIONS:
             if len(self._peers) < PEERS_PER_FILE:
@@ -215,23 +195,13 @@ class _Parser:
                 self._peers.append(peer)
             else:
                 self._problem(line, f"more than {PEERS_PER_FILE} peers; the rest is skipped")
-        self._hand_over(peer)
-        if peer is not None and remark:
-            peer.under.append("#" + remark[:COMMENT_CHARACTERS])
-        self._start_section(section, peer)
+        self._comments.section(peer=peer is not None, remark=self._comment(line, f"#{remark}") if remark else None)
+        self._section, self._peer = section, peer
 
-    def _hand_over(self, peer: PeerSection | None) -> None:
-        """Share out the comments between the section that ends and the peer that begins, if it is one."""
-        if peer is None or (self._peer is not None and self._after == "header"):
-            self._end_block()
-            return
-        # Nothing but the very last line can still speak of the next peer where one is commented out.
-        peer.over = self._block[-1:] if self._after == "off" else self._block[::-1]
-        if self._peer is None or self._after in ("blank", "end"):
-            peer.head = self._block_friendly
-            peer.above = None if self._off else self._peer
-        else:
-            self._end_block()
+    def _sections_to_write(self) -> str:
+        if self._path.endswith(".netdev") or self.netdev:
+            return "write [WireGuardPeer] for a peer, [WireGuard] or [NetDev]"
+        return "write [Peer] for a peer, or [Interface]"
 
     def _setting(self, line: int, content: str) -> None:
         if len(content) > LINE_CHARACTERS:
@@ -239,7 +209,9 @@ class _Parser:
             return
         name, equals, value = content.partition("=")
         key = "".join(name.split()).lower()
-        if self._section == "[netdev]" and key in ("name", "kind"):
+        if self._section == "[interface]" and key == "saveconfig":
+            self.saved = value.partition("#")[0].strip().lower() == "true"
+        elif self._section == "[netdev]" and key in ("name", "kind"):
             self.netdev[key] = value.partition("#")[0].strip()
         elif key in ("privatekeyfile", "presharedkeyfile"):
             self._secret_files.add(value.strip())

@@ -1,4 +1,4 @@
-"""One [Peer] section of a configuration file while it is read: what its settings and its comments say.
+"""One [Peer] section of a configuration file while it is read: what its settings say.
 
 Values are checked as `wg` checks them (wireguard-tools, config.c) and kept in the form in which WireGuard reports them.
 A value that does not fit is dropped and never repeated in a message, since it might be a key on the wrong line.
@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from ipaddress import ip_network
-from typing import TYPE_CHECKING
+from ipaddress import ip_address, ip_network
 
-from wg_exporter.conffile.comments import CommentKind, bare_name, looks_like_key
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from wg_exporter.conffile.keys import has_key_run
 
 # 32 bytes in base64: of the last digit only four bits count.
 _KEY = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
-_ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}(%[\w.-]{1,15})?\]|[\w.-]{1,253}):\w{1,15}")
+_ENDPOINT = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]]+)):(\w{1,15})")
+_IPV6 = re.compile(r"[0-9A-Fa-f:.]{2,45}(%[\w.-]{1,15})?")
+_HOST_NAME = re.compile(r"[\w.-]{1,253}")
 _ADDRESS = re.compile(r"[0-9A-Fa-f:.]{2,45}(/[0-9]{1,3})?")
-_NONE: Mapping[CommentKind, str] = {}
+# AmneziaWG draws each wait at random from a range.
+_KEEPALIVE = re.compile("([0-9]{1,5})(?:-([0-9]{1,5}))?")
 
 
 def is_public_key(text: str) -> bool:
@@ -28,39 +27,27 @@ def is_public_key(text: str) -> bool:
     return _KEY.fullmatch(text) is not None
 
 
+def _is_ipv6(text: str) -> bool:
+    """Whether it is an IPv6 address, with a zone perhaps. `ip_address` takes any text for a zone."""
+    try:
+        return bool(_IPV6.fullmatch(text)) and ip_address(text.partition("%")[0]).version == 6
+    except ValueError:
+        return False
+
+
 @dataclass(slots=True)
 class PeerSection:
-    """The section that begins at `path`:`line`.
-
-    `over` and `under` are the bare comments next to its header, nearest first. `friendly` are the names that were given
-    inside it; `head` those that stand over it, and `above` the peer they fall to if this one has its own.
-    """
+    """The section that begins at `path`:`line`. `name` is what the comments around it say, found when the file ends."""
 
     path: str
     line: int
-    over: list[str] = field(default_factory=list)
-    under: list[str] = field(default_factory=list)
-    friendly: dict[CommentKind, str] = field(default_factory=dict)
-    head: Mapping[CommentKind, str] = field(default_factory=lambda: _NONE)
-    above: PeerSection | None = None
+    name: str = ""
     public_key: str = ""
     public_key_file: str = ""
     endpoint: str = ""
     allowed_ips: dict[str, None] = field(default_factory=dict)
     keepalive: int | None = None
     reported: bool = False
-
-    def settle_head(self) -> None:
-        """Give the friendly names over this section to it, or to the one above if this has its own."""
-        if not self.friendly:
-            self.friendly.update(self.head)
-        elif self.above is not None:
-            self.above.friendly.update(self.head)
-
-    def name(self) -> str:
-        """The friendly name, empty if there is none."""
-        given = self.friendly.get(CommentKind.FRIENDLY_NAME) or self.friendly.get(CommentKind.FRIENDLY_JSON)
-        return given or bare_name(self.over, self.under)
 
     def set(self, key: str, value: str) -> str:
         """Take one setting; the key in lower case, neither with blanks in it. Returns what is wrong with it, or "".
@@ -87,16 +74,21 @@ class PeerSection:
         return "PublicKey is not a key and this peer is left out; write the 44 characters that `wg pubkey` prints"
 
     def _set_endpoint(self, value: str) -> str:
-        if not _ENDPOINT.fullmatch(value) or looks_like_key(value):
+        """As `wg` reads it (config.c, parse_endpoint): the port is behind the last colon, brackets are optional."""
+        match = _ENDPOINT.fullmatch(value)
+        host = (match[1] or match[2]) if match else ""
+        if match is None or has_key_run(value) or not (_HOST_NAME.fullmatch(host) or _is_ipv6(host)):
             return "Endpoint not understood; write HOST:PORT or [IPv6]:PORT"
-        self.endpoint = value
+        self.endpoint = f"[{host}]:{match[3]}" if ":" in host else f"{host}:{match[3]}"
         return ""
 
     def _set_keepalive(self, value: str) -> str:
-        number = "0" if value.lower() == "off" else value
-        if not re.fullmatch("[0-9]{1,5}", number) or int(number) > 65535:
+        match = _KEEPALIVE.fullmatch("0" if value.lower() == "off" else value)
+        # Only the longest wait can be relied upon.
+        seconds = max(map(int, filter(None, match.groups()))) if match else 65536
+        if seconds > 65535:
             return "PersistentKeepalive not understood; write off, or 1 to 65535 (seconds)"
-        self.keepalive = int(number)
+        self.keepalive = seconds
         return ""
 
     def _add_allowed_ips(self, value: str) -> str:

@@ -36,7 +36,8 @@ class ChangeLog:
         self._probing(unprobed)
 
     def tell(self, changes: Iterable[Change], down: int) -> None:
-        """Log which peers changed, a line each. A peer that is well when it is first judged is not logged.
+        """Log which peers changed, or for another reason, a line each. A peer that is well when it is first judged is
+        not logged.
 
         `down` is the number of peers expected up that are not.
         """
@@ -46,7 +47,7 @@ class ChangeLog:
                 continue
             say = self._log.warn if unhealthy else self._log.info
             say(
-                "peer changed",
+                "reason changed" if before is after else "peer changed",
                 peer=name,
                 interface=interface,
                 netns=netns,

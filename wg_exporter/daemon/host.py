@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from wg_exporter.config import Expected
 from wg_exporter.exposition.view import DeviceView, View
 from wg_exporter.health import Health
 from wg_exporter.history.history import History
-from wg_exporter.model import USERSPACE_KIND, Backend, FailedDevice
+from wg_exporter.model import USERSPACE_KIND, Backend, ConfPeer, FailedDevice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ class HostHistory:
     def __init__(self) -> None:
         self.health = Health()
         self._history = History()
+        self._waits_for: tuple[Config | None, Mapping[str, Mapping[str, ConfPeer]]] = (None, {})
         self._expected_here = 0
         self._others_here = 0
 
@@ -39,8 +41,10 @@ class HostHistory:
 
     @property
     def expected_up(self) -> int:
-        """How many peers are expected up, including those of devices that are gone."""
-        return self._expected_here + sum(len(device.rows) for device in self.health.gone())
+        """How many peers are expected up, including those of devices that are gone, and those that devices lack."""
+        return self._expected_here + sum(
+            meta.expected_up for device in (*self.health.gone(), *self.health.lacking()) for meta in device.metas
+        )
 
     @property
     def not_expected_up(self) -> int:
@@ -70,7 +74,10 @@ class HostHistory:
     ) -> list[Change]:
         """Judge the peers. Returns what changed."""
         missed = self._expected(config)
-        return self.health.update(devices, snapshot, names.metas, probes, missed=missed, limits=config.health)
+        changes = self.health.update(devices, snapshot, names.metas, probes, missed=missed, limits=config.health)
+        if self._waits_for[0] is not config:
+            self._waits_for = config, _waited_for(config)
+        return changes + self.health.miss(devices, snapshot, self._waits_for[1], names.meta, config.health)
 
     def reconsider(self, config: Config, names: Names) -> Callable[[], None]:
         """Ask a new configuration whether anybody still waits for the devices that are gone.
@@ -118,6 +125,7 @@ class HostHistory:
             config.metrics.endpoint,
             rtt_buckets=config.probe.rtt_buckets,
             gone=self.health.unseen({(device.netns, device.name) for device in snapshot.devices}),
+            lacking=self.health.lacking(),
         )
 
     def problems(self, config: Config, snapshot: Snapshot) -> Iterator[str]:
@@ -149,6 +157,16 @@ class HostHistory:
             for key in sorted(self._expected(config) - there)
             if key in snapshot.links and snapshot.links[key].kind == USERSPACE_KIND
         ]
+
+
+def _waited_for(config: Config) -> dict[str, dict[str, ConfPeer]]:
+    """The peers that rules expect up by interface and key, so that it is known where they are missing."""
+    found: dict[str, dict[str, ConfPeer]] = {}
+    for rule in config.expect:
+        plain = rule.interface is not None and not any(character in rule.interface for character in "*?[")
+        if rule.state is Expected.UP and rule.public_key and plain:
+            found.setdefault(rule.interface or "", {})[rule.public_key] = ConfPeer(rule.public_key)
+    return found
 
 
 def _within(netns: str) -> str:

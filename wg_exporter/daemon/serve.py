@@ -105,9 +105,8 @@ def _unhealthy(peer: UnhealthyPeer) -> UnhealthyRow:
     place = f"{peer.interface} in {peer.netns}" if peer.netns else peer.interface
     line = advice(health.reason) if health.reason else ""
     bad = health.state is State.DOWN
-    return UnhealthyRow(
-        peer.name, place, health.state or "", health.reason or "", health.evidence, line, health.changed_at, bad
-    )
+    said = (health.state or "", health.reason or "", health.evidence)
+    return UnhealthyRow(peer.name, place, *said, line, health.changed_at, bad, health.reason_at)
 
 
 def run(config: Config, config_file: Path | None, listen: Sequence[str], telemetry_path: str) -> int:

@@ -108,7 +108,7 @@ def _rows(_keep: Keep, peers: Peers, metas: Sequence[PeerMeta]) -> Rows:
 
 
 def _whole_seconds(nanoseconds: int) -> int:
-    return nanoseconds // 1_000_000_000
+    return max(0, nanoseconds) // 1_000_000_000
 
 
 # --- MindFlavor's -----------------------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ def _mindflavor_labels(interface: str, key: str, _endpoint: str, allowed_ips: Se
 
 def _delay(now: int, nanoseconds: int) -> int:
     """The age of the last handshake in seconds; without one, the time since 1970, as in that exporter."""
-    return max(0, now - nanoseconds // 1_000_000_000)
+    return max(0, now - _whole_seconds(nanoseconds))
 
 
 # All but the delay, whose function depends on the time of the scrape.

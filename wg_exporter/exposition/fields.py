@@ -1,6 +1,7 @@
 """Which metrics a peer has, and of which fields of its rows they are made, in the order of the catalogue.
 
-`peers` has all peers of a view with their counters and health; those of devices that are gone come last. `probes` has
+`peers` has all peers of a view with their counters and health; those of devices that are gone, and those that devices
+lack, come last. `probes` has
 the peers that are probed.
 """
 
@@ -15,7 +16,7 @@ from wg_exporter.catalogue import Point, points_of
 from wg_exporter.exposition.parts import Field, Rows, Section, Source
 from wg_exporter.health.states import PeerHealth, Reason, State
 from wg_exporter.history.counts import PeerCounts
-from wg_exporter.model import MtuReport, Peer, Probed, ProbeStats, SendError, Verdict
+from wg_exporter.model import SOME_TIME, MtuReport, Peer, Probed, ProbeStats, SendError, Verdict
 from wg_exporter.names.identity import PeerMeta
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def _peers(view: View) -> Iterator[Source]:
     for row in view.devices:
         device = row.device
         yield Source(device.netns, device.name, _known_peers, (device.peers, row.metas, row.counts, row.health))
-    for gone in view.gone:
+    for gone in (*view.gone, *view.lacking):
         yield Source(gone.netns, gone.name, _gone_peers, (gone.public_key, gone.metas, gone.rows))
 
 
@@ -118,6 +119,11 @@ def _info(mode: str, endpoint: str, allowed_ips: Sequence[str]) -> Pairs:
     return (("endpoint", endpoint_label(endpoint, mode)), ("allowed_ips", allowed_ips_label(allowed_ips)))
 
 
+def _stamp(nanoseconds: int) -> float | None:
+    """The time of a handshake in seconds; absent where it is not known."""
+    return None if nanoseconds == SOME_TIME else nanoseconds / 1e9
+
+
 def _reason(state: State | None, reason: Reason | None) -> Pairs:
     """The labels of a reason; empty without one."""
     return (("state", state), ("reason", reason)) if state and reason else ()
@@ -147,7 +153,7 @@ def peer_fields(endpoints: str) -> tuple[Field, ...]:
         Field(c.PEER_INFO, peer_labels, Peer, ("endpoint", "allowed_ips"), labels=partial(_info, endpoints)),
         Field(c.PEER_RECEIVE_BYTES, peer_labels, Peer, ("rx_bytes",)),
         Field(c.PEER_TRANSMIT_BYTES, peer_labels, Peer, ("tx_bytes",)),
-        Field(c.PEER_LAST_HANDSHAKE, peer_labels, Peer, ("last_handshake_ns",), lambda nanoseconds: nanoseconds / 1e9),
+        Field(c.PEER_LAST_HANDSHAKE, peer_labels, Peer, ("last_handshake_ns",), _stamp),
         Field(c.PEER_HANDSHAKES, peer_labels, PeerCounts, ("handshakes",)),
         Field(c.PEER_ENDPOINT_CHANGES, peer_labels, PeerCounts, ("endpoint_changes",)),
         Field(c.PEER_KEEPALIVE, peer_labels, Peer, ("persistent_keepalive",)),
@@ -198,6 +204,8 @@ def probe_fields(bounds: tuple[float, ...]) -> tuple[Field, ...]:
         echo(c.PROBE_LOST, "lost"),
         echo(c.PROBE_DUPLICATES, "duplicates"),
         echo(c.PROBE_LATE, "late"),
+        echo(c.PROBE_EXTRA_SENT, "extra_sent"),
+        echo(c.PROBE_EXTRA_LOST, "extra_lost"),
         echo(c.PROBE_ERRORS, "errors")._replace(value=_errors, points=points_of("reason", tuple(SendError))),
         _round_trips(bounds),
         echo(c.PROBE_JITTER, "jitter"),

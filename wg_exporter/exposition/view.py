@@ -45,8 +45,9 @@ class View(NamedTuple):
     """Everything that one scrape shows.
 
     `missing` are expected interfaces that are gone. `gone` are the devices with peers expected up that are not among
-    `devices`, because they are gone or can't be read. `endpoints` is `full`, `address` or `off`. `probes` holds the
-    peers that are probed, by device and public key; a device is the same object as before while nothing changed.
+    `devices`, because they are gone or can't be read. `lacking` are those with peers that they lack.
+    `endpoints` is `full`, `address` or `off`. `probes` holds the peers that are probed, by device and public key; a
+    device is the same object as before while nothing changed.
     `rtt_buckets` are the bounds in seconds by which their round trips were counted. `scheduling_delay` is in seconds,
     None where nothing is probed.
     """
@@ -61,3 +62,4 @@ class View(NamedTuple):
     rtt_buckets: tuple[float, ...] = RTT_BUCKETS
     scheduling_delay: float | None = None
     gone: tuple[GoneDevice, ...] = ()
+    lacking: tuple[GoneDevice, ...] = ()

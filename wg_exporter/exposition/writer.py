@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from wg_exporter.exposition.parts import Parts, Sample
-    from wg_exporter.model import DeviceKey
 
-_Tables = dict["DeviceKey", Table]
+_Tables = dict[tuple[object, ...], Table]
 
 
 def everything(_name: str) -> bool:
@@ -70,8 +69,8 @@ class Writer:
         before = tables.copy()
         tables.clear()
         for source in section.sources:
-            key = (source.netns, source.interface)
-            tables[key] = before.get(key) or Table()
+            key = (source.netns, source.interface, source.make)
+            tables[key] = before.get(key) or Table()  # a device has peers, and others that it lacks
             tables[key].update(source, fields)
         chunks: list[bytes] = []
         for field in fields:

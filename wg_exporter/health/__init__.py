@@ -11,11 +11,14 @@ what became of each device.
 from __future__ import annotations
 
 from itertools import compress
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.health.device import JudgedDevice
+from wg_exporter.health.judge import Tick
+from wg_exporter.health.missing import MissingPeers
 from wg_exporter.health.states import NOT_JUDGED
-from wg_exporter.model import same
+from wg_exporter.model import Cause, same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -23,12 +26,14 @@ if TYPE_CHECKING:
     from wg_exporter.config.health import HealthLimits
     from wg_exporter.health.states import Change, PeerHealth, State
     from wg_exporter.history.devices import DeviceChange
-    from wg_exporter.model import Device, DeviceKey, Peer, Probed, Snapshot
+    from wg_exporter.model import ConfPeer, Device, DeviceKey, Peer, Probed, Snapshot
     from wg_exporter.names.identity import PeerMeta
 
 
 class GoneDevice(NamedTuple):
-    """A device that vanished, with its peers that are expected up. The last three run in parallel."""
+    """A device that vanished, with its peers that are expected up; or one that is there, with those that it lacks. The
+    last three run in parallel.
+    """
 
     netns: str
     name: str
@@ -44,6 +49,8 @@ class Health:
         self._devices: dict[DeviceKey, JudgedDevice] = {}
         self._gone: tuple[GoneDevice, ...] = ()
         self._limits: HealthLimits | None = None
+        self._missing = MissingPeers()
+        self._looked_at = -inf
 
     @property
     def suspicious(self) -> bool:
@@ -73,17 +80,41 @@ class Health:
         found = (_gone(key, device) for key, device in list(self._devices.items()) if key not in there)
         return tuple(device for device in found if device.rows)
 
+    def lacking(self) -> tuple[GoneDevice, ...]:
+        """The devices that lack peers, with these."""
+        return tuple(GoneDevice(*key, device.keys, device.metas, device.rows) for key, device in self._missing)
+
     def devices(self) -> Iterator[tuple[DeviceKey, Sequence[str], Sequence[PeerMeta], Sequence[PeerHealth]]]:
-        """The peers of each device, there or gone: its key and, in parallel, public keys, names and health."""
+        """The peers of each device, there or gone, and those that it lacks: its key and, in parallel, public keys,
+        names and health.
+        """
         for key, device in self._devices.items():
             if not device.gone:
                 yield key, device.peers.public_key, device.metas, device.rows
         for gone in self._gone:
             yield (gone.netns, gone.name), gone.public_key, gone.metas, gone.rows
+        for key, lacking in self._missing:
+            yield key, lacking.keys, lacking.metas, lacking.rows
 
     def count(self, state: State) -> int:
         """How many peers are in this state."""
-        return sum(row.state is state for device in list(self._devices.values()) for row in device.rows)
+        known = [device.rows for device in list(self._devices.values())]
+        known += [device.rows for _, device in self._missing]
+        return sum(row.state is state for rows in known for row in rows)
+
+    def miss(
+        self,
+        devices: Sequence[DeviceChange],
+        snapshot: Snapshot,
+        others: Mapping[str, Mapping[str, ConfPeer]],
+        meta: Callable[[DeviceKey, Peer], PeerMeta],
+        limits: HealthLimits,
+    ) -> list[Change]:
+        """Judge the peers that should be on a device and are not. Returns what changed. `others`: see `missing`."""
+        now = snapshot.monotonic
+        tick = Tick(now, snapshot.wall, now - self._looked_at)
+        self._looked_at = now
+        return self._missing.look(devices, snapshot.conf, others, meta, tick, limits.down_after)
 
     def update(
         self,
@@ -104,6 +135,7 @@ class Health:
             self._limits = limits
             for device in self._devices.values():
                 device.judge_all()
+        hang = {(row.netns, row.name) for row in snapshot.failed if row.cause is Cause.UNANSWERED}
         kept: dict[DeviceKey, JudgedDevice] = {}
         changes: list[Change] = []
         for found in devices:
@@ -113,7 +145,8 @@ class Health:
             if judged is None or (found.gone and not (found.key in missed and judged.expected)):
                 continue
             kept[found.key] = judged
-            changes += judged.look(found, metas, probes.get(found.key, {}), snapshot, limits)
+            hangs = found.key in hang
+            changes += judged.look(found, metas, probes.get(found.key, {}), snapshot, limits, hangs=hangs)
         self._devices = kept
         self._find_gone()
         return changes

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from wg_exporter.health.evidence import Evidence, Place
 from wg_exporter.health.judge import Tick, judge
 from wg_exporter.health.rules import suspected_from
-from wg_exporter.health.states import NOT_JUDGED, Change, PeerHealth, State
+from wg_exporter.health.states import NOT_JUDGED, Change, PeerHealth, Reason, State
+from wg_exporter.history.counts import handshakes
 from wg_exporter.model import Backend, Peers, differences, same
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 # The state of the peers of a device that can't be read is withdrawn after this time, unless they are down.
 UNREAD_SECONDS = 30.0
 
+# What a daemon did not answer while it stood still for longer than this proves nothing about its peers.
+STOOD_STILL_SECONDS = 12.0
+
 
 class JudgedDevice:
     """The peers of a device at the last look; `metas` (names), `rows` (health) and the rest run in parallel to them."""
@@ -38,6 +42,7 @@ class JudgedDevice:
         "_probed",  # whether any peer was at the last look
         "_read_at",
         "_seen",
+        "_stood_still",  # whether its daemon did not answer at the last look
         "metas",
         "peers",
         "place",
@@ -53,7 +58,7 @@ class JudgedDevice:
         self.suspicious = False
         self._seen: list[Evidence] = []
         self._deadlines: list[float] = []
-        self._probed = False
+        self._probed = self._stood_still = False
         self._read_at = self._judged_at = -inf
 
     @property
@@ -73,20 +78,26 @@ class JudgedDevice:
         probes: Mapping[str, Probed],
         snapshot: Snapshot,
         limits: HealthLimits,
+        *,
+        hangs: bool,
     ) -> Iterator[Change]:
-        """Take in a look, and judge. Yields what changed."""
+        """Take in a look, and judge. Yields what changed. `hangs`: its daemon did not answer."""
         now = snapshot.monotonic
         self.suspicious = False
         self._locate(found, now)
         changed: set[int] = set()
         if found.read is not None:
             changed = self._read(found.read, metas(found.read), snapshot, anew=found.anew)
-        elif not found.gone and now - self._read_at > UNREAD_SECONDS:
-            self._withdraw()
         self._take_probes(probes, now, limits, changed)
+        self._suspect(found, hangs=hangs)
+        tick = Tick(now, snapshot.wall, now - self._judged_at)
         if found.read is not None or found.gone:
-            yield from self._judge(found.key, changed, Tick(now, snapshot.wall, now - self._judged_at), limits)
-            self._judged_at = now
+            yield from self._judge(found.key, changed | self._due(now), tick, limits)
+        elif self.place.hung_since is not None and now >= self.place.hung_since + limits.down_after:
+            expected = {at for at, meta in enumerate(self.metas) if meta.expected_up}
+            yield from self._judge(found.key, expected, tick, limits)
+        if found.read is None and not found.gone and now - self._read_at > UNREAD_SECONDS:
+            self._withdraw()
 
     def expect(self, metas: Sequence[PeerMeta]) -> None:
         """Take new names and expectations of the peers of a device that is gone."""
@@ -110,7 +121,7 @@ class JudgedDevice:
         elif found.device is not None:
             place.gone_since = None
         if found.read is not None:
-            place.opaque = found.read.backend is Backend.AMNEZIAWG
+            place.opaque = found.read.backend is Backend.AMNEZIAWG or found.read.opaque
         if before != (place.gone_since, place.down_since, place.opaque):
             self.judge_all()
 
@@ -129,20 +140,22 @@ class JudgedDevice:
             self._seen[at].keepalive = new.persistent_keepalive[at]
             changed.add(at)
         self.peers, self.metas = new, metas
-        changed.update(self._take_growth(old, new, seconds, snapshot))
+        changed.update(self._take_growth(old, device, seconds, snapshot))
+        if self._stood_still and seconds > STOOD_STILL_SECONDS:
+            for seen in self._seen:
+                seen.resume()
         return changed
 
-    def _take_growth(self, old: Peers, new: Peers, seconds: float, snapshot: Snapshot) -> Iterator[int]:
+    def _take_growth(self, old: Peers, device: Device, seconds: float, snapshot: Snapshot) -> Iterator[int]:
         """Take in handshakes, and how counters grew in `seconds`. Yields the indices of the peers to judge for it."""
-        now = snapshot.monotonic
-        stamps = differences(old.last_handshake_ns, new.last_handshake_ns)
-        handshakes = {at for at in stamps if new.last_handshake_ns[at]}
-        for at in {*differences(old.rx_bytes, new.rx_bytes), *differences(old.tx_bytes, new.tx_bytes), *handshakes}:
+        now, new = snapshot.monotonic, device.peers
+        shaken = set(handshakes(old, device))
+        for at in {*differences(old.rx_bytes, new.rx_bytes), *differences(old.tx_bytes, new.tx_bytes), *shaken}:
             received, sent = new.rx_bytes[at] - old.rx_bytes[at], new.tx_bytes[at] - old.tx_bytes[at]
             if received < 0 or sent < 0:  # the device or the peer was made anew between two looks
                 self._seen[at].appear(new[at], now, snapshot.wall)
                 yield at
-            elif self._seen[at].move(received, sent, handshake=at in handshakes, now=now, seconds=seconds):
+            elif self._seen[at].move(received, sent, handshake=at in shaken, now=now, seconds=seconds):
                 yield at
 
     def _regroup(self, peers: Peers, metas: Sequence[PeerMeta], now: float, wall: float, *, anew: bool) -> None:
@@ -174,29 +187,51 @@ class JudgedDevice:
                 seen.probe(probed, now, limits)
                 changed.add(at)
 
-    def _judge(self, key: DeviceKey, changed: set[int], tick: Tick, limits: HealthLimits) -> Iterator[Change]:
-        changed.update(compress(range(len(self._deadlines)), [deadline <= tick.now for deadline in self._deadlines]))
+    def _suspect(self, found: DeviceChange, *, hangs: bool) -> None:
+        """Bring `place.hung_since` up to date: the last time at which anything was known to answer."""
+        place, before = self.place, self.place.hung_since
+        self._stood_still = hangs and found.read is None
+        # Only those that used to answer can tell.
+        asked = [seen for seen in self._seen if seen.ever_answered] if self._stood_still else []
+        silent = [seen.target_silent_since for seen in asked]
+        if not silent or None in silent:
+            place.hung_since = None
+        elif before is None:
+            place.hung_since = max(self._read_at, *(since for since in silent if since is not None))
+        self.suspicious = place.hung_since is not None
+        if before is not None and place.hung_since is None and found.read is None:
+            self._withdraw(Reason.UNREADABLE)
+
+    def _due(self, now: float) -> set[int]:
+        """The indices of the peers whose deadline has come."""
+        return set(compress(range(len(self._deadlines)), [deadline <= now for deadline in self._deadlines]))
+
+    def _judge(self, key: DeviceKey, chosen: set[int], tick: Tick, limits: HealthLimits) -> Iterator[Change]:
+        """Judge the chosen peers, by their indices. Yields what changed."""
+        self._judged_at = tick.now
         rows: list[PeerHealth] | None = None
-        for at in sorted(changed):
+        for at in sorted(chosen):
             seen, row = self._seen[at], self.rows[at]
-            before = seen.state
+            before = seen.state, seen.reason
             found, self._deadlines[at] = judge(seen, row, tick, limits)
             if not self.suspicious and suspected_from(seen) <= tick.now:
                 self.suspicious = True
             if found is not row:
                 rows = list(self.rows) if rows is None else rows
                 rows[at] = found
-            if seen.state is not None and seen.state is not before:
+            if seen.state is not None and (seen.state, seen.reason) != before:
                 who = (self.peers.public_key[at], self.metas[at].name)
-                yield Change(*key, *who, before, seen.state, seen.reason, found.evidence or seen.told(tick.now))
+                yield Change(*key, *who, before[0], seen.state, seen.reason, found.evidence or seen.told(tick.now))
         if rows is not None:
             self.rows = tuple(rows)
 
-    def _withdraw(self) -> None:
-        """Withdraw the states, but not `down`: an alert that fires goes on firing."""
+    def _withdraw(self, untrue: Reason | None = None) -> None:
+        """Withdraw the states, but not `down`: an alert that fires goes on firing. If a reason has turned out `untrue`,
+        only those that are down for it.
+        """
         left = []
         for seen, row in zip(self._seen, self.rows, strict=True):
-            if row.state is None or row.state is State.DOWN:
+            if row.state is None or (row.state is State.DOWN if untrue is None else row.reason is not untrue):
                 left.append(row)
             else:
                 seen.forget()

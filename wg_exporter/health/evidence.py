@@ -1,6 +1,7 @@
 """What was seen of one peer, as far as it tells whether the peer is well. What follows from it is in rules/.
 
-What came from the peer (`hear`) ends every doubt. What went to it and asks for an answer (`move`, `probe`) begins one.
+What came from the peer (`hear`) ends every doubt, a handshake (`shake`) only that about handshakes. What went to it and
+asks for an answer (`move`, `probe`) begins one.
 All times are monotonic seconds: a peer's age is the time since its stamp or its counter was *seen to change*. The wall
 clock is used once, for the age of the handshake at the first look.
 """
@@ -12,26 +13,32 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.health import traffic
 from wg_exporter.health.quality import Quality
-from wg_exporter.health.states import State
+from wg_exporter.health.states import Reason, State
+from wg_exporter.health.timing import ANSWER_SECONDS, MORE_CALLS, MORE_WOKEN, SETTLED_SECONDS, STALE_SECONDS
+from wg_exporter.model import SOME_TIME, SendError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wg_exporter.config.health import HealthLimits
-    from wg_exporter.health.states import Reason
     from wg_exporter.model import Peer, Probed, ProbeStats, Verdict
     from wg_exporter.names.identity import PeerMeta
+
+
+# What probes find that is no loss of the tunnel's, and not counted as that afterwards. So is `down`.
+_OUTAGES = frozenset({Reason.TARGET_SILENT, Reason.PROBES_BLOCKED})
 
 
 class Place:
     """What is known of a device, for all of its peers. Times are None while it is there, or up."""
 
-    __slots__ = ("down_since", "gone_since", "opaque")
+    __slots__ = ("down_since", "gone_since", "hung_since", "opaque")
 
     opaque: bool
 
     def __init__(self) -> None:
         self.opaque = False  # messages have other sizes than WireGuard's, so bytes do not tell what they were
+        self.hung_since: float | None = None  # neither its daemon nor any probed peer has answered since
         self.down_since: float | None = None
         self.gone_since: float | None = None
 
@@ -42,32 +49,50 @@ class Place:
 
 
 class Evidence:
-    """What is known of one peer. Times are None where there was no such moment."""
+    """What is known of one peer. Times are None where there was no such moment.
+
+    There are two doubts. Initiations, ours or the peer's, may come to no handshake: a handshake ends that. What we send
+    may not arrive: only data or a keepalive from the peer ends that, for there are filters that let handshakes through
+    and drop the rest.
+    """
 
     __slots__ = (
+        "answered",  # the prober's count of answers at the last look
         "attempts",  # unanswered packets that are lost independently of each other
+        "called_at",  # when the latest of these initiations was found
+        "called_since",  # since when initiations, of either side, have come to no handshake
+        "calls",  # when each of the peer's latest initiations came without a handshake
         "data",  # looks at which unanswered data was found
+        "data_asked",  # when data, or a probe that is unanswered, was last found
+        "data_since",  # since when data or a probe has no answer
+        "echo_since",  # since when an echo is missing that is due at once, as its target used to answer
         "expected",  # whether it should be up
         "expected_since",
         "first_seen",  # when it appeared, or its device was made anew
-        "heard",  # when something last came that only a working session sends
+        "heard",  # when something last came that only a working session sends, or a handshake was made
+        "heard_data",  # when data or a keepalive last came
         "inbound_initiations",  # how many came from the peer, without a session after them
         "initiations",  # how many of ours are unanswered
         "judged",  # whether it was heard or given a state since it appeared
         "keepalive",  # the persistent keepalive in seconds, 0 = off
+        "left_at",  # when anything was last found to have left for it
+        "lost_at",  # when probes were last found to be lost
         "lost_before",  # the prober's count of lost probes when waiting began
-        "overdue_since",  # since when an answer is missing that is due at once: to an initiation, or to an echo
+        "lost_total",  # and at the last look
         "place",
         "probes",  # how many are unanswered
         "quality",  # of its probes; None = not probed
         "reason",  # of the last judgement
+        "refused",  # why this host refuses to send probes
         "renewed",  # whether being heard makes the last judgement last longer, and changes nothing else
         "risen",  # when it last stopped being down
+        "shaken",  # when a handshake was last made
+        "silent_since",  # since when probes have no answer
         "since",  # when the state was found
         "state",  # of the last judgement
         "target_silent_since",  # since when a target that used to answer does not
-        "unanswered_since",  # since when something that asks for an answer has none
         "verdict",  # on the MTU
+        "woken",  # when each of the latest handshakes was made that the peer began
     )
 
     place: Place
@@ -76,14 +101,25 @@ class Evidence:
     judged: bool
     keepalive: int
     heard: float | None
-    unanswered_since: float | None
-    overdue_since: float | None
+    heard_data: float | None
+    shaken: float | None
+    answered: int
+    called_at: float
+    called_since: float | None
+    data_since: float | None
+    data_asked: float
+    left_at: float
+    lost_at: float
+    echo_since: float | None
     initiations: int
     inbound_initiations: int
     data: int
     probes: int
     attempts: int
     lost_before: int | None
+    lost_total: int
+    calls: tuple[float, ...]
+    woken: tuple[float, ...]
 
     def __init__(self, place: Place, peer: Peer, meta: PeerMeta, now: float, wall: float) -> None:
         self.place = place
@@ -95,6 +131,8 @@ class Evidence:
         self.renewed = False
         self.risen = -inf
         self.quality: Quality | None = None
+        self.silent_since: float | None = None
+        self.refused: SendError | None = None
         self.target_silent_since: float | None = None
         self.verdict: Verdict | None = None
         self.appear(peer, now, wall)
@@ -105,13 +143,51 @@ class Evidence:
         self.judged = False
         self.keepalive = peer.persistent_keepalive
         age = max(wall - peer.last_handshake_ns / 1e9, 0.0)
-        self.heard = now - age if peer.last_handshake_ns else None
+        self.heard = self.shaken = now - age if peer.last_handshake_ns else None
+        if peer.last_handshake_ns == SOME_TIME:
+            self.heard = self.shaken = -inf
+        self.heard_data = None
+        self.left_at = self.lost_at = -inf
+        self.lost_total = self.answered = 0
+        self.calls = self.woken = ()
         self._wait_for_nothing()
 
     @property
     def probed(self) -> bool:
         """Whether the prober sends it echoes."""
         return self.quality is not None
+
+    @property
+    def ever_answered(self) -> bool:
+        """Whether an echo was ever answered."""
+        return self.answered > 0
+
+    @property
+    def unanswered_since(self) -> float | None:
+        """Since when something that asks for an answer has none."""
+        return _earlier(self.called_since, self.data_since)
+
+    @property
+    def overdue_since(self) -> float | None:
+        """Since when an answer is missing that is due at once: to an initiation, or to an echo."""
+        return _earlier(self.called_since, self.echo_since)
+
+    @property
+    def lapses(self) -> float:
+        """When the doubts end by themselves.
+
+        That about handshakes, when nobody tries any more: they are tried every 5 s. Whoever is `down` stays so. That
+        about data: a handshake was made since, and no data was sent that could show whether it arrives. Where just
+        this made the peer `down`, it takes longer, for users may have given up.
+        """
+        if self.called_since is not None:
+            return inf if self.state is State.DOWN else self.called_at + SETTLED_SECONDS
+        if self.data_since is None:
+            return inf
+        if self.shaken is None or self.shaken < self.data_asked:
+            return inf
+        given_up = self.state is State.DOWN and self.reason is Reason.DATA_UNANSWERED
+        return self.shaken + (STALE_SECONDS if given_up else ANSWER_SECONDS)
 
     def expect(self, expected: bool, now: float) -> None:  # noqa: FBT001
         """Whether the peer should be up from now on."""
@@ -120,10 +196,32 @@ class Evidence:
         self.expected = expected
 
     def hear(self, now: float) -> None:
-        """Something came from the peer that only a working session sends."""
-        self.heard = now
+        """Data or a keepalive came from the peer, which only a working session sends."""
+        self.heard = self.heard_data = now
         self.judged = True
         self._wait_for_nothing()
+
+    def shake(self, now: float, *, by_peer: bool) -> None:
+        """A handshake was made; `by_peer`: the peer began it. It proves nothing about data that was sent."""
+        self.heard = self.shaken = now
+        if by_peer:
+            self.woken = (*self.woken, now)[-MORE_WOKEN:]
+        self.called_since = None
+        self.calls = ()
+        self.initiations = self.inbound_initiations = 0
+        self.attempts = max(self.data, self.probes)
+
+    def resume(self) -> None:
+        """Its device could not be read for a while, and its daemon stood still: what it did not answer meanwhile proves
+        nothing.
+        """
+        self.calls = ()
+        self._wait_for_nothing()
+
+    def lapse(self, now: float) -> None:
+        """Give up the doubt about data, if nothing was sent that could end it (`lapses`)."""
+        if now >= self.lapses:
+            self._wait_for_nothing()
 
     def forget(self) -> None:
         """Withdraw the state of the peer."""
@@ -135,37 +233,65 @@ class Evidence:
 
         Returns whether the peer has to be judged for it.
         """
-        inbound = 0 if handshake or self.place.opaque else traffic.inbound_initiations(received, seconds)
-        if handshake or (received > 0 and not inbound):
+        if sent > 0:
+            self.left_at = now
+        if self.place.opaque:
+            return self._move_opaque(received, handshake=handshake, now=now)
+        self.lapse(now)
+        came = traffic.received(received, seconds, handshake=handshake)
+        if handshake:
+            self.shake(now, by_peer=bool(came.initiations or self.calls))
+        elif came.initiations:
+            self.calls = (*self.calls, *(now,) * came.initiations)[-MORE_CALLS:]
+        if came.data:
             self.hear(now)
             return not self.renewed
-        if self.place.opaque:
-            return False
-        outgoing = traffic.sent(sent, seconds, self.keepalive, inbound)
-        if not (outgoing.initiations or outgoing.data or inbound):
-            return False
-        if self.unanswered_since is None:
-            self.unanswered_since = now
-        if self.overdue_since is None and (outgoing.initiations or inbound):
-            self.overdue_since = now
+        more = int(self._lately(self.shaken, now, seconds)) + int(self._lately(self.heard_data, now, seconds))
+        went = traffic.sent(sent, seconds, self.keepalive, came, more)
+        return self._ask(came, went, now, handshake=handshake)
+
+    def _lately(self, moment: float | None, now: float, seconds: float) -> bool:
+        """Whether a keepalive for what came then may have been sent since the last look, which was `seconds` ago."""
+        return moment is not None and now - moment <= seconds + ANSWER_SECONDS
+
+    def _move_opaque(self, received: int, *, handshake: bool, now: float) -> bool:
+        """The same where sizes tell nothing. What comes with a handshake may be no more than that."""
+        if handshake:
+            self.shake(now, by_peer=False)
+        elif received > 0:
+            self.hear(now)
+        return (handshake or received > 0) and not self.renewed
+
+    def _ask(self, came: traffic.Received, went: traffic.Sent, now: float, *, handshake: bool) -> bool:
+        """Take in what asks for an answer. An initiation that led to a handshake does not."""
+        inbound = 0 if handshake else came.initiations
+        initiations = 0 if handshake else went.initiations
+        if initiations or inbound:
+            self.called_since = now if self.called_since is None else self.called_since
+            self.called_at = now
+        if went.data:
+            self.data_since = now if self.data_since is None else self.data_since
+            self.data_asked = now
         self.inbound_initiations += inbound
-        self.initiations += outgoing.initiations
-        self.data += outgoing.data
-        self.attempts += max(outgoing.initiations, inbound, int(outgoing.data))
-        return True
+        self.initiations += initiations
+        self.data += went.data
+        self.attempts += max(initiations, inbound, int(went.data))
+        return handshake or bool(initiations or went.data or inbound)
 
     def probe(self, probed: Probed | None, now: float, limits: HealthLimits) -> None:
         """Take in what the prober knows of the peer; None if it is not probed."""
         if probed is None:
-            self.quality = self.verdict = self.target_silent_since = None
+            self.quality = self.verdict = self.silent_since = self.target_silent_since = self.refused = None
             return
         stats = probed.stats
         self.verdict = probed.mtu.verdict if probed.mtu else None
+        self.silent_since = stats.silent_since
+        self.refused = None if stats.refused is SendError.NO_DEVICE else stats.refused
         self.target_silent_since = stats.silent_since if stats.rtt_last is not None else None
         self._take_unanswered(stats, now)
         if self.quality is None:
             self.quality = Quality()
-        if self.state is State.DOWN:
+        if self.state is State.DOWN or self.reason in _OUTAGES:
             self.quality.forget()
         self.quality.take(stats, now, limits)
 
@@ -173,22 +299,34 @@ class Evidence:
         """Take in probes without an answer. They count even if the byte counter does not move: if this host has no way
         to the endpoint, WireGuard sends nothing and counts nothing.
         """
-        if self.lost_before is None or stats.lost < self.lost_before:
-            self.lost_before = stats.lost
-        self.probes = stats.lost - self.lost_before
+        self.lapse(now)
+        lost = stats.lost + stats.extra_lost
+        answered = stats.sent + stats.extra_sent + stats.late - lost
+        if answered > self.answered > 0 and stats.silent_since is None:
+            self.hear(now)  # an echo is as good as what the counters tell, and never mistaken
+        self.answered = answered
+        if lost > self.lost_total:
+            self.lost_at = now
+        self.lost_total = lost
+        if self.lost_before is None or lost < self.lost_before:
+            self.lost_before = lost
+        before, self.probes = self.probes, lost - self.lost_before
         self.attempts = max(self.attempts, self.probes)
-        silent, asked = stats.silent_since, self.unanswered_since
+        silent = stats.silent_since
         if silent is None:
             return
+        if self.probes > before:
+            self.data_asked = now
+        asked = self.unanswered_since
         # The prober knows to the millisecond when it asked; the counters are read up to 5 s later.
-        if silent >= (self.first_seen if self.heard is None else self.heard):
+        if silent >= (self.first_seen if self.heard_data is None else self.heard_data):
             if self.probes or asked is not None:
-                self.unanswered_since = silent if asked is None else min(asked, silent)
-                if stats.rtt_last is not None and (self.overdue_since is None or silent < self.overdue_since):
-                    self.overdue_since = silent
+                self.data_since = silent if self.data_since is None else min(self.data_since, silent)
+                if stats.rtt_last is not None and (self.echo_since is None or silent < self.echo_since):
+                    self.echo_since = silent
         # The silence of a target that never answers may have begun before the peer was last heard.
         elif asked is None and self.probes >= 2:
-            self.unanswered_since = now
+            self.data_since = now
 
     def told(self, now: float) -> str:
         """The evidence for the present state, in one line for a person."""
@@ -197,10 +335,11 @@ class Evidence:
             parts.append(f"interface gone{_for(now - self.place.gone_since)}")
         elif self.place.down_since is not None:
             parts.append(f"interface down{_for(now - self.place.down_since)}")
-        if self.heard is None:
-            parts.append("never heard")
-        else:
-            parts.append(f"last heard {_span(now - self.heard)} ago")
+        elif self.place.hung_since is not None:
+            parts.append(f"neither its daemon nor any probe answers{_for(now - self.place.hung_since)}")
+        if self.refused is not None:
+            parts.append(f"probes can't be sent: {self.refused}")
+        parts.append(self._heard(now))
         if self.unanswered_since is not None:
             what = [_number(self.initiations, "handshake initiation")] if self.initiations else []
             what += ["data"] if self.data else []
@@ -209,17 +348,37 @@ class Evidence:
                 parts.append(f"{_listed(what)} unanswered{_for(now - self.unanswered_since)}")
             if self.inbound_initiations:
                 parts.append(f"{_number(self.inbound_initiations, 'initiation')} came from it")
+        elif self.silent_since is not None and self.reason in {Reason.ONE_WAY, Reason.TARGET_SILENT}:
+            parts.append(f"probes unanswered{_for(now - self.silent_since)}")
+            if self.reason is Reason.ONE_WAY:
+                parts.append("it starts handshakes again and again")
         if self.quality is not None and self.quality.lossy:
             parts.append(f"{self.quality.loss:.0%} of probes lost")
         if self.quality is not None and self.quality.slow and self.quality.rtt is not None:
             parts.append(f"round trips of {self.quality.rtt * 1e3:.1f} ms, usually {self.quality.usual * 1e3:.1f} ms")
         return ", ".join(parts)
 
+    def _heard(self, now: float) -> str:
+        """What was last heard of it, and when."""
+        if self.heard is None:
+            return "never heard"
+        if self.heard == -inf:
+            return "heard once, not known when"
+        if self.data_since is None or self.shaken != self.heard:
+            return f"last heard {_span(now - self.heard)} ago"
+        before = "none" if self.heard_data is None else f"last {_span(now - self.heard_data)} ago"
+        return f"last handshake {_span(now - self.heard)} ago, but data from it {before}"
+
     def _wait_for_nothing(self) -> None:
         """No answer is due."""
-        self.unanswered_since = self.overdue_since = None
+        self.called_since = self.data_since = self.echo_since = None
+        self.data_asked = self.called_at = -inf
         self.initiations = self.data = self.inbound_initiations = self.attempts = self.probes = 0
         self.lost_before = None
+
+
+def _earlier(first: float | None, second: float | None) -> float | None:
+    return second if first is None else first if second is None else min(first, second)
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -31,6 +31,7 @@ def judge(seen: Evidence, row: PeerHealth, tick: Tick, limits: HealthLimits) -> 
     """
     if seen.state is State.DOWN:
         row = row._replace(down_seconds=row.down_seconds + tick.seconds)
+    seen.lapse(tick.now)
     rule, due = decide(seen, tick.now, limits)
     seen.renewed = rule.renewed
     if rule.state is not None:
@@ -51,4 +52,5 @@ def _found(seen: Evidence, row: PeerHealth, state: State, reason: Reason | None,
         seen.state, seen.since = state, tick.now
         if before is not None:
             row = row._replace(changes=row.changes + 1, changed_at=tick.wall)
-    return row._replace(state=state, reason=reason, evidence=seen.told(tick.now) if reason else "")
+    evidence, at = (seen.told(tick.now), tick.wall) if reason else ("", 0.0)
+    return row._replace(state=state, reason=reason, evidence=evidence, reason_at=at)

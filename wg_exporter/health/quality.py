@@ -20,6 +20,8 @@ SLOWER_SECONDS = 0.02  # a peer that is slower by less than this is not slow: 1 
 
 
 class _Reading(NamedTuple):
+    """Counters at one moment. An answer that came late is no loss, but a long round trip."""
+
     at: float
     sent: int
     lost: int
@@ -49,16 +51,16 @@ class Quality:
         """Take in the counters, read at `now` (monotonic seconds)."""
         if stats.silent_since is not None:
             return  # this may be loss or an outage
-        reading = _Reading(now, stats.sent, stats.lost, stats.rtt_sum)
+        reading = _Reading(now, stats.sent, stats.lost - stats.late, stats.rtt_sum + stats.late_sum)
         if self._readings and (stats.sent < self._readings[-1].sent or now - self._readings[-1].at > limits.window):
             self.forget()
         if not self._readings:
             self._readings.append(reading)
             return
         first = self._readings[0]
-        probes, lost = stats.sent - first.sent, stats.lost - first.lost
+        probes, lost = reading.sent - first.sent, max(reading.lost - first.lost, 0)
         if probes >= FEWEST_PROBES:
-            self._judge(probes, lost, stats.rtt_sum - first.rtt_sum, limits)
+            self._judge(probes, lost, reading.rtt_sum - first.rtt_sum, limits)
         if now - self._readings[-1].at >= limits.window / PARTS:
             self._learn(now - self._readings[-1].at)
             self._readings.append(reading)

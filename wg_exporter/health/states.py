@@ -23,9 +23,11 @@ class Reason(StrEnum):
 
     INTERFACE_GONE = "interface_gone"
     INTERFACE_DOWN = "interface_down"
+    UNREADABLE = "unreadable"
+    MISSING = "missing"
+    NOT_SENT = "not_sent"
     ONE_WAY = "one_way"
     HANDSHAKE_UNANSWERED = "handshake_unanswered"
-    NOT_SENT = "not_sent"
     DATA_UNANSWERED = "data_unanswered"
     NEVER_HEARD = "never_heard"
     STALE_HANDSHAKE = "stale_handshake"
@@ -34,6 +36,7 @@ class Reason(StrEnum):
     MTU_INNER_PATH_SMALLER = f"mtu_{Verdict.INNER_PATH_SMALLER}"
     MTU_FRAGMENTED_LOCAL = f"mtu_{Verdict.FRAGMENTED_LOCAL}"
     MTU_FRAGMENTED_PATH = f"mtu_{Verdict.FRAGMENTED_PATH}"
+    PROBES_BLOCKED = "probes_blocked"
     TARGET_SILENT = "target_silent"
     LOSSY = "lossy"
     SLOW = "slow"
@@ -44,7 +47,7 @@ class PeerHealth(NamedTuple):
 
     `changes` counts changes of state and `down_seconds` the time spent down, both since the exporter started.
     `changed_at` is when the state last changed (wall clock, seconds since the epoch), 0.0 before a change was seen.
-    `evidence` is one line for a person: what the reason follows from.
+    `evidence` is one line for a person: what the reason follows from, as it was at `reason_at` (wall clock).
     """
 
     state: State | None = None
@@ -53,13 +56,16 @@ class PeerHealth(NamedTuple):
     down_seconds: float = 0.0
     changed_at: float = 0.0
     evidence: str = ""
+    reason_at: float = 0.0
 
 
 NOT_JUDGED = PeerHealth()
 
 
 class Change(NamedTuple):
-    """A peer's state changed, or was found for the first time (`before` is None)."""
+    """A peer's state changed or was found for the first time (`before` is None), or only its reason did (`before` and
+    `after` are the same).
+    """
 
     netns: str
     interface: str

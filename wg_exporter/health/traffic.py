@@ -1,17 +1,28 @@
 """What the growth of a peer's byte counters was made of. WireGuard tells nothing else about a peer that fell silent.
 
-The sizes of WireGuard's messages are in `wireguard`. Between two looks at an otherwise silent tunnel the remainder of
-the growth by 16 tells handshakes from data: an initiation leaves 4, a response 12, all else 0, except a full packet if
-the MTU is no multiple of 16. Initiations come at least `REKEY_TIMEOUT` apart, so few fit between two looks.
+The sizes of WireGuard's messages are in `wireguard`. The remainder of the growth by 16 tells handshakes from data: an
+initiation leaves 4, a response 12, all else 0, except a full packet if the MTU is no multiple of 16. Initiations come
+at least `REKEY_TIMEOUT` apart, so few fit between two looks.
+
+A growth that handshake messages alone can explain is taken for them. So it is not proof that data passes: filters that
+let handshakes through and drop data are common.
 """
 
 from __future__ import annotations
 
+from functools import cache
+from math import ceil
 from typing import NamedTuple
 
 from wg_exporter.wireguard import INITIATION, KEEPALIVE, RESPONSE
 
 REKEY_TIMEOUT = 5.0  # seconds (WireGuard paper, 6.1)
+
+# More initiations between two looks are not told apart: after a minute without a look, sizes prove little.
+MOST_INITIATIONS = 12
+
+# With less than this there is no full packet in it, whose size may leave any remainder: the least MTU of IPv6.
+NO_FULL_PACKET = 1280
 
 
 class Sent(NamedTuple):
@@ -21,34 +32,72 @@ class Sent(NamedTuple):
     data: bool
 
 
-def sent(grown: int, seconds: float, keepalive: int, inbound: int = 0) -> Sent:
+class Received(NamedTuple):
+    """What came from a peer between two looks.
+
+    initiations, responses: how many of these, as far as sizes tell; 0 where large packets hide them.
+    data: whether more came than handshake messages can explain: data or a keepalive, which only a session has.
+    """
+
+    initiations: int
+    responses: int
+    data: bool
+
+
+NOTHING = Received(0, 0, data=False)
+
+
+def received(grown: int, seconds: float, *, handshake: bool) -> Received:
+    """What `grown` bytes from a peer were, received in `seconds`. `handshake`: one was made meanwhile, without which
+    there can be no response.
+    """
+    if grown <= 0:
+        return NOTHING
+    fitting = _fitting(seconds)
+    if alone := _handshakes(fitting, responses=fitting if handshake else 0).get(grown):
+        return Received(*alone, data=False)
+    if grown >= NO_FULL_PACKET:
+        return Received(0, 0, data=True)
+    return Received(*_beside_data(grown, handshake=handshake), data=True)
+
+
+def sent(grown: int, seconds: float, keepalive: int, came: Received = NOTHING, more: int = 0) -> Sent:
     """What `grown` bytes to a peer were, sent in `seconds` with this persistent keepalive (seconds, 0 = off).
 
-    A keepalive is no data, as it asks for no answer. `inbound` is the number of initiations that came from the peer
-    meanwhile; each got a response.
+    `came` is what came from the peer meanwhile: each of its initiations got a response. A keepalive is no data, as it
+    asks for no answer. `more` is how many there may be besides the persistent ones: one confirms a new session, and a
+    passive one acknowledges what was received.
     """
     if grown <= 0:
         return Sent(0, data=False)
-    responses = min(inbound, grown // RESPONSE)
-    grown -= responses * RESPONSE
+    grown -= min(came.initiations, grown // RESPONSE) * RESPONSE
     initiations = grown % 16 // 4 if grown % 4 == 0 else 0
     if initiations > _fitting(seconds) or initiations * INITIATION > grown:
         initiations = 0
     rest = grown - initiations * INITIATION
-    # Besides the persistent keepalives there may be a passive one, which acknowledges what was received before.
-    keepalives = 1 + int(seconds / keepalive) if keepalive else 1
+    keepalives = max(1, more + (ceil(seconds / keepalive) if keepalive else 0))  # no data is as short as one
     return Sent(initiations, data=rest % KEEPALIVE != 0 or rest > keepalives * KEEPALIVE)
-
-
-def inbound_initiations(grown: int, seconds: float) -> int:
-    """How many initiations `grown` bytes from a peer were, received in `seconds`; 0 if there was anything else.
-
-    A peer that initiates and then sends nothing got no response: we receive from it, and it does not receive from us.
-    """
-    number, rest = divmod(grown, INITIATION)
-    return number if not rest and 0 < number <= _fitting(seconds) else 0
 
 
 def _fitting(seconds: float) -> int:
     """How many initiations one side can send in `seconds`."""
-    return 1 + int(seconds / REKEY_TIMEOUT)
+    return 1 + int(min(seconds / REKEY_TIMEOUT, MOST_INITIATIONS - 1))
+
+
+@cache
+def _handshakes(fitting: int, *, responses: int) -> dict[int, tuple[int, int]]:
+    """Every growth that initiations and responses alone can make: how many of each, the fewest messages first."""
+    found: dict[int, tuple[int, int]] = {}
+    counts = [(calls, answers) for calls in range(fitting + 1) for answers in range(responses + 1)]
+    for calls, answers in sorted(counts[1:], key=sum):
+        found.setdefault(calls * INITIATION + answers * RESPONSE, (calls, answers))
+    return found
+
+
+def _beside_data(grown: int, *, handshake: bool) -> tuple[int, int]:
+    """How many initiations and responses came with data, by the remainder: no more than one is told."""
+    for (calls, answers), size in (((1, 0), INITIATION), ((0, 1), RESPONSE)):
+        rest = grown - size
+        if (calls or handshake) and rest >= KEEPALIVE and rest % 16 == 0:
+            return calls, answers
+    return 0, 0

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.model import Peers, differences, same
+from wg_exporter.model import Backend, Peers, differences, same
+
+if TYPE_CHECKING:
+    from wg_exporter.model import Device
 
 
 class PeerCounts(NamedTuple):
@@ -23,8 +26,9 @@ class Counted(NamedTuple):
     peers: Peers = Peers()
     rows: tuple[PeerCounts, ...] = ()
 
-    def after(self, new: Peers, started_ns: int) -> Counted:
-        """These counts after a look that shows `new`. `started_ns`: when the exporter started, ns since the epoch."""
+    def after(self, device: Device, started_ns: int) -> Counted:
+        """These counts after a look that shows `device`. `started_ns`: when the exporter started (since the epoch)."""
+        new = device.peers
         if self.peers is new:
             return self
         old, rows = self.peers, self.rows
@@ -33,7 +37,7 @@ class Counted(NamedTuple):
             rows = tuple(counts.get(key, NOTHING_YET) for key in new.public_key)
             old = _as_if_known(old, new, started_ns)
         # A device that is set up anew has lost times and endpoints: that is neither a handshake nor roaming.
-        shaken = [at for at in differences(old.last_handshake_ns, new.last_handshake_ns) if new.last_handshake_ns[at]]
+        shaken = handshakes(old, device)
         roamed = [at for at in differences(old.endpoint, new.endpoint) if old.endpoint[at] and new.endpoint[at]]
         if shaken or roamed:
             updated = list(rows)
@@ -43,6 +47,19 @@ class Counted(NamedTuple):
                 updated[at] = updated[at]._replace(endpoint_changes=updated[at].endpoint_changes + 1)
             rows = tuple(updated)
         return Counted(new, rows)
+
+
+def handshakes(old: Peers, device: Device) -> list[int]:
+    """The places of the peers that made a handshake since they were `old`; they are the same peers.
+
+    The kernel stamps a handshake once. Some daemons make the stamp anew at each read, so it moves with the clock: there
+    a handshake is one only if something was received, where that is counted.
+    """
+    new = device.peers
+    moved = [at for at in differences(old.last_handshake_ns, new.last_handshake_ns) if new.last_handshake_ns[at] > 0]
+    if device.backend is not Backend.USERSPACE or device.opaque:
+        return moved
+    return [at for at in moved if new.rx_bytes[at] != old.rx_bytes[at]]
 
 
 def _as_if_known(old: Peers, new: Peers, started_ns: int) -> Peers:

@@ -75,7 +75,7 @@ class History:
             if change.device is not None:
                 device.expects_peers = change.key in expecting
             if change.read is not None:
-                device.counted = device.counted.after(change.read.peers, self._started_ns)
+                device.counted = device.counted.after(change.read, self._started_ns)
         self._devices = _kept(devices, snapshot.monotonic)
         return found
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from wg_exporter.conffile import parse_netdev, parse_wg_quick
 from wg_exporter.linux.errors import DeniedError
 from wg_exporter.model import ConfFile
+from wg_exporter.reader import networkd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 DEFAULT_PATTERNS = (
     "/etc/wireguard/*.conf",
     "/etc/amnezia/amneziawg/*.conf",
-    "/etc/systemd/network/*.netdev",
+    *(f"{directory}/*.netdev" for directory in networkd.DIRECTORIES),
 )
 MAX_BYTES = 8 << 20
 MAX_KEY_BYTES = 4096
@@ -60,15 +61,21 @@ class ConfSource:
     """Reads the files that match the patterns. Not thread-safe: one thread calls `read`.
 
     A pattern with `*`, `?` or `[` in it may match nothing, and its directory may be absent: that is normal on a host
-    configured in another way. A pattern without these is a file that somebody asked for: a missing one is a problem.
-    `wall_ns` is the wall clock in nanoseconds since the epoch.
+    configured in another way. A pattern without these is a file that somebody asked for: a missing one is a problem,
+    and it is read even where systemd-networkd would take another one of its name. `wall_ns` is the wall clock in
+    nanoseconds since the epoch, `networkd_directories` are as in `networkd.DIRECTORIES`.
     """
 
     def __init__(
-        self, patterns: Sequence[str] = DEFAULT_PATTERNS, *, wall_ns: Callable[[], int] = time.time_ns
+        self,
+        patterns: Sequence[str] = DEFAULT_PATTERNS,
+        *,
+        wall_ns: Callable[[], int] = time.time_ns,
+        networkd_directories: Sequence[Path] = networkd.DIRECTORIES,
     ) -> None:
         self._patterns = tuple(patterns)
         self._wall_ns = wall_ns
+        self._networkd_directories = tuple(networkd_directories)
         self._parsed: dict[Path, _Parsed] = {}
         self._rows: tuple[ConfFile, ...] = ()
 
@@ -124,17 +131,22 @@ class ConfSource:
                     if isinstance(error, PermissionError):
                         denied.append(shown)
                     continue
-                found.update((directory / name, None) for name in fnmatch.filter(names, pattern.name))
+                paths = [directory / name for name in fnmatch.filter(names, pattern.name)]
+                found.update((path, None) for path in paths if not self._is_replaced(path))
         if len(found) > MAX_FILES:
             where = self._patterns[0]
             rows[where] = ConfFile(where, "", (), (f"{where}: more than {MAX_FILES} files; the rest is not read",))
         return sorted(found)[:MAX_FILES]
 
+    def _is_replaced(self, path: Path) -> bool:
+        return path.suffix == ".netdev" and networkd.is_replaced(path, self._networkd_directories)
+
     def _row(self, path: Path) -> ConfFile:
         known = self._parsed.get(path)
         if known is not None and _signature(known.watched) == known.signature:
             return known.row
-        parsed = _parse_netdev_files(path) if path.suffix == ".netdev" else _parse_conf_file(path)
+        is_netdev = path.suffix == ".netdev"
+        parsed = _parse_netdev_files(path, self._networkd_directories) if is_netdev else _parse_conf_file(path)
         newest = max((stamp for signature in parsed.signature for stamp in signature[:2]), default=0)
         age = self._wall_ns() - newest
         if known is not None and 0 <= age < BEING_WRITTEN_NS and len(parsed.row.peers) < len(known.row.peers):
@@ -152,26 +164,24 @@ def _parse_conf_file(path: Path) -> _Parsed:
     return _Parsed(parse_wg_quick(_read(path), _shown(path)), watched, signature)
 
 
-def _parse_netdev_files(path: Path) -> _Parsed:
-    """A .netdev, the drop-ins of `NAME.netdev.d/` next to it (systemd.netdev(5)), and the key files they name."""
-    drop_in_directory = path.with_name(path.name + ".d")
-    before = _signature((path, drop_in_directory))
+def _parse_netdev_files(path: Path, directories: Sequence[Path]) -> _Parsed:
+    """A .netdev, its drop-ins (networkd.py), and the key files that they name."""
+    watched = [path, *networkd.drop_in_directories(path, directories)]
+    before = _signature(watched)
+    if networkd.masks(path.stat()):
+        return _Parsed(ConfFile(_shown(path), ""), (path,), before[:1])
     text = _read(path)
-    try:
-        names = sorted(fnmatch.filter(_listing(drop_in_directory), "*.conf"))
-    except (FileNotFoundError, NotADirectoryError):
-        names = []
-    drop_ins = [drop_in_directory / name for name in names[:MAX_FILES]]
-    read_from = list(drop_ins)
+    drop_ins = networkd.find_drop_ins(watched[1:], _listing)[:MAX_FILES]
+    watched += drop_ins
     before += _signature(drop_ins)
-    texts = [(_shown(drop_in), _read(drop_in)) for drop_in in drop_ins]
+    texts = [(_shown(drop_in), _read(drop_in)) for drop_in in drop_ins if not networkd.masks(drop_in.stat())]
 
     def read_key(name: str) -> str | None:
         nonlocal before
         key_path = Path(name)
         if not key_path.is_absolute():
             return None
-        read_from.append(key_path)
+        watched.append(key_path)
         before += _signature((key_path,))
         try:
             return _read(key_path, MAX_KEY_BYTES)
@@ -179,7 +189,7 @@ def _parse_netdev_files(path: Path) -> _Parsed:
             return None
 
     row = parse_netdev(text, _shown(path), read_key=read_key, drop_ins=texts)
-    return _Parsed(row, (path, drop_in_directory, *read_from), before)
+    return _Parsed(row, tuple(watched), before)
 
 
 def _signature(paths: Sequence[Path]) -> _Signature:

@@ -53,10 +53,11 @@ class Reading(NamedTuple):
 
 
 class Clock(NamedTuple):
-    """Where the time comes from: wall clock and monotonic clock, in seconds."""
+    """Where the time comes from: wall clock, monotonic clock, and the processor time of this process, in seconds."""
 
     wall: Callable[[], float]
     monotonic: Callable[[], float]
+    cpu: Callable[[], float]
 
 
 class _Done(NamedTuple):

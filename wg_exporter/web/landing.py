@@ -49,7 +49,8 @@ class Page:
 class UnhealthyRow(NamedTuple):
     """A peer that is down (`bad`) or degraded, in words. `since` is in seconds since the epoch, 0 = not known.
 
-    `advice` says what to do; it is the same for all peers with the same reason.
+    `evidence` is what was seen at `seen` (seconds since the epoch), when the reason was found; it may be later than the
+    state. `advice` says what to do; it is the same for all peers with the same reason.
     """
 
     peer: str
@@ -60,6 +61,7 @@ class UnhealthyRow(NamedTuple):
     advice: str
     since: float
     bad: bool
+    seen: float = 0.0
 
 
 class Status(NamedTuple):
@@ -164,9 +166,12 @@ def _status(status: Status, now: float) -> _Html:
 
 def _unhealthy(peer: UnhealthyRow, now: float) -> _Html:
     since = (
-        f"since {_moment(peer.since)}, {_span(now - peer.since)} ago; seen then:"
+        f"since {_moment(peer.since)}, {_span(now - peer.since)} ago"
         if peer.since
-        else "since before wg-exporter was started; seen then:"
+        else "since before wg-exporter was started"
+    )
+    seen = (
+        f"{_moment(peer.seen)}, {_span(now - peer.seen)} ago" if peer.since and peer.seen > peer.since + 1 else "then"
     )
     return _fill(
         _UNHEALTHY,
@@ -176,7 +181,7 @@ def _unhealthy(peer: UnhealthyRow, now: float) -> _Html:
         state=peer.state,
         reason=peer.reason,
         evidence=peer.evidence,
-        since=since,
+        since=f"{since}; seen {seen}:",
     )
 
 

@@ -68,7 +68,7 @@ def _device_json(row: DeviceRow, wall: float) -> dict[str, object]:
 
 def _peer_json(row: PeerRow, wall: float) -> dict[str, object]:
     peer = row.peer
-    handshake = peer.last_handshake_ns / 1e9 if peer.last_handshake_ns else None
+    handshake = peer.last_handshake_ns / 1e9 if peer.last_handshake_ns > 0 else None
     seen = {
         "endpoint": peer.endpoint or None,
         "allowed_ips": list(peer.allowed_ips),

@@ -40,7 +40,8 @@ _ORIGINS: Mapping[str, str] = {
 class PeerRow(NamedTuple):
     """A peer as a person knows it. `name` is its friendly name or, where `named` is False, the start of its key.
 
-    `aim` says how it is probed, None = not known. Of a peer that is `gone` with its device, `peer` has only the key.
+    `aim` says how it is probed, None = not known. Of a peer that is `gone`, with its device or from it, `peer` has only
+    the key.
     """
 
     peer: Peer
@@ -113,8 +114,17 @@ def from_view(
 ) -> Overview:
     """One look at the host (`Exporter.look`) as a person wants to see it; `aims` say how each peer is probed."""
     limits = config.health
+    lacking = {(device.netns, device.name): device for device in view.lacking}
     rows = [
-        DeviceRow(seen.device, None, seen.link, tuple(_peer_rows(seen, aims or {}, snapshot.wall, limits)))
+        DeviceRow(
+            seen.device,
+            None,
+            seen.link,
+            (
+                *_peer_rows(seen, aims or {}, snapshot.wall, limits),
+                *_gone_peers(lacking.get((seen.device.netns, seen.device.name))),
+            ),
+        )
         for seen in view.devices
     ]
     rows += [DeviceRow(None, failed, link, ()) for failed, link in view.failed]
@@ -154,11 +164,13 @@ def _health(seen: DeviceView, wall: float, limits: HealthLimits) -> Sequence[Pee
 
 
 def _gone_row(device: GoneDevice) -> DeviceRow:
-    peers = (
-        PeerRow(Peer(key, "", (), 0, 0, 0, 0), meta.name, meta.named, meta.expected_up, health=health, gone=True)
-        for key, meta, health in zip(device.public_key, device.metas, device.rows, strict=True)
-    )
-    return DeviceRow(None, None, None, tuple(peers), (device.netns, device.name))
+    return DeviceRow(None, None, None, tuple(_gone_peers(device)), (device.netns, device.name))
+
+
+def _gone_peers(device: GoneDevice | None) -> Iterator[PeerRow]:
+    """Peers that are gone with their device, or that it lacks."""
+    for key, meta, health in zip(device.public_key, device.metas, device.rows, strict=True) if device else ():
+        yield PeerRow(Peer(key, "", (), 0, 0, 0, 0), meta.name, meta.named, meta.expected_up, health=health, gone=True)
 
 
 # --- which part of it ---------------------------------------------------------------------------------------------

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from wg_exporter.model import SOME_TIME
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 NEVER = "never connected"
+NOT_KNOWN_WHEN = "not known when"
 FUTURE = "in the future (clock?)"
 
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
@@ -43,16 +46,18 @@ def ago(seconds: int) -> str:
 
 def handshake_age(last_handshake_ns: int, wall: float) -> int | None:
     """Whole seconds from a handshake (nanoseconds since the epoch) to `wall` (seconds), cut; None if there was none."""
-    if last_handshake_ns == 0:
+    if last_handshake_ns <= 0:
         return None
     age_ns = int(wall * 1e9) - last_handshake_ns
     return age_ns // 10**9
 
 
 def handshake(last_handshake_ns: int, wall: float) -> str:
-    """When the latest handshake was, in words; `never connected` if there was none."""
+    """When the latest handshake was, in words; `never connected` if there was none, `not known when` if that is so."""
     age = handshake_age(last_handshake_ns, wall)
-    return NEVER if age is None else ago(age)
+    if age is None:
+        return NOT_KNOWN_WHEN if last_handshake_ns == SOME_TIME else NEVER
+    return ago(age)
 
 
 def size(number: int) -> str:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.health.rules import interface, probing, silence
 from wg_exporter.health.rules.rule import ANY_TIME, NO_TIME, Given, Rule, heard
-from wg_exporter.health.rules.timing import FIRST_ATTEMPTS, SUSPECT_SECONDS
 from wg_exporter.health.states import State
+from wg_exporter.health.timing import FIRST_ATTEMPTS, SUSPECT_SECONDS
 
 if TYPE_CHECKING:
     from wg_exporter.config.health import HealthLimits
@@ -95,6 +95,8 @@ def suspected_from(seen: Evidence) -> float:
         return inf
     if not seen.judged:
         return -inf
-    if seen.unanswered_since is None or seen.attempts < FIRST_ATTEMPTS:
-        return inf
-    return seen.unanswered_since + SUSPECT_SECONDS
+    if seen.unanswered_since is not None and seen.attempts >= FIRST_ATTEMPTS:
+        return seen.unanswered_since + SUSPECT_SECONDS
+    # It may be heard, and hear nothing itself.
+    silent = seen.target_silent_since if seen.state is not State.DEGRADED else None
+    return inf if silent is None else silent + SUSPECT_SECONDS

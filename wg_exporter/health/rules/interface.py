@@ -1,8 +1,8 @@
-"""Peers whose interface is gone or down."""
+"""Peers whose interface is gone or down, or whose daemon hangs."""
 
 from __future__ import annotations
 
-from wg_exporter.health.rules.rule import Rule, after
+from wg_exporter.health.rules.rule import NO_TIME, Rule, after
 from wg_exporter.health.states import Reason, State
 
 RULES = (
@@ -20,5 +20,23 @@ RULES = (
         "Its interface is administratively down.",
         "`ip link set {interface} up`, and find out who took it down.",
         lambda seen, limits: after(seen.place.down_since, limits.down_after),
+    ),
+    Rule(
+        State.DOWN,
+        Reason.UNREADABLE,
+        "The daemon of its userspace interface does not answer, and neither does any peer of the interface that is "
+        "probed: it hangs.",
+        "Look at the process that made {interface} (`pgrep -a wireguard`), and restart it.",
+        lambda seen, limits: after(seen.place.hung_since, limits.down_after),
+    ),
+    # There is no evidence of a peer that is not there, so this is decided in missing.py.
+    Rule(
+        State.DOWN,
+        Reason.MISSING,
+        "It left its device, while its file still describes it, or the configuration waits for it. It is `degraded` if "
+        "nobody expects it up, or if a file that has not changed for 10 minutes describes it and it was never there.",
+        "`wg show {interface}` does not list it. Load the file again (`wg syncconf {interface} <(wg-quick strip "
+        "{interface})`, or `networkctl reload`); if it is gone for good, remove it from the file.",
+        lambda _seen, _limits: NO_TIME,
     ),
 )

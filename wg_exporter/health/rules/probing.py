@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from wg_exporter.health.rules.rule import NO_TIME, Given, Rule, Span, heard
-from wg_exporter.health.rules.timing import ANSWER_SECONDS, SETTLED_SECONDS
 from wg_exporter.health.states import Reason, State
+from wg_exporter.health.timing import ANSWER_SECONDS, SETTLED_SECONDS
 from wg_exporter.model import Verdict
 
 if TYPE_CHECKING:
@@ -17,10 +18,14 @@ if TYPE_CHECKING:
 
 
 def _target_silent(seen: Evidence, limits: HealthLimits) -> Span:
-    silent = seen.target_silent_since
-    if silent is None or seen.heard is None or seen.heard - silent < ANSWER_SECONDS or seen.state is State.DOWN:
+    silent, heard_data = seen.target_silent_since, seen.heard_data
+    if silent is None or heard_data is None or heard_data - silent < ANSWER_SECONDS:
         return NO_TIME
-    return seen.risen + SETTLED_SECONDS, heard(seen, limits)[1]
+    # Whoever was down for hearing nothing, in the same silence, has not come back.
+    same = silent < seen.since and seen.reason in {Reason.ONE_WAY, Reason.TARGET_SILENT}
+    if seen.state is State.DOWN and not same:
+        return NO_TIME
+    return -inf if same else seen.risen + SETTLED_SECONDS, heard(seen, limits)[1]
 
 
 def _degraded(reason: Reason, meaning: str, advice: str, holds: Callable[[Evidence], bool]) -> Rule:
@@ -56,12 +61,22 @@ RULES = (
         Reason.MTU_FRAGMENTED_LOCAL, Verdict.FRAGMENTED_LOCAL, "This host sends full packets to the peer in fragments."
     ),
     _mtu(Reason.MTU_FRAGMENTED_PATH, Verdict.FRAGMENTED_PATH, "Full packets are fragmented on the way to the peer."),
+    _degraded(
+        Reason.PROBES_BLOCKED,
+        "This host refuses to send probes to it. Whether users' packets pass is not known.",
+        "Most often it is a firewall of this host, in its output chain, or allowed IPs that do not cover the target: "
+        "`wg-exporter show {interface} {peer}` says where probes go. Let ICMP echoes pass there, or set another "
+        "`target` under `peers`, or `probe: false`.",
+        lambda seen: seen.refused is not None,
+    ),
     Rule(
         State.DEGRADED,
         Reason.TARGET_SILENT,
         "The peer is heard, but the address inside the tunnel that used to answer probes does not.",
-        "The tunnel works. `wg-exporter show {interface} {peer}` says where probes go: that host is off or drops "
-        "echoes. Set another `target` under `peers`, or `probe: false`.",
+        "`wg-exporter show {interface} {peer}` says where probes go. Does another address behind the peer answer "
+        "(`ping -I {interface}`)? Then only that host is off or drops echoes: set another `target` under `peers`, or "
+        "`probe: false`. If none does, what we send is lost behind the peer's WireGuard: its allowed IPs must cover "
+        "the addresses of {interface}, and its firewall and rp_filter let them in.",
         _target_silent,
         Given.PROBED,
     ),

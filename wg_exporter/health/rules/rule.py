@@ -6,7 +6,7 @@ from enum import Enum, auto
 from math import inf, nextafter
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.health.rules.timing import STALE_SECONDS
+from wg_exporter.health.timing import STALE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

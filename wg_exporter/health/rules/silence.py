@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import inf
 from typing import TYPE_CHECKING
 
 from wg_exporter.health.rules.rule import ANY_TIME, NO_TIME, Given, Rule, Span, after
-from wg_exporter.health.rules.timing import (
+from wg_exporter.health.states import Reason, State
+from wg_exporter.health.timing import (
     ACKNOWLEDGED_SECONDS,
+    ACKNOWLEDGEMENTS_SECONDS,
     ANSWER_SECONDS,
     ATTEMPTS,
+    CALLS,
+    CALLS_WITHIN,
     FIRST_ATTEMPTS,
+    FRESH_SECONDS,
     JUDGED_SECONDS,
+    LOOK_SECONDS,
+    MORE_CALLS,
+    MORE_WOKEN,
+    SETTLED_SECONDS,
+    SHAKEN_ATTEMPTS,
     STALE_SECONDS,
+    WOKEN,
+    WOKEN_LEAST,
+    WOKEN_MOST,
 )
-from wg_exporter.health.states import Reason, State
 
 if TYPE_CHECKING:
     from wg_exporter.config.health import HealthLimits
@@ -24,14 +37,64 @@ if TYPE_CHECKING:
 def unanswered(seen: Evidence, limits: HealthLimits) -> Span:
     """Enough attempts went unanswered (`ATTEMPTS`), for `down_after` since an answer was due."""
     asked = seen.unanswered_since
-    if asked is None or seen.attempts < (ATTEMPTS if seen.judged else FIRST_ATTEMPTS):
+    # One that made a handshake since it appeared is no stranger any more, whatever its state will be.
+    shaken = not seen.judged and seen.shaken is not None and seen.shaken > seen.first_seen
+    needed = ATTEMPTS if seen.judged else SHAKEN_ATTEMPTS if shaken else FIRST_ATTEMPTS
+    if asked is None or seen.attempts < needed:
         return NO_TIME
+    if shaken:
+        return asked + limits.down_after, seen.lapses
     if not seen.judged:
         left = seen.first_seen + JUDGED_SECONDS - asked
-        return asked + min(limits.down_after, max(left, ANSWER_SECONDS)), inf
+        return asked + min(limits.down_after, max(left, ANSWER_SECONDS)), seen.lapses
     # An answer to an initiation, or to a probe of a target that answers, is due at once; one to other data later.
-    due, overdue = asked + ACKNOWLEDGED_SECONDS, seen.overdue_since
-    return (due if overdue is None or overdue > due else overdue) + limits.down_after, inf
+    overdue, handshakes_pass = seen.overdue_since, seen.shaken is not None and seen.shaken > asked
+    due = asked + (ACKNOWLEDGEMENTS_SECONDS if handshakes_pass else ACKNOWLEDGED_SECONDS)
+    return (due if overdue is None or overdue > due else overdue) + limits.down_after, seen.lapses
+
+
+def _one_way(seen: Evidence, limits: HealthLimits) -> Span:
+    """No session comes of its initiations; or one does, and it goes on calling like one that hears nothing."""
+    begin, end = unanswered(seen, limits) if seen.inbound_initiations >= 2 else NO_TIME
+    since, until = _deaf(seen, limits)
+    return (begin, end) if since == -inf else (since, until) if begin == -inf else (min(begin, since), end)
+
+
+def _deaf(seen: Evidence, limits: HealthLimits) -> Span:
+    """Probes have no answer, and the peer starts handshakes at the pace of one that hears nothing from here: every 5 s
+    if our responses are lost too, every 15 s if only data is (WireGuard paper, 6.1, 6.4).
+    """
+    silent = seen.target_silent_since
+    if silent is None:
+        return NO_TIME
+    proven = max(
+        _pace(seen.calls, silent, (CALLS, MORE_CALLS), 0.0, CALLS_WITHIN / (CALLS - 1)),
+        _pace(seen.woken, silent, (WOKEN, MORE_WOKEN), WOKEN_LEAST, WOKEN_MOST),
+    )
+    if proven == -inf:
+        return NO_TIME
+    # Once it is down for this, it is so until it is heard to answer, or nothing like that was seen for long.
+    found = seen.state is State.DOWN and seen.reason is Reason.ONE_WAY
+    return max(silent + limits.down_after, proven), proven + (STALE_SECONDS if found else SETTLED_SECONDS)
+
+
+def _pace(moments: tuple[float, ...], silent: float, numbers: tuple[int, int], least: float, most: float) -> float:
+    """The last of these moments, if enough of them since `silent` came at the pace of a peer that hears nothing; -inf
+    if they did not.
+
+    `numbers`: how many are enough while the silence is fresh, and later. Seconds from one to the next: `most` as a mean
+    or, where there is a `least`, each.
+    """
+    few, many = numbers
+    since = [moment for moment in moments if moment > silent]
+    for number in (few, many):
+        last = since[-number:]
+        if len(last) < number or (number == few and last[-1] > silent + FRESH_SECONDS):
+            continue
+        apart = [second - first for first, second in pairwise(last)]
+        if sum(apart) <= most * len(apart) and (not least or all(least <= one <= most for one in apart)):
+            return last[-1]
+    return -inf
 
 
 def _stale(seen: Evidence, limits: HealthLimits) -> Span:
@@ -44,14 +107,39 @@ def _stale(seen: Evidence, limits: HealthLimits) -> Span:
 def _still_down(seen: Evidence, _limits: HealthLimits) -> Span:
     if seen.state is not State.DOWN or (seen.heard is not None and seen.heard > seen.since):
         return NO_TIME
-    only_the_interface = seen.reason in {Reason.INTERFACE_DOWN, Reason.INTERFACE_GONE} and seen.place.well
+    of_interface = {Reason.INTERFACE_DOWN, Reason.INTERFACE_GONE, Reason.UNREADABLE}
+    only_the_interface = seen.reason in of_interface and seen.place.well
     return NO_TIME if only_the_interface and not seen.keepalive and not seen.probed else ANY_TIME
 
 
 def _not_sent(seen: Evidence, limits: HealthLimits) -> Span:
-    """Probes are unanswered and nothing left, except one packet that may have left before the way was lost."""
-    nothing_left = seen.initiations + seen.data <= 1 and not seen.place.opaque
-    return unanswered(seen, limits) if seen.probes >= 2 and nothing_left else NO_TIME
+    """Probes are lost, or its own initiations come, and nothing has left for it meanwhile."""
+    if seen.place.opaque:  # some daemons count nothing but data
+        return NO_TIME
+    if seen.silent_since is not None:
+        # What is counted up to a look later may have left before the first of these probes.
+        last = seen.left_at if seen.left_at > seen.silent_since + LOOK_SECONDS else seen.silent_since
+        if seen.lost_at > last + 2 * LOOK_SECONDS:
+            return last + limits.down_after, seen.lost_at + 2 * SETTLED_SECONDS
+    called = seen.called_since
+    if called is not None and seen.inbound_initiations >= 2 and seen.left_at < called:
+        return unanswered(seen, limits)
+    return NO_TIME
+
+
+def _data_unanswered(seen: Evidence, limits: HealthLimits) -> Span:
+    """Whatever it was that did not come back. After a handshake, not before data was sent again: `_hold` holds then."""
+    begin, end = unanswered(seen, limits)
+    back = seen.state is State.DOWN and seen.reason is not Reason.DATA_UNANSWERED and end < inf
+    return NO_TIME if back else (begin, end)
+
+
+def _hold(seen: Evidence, _limits: HealthLimits) -> Span:
+    """Whether it is well is in doubt, and not decided yet."""
+    if not seen.expected or seen.state is None or seen.unanswered_since is None:
+        return NO_TIME
+    doubt = seen.lapses < inf if seen.state is State.DOWN else seen.attempts >= FIRST_ATTEMPTS
+    return (-inf, seen.lapses) if doubt else NO_TIME
 
 
 def opening(seen: Evidence, _limits: HealthLimits) -> Span:
@@ -59,44 +147,47 @@ def opening(seen: Evidence, _limits: HealthLimits) -> Span:
     if seen.judged:
         return NO_TIME
     asked = seen.unanswered_since if seen.expected else None
-    return -inf, max(seen.first_seen, -inf if asked is None else asked) + JUDGED_SECONDS
+    return -inf, min(max(seen.first_seen, -inf if asked is None else asked) + JUDGED_SECONDS, seen.lapses)
 
 
 RULES = (
     Rule(
         State.DOWN,
+        Reason.NOT_SENT,
+        "Nothing leaves for it, though probes wait for an answer, or its own initiations do: this host has no way to "
+        "its endpoint.",
+        "`ip route get` its endpoint (`wg-exporter show {interface} {peer}` prints it): no route, an interface of this "
+        "host that is down, or a firewall of its own.",
+        _not_sent,
+    ),
+    Rule(
+        State.DOWN,
         Reason.ONE_WAY,
-        "Its handshake initiations arrive, and no session comes of them: our responses do not reach it.",
-        "What it sends arrives, what we send does not: look for a firewall or NAT on the way out, and compare the "
+        "What it sends arrives, and it hears nothing: no session comes of its handshake initiations, or it starts "
+        "handshakes again and again while probes go unanswered.",
+        "What it sends arrives, what we send does not: look for a firewall or NAT on the way out, here too (the kernel "
+        "counts what its own filter then drops, so it is not known whether it left this host), and compare the "
         "endpoint that `wg-exporter show {interface} {peer}` prints with where the peer is.",
-        lambda seen, limits: unanswered(seen, limits) if seen.inbound_initiations >= 2 else NO_TIME,
-        Given.UNANSWERED,
+        _one_way,
     ),
     Rule(
         State.DOWN,
         Reason.HANDSHAKE_UNANSWERED,
         "Our handshake initiations are not answered: the peer is gone, firewalled, elsewhere, or has another key.",
         "Is the peer running, and has it this interface's public key? Then compare its endpoint and port "
-        "(`wg-exporter show {interface} {peer}`) with where it is, and look for a firewall that drops UDP.",
+        "(`wg-exporter show {interface} {peer}`) with where it is, and look for a firewall that drops UDP, here too "
+        "(the kernel counts what its own filter then drops, so it is not known whether it left this host).",
         lambda seen, limits: unanswered(seen, limits) if seen.initiations >= 2 else NO_TIME,
         Given.UNANSWERED,
     ),
     Rule(
         State.DOWN,
-        Reason.NOT_SENT,
-        "Probes are not answered, and nothing leaves for it: this host has no way to its endpoint.",
-        "`ip route get` its endpoint (`wg-exporter show {interface} {peer}` prints it): no route, an interface of this "
-        "host that is down, or a firewall of its own.",
-        _not_sent,
-        Given.UNANSWERED,
-    ),
-    Rule(
-        State.DOWN,
         Reason.DATA_UNANSWERED,
-        "Data was sent and nothing came back, not even the keepalive that acknowledges it.",
-        "Its session still lives, so it broke minutes ago at most: look at the path to its endpoint "
-        "(`wg-exporter show {interface} {peer}`), and whether the peer was restarted.",
-        unanswered,
+        "Data was sent and nothing came back, not even the keepalive that acknowledges it. Handshakes may pass.",
+        "Where handshakes pass (`wg-exporter show {interface} {peer}`: the last one is seconds old), a filter on the "
+        "way drops the rest, as some do against VPNs: try another port. Else it broke minutes ago at most: look at the "
+        "path to its endpoint, and whether the peer was restarted.",
+        _data_unanswered,
         Given.UNANSWERED,
     ),
     Rule(
@@ -129,5 +220,14 @@ RULES = (
         "It appeared less than 30 s ago and was not heard since, or an answer is due: too early to say.",
         "",
         opening,
+    ),
+    Rule(
+        None,
+        None,
+        "It is expected up, and two answers or more are due, or a handshake was made after an outage and no data came "
+        "yet: it keeps its state until that is decided.",
+        "",
+        _hold,
+        Given.UNANSWERED,
     ),
 )

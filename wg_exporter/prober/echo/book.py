@@ -78,6 +78,7 @@ class EchoBook:
         self._stood = 0.0  # seconds for which the calendar stood still
         self._probes: list[Track | None] = [None] * RING
         self._states = bytearray(RING)
+        self._extra = bytearray(RING)
         self._tokens = array("Q", bytes(8 * RING))
         self._wall = array("d", bytes(8 * RING))
         self._monotonic = array("d", bytes(8 * RING))
@@ -179,16 +180,19 @@ class EchoBook:
 
     def _count(self, track: Track, sequence: int, rtt: float) -> None:
         """Count the first answer to a probe: in time, or late."""
-        waiting = self._states[sequence] == _WAITING
+        waiting, extra = self._states[sequence] == _WAITING, bool(self._extra[sequence])
         if waiting and rtt <= self._settings.timeout:
-            track.count_answer(rtt, bisect_left(self._settings.rtt_buckets, rtt))
+            if extra:
+                track.count_extra_answer(rtt)
+            else:
+                track.count_answer(rtt, bisect_left(self._settings.rtt_buckets, rtt))
             if not track.clean:
                 self._hasten(track)
             return
         if waiting:
-            track.count_loss(self._monotonic[sequence])
+            track.count_loss(self._monotonic[sequence], extra=extra)
             self._hasten(track)
-        track.late += 1
+        track.count_late(rtt, extra=extra)
 
     def expire(self, now: float) -> None:
         """Count as lost what has waited longer than the timeout."""
@@ -196,7 +200,7 @@ class EchoBook:
             self._states[oldest] = _LOST
             track = self._probes[oldest]
             if track is not None:
-                track.count_loss(self._monotonic[oldest])
+                track.count_loss(self._monotonic[oldest], extra=bool(self._extra[oldest]))
                 self._hasten(track)
                 self._changed(track)
 
@@ -229,16 +233,22 @@ class EchoBook:
     def _tick_at(self, now: float) -> int:
         return int((now - self._stood) / TICK)
 
-    def _schedule(self, track: Track) -> None:
-        """At the target's own place in its present interval, but never sooner than half of it from now."""
+    def _schedule(self, track: Track, *, soon: bool = False) -> None:
+        """At the target's own place in its present interval, but never sooner than half of it from now.
+
+        `soon`: after an extra probe, as else an interval would be left out.
+        """
         if track.target.paused:
             return
         track.period = period = self._period(track)
         gap = ((track.phase * period >> 32) - self._tick) % period or period
-        if track.fates and gap * 2 < period:
+        if track.fates and gap * 2 < period and not soon:
             gap += period
-        track.tick = self._tick + gap
-        self._calendar.setdefault(track.tick, []).append(track)
+        self._put_at(track, self._tick + gap)
+
+    def _put_at(self, track: Track, tick: int) -> None:
+        track.tick = tick
+        self._calendar.setdefault(tick, []).append(track)
 
     def _unschedule(self, track: Track) -> None:
         if track.tick in self._calendar:
@@ -247,13 +257,14 @@ class EchoBook:
 
     def _period(self, track: Track) -> int:
         """Ticks from this probe of the target to the next."""
-        return max(1, round(track.wait(self._settings.suspect_interval, self._longest_interval) / TICK))
+        return _ticks(track.wait(self._settings.suspect_interval, self._longest_interval))
 
     def _launch(self, tracks: list[Track], due: float, probes: list[Probe]) -> None:
         tokens = array("Q", self._random_bytes(8 * len(tracks)))
         for track, token in zip(tracks, tokens, strict=True):
             sequence = self._head
-            self._schedule(track)
+            extra = not self._opens_slot(track)
+            self._schedule(track, soon=extra)
             if self._full():
                 track.count_error(SendError.NO_BUFFER, due)
                 self._changed(track)
@@ -261,9 +272,17 @@ class EchoBook:
             self._head = (sequence + 1) % RING
             self._probes[sequence] = track
             self._states[sequence] = _WAITING
+            self._extra[sequence] = extra
             self._tokens[sequence] = token
             self._monotonic[sequence] = due
             probes.append(Probe(track, sequence, token, due))
+
+    def _opens_slot(self, track: Track) -> bool:
+        """Whether this is the first probe of the target in its present interval. All others in it are extra."""
+        interval = _ticks(track.target.interval)
+        slot = (track.tick - (track.phase * interval >> 32)) // interval
+        first, track.slot = slot != track.slot, slot
+        return first
 
     def _full(self) -> bool:
         """Whether all sequence numbers are in flight. Another probe could be mistaken for one of them."""
@@ -294,5 +313,13 @@ class EchoBook:
         """Bring the next probe forward if the target's interval became shorter."""
         period = self._period(track)
         if period < track.period and track.tick - self._tick > period:
+            before = track.tick
             self._unschedule(track)
             self._schedule(track)
+            if track.tick > before:
+                self._unschedule(track)
+                self._put_at(track, before)
+
+
+def _ticks(seconds: float) -> int:
+    return max(1, round(seconds / TICK))

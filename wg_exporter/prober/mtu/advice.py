@@ -10,7 +10,7 @@ from __future__ import annotations
 from shlex import quote
 from typing import NamedTuple
 
-from wg_exporter.model import Verdict
+from wg_exporter.model import SendError, Verdict
 from wg_exporter.prober.mtu.locate import Direction
 from wg_exporter.prober.mtu.oracle import Oracle
 from wg_exporter.prober.mtu.verdict import Findings, outer_path, recommended, rule
@@ -84,6 +84,7 @@ def words(seen: Findings, hop: str = "") -> dict[str, object]:
         "why": _why(seen),
         "floor": f"Packets of {seen.inner} bytes did get through. " if seen.inner else "",
         "oracle": _silent(seen),
+        "unknown": _unknown(seen),
         "fix": _fix(seen),
     }
 
@@ -130,6 +131,24 @@ def _why(seen: Findings) -> str:
     if seen.oracle is Oracle.INCONCLUSIVE:
         return "it answers no probe, and the tunnel isn't quiet enough to read the byte counters"
     return "nothing at present" if seen.quiet else "small packets are lost too"
+
+
+# Why this host sends no probes, and what to do (see `SendError`).
+_UNSENT = {
+    SendError.NO_DEVICE: "{interface} is down or gone, so {target} can't be probed: ip link set {interface} up",
+    SendError.NO_PERMISSION: "This host refuses to send probes to {target}: let a firewall of its own pass ICMP echoes "
+    "into {interface} (its output chain)",
+    SendError.NO_KEY: "This host refuses to send probes to {target}: no peer of {interface} has it in its allowed IPs",
+    SendError.NO_ROUTE: "This host has no way to {target}: compare with ip route get, and with the peer's endpoint",
+}
+
+
+def _unknown(seen: Findings) -> str:
+    if seen.unsent is None:
+        return f"{seen.tunnel.target or 'the peer'} has not been probed yet."
+    usual = f"This host can't send probes to {{target}} ({seen.unsent})"
+    said = _UNSENT.get(seen.unsent, usual).format(interface=seen.tunnel.interface, target=seen.tunnel.target)
+    return f"{said}. Whether users' packets get through is not known."
 
 
 def _silent(seen: Findings) -> str:

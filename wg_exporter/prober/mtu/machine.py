@@ -211,6 +211,7 @@ class PathMtu:
             ever=pairs.ever,
             alive=self._alive(now),
             refused=pairs.refused,
+            unsent=pairs.unsent,
             inner_claim=claim,
             fragment=pairs.fragment,
             direction=self._ways.direction if self._ways else Direction.UNKNOWN,

@@ -18,6 +18,7 @@ from wg_exporter.prober.mtu.probes import SMALL, LocalTooBig, NotSent, Passed, P
 
 if TYPE_CHECKING:
     from wg_exporter.config.probe import ProbeSettings
+    from wg_exporter.model import SendError
     from wg_exporter.prober.mtu.probes import Answer, Patience
 
 GAP = 0.2  # seconds between the pairs of a suspicion
@@ -56,9 +57,9 @@ class Pairs:
 
     `silent` counts the small ones lost in a row. `ever`: a small one was answered once. `fragment` is the fragment size
     of the last full-size answer, None if it came whole. `refused` is the MTU with which this host refused the size (0 =
-    it didn't say), None if it did not. `claimed` is the last packet-too-big from inside the tunnel. `silent_since` is
-    when the first of the small ones lost in a row was sent, `concluded` when the last pair became known, both in
-    monotonic seconds.
+    it didn't say), None if it did not. `unsent` is why this host can't send the small ones, for any other reason,
+    None if it can. `claimed` is the last packet-too-big from inside the tunnel. `silent_since` is when the first of the
+    small ones lost in a row was sent, `concluded` when the last pair became known, both in monotonic seconds.
     """
 
     def __init__(self, size: int, first: float, settings: ProbeSettings, patience: Patience) -> None:
@@ -83,8 +84,14 @@ class Pairs:
         self._number = 0
         self._pairs: dict[int, _Pair] = {}
         self._unsent = 0  # pairs in a row that could not be sent
+        self._unsent_for: SendError | None = None
         self._small_ring: deque[bool] = deque(maxlen=50)
         self._big_ring: deque[bool] = deque(maxlen=50)
+
+    @property
+    def unsent(self) -> SendError | None:
+        """Why the last `UNSENT` small ones could not be sent."""
+        return self._unsent_for if self._unsent >= UNSENT else None
 
     @property
     def calm(self) -> bool:
@@ -145,13 +152,13 @@ class Pairs:
         if pair is None:
             return
         if want.tag < 0:
-            self._small(pair, answer)
+            self._small(pair, answer, now)
         else:
             self._big(pair, answer, now)
         if pair.small is not None and pair.big is not None and not pair.closed:
             self._close(pair, now)
 
-    def _small(self, pair: _Pair, answer: Answer) -> None:
+    def _small(self, pair: _Pair, answer: Answer, now: float) -> None:
         if isinstance(answer, Passed):
             self._unsent = 0
             pair.small = True
@@ -160,7 +167,10 @@ class Pairs:
         elif isinstance(answer, NotSent):
             pair.ignored = True
             self._unsent += 1
-            if self._unsent >= UNSENT:
+            self._unsent_for = answer.reason
+            if self._unsent < UNSENT:
+                self._hurry(UNSENT - self._unsent, now)
+            else:
                 self.big = Big.UNKNOWN  # the path may have changed since probes could be sent
 
     def _big(self, pair: _Pair, answer: Answer, now: float) -> None:
@@ -190,6 +200,7 @@ class Pairs:
             self.good(now)
         elif not pair.ignored:
             self.refused = None
+            self._unsent = 0
             self._note_small(pair, now)
             self.concluded = now
             self._lost(now, vote=pair.small)

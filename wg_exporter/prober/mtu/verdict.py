@@ -19,6 +19,8 @@ from wg_exporter.wireguard import OVERHEAD_IPV4, OVERHEAD_IPV6
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from wg_exporter.model import SendError
+
 
 class Tunnel(NamedTuple):
     """What has to be known of a tunnel to judge it. `mtu` is the interface's, in bytes.
@@ -55,12 +57,12 @@ class Findings(NamedTuple):
     """All that probing has brought about one tunnel; sizes are IP packets in bytes, None = not known.
 
     `silent` counts the small probes lost in a row; `ever`: one was answered once. `alive`: something was received
-    lately (`alive.Received`; None: read for too short a time). `refused`: the MTU with which this host refused the full
-    size (0: it didn't say). `inner_claim`: the believed MTU of a packet-too-big from inside the tunnel. `fragment`: the
-    fragment size of full-size answers. `inner`: the largest inner size that passed, in steps of 16 unless
-    `inner_exact`. `route`: what this host's route to the endpoint carries. `outer`: the path MTU by outer probes,
-    `outer_full`: a probe as large as a full packet of the tunnel passed (False: too big for the path). `hop`: the
-    router that said so.
+    lately (`alive.Received`; None: read for too short a time). `refused`: the MTU with which this host refused the
+    full size (0: it didn't say). `unsent`: why it sends no probes of any size. `inner_claim`: the believed MTU of a
+    packet-too-big from inside the tunnel. `fragment`: the fragment size of full-size answers. `inner`: the largest
+    inner size that passed, in steps of 16 unless `inner_exact`. `route`: what this host's route to the endpoint
+    carries. `outer`: the path MTU by outer probes, `outer_full`: a probe as large as a full packet of the tunnel
+    passed (False: too big for the path). `hop`: the router that said so.
     """
 
     tunnel: Tunnel
@@ -69,6 +71,7 @@ class Findings(NamedTuple):
     ever: bool = False
     alive: bool | None = None
     refused: int | None = None
+    unsent: SendError | None = None
     inner_claim: int | None = None
     fragment: int | None = None
     direction: Direction = Direction.UNKNOWN
@@ -113,7 +116,7 @@ RULES = (
     Rule(
         Verdict.UNKNOWN,
         lambda seen: seen.big is Big.UNKNOWN and seen.refused is None and not seen.quiet,
-        "{target} has not been probed yet.",
+        "{unknown}",
     ),
     Rule(
         Verdict.UNREACHABLE,

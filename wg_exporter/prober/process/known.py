@@ -64,10 +64,10 @@ class Known:
             self._before.pop(key, None)
 
     def end_silences(self) -> None:
-        """End all silences: while no process runs, no probe is lost."""
+        """End all silences: while no process runs, no probe is lost or refused."""
         for key, one in self._probed.items():
-            if one.stats.silent_since is not None:
-                self._probed[key] = one._replace(stats=one.stats._replace(silent_since=None))
+            if one.stats.silent_since is not None or one.stats.refused is not None:
+                self._probed[key] = one._replace(stats=one.stats._replace(silent_since=None, refused=None))
 
     def empty_histograms(self, bounds: int) -> None:
         """Begin all histograms at 0, because their bounds change. `bounds` is how many there are from now on."""
@@ -100,4 +100,8 @@ def added(before: ProbeStats, since: ProbeStats) -> ProbeStats:
         rtt_last=before.rtt_last if since.rtt_last is None else since.rtt_last,
         jitter=before.jitter if since.jitter is None else since.jitter,
         silent_since=since.silent_since,
+        extra_sent=before.extra_sent + since.extra_sent,
+        extra_lost=before.extra_lost + since.extra_lost,
+        late_sum=before.late_sum + since.late_sum,
+        refused=since.refused,
     )

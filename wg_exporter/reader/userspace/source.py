@@ -103,7 +103,7 @@ class UserspaceSource:
                     talk.fail(f"its answer cannot be used: {error}")
                 else:
                     peers = Peers.of(answer.peers, self._peers.get(talk.path))
-                    devices.append(Device("", talk.path.stem, talk.backend, *answer[:3], peers))
+                    devices.append(Device("", talk.path.stem, talk.backend, *answer[:3], peers, opaque=answer.opaque))
                     read[talk.path] = peers
                     known[talk.path] = answer.known
             if talk.state is _State.FAILED:

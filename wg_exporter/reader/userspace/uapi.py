@@ -16,9 +16,10 @@ import errno
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.model import Peer
+from wg_exporter.model import SOME_TIME, Peer
 from wg_exporter.reader.userspace.secrets import derived_public_key, overwrite_secrets
 from wg_exporter.reader.userspace.values import base64_key, is_cidr, is_endpoint
+from wg_exporter.wireguard import INITIATION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,8 +30,9 @@ U16, U32, U64 = (1 << 16) - 1, (1 << 32) - 1, (1 << 64) - 1
 SECOND = 1_000_000_000  # in nanoseconds
 LAST_SECOND = ((1 << 63) - 1) // SECOND - 1  # a stamp must fit 64 bits of nanoseconds
 
-# A boringtun age becomes a stamp with the jitter of our reading. Handshakes are 5 s apart (REKEY_TIMEOUT) or more, so a
-# stamp that moved less than half of that is still the same handshake.
+# A boringtun age becomes a stamp with the jitter of our reading, and gotatun and NepTUN make such a stamp themselves at
+# each read. Handshakes are 5 s apart (REKEY_TIMEOUT) or more, so a stamp that moved less than half of that is still the
+# same handshake.
 SAME_HANDSHAKE = 2_500_000_000  # nanoseconds
 AGE_BELOW = 1_000_000_000 * SECOND  # 31 years as an age, the year 2001 as a stamp
 
@@ -78,7 +80,8 @@ class Answer(NamedTuple):
     """What a daemon said of its device. `public_key` is empty on a device without a private key.
 
     Peers keep their place from read to read; wireguard-go lists them in a new random order every time.
-    `known` is for the next `decode` of the same device, by public key in hex.
+    `known` is for the next `decode` of the same device, by public key in hex. `opaque`: it is boringtun, which counts
+    what is inside the messages, and no handshakes.
     """
 
     public_key: str
@@ -86,6 +89,7 @@ class Answer(NamedTuple):
     fwmark: int
     peers: tuple[Peer, ...]
     known: dict[bytes, KeptPeer]
+    opaque: bool = False
 
 
 class _LineError(Exception):
@@ -125,7 +129,7 @@ def decode(answer: bytearray, wall_ns: int, known: Mapping[bytes, KeptPeer] | No
         raise DecodeError(f"line {lines_before + error.index + 1}: {error}") from None
     ordered = {key: seen.pop(key) for key in known if key in seen} | seen
     peers = tuple([entry.peer for entry in ordered.values()])
-    return Answer(public_key or own_public_key, listen_port, fwmark, peers, ordered)
+    return Answer(public_key or own_public_key, listen_port, fwmark, peers, ordered, bool(own_public_key))
 
 
 def _without_errno(text: bytes) -> bytes:
@@ -225,7 +229,8 @@ def _usual_peer(block: bytes, old: Peer | None) -> Peer | None:
     seconds, interval, received, sent = int(sec), int(keepalive or b"0"), int(rx_bytes), int(tx_bytes)
     if seconds > LAST_SECOND or interval > U16 or received > U64 or sent > U64:
         return None
-    return Peer(public_key, endpoint, allowed_ips, interval, seconds * SECOND + int(nsec), received, sent)
+    stamp = _steady(seconds * SECOND + int(nsec), received, old)
+    return Peer(public_key, endpoint, allowed_ips, interval, stamp, received, sent)
 
 
 def _peer_by_lines(block: bytes, old: Peer | None, aged_at: int | None) -> tuple[Peer, bool]:
@@ -238,25 +243,33 @@ def _peer_by_lines(block: bytes, old: Peer | None, aged_at: int | None) -> tuple
     handshake = _number(fields, b"last_handshake_time_sec", LAST_SECOND, lines) * SECOND
     handshake += _number(fields, b"last_handshake_time_nsec", SECOND - 1, lines)
     if aged_at is not None:
-        handshake = _stamp_of_age(handshake, aged_at, old)
+        handshake = _stamp_of_age(handshake, aged_at)
+    received = _number(fields, b"rx_bytes", U64, lines)
     peer = Peer(
         public_key,
         _endpoint(fields, lines),
         _allowed_ips(allowed_ips, lines, old),
         _keepalive(fields, lines),
-        handshake,
-        _number(fields, b"rx_bytes", U64, lines),
+        _steady(handshake, received, old),
+        received,
         _number(fields, b"tx_bytes", U64, lines),
     )
     return peer, b"unknown" not in fields
 
 
-def _stamp_of_age(age: int, now: int, old: Peer | None) -> int:
+def _stamp_of_age(age: int, now: int) -> int:
     """When the handshake of that age (nanoseconds) was. A value too big for an age is a stamp after all."""
-    if age == 0 or age >= AGE_BELOW:
-        return age
-    stamp = max(now - age, 1)  # 0 would mean never
-    if old and abs(stamp - old.last_handshake_ns) < SAME_HANDSHAKE:
+    return age if age == 0 or age >= AGE_BELOW else max(now - age, 1)  # 0 would mean never
+
+
+def _steady(stamp: int, received: int, old: Peer | None) -> int:
+    """The stamp of the latest handshake, which stays the same until the next.
+
+    Some daemons leave it out once the session has ended. A peer that was never heard has sent nothing but initiations.
+    """
+    if stamp == 0:
+        return SOME_TIME if received % INITIATION else 0
+    if old is not None and 0 < abs(stamp - old.last_handshake_ns) < SAME_HANDSHAKE:
         return old.last_handshake_ns
     return stamp
 

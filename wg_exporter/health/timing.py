@@ -1,0 +1,52 @@
+"""The times and numbers of the rules, besides the limits that a user sets."""
+
+from __future__ import annotations
+
+# REJECT_AFTER_TIME, after which a session without a new handshake is dead, and time to make one (WireGuard paper, 6.1).
+STALE_SECONDS = 200.0
+
+# KEEPALIVE_TIMEOUT: a peer with nothing to send acknowledges data after this time. Only then is an answer overdue.
+ACKNOWLEDGED_SECONDS = 10.0
+
+# An answer to data is due after 10 s at the latest (KEEPALIVE_TIMEOUT), and a handshake is tried again after 5 s.
+ANSWER_SECONDS = 15.0
+
+# After an outage a target counts as silent only after this time, as the prober may ask again late.
+SETTLED_SECONDS = 2 * ANSWER_SECONDS
+
+# A peer of which something is unanswered for this time is suspicious.
+SUSPECT_SECONDS = 10.0
+
+# A peer has a state this long after it appeared or, if an answer is due by then, this long after it was asked for.
+JUDGED_SECONDS = 30.0
+
+# If one packet in twenty is lost each way, six independent attempts go unanswered once in a million times, two once in
+# a hundred.
+ATTEMPTS = 6
+FIRST_ATTEMPTS = 2  # of a peer that appeared, which is rare: a state has to be found within 30 s
+SHAKEN_ATTEMPTS = 4  # of one that appeared and made a handshake since
+
+# A peer that does not hear our responses calls again every 5.0 to 5.3 s: this many calls within this time prove it. A
+# session that fails once in a while takes two. Looks are 5 s apart, so 12 s may seem to be 17.
+CALLS = 3
+CALLS_WITHIN = 17.0
+
+# A peer that hears our responses and no data starts a handshake every 15 to 20 s; 5 s more or less for the looks. Both
+# sides may start one at the same time, so those that are nearer prove nothing.
+WOKEN = 2
+WOKEN_LEAST = 8.0
+WOKEN_MOST = 25.0
+
+# In a silence that began less than this ago probes are frequent, and whoever hears starts no handshake. Later the only
+# thing that a peer hears may be a keepalive every 10 s, of which some are lost: then it takes more to prove the same.
+FRESH_SECONDS = 50.0
+MORE_CALLS = 5
+MORE_WOKEN = 4
+
+# If handshakes pass and no echoes are answered, only acknowledgements tell that data arrives. The first is due 10 s
+# after data, and each that is lost is followed by a handshake, which puts the next off: one every 20 s. Four of them
+# are lost in a row once in 160,000 times where one in twenty is lost. So many are waited for, with `down_after` in it.
+ACKNOWLEDGEMENTS_SECONDS = 50.0
+
+# Between two looks at the counters, mostly: what happened may have been seen this much later.
+LOOK_SECONDS = 5.0
