@@ -6,6 +6,7 @@ What mutmut does is not looked at here, for it is installed for `make mutants` a
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -129,14 +130,17 @@ def test_all_that_a_run_started_ends_with_it(tmp_path: Path, rest: str, code: in
 def test_a_tree_that_is_stopped_ends_what_runs_and_runs_nothing_more(tmp_path: Path) -> None:
     tree = Tree(checkout(tmp_path / "checkout"), tmp_path / "tree")
     os.mkfifo(tmp_path / "alive")
-    code = f"import subprocess; subprocess.run(['sleep', '600'], stdout=open({str(tmp_path / 'alive')!r}, 'w'))"
+    reading = os.open(tmp_path / "alive", os.O_RDONLY | os.O_NONBLOCK)
+    writes = f"alive = open({str(tmp_path / 'alive')!r}, 'w'); alive.write('x'); alive.flush()"
+    code = f"import subprocess; {writes}; subprocess.run(['sleep', '600'], stdout=alive)"
     with ThreadPoolExecutor() as pool:
-        running = pool.submit(tree.run, ["-c", code], 30)
-        with (tmp_path / "alive").open() as reading:  # waits until somebody has it open for writing
-            tree.stop()
-            os.set_blocking(reading.fileno(), False)
-            assert reading.read() == ""
+        running = pool.submit(tree.run, ["-c", code], 60)
+        while not select.select([reading], [], [], 0.2)[0] or not os.read(reading, 1):
+            assert not running.done(), running.result()
+        tree.stop()
+        assert os.read(reading, 1) == b"", "nobody has it open any more"
         assert running.result().code != 0
+    os.close(reading)
     with pytest.raises(StoppedError):
         tree.run(["-c", ""], 600)
 
