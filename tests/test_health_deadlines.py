@@ -14,7 +14,8 @@ from tests.rows import WALL, peer
 from tests.tunnels import Judge, Tunnel, lively
 from wg_exporter.config.health import HealthLimits
 from wg_exporter.health import rules
-from wg_exporter.health.evidence import Evidence, Place
+from wg_exporter.health.evidence import Evidence
+from wg_exporter.health.place import Place
 from wg_exporter.health.quality import Quality
 from wg_exporter.health.rules import RULES, decide
 from wg_exporter.health.rules.rule import Rule

@@ -7,7 +7,8 @@ import pytest
 from tests.rows import SECOND, STATS, WALL, peer
 from tests.tunnels import INITIATION, KEEPALIVE, LIMITS, RESPONSE
 from wg_exporter.config.health import HealthLimits
-from wg_exporter.health.evidence import Evidence, Place
+from wg_exporter.health.evidence import Evidence
+from wg_exporter.health.place import Place
 from wg_exporter.health.rules import decide, silence, suspected_from
 from wg_exporter.health.states import Reason, State
 from wg_exporter.model import MtuReport, Probed, Verdict

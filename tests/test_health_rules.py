@@ -8,7 +8,8 @@ import pytest
 
 from tests.rows import WALL, peer
 from tests.tunnels import LIMITS
-from wg_exporter.health.evidence import Evidence, Place
+from wg_exporter.health.evidence import Evidence
+from wg_exporter.health.place import Place
 from wg_exporter.health.quality import Quality
 from wg_exporter.health.rules import RULES, decide
 from wg_exporter.health.states import Reason, State

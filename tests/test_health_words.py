@@ -12,7 +12,8 @@ from tests.rows import SECOND, WALL, device, link, peer
 from wg_exporter.cli import main
 from wg_exporter.config.health import HealthLimits
 from wg_exporter.health.advice import advice
-from wg_exporter.health.evidence import Evidence, Place
+from wg_exporter.health.evidence import Evidence
+from wg_exporter.health.place import Place
 from wg_exporter.health.quality import Quality
 from wg_exporter.health.rules import RULES
 from wg_exporter.health.snapshot import judge_snapshot

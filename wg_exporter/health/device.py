@@ -11,8 +11,9 @@ from itertools import compress
 from math import inf
 from typing import TYPE_CHECKING
 
-from wg_exporter.health.evidence import Evidence, Place
+from wg_exporter.health.evidence import Evidence
 from wg_exporter.health.judge import Tick, judge
+from wg_exporter.health.place import Place
 from wg_exporter.health.rules import suspected_from
 from wg_exporter.health.states import NOT_JUDGED, Change, PeerHealth, Reason, State
 from wg_exporter.history.counts import handshakes

@@ -21,31 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wg_exporter.config.health import HealthLimits
+    from wg_exporter.health.place import Place
     from wg_exporter.model import Peer, Probed, ProbeStats, Verdict
     from wg_exporter.names.identity import PeerMeta
 
 
 # What probes find that is no loss of the tunnel's, and not counted as that afterwards. So is `down`.
 _OUTAGES = frozenset({Reason.TARGET_SILENT, Reason.PROBES_BLOCKED})
-
-
-class Place:
-    """What is known of a device, for all of its peers. Times are None while it is there, or up."""
-
-    __slots__ = ("down_since", "gone_since", "hung_since", "opaque")
-
-    opaque: bool
-
-    def __init__(self) -> None:
-        self.opaque = False  # messages have other sizes than WireGuard's, so bytes do not tell what they were
-        self.hung_since: float | None = None  # neither its daemon nor any probed peer has answered since
-        self.down_since: float | None = None
-        self.gone_since: float | None = None
-
-    @property
-    def well(self) -> bool:
-        """Whether it is there and up, as far as is known."""
-        return self.down_since is None and self.gone_since is None
 
 
 class Evidence:

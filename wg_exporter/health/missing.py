@@ -10,6 +10,7 @@ write the file first. One that left the device and the file was removed, and nob
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.health.states import NOT_JUDGED, Change, PeerHealth, Reason, State
@@ -154,12 +155,21 @@ def _as_peer(peer: ConfPeer) -> Peer:
     return Peer(peer.public_key, peer.endpoint, peer.allowed_ips, peer.persistent_keepalive or 0, 0, 0, 0)
 
 
+class _Found(NamedTuple):
+    """Who is described, and what that was worked out from."""
+
+    files: tuple[ConfFile, ...]
+    others: Mapping[str, Mapping[str, ConfPeer]]
+    keys: Sequence[str]
+    described: Mapping[str, Described]
+
+
 class MissingPeers:
     """The peers that the devices of a host lack. Not thread-safe."""
 
     def __init__(self) -> None:
         self._devices: dict[DeviceKey, MissingDevicePeers] = {}
-        self._described: dict[DeviceKey, tuple[object, object, object, Mapping[str, Described]]] = {}
+        self._described: dict[DeviceKey, _Found] = {}
 
     def __iter__(self) -> Iterator[tuple[DeviceKey, MissingDevicePeers]]:
         """The devices that lack peers."""
@@ -188,8 +198,7 @@ class MissingPeers:
             kept[found.key] = known or MissingDevicePeers()
             if found.read is not None:
                 wanted = self._wanted(found.read, files, others)
-                about = lambda peer, key=found.key: meta(key, peer)  # noqa: E731 - one name for each device
-                changes += kept[found.key].look(found.read, wanted, about, tick, down_after)
+                changes += kept[found.key].look(found.read, wanted, partial(meta, found.key), tick, down_after)
         self._devices = kept
         self._described = {key: value for key, value in self._described.items() if key in kept}
         return changes
@@ -198,12 +207,12 @@ class MissingPeers:
         self, device: Device, files: tuple[ConfFile, ...], others: Mapping[str, Mapping[str, ConfPeer]]
     ) -> Mapping[str, Described]:
         """`described`, the same object as before while nothing changed that it depends on."""
-        key, of = (device.netns, device.name), (files, others, device.peers.public_key)
+        key, keys = (device.netns, device.name), device.peers.public_key
         known = self._described.get(key)
-        if known is not None and known[0] is of[0] and known[1] is of[1] and same(known[2], of[2]):  # type: ignore[arg-type]
-            return known[3]
-        found = described(device, files, others.get(device.name, {}))
-        if known is not None and known[3] == found:
-            found = known[3]  # type: ignore[assignment]
-        self._described[key] = (*of, found)
+        if known is not None and known.files is files and known.others is others and same(known.keys, keys):
+            return known.described
+        found: Mapping[str, Described] = described(device, files, others.get(device.name, {}))
+        if known is not None and known.described == found:
+            found = known.described
+        self._described[key] = _Found(files, others, keys, found)
         return found

@@ -9,7 +9,8 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-from wg_exporter.health.evidence import Evidence, Place
+from wg_exporter.health.evidence import Evidence
+from wg_exporter.health.place import Place
 from wg_exporter.health.rules import decide
 from wg_exporter.health.states import PeerHealth
 
