@@ -11,6 +11,7 @@ from wg_exporter.config.health import HealthLimits
 from wg_exporter.health.snapshot import judge_snapshot
 from wg_exporter.health.states import NOT_JUDGED
 from wg_exporter.names.identity import PeerMeta
+from wg_exporter.plan.planner import Aim
 
 NOW = 1_760_000_000.0
 GOLDEN = Path(__file__).parent / "data" / "show"
@@ -71,7 +72,7 @@ def office():
         device(
             peer("berlin-office", key="A", age=41, keepalive=25, expected=True, rx=123_456_789, tx=98_765_432,
                  endpoint="198.51.100.23:51820", ips=("10.8.0.2/32", "192.168.40.0/24", "fd00::2/128"),
-                 aim=model.Aim("10.8.0.2", "in_subnet", "", wanted=True)),
+                 aim=Aim("10.8.0.2", "in_subnet", "", wanted=True)),
             peer("lyon-office", key="B", age=10_800, keepalive=25, expected=True, rx=5_000_000_000, tx=7_000_000,
                  endpoint="203.0.113.77:51820", ips=lans),
             peer("paris", key="C", keepalive=25, expected=True, tx=14_800, endpoint="203.0.113.9:51820"),

@@ -40,6 +40,7 @@ from wg_exporter.exposition.view import DeviceView, ExporterFacts, View
 from wg_exporter.health import GoneDevice
 from wg_exporter.health.states import NOT_JUDGED, PeerHealth, Reason, State
 from wg_exporter.names.identity import PeerMeta
+from wg_exporter.plan.planner import Aim
 
 # --- who asks for attention ------------------------------------------------------------------------------------------
 
@@ -142,8 +143,8 @@ def test_in_json_a_peer_that_never_connected_has_no_handshake_and_no_age():
 
 
 def test_in_json_a_target_says_where_it_came_from_and_its_absence_why():
-    probed = model.Aim("10.8.0.2", "only_host", "", wanted=True)
-    unprobed = model.Aim("", "none", "only networks", wanted=True)
+    probed = Aim("10.8.0.2", "only_host", "", wanted=True)
+    unprobed = Aim("", "none", "only networks", wanted=True)
     rows = json.loads(
         to_json(host(device(*(peer(key=k, aim=a) for k, a in zip("ABC", (probed, unprobed, None), strict=True)))))
     )
@@ -156,7 +157,7 @@ def test_in_json_a_target_says_where_it_came_from_and_its_absence_why():
 
 def test_each_peer_has_its_own_aim():
     row = device(peer(key="A"), peer(key="B"))
-    aim = model.Aim("10.8.0.2", "only_host", "", wanted=True)
+    aim = Aim("10.8.0.2", "only_host", "", wanted=True)
     keys = [p.peer.public_key for p in row.peers]
     found = seen([row], aims={("", "wg0", keys[1]): aim, ("blue", "wg0", keys[0]): aim})
     assert [p.aim for p in found.devices[0].peers] == [None, aim]

@@ -22,6 +22,7 @@ from wg_exporter import model
 from wg_exporter.cli.show import screen as show
 from wg_exporter.cli.show.overview import reason_when_empty, select
 from wg_exporter.health.states import PeerHealth, Reason, State
+from wg_exporter.plan.planner import Aim
 
 
 def text(overview, width=120, **more):
@@ -61,7 +62,7 @@ def test_a_bad_night_while_watching():
 
 
 def aimed(target="", origin="none", reason="", *, wanted=True):
-    return model.Aim(target, origin, reason, wanted)
+    return Aim(target, origin, reason, wanted)
 
 
 @pytest.mark.parametrize(

@@ -345,18 +345,6 @@ class ProbePeer(NamedTuple):
     interval: float  # seconds between small echoes
 
 
-class Aim(NamedTuple):
-    """Where probes to a peer go, for a person. `target` is the address inside the tunnel, `origin` where that came from
-    (`configured`, `in_subnet`, `only_host`, `derived`, or `none`). `reason` is one line that says why the peer is not
-    probed, empty if it is. `wanted` says whether it should be.
-    """
-
-    target: str
-    origin: str
-    reason: str
-    wanted: bool
-
-
 class Probed(NamedTuple):
     """What is known of one probed peer: its echoes at `target`, and its MTU, None before the first verdict."""
 

@@ -16,7 +16,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.config import Probing
-from wg_exporter.model import Aim, ProbePeer, same
+from wg_exporter.model import ProbePeer, same
 from wg_exporter.plan.targets import Origin, Target, Targets
 
 if TYPE_CHECKING:
@@ -33,6 +33,18 @@ NOT_EXPECTED = "it is not expected up; `probe: true` for it in the configuration
 NO_ENDPOINT = "no endpoint yet: WireGuard does not know where to send to until the peer calls or one is set"
 
 NO_TARGET = Target("", Origin.NONE)
+
+
+class Aim(NamedTuple):
+    """Where probes to a peer go, for a person. `target` is the address inside the tunnel, `origin` where that came from
+    (`configured`, `in_subnet`, `only_host`, `derived`, or `none`). `reason` is one line that says why the peer is not
+    probed, empty if it is. `wanted` says whether it should be.
+    """
+
+    target: str
+    origin: str
+    reason: str
+    wanted: bool
 
 
 class Plan(NamedTuple):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from wg_exporter.exposition.view import DeviceView, View
     from wg_exporter.health import GoneDevice
     from wg_exporter.health.states import PeerHealth
+    from wg_exporter.plan.planner import Aim
 
 _SUDO = "run: sudo wg-exporter show"
 
@@ -48,7 +49,7 @@ class PeerRow(NamedTuple):
     name: str
     named: bool
     expected_up: bool
-    aim: model.Aim | None = None
+    aim: Aim | None = None
     health: PeerHealth = NOT_JUDGED
     gone: bool = False
 
@@ -110,7 +111,7 @@ def standing(row: PeerRow) -> Standing:
 
 
 def from_view(
-    snapshot: model.Snapshot, view: View, config: Config, aims: Mapping[model.PeerKey, model.Aim] | None = None
+    snapshot: model.Snapshot, view: View, config: Config, aims: Mapping[model.PeerKey, Aim] | None = None
 ) -> Overview:
     """One look at the host (`Exporter.look`) as a person wants to see it; `aims` say how each peer is probed."""
     limits = config.health
@@ -147,7 +148,7 @@ def from_view(
 
 
 def _peer_rows(
-    seen: DeviceView, aims: Mapping[model.PeerKey, model.Aim], wall: float, limits: HealthLimits
+    seen: DeviceView, aims: Mapping[model.PeerKey, Aim], wall: float, limits: HealthLimits
 ) -> Iterator[PeerRow]:
     netns, name = seen.device.netns, seen.device.name
     for peer, meta, health in zip(seen.device.peers, seen.metas, _health(seen, wall, limits), strict=True):
