@@ -10,11 +10,23 @@ from wg_exporter.health.states import Reason, State
 from wg_exporter.model import Backend, SendError, Verdict
 
 
-def test_a_cut_is_dated_by_the_first_probe_that_found_no_answer():
+def probed():
+    """A tunnel that was probed for a minute, and what probes it."""
     tunnel = lively()
     echoes = Echoes(tunnel)
     tunnel.go(62, echoes)
+    return tunnel, echoes
+
+
+def cut_off():
+    """The same, of which no echo is answered from now on; the next leaves in 5 s."""
+    tunnel, echoes = probed()
     echoes.lose = lambda _: True
+    return tunnel, echoes
+
+
+def test_a_cut_is_dated_by_the_first_probe_that_found_no_answer():
+    tunnel, echoes = cut_off()
     first = tunnel.now + 5
     tunnel.go(40, echoes)
     assert tunnel.state is State.DOWN
@@ -23,10 +35,7 @@ def test_a_cut_is_dated_by_the_first_probe_that_found_no_answer():
 
 def test_probes_that_the_host_can_not_even_send_on_are_down_though_no_byte_is_counted():
     """The endpoint's route is gone: WireGuard sends nothing, counts nothing, and says nothing."""
-    tunnel = lively()
-    echoes = Echoes(tunnel)
-    tunnel.go(62, echoes)
-    echoes.lose = lambda _: True
+    tunnel, echoes = cut_off()
     first, before = tunnel.now + 5, tunnel.row.tx_bytes
 
     def unsent(second):
@@ -100,10 +109,7 @@ def test_a_peer_that_never_answered_probes_is_up_by_its_counters():
 
 
 def test_handshakes_that_pass_while_probes_do_not_are_down_25_to_30_seconds_after_the_cut():
-    tunnel = lively()
-    echoes = Echoes(tunnel)
-    tunnel.go(62, echoes)
-    echoes.lose = lambda _: True
+    tunnel, echoes = cut_off()
     first = tunnel.now + 5
 
     def filtered(second):
@@ -135,10 +141,7 @@ def test_the_same_before_the_start_is_never_called_up():
 
 def test_one_that_goes_on_sending_and_calls_again_and_again_is_one_way():
     """Nothing that we send arrives: 15 s later it calls, and every 5 s from then on, while its old session lives."""
-    tunnel = lively()
-    echoes = Echoes(tunnel)
-    tunnel.go(62, echoes)
-    echoes.lose = lambda _: True
+    tunnel, echoes = cut_off()
     cut = tunnel.now
 
     def deaf(second):
@@ -162,10 +165,7 @@ def test_one_that_goes_on_sending_and_calls_again_and_again_is_one_way():
 
 def test_one_that_goes_on_sending_while_only_our_data_is_lost_is_one_way_too():
     """Our responses arrive, so its handshakes succeed, one every 15 s."""
-    tunnel = lively()
-    echoes = Echoes(tunnel)
-    tunnel.go(62, echoes)
-    echoes.lose = lambda _: True
+    tunnel, echoes = cut_off()
     cut = tunnel.now
 
     def deaf(second):
@@ -221,9 +221,7 @@ def test_answers_after_the_timeout_are_slow_and_not_lost():
 
 @pytest.mark.parametrize("refused", SendError)
 def test_probes_that_this_host_refuses_prove_nothing_about_the_tunnel(refused):
-    tunnel = lively()
-    echoes = Echoes(tunnel)
-    tunnel.go(62, echoes)
+    tunnel, _ = probed()
 
     def blocked(second):
         tunnel.probed = tunnel.probed._replace(stats=tunnel.probed.stats._replace(refused=refused))
@@ -302,10 +300,7 @@ def test_a_fault_of_the_mtu_makes_degraded_with_the_verdict_as_the_reason(verdic
 
 def test_a_target_that_is_asked_late_after_an_outage_is_not_silent():
     """The handshake tells that the peer is back; the prober, backed off, may ask half a minute later."""
-    tunnel = lively()
-    echoes = Echoes(tunnel)
-    tunnel.go(62, echoes)
-    echoes.lose = lambda _: True
+    tunnel, echoes = cut_off()
 
     def outage(second):
         echoes(second)
@@ -338,10 +333,7 @@ def test_a_probed_peer_whose_message_sizes_say_nothing_is_down_by_its_probes():
 
 
 def test_a_target_is_not_silent_in_the_first_half_minute_after_an_outage():
-    tunnel = lively()
-    echoes = Echoes(tunnel)
-    tunnel.go(62, echoes)
-    echoes.lose = lambda _: True
+    tunnel, echoes = cut_off()
     tunnel.go(60, echoes)
     assert tunnel.state is State.DOWN
     tunnel.shake()
