@@ -45,6 +45,7 @@ need_test() {
     need wireguard-go wireguard-go
     need nft nftables
     need setpriv util-linux
+    need mount mount
     need sysctl procps
     need prometheus prometheus
     need promtool prometheus
@@ -66,6 +67,7 @@ need_bench() {
 need_clean_machine() {
     need mmdebstrap mmdebstrap
     need unshare util-linux
+    need mount mount
     need git git
 }
 
