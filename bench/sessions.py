@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import hmac
 import multiprocessing
 import select
 import socket
 import struct
 import time
+from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 SAFE_AGE = 160.0  # seconds: REJECT_AFTER_TIME is 180
 KEEPALIVE_SIZE = 32
-BATCH = 128  # handshakes under way at once; above 512 the device asks for cookies
+REKEY_TIMEOUT = 5.0  # seconds until a handshake is tried again
+MOST_ATTEMPTS = 4
+UNDER_WAY = 128  # handshakes; above 512 the device asks for cookies
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33  # asm-generic/socket.h
 QUEUED = 512  # packets under way at once; a device holds 1,024 and drops the rest
 UDP_SEGMENT, SEGMENTS = 103, 64  # linux/udp.h: one send becomes up to 64 datagrams of equal size
@@ -42,15 +44,26 @@ FIRST_ANSWER = 1000
 ICMP, ECHO_REQUEST = 1, 8
 
 
+_IPAD, _OPAD = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
+
+
 def _hash(*parts: bytes) -> bytes:
     return hashlib.blake2s(b"".join(parts)).digest()
 
 
+def keyed(key: bytes, data: bytes) -> bytes:
+    """HMAC-BLAKE2s (RFC 2104). That of the standard library goes through OpenSSL, whose preparations take longer than
+    all else of a handshake in an emulated processor.
+    """
+    inner = hashlib.blake2s(key.ljust(64, b"\0").translate(_IPAD) + data).digest()
+    return hashlib.blake2s(key.ljust(64, b"\0").translate(_OPAD) + inner).digest()
+
+
 def _kdf(count: int, key: bytes, data: bytes) -> list[bytes]:
-    secret = hmac.digest(key, data, "blake2s")
+    secret = keyed(key, data)
     out = [b""]
     for n in range(1, count + 1):
-        out.append(hmac.digest(secret, out[-1] + bytes([n]), "blake2s"))
+        out.append(keyed(secret, out[-1] + bytes([n])))
     return out[1:]
 
 
@@ -115,25 +128,43 @@ class FarEnds:
         return time.monotonic() - self._connected_at
 
     def connect(self, numbers: Sequence[int]) -> None:
-        """A handshake for each of these peers, confirmed by a first keepalive. Raises TimeoutError."""
-        self._connected_at = time.monotonic()
-        for start in range(0, len(numbers), BATCH):
-            pending = {number: self._initiate(self._peers[number]) for number in numbers[start : start + BATCH]}
-            while pending:
-                if not select.select([self._hello], [], [], 5)[0]:
-                    raise TimeoutError(f"the device did not answer {len(pending)} handshakes")
-                answer = self._hello.recv(256)
-                kind, index, number = struct.unpack_from("<III", answer)
-                if kind == 2 and number in pending:
-                    self._sessions[number] = self._derive(pending.pop(number), self._peers[number], answer, index)
-        self.prepare(numbers, 1, first=0)
-        self.move(numbers)
+        """A handshake for each of these peers, confirmed by a first keepalive. Raises TimeoutError.
 
-    def prepare(self, numbers: Sequence[int], moves: int, *, first: int = 1) -> None:
+        The device works on some while others are made here. A busy machine may lose some of the messages: those are
+        sent again, as WireGuard does after 5 s.
+        """
+        self._connected_at = time.monotonic()
+        before = self._received()
+        waiting, pending, attempts = deque(numbers), dict[int, bytes](), 1
+        while waiting or pending:
+            more = waiting and len(pending) < UNDER_WAY
+            if select.select([self._hello], [], [], 0 if more else REKEY_TIMEOUT)[0]:
+                self._take_response(pending)
+                attempts = 1
+            elif more:
+                number = waiting.popleft()
+                pending[number] = self._initiate(self._peers[number])
+            elif attempts == MOST_ATTEMPTS:
+                raise TimeoutError(f"the device did not answer {len(pending)} handshakes")
+            else:
+                attempts += 1
+                pending = {number: self._initiate(self._peers[number]) for number in pending}
+        self._wait(before + len(numbers))
+
+    def _take_response(self, pending: dict[int, bytes]) -> None:
+        """Make a session of a response and confirm it, if it is one to a `pending` initiation."""
+        answer = self._hello.recv(256)
+        kind, index, number = struct.unpack_from("<III", answer)
+        if kind == 2 and number in pending:
+            session = self._derive(pending.pop(number), self._peers[number], answer, index)
+            self._sessions[number] = session
+            self._data.send(_message(session, 0, b""))
+
+    def prepare(self, numbers: Sequence[int], moves: int) -> None:
         """Make the keepalives for this many moves of these peers beforehand, because encryption takes time."""
         for number in numbers:
             session = self._sessions[number]
-            self._ready[number] = [_message(session, n, b"") for n in range(first + moves - 1, first - 1, -1)]
+            self._ready[number] = [_message(session, n, b"") for n in range(moves, 0, -1)]
 
     def move(self, numbers: Sequence[int]) -> None:
         """One keepalive from each of these peers, until all are counted: its rx_bytes grow by 32.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hmac
+
 import pytest
 
-from bench import binaries, native
+from bench import binaries, native, sessions
 from bench.binaries import OTHERS, find
 
 MDLAYHER = next(other for other in OTHERS if other.name == "mdlayher")
@@ -67,3 +69,9 @@ def test_peers_whose_state_never_shows_are_not_waited_for_for_ever(monkeypatch):
     Host(monkeypatch, known_after=1e9)
     with pytest.raises(TimeoutError, match="did not settle"):
         native._until_states_are_steady(9586, 2)
+
+
+@pytest.mark.parametrize("size", [0, 1, 32, 64])
+def test_its_hmac_is_that_of_the_standard_library(size):
+    key, data = bytes(range(size)), b"WireGuard" * 20
+    assert sessions.keyed(key, data) == hmac.digest(key, data, "blake2s")
