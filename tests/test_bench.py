@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from bench import binaries, native
+from bench import binaries, faults, native
 from bench.binaries import OTHERS, find
 
 MDLAYHER = next(other for other in OTHERS if other.name == "mdlayher")
@@ -67,3 +69,12 @@ def test_peers_whose_state_never_shows_are_not_waited_for_for_ever(monkeypatch):
     Host(monkeypatch, known_after=1e9)
     with pytest.raises(TimeoutError, match="did not settle"):
         native._until_states_are_steady(9586, 2)
+
+
+def test_the_seconds_that_the_docs_show_are_of_the_faults_and_bounds_of_now():
+    shown = json.loads(faults.OUTPUT.read_text())
+    seen = {row["peer"]: row["seen"] for row in shown}
+    assert faults.document(seen) == faults.OUTPUT.read_text(), "run python -m bench.faults"
+    for row in shown:
+        assert row["seen"]
+        assert row["earliest"] <= min(row["seen"]) <= max(row["seen"]) <= row["latest"]
