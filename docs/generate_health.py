@@ -5,8 +5,9 @@ How peers are judged, and what to do about it, is in wg_exporter/health/rules/, 
 
 from __future__ import annotations
 
+import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from generating import DOCS, run, table
 
@@ -21,6 +22,8 @@ from wg_exporter.health.states import State
 
 if TYPE_CHECKING:
     from wg_exporter.health.rules.rule import Rule
+
+FAULTS = DOCS.parent / "bench/faults.json"  # written by bench/faults.py
 
 PAGE = """\
 <!-- Written by docs/generate_health.py from wg_exporter/health/. Do not edit by hand. -->
@@ -105,6 +108,13 @@ tell it, for WireGuard answers:
 ## Reasons, and what to do
 
 {reasons}
+## How fast each fault is named
+
+Real tunnels over wireguard-go, each broken in its own way while `wg-exporter serve` watches with its defaults. Seconds
+from the fault to the state, in {runs} runs (`python -m bench.faults`). Wherever a tunnel is down, and users or probes
+send, the page follows within a scrape and an evaluation of the rules.
+
+{faults}
 ## Special cases
 
 - **The exporter starts.** No state before there is evidence: at once for a peer that is heard, else after {judged},
@@ -131,6 +141,7 @@ tell it, for WireGuard answers:
 def page() -> str:
     """The whole text of docs/health.md."""
     limits = HealthLimits()
+    faults: list[dict[str, Any]] = json.loads(FAULTS.read_text())
     reasons = [(rule.reason, rule.meaning) for rule in RULES if rule.reason]
     return PAGE.format(
         states=", ".join(f"`{state}`" for state in State),
@@ -139,6 +150,8 @@ def page() -> str:
             ("reason", "what it means", "what to do"),
             ((f"`{reason}`", meaning, advice(reason)) for reason, meaning in reasons),
         ),
+        faults=table(("what breaks", "called", "at most, s", "seen, s"), map(_fault, faults)),
+        runs=len(faults[0]["seen"]),
         down_after=_seconds(limits.down_after),
         latest=_seconds(limits.down_after + TICK_SECONDS),
         attempts=timing.ATTEMPTS,
@@ -162,6 +175,13 @@ def page() -> str:
 def _line(number: int, rule: Rule) -> tuple[str, ...]:
     state = f"`{rule.state}`" if rule.state else "as before"
     return str(number), state, f"`{rule.reason}`" if rule.reason else "", rule.meaning
+
+
+def _fault(row: dict[str, Any]) -> tuple[str, ...]:
+    reasons = " or ".join(f"`{reason}`" for reason in (row["reason"], *row["also"]))
+    least, most = min(row["seen"]), max(row["seen"])
+    seen = f"{least:.0f}" if f"{least:.0f}" == f"{most:.0f}" else f"{least:.0f} to {most:.0f}"
+    return row["words"], f"`{row['state']}`, {reasons}", f"{row['latest']:g}", seen
 
 
 def _seconds(value: float) -> str:

@@ -25,7 +25,24 @@ if TYPE_CHECKING:
     from tests.lab.anyone import Anyone
 
 
+class AtOnce:
+    """Names a test as soon as it fails: pytest does so at the end, and a run that is cut off has none."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._plugins = config.pluginmanager
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        reporter = self._plugins.get_plugin("terminalreporter")
+        if report.failed and reporter is not None:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            problem = crash.message if crash else report.longreprtext
+            reporter.write_line(f"\n{report.when} failed: {report.nodeid}: {problem.partition(chr(10))[0]}", red=True)
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(AtOnce(config))
     if hasattr(config, "workerinput") or not config.getoption("numprocesses", default=None):
         surroundings.settle()
     else:  # the lanes settle by themselves, and have to see what is outside

@@ -21,6 +21,7 @@ LONGEST = (
     "tests/test_day.py::test_in_a_day_of_500_peers",
     "tests/test_paging.py",
     "tests/test_verdicts.py",
+    "tests/test_faults.py",
     "tests/test_dashboards_live.py",
     "tests/test_prober_process",
     "tests/test_prober_driver",

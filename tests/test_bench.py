@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hmac
+import json
 
 import pytest
 
-from bench import binaries, native, sessions
+from bench import binaries, faults, native, sessions
 from bench.binaries import OTHERS, find
 
 MDLAYHER = next(other for other in OTHERS if other.name == "mdlayher")
@@ -75,3 +76,12 @@ def test_peers_whose_state_never_shows_are_not_waited_for_for_ever(monkeypatch):
 def test_its_hmac_is_that_of_the_standard_library(size):
     key, data = bytes(range(size)), b"WireGuard" * 20
     assert sessions.keyed(key, data) == hmac.digest(key, data, "blake2s")
+
+
+def test_the_seconds_that_the_docs_show_are_of_the_faults_and_bounds_of_now():
+    shown = json.loads(faults.OUTPUT.read_text())
+    seen = {row["peer"]: row["seen"] for row in shown}
+    assert faults.document(seen) == faults.OUTPUT.read_text(), "run python -m bench.faults"
+    for row in shown:
+        assert row["seen"]
+        assert row["earliest"] <= min(row["seen"]) <= max(row["seen"]) <= row["latest"]

@@ -91,6 +91,17 @@ def test_one_that_comes_back_is_missed_no_more():
     assert [row.state for row in host.health.of(device(peer(1), peer(2)))] == [State.UP, None]
 
 
+def test_one_that_a_scrape_is_the_first_to_find_back_is_not_shown_twice():
+    host = Host(1, 2, 3, files=[file(1, 2, 3)])
+    host.numbers = [1]
+    host.go(60)
+    (both,) = host.health.lacking([device(peer(1))])
+    assert both.public_key == (key(2), key(3))
+    (one,) = host.health.lacking([device(peer(1), peer(2))])
+    assert (one.public_key, one.metas, one.rows) == (both.public_key[1:], both.metas[1:], both.rows[1:])
+    assert host.health.lacking([device(peer(1), peer(2), peer(3))]) == ()
+
+
 def test_one_that_is_removed_from_device_and_file_is_gone_without_a_word():
     host = Host(1, 2, files=[file(1, 2)])
     host.numbers.remove(2)

@@ -301,3 +301,13 @@ def test_of_a_peer_that_is_down_for_it_that_doubt_lasts_as_long_as_a_session():
     doubt["reason"] = Reason.DATA_UNANSWERED
     assert judged(**doubt, shaken=NOW - 199.9) == down(Reason.DATA_UNANSWERED)
     assert judged(**doubt, since=NOW - 201, shaken=NOW - 200) == UP
+
+
+def test_one_that_is_down_gets_no_more_time_because_handshakes_pass():
+    doubt = {"data_since": NOW - 40, "data_asked": NOW, "shaken": NOW - 5, "attempts": 6, "since": NOW - 10, "age": 5}
+    assert judged(**doubt, state=State.UP) == (None, None)
+    assert judged(**{**doubt, "attempts": 1}, state=State.UP) == UP
+    doubt |= {"state": State.DOWN}
+    assert judged(**doubt, reason=Reason.DATA_UNANSWERED) == down(Reason.DATA_UNANSWERED)
+    for attempts in (1, 6):  # it keeps its state until data is answered, or it is down for that
+        assert judged(**{**doubt, "attempts": attempts}, reason=Reason.HANDSHAKE_UNANSWERED) == (None, None)

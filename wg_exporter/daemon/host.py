@@ -125,7 +125,7 @@ class HostHistory:
             config.metrics.endpoint,
             rtt_buckets=config.probe.rtt_buckets,
             gone=self.health.unseen({(device.netns, device.name) for device in snapshot.devices}),
-            lacking=self.health.lacking(),
+            lacking=self.health.lacking(snapshot.devices),
         )
 
     def problems(self, config: Config, snapshot: Snapshot) -> Iterator[str]:

@@ -21,9 +21,10 @@ from wg_exporter.health.states import NOT_JUDGED
 from wg_exporter.model import Cause, same
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from wg_exporter.config.health import HealthLimits
+    from wg_exporter.health.missing import MissingDevicePeers
     from wg_exporter.health.states import Change, PeerHealth, State
     from wg_exporter.history.devices import DeviceChange
     from wg_exporter.model import ConfPeer, Device, DeviceKey, Peer, Probed, Snapshot
@@ -80,9 +81,13 @@ class Health:
         found = (_gone(key, device) for key, device in list(self._devices.items()) if key not in there)
         return tuple(device for device in found if device.rows)
 
-    def lacking(self) -> tuple[GoneDevice, ...]:
-        """The devices that lack peers, with these."""
-        return tuple(GoneDevice(*key, device.keys, device.metas, device.rows) for key, device in self._missing)
+    def lacking(self, there: Iterable[Device] = ()) -> tuple[GoneDevice, ...]:
+        """The devices that lack peers, with these, but for those that are `there`: a scrape may be the first to find a
+        peer on its device again.
+        """
+        found = {(device.netns, device.name): device.peers.public_key for device in there}
+        rows = (_lacking(key, device, found.get(key, ())) for key, device in self._missing)
+        return tuple(row for row in rows if row.rows)
 
     def devices(self) -> Iterator[tuple[DeviceKey, Sequence[str], Sequence[PeerMeta], Sequence[PeerHealth]]]:
         """The peers of each device, there or gone, and those that it lacks: its key and, in parallel, public keys,
@@ -173,6 +178,15 @@ class Health:
 
     def _find_gone(self) -> None:
         self._gone = tuple(_gone(key, device) for key, device in self._devices.items() if device.gone)
+
+
+def _lacking(key: DeviceKey, device: MissingDevicePeers, there: Sequence[str]) -> GoneDevice:
+    back = set(device.keys).intersection(there)
+    if not back:
+        return GoneDevice(*key, device.keys, device.metas, device.rows)
+    picked = [public_key not in back for public_key in device.keys]
+    columns = (device.keys, device.metas, device.rows)
+    return GoneDevice(*key, *(tuple(compress(column, picked)) for column in columns))
 
 
 def _gone(key: DeviceKey, device: JudgedDevice) -> GoneDevice:

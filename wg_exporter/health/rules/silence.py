@@ -128,17 +128,23 @@ def _not_sent(seen: Evidence, limits: HealthLimits) -> Span:
 
 
 def _data_unanswered(seen: Evidence, limits: HealthLimits) -> Span:
-    """Whatever it was that did not come back. After a handshake, not before data was sent again: `_hold` holds then."""
+    """Whatever it was that did not come back. After a handshake, not before data was sent again: `_hold` holds then.
+
+    Who is down for this stays so until data comes: a handshake, for which others get more time, proves nothing here.
+    """
     begin, end = unanswered(seen, limits)
-    back = seen.state is State.DOWN and seen.reason is not Reason.DATA_UNANSWERED and end < inf
-    return NO_TIME if back else (begin, end)
+    if seen.state is not State.DOWN:
+        return begin, end
+    if seen.reason is not Reason.DATA_UNANSWERED:
+        return NO_TIME if end < inf else (begin, end)
+    return (begin, end) if seen.data_since is None else (-inf, seen.lapses)
 
 
 def _hold(seen: Evidence, _limits: HealthLimits) -> Span:
     """Whether it is well is in doubt, and not decided yet."""
     if not seen.expected or seen.state is None or seen.unanswered_since is None:
         return NO_TIME
-    doubt = seen.lapses < inf if seen.state is State.DOWN else seen.attempts >= FIRST_ATTEMPTS
+    doubt = seen.state is State.DOWN or seen.attempts >= FIRST_ATTEMPTS
     return (-inf, seen.lapses) if doubt else NO_TIME
 
 
@@ -225,7 +231,7 @@ RULES = (
         None,
         None,
         "It is expected up, and two answers or more are due, or a handshake was made after an outage and no data came "
-        "yet: it keeps its state until that is decided.",
+        "yet, or what was sent since has no answer: it keeps its state until that is decided.",
         "",
         _hold,
         Given.UNANSWERED,
