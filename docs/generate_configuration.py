@@ -38,6 +38,8 @@ mistake changes nothing.
 - Every mistake is reported in one go, one line each, with file, line, key path and what to write instead; the exit
   code is 2. Unknown and repeated keys are mistakes. Nothing is converted: `name: 123` and `name: no` need quotes.
   A value that looks like a key is never shown.
+- An entry that matches nothing on the host (a pattern for interfaces or files, a peer, a rule under `expect`) is a
+  warning: once in the log, and on the page at `/` as long as it has never matched.
 - Patterns are those of a shell (`*`, `?`, `[abc]`), and upper and lower case differ.
 - Anchors and aliases may be used, merge keys (`<<`) may not. A file has at most 1 MiB.
 - Private and preshared keys have no place in this file.

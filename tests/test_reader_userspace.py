@@ -212,8 +212,10 @@ def test_only_wanted_devices_are_asked(daemons, directory):
     daemons.start("wg0", answers(good()))
     daemons.start("wg1", hangs)
     source = UserspaceSource({Backend.USERSPACE: [str(directory)]}, wanted=lambda name: name != "wg1")
+    assert source.left_out == frozenset()
     devices, failed = source.read()
     assert ([d.name for d in devices], failed) == (["wg0"], [])
+    assert source.left_out == {"wg1"}
 
 
 def test_a_missing_or_empty_directory_holds_no_devices(directory, source):

@@ -66,7 +66,7 @@ class Identity:
 
     def _expected(self, netns: str, interface: str, peer: Peer, name: str) -> bool:
         for rule in self._rules:
-            if _matches(rule, interface, peer, name):
+            if matches(rule, interface, peer, name):
                 if rule.state is Expected.AUTO:
                     break
                 return rule.state is Expected.UP
@@ -78,7 +78,7 @@ class Identity:
         return (interface, peer.public_key) in self._with_endpoint
 
 
-def _matches(rule: ExpectRule, interface: str, peer: Peer, name: str) -> bool:
+def matches(rule: ExpectRule, interface: str, peer: Peer, name: str) -> bool:
     """Every condition that the rule gives holds. Only a real name is matched, never the beginning of a key."""
     return (
         (rule.interface is None or fnmatchcase(interface, rule.interface))

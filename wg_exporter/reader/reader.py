@@ -50,6 +50,8 @@ class Reading(NamedTuple):
     conf: tuple[ConfFile, ...] = ()
     notes: tuple[str, ...] = ()
     ports: frozenset[int] | None = None
+    left_out: frozenset[str] = frozenset()
+    idle_patterns: tuple[str, ...] = ()
 
 
 class Clock(NamedTuple):
@@ -178,6 +180,7 @@ class Reader:
         self._lock = threading.Lock()
         self._current: Future[Snapshot] | None = None
         self._conf: tuple[ConfFile, ...] = ()
+        self._idle_patterns: tuple[str, ...] = ()
         self._homes: dict[str, str] = {}  # the namespace in which each userspace device was last seen
 
     def read(self) -> Snapshot:
@@ -217,7 +220,7 @@ class Reader:
                 done = _Done(Reading(), f"no answer within {self._deadline} s", self._deadline, Cause.OTHER)
             success, cause = done.cause is None, done.cause or Cause.OTHER
             if worker.name is SourceName.CONF and success:
-                self._conf = done.reading.conf
+                self._conf, self._idle_patterns = done.reading.conf, done.reading.idle_patterns
             outcomes.append(Outcome(worker.name, worker.netns, success, done.duration, done.problem, cause))
             readings.append((worker, done.reading))
         return self._snapshot(wall, monotonic, readings, tuple(outcomes))
@@ -251,6 +254,8 @@ class Reader:
             outcomes,
             tuple(note for _worker, reading in readings for note in reading.notes),
             {worker.netns: reading.ports for worker, reading in readings if reading.ports is not None},
+            frozenset().union(*(reading.left_out for _worker, reading in readings)),
+            self._idle_patterns,
         )
 
     def _home(self, worker: Worker, name: str, links: dict[DeviceKey, Link]) -> str:

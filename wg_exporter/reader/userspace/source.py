@@ -62,6 +62,8 @@ class UserspaceSource:
         self._known: dict[Path, dict[bytes, KeptPeer]] = {}
         self._peers: dict[Path, Peers] = {}
         self._leftovers: tuple[str, ...] = ()
+        self.left_out: frozenset[str] = frozenset()
+        """The names of the devices that the last read found and that are not wanted."""
 
     @property
     def leftovers(self) -> tuple[str, ...]:
@@ -74,13 +76,14 @@ class UserspaceSource:
         A directory that does not exist holds no devices. Raises SourceError if a directory cannot be listed,
         DeniedError if permission is denied on all there is.
         """
-        talks = [
-            _Conversation(backend, path)
+        found = [
+            (backend, path)
             for backend, directories in self._directories.items()
             for directory in directories
             for path in _sockets(Path(directory))
-            if self._wanted(path.stem)
         ]
+        talks = [_Conversation(backend, path) for backend, path in found if self._wanted(path.stem)]
+        self.left_out = frozenset(path.stem for _, path in found) - {talk.path.stem for talk in talks}
         try:
             if talks:
                 _converse(talks, self._timeout)
