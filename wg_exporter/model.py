@@ -374,7 +374,8 @@ class Snapshot(NamedTuple):
     `links` maps (netns, interface name) to the link. `conf` is the same object as before while no file changed. `notes`
     are lines for the log about what is no failure. `udp_ports` are the bound UDP ports of each network namespace in
     which they could be read, by its configured name. `left_out` are the names of userspace devices that nobody wants to
-    be served. `idle_patterns` are those for files that match none.
+    be served. `idle_patterns` are those for files that match none. `doubles` are lines about devices of one name of
+    which only one can be shown.
     """
 
     wall: float
@@ -388,6 +389,7 @@ class Snapshot(NamedTuple):
     udp_ports: Mapping[str, frozenset[int]] = {}
     left_out: frozenset[str] = frozenset()
     idle_patterns: tuple[str, ...] = ()
+    doubles: tuple[str, ...] = ()
 
     def namespaces_read(self) -> set[str]:
         """The namespaces whose links were read, or that are gone: a link of theirs that is not in `links` is not there.

@@ -87,6 +87,9 @@ class ChangeLog:
                     self._log.error("source failed", source=row.source, netns=row.netns, problem=row.problem)
                 else:
                     self._log.info("source works again", source=row.source, netns=row.netns)
+        if self._seen.changed("doubles", snapshot.doubles):
+            for line in snapshot.doubles:
+                self._log.warn("devices of one name", problem=line)
         if self._seen.changed("notes", snapshot.notes):
             for note in snapshot.notes:
                 self._log.info("noticed", note=note)

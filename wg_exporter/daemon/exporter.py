@@ -247,7 +247,7 @@ class Exporter:
                 continue
             with self._lock:
                 if setup is self._setup:
-                    yield setup, snapshot
+                    yield setup, self._history.with_silent(setup.config, snapshot)
                     return
 
     def reload(self) -> str:

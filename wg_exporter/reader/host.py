@@ -41,7 +41,7 @@ def _conf(source: ConfSource) -> Reading:
 def _userspace(source: UserspaceSource) -> Reading:
     devices, failed = source.read()
     notes = tuple(f"{path}: a socket whose daemon is gone; remove it or start the daemon" for path in source.leftovers)
-    return Reading(devices, failed, notes=notes, left_out=source.left_out)
+    return Reading(devices, failed, notes=notes, left_out=source.left_out, doubles=source.doubles)
 
 
 def _links(source: InterfaceSource) -> Reading:

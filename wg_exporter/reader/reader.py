@@ -41,6 +41,9 @@ DEADLINE_SECONDS = 2.5
 LATE_SECONDS = 15.0
 
 
+_KERNELS = "the kernel's is shown, and the peers of the other are not: rename one"
+
+
 class Reading(NamedTuple):
     """What one source brings: the rows of its kind, and nothing of the others."""
 
@@ -52,6 +55,7 @@ class Reading(NamedTuple):
     ports: frozenset[int] | None = None
     left_out: frozenset[str] = frozenset()
     idle_patterns: tuple[str, ...] = ()
+    doubles: tuple[str, ...] = ()
 
 
 class Clock(NamedTuple):
@@ -234,6 +238,8 @@ class Reader:
             for link in reading.links
         }
         devices: dict[DeviceKey, Device] = {}
+        sources: dict[DeviceKey, SourceName] = {}
+        doubles = [line for _worker, reading in readings for line in reading.doubles]
         failed: dict[DeviceKey, FailedDevice] = {}
         for worker, reading in readings:
             for device in reading.devices:
@@ -241,6 +247,8 @@ class Reader:
                 devices.setdefault(
                     (netns, device.name), device if netns == device.netns else device._replace(netns=netns)
                 )
+                if sources.setdefault((netns, device.name), worker.name) is not worker.name:
+                    doubles.append(f"{device.name}: a kernel device and a userspace daemon have this name; {_KERNELS}")
             for problem in reading.failed:
                 netns = self._home(worker, problem.name, links)
                 failed.setdefault((netns, problem.name), problem._replace(netns=netns))
@@ -256,6 +264,7 @@ class Reader:
             {worker.netns: reading.ports for worker, reading in readings if reading.ports is not None},
             frozenset().union(*(reading.left_out for _worker, reading in readings)),
             self._idle_patterns,
+            tuple(doubles),
         )
 
     def _home(self, worker: Worker, name: str, links: dict[DeviceKey, Link]) -> str:

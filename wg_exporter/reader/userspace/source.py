@@ -64,6 +64,8 @@ class UserspaceSource:
         self._leftovers: tuple[str, ...] = ()
         self.left_out: frozenset[str] = frozenset()
         """The names of the devices that the last read found and that are not wanted."""
+        self.doubles: tuple[str, ...] = ()
+        """A line for each name for which the last read found daemons in more than one directory."""
 
     @property
     def leftovers(self) -> tuple[str, ...]:
@@ -114,10 +116,24 @@ class UserspaceSource:
                 known[talk.path] = before
         self._known, self._peers = known, read
         self._leftovers = tuple(str(talk.path) for talk in talks if talk.state is _State.LEFTOVER)
+        self.doubles = tuple(_doubles(talks))
         denied = [talk for talk in talks if talk.cause is Cause.DENIED]
         if denied and not devices and len(denied) == len(failed):
             raise DeniedError(f"{denied[0].path}: {NEEDS_ROOT}")
         return devices, failed
+
+
+def _doubles(talks: Sequence[_Conversation]) -> Iterator[str]:
+    """Which names have several daemons, of which the first that answers is shown; and how each of them is."""
+    named: dict[str, list[_Conversation]] = {}
+    for talk in talks:
+        if talk.state in {_State.ANSWERED, _State.FAILED}:
+            named.setdefault(talk.path.stem, []).append(talk)
+    for name, several in named.items():
+        if len(several) > 1:
+            shown = next((talk for talk in several if talk.state is _State.ANSWERED), None)
+            said = (f"{talk.path} ({'shown' if talk is shown else talk.problem or 'not shown'})" for talk in several)
+            yield f"{name}: several daemons have this name, so rename all but one: {' and '.join(said)}"
 
 
 class _Conversation:
