@@ -109,6 +109,8 @@ def _type(kind: mi.Type) -> str:
             return f"list: {_type(item)}"
         case mi.StructType():
             return "see below"
+        case mi.BoolType():
+            return "`true`, `false`"
         case mi.EnumType(cls=words):
             return ", ".join(f"`{word.value}`" for word in words)
         case other:
@@ -121,7 +123,7 @@ def _default(field: mi.Field) -> str:
     value = field.default
     if value is None or isinstance(_bare(field.type), mi.StructType):
         return ""
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | bool):
         return f"`{json.dumps(value)}`"
     if _type(field.type).startswith("duration"):
         return f"`{duration(value)}`"

@@ -210,7 +210,7 @@ class Exporter:
         with self._looking() as (setup, snapshot):
             view = self._view(setup, snapshot)
             if path == "mindflavor":
-                parts = compat.mindflavor(view, self._clock.wall())
+                parts = compat.mindflavor(view, self._clock.wall(), setup.config.compat.mindflavor)
             elif path == "mdlayher":
                 parts = compat.mdlayher(view)
             else:
