@@ -135,10 +135,10 @@ def _data_unanswered(seen: Evidence, limits: HealthLimits) -> Span:
 
 
 def _hold(seen: Evidence, _limits: HealthLimits) -> Span:
-    """Whether it is well is in doubt, and not decided yet."""
+    """Whether it is well is in doubt, and not decided yet. Whoever is down stays so as long as anything is in doubt."""
     if not seen.expected or seen.state is None or seen.unanswered_since is None:
         return NO_TIME
-    doubt = seen.lapses < inf if seen.state is State.DOWN else seen.attempts >= FIRST_ATTEMPTS
+    doubt = seen.state is State.DOWN or seen.attempts >= FIRST_ATTEMPTS
     return (-inf, seen.lapses) if doubt else NO_TIME
 
 
@@ -224,8 +224,8 @@ RULES = (
     Rule(
         None,
         None,
-        "It is expected up, and two answers or more are due, or a handshake was made after an outage and no data came "
-        "yet: it keeps its state until that is decided.",
+        "It is expected up, and two answers or more are due, or it is down and any answer is due, also after a "
+        "handshake: it keeps its state until that is decided.",
         "",
         _hold,
         Given.UNANSWERED,
