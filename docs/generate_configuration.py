@@ -38,6 +38,8 @@ mistake changes nothing.
 - Every mistake is reported in one go, one line each, with file, line, key path and what to write instead; the exit
   code is 2. Unknown and repeated keys are mistakes. Nothing is converted: `name: 123` and `name: no` need quotes.
   A value that looks like a key is never shown.
+- An entry that matches nothing on the host (a pattern for interfaces or files, a peer, a rule under `expect`) is a
+  warning: once in the log, and on the page at `/` as long as it has never matched.
 - Patterns are those of a shell (`*`, `?`, `[abc]`), and upper and lower case differ.
 - Anchors and aliases may be used, merge keys (`<<`) may not. A file has at most 1 MiB.
 - Private and preshared keys have no place in this file.
@@ -107,6 +109,8 @@ def _type(kind: mi.Type) -> str:
             return f"list: {_type(item)}"
         case mi.StructType():
             return "see below"
+        case mi.BoolType():
+            return "`true`, `false`"
         case mi.EnumType(cls=words):
             return ", ".join(f"`{word.value}`" for word in words)
         case other:
@@ -119,7 +123,7 @@ def _default(field: mi.Field) -> str:
     value = field.default
     if value is None or isinstance(_bare(field.type), mi.StructType):
         return ""
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | bool):
         return f"`{json.dumps(value)}`"
     if _type(field.type).startswith("duration"):
         return f"`{duration(value)}`"

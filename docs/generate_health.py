@@ -61,6 +61,8 @@ pocket pages nobody.
   terminal `wg-exporter show --json` has it, as `expected_up`.
 - **Who decides**: the rules under `expect` in the [configuration](configuration.md#expect). Without one that matches, a
   peer is expected up if it has a persistent keepalive and its configuration file names its endpoint.
+- **A hub whose branches call in** expects nobody by default, as its file names no endpoints. If nobody is expected up
+  at all, the page at `/` says so: "nothing here can page". Write rules: `expect: [{{interface: wg0, state: up}}]`.
 - **A peer that may be away** from now on: `expect: [{{name: berlin, state: any}}]`, and reload the exporter.
 - **A peer that is gone for good**: remove it from WireGuard (`wg set INTERFACE peer KEY remove`, and its section in the
   file). Its metrics end at once, its alert about four minutes later.

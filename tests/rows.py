@@ -183,6 +183,7 @@ class FakeHost:
         self.failed: Sequence[FailedDevice] = ()
         self.links: Sequence[Link] = ()
         self.conf: tuple[ConfFile, ...] = ()
+        self.doubles: tuple[str, ...] = ()
         self.problems: dict[SourceName, str | Exception] = {}
         self.stuck: dict[SourceName, threading.Event] = {}
         self.during: Callable[[], object] | None = None
@@ -197,6 +198,8 @@ class FakeHost:
                 SourceName.KERNEL, clock, lambda at=netns: Reading(self._in(at), tuple(self.failed)), netns
             )
             yield self._worker(SourceName.LINKS, clock, lambda at=netns: Reading(links=self._links(at)), netns)
+        if SourceName.USERSPACE in self.problems or self.doubles:
+            yield self._worker(SourceName.USERSPACE, clock, lambda: Reading(doubles=self.doubles))
         yield self._worker(SourceName.CONF, clock, lambda: Reading(conf=self.conf))
 
     def _in(self, netns: str) -> list[Device]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-from tests.rows import SECOND, WALL, device, device_view, key, parsed, peer, view
+from tests.rows import SECOND, WALL, device, device_view, flat, key, parsed, peer, view
 from tests.worlds import World, steps
+from wg_exporter.config import MindFlavor, parse
 from wg_exporter.exposition import compat
 from wg_exporter.exposition.parts import samples_of
 from wg_exporter.exposition.table import BLOCK
 from wg_exporter.exposition.writer import Writer, render
-from wg_exporter.model import Backend
+from wg_exporter.model import Backend, FailedDevice
 from wg_exporter.names.identity import PeerMeta
 
 NOW = WALL + 90.9
@@ -133,6 +134,104 @@ def test_both_are_sound_in_openmetrics_too(exporter):
 def test_userspace_devices_are_served_like_all_others():
     shown = view(device_view(device(SHAKEN, backend=Backend.USERSPACE), METAS[:1]))
     assert without_headers(compat.mdlayher, shown)[0] == without_headers(compat.mdlayher)[0]
+
+
+# --- what the others do not say ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("exporter", HEADERS)
+def test_both_say_which_devices_and_which_sources_could_not_be_read(exporter):
+    unread = FailedDevice("blue", "wg1", Backend.USERSPACE, "its daemon did not answer")
+    stale = device_view(device(SHAKEN, fresh=False), METAS[:1])
+    shown = view(stale, failed=((unread, None),))
+    page = exporter(shown, NOW) if exporter is compat.mindflavor else exporter(shown)
+    told = {(name, *sorted(dict(labels).items())): value for name, labels, value in flat(samples_of(page[-1:]))}
+    assert told == {
+        ("wireguard_interface_read_success", ("interface", "wg0")): 0,
+        ("wireguard_interface_read_success", ("interface", "wg1"), ("netns", "blue")): 0,
+        ("wireguard_exporter_source_success", ("source", "kernel")): 1,
+        ("wireguard_exporter_source_success", ("netns", "blue"), ("source", "links")): 0,
+    }
+
+
+# --- the options of MindFlavor's exporter -----------------------------------------------------------------------------
+
+
+def labels_of(*rows, metas=(), endpoints="full", **options):
+    """The labels of each peer, as they stand in the line."""
+    shown = view(device_view(device(*rows), metas))._replace(endpoints=endpoints)
+    parts_ = compat.mindflavor(shown, NOW, MindFlavor(**options))[:-1]
+    written = b"".join(Writer().write(parts_, openmetrics=False)).decode().splitlines()
+    lines_ = [line for line in written if line.startswith("wireguard_sent_bytes_total{")]
+    return [line.partition("{")[2].rpartition("}")[0].replace(f'"{key(1)}"', "KEY") for line in lines_]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "endpoints", "found"),
+    [
+        ("192.0.2.7:51820", "full", ',remote_ip="192.0.2.7",remote_port="51820"'),
+        ("[2001:db8::7]:51820", "full", ',remote_ip="2001:db8::7",remote_port="51820"'),
+        ("[fe80::1%eth0]:51820", "full", ',remote_ip="fe80::1",remote_port="51820"'),
+        ("192.0.2.7:51820", "address", ',remote_ip="192.0.2.7"'),
+        ("[fe80::1%eth0]:51820", "address", ',remote_ip="fe80::1"'),
+        ("192.0.2.7:51820", "off", ""),
+        ("", "full", ""),
+    ],
+)
+def test_with_r_the_endpoint_becomes_labels_as_far_as_it_may_be_seen(endpoint, endpoints, found):
+    row = peer(1, endpoint=endpoint, allowed_ips=("10.0.0.1/32",))
+    (with_r,) = labels_of(row, endpoints=endpoints, export_remote_ip_and_port=True)
+    assert with_r == f'interface="wg0",public_key=KEY,allowed_ips="10.0.0.1/32"{found}'
+
+
+def test_with_s_each_allowed_ip_has_two_labels():
+    two = peer(1, allowed_ips=("10.70.0.2/32", "fd00::/64"))
+    (split,) = labels_of(two, separate_allowed_ips=True)
+    assert split == (
+        'interface="wg0",public_key=KEY,allowed_ip_0="10.70.0.2",allowed_subnet_0="32",'
+        'allowed_ip_1="fd00::",allowed_subnet_1="64"'
+    )
+    assert labels_of(peer(1, allowed_ips=()), separate_allowed_ips=True) == ['interface="wg0",public_key=KEY']
+
+
+def test_all_of_it_stands_in_the_order_of_the_original():
+    row = peer(1, endpoint="192.0.2.7:51820", allowed_ips=("10.70.0.2/32",))
+    meta = PeerMeta("anna", True, True, (("id", "482217555"), ("username", "Dr")))
+    (line,) = labels_of(row, metas=(meta,), export_remote_ip_and_port=True, separate_allowed_ips=True)
+    assert line == (
+        'interface="wg0",public_key=KEY,friendly_name="anna",remote_ip="192.0.2.7",allowed_ip_0="10.70.0.2",'
+        'allowed_subnet_0="32",id="482217555",username="Dr",remote_port="51820"'
+    )
+
+
+def test_the_name_in_friendly_json_is_a_label_like_its_other_keys_and_no_friendly_name():
+    row = peer(1, allowed_ips=())
+    json = (("id", "7"), ("name", "anna"))
+    start = 'interface="wg0",public_key=KEY,allowed_ips="(none)"'
+    assert labels_of(row, metas=(PeerMeta("anna", True, True, json),)) == [f'{start},id="7",name="anna"']
+    ours = PeerMeta("berta", True, True, json)
+    assert labels_of(row, metas=(ours,)) == [f'{start},friendly_name="berta",id="7",name="anna"']
+    unnamed = PeerMeta(key(1)[:8], False, True, json[:1])
+    assert labels_of(row, metas=(unnamed,)) == [f'{start},id="7"']
+    assert labels_of(row, metas=(ours,), friendly_json=False) == [f'{start},friendly_name="berta"']
+
+
+def test_no_key_of_friendly_json_takes_the_place_of_a_label_that_tells_peers_apart():
+    hostile = tuple((name, "x") for name in ("allowed_ips", "friendly_name", "interface", "netns", "public_key"))
+    (line,) = labels_of(peer(1, allowed_ips=()), metas=(PeerMeta("anna", True, True, hostile),))
+    assert line == 'interface="wg0",public_key=KEY,allowed_ips="(none)",friendly_name="anna"'
+
+
+def test_the_options_come_from_the_configuration(rig):
+    config = parse(
+        "compat: {mindflavor: {export_remote_ip_and_port: true, separate_allowed_ips: true}}\n", "config.yml"
+    )
+    page = b"".join(rig.exporter(config).scrape("mindflavor")).decode()
+    assert 'allowed_subnet_0="32"' in page
+    assert 'remote_port="51820"' in page
+    plain = b"".join(rig.exporter().scrape("mindflavor")).decode()
+    assert "remote_" not in plain
+    assert "allowed_subnet" not in plain
 
 
 # --- what is kept from scrape to scrape -------------------------------------------------------------------------------

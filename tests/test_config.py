@@ -160,6 +160,25 @@ def test_a_configuration_can_not_be_changed_after_it_was_read():
 # What is refused, and in which words
 
 
+@pytest.mark.parametrize("mark", [*"\u061c\u200e\u200f\u202a\u202e\u2066\u2069\u206a\u206f"], ids=ascii)
+@pytest.mark.parametrize("written", ["{}", '"{}"'])
+def test_a_name_may_not_hold_a_mark_of_direction_and_it_is_said_which_and_where(mark, written):
+    text = f"peers:\n  - public_key: {KEY}\n    name: {written.format(f'ber{mark}lin')}\n"
+    (line,) = problems(text)
+    said = f"holds U+{ord(mark):04X}, a mark of the direction of writing, as character 4"
+    assert line.startswith(f'f.yml:3: peers[0].name: {said} ("ber\\u{ord(mark):04x}lin"); remove it')
+
+
+def test_such_a_mark_is_found_in_patterns_and_where_it_is_written_as_an_escape():
+    (line,) = problems('expect: [{name: "\\u200fphone-*", state: any}]')
+    assert line.startswith("f.yml:1: expect[0].name: holds U+200F, a mark of the direction of writing, as character 1")
+
+
+@pytest.mark.parametrize("name", ["م\u200cن", "क्\u200dष", "Zürich", "日本"])
+def test_a_name_in_any_language_may_have_what_its_letters_need(name):
+    assert problems(f"peers: [{{public_key: {KEY}, name: {name}}}]") == []
+
+
 def test_every_mistake_of_a_file_is_reported_at_its_line_and_none_hides_another():
     text = (DATA / "wrong.yml").read_text()
     expected = [

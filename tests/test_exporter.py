@@ -291,7 +291,7 @@ def test_every_path_is_sound_in_both_formats_and_ours_has_the_process_too(rig, o
         assert name in {metric for metric, _, _ in read}
         assert len({sample[:2] for sample in read}) == len(read)
     body = b"".join(exporter.scrape("mindflavor"))
-    assert b"wireguard_interface" not in body
+    assert b"wireguard_interface_mtu" not in body
 
 
 def test_the_age_in_mindflavors_exposition_is_by_the_clock_of_the_scrape(rig):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.rows import SECOND, WALL, device, link, peer, snapshot
-from tests.tunnels import INITIATION, KEEPALIVE, LIMITS, LINKS_READ, LINKS_UNREAD, Judge, Tunnel, lively
+from tests.tunnels import INITIATION, KEEPALIVE, LIMITS, LINKS_READ, LINKS_UNREAD, Echoes, Judge, Tunnel, lively
 from wg_exporter.health.states import Reason, State
 from wg_exporter.model import Backend, FailedDevice
 from wg_exporter.names.identity import PeerMeta
@@ -126,3 +128,61 @@ def test_where_links_can_not_be_read_nothing_is_gone():
     tunnel.go(60)
     assert tunnel.state is None
     assert tunnel.health.gone() == ()
+
+
+# --- a second fault right after the interface was made anew -----------------------------------------------------------
+
+
+def made_anew(gone_for, *, probed):
+    """A tunnel whose interface was gone for a while, and whose peer made a handshake as soon as it was there again."""
+    tunnel = lively()
+    before = tunnel.link
+    if gone_for:
+        tunnel.present, tunnel.link = False, None
+        tunnel.go(gone_for)
+    tunnel.present, tunnel.link = True, before._replace(ifindex=9)
+    tunnel.row = tunnel.row._replace(rx_bytes=0, tx_bytes=0, last_handshake_ns=0)
+    tunnel.now += 1
+    tunnel.shake()
+    tunnel.look()
+    return tunnel, Echoes(tunnel) if probed else None
+
+
+@pytest.mark.parametrize("gone_for", [0, 3, 8, 20, 27, 40, 60])
+@pytest.mark.parametrize("sends", ["probes", "data", "nothing"])
+@pytest.mark.parametrize("filtered", [True, False], ids=["handshakes-pass", "cut"])
+@pytest.mark.parametrize("lived", [0, 1, 4, 9])
+def test_a_peer_that_came_back_in_between_is_down_once_and_stays_down(gone_for, sends, filtered, lived):
+    """Handshakes alone pass from the second fault on, or nothing does. Whoever is down then is never called `up`."""
+    if sends == "nothing" and filtered:
+        return  # of that nothing can be known
+    tunnel, echoes = made_anew(gone_for, probed=sends == "probes")
+    cut = tunnel.now + lived
+    states = []
+
+    def second_fault(second):
+        if second > cut + tunnel.every:  # by then all that came before was seen
+            states.append(tunnel.state)
+        if echoes is not None:
+            echoes.lose = (lambda _: True) if second > cut else (lambda _: False)
+            echoes(second)
+        elif sends == "data":
+            tunnel.tx(1000)
+            tunnel.rx(1000 if second <= cut else 0)
+        if second > cut and filtered and (second - cut) % 15 == 0:
+            tunnel.shake()
+        elif second > cut + 15 and not filtered:
+            tunnel.call_in_vain(second)
+
+    tunnel.go(lived + 200, second_fault)
+    assert tunnel.state is State.DOWN
+    assert State.UP not in states[states.index(State.DOWN) :]
+    bound = 75 if filtered and sends == "data" and lived else 35 if sends != "nothing" else 50
+    assert states.index(State.DOWN) + tunnel.every <= bound + 10
+
+
+def test_a_peer_that_came_back_and_is_heard_is_up_at_once():
+    tunnel, echoes = made_anew(60, probed=True)
+    assert tunnel.state is State.DOWN
+    tunnel.go(10, echoes)
+    assert tunnel.state is State.UP

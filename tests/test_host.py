@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from tests.rigs import UP, found, labelled, of
 from tests.rows import conf_file, declared, device, link, peer
+from wg_exporter.cli.show.overview import from_view
 from wg_exporter.config import Config, Interfaces, NamespaceConfig
-from wg_exporter.linux.errors import NamespaceGoneError
+from wg_exporter.linux.errors import DeniedError, NamespaceGoneError
 from wg_exporter.model import Backend, FailedDevice, SourceName
 
 NO_SOCKET = "the interface is there, but its control socket is not"
@@ -67,6 +70,50 @@ def test_an_expected_tun_without_a_device_is_one_whose_daemon_is_gone(rig, kind,
     assert exporter.look()[1].failed == (((row, rig.host.links[0]),) if silent else ())
     assert problems(exporter) == ((f"wg0 could not be read: {NO_SOCKET}",) if silent else ())
     assert of(exporter, UP) == ([1] if silent else [])
+
+
+def test_a_described_tun_that_nothing_reads_is_named_and_its_read_failed(rig, caplog):
+    """The directory of the control sockets is not mounted, as happens in a container."""
+    caplog.set_level(logging.WARNING, "wg_exporter")
+    rig.host.devices, rig.host.links = [], [link(kind="tun"), link("tun7", ifindex=8, kind="tun")]
+    rig.host.conf = (conf_file("wg0", declared(1)), conf_file("wg9", declared(2)), conf_file("tun7"))
+    exporter = rig.exporter()
+    assert found(exporter, "wireguard_interface_read_success") == {labelled(interface="wg0"): 0}
+    (line,) = problems(exporter)
+    assert line.startswith(f"wg0 could not be read: {NO_SOCKET}; if wg-exporter is in a container, mount /var/run/w")
+    rig.tick(exporter)
+    logged = [record.fields for record in caplog.records if record.getMessage() == "device not read"]
+    assert [row["interface"] for row in logged] == ["wg0"]
+
+
+def test_a_described_tun_whose_source_failed_is_named_with_what_failed(rig):
+    rig.host.devices, rig.host.links = [], [link(kind="tun")]
+    rig.host.conf = (conf_file("wg0", declared(1)),)
+    rig.host.problems[SourceName.USERSPACE] = DeniedError("permission denied")
+    assert "wg0 could not be read: permission denied" in problems(rig.exporter())
+
+
+@pytest.mark.parametrize("why", ["excluded", "elsewhere", "kernel", "read"])
+def test_a_described_interface_that_is_left_out_or_no_tun_or_read_is_not_named(rig, why):
+    elsewhere = "blue" if why == "elsewhere" else ""
+    rig.host.devices = [device(peer(1))] if why == "read" else []
+    rig.host.links = [link(kind="wireguard" if why == "kernel" else "tun", netns=elsewhere)]
+    rig.host.conf = (conf_file("wg0", declared(1)),)
+    exporter = rig.exporter(Config(Interfaces(exclude=("wg0",) if why == "excluded" else ()), BLUE))
+    assert problems(exporter) == ()
+
+
+def test_two_devices_of_one_name_are_told_in_the_log_and_on_the_page(rig, caplog):
+    caplog.set_level(logging.WARNING, "wg_exporter")
+    rig.host.doubles = ("wg0: several daemons",)
+    exporter = rig.exporter()
+    for _ in range(3):
+        rig.tick(exporter)
+    assert exporter.status().problems == rig.host.doubles
+    assert rig.host.doubles[0] in from_view(*exporter.look()).problems
+    assert [r.fields["problem"] for r in caplog.records if r.getMessage() == "devices of one name"] == [
+        *rig.host.doubles
+    ]
 
 
 def test_a_tun_that_is_read_or_known_to_have_failed_is_not_silent_too(rig):

@@ -73,7 +73,15 @@ def test_what_could_not_be_read_is_said_and_nothing_looks_fine():
     found = page(expected=0, problems=("kernel: Operation not permitted",))
     assert "kernel: Operation not permitted" in words(found)
     assert 'class="sum good"' not in found
-    assert 'class="sum good"' in page(expected=0)
+    assert 'class="sum good"' in page(expected=1)
+
+
+def test_a_host_that_waits_for_nobody_is_not_green_but_says_that_nothing_here_can_page():
+    found = page(others=3)
+    assert 'class="sum odd">nothing here can page: of 3 peers none is expected up</p>' in found
+    assert "a hub whose branches call in expects nobody" in words(found)
+    assert "nothing here can page: no WireGuard peer was found" in words(page())
+    assert "nothing here can page" not in words(page(expected=1, others=3))
 
 
 def test_a_page_about_a_host_that_is_not_looked_at_any_more_says_so():

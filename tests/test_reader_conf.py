@@ -65,6 +65,27 @@ def watch_opens(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return opened
 
 
+def test_a_pattern_that_matches_no_file_is_known_and_one_whose_directory_cannot_be_listed_is_not(
+    tmp_path: Path, open_dir: Path
+) -> None:
+    (tmp_path / "wg0.conf").write_text(ALICE)
+    found = source(tmp_path, "*.conf", "*.netdev", "nowhere/*.conf", "none*/*.conf", "missing.conf")
+    found.read()
+    assert [Path(text).relative_to(tmp_path).as_posix() for text in found.idle_patterns] == [
+        "*.netdev",
+        "nowhere/*.conf",
+        "none*/*.conf",
+    ]
+    (tmp_path / "x.netdev").write_text(NETDEV)
+    found.read()
+    assert len(found.idle_patterns) == 2
+    (open_dir / "shut").mkdir(mode=0)
+    closed = source(open_dir, "shut/*.conf")
+    with unprivileged(), pytest.raises(DeniedError):
+        closed.read()
+    assert closed.idle_patterns == ()
+
+
 def test_files_are_read_by_their_suffix_and_given_by_path(tmp_path: Path) -> None:
     (tmp_path / "wg1.conf").write_text(ALICE)
     (tmp_path / "wg0.conf").write_text("")

@@ -87,10 +87,15 @@ def test_a_tun_elsewhere_does_not_move_a_kernel_device(time_):
 def test_of_two_devices_of_one_name_in_one_namespace_the_kernels_is_served(time_):
     kernel = device(peer(2))
     with reading(time_, (KERNEL, Reading([kernel]), ""), (USERSPACE, Reading([WG_GO]), "")) as reader:
-        assert reader.read().devices == (kernel,)
+        found = reader.read()
+        assert found.devices == (kernel,)
+        (line,) = found.doubles
+        assert line.startswith("wg0: a kernel device and a userspace daemon have this name; the kernel's is shown")
     with reading(time_, (KERNEL, Reading([kernel]), ""), (USERSPACE, Reading(failed=[BROKEN]), "")) as reader:
         found = reader.read()
-        assert (found.devices, found.failed) == ((kernel,), ()), "a dead socket left behind is not the device"
+        assert (found.devices, found.failed, found.doubles) == ((kernel,), (), ()), (
+            "a dead socket left behind is not the device"
+        )
 
 
 def test_a_device_that_two_sources_could_not_read_is_told_of_once(time_):

@@ -206,14 +206,34 @@ def test_the_same_name_in_both_directories_is_two_devices(daemons, directory):
         ("wg0", Backend.USERSPACE, 0),
         ("wg0", Backend.AMNEZIAWG, 1),
     ]
+    (line,) = source.doubles
+    assert line.startswith("wg0: several daemons have this name, so rename all but one:")
+    assert line.endswith(f"{directory}/wg0.sock (shown) and {other}/wg0.sock (not shown)")
+
+
+def test_of_two_daemons_of_one_name_that_which_hangs_is_told_too_and_a_dead_socket_is_none(daemons, directory):
+    other = directory / "amneziawg"
+    other.mkdir()
+    daemons.start("wg0", hangs)
+    daemons.start("wg0", answers(good()), other)
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(directory / "wg1.sock"))
+    daemons.start("wg1", answers(good()), other)
+    source = UserspaceSource({Backend.USERSPACE: [str(directory)], Backend.AMNEZIAWG: [str(other)]}, timeout=TIMEOUT)
+    source.read()
+    (line,) = source.doubles
+    assert f"{directory}/wg0.sock (its daemon did not answer" in line
+    assert line.endswith(f"{other}/wg0.sock (shown)")
 
 
 def test_only_wanted_devices_are_asked(daemons, directory):
     daemons.start("wg0", answers(good()))
     daemons.start("wg1", hangs)
     source = UserspaceSource({Backend.USERSPACE: [str(directory)]}, wanted=lambda name: name != "wg1")
+    assert source.left_out == frozenset()
     devices, failed = source.read()
     assert ([d.name for d in devices], failed) == (["wg0"], [])
+    assert source.left_out == {"wg1"}
 
 
 def test_a_missing_or_empty_directory_holds_no_devices(directory, source):

@@ -243,7 +243,8 @@ class ConfFile(NamedTuple):
 
     `interface` is the device it describes, empty if it describes none. `problems` are one-line warnings: lines that
     could not be understood, or why the file could not be read at all (then `peers` is empty). `saved`: wg-quick writes
-    the file itself (SaveConfig), so it says what was.
+    the file itself (SaveConfig), so it says what was. `labels` has the public key of each peer with a `friendly_json`
+    comment, and the keys and values of that which can be labels, by key.
     """
 
     path: str
@@ -251,6 +252,7 @@ class ConfFile(NamedTuple):
     peers: tuple[ConfPeer, ...] = ()
     problems: tuple[str, ...] = ()
     saved: bool = False
+    labels: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
 
 
 class Verdict(StrEnum):
@@ -372,8 +374,9 @@ class Snapshot(NamedTuple):
 
     `wall` (seconds since the epoch) and `monotonic` (seconds, arbitrary origin) are read together when the pass began.
     `links` maps (netns, interface name) to the link. `conf` is the same object as before while no file changed. `notes`
-    are lines for the log about what is no failure. `udp_ports` are the bound UDP ports of each network namespace in
-    which they could be read, by its configured name.
+    are lines for the log about what is no failure. `udp_ports` are the bound UDP ports of each network namespace that
+    could be read, by its configured name. `left_out`: userspace devices that nobody wants. `idle_patterns`: those for
+    files that match none. `doubles`: lines about devices of one name, of which only one can be shown.
     """
 
     wall: float
@@ -385,6 +388,9 @@ class Snapshot(NamedTuple):
     outcomes: tuple[Outcome, ...]
     notes: tuple[str, ...] = ()
     udp_ports: Mapping[str, frozenset[int]] = {}
+    left_out: frozenset[str] = frozenset()
+    idle_patterns: tuple[str, ...] = ()
+    doubles: tuple[str, ...] = ()
 
     def namespaces_read(self) -> set[str]:
         """The namespaces whose links were read, or that are gone: a link of theirs that is not in `links` is not there.

@@ -23,9 +23,9 @@ from wg_exporter.conffile.comments import (
     CommentKind,
     UnusableNameError,
     clean,
-    name_from_json,
     read_comment,
 )
+from wg_exporter.conffile.friendly import labels_from_json, name_from_json
 from wg_exporter.conffile.layout import FileComments
 from wg_exporter.conffile.section import PeerSection, is_public_key
 from wg_exporter.model import ConfFile, ConfPeer
@@ -47,7 +47,8 @@ def parse_wg_quick(text: str, path: str) -> ConfFile:
     parser = _Parser()
     parser.feed(path, text)
     peers = parser.finish(None)
-    return ConfFile(path, _interface(PurePosixPath(path).stem), peers, parser.problems(), parser.saved)
+    interface = _interface(PurePosixPath(path).stem)
+    return ConfFile(path, interface, peers, parser.problems(), parser.saved, parser.labels())
 
 
 def parse_netdev(
@@ -63,7 +64,9 @@ def parse_netdev(
         parser.feed(source, content, continued=True)
     if parser.netdev.get("kind", "").lower() != "wireguard":
         return ConfFile(path, "")
-    return ConfFile(path, _interface(parser.netdev.get("name", "")), parser.finish(read_key), parser.problems())
+    peers = parser.finish(read_key)
+    interface = _interface(parser.netdev.get("name", ""))
+    return ConfFile(path, interface, peers, parser.problems(), labels=parser.labels())
 
 
 def _interface(name: str) -> str:
@@ -80,6 +83,7 @@ class _Parser:
         self.saved = False
         self._problems: list[str] = []
         self._peers: list[PeerSection] = []
+        self._labels: dict[str, tuple[tuple[str, str], ...]] = {}
         self._secret_files: set[str] = set()
         self._path = ""
         self._known = False
@@ -105,8 +109,9 @@ class _Parser:
             else:
                 self._comments.setting()
                 self._setting(line, content)
-        for peer, name in zip(self._peers[before:], self._comments.names(), strict=True):
-            peer.name = name
+        names = self._comments.names()
+        for peer, name, labels in zip(self._peers[before:], names, self._comments.labels(), strict=True):
+            peer.name, peer.labels = name, labels
         if not self._known and text.strip():
             self._problem(line, "no [Peer] and no [Interface] in the whole file; is this a WireGuard file?")
             self._known = True
@@ -115,6 +120,10 @@ class _Parser:
         """The first problems, and that there were more: a file of garbage must not fill the log."""
         more = len(self._problems) > PROBLEMS_PER_FILE
         return (*self._problems[:PROBLEMS_PER_FILE], *((f"{_shown(self._path)}: and more problems",) if more else ()))
+
+    def labels(self) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
+        """Public keys and labels of the peers that have some; known once the peers are."""
+        return tuple(self._labels.items())
 
     def finish(self, read_key: Callable[[str], str | None] | None) -> tuple[ConfPeer, ...]:
         """The peers, each key once.
@@ -136,6 +145,8 @@ class _Parser:
                 tuple(peer.allowed_ips),
                 before.persistent_keepalive if peer.keepalive is None else peer.keepalive,
             )
+            if peer.labels:
+                self._labels[key] = peer.labels
         return tuple(found.values())
 
     def _key_from_file(self, peer: PeerSection, read_key: Callable[[str], str | None] | None) -> str:
@@ -170,12 +181,13 @@ class _Parser:
             return comment
         if self._comments.switched_off:
             return None
-        read = clean if comment.kind is CommentKind.FRIENDLY_NAME else name_from_json
+        is_json = comment.kind is CommentKind.FRIENDLY_JSON
+        labels = labels_from_json(comment.text) if is_json else ()
         try:
-            return Comment(comment.kind, read(comment.text))
+            return Comment(comment.kind, (name_from_json if is_json else clean)(comment.text), labels=labels)
         except UnusableNameError as error:
             self._problem(line, f"{comment.kind.value} {error}")
-            return None
+            return Comment(comment.kind, labels=labels) if labels else None
 
     def _header(self, line: int, content: str) -> None:
         before, _, remark = content.partition("#")

@@ -7,9 +7,7 @@ whatever could be a key (`keys.py`) is refused, whoever wrote it.
 
 from __future__ import annotations
 
-import json
 import re
-from contextlib import suppress
 from enum import Enum
 from typing import NamedTuple
 
@@ -76,12 +74,14 @@ class Comment(NamedTuple):
     """One comment: its kind and, as it was written, the part that names a peer.
 
     `opens` and `closes`: what would be the name if the file has both lines of a pair (`# alice start`, `# alice end`).
+    `labels` are those of a `friendly_json` comment.
     """
 
     kind: CommentKind
     text: str = ""
     opens: str = ""
     closes: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 class UnusableNameError(ValueError):
@@ -121,23 +121,6 @@ def clean(text: str) -> str:
     if could_hold_key(name):
         raise UnusableNameError("holds what could be a key, so it is not shown")
     return name if len(name) <= NAME_CHARACTERS else name[: NAME_CHARACTERS - 1] + "…"
-
-
-def name_from_json(text: str) -> str:
-    """The `name` in the value of a `friendly_json` comment, empty if it has none (it may be there for other labels).
-
-    Raises UnusableNameError if it is no JSON object or its name is no text.
-    """
-    value = None
-    # Nothing is raised from within: the error of the decoder carries the whole text, and would be chained.
-    with suppress(ValueError, RecursionError):
-        value = json.loads(text)
-    if not isinstance(value, dict):
-        raise UnusableNameError('is not a JSON object; write {"name": "..."}')
-    name = value.get("name", "")
-    if not isinstance(name, str):
-        raise UnusableNameError('has a name that is not text; write {"name": "..."}')
-    return clean(name)
 
 
 def bare_name(text: str) -> str:

@@ -183,6 +183,13 @@ class FileComments:
         bare = iter(_bare_names(unnamed, alone=len(unnamed) == len(given)))
         return [next(bare) if name is None else name for name in given]
 
+    def labels(self) -> list[tuple[tuple[str, str], ...]]:
+        """The labels of each peer, to be asked for after the names: those of its last `friendly_json`."""
+        return [
+            next((one.labels for one in reversed(peer.named) if one.kind is CommentKind.FRIENDLY_JSON), ())
+            for peer in self._peers
+        ]
+
     def _settle_pairs(self) -> None:
         """Make those openings whose other half was found."""
         for block in (block for peer in self._peers for block in peer.gap):

@@ -37,11 +37,14 @@ def _is_ipv6(text: str) -> bool:
 
 @dataclass(slots=True)
 class PeerSection:
-    """The section that begins at `path`:`line`. `name` is what the comments around it say, found when the file ends."""
+    """The section that begins at `path`:`line`. `name` and `labels` are what the comments around it say, found when the
+    file ends.
+    """
 
     path: str
     line: int
     name: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
     public_key: str = ""
     public_key_file: str = ""
     endpoint: str = ""

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 from msgspec import Meta, Struct, field
 
 from wg_exporter.config import fields as kinds  # noqa: TC001  msgspec reads the types of fields at run time
+from wg_exporter.config.compat import Compat as Compat
+from wg_exporter.config.compat import MindFlavor as MindFlavor
 from wg_exporter.config.health import HealthLimits as HealthLimits
 from wg_exporter.config.probe import MtuProbe as MtuProbe
 from wg_exporter.config.probe import ProbeSettings as ProbeSettings
@@ -187,6 +189,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     probe: Annotated[ProbeSettings, _text("Which peers are probed, and how often.")] = ProbeSettings()
     health: Annotated[HealthLimits, _text("When a peer is down or degraded.")] = HealthLimits()
     metrics: Annotated[Metrics, _text("What to leave out of `/metrics`.")] = Metrics()
+    compat: Annotated[Compat, _text("What the pages for dashboards of other exporters show.")] = Compat()
 
 
 class ConfigError(Exception):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from msgspec import Meta
 
-from wg_exporter.config.text import CONTROL
+from wg_exporter.config.text import CONTROL, DIRECTION
 from wg_exporter.config.tree import FieldError
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ def _plain(text: str, longest: int = 255) -> str:
     """Text for one line: not empty, no control characters, no key. `longest` is in characters."""
     if not text.strip():
         raise FieldError("is empty", "give it a value, or remove the key")
+    if mark := DIRECTION.search(text):
+        what = f"holds U+{ord(mark[0]):04X}, a mark of the direction of writing, as character {mark.start() + 1}"
+        raise FieldError(what, "remove it: it can't be seen, and text looks like another with it")
     if CONTROL.search(text):
         raise FieldError("holds a line break or control character", "remove it")
     if text != text.strip():

@@ -22,8 +22,10 @@ MAX_DEPTH: Final = 16  # the deepest key is at 4
 # libyaml, where PyYAML was built with it, is 30 times faster and takes the same language.
 LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-# Line breaks, escape codes, surrogates, and the marks that reorder text on a terminal.
-CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Marks that turn around or shape the text that follows them, on a page or a terminal: one name could look like another.
+DIRECTION: Final = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f]")
+# Those, line breaks, escape codes and surrogates.
+CONTROL: Final = re.compile(f"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff{DIRECTION.pattern[1:-1]}]")
 _NOT_YAML: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # YAML 1.1, 5.1
 # A WireGuard key is 43 base64 characters and a `=`. Shorter runs are hidden too: part of a key is also a secret.
 KEY_LIKE: Final = re.compile("[A-Za-z0-9+/]{32}")

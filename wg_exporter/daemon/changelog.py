@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.health.states import State
 from wg_exporter.log import Log, OnChange
+from wg_exporter.names.unmatched import told
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from wg_exporter.health.states import Change
     from wg_exporter.model import PeerKey, Snapshot
+    from wg_exporter.names.unmatched import Unmatched
 
 
 class ChangeLog:
@@ -21,6 +23,7 @@ class ChangeLog:
         self._log = Log(__name__)
         self._seen = OnChange()
         self._reasons: set[str] = set()
+        self._unmatched: set[str] = set()
 
     def report(self, snapshot: Snapshot, expected: int, others: int, unprobed: Mapping[PeerKey, str]) -> None:
         """Log what is new in `snapshot`.
@@ -70,6 +73,13 @@ class ChangeLog:
                 "turn on persistent keepalive or probing",
             )
 
+    def unmatched(self, found: Sequence[Unmatched]) -> None:
+        """Log each entry of the configuration that matches nothing, once."""
+        new = [entry for entry in found if entry.where not in self._unmatched]
+        self._unmatched = {entry.where for entry in found}
+        for line in told(new):
+            self._log.warn("configuration matches nothing", problem=line)
+
     def _sources(self, snapshot: Snapshot) -> None:
         for row in snapshot.outcomes:
             if self._seen.changed((row.source, row.netns), row.problem):
@@ -77,6 +87,9 @@ class ChangeLog:
                     self._log.error("source failed", source=row.source, netns=row.netns, problem=row.problem)
                 else:
                     self._log.info("source works again", source=row.source, netns=row.netns)
+        if self._seen.changed("doubles", snapshot.doubles):
+            for line in snapshot.doubles:
+                self._log.warn("devices of one name", problem=line)
         if self._seen.changed("notes", snapshot.notes):
             for note in snapshot.notes:
                 self._log.info("noticed", note=note)

@@ -14,7 +14,7 @@ import time
 import warnings
 import weakref
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from wg_exporter import __version__
@@ -31,6 +31,7 @@ from wg_exporter.health.states import State
 from wg_exporter.health.summary import Summary, summary
 from wg_exporter.log import Log, place
 from wg_exporter.names.table import Names
+from wg_exporter.names.unmatched import Matching, told
 from wg_exporter.plan.planner import Planner
 from wg_exporter.reader.host import host_workers
 from wg_exporter.reader.reader import Clock, Reader, StoppedError, Worker, with_unread
@@ -59,11 +60,15 @@ Workers: TypeAlias = "Callable[[Config, Clock], Iterable[Worker]]"
 
 
 class Status(NamedTuple):
-    """How the host was at the last tick, at `wall` (seconds since the epoch). `problems` are lines for a person."""
+    """How the host was at the last tick, at `wall` (seconds since the epoch). `problems` are lines for a person.
+
+    `others` is the number of peers that are not expected up.
+    """
 
     wall: float
     summary: Summary
     problems: tuple[str, ...]
+    others: int = 0
 
 
 class Prober(Protocol):
@@ -104,6 +109,7 @@ class _Setup:
     def __init__(self, config: Config, clock: Clock, workers: Workers) -> None:
         self.config = config
         self.names = Names(config)
+        self.matching = Matching(config)
         self.planner = Planner(config)
         # A writer keeps what it rendered of its page for the next scrape.
         self.writers = {"": Writer(lambda name: not config.metrics.excluded(name))}
@@ -204,7 +210,7 @@ class Exporter:
         with self._looking() as (setup, snapshot):
             view = self._view(setup, snapshot)
             if path == "mindflavor":
-                parts = compat.mindflavor(view, self._clock.wall())
+                parts = compat.mindflavor(view, self._clock.wall(), setup.config.compat.mindflavor)
             elif path == "mdlayher":
                 parts = compat.mdlayher(view)
             else:
@@ -219,14 +225,14 @@ class Exporter:
     def look(self) -> tuple[Snapshot, View, Config]:
         """Read everything: the snapshot, what a scrape would show of it, and the configuration in use."""
         with self._looking() as (setup, snapshot):
-            return snapshot, self._view(setup, snapshot), setup.config
+            return snapshot, self._view_of_all(setup, snapshot), setup.config
 
     def observe(self) -> tuple[Snapshot, View, Config]:
         """As `look`, and drive the history and the health as a tick does: for `show --watch`, which has no ticks."""
         with self._looking() as (setup, snapshot):
             devices = self._history.follow(setup.names, snapshot)
             self._history.judge(setup.config, setup.names, devices, snapshot, self._probes())
-            return snapshot, self._view(setup, snapshot), setup.config
+            return snapshot, self._view_of_all(setup, snapshot), setup.config
 
     @contextmanager
     def _looking(self) -> Iterator[tuple[_Setup, Snapshot]]:
@@ -241,7 +247,7 @@ class Exporter:
                 continue
             with self._lock:
                 if setup is self._setup:
-                    yield setup, snapshot
+                    yield setup, self._history.with_silent(setup.config, snapshot)
                     return
 
     def reload(self) -> str:
@@ -314,12 +320,14 @@ class Exporter:
             changes = self._history.judge(setup.config, setup.names, devices, snapshot, self._probes())
             unjudged = _unjudged(snapshot, setup.names.metas, plan if self._prober else None)
             found = summary(self._history.health.devices(), STATUS_PEERS)
-            problems = islice(self._history.problems(setup.config, snapshot), STATUS_PROBLEMS)
-            self._status = Status(snapshot.wall, found, tuple(problems))
+            unmatched = setup.matching.look(snapshot, setup.names.metas)
+            problems = islice(chain(self._history.problems(setup.config, snapshot), told(unmatched)), STATUS_PROBLEMS)
+            self._status = Status(snapshot.wall, found, tuple(problems), self._history.not_expected_up)
         unprobed = plan.unprobed if self._prober else {}
         self._changelog.report(snapshot, self._history.expected_up, self._history.not_expected_up, unprobed)
         self._changelog.tell(changes, self._history.health.count(State.DOWN))
         self._changelog.unjudged(unjudged)
+        self._changelog.unmatched(unmatched)
         self._took = self._clock.cpu() - began
 
     def _probe(self, plan: Plan, snapshot: Snapshot) -> None:
@@ -344,6 +352,11 @@ class Exporter:
     def _view(self, setup: _Setup, snapshot: Snapshot) -> View:
         seen = self._history.view(setup.config, setup.names, snapshot, self._facts(snapshot.outcomes))
         return seen._replace(probes=self._probes(), scheduling_delay=self._delay)
+
+    def _view_of_all(self, setup: _Setup, snapshot: Snapshot) -> View:
+        """As `_view`, and which entries of the configuration match nothing, which is no metric."""
+        view = self._view(setup, snapshot)
+        return view._replace(unmatched=tuple(told(setup.matching.look(snapshot, setup.names.metas))))
 
     def _facts(self, outcomes: Sequence[Outcome]) -> ExporterFacts:
         return ExporterFacts(

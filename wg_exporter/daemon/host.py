@@ -11,7 +11,7 @@ from wg_exporter.config import Expected
 from wg_exporter.exposition.view import DeviceView, View
 from wg_exporter.health import Health
 from wg_exporter.history.history import History
-from wg_exporter.model import USERSPACE_KIND, Backend, ConfPeer, FailedDevice
+from wg_exporter.model import USERSPACE_KIND, Backend, Cause, ConfPeer, FailedDevice, SourceName
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from wg_exporter.history.devices import DeviceChange
     from wg_exporter.model import DeviceKey, Peer, Probed, Snapshot
     from wg_exporter.names.table import Names
+
+
+_NO_SOCKET = "the interface is there, but its control socket is not"
+_NOT_MOUNTED = (
+    f"{_NO_SOCKET}; if wg-exporter is in a container, mount /var/run/wireguard there, else restart the daemon of the "
+    "interface"
+)
 
 
 class HostHistory:
@@ -102,6 +109,36 @@ class HostHistory:
 
         return take_over
 
+    def with_silent(self, config: Config, snapshot: Snapshot) -> Snapshot:
+        """The snapshot, with a failed device for each userspace interface of which the link is there and no control
+        socket answers: those that are expected, and those that a file describes. Where the directory of the sockets is
+        not mounted, nothing else would tell that they are not read.
+        """
+        there = {(device.netns, device.name) for device in snapshot.devices}
+        there |= {(failed.netns, failed.name) for failed in snapshot.failed}
+        described = {
+            ("", file.interface)  # a file describes devices of this host's own namespace
+            for file in snapshot.conf
+            if file.peers and config.interfaces.wanted(file.interface)
+        }
+        silent = [
+            key
+            for key in sorted((self._expected(config) | described) - there)
+            if key in snapshot.links and snapshot.links[key].kind == USERSPACE_KIND
+        ]
+        if not silent:
+            return snapshot
+        sources = (row for row in snapshot.outcomes if row.source is SourceName.USERSPACE and not row.success)
+        why = next(((row.problem, row.cause) for row in sources), None)
+        expected = self._expected(config)
+        rows = (
+            FailedDevice(
+                *key, Backend.USERSPACE, *(why or (_NO_SOCKET if key in expected else _NOT_MOUNTED, Cause.OTHER))
+            )
+            for key in silent
+        )
+        return snapshot._replace(failed=(*snapshot.failed, *rows))
+
     def view(self, config: Config, names: Names, snapshot: Snapshot, facts: ExporterFacts) -> View:
         """What a scrape shows, without what the prober knows."""
         names.use(snapshot.conf)
@@ -115,10 +152,9 @@ class HostHistory:
             )
             for device in snapshot.devices
         )
-        failed = (*snapshot.failed, *self._silent(config, snapshot))
         return View(
             devices,
-            tuple((row, snapshot.links.get((row.netns, row.name))) for row in failed),
+            tuple((row, snapshot.links.get((row.netns, row.name))) for row in snapshot.failed),
             self._missing(config, snapshot),
             snapshot.outcomes,
             facts,
@@ -133,8 +169,9 @@ class HostHistory:
         for outcome in snapshot.outcomes:
             if not outcome.success:
                 yield f"{outcome.source}{_within(outcome.netns)}: {outcome.problem}"
-        for failed in (*snapshot.failed, *self._silent(config, snapshot)):
+        for failed in snapshot.failed:
             yield f"{failed.name}{_within(failed.netns)} could not be read: {failed.problem}"
+        yield from snapshot.doubles
         for netns, name in self._missing(config, snapshot):
             yield f"{name}{_within(netns)} is gone"
 
@@ -147,16 +184,6 @@ class HostHistory:
 
     def _expected(self, config: Config) -> set[DeviceKey]:
         return {*config.interfaces.expected, *self._history.expecting()}
-
-    def _silent(self, config: Config, snapshot: Snapshot) -> list[FailedDevice]:
-        """Expected userspace interfaces whose link is there while no control socket answers for them."""
-        there = {(device.netns, device.name) for device in snapshot.devices}
-        there |= {(failed.netns, failed.name) for failed in snapshot.failed}
-        return [
-            FailedDevice(*key, Backend.USERSPACE, "the interface is there, but its control socket is not")
-            for key in sorted(self._expected(config) - there)
-            if key in snapshot.links and snapshot.links[key].kind == USERSPACE_KIND
-        ]
 
 
 def _waited_for(config: Config) -> dict[str, dict[str, ConfPeer]]:

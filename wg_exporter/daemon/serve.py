@@ -96,7 +96,8 @@ def status_of(found: service.Status) -> Status:
     """How the host is, as the row for the page at `/`."""
     said = found.summary
     unhealthy = tuple(map(_unhealthy, said.unhealthy))
-    return Status(found.wall, said.expected, said.down, said.degraded, said.open, unhealthy, found.problems)
+    numbers = (said.expected, said.down, said.degraded, said.open)
+    return Status(found.wall, *numbers, unhealthy, found.problems, found.others)
 
 
 def _unhealthy(peer: UnhealthyPeer) -> UnhealthyRow:

@@ -2,18 +2,21 @@
 
 A dashboard made for MindFlavor's prometheus_wireguard_exporter or for mdlayher's wireguard_exporter works on
 `/metrics/mindflavor` or `/metrics/mdlayher` by a change of `metrics_path` alone. `/metrics` never has these names. Both
-pages end with our family on the success of the sources. The others have none, so a failed source would go unnoticed.
+pages end with our families on what could be read, sources and devices. The others have none, so a failure would go
+unnoticed.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache, partial
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.catalogue import Kind, Metric, Scope
+from wg_exporter.config.compat import MindFlavor
 from wg_exporter.exposition.fields import endpoint_label
 from wg_exporter.exposition.parts import Field, Rows, Sample, Section, Source
-from wg_exporter.exposition.samples import labels, source_success
+from wg_exporter.exposition.samples import device_success, labels, source_success
 from wg_exporter.model import Peer
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 _MINDFLAVOR_PEER = ("interface", "public_key", "allowed_ips", "friendly_name")
 _MDLAYHER_PEER = ("device", "public_key")
+_PLAIN = MindFlavor()
 
 
 def _mindflavor(name: str, kind: Kind, text: str) -> Metric:
@@ -80,10 +84,11 @@ MDLAYHER_HANDSHAKE = Metric(
 )
 
 
-def mindflavor(view: View, now: float) -> Parts:
+def mindflavor(view: View, now: float, options: MindFlavor = _PLAIN) -> Parts:
     """What MindFlavor's exporter serves. `now` is in seconds since the epoch."""
-    delay = Field(MINDFLAVOR_DELAY, _mindflavor_labels, Peer, ("last_handshake_ns",), partial(_delay, int(now)))
-    return (Section((*_MINDFLAVOR_FIELDS, delay), [*_peers(view)]), source_success(view))
+    fields = _mindflavor_fields(options, view.endpoints)
+    delay = Field(MINDFLAVOR_DELAY, fields[0].who, Peer, ("last_handshake_ns",), partial(_delay, int(now)))
+    return (Section((*fields, delay), [*_peers(view)]), _success(view))
 
 
 def mdlayher(view: View) -> Parts:
@@ -94,8 +99,12 @@ def mdlayher(view: View) -> Parts:
         Section(_mdlayher_info(view.endpoints), peers),
         Section(_MDLAYHER_SUBNETS, [*_subnets(view)]),
         Section(_MDLAYHER_FIELDS, peers),
-        source_success(view),
+        _success(view),
     )
+
+
+def _success(view: View) -> Iterator[Sample]:
+    return chain(device_success(view), source_success(view))
 
 
 def _peers(view: View) -> Iterator[Source]:
@@ -114,11 +123,31 @@ def _whole_seconds(nanoseconds: int) -> int:
 # --- MindFlavor's -----------------------------------------------------------------------------------------------------
 
 
-def _mindflavor_labels(interface: str, key: str, _endpoint: str, allowed_ips: Sequence[str], meta: PeerMeta) -> Pairs:
-    """All allowed IPs, however many; the name only where there is one."""
-    values = (interface, key, ",".join(allowed_ips) or "(none)", meta.name)
-    pairs = tuple(zip(_MINDFLAVOR_PEER, values, strict=True))
-    return pairs if meta.named else pairs[:-1]
+def _mindflavor_labels(  # noqa: PLR0917 - a cell of each column of `_rows`
+    options: MindFlavor,
+    endpoints: str,
+    interface: str,
+    key: str,
+    endpoint: str,
+    allowed_ips: Sequence[str],
+    meta: PeerMeta,
+) -> Pairs:
+    """In the order of the original: all allowed IPs, however many; the name only where there is one."""
+    pairs = [("interface", interface), ("public_key", key)]
+    if not options.separate_allowed_ips:
+        pairs.append(("allowed_ips", ",".join(allowed_ips) or "(none)"))
+    json = meta.labels if options.friendly_json else ()
+    if meta.named and ("name", meta.name) not in json:
+        pairs.append(("friendly_name", meta.name))
+    remote = options.export_remote_ip_and_port and endpoint
+    if remote and endpoints != "off":
+        pairs.append(("remote_ip", endpoint_label(endpoint, "address").partition("%")[0]))
+    if options.separate_allowed_ips:
+        for at, (address, _, bits) in enumerate(each.partition("/") for each in allowed_ips):
+            pairs += [(f"allowed_ip_{at}", address), (f"allowed_subnet_{at}", bits)]
+    port = [("remote_port", endpoint.rpartition(":")[2])] if remote and endpoints == "full" else []
+    taken = {"netns", *(name for name, _ in (*pairs, *port))}
+    return (*pairs, *(pair for pair in json if pair[0] not in taken), *port)
 
 
 def _delay(now: int, nanoseconds: int) -> int:
@@ -126,12 +155,15 @@ def _delay(now: int, nanoseconds: int) -> int:
     return max(0, now - _whole_seconds(nanoseconds))
 
 
-# All but the delay, whose function depends on the time of the scrape.
-_MINDFLAVOR_FIELDS = (
-    Field(MINDFLAVOR_SENT, _mindflavor_labels, Peer, ("tx_bytes",)),
-    Field(MINDFLAVOR_RECEIVED, _mindflavor_labels, Peer, ("rx_bytes",)),
-    Field(MINDFLAVOR_HANDSHAKE, _mindflavor_labels, Peer, ("last_handshake_ns",), _whole_seconds),
-)
+@lru_cache(maxsize=8)
+def _mindflavor_fields(options: MindFlavor, endpoints: str) -> tuple[Field, ...]:
+    """All but the delay, whose function depends on the time of the scrape."""
+    who = partial(_mindflavor_labels, options, endpoints)
+    return (
+        Field(MINDFLAVOR_SENT, who, Peer, ("tx_bytes",)),
+        Field(MINDFLAVOR_RECEIVED, who, Peer, ("rx_bytes",)),
+        Field(MINDFLAVOR_HANDSHAKE, who, Peer, ("last_handshake_ns",), _whole_seconds),
+    )
 
 
 # --- mdlayher's -------------------------------------------------------------------------------------------------------

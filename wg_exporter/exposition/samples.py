@@ -47,11 +47,7 @@ def interface_samples(view: View) -> Iterator[Sample]:
         yield Sample(c.INTERFACE_UP, labels(c.INTERFACE_UP, netns, name), int(link.up))
     for netns, name in view.missing:
         yield Sample(c.INTERFACE_UP, labels(c.INTERFACE_UP, netns, name), 0)
-    for row in devices:
-        success = labels(c.INTERFACE_READ_SUCCESS, row.device.netns, row.device.name)
-        yield Sample(c.INTERFACE_READ_SUCCESS, success, int(row.device.fresh))
-    for failed, _link in view.failed:
-        yield Sample(c.INTERFACE_READ_SUCCESS, labels(c.INTERFACE_READ_SUCCESS, failed.netns, failed.name), 0)
+    yield from device_success(view)
     for netns, name, link in links:
         yield Sample(c.INTERFACE_MTU, labels(c.INTERFACE_MTU, netns, name), link.mtu)
     for row in devices:
@@ -78,6 +74,15 @@ def exporter_samples(view: View) -> Iterator[Sample]:
     if view.scheduling_delay is not None:
         yield Sample(c.SCHEDULING_DELAY, (), view.scheduling_delay)
     yield Sample(c.CLOCK_STEPS, (), exporter.clock_steps)
+
+
+def device_success(view: View) -> Iterator[Sample]:
+    """Which devices could be read."""
+    for row in view.devices:
+        success = labels(c.INTERFACE_READ_SUCCESS, row.device.netns, row.device.name)
+        yield Sample(c.INTERFACE_READ_SUCCESS, success, int(row.device.fresh))
+    for failed, _link in view.failed:
+        yield Sample(c.INTERFACE_READ_SUCCESS, labels(c.INTERFACE_READ_SUCCESS, failed.netns, failed.name), 0)
 
 
 def source_success(view: View) -> Iterator[Sample]:

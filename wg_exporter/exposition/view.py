@@ -49,7 +49,7 @@ class View(NamedTuple):
     `endpoints` is `full`, `address` or `off`. `probes` holds the peers that are probed, by device and public key; a
     device is the same object as before while nothing changed.
     `rtt_buckets` are the bounds in seconds by which their round trips were counted. `scheduling_delay` is in seconds,
-    None where nothing is probed.
+    None where nothing is probed. `unmatched` are lines about entries of the configuration that match nothing.
     """
 
     devices: tuple[DeviceView, ...]
@@ -63,3 +63,4 @@ class View(NamedTuple):
     scheduling_delay: float | None = None
     gone: tuple[GoneDevice, ...] = ()
     lacking: tuple[GoneDevice, ...] = ()
+    unmatched: tuple[str, ...] = ()

@@ -22,11 +22,14 @@ SHORT_KEY_LENGTH = 8
 
 
 class PeerMeta(NamedTuple):
-    """What the configuration makes of a peer. `named` is False where `name` is only the beginning of the key."""
+    """What the configuration makes of a peer. `named` is False where `name` is only the beginning of the key. `labels`
+    are those of its `friendly_json` comment.
+    """
 
     name: str
     named: bool
     expected_up: bool
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 class Identity:
@@ -40,8 +43,12 @@ class Identity:
         # Two files can describe one device, and each say what the other does not.
         self._named: dict[tuple[str, str], str] = {}
         self._named_anywhere: dict[str, str] = {}
+        self._labels: dict[tuple[str, str], tuple[tuple[str, str], ...]] = {}
         self._with_endpoint: set[tuple[str, str]] = set()
         for file in conf:
+            for key, labels in file.labels:
+                self._labels.setdefault((file.interface, key), labels)
+                self._labels.setdefault(("", key), labels)
             for peer in file.peers:
                 if peer.name:
                     self._named.setdefault((file.interface, peer.public_key), peer.name)
@@ -53,7 +60,9 @@ class Identity:
         """What to call `peer`, and whether it should always be up."""
         name = self._name(interface, peer.public_key)
         expected = self._expected(netns, interface, peer, name)
-        return PeerMeta(name or peer.public_key[:SHORT_KEY_LENGTH], bool(name), expected)
+        key = peer.public_key
+        labels = self._labels.get((interface, key)) or self._labels.get(("", key), ()) if self._labels else ()
+        return PeerMeta(name or key[:SHORT_KEY_LENGTH], bool(name), expected, labels)
 
     def _name(self, interface: str, key: str) -> str:
         return (
@@ -66,7 +75,7 @@ class Identity:
 
     def _expected(self, netns: str, interface: str, peer: Peer, name: str) -> bool:
         for rule in self._rules:
-            if _matches(rule, interface, peer, name):
+            if matches(rule, interface, peer, name):
                 if rule.state is Expected.AUTO:
                     break
                 return rule.state is Expected.UP
@@ -78,7 +87,7 @@ class Identity:
         return (interface, peer.public_key) in self._with_endpoint
 
 
-def _matches(rule: ExpectRule, interface: str, peer: Peer, name: str) -> bool:
+def matches(rule: ExpectRule, interface: str, peer: Peer, name: str) -> bool:
     """Every condition that the rule gives holds. Only a real name is matched, never the beginning of a key."""
     return (
         (rule.interface is None or fnmatchcase(interface, rule.interface))

@@ -78,6 +78,8 @@ class ConfSource:
         self._networkd_directories = tuple(networkd_directories)
         self._parsed: dict[Path, _Parsed] = {}
         self._rows: tuple[ConfFile, ...] = ()
+        self.idle_patterns: tuple[str, ...] = ()
+        """The patterns for which the last read found no file; those of directories that can't be listed excepted."""
 
     def read(self) -> tuple[ConfFile, ...]:
         """One row per file, by path; the same object as before while nothing changed.
@@ -116,16 +118,19 @@ class ConfSource:
         """The paths to read. Directories that cannot be listed get a row, and an entry in `denied` if it is for want
         of permission."""
         found: dict[Path, None] = {}
+        idle = []
         for pattern in map(Path, self._patterns):
             if not _is_glob(str(pattern)):
                 found[pattern] = None
                 continue
+            matched = False
             for directory in _directories(pattern.parent):
                 try:
                     names = _listing(directory)
                 except (FileNotFoundError, NotADirectoryError):
                     continue
                 except (OSError, ValueError) as error:
+                    matched = True  # not known
                     shown = _shown(directory)
                     rows[shown] = _faulty(directory, f"{_reason(error)}; {_FAULT}")
                     if isinstance(error, PermissionError):
@@ -133,6 +138,10 @@ class ConfSource:
                     continue
                 paths = [directory / name for name in fnmatch.filter(names, pattern.name)]
                 found.update((path, None) for path in paths if not self._is_replaced(path))
+                matched = matched or bool(paths)
+            if not matched:
+                idle.append(_shown(pattern))
+        self.idle_patterns = tuple(idle)
         if len(found) > MAX_FILES:
             where = self._patterns[0]
             rows[where] = ConfFile(where, "", (), (f"{where}: more than {MAX_FILES} files; the rest is not read",))

@@ -31,13 +31,17 @@ def host_workers(config: Config, clock: Clock) -> Iterator[Worker]:
     userspace = UserspaceSource(wanted=wanted)
     yield Worker(SourceName.USERSPACE, lambda: _userspace(userspace), clock=clock)
     conf = ConfSource(DEFAULT_PATTERNS if config.names is None else config.names)
-    yield Worker(SourceName.CONF, lambda: Reading(conf=conf.read()), clock=clock, every=CONF_SECONDS)
+    yield Worker(SourceName.CONF, lambda: _conf(conf), clock=clock, every=CONF_SECONDS)
+
+
+def _conf(source: ConfSource) -> Reading:
+    return Reading(conf=source.read(), idle_patterns=source.idle_patterns)
 
 
 def _userspace(source: UserspaceSource) -> Reading:
     devices, failed = source.read()
     notes = tuple(f"{path}: a socket whose daemon is gone; remove it or start the daemon" for path in source.leftovers)
-    return Reading(devices, failed, notes=notes)
+    return Reading(devices, failed, notes=notes, left_out=source.left_out, doubles=source.doubles)
 
 
 def _links(source: InterfaceSource) -> Reading:

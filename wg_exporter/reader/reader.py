@@ -41,6 +41,9 @@ DEADLINE_SECONDS = 2.5
 LATE_SECONDS = 15.0
 
 
+_KERNELS = "the kernel's is shown, and the peers of the other are not: rename one"
+
+
 class Reading(NamedTuple):
     """What one source brings: the rows of its kind, and nothing of the others."""
 
@@ -50,6 +53,9 @@ class Reading(NamedTuple):
     conf: tuple[ConfFile, ...] = ()
     notes: tuple[str, ...] = ()
     ports: frozenset[int] | None = None
+    left_out: frozenset[str] = frozenset()
+    idle_patterns: tuple[str, ...] = ()
+    doubles: tuple[str, ...] = ()
 
 
 class Clock(NamedTuple):
@@ -178,6 +184,7 @@ class Reader:
         self._lock = threading.Lock()
         self._current: Future[Snapshot] | None = None
         self._conf: tuple[ConfFile, ...] = ()
+        self._idle_patterns: tuple[str, ...] = ()
         self._homes: dict[str, str] = {}  # the namespace in which each userspace device was last seen
 
     def read(self) -> Snapshot:
@@ -217,7 +224,7 @@ class Reader:
                 done = _Done(Reading(), f"no answer within {self._deadline} s", self._deadline, Cause.OTHER)
             success, cause = done.cause is None, done.cause or Cause.OTHER
             if worker.name is SourceName.CONF and success:
-                self._conf = done.reading.conf
+                self._conf, self._idle_patterns = done.reading.conf, done.reading.idle_patterns
             outcomes.append(Outcome(worker.name, worker.netns, success, done.duration, done.problem, cause))
             readings.append((worker, done.reading))
         return self._snapshot(wall, monotonic, readings, tuple(outcomes))
@@ -231,6 +238,8 @@ class Reader:
             for link in reading.links
         }
         devices: dict[DeviceKey, Device] = {}
+        sources: dict[DeviceKey, SourceName] = {}
+        doubles = [line for _worker, reading in readings for line in reading.doubles]
         failed: dict[DeviceKey, FailedDevice] = {}
         for worker, reading in readings:
             for device in reading.devices:
@@ -238,6 +247,8 @@ class Reader:
                 devices.setdefault(
                     (netns, device.name), device if netns == device.netns else device._replace(netns=netns)
                 )
+                if sources.setdefault((netns, device.name), worker.name) is not worker.name:
+                    doubles.append(f"{device.name}: a kernel device and a userspace daemon have this name; {_KERNELS}")
             for problem in reading.failed:
                 netns = self._home(worker, problem.name, links)
                 failed.setdefault((netns, problem.name), problem._replace(netns=netns))
@@ -251,6 +262,9 @@ class Reader:
             outcomes,
             tuple(note for _worker, reading in readings for note in reading.notes),
             {worker.netns: reading.ports for worker, reading in readings if reading.ports is not None},
+            frozenset().union(*(reading.left_out for _worker, reading in readings)),
+            self._idle_patterns,
+            tuple(doubles),
         )
 
     def _home(self, worker: Worker, name: str, links: dict[DeviceKey, Link]) -> str:

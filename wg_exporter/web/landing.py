@@ -68,7 +68,8 @@ class Status(NamedTuple):
     """What the page says of the host. `at` is when it was looked at, in seconds since the epoch.
 
     `expected`, `down`, `degraded` and `open` are numbers of peers; the open ones have no state yet. `unhealthy` names
-    the first of those that are down or degraded. `problems` are lines about what could not be read.
+    the first of those that are down or degraded. `problems` are lines about what could not be read, or matches nothing.
+    `others` is the number of peers that are not expected up.
     """
 
     at: float
@@ -78,6 +79,7 @@ class Status(NamedTuple):
     open: int = 0
     unhealthy: tuple[UnhealthyRow, ...] = ()
     problems: tuple[str, ...] = ()
+    others: int = 0
 
 
 class _Html(str):
@@ -105,6 +107,12 @@ _PAGE = _Html("""<!DOCTYPE html>
 _UNHEALTHY = _Html("""<li class="{style}"><div><b>{peer}</b> on {place}: <b class="{style}">{state}</b>, \
 <code>{reason}</code></div><div class="more">{since}</div><div>{evidence}</div></li>
 """)
+
+
+_NOBODY_WAITS = (
+    "by default a peer is expected up if it has a persistent keepalive and its file names an endpoint, so a hub whose "
+    "branches call in expects nobody; say under `expect` in the configuration whom you wait for"
+)
 
 
 class Landing:
@@ -143,11 +151,11 @@ def headers() -> Mapping[str, str]:
 
 
 def _status(status: Status, now: float) -> _Html:
-    style = "bad" if status.down else "odd" if status.degraded or status.problems else "good"
-    total = f"{_count(status.expected, 'peer')} expected up, {status.down:,} not"
+    style = "bad" if status.down else "odd" if status.degraded or status.problems or not status.expected else "good"
+    total = f"{_count(status.expected, 'peer')} expected up, {status.down:,} not" if status.expected else _idle(status)
     more = [f"{status.degraded:,} degraded"] * bool(status.degraded)
     more += [f"{status.open:,} not judged yet"] * bool(status.open)
-    problems = list(status.problems)
+    problems = [*status.problems, *([_NOBODY_WAITS] if status.others and not status.expected else [])]
     if now - status.at > STALE_SECONDS:
         problems.insert(0, f"this page is old: the devices were last looked at {_span(now - status.at)} ago")
     left = status.down + status.degraded - len(status.unhealthy)
@@ -162,6 +170,12 @@ def _status(status: Status, now: float) -> _Html:
         _advice(status.unhealthy),
     ]
     return _joined(parts)
+
+
+def _idle(status: Status) -> str:
+    """The headline of a host on which nobody waits for any peer, so that all of them may die unnoticed."""
+    whom = f"of {_count(status.others, 'peer')} none is expected up" if status.others else "no WireGuard peer was found"
+    return f"nothing here can page: {whom}"
 
 
 def _unhealthy(peer: UnhealthyRow, now: float) -> _Html:

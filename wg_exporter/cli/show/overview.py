@@ -134,6 +134,7 @@ def from_view(
     rows += [_gone_row(device) for device in view.gone if (device.netns, device.name) in missing]
     problems = [problem for file in snapshot.conf for problem in file.problems]
     problems += [f"{name} is gone" + (f" from namespace {netns}" if netns else "") for netns, name in view.missing]
+    problems += (*snapshot.doubles, *view.unmatched)
     hidden = (
         link.name
         for link in snapshot.links.values()

@@ -128,20 +128,14 @@ def _not_sent(seen: Evidence, limits: HealthLimits) -> Span:
 
 
 def _data_unanswered(seen: Evidence, limits: HealthLimits) -> Span:
-    """Whatever it was that did not come back. After a handshake, not before data was sent again: `_hold` holds then.
-
-    Who is down for this stays so until data comes: a handshake, for which others get more time, proves nothing here.
-    """
+    """Whatever it was that did not come back. After a handshake, not before data was sent again: `_hold` holds then."""
     begin, end = unanswered(seen, limits)
-    if seen.state is not State.DOWN:
-        return begin, end
-    if seen.reason is not Reason.DATA_UNANSWERED:
-        return NO_TIME if end < inf else (begin, end)
-    return (begin, end) if seen.data_since is None else (-inf, seen.lapses)
+    back = seen.state is State.DOWN and seen.reason is not Reason.DATA_UNANSWERED and end < inf
+    return NO_TIME if back else (begin, end)
 
 
 def _hold(seen: Evidence, _limits: HealthLimits) -> Span:
-    """Whether it is well is in doubt, and not decided yet."""
+    """Whether it is well is in doubt, and not decided yet. Whoever is down stays so as long as anything is in doubt."""
     if not seen.expected or seen.state is None or seen.unanswered_since is None:
         return NO_TIME
     doubt = seen.state is State.DOWN or seen.attempts >= FIRST_ATTEMPTS
@@ -230,8 +224,8 @@ RULES = (
     Rule(
         None,
         None,
-        "It is expected up, and two answers or more are due, or a handshake was made after an outage and no data came "
-        "yet, or what was sent since has no answer: it keeps its state until that is decided.",
+        "It is expected up, and two answers or more are due, or it is down and any answer is due, also after a "
+        "handshake: it keeps its state until that is decided.",
         "",
         _hold,
         Given.UNANSWERED,

@@ -62,6 +62,10 @@ class UserspaceSource:
         self._known: dict[Path, dict[bytes, KeptPeer]] = {}
         self._peers: dict[Path, Peers] = {}
         self._leftovers: tuple[str, ...] = ()
+        self.left_out: frozenset[str] = frozenset()
+        """The names of the devices that the last read found and that are not wanted."""
+        self.doubles: tuple[str, ...] = ()
+        """A line for each name for which the last read found daemons in more than one directory."""
 
     @property
     def leftovers(self) -> tuple[str, ...]:
@@ -74,13 +78,14 @@ class UserspaceSource:
         A directory that does not exist holds no devices. Raises SourceError if a directory cannot be listed,
         DeniedError if permission is denied on all there is.
         """
-        talks = [
-            _Conversation(backend, path)
+        found = [
+            (backend, path)
             for backend, directories in self._directories.items()
             for directory in directories
             for path in _sockets(Path(directory))
-            if self._wanted(path.stem)
         ]
+        talks = [_Conversation(backend, path) for backend, path in found if self._wanted(path.stem)]
+        self.left_out = frozenset(path.stem for _, path in found) - {talk.path.stem for talk in talks}
         try:
             if talks:
                 _converse(talks, self._timeout)
@@ -111,10 +116,24 @@ class UserspaceSource:
                 known[talk.path] = before
         self._known, self._peers = known, read
         self._leftovers = tuple(str(talk.path) for talk in talks if talk.state is _State.LEFTOVER)
+        self.doubles = tuple(_doubles(talks))
         denied = [talk for talk in talks if talk.cause is Cause.DENIED]
         if denied and not devices and len(denied) == len(failed):
             raise DeniedError(f"{denied[0].path}: {NEEDS_ROOT}")
         return devices, failed
+
+
+def _doubles(talks: Sequence[_Conversation]) -> Iterator[str]:
+    """Which names have several daemons, of which the first that answers is shown; and how each of them is."""
+    named: dict[str, list[_Conversation]] = {}
+    for talk in talks:
+        if talk.state in {_State.ANSWERED, _State.FAILED}:
+            named.setdefault(talk.path.stem, []).append(talk)
+    for name, several in named.items():
+        if len(several) > 1:
+            shown = next((talk for talk in several if talk.state is _State.ANSWERED), None)
+            said = (f"{talk.path} ({'shown' if talk is shown else talk.problem or 'not shown'})" for talk in several)
+            yield f"{name}: several daemons have this name, so rename all but one: {' and '.join(said)}"
 
 
 class _Conversation:
