@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.lab import eventually
 from tests.lab.paths import Path
 from tests.lab.probing import Aim, Probing
 from tests.test_prober_engine import open_in
@@ -238,14 +239,15 @@ def test_a_peer_that_sees_its_own_probes_cannot_tell_how_those_to_another_peer_l
 
 def test_in_a_tunnel_within_a_tunnel_routers_are_believed_although_they_speak_out_of_one(lab: Lab) -> None:
     """The second tunnel's packets travel inside the first one, so that is where errors about them come from."""
-    path = Path(lab, inner=("ipv4",), everything=True)
+    path = Path(lab, everything=True)
     twin = path.twin().set_mtu(1340)
+    run(["ip", "-n", twin.b.name, "route", "add", path.near_target(), "via", "198.18.0.1"])  # not into its own device
     run(["ip", "-n", path.a.name, "route", "add", twin.endpoint, "dev", path.near.name])
     run(["ip", "-n", path.s.name, "route", "add", path.near_target(), "via", path.endpoint])
     path.b.run(["sysctl", "-qw", "net.ipv4.ip_forward=1"])
     for namespace, device in ((path.s, "to-d"), (twin.b, "to-s")):
         namespace.ip("link", "set", device, "mtu", "1300")
-    assert path.passes(twin.endpoint, 100)  # the first tunnel has shaken
-    with Probing(Aim(twin)) as probing:
+    eventually(lambda: path.passes(twin.endpoint, 100), within=20)  # the first tunnel has shaken
+    with Probing(Aim(twin, twin.target("ipv6"))) as probing:
         report = probing.settled()
-    assert (report.verdict, report.path_outer) == (Verdict.FRAGMENTED_PATH, 1300)
+    assert (report.verdict, report.path_outer, report.shrinks_at) == (Verdict.FRAGMENTED_PATH, 1300, "203.0.113.1")
