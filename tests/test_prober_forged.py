@@ -1,4 +1,4 @@
-"""Forged ICMP errors: a peer that lies about the path, from inside its tunnel or from outside, makes nobody's MTU wrong.
+"""Forged ICMP errors: a peer that lies about the path, from inside its tunnel or not, makes nobody's MTU wrong.
 
 In the labs the forger has more than it could have: it gets every probe that leaves for the endpoint, at once.
 """
@@ -9,6 +9,7 @@ import random
 import socket
 import struct
 from ipaddress import ip_address
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -87,11 +88,11 @@ def test_over_ipv6_and_of_datagrams_nobody_knows_the_checksum():
 def test_numbers_are_drawn_and_not_counted():
     book = in_flight()
     probes = [sent(book, number) for number in range(1000)]
-    steps = {(later.sequence - sooner.sequence) % 65536 for sooner, later in zip(probes, probes[1:], strict=False)}
+    steps = {(later.sequence - sooner.sequence) % 65536 for sooner, later in pairwise(probes)}
     assert len(steps) > 980
     ports = [sent(book, number, udp=True).port for number in range(1000)]
     assert len(set(ports)) == 1000  # none twice while it is in flight
-    assert sum(later == sooner + 1 for sooner, later in zip(ports, ports[1:], strict=False)) < 10
+    assert sum(later == sooner + 1 for sooner, later in pairwise(ports)) < 10
 
 
 def test_a_packet_is_forgotten_after_the_timeout_and_never_more_than_the_most_are_kept():

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import os
 import time
+from typing import TYPE_CHECKING
 
-import pytest
-
-from tests.lab import Lab
 from tests.lab.paths import Path
 from tests.lab.probing import Aim, Probing
 from wg_exporter.cli.netlab import run
 from wg_exporter.config import MtuProbe, ProbeSettings
 from wg_exporter.model import Probed, Verdict
 from wg_exporter.prober.wire.idents import RENEW_AFTER, Ident
+
+if TYPE_CHECKING:
+    from tests.lab import Lab
+    from wg_exporter.cli.netlab import Namespace
 
 
 TRACK = """
@@ -48,7 +50,7 @@ def settings(inner_interval: float = 60.0) -> ProbeSettings:
     return ProbeSettings(timeout=1.0, mtu=MtuProbe(inner_interval=inner_interval))
 
 
-def nft(namespace, script: str) -> None:
+def nft(namespace: Namespace, script: str) -> None:
     namespace.run(["nft", "-f", "-"], stdin=script)
 
 
