@@ -5,6 +5,7 @@ In the labs the forger has more than it could have: it gets every probe that lea
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 import struct
@@ -17,10 +18,16 @@ import pytest
 from tests.lab import eventually
 from tests.lab.paths import Path
 from tests.lab.probing import Aim, Probing
+from tests.probers import peer
 from tests.test_prober_engine import open_in
 from wg_exporter.cli.netlab import run
+from wg_exporter.config import ProbeSettings
 from wg_exporter.model import Verdict
-from wg_exporter.prober.mtu.probes import Layer, ProbeKind, Send
+from wg_exporter.prober.mtu.machine import PathMtu
+from wg_exporter.prober.mtu.probes import Layer, ProbeKind, Send, TooBig
+from wg_exporter.prober.path import Path as ProbedPath
+from wg_exporter.prober.path import tunnel
+from wg_exporter.prober.transport import Transport
 from wg_exporter.prober.wire import packet
 from wg_exporter.prober.wire.in_flight import MOST, InFlight, Outgoing
 from wg_exporter.prober.wire.packet import ICMP, ICMPV6, UDP, IcmpAnswer, IcmpKind
@@ -252,3 +259,24 @@ def test_in_a_tunnel_within_a_tunnel_routers_are_believed_although_they_speak_ou
     with Probing(Aim(twin, twin.target("ipv6"))) as probing:
         report = probing.settled()
     assert (report.verdict, report.path_outer, report.shrinks_at) == (Verdict.FRAGMENTED_PATH, 1300, "203.0.113.1")
+
+
+def test_an_error_without_the_token_about_a_probe_inside_has_to_come_out_of_its_own_device():
+    row = peer(ifindex=7)
+    path = ProbedPath("a", row, PathMtu(tunnel(row), 0.0))
+    told = []
+    transport = Transport(
+        ProbeSettings(), {}, echoed=told.append, arrived=lambda *one: told.append(one), poll=lambda now: now + 1
+    )
+    with contextlib.closing(transport):
+        book = transport._in_flight
+        probes = [book.start(path, Send(n, ProbeKind.INNER_ECHO, 1420), path.address, 9, 100.0) for n in range(3)]
+        for ifindex, expected in ((1, 0), (7, 2)):
+            for outgoing in probes[:2]:
+                made = packet.checksum_v4(9, outgoing.sequence, outgoing.token, transport.engine.sockets.tag)
+                error = too_big(outgoing)._replace(target=path.address, checksum=made, ifindex=ifindex)
+                transport._answer(error, 100.5)
+            assert len(told) == expected
+        error = too_big(probes[2], token=True)._replace(target=path.address, ifindex=1)
+        transport._answer(error, 100.5)
+    assert [answer for _, answer in told] == [TooBig(n, "192.0.2.9", 1400, Layer.INNER) for n in range(3)]
