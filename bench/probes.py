@@ -81,23 +81,25 @@ class Recorder(EchoBook):
         self.delays: list[float] = []
         self.rtts: list[tuple[int, int, float]] = []  # last byte of the address, sequence, seconds
         self._due: dict[int, float] = {}
+        self._wire: dict[int, int] = {}  # sequence numbers
 
     def due(self, now: float) -> list[Probe]:
         """As ever; remembers when each was due."""
         probes = super().due(now)
-        self._due.update((probe.sequence, probe.due) for probe in probes)
+        self._due.update((probe.place, probe.due) for probe in probes)
+        self._wire.update((probe.place, probe.sequence) for probe in probes)
         return probes
 
-    def sent(self, sequence: int, when: Reading) -> None:
+    def sent(self, place: int, when: Reading) -> None:
         """As ever; how late it was."""
-        super().sent(sequence, when)
-        self.delays.append(when.monotonic - self._due[sequence])
+        super().sent(place, when)
+        self.delays.append(when.monotonic - self._due[place])
 
-    def answer(self, sender: bytes, sequence: int, token: int, stamp: float | None, read: Reading) -> bool:
+    def answer(self, sender: bytes, place: int, token: int, stamp: float | None, read: Reading) -> bool:
         """As ever; the round trips of the watched targets."""
-        known = super().answer(sender, sequence, token, stamp, read)
+        known = super().answer(sender, place, token, stamp, read)
         if sender[1:3] == b"\1\0":
-            self.rtts.append((sender[3], sequence, self._rtt(sequence, stamp, read)))
+            self.rtts.append((sender[3], self._wire[place], self._rtt(place, stamp, read)))
         return known
 
 

@@ -7,6 +7,7 @@ answers.
 from __future__ import annotations
 
 import heapq
+import itertools
 import random
 import sys
 from ipaddress import ip_address
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from wg_exporter.config import ProbeSettings
 from wg_exporter.config.probe import RTT_BUCKETS
 from wg_exporter.model import SendError
-from wg_exporter.prober.echo.book import RING, TICK, EchoBook, Reading
+from wg_exporter.prober.echo.book import RENEW_AFTER, RING, TICK, EchoBook, Reading
 from wg_exporter.prober.echo.track import EchoTarget, Track
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class World:
         self.now = START
         self.peers: dict[str, Peer] = {}
         self.log: list[tuple[float, str]] = []
-        self.flying: list[tuple[float, str, int, int]] = []
+        self.flying: list[tuple[float, str, tuple[int, int], int]] = []
+        self.idents: dict[str, list[int]] = {}  # of all probes to a peer, in their order
 
     def probe(self, **peers: Peer) -> World:
         """Targets by name, at 1 to 255 in their order, every 5 s and 1 s under suspicion."""
@@ -78,19 +80,21 @@ class World:
     def _send(self, probe) -> None:
         name = probe.track.target.id
         self.log.append((self.now, name))
+        self.idents.setdefault(name, []).append(probe.ident)
         fate = self.peers[name](self.now, sum(1 for _, one in self.log if one == name))
         if isinstance(fate, SendError):
-            self.book.failed(probe.sequence, fate)
+            self.book.failed(probe.place, fate)
             return
-        self.book.sent(probe.sequence, Reading(WALL + self.now, self.now))
+        self.book.sent(probe.place, Reading(WALL + self.now, self.now))
         for delay in fate:
-            heapq.heappush(self.flying, (self.now + delay, name, probe.sequence, probe.token))
+            heapq.heappush(self.flying, (self.now + delay, name, (probe.ident, probe.sequence), probe.token))
 
     def _receive(self) -> None:
         while self.flying and self.flying[0][0] <= self.now:
-            when, name, sequence, token = heapq.heappop(self.flying)
+            when, name, wire, token = heapq.heappop(self.flying)
             number = list(self.peers).index(name) + 1
-            assert self.book.answer(packed(number), sequence, token, WALL + when, Reading(WALL + self.now, self.now))
+            place = self.book.place(*wire)
+            assert self.book.answer(packed(number), place, token, WALL + when, Reading(WALL + self.now, self.now))
 
     def times(self, name: str) -> list[float]:
         return [when for when, one in self.log if one == name]
@@ -162,8 +166,8 @@ def test_every_round_trip_falls_into_the_bucket_at_or_below_whose_bound_it_is():
     book = EchoBook(ProbeSettings(rtt_buckets=(0.125, 0.5)), random.Random(1).randbytes)
     aim(book, [target("a")], START)
     (probe,) = launched(book, 1)
-    book.sent(probe.sequence, Reading(512.0, 512.0))
-    book.answer(packed(1), probe.sequence, probe.token, 512.125, Reading(512.125, 512.125))
+    book.sent(probe.place, Reading(512.0, 512.0))
+    book.answer(packed(1), probe.place, probe.token, 512.125, Reading(512.125, 512.125))
     assert book.stats()["a"].buckets == (1, 0, 0)
 
 
@@ -178,9 +182,9 @@ def test_an_answer_that_was_in_time_is_not_lost_because_it_was_read_late():
     book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
     aim(book, [target("a")], START)
     (probe,) = launched(book, 1)
-    book.sent(probe.sequence, Reading(WALL, 2000.0))
+    book.sent(probe.place, Reading(WALL, 2000.0))
     read = Reading(WALL + 4, 2004.0)
-    assert book.answer(packed(1), probe.sequence, probe.token, WALL + 2.5, read)
+    assert book.answer(packed(1), probe.place, probe.token, WALL + 2.5, read)
     book.expire(2004.0)
     assert (book.stats()["a"].lost, book.stats()["a"].rtt_last) == (0, 2.5)
 
@@ -189,8 +193,8 @@ def test_an_answer_read_before_its_loss_was_noticed_is_late_all_the_same():
     book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
     aim(book, [target("a")], START)
     (probe,) = launched(book, 1)
-    book.sent(probe.sequence, Reading(WALL, 2000.0))
-    assert book.answer(packed(1), probe.sequence, probe.token, WALL + 3.5, Reading(WALL + 4, 2004.0))
+    book.sent(probe.place, Reading(WALL, 2000.0))
+    assert book.answer(packed(1), probe.place, probe.token, WALL + 3.5, Reading(WALL + 4, 2004.0))
     book.expire(2004.0)
     stats = book.stats()["a"]
     assert (stats.sent, stats.lost, stats.late, sum(stats.buckets)) == (1, 1, 1, 0)
@@ -517,10 +521,10 @@ def test_an_answer_to_a_target_that_is_gone_changes_nothing_of_its_successor():
     book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
     aim(book, [target("a")], START)
     (probe,) = launched(book, 1)
-    book.sent(probe.sequence, Reading(WALL, 2000.0))
+    book.sent(probe.place, Reading(WALL, 2000.0))
     aim(book, [target("a", netns="blue")], START)
     before = book.stats()
-    book.answer(packed(1), probe.sequence, probe.token, WALL + 1, Reading(WALL + 1, 2001.0))
+    book.answer(packed(1), probe.place, probe.token, WALL + 1, Reading(WALL + 1, 2001.0))
     assert book.stats() == before
 
 
@@ -578,18 +582,83 @@ def test_an_address_that_is_none_is_refused_and_nothing_changes():
 
 
 @given(st.binary(max_size=16), st.integers(0, RING - 1), st.integers(0, 2**64 - 1))
-def test_an_answer_that_is_not_ours_changes_nothing(sender, sequence, token):
+def test_an_answer_that_is_not_ours_changes_nothing(sender, place, token):
     book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
     aim(book, [target("a"), target("b", 2)], START)
     one, two = launched(book, 2)
     for probe in (one, two):
-        book.sent(probe.sequence, Reading(WALL, 2000.0))
+        book.sent(probe.place, Reading(WALL, 2000.0))
     before, read = book.stats(), Reading(WALL + 1, 2001.0)
-    assert not book.answer(sender, sequence, token, WALL + 1, read)
-    assert not book.answer(one.track.address, one.sequence, token, WALL + 1, read)
-    assert not book.answer(one.track.address, one.sequence + 1 + sequence % (RING - 2), one.token, WALL + 1, read)
-    assert not book.answer(two.track.address, one.sequence, one.token, WALL + 1, read)
+    assert not book.answer(sender, place, token, WALL + 1, read)
+    assert not book.answer(one.track.address, one.place, token, WALL + 1, read)
+    assert not book.answer(one.track.address, (one.place + 1 + place % (RING - 2)) % RING, one.token, WALL + 1, read)
+    assert not book.answer(two.track.address, one.place, one.token, WALL + 1, read)
     assert book.stats() == before
+
+
+def stuck_after(end: float, world: World, name: str = "a") -> Peer:
+    """What a connection tracker does that got a wrong entry before `end`: no echo with an ident of then is answered."""
+    poisoned: set[int] = set()
+
+    def peer(when: float, _number: int) -> list[float]:
+        ident = world.idents[name][-1]
+        if when < end:
+            poisoned.add(ident)
+        return [] if ident in poisoned else [0.02]
+
+    return peer
+
+
+def test_an_ident_that_is_stuck_to_a_dead_entry_is_given_up_after_a_few_losses():
+    """The way is good again after 12 s, but not for the idents that were used until then."""
+    world = World()
+    world.probe(a=stuck_after(12.0 + START, world)).run(12)
+    assert world["a"].up is False
+    world.run(30)
+    assert world["a"].up
+    assert world["a"].rtt_last == pytest.approx(0.02, abs=1e-6)
+
+
+def test_a_target_keeps_its_ident_while_it_answers_and_gets_another_one_at_every_third_loss_in_a_row():
+    world = World().probe(a=answers_after(0.02)).run(100)
+    assert len(set(world.idents["a"])) == 1
+    world.peers["a"] = silent
+    world.run(200)
+    runs = [len(list(group)) for _, group in itertools.groupby(world.idents["a"])]
+    assert len(runs) > 4
+    assert set(runs[1:-1]) <= set(range(RENEW_AFTER, RENEW_AFTER + 4))  # one leaves every second, until the timeout
+    world.peers["a"] = answers_after(0.02)
+    kept = len(world.run(40).idents["a"])
+    assert len(set(world.run(100).idents["a"][kept:])) == 1
+
+
+def test_losses_between_answers_are_no_reason_for_another_ident():
+    world = World().probe(a=lambda _, number: [0.02] if number % 3 == 0 else []).run(300)
+    assert world["a"].lost > 20
+    assert len(set(world.idents["a"])) == 1
+
+
+def test_answers_that_come_late_keep_the_ident_and_one_to_an_earlier_ident_still_counts():
+    """4 s on the way: three are lost before the first answer is there."""
+    world = World(ProbeSettings(timeout=0.5)).probe(a=answers_after(4.0)).run(300)
+    assert world["a"].late == world["a"].lost > 50
+    assert len(set(world.idents["a"])) <= 2
+    world = World(ProbeSettings(timeout=0.5)).probe(a=lambda _, number: [22.0] if number == 1 else []).run(21)
+    assert len(set(world.idents["a"])) == 2
+    assert world.run(7)["a"].late == 1
+
+
+def test_idents_are_random_and_even_and_neither_they_nor_sequence_numbers_tell_of_those_of_others():
+    """Half of all pairs of neighbours would be counted up if one ring served all as it is."""
+    book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
+    aim(book, [target(str(n), n) for n in range(1000)], START)
+    probes = [probe for n in range(1, 501) for probe in book.due(START + n * TICK)]
+    assert len(probes) == 1000
+    assert all(probe.ident % 2 == 0 for probe in probes)
+    assert len({probe.ident for probe in probes}) > 970  # of 32,768, by the birthday paradox
+    steps = [(later.sequence - sooner.sequence) % RING for sooner, later in pairwise(probes)]
+    assert len(set(steps)) > 980
+    assert [probe.place for probe in probes] == [book.place(probe.ident, probe.sequence) for probe in probes]
 
 
 @pytest.mark.parametrize("step", [-3600.0, -0.01, 0.01, 3600.0])
@@ -597,8 +666,8 @@ def test_when_the_wall_clock_is_set_meanwhile_the_monotonic_clock_tells_the_time
     book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
     aim(book, [target("a")], START)
     (probe,) = launched(book, 1)
-    book.sent(probe.sequence, Reading(WALL, 2000.0))
-    book.answer(packed(1), probe.sequence, probe.token, WALL + step + 0.04, Reading(WALL + step + 0.05, 2000.05))
+    book.sent(probe.place, Reading(WALL, 2000.0))
+    book.answer(packed(1), probe.place, probe.token, WALL + step + 0.04, Reading(WALL + step + 0.05, 2000.05))
     assert book.stats()["a"].rtt_last == pytest.approx(0.05, abs=1e-6)
 
 
@@ -606,8 +675,8 @@ def test_without_a_step_the_kernel_stamp_tells_the_time_however_late_it_is_read(
     book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
     aim(book, [target("a")], START)
     (probe,) = launched(book, 1)
-    book.sent(probe.sequence, Reading(WALL, 2000.0))
-    book.answer(packed(1), probe.sequence, probe.token, WALL + 0.04, Reading(WALL + 0.2501, 2000.25))
+    book.sent(probe.place, Reading(WALL, 2000.0))
+    book.answer(packed(1), probe.place, probe.token, WALL + 0.04, Reading(WALL + 0.2501, 2000.25))
     assert book.stats()["a"].rtt_last == pytest.approx(0.04, abs=1e-6)
 
 
@@ -616,16 +685,16 @@ def test_a_stamp_that_cannot_be_is_not_believed(stamp):
     book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
     aim(book, [target("a")], START)
     (probe,) = launched(book, 1)
-    book.sent(probe.sequence, Reading(WALL, 2000.0))
-    book.answer(packed(1), probe.sequence, probe.token, stamp, Reading(WALL + 0.05, 2000.05))
+    book.sent(probe.place, Reading(WALL, 2000.0))
+    book.answer(packed(1), probe.place, probe.token, stamp, Reading(WALL + 0.05, 2000.05))
     assert book.stats()["a"].rtt_last == pytest.approx(0.05, abs=1e-6)
 
 
-def test_when_all_sequence_numbers_are_under_way_no_more_probes_are_sent_until_some_are_lost():
+def test_when_all_places_are_taken_no_more_probes_are_sent_until_some_are_lost():
     book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
     aim(book, [target(str(n), n, interval=0.01) for n in range(1000)], START)
     probes = [probe for n in range(1, 70) for probe in book.due(START + n * TICK)]
-    assert len(probes) == RING - 1 == len({probe.sequence for probe in probes})
+    assert len(probes) == RING - 1 == len({probe.place for probe in probes})
     refused = sum(dict(stats.errors).get(SendError.NO_BUFFER, 0) for stats in book.stats().values())
     assert refused == pytest.approx(69_000 - len(probes), abs=1000)
     book.expire(START + 5)
@@ -633,19 +702,19 @@ def test_when_all_sequence_numbers_are_under_way_no_more_probes_are_sent_until_s
     assert sum(stats.lost for stats in book.stats().values()) == RING - 1
 
 
-def test_probes_after_the_last_sequence_number_are_lost_like_any_other():
+def test_probes_after_the_last_place_are_lost_like_any_other():
     book = EchoBook(ProbeSettings(), random.Random(1).randbytes, longest_interval=0.0)
     aim(book, [target(str(n), n, interval=0.01) for n in range(1000)], START)
     for wave in range(1, 67):
         now = START + wave * TICK
         probes = book.due(now)
         for probe in probes:
-            book.sent(probe.sequence, Reading(WALL + now, now))
+            book.sent(probe.place, Reading(WALL + now, now))
         if wave < 66:
             book.expire(now + 3)
-    before = [probe for probe in probes if probe.sequence > RING // 2]
+    before = [probe for probe in probes if probe.place > RING // 2]
     for probe in before:
-        assert book.answer(probe.track.address, probe.sequence, probe.token, WALL + now, Reading(WALL + now, now))
+        assert book.answer(probe.track.address, probe.place, probe.token, WALL + now, Reading(WALL + now, now))
     assert book.next_event(now) == pytest.approx(now + TICK)
     book.expire(now + 3)
     assert 0 < len(before) < len(probes)
@@ -712,7 +781,7 @@ def test_a_thousand_peers_that_never_answer_for_ten_thousand_rounds_need_no_more
             probes = book.due(now)
             sent += len(probes)
             for probe in probes:
-                book.sent(probe.sequence, Reading(WALL + now, now))
+                book.sent(probe.place, Reading(WALL + now, now))
         if rounds == 9:
             blocks, sent_by_then = sys.getallocatedblocks(), sent
     assert sys.getallocatedblocks() < blocks + 10_000  # 10 for each target, whose counters outgrow the small numbers

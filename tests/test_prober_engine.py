@@ -402,18 +402,21 @@ def test_an_impossible_size_is_refused(caught):
         caught.engine.send(Order("", ip_address("127.0.0.1").packed, 20, 1, TOKEN))
 
 
-def reply_v4(ident: int, token: int, sequence: int = 0) -> bytes:
+TAG = 0x7A69
+
+
+def reply_v4(ident: int, token: int, sequence: int = 0, tag: int = TAG) -> bytes:
     """An echo reply by scapy from 127.0.0.9, to be sent with IP_HDRINCL."""
     from scapy.layers.inet import ICMP, IP
 
-    body = token.to_bytes(8, "big")
+    body = token.to_bytes(8, "big") + tag.to_bytes(2, "big")
     return bytes(IP(src="127.0.0.9", dst="127.0.0.1") / ICMP(type=0, id=ident, seq=sequence) / body)
 
 
-def error_v4(ident: int, mtu: int) -> bytes:
+def error_v4(ident: int, mtu: int, tag: int = TAG, quoted: int = 64) -> bytes:
     from scapy.layers.inet import ICMP, IP
 
-    quote = bytes(packet.echo_v4(ip_address("127.0.0.9").packed, 1400, ident, 0, TOKEN))[:64]
+    quote = bytes(packet.echo_v4(ip_address("127.0.0.9").packed, 1400, ident, 0, TOKEN, tag=tag))[:quoted]
     return bytes(IP(src="127.0.0.9", dst="127.0.0.1") / ICMP(type=3, code=4, nexthopmtu=mtu) / quote)
 
 
@@ -423,28 +426,43 @@ def strangers() -> Iterator[Callable[[bytes], None]]:
         yield lambda data: stranger.sendto(data, ("127.0.0.1", 0))
 
 
-@pytest.mark.parametrize("ident", [0, 0x1234, 0xFFFE])
-def test_the_kernel_keeps_from_us_what_has_not_our_idents(ident, strangers):
-    with contextlib.closing(ProbeSocket(SocketKey("", ipv6=False), ident, open_here)) as sock:
-        for other in {0, 1, 0x1233, 0x1236, 0xFFFD, 0xFFFF, 0x3412} - {ident, ident | 1}:
-            strangers(reply_v4(other, TOKEN))
-            strangers(error_v4(other, 1300))
-        strangers(error_v4(ident, 1300))  # small echoes need no errors
+def opened() -> contextlib.closing[ProbeSocket]:
+    return contextlib.closing(ProbeSocket(SocketKey("", ipv6=False), TAG, 50_000, open_here))
+
+
+def test_the_kernel_keeps_from_us_what_has_not_our_tag(strangers):
+    with opened() as sock:
+        for tag in (0, 1, TAG ^ 1, TAG ^ 0x8000, 0x697A):
+            strangers(reply_v4(0x1234, TOKEN, tag=tag))
+            strangers(error_v4(0x1235, 1300, tag=tag))
+        strangers(reply_v4(0x1234, TOKEN)[:36])  # too short for a tag
+        strangers(error_v4(0x1234, 1300))  # small echoes need no errors
+        strangers(error_v4(0x1234, 1300, quoted=28))
         with pytest.raises(BlockingIOError):
             sock._raw.recv(9999)
-        strangers(reply_v4(ident, TOKEN))
-        strangers(reply_v4(ident | 1, TOKEN))
-        strangers(error_v4(ident | 1, 1300))
+        strangers(reply_v4(0x1234, TOKEN))
+        strangers(reply_v4(0xFFFF, TOKEN))
+        strangers(error_v4(0x1235, 1300))
         found = [sock.receive() for _ in range(4)]
     kinds = [(arrival.answer.kind, arrival.answer.ident, arrival.answer.mtu) for arrival in found[:3] if arrival]
-    assert kinds == [(IcmpKind.REPLY, ident, 0), (IcmpKind.REPLY, ident | 1, 0), (IcmpKind.TOO_BIG, ident | 1, 1300)]
+    assert kinds == [(IcmpKind.REPLY, 0x1234, 0), (IcmpKind.REPLY, 0xFFFF, 0), (IcmpKind.TOO_BIG, 0x1235, 1300)]
     assert found[3] is None
     assert found[0] is not None
     assert abs(found[0].stamp - time.time()) < 1
+    assert found[0].ifindex == LOOPBACK
+
+
+@pytest.mark.parametrize("quoted", [28, 36, 37])
+def test_an_error_that_quotes_too_little_for_the_tag_comes_through(strangers, quoted):
+    with opened() as sock:
+        strangers(error_v4(0x1235, 1300, tag=0, quoted=quoted))
+        arrival = sock.receive()
+    assert arrival is not None
+    assert (arrival.answer.ident, arrival.answer.token) == (0x1235, TOKEN if quoted >= 36 else None)
 
 
 def test_a_reply_with_a_wrong_checksum_is_nothing(strangers):
-    with contextlib.closing(ProbeSocket(SocketKey("", ipv6=False), 0x2000, open_here)) as sock:
+    with opened() as sock:
         damaged = bytearray(reply_v4(0x2000, TOKEN))
         damaged[-1] ^= 1
         strangers(bytes(damaged))
@@ -458,12 +476,13 @@ def test_replies_of_strangers_who_know_all_but_the_token_change_nothing(caught, 
     aim(caught.engine, [target])
     caught.run(lambda: caught.stats("a").sent >= 2)
     (sock,) = caught.engine.sockets._open.values()
+    (track,) = caught.engine._book.tracks()
     aim(caught.engine, [target._replace(paused=True)])
     caught.wait(0.05)
     before = caught.stats("a")
     for sequence in range(10):
-        strangers(reply_v4(sock.ident, TOKEN + sequence, sequence))
-        strangers(reply_v4(sock.ident, 0, sequence))
+        strangers(reply_v4(track.ident, TOKEN + sequence, sequence, sock.tag))
+        strangers(reply_v4(track.ident, 0, sequence, sock.tag))
     caught.wait(0.1)
     assert caught.stats("a") == before
 

@@ -40,32 +40,34 @@ def checksums_right(made: bytes) -> bool:
     return bytes(again) == bytes(made)
 
 
-@given(sizes, idents, idents, tokens, st.integers(1, 255))
-def test_scapy_reads_an_ipv4_echo_as_it_was_meant(size, ident, sequence, token, ttl):
-    made = packet.echo_v4(packed(PEER), size, ident, sequence, token, ttl=ttl, source=packed(US))
+@given(sizes, idents, idents, tokens, idents)
+def test_scapy_reads_an_ipv4_echo_as_it_was_meant(size, ident, sequence, token, tag):
+    ttl = ident % 255 + 1
+    made = packet.echo_v4(packed(PEER), size, ident, sequence, token, tag=tag, ttl=ttl, source=packed(US))
     seen = IP(bytes(made))
     assert (seen.version, seen.len, len(made), seen.ttl, seen.src, seen.dst) == (4, size, size, ttl, US, PEER)
     assert seen.flags == "DF"
     assert (seen[SICMP].type, seen[SICMP].code, seen[SICMP].id, seen[SICMP].seq) == (8, 0, ident, sequence)
-    assert bytes(seen[SICMP].payload) == token.to_bytes(8, "big") + bytes(size - 36)
+    assert bytes(seen[SICMP].payload) == token.to_bytes(8, "big") + tag.to_bytes(2, "big") + bytes(size - 38)
+    assert seen[SICMP].chksum == packet.checksum_v4(ident, sequence, token, tag)
     assert checksums_right(made)
 
 
-@given(idents, idents, tokens)
-def test_an_echo_made_new_is_the_echo_that_would_have_been_made(ident, sequence, token):
-    again = packet.echo_v4(packed(PEER), 64, 1, 2, 3)
-    packet.renew_v4(again, ident, sequence, token)
-    assert again == packet.echo_v4(packed(PEER), 64, ident, sequence, token)
-    again = packet.echo_v6(64, 1, 2, 3)
-    packet.renew_v6(again, ident, sequence, token)
-    assert again == packet.echo_v6(64, ident, sequence, token)
+@given(idents, idents, tokens, idents)
+def test_an_echo_made_new_is_the_echo_that_would_have_been_made(ident, sequence, token, tag):
+    again = packet.echo_v4(packed(PEER), 64, 1, 2, 3, tag=tag)
+    packet.renew_v4(again, ident, sequence, token, tag)
+    assert again == packet.echo_v4(packed(PEER), 64, ident, sequence, token, tag=tag)
+    again = packet.echo_v6(64, 1, 2, 3, tag)
+    packet.renew_v6(again, ident, sequence, token, tag)
+    assert again == packet.echo_v6(64, ident, sequence, token, tag)
 
 
-@given(sizes, idents, idents, tokens)
-def test_scapy_reads_an_ipv6_echo_as_it_was_meant(size, ident, sequence, token):
-    seen = scapy_inet6.ICMPv6EchoRequest(bytes(packet.echo_v6(size, ident, sequence, token)))
+@given(sizes, idents, idents, tokens, idents)
+def test_scapy_reads_an_ipv6_echo_as_it_was_meant(size, ident, sequence, token, tag):
+    seen = scapy_inet6.ICMPv6EchoRequest(bytes(packet.echo_v6(size, ident, sequence, token, tag)))
     assert (seen.type, seen.code, seen.id, seen.seq, seen.cksum) == (128, 0, ident, sequence, 0)
-    assert seen.data == token.to_bytes(8, "big") + bytes(size - 56)
+    assert seen.data == token.to_bytes(8, "big") + tag.to_bytes(2, "big") + bytes(size - 58)
     assert len(bytes(IPv6() / seen)) == size
 
 
@@ -140,13 +142,14 @@ ERRORS_V4 = [
 @pytest.mark.parametrize(("kind", "code", "fields", "meaning", "mtu"), ERRORS_V4)
 def test_an_ipv4_error_tells_about_the_probe_that_it_quotes(kind, code, fields, meaning, mtu):
     echo = bytes(packet.echo_v4(packed(PEER), 1420, 7, 8, TOKEN, source=packed(US)))
-    expected = IcmpAnswer(meaning, packed(ROUTER), packed(PEER), ICMP, 7, 8, TOKEN, 1420, code, mtu)
+    made = IcmpAnswer(meaning, packed(ROUTER), packed(PEER), ICMP, 7, 8, TOKEN, 1420, code, mtu)
+    expected = made._replace(checksum=packet.checksum_v4(7, 8, TOKEN))
     assert packet.parse_v4(error_v4(kind, code, echo, **fields)) == expected
     assert packet.parse_v4(error_v4(kind, code, echo[:36], **fields)) == expected
     assert packet.parse_v4(error_v4(kind, code, echo[:28], **fields)) == expected._replace(token=None)
     assert packet.parse_v4(error_v4(kind, code, echo[:27], **fields)) is None
     datagram = bytes(packet.udp_v4(packed(PEER), 1420, 7, 8, TOKEN))
-    assert packet.parse_v4(error_v4(kind, code, datagram[:548], **fields)) == expected._replace(protocol=UDP)
+    assert packet.parse_v4(error_v4(kind, code, datagram[:548], **fields)) == made._replace(protocol=UDP)
 
 
 ERRORS_V6 = [
@@ -163,13 +166,15 @@ def test_an_ipv6_error_tells_about_the_probe_that_it_quotes(error, meaning, code
         IPv6(src=US6, dst=PEER6)
         / scapy_inet6.ICMPv6EchoRequest(id=7, seq=8, data=TOKEN.to_bytes(8, "big") + bytes(1364))
     )
-    expected = IcmpAnswer(meaning, packed(ROUTER6), packed(PEER6), ICMPV6, 7, 8, TOKEN, 1420, code, mtu)
+    made = IcmpAnswer(meaning, packed(ROUTER6), packed(PEER6), ICMPV6, 7, 8, TOKEN, 1420, code, mtu)
+    expected = made._replace(checksum=int.from_bytes(quote[42:44], "big"))
     head = bytes(error)
     assert packet.parse_v6(head + quote, packed(ROUTER6)) == expected
     assert packet.parse_v6(head + quote[:48], packed(ROUTER6)) == expected._replace(token=None)
     assert packet.parse_v6(head + quote[:47], packed(ROUTER6)) is None
     datagram = bytes(IPv6(src=US6, dst=PEER6) / SUDP(sport=7, dport=8) / bytes(packet.udp_payload(1420, TOKEN)))
-    assert packet.parse_v6(head + datagram, packed(ROUTER6)) == expected._replace(protocol=UDP)
+    checksum = int.from_bytes(datagram[46:48], "big")
+    assert packet.parse_v6(head + datagram, packed(ROUTER6)) == made._replace(protocol=UDP, checksum=checksum)
 
 
 ECHO = bytes(packet.echo_v4(packed(PEER), 100, 7, 8, TOKEN, source=packed(US)))

@@ -158,3 +158,17 @@ def test_a_gateway_of_the_other_family_is_read():
     message = struct.pack("=BBBBBBBBI", socket.AF_INET, 32, 0, 0, 0, 0, 0, 0, 0)
     message += struct.pack("=HHH", 22, 18, socket.AF_INET6) + gateway + bytes(2)
     assert netroute._found(message, ipv6=False).gateway == gateway
+
+
+@root
+def test_the_kind_of_a_device_is_that_which_ip_shows(host) -> None:
+    host.a.ip("tuntap", "add", "some-tun", "mode", "tun")
+    links = json.loads(host.a.ip("-j", "-d", "link", "show"))
+    kinds = {link["ifname"]: link.get("linkinfo", {}).get("info_kind", "") for link in links}
+    assert {name: kinds[name] for name in ("lo", host.first, "some-tun")} == {
+        "lo": "", host.first: "veth", "some-tun": "tun",
+    }  # fmt: skip
+    assert {link["ifname"]: host.routes.kind(link["ifindex"]) for link in links} == kinds
+    with pytest.raises(OSError, match=r".") as caught:
+        host.routes.kind(999_999)
+    assert caught.value.errno == errno.ENODEV

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tests.lab.paths import Path
     from wg_exporter.model import MtuReport, PeerKey, Probed
     from wg_exporter.prober.mtu.verdict import Findings
+    from wg_exporter.prober.transport import Tap
 
 COUNTERS = 0.4  # seconds between readings of the byte counters
 CALM = 0.3  # seconds for which nothing is under way before it counts as settled
@@ -61,7 +62,7 @@ class Aim:
 class Probing:
     """Probes while one of its methods is called."""
 
-    def __init__(self, *aims: Aim, settings: ProbeSettings | None = None) -> None:
+    def __init__(self, *aims: Aim, settings: ProbeSettings | None = None, tap: Tap | None = None) -> None:
         self._aims = {aim.row().key: aim for aim in aims}
         self._known = Known()
         self._counters_due = 0.0
@@ -69,7 +70,7 @@ class Probing:
         self._reading: Future[dict[PeerKey, tuple[int, int]]] | None = None
         names = {aim.path.a.name for aim in aims}
         self.prober: Prober[PeerKey] = Prober(
-            settings or ProbeSettings(), {name: f"/run/netns/{name}" for name in names}
+            settings or ProbeSettings(), {name: f"/run/netns/{name}" for name in names}, tap=tap
         )
         self.refresh()
 

@@ -12,6 +12,7 @@ from wg_exporter.model import Verdict
 from wg_exporter.prober.echo.track import EchoTarget
 from wg_exporter.prober.mtu.probes import SMALL
 from wg_exporter.prober.mtu.verdict import Tunnel
+from wg_exporter.prober.wire.idents import Ident
 from wg_exporter.prober.wire.sockets import SocketKey
 
 if TYPE_CHECKING:
@@ -26,13 +27,14 @@ class Path:
     """One peer, by the `id` that the caller chose. `up` is None until a small echo was answered or lost."""
 
     __slots__ = (
-        "active", "address", "echoed", "endpoint", "id", "machine", "outer_socket", "peer", "report", "scope", "stale",
-        "track", "up",
+        "active", "address", "echoed", "endpoint", "id", "inner_ident", "machine", "outer_ident", "outer_socket",
+        "peer", "report", "scope", "stale", "track", "up",
     )  # fmt: skip
 
     def __init__(self, id: Any, peer: ProbePeer, machine: PathMtu) -> None:  # noqa: A002 - the word for it
         self.id = id
         self.machine = machine
+        self.inner_ident, self.outer_ident = Ident(), Ident()  # of MTU probes
         self.track: Track | None = None  # of its small echoes, once they are sent
         self.up: bool | None = None
         self.report: MtuReport | None = None  # on its MTU, as last told

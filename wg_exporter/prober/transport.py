@@ -5,6 +5,11 @@ answer. This module remembers each packet while it is in flight (`in_flight`) an
 leaves by the device, an outer one as the tunnel's own packets do. If this host refuses to send it, the machine is told
 why.
 
+**What comes out of a tunnel says nothing about the path outside it.** A peer can send any packet into this host through
+its tunnel, so an error about an outer probe that came that way is dropped. Only if the probe itself left by that
+device, as where one tunnel runs inside another, the error is of its path. And an error about an inner probe that quotes
+too little to hold the token has to come out of the probe's own device, where WireGuard has checked its sender.
+
 **One pace for all**: MTU probing sends `RATE` at most (8 Mbit/s), however many peers fall silent at once. The caller
 has to send nothing before `free_at`.
 """
@@ -22,7 +27,8 @@ from wg_exporter.prober.mtu.probes import SMALL, Layer, LocalTooBig, NotSent, Pr
 from wg_exporter.prober.wire.engine import Engine, Order
 from wg_exporter.prober.wire.in_flight import InFlight, Outgoing, meaning
 from wg_exporter.prober.wire.netns import Namespaces
-from wg_exporter.prober.wire.packet import UDP
+from wg_exporter.prober.wire.packet import UDP, IcmpKind
+from wg_exporter.prober.wire.repeats import Arrived, Repeats
 from wg_exporter.prober.wire.routes import Routes
 from wg_exporter.prober.wire.sockets import reason
 
@@ -40,6 +46,9 @@ if TYPE_CHECKING:
     Tap = Callable[[str, str, Layer, bytes, float], None]
     """Gets every packet of a probe and of its answers: ("sent" or "received", netns, layer, the IP packet as
     `engine.Tapped` has it, wall clock in seconds)."""
+
+TUNNELS = frozenset({"wireguard", "amneziawg", "tun"})
+"""Kinds of devices that peers send packets into; "tun" is WireGuard in userspace."""
 
 RATE = 1_000_000  # bytes a second, all MTU probing together
 
@@ -71,7 +80,9 @@ class Transport:
             open_socket=open_socket or self._namespaces.open,
         )
         self.free_at = 0.0
-        self._in_flight: InFlight[Path] = InFlight(settings.timeout, os.urandom)
+        self._timeout = settings.timeout
+        self._in_flight: InFlight[Path] = InFlight(settings.timeout, os.urandom, self.engine.sockets.tag)
+        self._repeats: Repeats[Path] = Repeats()
         self._routes: dict[str, Routes] = {}
         self._sending = Layer.INNER
 
@@ -113,7 +124,8 @@ class Transport:
         if not outer and send.size > SMALL and 0 < (limit := self._route_limit(path)) < send.size:
             path.machine.handle(LocalTooBig(send.probe, limit), now)
             return
-        outgoing = self._in_flight.start(path, send, address, now)
+        ident = (path.outer_ident if outer else path.inner_ident).take(now, self._timeout, os.urandom)
+        outgoing = self._in_flight.start(path, send, address, ident, now)
         if outgoing is None:
             path.machine.handle(NotSent(send.probe, SendError.NO_BUFFER), now)
             return
@@ -172,8 +184,29 @@ class Transport:
 
     def _answer(self, answer: IcmpAnswer, arrived: float) -> None:
         outgoing = self._in_flight.of(answer)
-        if outgoing is not None and (told := meaning(answer, outgoing, arrived)) is not None:
-            self._arrived(outgoing.owner, told)
+        if outgoing is None or not self._may_be(answer, outgoing):
+            return
+        if answer.kind is IcmpKind.REPLY:
+            path, outer = outgoing.owner, outgoing.layer is Layer.OUTER
+            (path.outer_ident if outer else path.inner_ident).replied()
+        for believed in self._repeats.take(Arrived(outgoing, answer, arrived)):
+            if (told := meaning(believed.answer, believed.outgoing, believed.when)) is not None:
+                self._arrived(believed.outgoing.owner, told)
+
+    def _may_be(self, answer: IcmpAnswer, outgoing: Outgoing[Path]) -> bool:
+        """Whether the device by which an answer came can have brought it."""
+        path = outgoing.owner
+        if answer.kind is IcmpKind.REPLY:
+            return True
+        if outgoing.layer is Layer.INNER:
+            return answer.token is not None or answer.ifindex == path.peer.ifindex
+        routes = self._routes_in(path.peer.underlay)
+        try:
+            if routes.kind(answer.ifindex) not in TUNNELS:
+                return True
+            return routes.look_up(path.endpoint, path.peer.fwmark, path.scope).ifindex == answer.ifindex
+        except OSError:
+            return False
 
     def _show(self, tapped: Tapped) -> None:
         assert self._tap is not None  # noqa: S101 - the engine gets this function only where there is a tap
@@ -199,6 +232,7 @@ def _order(path: Path, send: Send, outgoing: Outgoing[Path]) -> Order:
         send.size,
         outgoing.sequence,
         outgoing.token,
+        ident=outgoing.ident,
         ifindex=ifindex,
         mark=mark,
         port=outgoing.port,

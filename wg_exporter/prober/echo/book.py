@@ -1,10 +1,13 @@
 """Small echoes: whom to ping when, which answer belongs to which probe, and what that says of each target.
 
-Two ideas. **A probe's sequence number is its place in a ring** of `RING`, for all targets together. So the probe of an
-answer is found at once, answers that come late or twice are recognised until their place is used again, and no peer can
-make memory grow. **A target's place in the interval is its own**: the places follow the golden ratio, which spreads any
-number of targets evenly, and a target keeps its place when its interval changes. So probes never gather into bursts,
-not even after an outage of all.
+Three ideas. **Every probe has a place in a ring** of `RING`, for all targets together. So the probe of an answer is
+found at once, answers that come late or twice are recognised until their place is used again, and no peer can make
+memory grow. **Idents are random and a target's own**, and so are sequence numbers: each is the place of the probe, plus
+a random number that belongs to the ident. So a peer can't tell from its own echoes how those to others look. A target
+that has lost a few in a row gets a new ident: NATs and connection trackers know an echo by its addresses and its ident,
+and each echo would keep the entry alive that led the last ones nowhere. **A target's place in the interval is its
+own**: the places follow the golden ratio, which spreads any number of targets evenly, and a target keeps its place when
+its interval changes. So probes never gather into bursts, not even after an outage of all.
 
 No clock, no socket: `now` is a monotonic reading in seconds.
 """
@@ -27,8 +30,10 @@ if TYPE_CHECKING:
     from wg_exporter.prober.echo.track import EchoTarget
 
 TICK = 0.01  # seconds: probes due within one tick are sent together
-RING = 1 << 16  # probes that are remembered: all values of the 16-bit sequence number
+RING = 1 << 16  # probes that are remembered: one for each value of the 16-bit sequence number
 LONGEST_STALL = 0.5  # seconds: if a probe is overdue by more, the whole calendar moves by its delay
+RENEW_AFTER = 3  # probes lost in a row with one ident, until a target gets a new ident
+IDENTS = 1 << 15  # the even ones: odd idents are those of MTU probes (`wire.sockets`)
 CLOCK_STEP = 0.001  # seconds by which the two clocks may drift apart while a probe is on its way
 
 _GOLDEN = 0.6180339887498949  # the fractional parts of its multiples are spread evenly, however many there are
@@ -36,9 +41,11 @@ _FREE, _WAITING, _ANSWERED, _LOST = range(4)
 
 
 class Probe(NamedTuple):
-    """One echo to send now; it was due at `due`. Tell the book with `sent` or `failed` what became of it."""
+    """One echo to send now; it was due at `due`. Tell the book with `sent` or `failed` what became of that `place`."""
 
     track: Track
+    place: int
+    ident: int
     sequence: int
     token: int
     due: float
@@ -79,9 +86,11 @@ class EchoBook:
         self._probes: list[Track | None] = [None] * RING
         self._states = bytearray(RING)
         self._extra = bytearray(RING)
+        self._idents = array("H", bytes(2 * RING))
         self._tokens = array("Q", bytes(8 * RING))
         self._wall = array("d", bytes(8 * RING))
         self._monotonic = array("d", bytes(8 * RING))
+        self._shifts = array("H", random_bytes(2 * IDENTS))  # for each ident, from the place to the sequence number
         self._head = 0  # where the next probe goes
         self._tail = 0  # the oldest one whose fate may be open
 
@@ -96,6 +105,7 @@ class EchoBook:
         if old is not None and (old.target.address, old.target.netns) == (target.address, target.netns):
             return self._go_on(old, target, now)
         fresh = Track(target, len(self._settings.rtt_buckets))
+        self._renew(fresh)
         if old is not None:
             self.remove(target.id)
         number = heapq.heappop(self._freed) if self._freed else len(self._numbers)
@@ -147,40 +157,44 @@ class EchoBook:
         self._tick = max(self._tick, until)
         return probes
 
-    def sent(self, sequence: int, when: Reading) -> None:
+    def sent(self, place: int, when: Reading) -> None:
         """The probe went out, right after `when` was read."""
-        self._wall[sequence], self._monotonic[sequence] = when
+        self._wall[place], self._monotonic[place] = when
 
-    def failed(self, sequence: int, reason: SendError) -> None:
+    def failed(self, place: int, reason: SendError) -> None:
         """The probe could not be sent."""
-        track = self._probes[sequence]
-        self._states[sequence] = _FREE
+        track = self._probes[place]
+        self._states[place] = _FREE
         if track is not None:
-            track.count_error(reason, self._monotonic[sequence])
+            track.count_error(reason, self._monotonic[place])
             self._hasten(track)
             self._changed(track)
 
-    def answer(self, sender: bytes, sequence: int, token: int, stamp: float | None, read: Reading) -> bool:
+    def place(self, ident: int, sequence: int) -> int:
+        """Where the probe is that has these numbers, if there is one."""
+        return (sequence - self._shifts[ident >> 1]) % RING
+
+    def answer(self, sender: bytes, place: int, token: int, stamp: float | None, read: Reading) -> bool:
         """An echo reply came: the kernel stamped it with the wall clock at `stamp`, and it was read at `read`.
 
         False, and nothing has changed, if it answers no probe that is remembered.
         """
-        track = self._probes[sequence]
-        state = self._states[sequence]
-        if track is None or state == _FREE or token != self._tokens[sequence] or sender != track.address:
+        track = self._probes[place]
+        state = self._states[place]
+        if track is None or state == _FREE or token != self._tokens[place] or sender != track.address:
             return False
         track.break_silence(read.monotonic)
         if state == _ANSWERED:
             track.duplicates += 1
         else:
-            self._count(track, sequence, self._rtt(sequence, stamp, read))
-            self._states[sequence] = _ANSWERED
+            self._count(track, place, self._rtt(place, stamp, read))
+            self._states[place] = _ANSWERED
         self._changed(track)
         return True
 
-    def _count(self, track: Track, sequence: int, rtt: float) -> None:
+    def _count(self, track: Track, place: int, rtt: float) -> None:
         """Count the first answer to a probe: in time, or late."""
-        waiting, extra = self._states[sequence] == _WAITING, bool(self._extra[sequence])
+        waiting, extra = self._states[place] == _WAITING, bool(self._extra[place])
         if waiting and rtt <= self._settings.timeout:
             if extra:
                 track.count_extra_answer(rtt)
@@ -190,7 +204,7 @@ class EchoBook:
                 self._hasten(track)
             return
         if waiting:
-            track.count_loss(self._monotonic[sequence], extra=extra)
+            track.count_loss(self._monotonic[place], extra=extra)
             self._hasten(track)
         track.count_late(rtt, extra=extra)
 
@@ -201,6 +215,10 @@ class EchoBook:
             track = self._probes[oldest]
             if track is not None:
                 track.count_loss(self._monotonic[oldest], extra=bool(self._extra[oldest]))
+                if self._idents[oldest] == track.ident:
+                    track.unanswered += 1
+                    if track.unanswered >= RENEW_AFTER:
+                        self._renew(track)
                 self._hasten(track)
                 self._changed(track)
 
@@ -212,6 +230,10 @@ class EchoBook:
         event = tick * TICK + self._stood
         oldest = self._oldest()
         return event if oldest is None else min(event, self._monotonic[oldest] + self._settings.timeout)
+
+    def _renew(self, track: Track) -> None:
+        track.ident = int.from_bytes(self._random_bytes(2), "big") & ~1
+        track.unanswered = 0
 
     def _begin(self, now: float) -> None:
         """Begin the calendar at the present tick: the clock counts from the start of the host, which may be years."""
@@ -262,20 +284,21 @@ class EchoBook:
     def _launch(self, tracks: list[Track], due: float, probes: list[Probe]) -> None:
         tokens = array("Q", self._random_bytes(8 * len(tracks)))
         for track, token in zip(tracks, tokens, strict=True):
-            sequence = self._head
+            place, ident = self._head, track.ident
             extra = not self._opens_slot(track)
             self._schedule(track, soon=extra)
             if self._full():
                 track.count_error(SendError.NO_BUFFER, due)
                 self._changed(track)
                 continue
-            self._head = (sequence + 1) % RING
-            self._probes[sequence] = track
-            self._states[sequence] = _WAITING
-            self._extra[sequence] = extra
-            self._tokens[sequence] = token
-            self._monotonic[sequence] = due
-            probes.append(Probe(track, sequence, token, due))
+            self._head = (place + 1) % RING
+            self._probes[place] = track
+            self._states[place] = _WAITING
+            self._extra[place] = extra
+            self._idents[place] = ident
+            self._tokens[place] = token
+            self._monotonic[place] = due
+            probes.append(Probe(track, place, ident, (place + self._shifts[ident >> 1]) % RING, token, due))
 
     def _opens_slot(self, track: Track) -> bool:
         """Whether this is the first probe of the target in its present interval. All others in it are extra."""
@@ -285,7 +308,7 @@ class EchoBook:
         return first
 
     def _full(self) -> bool:
-        """Whether all sequence numbers are in flight. Another probe could be mistaken for one of them."""
+        """Whether all places are in flight. Another probe could be mistaken for one of them."""
         following = (self._head + 1) % RING
         return following == self._tail and self._oldest() == following
 
@@ -300,13 +323,13 @@ class EchoBook:
         self._tail = self._head if found < 0 else found
         return None if found < 0 else found
 
-    def _rtt(self, sequence: int, stamp: float | None, read: Reading) -> float:
+    def _rtt(self, place: int, stamp: float | None, read: Reading) -> float:
         """Seconds, up to the kernel's stamp, which is more exact; not if the wall clock was set in the meantime."""
-        elapsed = read.monotonic - self._monotonic[sequence]
-        drift = read.wall - self._wall[sequence] - elapsed
+        elapsed = read.monotonic - self._monotonic[place]
+        drift = read.wall - self._wall[place] - elapsed
         if stamp is None or abs(drift) > CLOCK_STEP:
             return max(elapsed, 0.0)
-        rtt = stamp - self._wall[sequence]
+        rtt = stamp - self._wall[place]
         return rtt if 0.0 <= rtt <= elapsed + CLOCK_STEP else max(elapsed, 0.0)
 
     def _hasten(self, track: Track) -> None:

@@ -48,9 +48,9 @@ class Track:
 
     __slots__ = (
         "address", "buckets", "duplicates", "errors", "extra_lost", "extra_sent", "fates", "heard", "heard_at",
-        "history", "jitter", "late", "late_sum", "lost", "message", "missed_at", "misses", "missing_since", "period",
-        "phase", "refusals", "refused", "resumed_at", "rtt_last", "rtt_min", "rtt_sum", "sent", "silent_since", "slot",
-        "target", "tick",
+        "history", "ident", "jitter", "late", "late_sum", "lost", "message", "missed_at", "misses", "missing_since",
+        "period", "phase", "refusals", "refused", "resumed_at", "rtt_last", "rtt_min", "rtt_sum", "sent",
+        "silent_since", "slot", "target", "tick", "unanswered",
     )  # fmt: skip
 
     def __init__(self, target: EchoTarget, buckets: int) -> None:
@@ -58,6 +58,8 @@ class Track:
         self.target = target
         self.address = ip_address(target.address).packed
         self.message: object = None
+        self.ident = 0  # of its echoes from now on
+        self.unanswered = 0  # lost in a row with this ident
         self.phase = 0  # its place in the interval, as a fraction of 2**32
         self.period = 0  # ticks between this probe and the next
         self.tick = -1  # when the next one is due; -1 = never
@@ -100,7 +102,7 @@ class Track:
             self.late_sum += rtt
         self._measure(rtt)
         self.history |= 1
-        self.misses = 0
+        self.misses = self.unanswered = 0
 
     def count_loss(self, sent_at: float, *, extra: bool = False) -> None:
         """Count a probe that was sent at `sent_at` and not answered in time.
@@ -182,7 +184,7 @@ class Track:
         """An answer came in time."""
         self._measure(rtt)
         self._remember(hit=True)
-        self.misses = self.refusals = 0
+        self.misses = self.refusals = self.unanswered = 0
 
     def _measure(self, rtt: float) -> None:
         """Take a round trip. Jitter: RFC 3550 section 6.4.1, from one round trip to the next."""

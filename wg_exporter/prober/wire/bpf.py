@@ -1,8 +1,9 @@
 """Filters that the kernel runs on what a raw socket would get, so that nobody else's packets wake the prober.
 
 A raw ICMP socket gets every ICMP message of its host, and a router or a host under a flood gets many. Each filter
-passes echo replies with one of two idents (`ident` and the odd one after it), and errors that quote an echo request
-with the odd ident or a UDP datagram from one source port. Small echoes, with the even ident, need no errors.
+passes echo replies with our tag (`packet`), and errors that quote an echo request with our tag or a UDP datagram from
+one source port. Of echoes only those with an odd ident need errors: small ones, with an even ident, don't. An error
+that quotes too little to hold the tag passes; it has to match in other ways then (`in_flight`).
 
 Classic BPF (Linux Documentation/networking/filter.rst). A load beyond the packet's end drops the packet.
 """
@@ -12,13 +13,16 @@ from __future__ import annotations
 from struct import Struct
 from typing import NamedTuple
 
+from wg_exporter.prober.wire.packet import TAG_AT
+
 _INSTRUCTION = Struct("=HBBI")  # struct sock_filter: code, jump if true, jump if false, constant
 
 LOAD_BYTE, LOAD_HALF, LOAD_WORD = 0x30, 0x28, 0x20  # at a fixed offset
 LOAD_BYTE_X, LOAD_HALF_X = 0x50, 0x48  # at an offset from X
 X_IS, X_IS_HEADER = 0x01, 0xB1  # X = the constant; X = 4 * (byte & 15), the length of an IPv4 header
 STORE, LOAD_STORED, TO_X = 0x02, 0x60, 0x07
-AND, SHIFT, ADD_X = 0x54, 0x64, 0x0C
+AND, SHIFT, ADD_X, SUBTRACT_X = 0x54, 0x64, 0x0C, 0x1C
+LENGTH = 0x80  # that of the packet
 IF_EQUAL, IF_AT_LEAST, RETURN = 0x15, 0x35, 0x06
 
 _ALL = 0x40000  # bytes of the packet to keep: more than any packet has
@@ -33,8 +37,8 @@ class Step(NamedTuple):
     otherwise: str = ""
 
 
-def filter_v4(ident: int, port: int) -> bytes:
-    """A filter for IPv4, where a raw socket gets packets with their IP header. `ident` is even."""
+def filter_v4(tag: int, port: int) -> bytes:
+    """A filter for IPv4, where a raw socket gets packets with their IP header."""
     return assemble(
         Step(X_IS_HEADER, 0),
         Step(LOAD_BYTE_X, 0),
@@ -56,16 +60,21 @@ def filter_v4(ident: int, port: int) -> bytes:
         Step(IF_EQUAL, port, then="pass", otherwise="drop"),
         "echo",
         Step(LOAD_HALF_X, 8 + 4),
-        Step(IF_EQUAL, ident | 1, then="pass", otherwise="drop"),
+        Step(AND, 1),
+        Step(IF_EQUAL, 1, otherwise="drop"),
+        Step(LENGTH),
+        Step(SUBTRACT_X),
+        Step(IF_AT_LEAST, 8 + TAG_AT + 2, otherwise="pass"),
+        Step(LOAD_HALF_X, 8 + TAG_AT),
+        Step(IF_EQUAL, tag, then="pass", otherwise="drop"),
         "reply",
-        Step(LOAD_HALF_X, 4),
-        Step(AND, 0xFFFE),
-        Step(IF_EQUAL, ident, then="pass", otherwise="drop"),
+        Step(LOAD_HALF_X, TAG_AT),
+        Step(IF_EQUAL, tag, then="pass", otherwise="drop"),
     )
 
 
-def filter_v6(ident: int, port: int) -> bytes:
-    """A filter for IPv6, where a raw socket gets ICMPv6 messages without an IPv6 header. `ident` is even."""
+def filter_v6(tag: int, port: int) -> bytes:
+    """A filter for IPv6, where a raw socket gets ICMPv6 messages without an IPv6 header."""
     return assemble(
         Step(LOAD_BYTE, 0),
         Step(IF_EQUAL, 129, then="reply"),
@@ -80,11 +89,15 @@ def filter_v6(ident: int, port: int) -> bytes:
         Step(IF_EQUAL, port, then="pass", otherwise="drop"),
         "echo",
         Step(LOAD_HALF, 8 + 40 + 4),
-        Step(IF_EQUAL, ident | 1, then="pass", otherwise="drop"),
+        Step(AND, 1),
+        Step(IF_EQUAL, 1, otherwise="drop"),
+        Step(LENGTH),
+        Step(IF_AT_LEAST, 8 + 40 + TAG_AT + 2, otherwise="pass"),
+        Step(LOAD_HALF, 8 + 40 + TAG_AT),
+        Step(IF_EQUAL, tag, then="pass", otherwise="drop"),
         "reply",
-        Step(LOAD_HALF, 4),
-        Step(AND, 0xFFFE),
-        Step(IF_EQUAL, ident, then="pass", otherwise="drop"),
+        Step(LOAD_HALF, TAG_AT),
+        Step(IF_EQUAL, tag, then="pass", otherwise="drop"),
     )
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from wg_exporter.model import ProbeStats
+    from wg_exporter.prober.echo.book import Probe
     from wg_exporter.prober.echo.track import EchoTarget, Track
     from wg_exporter.prober.wire.packet import IcmpAnswer
     from wg_exporter.prober.wire.sockets import Arrival, Opener
@@ -41,8 +42,8 @@ class Order(NamedTuple):
     """One packet that a caller wants sent: an echo with DF, of any size, or a UDP datagram to a port.
 
     `size` in bytes is that of the whole IP packet. `ifindex` is the device to leave by, 0 = as routed; `mark` the
-    firewall mark. `sequence` (16 bits) and `token` (64 bits) come back in the answer. `port` 0 = an echo. `ttl`
-    0 = 64 over IPv4, over IPv6 the system's default.
+    firewall mark. `ident` (odd, 16 bits; not of a datagram), `sequence` (16 bits) and `token` (64 bits) come back in
+    the answer. `port` 0 = an echo. `ttl` 0 = 64 over IPv4, over IPv6 the system's default.
     """
 
     netns: str
@@ -54,6 +55,7 @@ class Order(NamedTuple):
     mark: int = 0
     port: int = 0
     ttl: int = 0
+    ident: int = 1
 
 
 class Tapped(NamedTuple):
@@ -77,7 +79,7 @@ class _Message(NamedTuple):
 
     socket: ProbeSocket
     packet: bytearray
-    renew: Callable[[bytearray, int, int, int], None]
+    renew: Callable[[bytearray, int, int, int, int], None]
     ancillary: Ancillary
     address: tuple[str | int, ...]
 
@@ -196,7 +198,7 @@ class Engine:
         now = time.monotonic()
         self._book.expire(now)
         for probe in self._book.due(now):
-            self._send_echo(probe.track, probe.sequence, probe.token, probe.due)
+            self._send_echo(probe)
 
     def send(self, order: Order) -> SendError | None:
         """Send this now. Returns None, or why it could not be sent. ValueError if no packet can have this size."""
@@ -204,10 +206,9 @@ class Engine:
         sock = self.sockets.get(SocketKey(order.netns, ipv6, order.mark))
         if isinstance(sock, SendError):
             return sock
-        ident = sock.ident | 1
         ancillary = leave_by(order.ifindex, ipv6=ipv6, ttl=order.ttl)
         address = address_for(order.address, order.ifindex, order.port if ipv6 else 0)
-        message = _message(order, ident)
+        message = _message(order, sock)
         when = time.time()
         try:
             if ipv6 and order.port:
@@ -222,20 +223,21 @@ class Engine:
             self._tap(Tapped(order.netns, whole, when, sent=True, order=order))
         return None
 
-    def _send_echo(self, track: Track, sequence: int, token: int, due: float) -> None:
+    def _send_echo(self, probe: Probe) -> None:
+        track, place, ident, sequence, token, due = probe
         message = track.message or self._prepare(track)
         if isinstance(message, SendError):
-            self._book.failed(sequence, message)
+            self._book.failed(place, message)
             return
         assert isinstance(message, _Message)  # noqa: S101 - for the type checker: only `_prepare` puts anything there
-        message.renew(message.packet, message.socket.ident, sequence, token)
+        message.renew(message.packet, ident, sequence, token, message.socket.tag)
         when = Reading(time.time(), time.monotonic())
         try:
             message.socket.send(message.packet, message.ancillary, message.address)
         except OSError as error:
-            self._book.failed(sequence, reason(error))
+            self._book.failed(place, reason(error))
         else:
-            self._book.sent(sequence, when)
+            self._book.sent(place, when)
             if self._tap is not None:
                 whole = bytes(message.packet)
                 whole = packet.whole_v6(whole, target=track.address) if len(track.address) == 16 else whole
@@ -252,7 +254,9 @@ class Engine:
             return sock
         message = _Message(
             sock,
-            packet.echo_v6(ECHO_SIZE_V6, 0, 0, 0) if ipv6 else packet.echo_v4(track.address, ECHO_SIZE_V4, 0, 0, 0),
+            packet.echo_v6(ECHO_SIZE_V6, 0, 0, 0, sock.tag)
+            if ipv6
+            else packet.echo_v4(track.address, ECHO_SIZE_V4, 0, 0, 0, tag=sock.tag),
             packet.renew_v6 if ipv6 else packet.renew_v4,
             leave_by(target.ifindex, ipv6=ipv6),
             address_for(track.address, target.ifindex),
@@ -271,27 +275,28 @@ class Engine:
                 whole = bytes(arrival.data)
                 whole = packet.whole_v6(whole, sender=answer.sender) if sock.key.ipv6 else whole
                 self._tap(Tapped(sock.key.netns, whole, arrival.stamp or read.wall, sent=False, answer=answer))
-            if answer.ident == sock.ident and answer.protocol != packet.UDP:
+            if not answer.ident & 1 and answer.protocol != packet.UDP:
                 if answer.kind is packet.IcmpKind.REPLY and answer.token is not None:
-                    self._book.answer(answer.sender, answer.sequence, answer.token, arrival.stamp, read)
+                    place = self._book.place(answer.ident, answer.sequence)
+                    self._book.answer(answer.sender, place, answer.token, arrival.stamp, read)
             elif self._other is not None and sock.asked(answer):
-                self._other(answer, _arrived(arrival, read))
+                self._other(answer._replace(ifindex=arrival.ifindex), _arrived(arrival, read))
 
 
 def _socket_of(target: EchoTarget) -> SocketKey:
     return SocketKey(target.netns, ":" in target.address)
 
 
-def _message(order: Order, ident: int) -> bytearray:
+def _message(order: Order, sock: ProbeSocket) -> bytearray:
     """What the socket takes: a whole IPv4 packet, an ICMPv6 message or, over IPv6, the payload of a datagram."""
     if len(order.address) == 16:
         if order.port:
             return packet.udp_payload(order.size, order.token)
-        return packet.echo_v6(order.size, ident, order.sequence, order.token)
+        return packet.echo_v6(order.size, order.ident, order.sequence, order.token, sock.tag)
     ttl = order.ttl or 64
     if order.port:
-        return packet.udp_v4(order.address, order.size, ident, order.port, order.token, ttl=ttl)
-    return packet.echo_v4(order.address, order.size, ident, order.sequence, order.token, ttl=ttl)
+        return packet.udp_v4(order.address, order.size, sock.port, order.port, order.token, ttl=ttl)
+    return packet.echo_v4(order.address, order.size, order.ident, order.sequence, order.token, tag=sock.tag, ttl=ttl)
 
 
 def _arrived(arrival: Arrival, read: Reading) -> float:

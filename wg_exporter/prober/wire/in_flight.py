@@ -1,9 +1,10 @@
 """Which probe does an answer belong to? All packets in flight, of all peers, and what an answer says of its probe.
 
-A packet is found by its sequence number. An answer counts only if it also fits the address that the packet went to and
-its token, 64 random bits that only those know who saw the packet. A router may quote too little in an error to hold the
-token (RFC 792 asks for 8 bytes); then address, sequence number and size have to fit, besides the ident that the
-socket's filter checks. UDP has no sequence number, so a datagram is found by the port that it was sent to.
+A packet is found by its address, ident and sequence number, a datagram by the address and the port that it went to.
+An answer counts only if it also has the packet's token, 64 random bits that only those know who saw the packet. A
+router may quote too little in an error to hold the token (RFC 792 asks for 8 bytes). Then the size and, over IPv4, the
+checksum have to fit, which is made of the token too; and one such error alone proves nothing (`repeats`). Idents,
+sequence numbers and ports are drawn at random, so that whoever sees the probes to one peer can't guess those to others.
 
 Memory is bounded by `MOST`, whoever is silent and whoever floods. No clock: `now` is monotonic seconds.
 """
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
     from wg_exporter.prober.mtu.probes import Answer, Send
 
 MOST = 16_384  # packets in flight: 5,000 a second for 3 s
-SEQUENCES = 1 << 16
+DRAWS = 16  # of a number, until one is free
 FIRST_PORT, PORTS = 33_434, 4_096  # those of traceroute, as hardly anything listens there
 
 Owner = TypeVar("Owner")
+_Key = tuple[bytes, int, int]  # address, ident and sequence number; or address, 0 and port
 
 
 class Outgoing(NamedTuple, Generic[Owner]):
@@ -35,6 +37,7 @@ class Outgoing(NamedTuple, Generic[Owner]):
     owner: Owner
     send: Send
     address: bytes
+    ident: int
     sequence: int
     token: int
     port: int
@@ -45,37 +48,41 @@ class Outgoing(NamedTuple, Generic[Owner]):
         """On which side of the encryption it travels."""
         return Layer.OUTER if self.send.kind is ProbeKind.OUTER_ECHO else Layer.INNER
 
+    @property
+    def key(self) -> _Key:
+        """What finds it."""
+        return (self.address, 0, self.port) if self.port else (self.address, self.ident, self.sequence)
+
 
 class InFlight(Generic[Owner]):
-    """All packets in flight, by sequence number and, of datagrams, by port."""
+    """All packets in flight."""
 
-    def __init__(self, timeout: float, random_bytes: Callable[[int], bytes]) -> None:
-        """A packet is remembered for `timeout` seconds."""
+    def __init__(self, timeout: float, random_bytes: Callable[[int], bytes], tag: int = 0) -> None:
+        """A packet is remembered for `timeout` seconds. `tag` is that of the sockets, which the checksum contains."""
         self._timeout = timeout
         self._random_bytes = random_bytes
-        self._echoes: dict[int, Outgoing[Owner]] = {}
-        self._ports: dict[int, Outgoing[Owner]] = {}
+        self._tag = tag
+        self._known: dict[_Key, Outgoing[Owner]] = {}
         self._oldest: deque[Outgoing[Owner]] = deque()
-        self._sequence = int.from_bytes(random_bytes(2), "big")
 
     def __len__(self) -> int:
         return len(self._oldest)
 
-    def start(self, owner: Owner, send: Send, address: bytes, now: float) -> Outgoing[Owner] | None:
-        """Give a number and a token to a packet that is about to leave; None if `MOST` are in flight."""
+    def start(self, owner: Owner, send: Send, address: bytes, ident: int, now: float) -> Outgoing[Owner] | None:
+        """Give numbers and a token to a packet that is about to leave; None if `MOST` are in flight."""
         while self._oldest and now >= self._oldest[0].sent + self._timeout:
             self.forget(self._oldest[0])
         if len(self._oldest) >= MOST:
             return None
-        self._sequence = sequence = (self._sequence + 1) % SEQUENCES
         token = int.from_bytes(self._random_bytes(8), "big")
-        port = FIRST_PORT + sequence % PORTS if send.kind is ProbeKind.INNER_UDP else 0
-        outgoing = Outgoing(owner, send, address, sequence, token, port, now)
+        for _ in range(DRAWS):
+            sequence = int.from_bytes(self._random_bytes(2), "big")
+            port = FIRST_PORT + sequence % PORTS if send.kind is ProbeKind.INNER_UDP else 0
+            outgoing = Outgoing(owner, send, address, ident, sequence, token, port, now)
+            if outgoing.key not in self._known:
+                break
         self._oldest.append(outgoing)
-        if port:
-            self._ports[port] = outgoing
-        else:
-            self._echoes[sequence] = outgoing
+        self._known[outgoing.key] = outgoing
         return outgoing
 
     def forget(self, outgoing: Outgoing[Owner]) -> None:
@@ -84,19 +91,24 @@ class InFlight(Generic[Owner]):
             self._oldest.popleft()
         else:
             self._oldest.pop()
-        known, place = (self._ports, outgoing.port) if outgoing.port else (self._echoes, outgoing.sequence)
-        if known.get(place) is outgoing:
-            del known[place]
+        if self._known.get(outgoing.key) is outgoing:
+            del self._known[outgoing.key]
 
     def of(self, answer: packet.IcmpAnswer) -> Outgoing[Owner] | None:
-        """The packet that this answers; None unless that is certain."""
-        udp = answer.protocol == packet.UDP
-        outgoing = self._ports.get(answer.sequence) if udp else self._echoes.get(answer.sequence)
-        if outgoing is None or outgoing.address != answer.target:
+        """The packet that this answers, or seems to if it has no token; None if there is none."""
+        ident = 0 if answer.protocol == packet.UDP else answer.ident
+        outgoing = self._known.get((answer.target, ident, answer.sequence))
+        if outgoing is None:
             return None
         if answer.token is None:
-            return outgoing if answer.size == outgoing.send.size else None
+            return outgoing if answer.size == outgoing.send.size and self._checksum_fits(answer, outgoing) else None
         return outgoing if answer.token == outgoing.token else None
+
+    def _checksum_fits(self, answer: packet.IcmpAnswer, outgoing: Outgoing[Owner]) -> bool:
+        """Over IPv6 the kernel makes it, and over IPv4 our datagrams have none."""
+        if answer.protocol != packet.ICMP:
+            return True
+        return answer.checksum == packet.checksum_v4(outgoing.ident, outgoing.sequence, outgoing.token, self._tag)
 
 
 def meaning(answer: packet.IcmpAnswer, outgoing: Outgoing[Owner], arrived: float) -> Answer | None:

@@ -1,9 +1,10 @@
 """Builds probes and takes apart what comes back: ICMP and ICMPv6 echoes, UDP, and the errors that quote them.
 
 **Every probe carries a token of 8 random bytes right after its ICMP or UDP header**, so that an answer, or the packet
-quoted in an error, can be told from anybody else's. What is parsed was sent by strangers: anything that is cut short,
-damaged or not understood is None, never an exception and never a guess. Nothing here judges what a packet says: a
-next-hop MTU of 0 or 65535 is returned as it came.
+quoted in an error, can be told from anybody else's. In an echo the tag follows, 16 bits that all echoes of one process
+share, by which the filters of its sockets know them (`bpf`): it is no secret and proves nothing. What is parsed was
+sent by strangers: anything that is cut short, damaged or not understood is None, never an exception and never a guess.
+Nothing here judges what a packet says: a next-hop MTU of 0 or 65535 is returned as it came.
 
 IPv4 probes are whole packets for a socket with IP_HDRINCL, the only way to set DF without the kernel learning a path
 MTU from the answers (ip(7), raw(7)). The kernel fills in the fields that are 0: identification, source, header
@@ -19,8 +20,9 @@ from struct import Struct
 from typing import NamedTuple
 
 ICMP, UDP, ICMPV6 = 1, 17, 58  # protocol numbers (IANA)
-SMALLEST_V4, SMALLEST_V6 = 36, 56  # bytes: IP header, 8 bytes of ICMP or UDP header, token
+SMALLEST_V4, SMALLEST_V6 = 38, 58  # bytes: IP header, 8 bytes of ICMP or UDP header, token, tag
 LARGEST = 65535  # bytes: the largest value of IPv4's length field
+TAG_AT = 16  # bytes into an ICMP message, after its header and the token
 ANY_V4, ANY_V6 = bytes(4), bytes(16)
 
 Buffer = bytes | bytearray | memoryview
@@ -28,6 +30,7 @@ Buffer = bytes | bytearray | memoryview
 _IPV4 = Struct("!BBHHHBBH4s4s")  # version+IHL, TOS, length, id, flags+offset, TTL, protocol, checksum, from, to
 _IPV6 = Struct("!IHBB16s16s")  # version+class+label, payload length, next header, hop limit, from, to
 _ECHO = Struct("!BBHHHQ")  # type, code, checksum, ident, sequence, token
+_TAG = Struct("!H")
 _SHORT_ECHO = Struct("!BBHHH")
 _PORTS = Struct("!HHHH")
 _UDP = Struct("!HHHHQ")  # source port, destination port, length, checksum, token
@@ -57,7 +60,9 @@ class IcmpAnswer(NamedTuple):
     probe's; of a UDP probe, `ident` is the source port and `sequence` the destination port. `token` is None where the
     quote is too short for it. `size` in bytes is that of the whole IP packet: of the answer, for a reply; of the probe,
     as the quote has it, for an error. `code` is the ICMP code, `mtu` the next hop's (0 = not told, else anything).
-    `fragment` is the size of the largest fragment in which a reply came, 0 = in one piece or not known.
+    `fragment` is the size of the largest fragment in which a reply came, 0 = in one piece or not known. `checksum` is
+    that of the echo or datagram as an error quotes it, 0 in a reply. `ifindex` is the device by which the answer came,
+    0 = not known: the packet does not tell.
     """
 
     kind: IcmpKind
@@ -71,6 +76,8 @@ class IcmpAnswer(NamedTuple):
     code: int = 0
     mtu: int = 0
     fragment: int = 0
+    checksum: int = 0
+    ifindex: int = 0
 
 
 def echo_v4(
@@ -80,30 +87,38 @@ def echo_v4(
     sequence: int,
     token: int,
     *,
+    tag: int = 0,
     ttl: int = 64,
     source: bytes = ANY_V4,
 ) -> bytearray:
     """A whole IPv4 packet of `size` bytes with an ICMP echo request (RFC 792). ValueError for an impossible size."""
     packet = _ipv4(destination, size, ICMP, ttl=ttl, source=source)
     _ECHO.pack_into(packet, 20, 8, 0, 0, 0, 0, 0)
-    renew_v4(packet, ident, sequence, token)
+    _TAG.pack_into(packet, 20 + TAG_AT, tag)
+    renew_v4(packet, ident, sequence, token, tag)
     return packet
 
 
-def echo_v6(size: int, ident: int, sequence: int, token: int) -> bytearray:
+def echo_v6(size: int, ident: int, sequence: int, token: int, tag: int = 0) -> bytearray:
     """An ICMPv6 echo request (RFC 4443) that makes an IPv6 packet of `size` bytes. The checksum is left 0."""
     _check(size, SMALLEST_V6)
     message = bytearray(size - 40)
     _ECHO.pack_into(message, 0, 128, 0, 0, ident, sequence, token)
+    _TAG.pack_into(message, TAG_AT, tag)
     return message
 
 
-def renew_v4(packet: bytearray, ident: int, sequence: int, token: int) -> None:
-    """Make the next echo out of a packet of `echo_v4`, in place."""
-    _RENEW.pack_into(packet, 22, -(_ECHO_V4 + ident + sequence + token) % 0xFFFF, ident, sequence, token)
+def renew_v4(packet: bytearray, ident: int, sequence: int, token: int, tag: int = 0) -> None:
+    """Make the next echo out of a packet of `echo_v4` with the same tag, in place."""
+    _RENEW.pack_into(packet, 22, checksum_v4(ident, sequence, token, tag), ident, sequence, token)
 
 
-def renew_v6(message: bytearray, ident: int, sequence: int, token: int) -> None:
+def checksum_v4(ident: int, sequence: int, token: int, tag: int = 0) -> int:
+    """The ICMP checksum of an echo of `echo_v4`, whatever its size."""
+    return -(_ECHO_V4 + ident + sequence + token + tag) % 0xFFFF
+
+
+def renew_v6(message: bytearray, ident: int, sequence: int, token: int, tag: int = 0) -> None:  # noqa: ARG001 - as v4
     """Make the next echo out of a message of `echo_v6`, in place."""
     _RENEW.pack_into(message, 2, 0, ident, sequence, token)
 
@@ -209,7 +224,9 @@ def _error_v4(quote: memoryview, sender: bytes, kind: IcmpKind, code: int, mtu: 
     if protocol not in (ICMP, UDP):
         return None
     probe = _probe(quote[start:length], protocol, echo_type=8)
-    return IcmpAnswer(kind, sender, target, protocol, *probe, length, code, mtu) if probe else None
+    if probe is None:
+        return None
+    return IcmpAnswer(kind, sender, target, protocol, *probe[:3], length, code, mtu, checksum=probe[3])
 
 
 def _error_v6(quote: memoryview, sender: bytes, kind: IcmpKind, code: int, mtu: int) -> IcmpAnswer | None:
@@ -219,19 +236,21 @@ def _error_v6(quote: memoryview, sender: bytes, kind: IcmpKind, code: int, mtu: 
     if first >> 28 != 6 or length < _ECHO.size or protocol not in (ICMPV6, UDP):
         return None
     probe = _probe(quote[40 : 40 + length], protocol, echo_type=128)
-    return IcmpAnswer(kind, sender, target, protocol, *probe, length + 40, code, mtu) if probe else None
+    if probe is None:
+        return None
+    return IcmpAnswer(kind, sender, target, protocol, *probe[:3], length + 40, code, mtu, checksum=probe[3])
 
 
-def _probe(quoted: memoryview, protocol: int, *, echo_type: int) -> tuple[int, int, int | None] | None:
-    """(ident, sequence, token) of a quoted echo request, or the ports and token of a quoted UDP datagram."""
+def _probe(quoted: memoryview, protocol: int, *, echo_type: int) -> tuple[int, int, int | None, int] | None:
+    """(ident, sequence, token, checksum) of a quoted echo request; of a UDP datagram, its ports, token and checksum."""
     if len(quoted) < 8:
         return None
     token: int | None = _TOKEN.unpack_from(quoted, 8)[0] if len(quoted) >= 16 else None
     if protocol == UDP:
-        source_port, destination_port, length, _ = _PORTS.unpack_from(quoted)
-        return (source_port, destination_port, token) if length >= 16 else None
-    kind, code, _, ident, sequence = _SHORT_ECHO.unpack_from(quoted)
-    return (ident, sequence, token) if kind == echo_type and code == 0 else None
+        source_port, destination_port, length, checksum = _PORTS.unpack_from(quoted)
+        return (source_port, destination_port, token, checksum) if length >= 16 else None
+    kind, code, checksum, ident, sequence = _SHORT_ECHO.unpack_from(quoted)
+    return (ident, sequence, token, checksum) if kind == echo_type and code == 0 else None
 
 
 def _ipv4(destination: bytes, size: int, protocol: int, *, ttl: int, source: bytes) -> bytearray:

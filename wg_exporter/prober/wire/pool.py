@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from wg_exporter.prober.wire.sockets import Opener
 
 REOPEN_AFTER = 2.0  # seconds until a socket that couldn't be opened is tried again
-IDENTS = 1 << 15  # pairs of them
+FIRST_PORT, PORTS = 49_152, 16_384  # those that nobody is registered for (RFC 6335, 6)
 EPOLLIN = 0x001  # sys/epoll.h
 
 
 class SocketPool:
-    """Sockets by `SocketKey`. Each is registered with `epoll`, to wait for answers."""
+    """Sockets by `SocketKey`. Each is registered with `epoll`, to wait for answers.
+
+    `tag` is in all echoes that leave by them, so that their filters know the answers.
+    """
 
     def __init__(self, open_socket: Opener, epoll: epoll) -> None:
         self._open_socket = open_socket
@@ -33,7 +36,7 @@ class SocketPool:
         self._by_fd: dict[int, ProbeSocket] = {}
         self._failed: dict[SocketKey, tuple[float, SendError]] = {}  # when to try again, and why it failed
         self._holders: Counter[SocketKey] = Counter()
-        self._next_ident = secrets.randbelow(IDENTS)
+        self.tag = secrets.randbits(16)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -58,13 +61,12 @@ class SocketPool:
         if time.monotonic() < retry_at:
             return failure
         try:
-            opened = ProbeSocket(key, self._next_ident * 2, self._open_socket)
+            opened = ProbeSocket(key, self.tag, FIRST_PORT + secrets.randbelow(PORTS), self._open_socket)
         except OSError as error:
             failure = reason(error)
             self._failed[key] = time.monotonic() + REOPEN_AFTER, failure
             return failure
         self._failed.pop(key, None)
-        self._next_ident = (self._next_ident + 1) % IDENTS
         self._open[key] = self._by_fd[opened.fileno()] = opened
         self._epoll.register(opened.fileno(), EPOLLIN)
         return opened

@@ -37,7 +37,7 @@ NLM_F_ACK = 0x4
 RTM_F_CLONED, RTM_F_FIB_MATCH = 0x200, 0x2000
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_METRICS, RTA_CACHEINFO, RTA_MARK, RTA_VIA = 1, 4, 5, 8, 12, 16, 18
 RTAX_MTU = 2
-IFLA_MTU, IFLA_AF_SPEC, IFLA_INET6_CONF = 4, 26, 2
+IFLA_MTU, IFLA_LINKINFO, IFLA_INFO_KIND, IFLA_AF_SPEC, IFLA_INET6_CONF = 4, 18, 1, 26, 2
 DEVCONF_MTU6 = 2  # place in the array of 32-bit numbers
 
 _RTMSG = struct.Struct("=BBBBBBBBI")  # family, lengths of both prefixes, TOS, table, protocol, scope, type, flags
@@ -99,6 +99,19 @@ class Routes(Netlink):
             raise OSError(errno.EIO, str(error)) from None
         egress = min(base.mtu or device, device)
         return RouteAnswer(found.ifindex, found.gateway, egress, found.mtu if found.exception else None)
+
+    def kind(self, ifindex: int) -> str:
+        """The kind of a device as `ip -d link` has it: "wireguard", "tun"; empty = it has none. Raises OSError."""
+        try:
+            answer = self._ask(RTM_GETLINK, _IFINFO.pack(0, 0, ifindex, 0, 0))
+        except SourceError as error:
+            raise OSError(errno.ENODEV, str(error)) from None
+        for kind, start, end in attributes(answer, _IFINFO.size, len(answer)):
+            if kind == IFLA_LINKINFO:
+                for inner, first, last in attributes(answer, start, end):
+                    if inner == IFLA_INFO_KIND:
+                        return answer[first:last].rstrip(b"\0").decode(errors="replace")
+        return ""
 
     def _route(self, address: bytes, mark: int, ifindex: int, flags: int) -> _Found:
         family = socket.AF_INET6 if len(address) == 16 else socket.AF_INET

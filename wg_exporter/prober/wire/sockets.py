@@ -7,6 +7,8 @@ one raw socket serves all devices, and each packet says which device it leaves b
   route's PMTU cache, from where they would make the host's own traffic fragment. IPv6 always learns.
 - No IP_RECVERR: it makes an error about one target fail the next send to another. The socket gets the same errors as
   ICMP messages, through its filter.
+- IP_PKTINFO and IPV6_RECVPKTINFO: the kernel says by which device a packet came. No error about an outer probe is
+  believed that came out of a tunnel (`transport`).
 - SO_TIMESTAMPNS: the kernel says when a packet arrived, so it may be read later.
 
 Only this module and `engine` send and receive packets.
@@ -33,11 +35,12 @@ if TYPE_CHECKING:
 # Python 3.13 and older lack most of these: linux/in.h, linux/in6.h, asm-generic/socket.h.
 SO_ATTACH_FILTER, SO_RCVBUFFORCE, SO_TIMESTAMPNS, SO_MARK = 26, 33, 35, 36
 IP_PKTINFO, IP_MTU_DISCOVER, IP_RECVFRAGSIZE = 8, 10, 25
-IPV6_MTU_DISCOVER, IPV6_PKTINFO, IPV6_HOPLIMIT, IPV6_DONTFRAG, IPV6_RECVFRAGSIZE = 23, 50, 52, 62, 77
+IPV6_MTU_DISCOVER, IPV6_RECVPKTINFO, IPV6_PKTINFO, IPV6_HOPLIMIT = 23, 49, 50, 52
+IPV6_DONTFRAG, IPV6_RECVFRAGSIZE = 62, 77
 PMTUDISC_INTERFACE = 4
 
 RECEIVE_BUFFER = 4 << 20  # bytes: an answer takes 768 of them, so this holds 5,000
-CONTROL = 128  # bytes for what the kernel tells of a packet: a stamp and the size of its fragments
+CONTROL = 128  # bytes for what the kernel tells of a packet: a stamp, its device and the size of its fragments
 MOST_AT_ONCE = 4096  # packets read in a row, so that a flood does not keep probes from being sent
 
 Ancillary = list[tuple[int, int, bytes]]
@@ -78,7 +81,8 @@ class SocketKey(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """An answer. `stamp` is when the kernel got it (wall clock, seconds; None = it didn't say).
+    """An answer. `stamp` is when the kernel got it (wall clock, seconds; None = it didn't say), `ifindex` the device by
+    which it came.
 
     `data` is what was received: an IPv4 packet, or an ICMPv6 message without IPv6 header. Valid until the next one.
     """
@@ -86,28 +90,29 @@ class Arrival(NamedTuple):
     answer: packet.IcmpAnswer
     stamp: float | None
     data: memoryview
+    ifindex: int = 0
 
 
 class ProbeSocket:
     """A raw socket for echoes and ICMP errors, and for IPv6 a UDP socket once one is needed.
 
-    Small echoes carry the even `ident`, all else `ident | 1`. `port` is the source port of UDP: `ident | 1` over IPv4,
-    that of the UDP socket over IPv6.
+    All echoes carry `tag`; small ones have an even ident, all others an odd one. `port` is the source port of UDP:
+    over IPv6, where datagrams need a socket of their own, the kernel chooses it.
     """
 
-    def __init__(self, key: SocketKey, ident: int, open_socket: Opener) -> None:
+    def __init__(self, key: SocketKey, tag: int, port: int, open_socket: Opener) -> None:
         """Raises OSError where there is no permission (CAP_NET_RAW) or no such namespace."""
         self.key = key
-        self.ident = ident
+        self.tag = tag
+        self.port = port
         self._open_socket = open_socket
         self._udp: socket.socket | None = None
-        self.port = ident | 1
         self._buffer = bytearray(packet.LARGEST)
         self._view = memoryview(self._buffer)
         protocol = socket.IPPROTO_ICMPV6 if key.ipv6 else socket.IPPROTO_ICMP
         self._raw = open_socket(key.netns, self._family, socket.SOCK_RAW, protocol)
         try:
-            self._attach(ident | 1)
+            self._attach()
             self._set_options()
         except OSError:
             self._raw.close()
@@ -119,7 +124,7 @@ class ProbeSocket:
 
     def asked(self, answer: packet.IcmpAnswer) -> bool:
         """Whether it may answer an order that left here. Packets from before the filter was attached come here too."""
-        return answer.ident == (self.port if answer.protocol == packet.UDP else self.ident | 1)
+        return answer.ident == self.port if answer.protocol == packet.UDP else bool(answer.ident & 1)
 
     def close(self) -> None:
         """Close the sockets."""
@@ -140,7 +145,7 @@ class ProbeSocket:
             self._set_v6(udp)
             udp.bind(("::", 0))
             self.port = udp.getsockname()[1]
-            self._attach(self.port)
+            self._attach()
             self._udp = udp
         self._udp.sendmsg((payload,), ancillary, 0, address)
 
@@ -162,21 +167,26 @@ class ProbeSocket:
 
     def _arrival(self, answer: packet.IcmpAnswer, ancillary: Ancillary, data: memoryview) -> Arrival:
         stamp = None
+        ifindex = 0
         for level, kind, value in ancillary:
             if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
                 seconds, nanoseconds = _STAMP.unpack_from(value)
                 stamp = seconds + nanoseconds * 1e-9
+            elif level == socket.IPPROTO_IP and kind == IP_PKTINFO:
+                (ifindex,) = _INT.unpack_from(value)
+            elif level == socket.IPPROTO_IPV6 and kind == IPV6_PKTINFO:
+                (ifindex,) = _INT.unpack_from(value, 16)
             elif (level, kind) in ((socket.IPPROTO_IP, IP_RECVFRAGSIZE), (socket.IPPROTO_IPV6, IPV6_RECVFRAGSIZE)):
                 answer = answer._replace(fragment=_INT.unpack_from(value)[0])
-        return Arrival(answer, stamp, data)
+        return Arrival(answer, stamp, data, ifindex)
 
     @property
     def _family(self) -> int:
         return socket.AF_INET6 if self.key.ipv6 else socket.AF_INET
 
-    def _attach(self, port: int) -> None:
+    def _attach(self) -> None:
         make = bpf.filter_v6 if self.key.ipv6 else bpf.filter_v4
-        attach_filter(self._raw, make(self.ident, port))
+        attach_filter(self._raw, make(self.tag, self.port))
 
     def _set_options(self) -> None:
         raw = self._raw
@@ -188,10 +198,12 @@ class ProbeSocket:
         if self.key.ipv6:
             self._set_v6(raw)
             raw.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVFRAGSIZE, 1)
+            raw.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
             return
         raw.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
         raw.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_INTERFACE)
         raw.setsockopt(socket.IPPROTO_IP, IP_RECVFRAGSIZE, 1)
+        raw.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
         self._set_mark(raw)
 
     def _set_v6(self, sock: socket.socket) -> None:
