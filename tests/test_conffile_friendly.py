@@ -65,6 +65,12 @@ def test_a_key_that_can_not_be_the_name_of_a_label_is_left_out_and_the_others_st
     assert labels_from_json(json.dumps({name: "1", "ok": "2"})) == (("ok", "2"),)
 
 
+def test_a_key_of_wireguard_is_no_name_of_a_label_either():
+    assert labels_from_json(json.dumps({key(3).rstrip("=").replace("+", "a").replace("/", "a"): 1, "ok": 2})) == (
+        ("ok", "2"),
+    )
+
+
 @pytest.mark.parametrize("text", ["", "[]", "7", "{", '{"a": 1} x', "[" * 4000])
 def test_what_is_no_object_has_no_labels(text):
     assert labels_from_json(text) == ()

@@ -10,7 +10,7 @@ import pytest
 from tests.rows import SECOND, WALL, FakeHost, FakeTime, device, link, peer
 from wg_exporter.config import Config
 from wg_exporter.daemon.exporter import Exporter
-from wg_exporter.model import SourceName
+from wg_exporter.model import USERSPACE_KIND, Backend, Cause, FailedDevice, SourceName
 
 
 class Rig:
@@ -88,3 +88,24 @@ def test_peers_expected_up_are_counted_while_their_device_is_gone_and_others_are
     rig.tick()
     told = [record.fields for record in caplog.records if record.getMessage() == "peers"]
     assert [(row["devices"], row["expected_up"], row["not_expected_up"]) for row in told] == [(2, 3, 1), (1, 3, 0)]
+
+
+@pytest.mark.parametrize("how", ["killed", "hangs", "unreadable"])
+def test_whatever_happens_to_a_daemon_no_number_of_peers_is_negative_or_forgotten(rigs, caplog, how):
+    caplog.set_level(logging.INFO, "wg_exporter")
+    rig = rigs()
+    rows = [peer(n) for n in (1, 2, 3)]
+    rig.host.devices = [device(*rows, peer(4, persistent_keepalive=0), backend=Backend.USERSPACE)]
+    rig.host.links = [link(kind=USERSPACE_KIND)]
+    rig.tick()
+    rig.host.devices = []
+    if how == "killed":
+        rig.host.links = []
+    elif how == "hangs":
+        rig.host.failed = [FailedDevice("", "wg0", Backend.USERSPACE, "no answer", Cause.UNANSWERED)]
+    for _ in range(10):
+        rig.tick()
+    told = [record.fields for record in caplog.records if record.getMessage() == "peers"]
+    others = 0 if how == "killed" else 1
+    assert [(row["devices"], row["expected_up"], row["not_expected_up"]) for row in told] == [(1, 3, 1), (0, 3, others)]
+    assert rig.exporter.status().others == others

@@ -38,7 +38,7 @@ def labels_from_json(text: str) -> tuple[tuple[str, str], ...]:
         if not _LABEL.fullmatch(key) or not isinstance(value, str | int | float) or len(found) == _MOST_LABELS:
             continue
         with suppress(UnusableNameError, OverflowError):
-            found.append((key, clean(_shown(value))))
+            found.append((clean(key), clean(_shown(value))))
     return tuple(found)
 
 

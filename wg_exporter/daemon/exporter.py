@@ -322,9 +322,10 @@ class Exporter:
             found = summary(self._history.health.devices(), STATUS_PEERS)
             unmatched = setup.matching.look(snapshot, setup.names.metas)
             problems = islice(chain(self._history.problems(setup.config, snapshot), told(unmatched)), STATUS_PROBLEMS)
-            self._status = Status(snapshot.wall, found, tuple(problems), self._history.not_expected_up)
+            others = self._history.peers - found.expected
+            self._status = Status(snapshot.wall, found, tuple(problems), others)
         unprobed = plan.unprobed if self._prober else {}
-        self._changelog.report(snapshot, self._history.expected_up, self._history.not_expected_up, unprobed)
+        self._changelog.report(snapshot, found.expected, others, unprobed)
         self._changelog.tell(changes, self._history.health.count(State.DOWN))
         self._changelog.unjudged(unjudged)
         self._changelog.unmatched(unmatched)

@@ -38,8 +38,6 @@ class HostHistory:
         self.health = Health()
         self._history = History()
         self._waits_for: tuple[Config | None, Mapping[str, Mapping[str, ConfPeer]]] = (None, {})
-        self._expected_here = 0
-        self._others_here = 0
 
     @property
     def clock_steps(self) -> int:
@@ -47,28 +45,22 @@ class HostHistory:
         return self._history.clock_steps
 
     @property
-    def expected_up(self) -> int:
-        """How many peers are expected up, including those of devices that are gone, and those that devices lack."""
-        return self._expected_here + sum(
-            meta.expected_up for device in (*self.health.gone(), *self.health.lacking()) for meta in device.metas
-        )
-
-    @property
-    def not_expected_up(self) -> int:
-        """How many peers are not expected up, without those of devices that are gone."""
-        return self._others_here
+    def peers(self) -> int:
+        """How many peers are known: those of devices that were read or can't be read now, and of the others those that
+        are expected up.
+        """
+        return sum(len(keys) for _, keys, _, _ in self.health.devices())
 
     def follow(self, names: Names, snapshot: Snapshot) -> tuple[DeviceChange, ...]:
         """Take in which devices and peers there are. Returns what became of each device."""
         names.use(snapshot.conf)
-        expected = {
-            (device.netns, device.name): sum(meta.expected_up for meta in names.metas(device))
+        expecting = {
+            (device.netns, device.name)
             for device in snapshot.devices
+            if any(meta.expected_up for meta in names.metas(device))
         }
-        changes = self._history.update(snapshot, {key for key, number in expected.items() if number})
+        changes = self._history.update(snapshot, expecting)
         names.follow(changes)
-        self._expected_here = sum(expected.values())
-        self._others_here = sum(len(device.peers) for device in snapshot.devices) - self._expected_here
         return changes
 
     def judge(
