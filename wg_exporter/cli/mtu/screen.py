@@ -203,7 +203,10 @@ def _commands(result: Result, console: Console) -> Iterator[Text]:
     for title, commands, line in (
         (f"Here{where}:", advice.commands, advice.wg_quick),
         ("On the far side, with the name of its own interface:", advice.far_commands, advice.far_wg_quick),
+        (f"Then, for a little more, here{where}:", advice.then_commands, advice.then_wg_quick),
     ):
+        if not commands:
+            continue
         yield Text(f"  {_plain(title, console)}", "dim")
         for command in commands:
             yield Text(f"    {_plain(command, console)}", "bold")
