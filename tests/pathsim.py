@@ -163,7 +163,11 @@ class World:
                 self.answer(stranger, self.dice.uniform(0, 0.1))
 
     def _survives(self, send=None):
-        if send and self.path.room is not None and send.size + self.path.overhead > self.dice.uniform(0, self.path.room):
+        if (
+            send
+            and self.path.room is not None
+            and send.size + self.path.overhead > self.dice.uniform(0, self.path.room)
+        ):
             return False
         return self.dice.random() >= self.path.loss
 

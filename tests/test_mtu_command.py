@@ -225,7 +225,7 @@ def test_a_narrow_router_is_found_with_its_exact_mtu_and_what_is_recommended_hel
     [found] = json.loads(out)
     assert code == 1
     assert found["verdict"] == "fragmented_path"
-    assert (found["path_mtu_outer"], found["recommended_mtu"]) == (1433, 1373)
+    assert (found["path_mtu_outer"], found["recommended_mtu"]) == (1433, 1360)
     assert found["shrinks_at"] == path.hop(1)
     with PcapNgReader(str(file)) as reader:
         packets = list(reader)

@@ -222,8 +222,8 @@ def test_padding_is_told_where_only_inner_probes_came_through():
             "",
             (
                 "Small echoes are answered by 10.0.0.2, those above 1360 bytes are not. Towards it full-size packets "
-                "pass: UDP of 1420 bytes was refused. On the way back it is a hole or a filter of echoes. Fetch a large "
-                "file through the tunnel: if that works, only echoes are dropped, perhaps by 10.0.0.2 itself."
+                "pass: UDP of 1420 bytes was refused. On the way back it is a hole or a filter of echoes. Fetch a "
+                "large file through the tunnel: if that works, only echoes are dropped, perhaps by 10.0.0.2 itself."
             ),
         ),
         (

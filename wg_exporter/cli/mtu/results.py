@@ -34,6 +34,7 @@ class Asked(NamedTuple):
     """A peer that was asked for. `name` is its friendly name or the start of its key, `target` an inner address.
 
     `mtu` is the interface's, None where it is not known. `problem` says why the peer can't be probed, if it can't.
+    `expected`: somebody waits for it to be up, or asked for it by name.
     """
 
     netns: str
@@ -43,6 +44,12 @@ class Asked(NamedTuple):
     target: str
     mtu: int | None
     problem: str = ""
+    expected: bool = True
+
+    @property
+    def passed_over(self) -> bool:
+        """Whether it can't be probed and nobody minds, like a phone that has not called yet."""
+        return bool(self.problem) and not self.expected
 
 
 class Row(NamedTuple):
@@ -96,8 +103,9 @@ def unprobed(asked: Asked) -> Result:
 
 
 def all_ok(results: Iterable[Result]) -> bool:
-    """Whether every verdict is `ok`."""
-    return all(result.advice.verdict is Verdict.OK for result in results)
+    """Whether every verdict is `ok`, but for peers that can't be probed and nobody expects; False if that is all."""
+    verdicts = [result.advice.verdict for result in results if not result.asked.passed_over]
+    return bool(verdicts) and all(verdict is Verdict.OK for verdict in verdicts)
 
 
 def to_json(results: Iterable[Result]) -> str:

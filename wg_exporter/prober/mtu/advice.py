@@ -62,7 +62,12 @@ def advise(findings: Findings, hop: str = "") -> Advice:
     if least is not None:
         caution = f"an MTU below {LEAST_IPV6} would remove the IPv6 addresses of {device}; clamp TCP's MSS instead"
         return Advice(
-            found.verdict, sentence, mtu, _clamp(device, least), far_commands=_clamp(FAR_INTERFACE, least), caution=caution
+            found.verdict,
+            sentence,
+            mtu,
+            _clamp(device, least),
+            far_commands=_clamp(FAR_INTERFACE, least),
+            caution=caution,
         )
     together = recommended_together(findings)
     if mtu is None or together is None:
@@ -99,7 +104,9 @@ def words(seen: Findings, hop: str = "") -> dict[str, object]:
         "fragment": seen.fragment,
         "fragment_to": (seen.fragment or 0) + 7,
         "hop": f" from hop {hop} on" if hop else "",
-        "above": f"above {fitting(seen, together=True) or seen.inner} bytes" if seen.inner else f"of {tunnel.mtu} bytes",
+        "above": f"above {fitting(seen, together=True) or seen.inner} bytes"
+        if seen.inner
+        else f"of {tunnel.mtu} bytes",
         "way": {Direction.TOWARDS: "on the way to", Direction.BACK: "on the way back from"}.get(
             seen.direction, "between here and"
         ),

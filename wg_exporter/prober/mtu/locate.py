@@ -154,7 +154,9 @@ class Ways:
             return []
         quick = sent < QUICK_ROUNDS
         datagrams = self.direction is Direction.UNKNOWN and (quick or _Part.PASSED in back)
-        echoes = self._echoes and not self.sharp and _Part.ECHO_NEXT not in back and (quick or _Part.ECHO_PASSED in back)
+        echoes = (
+            self._echoes and not self.sharp and _Part.ECHO_NEXT not in back and (quick or _Part.ECHO_PASSED in back)
+        )
         parts = [_Part.FULL, _Part.NEXT, _Part.PASSED] if datagrams else []
         return parts + ([_Part.ECHO_NEXT, _Part.ECHO_PASSED] if echoes else [])
 
@@ -168,7 +170,7 @@ class Ways:
         if self.direction is not Direction.UNKNOWN or len(over) < enough:
             return
         passed = self._count(_Part.PASSED, over)
-        # Where echoes are filtered, the edge of the hole is at another size. Then hardly one may be lost of the smaller.
+        # Where echoes are filtered, the edge is at another size. Then hardly one of the smaller may be lost.
         elsewhere = len(over) >= MOST_ROUNDS - 1 and passed >= len(over) - 1
         if elsewhere or (not self._count(_Part.NEXT, over) and _edge(len(over), passed)):
             self.direction = Direction.TOWARDS

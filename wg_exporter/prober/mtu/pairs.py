@@ -7,8 +7,8 @@ at most `CHANCE`. A path that loses many packets takes more pairs; if `MOST_PAIR
 "unsure". One big one that comes back, however late, ends the suspicion at once; a declared hole is over after `VOTES`
 good ones. While a suspicion lasts, the answer before it stands.
 
-A hole is one for echoes; whether other packets fall into it too, `locate` finds out. If that is not proven, a filter may
-let only so many bytes of echoes pass in a while, and quick pairs never get a big one through. So `slowly` sends one
+A hole is one for echoes; whether other packets fall into it too, `locate` finds out. If that is not proven, a filter
+may let only so many bytes of echoes pass in a while, and quick pairs never get a big one through. So `slowly` sends one
 after a rest, and those that confirm it come after rests too.
 """
 
@@ -65,8 +65,8 @@ class Pairs:
     it didn't say), None if it did not. `unsent` is why this host can't send the small ones, for any other reason,
     None if it can. `claimed` is the last packet-too-big from inside the tunnel. `silent_since` is when the first of the
     small ones lost in a row was sent, `concluded` when the last pair became known, both in monotonic seconds. `lossy`:
-    small ones were lost too in this suspicion, or in the one that ended in a hole. `spotty`: some big ones came back out
-    of the hole, and others did not.
+    small ones were lost too in this suspicion, or in the one that ended in a hole. `spotty`: some big ones came out of
+    the hole, and others did not.
     """
 
     def __init__(self, size: int, first: float, settings: ProbeSettings, patience: Patience) -> None:
@@ -108,7 +108,9 @@ class Pairs:
     @property
     def calm(self) -> bool:
         """Whether nothing is suspected and no pair is open."""
-        return not self._more and not self._run and not self._resting and all(pair.closed for pair in self._pairs.values())
+        return (
+            not self._more and not self._run and not self._resting and all(pair.closed for pair in self._pairs.values())
+        )
 
     def check(self, now: float) -> None:
         """Send a pair now, on demand or because the peer has come back or fallen silent."""

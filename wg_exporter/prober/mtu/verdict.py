@@ -79,8 +79,8 @@ class Findings(NamedTuple):
     inner size that passed, in steps of 16 unless `inner_exact`. `route`: what this host's route to the endpoint
     carries. `outer`: the path MTU by outer probes, `outer_full`: a probe as large as a full packet of the tunnel
     passed (False: too big for the path). `hop`: the router that said so. `lossy`: small echoes beside the large ones
-    were lost too. `spotty`: some large ones came back. `agreeing`: the largest sizes that pass inside and outside differ
-    by what WireGuard adds.
+    were lost too. `spotty`: some large ones came back. `agreeing`: the largest sizes that pass inside and outside
+    differ by what WireGuard adds.
     """
 
     tunnel: Tunnel
@@ -158,8 +158,8 @@ RULES = (
     Rule(
         Verdict.UNREACHABLE,
         lambda seen: seen.quiet and seen.alive is False and not seen.counted,
-        "{target} answers nothing, and nothing but handshakes came from the peer at {endpoint} for 25 seconds: it can't be "
-        "reached, with packets of any size. Check its endpoint, its keys and the firewalls between.",
+        "{target} answers nothing, and nothing but handshakes came from the peer at {endpoint} for 25 seconds: it "
+        "can't be reached, with packets of any size. Check its endpoint, its keys and the firewalls between.",
     ),
     Rule(
         Verdict.INCONCLUSIVE,
