@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.prober.mtu.probes import (
     NEVER,
+    PADDING,
     SMALL,
     LocalTooBig,
     NotSent,
@@ -33,7 +34,6 @@ from wg_exporter.prober.mtu.probes import (
     TooBig,
     Want,
 )
-from wg_exporter.prober.mtu.search import PADDING
 
 if TYPE_CHECKING:
     from wg_exporter.prober.mtu.probes import Answer, Patience

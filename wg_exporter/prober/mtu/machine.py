@@ -31,6 +31,7 @@ from wg_exporter.prober.mtu.outer import OuterPath
 from wg_exporter.prober.mtu.pairs import SILENT, VOTES, Big, Pairs
 from wg_exporter.prober.mtu.probes import (
     NEVER,
+    PADDING,
     Layer,
     LocalTooBig,
     Passed,
@@ -41,7 +42,7 @@ from wg_exporter.prober.mtu.probes import (
     known_size,
 )
 from wg_exporter.prober.mtu.route import RouteLookup
-from wg_exporter.prober.mtu.search import PADDING, Found, Pace, Search
+from wg_exporter.prober.mtu.search import Found, Pace, Search
 from wg_exporter.prober.mtu.verdict import Findings, Tunnel, judge, outer_path, recommended
 
 if TYPE_CHECKING:

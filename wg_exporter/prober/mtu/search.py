@@ -19,7 +19,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.prober.mtu.probes import NEVER, SMALL, Layer, LocalTooBig, NotSent, Passed, ProbeKind, TooBig, Want
+from wg_exporter.prober.mtu.probes import (
+    NEVER,
+    PADDING,
+    SMALL,
+    Layer,
+    LocalTooBig,
+    NotSent,
+    Passed,
+    ProbeKind,
+    TooBig,
+    Want,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +43,6 @@ ROUNDS = 7  # three do for any path below 1500, jumbo frames take more
 SENDS = 2  # of each size before it is lost
 EAGER = 3  # claims of one round that are tried without waiting for its end
 LEAST_COMMON = 1280  # bytes; path MTUs below it are rare, so there plateaus are tried first
-PADDING = 16  # bytes: inner packets are padded to a multiple of it, so sizes in between look the same from outside
 
 # MTUs that are in use, and others so that from 1280 on no gap is above 20: the next round then finds the exact byte.
 PLATEAUS = (

@@ -21,7 +21,7 @@ from wg_exporter.model import Verdict
 from wg_exporter.prober.mtu.locate import Direction
 from wg_exporter.prober.mtu.oracle import Oracle
 from wg_exporter.prober.mtu.pairs import SILENT, Big
-from wg_exporter.prober.mtu.search import PADDING
+from wg_exporter.prober.mtu.probes import PADDING
 from wg_exporter.wireguard import OVERHEAD_IPV4, OVERHEAD_IPV6
 
 if TYPE_CHECKING:
