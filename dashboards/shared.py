@@ -26,7 +26,7 @@ STATE_WORDS = words(
 VERDICT_WORDS = words(
     {
         "ok": ("ok", GOOD),
-        "remote_smaller": ("remote_smaller", NOTICE),
+        **{verdict: (verdict, NOTICE) for verdict in ("remote_smaller", "filtered_large")},
         **{fault: (fault, BAD if fault == "blackhole" else WARN) for fault in FAULTS.split("|")},
     }
 )

@@ -112,7 +112,7 @@ histogram_quantile(0.99, rate(wireguard_probe_rtt_seconds_bucket[5m]))
 Tunnels whose MTU is not right, with the verdict as a label, and what to set:
 
 ```promql
-wireguard_mtu_verdict{{verdict!~"ok|unknown|unreachable|inconclusive|filtered"}} == 1
+wireguard_mtu_verdict{{verdict!~"ok|unknown|unreachable|inconclusive|filtered_large|filtered"}} == 1
 ```
 
 ```promql
@@ -140,6 +140,8 @@ VERDICTS = {
     Verdict.FRAGMENTED_LOCAL: "Full packets arrive, but this host has to send them in fragments.",
     Verdict.FRAGMENTED_PATH: "Full packets arrive, but the path outside the tunnel is too small to carry them whole.",
     Verdict.REMOTE_SMALLER: "Full packets arrive, and the answers come in fragments: the peer's MTU is smaller.",
+    Verdict.FILTERED_LARGE: "Small echoes are answered and large ones are not, and nothing proves that other large "
+    "packets are lost: most often a firewall drops large echoes.",
     Verdict.FILTERED: "The peer is alive and answers no probes, so nothing is known of full-size packets.",
     Verdict.OK: "Full packets arrive, and nothing speaks against their being whole.",
 }

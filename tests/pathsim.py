@@ -47,8 +47,12 @@ class Path:
     hole_back: int = 1 << 16
     behind: int = 1 << 16  # the MTU of a link inside the tunnel, behind the peer
     behind_says: bool = True
+    echo_limit: int = 1 << 16  # the peer drops larger echoes inside the tunnel
+    outer_echo_limit: int = 1 << 16  # and the endpoint outside
+    policed: float = 0.0  # bytes a second of echoes that the peer answers inside, twice as many at once; 0 = all
     local_route: int = 1 << 16  # the MTU of this host's route to the target
     loss: float = 0.0  # in each direction
+    room: int | None = None  # of a full line's queue, which is up to as large at each moment; None = it is not full
     rtt: float = 0.04
     alive: bool = True
     cached: int | None = None  # this host's PMTU exception for the endpoint
@@ -91,6 +95,7 @@ class World:
         self.noise = None  # a function (send, now) -> more answers, from strangers
         self._order = itertools.count()
         self._answers = []
+        self._allowed, self._allowed_at = 2 * path.policed, start
         self._tick = start
         self.tick = 5.0
 
@@ -146,19 +151,37 @@ class World:
         self.inner_echoes += send.kind is ProbeKind.INNER_ECHO
         path = self.path
         if send.kind is ProbeKind.ROUTE:
-            self.answer(Route(send.probe, path.links[0], path.cached, "eth0 via 192.0.2.254"))
+            self.machine.handle(Route(send.probe, path.links[0], path.cached, "eth0 via 192.0.2.254"), self.now)
             return
         answer = self._outer_echo(send) if send.kind is ProbeKind.OUTER_ECHO else self._inner(send)
         if isinstance(answer, LocalTooBig):
             self.answer(answer)
-        elif answer is not None and self._survives() and self._survives():
+        elif answer is not None and self._survives(send) and self._survives():
             self.answer(answer, path.rtt * self.dice.uniform(0.9, 1.1))
         if self.noise:
             for stranger in self.noise(send, self.now):
                 self.answer(stranger, self.dice.uniform(0, 0.1))
 
-    def _survives(self):
+    def _survives(self, send=None):
+        if (
+            send
+            and self.path.room is not None
+            and send.size + self.path.overhead > self.dice.uniform(0, self.path.room)
+        ):
+            return False
         return self.dice.random() >= self.path.loss
+
+    def _allows(self, size):
+        """Does the filter that polices echoes let this one pass?"""
+        rate = self.path.policed
+        if not rate:
+            return True
+        self._allowed = min(self._allowed + (self.now - self._allowed_at) * rate, 2 * rate)
+        self._allowed_at = self.now
+        if self._allowed < size:
+            return False
+        self._allowed -= size
+        return True
 
     def _outer_echo(self, send):
         path = self.path
@@ -169,7 +192,9 @@ class World:
                 if number == 0:
                     return LocalTooBig(send.probe, link)
                 return TooBig(send.probe, path.router(number), link, Layer.OUTER) if path.says else None
-        if send.size > path.hole_towards or not path.endpoint_echoes or not path.alive:
+        if send.size > min(path.hole_towards, path.hole_back, path.outer_echo_limit):
+            return None
+        if not path.endpoint_echoes or not path.alive:
             return None
         return Passed(send.probe, path.rtt)
 
@@ -183,7 +208,7 @@ class World:
             return TooBig(send.probe, "10.0.0.254", path.behind, Layer.INNER) if path.behind_says else None
         if send.kind is ProbeKind.INNER_UDP:
             return Refused(send.probe) if path.refuses else None
-        if not path.peer_echoes:
+        if not path.peer_echoes or send.size > path.echo_limit or not self._allows(send.size):
             return None
         fragment = None if send.size <= path.far_mtu else 20 + (path.far_mtu - 20) // 8 * 8
         back = path.outer_size(min(send.size, fragment or send.size), path.far_mtu)

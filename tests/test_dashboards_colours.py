@@ -76,9 +76,8 @@ def test_what_can_not_be_read_and_who_does_not_answer_are_as_red_as_what_is_down
 
 @pytest.mark.parametrize("verdict", list(Verdict))
 def test_a_verdict_is_coloured_by_what_it_asks_of_a_person(verdict: Verdict) -> None:
-    expected = {"ok": "green", "remote_smaller": "yellow", "blackhole": "red"} | dict.fromkeys(
-        FAULTS - {"blackhole"}, "orange"
-    )
+    expected = {"ok": "green", "blackhole": "red"} | dict.fromkeys(FAULTS - {"blackhole"}, "orange")
+    expected |= dict.fromkeys(("remote_smaller", "filtered_large"), "yellow")
     for page, title in (("host", "Peers"), ("peer", "Verdict and advice")):
         assert Field.of(panel_of(page, title, "table"), name="verdict").color(str(verdict)) == expected.get(verdict, "")
 
@@ -91,7 +90,7 @@ def test_faults_are_the_verdicts_that_lose_or_fragment_packets_and_each_verdict_
             kinds[number] = {str(v) for v in Verdict if bool(re.fullmatch(pattern, v)) == (match != "!~")}
     assert kinds == {
         "1": {"ok"},
-        "2": {"unknown", "unreachable", "inconclusive", "filtered"},
+        "2": {"unknown", "unreachable", "inconclusive", "filtered_large", "filtered"},
         "3": {"remote_smaller"},
         "4": FAULTS,
     }

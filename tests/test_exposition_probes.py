@@ -21,6 +21,7 @@ from wg_exporter.config import ProbeSettings
 from wg_exporter.exposition.samples import metrics, samples
 from wg_exporter.exposition.table import BLOCK
 from wg_exporter.exposition.writer import Writer, everything, render
+from wg_exporter.health.states import PeerHealth, Reason, State
 from wg_exporter.model import MtuReport, Peers, Probed, ProbeStats, SendError, Verdict
 from wg_exporter.names.identity import PeerMeta
 
@@ -28,6 +29,7 @@ PROBING = (Scope.PROBE, Scope.MTU)
 NAMES = [metric.name for metric in METRICS if metric.scope in PROBING]
 HERE = ("", "wg0")
 ANNA = PeerMeta("anna", True, True)
+UP = PeerHealth(State.UP)
 
 
 def slow(shown, included=everything, *, openmetrics=False):
@@ -40,9 +42,10 @@ def written(shown, writer=None, *, openmetrics=False):
     return b"".join((writer or Writer()).write(metrics(shown), openmetrics=openmetrics))
 
 
-def one(what, netns="", name="wg0"):
+def one(what, netns="", name="wg0", health=UP):
     """A view of one device with one peer, called anna, that is probed with this outcome."""
-    row = device_view(device(peer(1), netns=netns, name=name), (ANNA,), at=link(name, netns=netns))
+    here, at = device(peer(1), netns=netns, name=name), link(name, netns=netns)
+    row = device_view(here, (ANNA,), at=at, health=(health,))
     return view(row, probes={(netns, name): {key(1): what}})
 
 
@@ -153,6 +156,28 @@ def test_exactly_one_verdict_is_one(verdict):
 
 def test_before_the_first_look_the_verdict_is_unknown():
     assert found(one(probed(mtu=None)), "wireguard_mtu_verdict")["unknown"] == 1
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+@pytest.mark.parametrize("reason", list(Reason))
+def test_no_verdict_contradicts_that_the_peer_is_down(reason, verdict):
+    down = PeerHealth(State.DOWN, reason)
+    shown = one(probed(mtu=REPORT._replace(verdict=verdict)), health=down)
+    [said] = [name for name, value in found(shown, "wireguard_mtu_verdict").items() if value]
+    here = reason in {Reason.INTERFACE_GONE, Reason.INTERFACE_DOWN, Reason.UNREADABLE, Reason.MISSING, Reason.NOT_SENT}
+    assert said == ("unknown" if here or verdict is Verdict.UNKNOWN else "unreachable")
+    if verdict not in (Verdict.UNKNOWN, Verdict.UNREACHABLE):
+        assert not found(shown, "wireguard_mtu_path_bytes")
+        assert not found(shown, "wireguard_mtu_recommended_bytes")
+
+
+def test_a_verdict_changes_with_the_state_alone():
+    writer = Writer()
+    before = written(one(probed()), writer)
+    down = one(probed(), health=PeerHealth(State.DOWN, Reason.DATA_UNANSWERED))
+    assert written(down, writer) == slow(down) != before
+    assert b'verdict="unreachable"} 1' in written(down, writer)
+    assert written(one(probed()), writer) == before
 
 
 def test_one_layer_of_the_path_may_be_known_without_the_other():

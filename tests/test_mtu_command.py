@@ -225,7 +225,7 @@ def test_a_narrow_router_is_found_with_its_exact_mtu_and_what_is_recommended_hel
     [found] = json.loads(out)
     assert code == 1
     assert found["verdict"] == "fragmented_path"
-    assert (found["path_mtu_outer"], found["recommended_mtu"]) == (1433, 1373)
+    assert (found["path_mtu_outer"], found["recommended_mtu"]) == (1433, 1360)
     assert found["shrinks_at"] == path.hop(1)
     with PcapNgReader(str(file)) as reader:
         packets = list(reader)
@@ -239,11 +239,11 @@ def test_a_narrow_router_is_found_with_its_exact_mtu_and_what_is_recommended_hel
     code, out, _ = check(path)
     sentence = (
         f"The path to {path.endpoint} carries 1433-byte packets from hop {path.hop(1)} on; "
-        f"{path.near.name} sends up to 1480. Set its MTU to 1373."
+        f"{path.near.name} sends up to 1480. Set its MTU to 1360, or to 1373 on both sides."
     )
     assert sentence in " ".join(out.split())
-    assert f"    ip link set dev {path.near.name} mtu 1373\n" in out
-    path.set_mtu(1373)
+    assert f"    ip link set dev {path.near.name} mtu 1360\n" in out
+    path.set_mtu(1360, far=False)
     assert check(path)[0] == 0
 
 

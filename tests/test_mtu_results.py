@@ -7,7 +7,7 @@ import json
 import pytest
 from hypothesis import given
 
-from tests.test_prober_verdict import FINE, HOLE, IPV4, MUTE, evidences
+from tests.test_prober_verdict import FINE, HOLE, IPV4, LARGE, MUTE, evidences
 from wg_exporter.cli.mtu.results import Asked, all_ok, conclude, shared_devices, so_far, to_json, unprobed
 from wg_exporter.model import Verdict
 from wg_exporter.prober.mtu.locate import Direction, Shrink
@@ -51,7 +51,7 @@ def test_a_script_gets_the_numbers_of_a_narrow_path():
         "interface_mtu": 1420,
         "path_mtu_inner": 1420,
         "path_mtu_outer": 1400,
-        "recommended_mtu": 1340,
+        "recommended_mtu": 1328,
         "shrinks_at": "192.0.2.1",
         "seconds": 1.234,
     }
@@ -91,7 +91,11 @@ def test_only_when_every_verdict_is_ok_all_is_ok():
         (FINE, "route", "carries 1500 bytes"),
         (FINE._replace(route=1400), "route", "carries 1400 bytes, and a full packet needs 1480"),
         (FINE._replace(fragment=1380), "echo of 1420", "answered, in fragments of up to 1380 bytes"),
-        (FINE._replace(outer=None, outer_full=None), "echo of 1480", "nothing at any size that could tell"),
+        (
+            FINE._replace(outer=None, outer_full=None),
+            "echo of 1480",
+            "nothing that could tell: large echoes may be dropped there",
+        ),
         (NARROW, "echo of 1480", "nothing; the largest that was answered has 1400 bytes"),
         (
             NARROW._replace(hop="192.0.2.1"),
@@ -101,11 +105,11 @@ def test_only_when_every_verdict_is_ok_all_is_ok():
         (HOLE, "echo of 1420", "nothing, while small ones were answered"),
         (HOLE, "echoes", "1360 bytes passed, the next 16 bytes more did not"),
         (HOLE._replace(inner=1391, inner_exact=True), "echoes", "1391 bytes passed"),
-        (HOLE._replace(direction=Direction.BACK), "UDP", "refused, so it arrived: the loss is on the way back"),
+        (HOLE._replace(direction=Direction.BACK), "UDP", "refused, so it arrived"),
         (
             HOLE._replace(direction=Direction.TOWARDS),
             "UDP",
-            "nothing, though 100 bytes were refused: the loss is on the way there",
+            "nothing, though smaller ones were refused: the loss is on the way there",
         ),
         (HOLE._replace(refused=1391), "echo of 1420", "this host refused to send it: 1391 bytes at most"),
         (HOLE._replace(inner_claim=1300, hop="10.0.0.9"), "echo of 1420", "too big: 1300 bytes at most, says 10.0.0.9"),
@@ -152,10 +156,32 @@ def test_peers_that_need_different_mtus_share_the_smallest_of_their_device():
     berlin = conclude(BERLIN, FINE, None, 1.0)
     paris = conclude(PARIS, FINE._replace(outer=1400, outer_full=False), None, 1.0)
     [sentence] = shared_devices([berlin, paris])
-    assert sentence.startswith("wg0 has one MTU for all its peers: 1340, which paris needs, suits them all.")
+    assert sentence.startswith("wg0 has one MTU for all its peers: 1328, which paris needs, suits them all.")
     elsewhere = paris._replace(asked=PARIS._replace(netns="blue"))
     assert [*shared_devices([berlin, elsewhere])] == []
     assert [*shared_devices([berlin, berlin])] == []
+
+
+def test_peers_that_cannot_be_probed_and_nobody_expects_make_nothing_fail_unless_there_are_no_others():
+    fine = conclude(BERLIN, FINE, None, 1.0)
+    phone = unprobed(PARIS._replace(problem="no endpoint yet", expected=False))
+    assert all_ok([fine, phone])
+    assert not all_ok([phone])
+    assert not all_ok([fine, phone, unprobed(PARIS._replace(problem="no endpoint yet"))])
+    assert not all_ok([phone, conclude(PARIS._replace(expected=False), NARROW, None, 1.0)])
+
+
+@pytest.mark.parametrize(
+    ("findings", "more"),
+    [
+        (LARGE, True),
+        (LARGE._replace(direction=Direction.BACK), False),
+        (HOLE._replace(direction=Direction.TOWARDS), False),
+        (LARGE._replace(oracle=Oracle.INCONCLUSIVE), False),
+    ],
+)
+def test_where_large_echoes_alone_are_lost_the_counters_may_tell_what_datagrams_have_not(findings, more):
+    assert ("--silent-peers" in conclude(BERLIN, findings, None, 9.0).hint) is more
 
 
 def test_a_peer_that_was_not_probed_is_unknown_and_has_no_advice():

@@ -11,7 +11,7 @@ def read(*times: float, grew: tuple[float, ...] = ()) -> Received:
     """A counter that was read at these times, and had grown at some of them."""
     received, rx = Received(), 100
     for now in times:
-        rx += now in grew
+        rx += 32 * (now in grew)
         assert received.read(rx, now) == (now in grew)
     return received
 
@@ -43,3 +43,21 @@ def test_what_was_received_says_alive_for_as_long_as_the_next_answer_may_take():
     assert often.alive(0.0, 5.0 + ALIVE) is False
     assert rarely.alive(0.0, OFTEN_ASKED + ALIVE_RARELY_ASKED - 0.1) is True
     assert rarely.alive(0.0, OFTEN_ASKED + ALIVE_RARELY_ASKED) is False
+
+
+@pytest.mark.parametrize("grown", [148, 92, 240, 296])
+def test_a_peer_that_only_begins_handshakes_is_not_alive(grown):
+    """It hears nothing from us: it starts one every 5 seconds, and what we send is lost."""
+    received, rx = Received(), 100
+    for now in range(0, 60, 5):
+        assert received.read(rx, float(now)) == (now > 0)
+        rx += grown
+    assert received.alive(0.0, 60.0) is False
+
+
+@pytest.mark.parametrize("grown", [32, 128, 148 + 32, 96 + 92, 1452, 3 * 148 * 92])
+def test_a_peer_that_sends_more_than_handshakes_is_alive(grown):
+    received = Received()
+    received.read(100, 0.0)
+    received.read(100 + grown, 5.0)
+    assert received.alive(0.0, 10.0) is True

@@ -272,8 +272,8 @@ def test_the_tap_sees_whole_packets_of_both_layers_and_directions(path, through)
     path.r.run(["nft", "add rule ip t f ip daddr 192.0.2.6 ip protocol icmp meta length gt 1300 drop"])
     peers = [path.peer(B, mtu=1400), path.peer(B6, mtu=1400)]
     through.prober.set_peers(peers)
-    through.until(lambda: through.verdict(peers[0]) is Verdict.BLACKHOLE, within=20)
-    through.until(lambda: not through.prober.busy(peers[0].key))
+    through.until(lambda: through.verdict(peers[0]) is Verdict.FILTERED_LARGE, within=20)
+    through.until(lambda: not through.prober.busy(peers[0].key), within=30)
     seen = set()
     for direction, netns, layer, data, when in through.packets:
         whole = (IPv6 if data[0] >> 4 == 6 else IP)(data)
@@ -408,7 +408,7 @@ def test_only_two_searches_run_at_once_and_all_come_to_an_end(path):
             running.wait(0.1)
             sizes: dict[bytes, int] = {}
             for data in running.sent(Layer.INNER):
-                if data[9] == 1 and len(data) not in (48, 100, 1340):
+                if data[9] == 1 and len(data) not in (48, 100, 1340, 1296, 1297):  # the last two are of P4
                     sizes[data[16:20]] = sizes.get(data[16:20], 0) + 1
             overlap = max(overlap, len(sizes))
             order += [ip for ip in sizes if ip not in order]

@@ -12,12 +12,13 @@ from wg_exporter.prober.mtu.advice import advise
 from wg_exporter.prober.mtu.locate import Direction
 from wg_exporter.prober.mtu.oracle import Oracle
 from wg_exporter.prober.mtu.pairs import Big
-from wg_exporter.prober.mtu.verdict import RULES, Findings, Tunnel, judge, outer_path, recommended
+from wg_exporter.prober.mtu.verdict import RULES, Findings, Tunnel, judge, outer_path, recommended, recommended_together
 
 IPV4 = Tunnel("wg0", 1420, "198.51.100.2", "10.0.0.2")
 IPV6 = Tunnel("wg0", 1420, "2001:db8::2", "fd00::2")
 FINE = Findings(IPV4, big=Big.PASSED, ever=True, inner=1420, outer=1500, outer_full=True, route=1500)
-HOLE = FINE._replace(big=Big.HOLE, inner=1360, outer=None, outer_full=None)
+LARGE = FINE._replace(big=Big.HOLE, inner=1360, outer=None, outer_full=None)  # echoes alone
+HOLE = LARGE._replace(direction=Direction.TOWARDS)
 MUTE = Findings(IPV4, silent=6, alive=True, route=1500)
 
 
@@ -35,7 +36,21 @@ def test_the_rules_stand_in_the_order_of_the_verdicts():
         (FINE._replace(route=1480), Verdict.OK),
         (FINE._replace(outer=1479, outer_full=False), Verdict.FRAGMENTED_PATH),
         (FINE._replace(fragment=1380), Verdict.REMOTE_SMALLER),
+        (FINE._replace(tunnel=IPV6, outer=1479, outer_full=False), Verdict.OK),  # over IPv6 no router fragments
         (HOLE, Verdict.BLACKHOLE),
+        (HOLE._replace(spotty=True), Verdict.FILTERED_LARGE),
+        (HOLE._replace(lossy=True), Verdict.BLACKHOLE),  # which took longer to prove
+        (LARGE, Verdict.FILTERED_LARGE),
+        (LARGE._replace(direction=Direction.BACK), Verdict.FILTERED_LARGE),
+        (LARGE._replace(agreeing=True), Verdict.BLACKHOLE),
+        (LARGE._replace(agreeing=True, direction=Direction.BACK), Verdict.BLACKHOLE),
+        (LARGE._replace(agreeing=True, lossy=True), Verdict.BLACKHOLE),
+        (LARGE._replace(lossy=True), Verdict.INCONCLUSIVE),
+        (HOLE._replace(lossy=True, spotty=True), Verdict.INCONCLUSIVE),
+        (LARGE._replace(ever=True, oracle=Oracle.LOST), Verdict.BLACKHOLE),
+        (LARGE._replace(ever=True, oracle=Oracle.ARRIVES), Verdict.FILTERED_LARGE),
+        (LARGE._replace(ever=True, oracle=Oracle.INCONCLUSIVE), Verdict.FILTERED_LARGE),
+        (LARGE._replace(inner_claim=1360), Verdict.INNER_PATH_SMALLER),
         (HOLE._replace(inner_claim=1360), Verdict.INNER_PATH_SMALLER),
         (HOLE._replace(refused=1360), Verdict.INTERFACE_ABOVE_ROUTE),
         (HOLE._replace(silent=6, alive=True), Verdict.INCONCLUSIVE),
@@ -48,6 +63,7 @@ def test_the_rules_stand_in_the_order_of_the_verdicts():
         (MUTE._replace(alive=None), Verdict.INCONCLUSIVE),
         (MUTE._replace(alive=False), Verdict.UNREACHABLE),
         (MUTE._replace(oracle=Oracle.LOST), Verdict.BLACKHOLE),
+        (MUTE._replace(oracle=Oracle.LOST, alive=False), Verdict.BLACKHOLE),  # nothing but a handshake came
         (MUTE._replace(oracle=Oracle.ARRIVES), Verdict.FILTERED),
         (MUTE._replace(oracle=Oracle.ARRIVES, route=1400), Verdict.FRAGMENTED_LOCAL),
         (MUTE._replace(oracle=Oracle.INCONCLUSIVE), Verdict.INCONCLUSIVE),
@@ -59,7 +75,7 @@ def test_the_first_rule_that_holds_gives_the_verdict(findings, verdict):
 
 def test_what_is_worse_hides_what_is_better():
     """All faults at once, taken away one after the other, show the verdicts in their order."""
-    findings = FINE._replace(
+    findings = HOLE._replace(
         big=Big.HOLE, silent=6, alive=False, refused=1300, inner_claim=1300, fragment=1380, route=1400, outer_full=False
     )
     steps = [
@@ -68,6 +84,7 @@ def test_what_is_worse_hides_what_is_better():
         ({"silent": 0}, Verdict.INTERFACE_ABOVE_ROUTE),
         ({"refused": None}, Verdict.INNER_PATH_SMALLER),
         ({"inner_claim": None}, Verdict.BLACKHOLE),
+        ({"direction": Direction.BACK}, Verdict.FILTERED_LARGE),
         ({"big": Big.PASSED}, Verdict.FRAGMENTED_LOCAL),
         ({"route": 1500}, Verdict.FRAGMENTED_PATH),
         ({"outer_full": True}, Verdict.REMOTE_SMALLER),
@@ -79,33 +96,46 @@ def test_what_is_worse_hides_what_is_better():
 
 
 @pytest.mark.parametrize(
-    ("findings", "mtu"),
+    ("findings", "alone", "together"),
     [
-        (FINE, 1420),
-        (FINE._replace(outer=None, outer_full=None), 1420),
-        (FINE._replace(outer=1433, outer_full=False), 1373),
-        (FINE._replace(tunnel=IPV6, outer=1433, outer_full=False), 1353),
-        (FINE._replace(tunnel=IPV4._replace(roams=True), outer=1433, outer_full=False), 1353),
-        (FINE._replace(route=1400), 1340),
-        (FINE._replace(fragment=1380), 1380),
-        (HOLE, 1360),
-        (HOLE._replace(outer=1433, outer_full=False), 1373),  # within the padding of what passed inside
-        (HOLE._replace(outer=1436, outer_full=False), 1360),  # not: 1376 was lost inside
-        (HOLE._replace(outer=1500, outer_full=True), 1360),
-        (HOLE._replace(outer=1400, outer_full=False), 1340),
-        (HOLE._replace(inner_claim=1367, inner=1367, inner_exact=True), 1367),
-        (HOLE._replace(inner=None), None),
-        (HOLE._replace(refused=0, inner=None), None),
-        (MUTE, None),
-        (MUTE._replace(oracle=Oracle.LOST), None),
-        (MUTE._replace(oracle=Oracle.LOST, outer=1433, outer_full=False), 1373),
-        (MUTE._replace(oracle=Oracle.ARRIVES), 1420),
-        (MUTE._replace(alive=False), None),
-        (Findings(IPV4), None),
+        (FINE, 1420, 1420),
+        (FINE._replace(outer=None, outer_full=None), 1420, 1420),
+        (FINE._replace(outer=1400, outer_full=False), 1328, 1340),  # the far side pads 1340 bytes to 1344
+        (FINE._replace(outer=1433, outer_full=False), 1360, 1373),
+        (FINE._replace(outer=1404, outer_full=False), 1344, 1344),
+        (FINE._replace(outer=1479, outer_full=False), 1408, 1419),
+        (FINE._replace(tunnel=IPV6, outer=1433, outer_full=False), 1420, 1420),
+        (FINE._replace(tunnel=IPV6, route=1433), 1344, 1353),
+        (FINE._replace(tunnel=IPV4._replace(roams=True), outer=1433, outer_full=False), 1344, 1353),
+        (FINE._replace(route=1400), 1328, 1340),
+        (FINE._replace(fragment=1380), 1380, 1380),  # the far side pads no further than its own MTU
+        (FINE._replace(fragment=1372, route=1440), 1372, 1372),
+        (HOLE, 1360, 1360),
+        (HOLE._replace(outer=1433, outer_full=False), 1360, 1373),  # within the padding of what passed inside
+        (HOLE._replace(outer=1436, outer_full=False), 1360, 1360),  # not: 1376 was lost inside
+        (HOLE._replace(outer=1500, outer_full=True), 1360, 1360),
+        (HOLE._replace(outer=1400, outer_full=False), 1328, 1340),
+        (HOLE._replace(inner_claim=1367, inner=1367, inner_exact=True), 1367, 1367),
+        (HOLE._replace(inner=None), None, None),
+        (HOLE._replace(refused=0, inner=None), None, None),
+        (LARGE, None, None),  # whatever the limit is, it is none of the path
+        (LARGE._replace(inner=128), None, None),
+        (HOLE._replace(inner=560), None, None),
+        (HOLE._replace(inner=576), 576, 576),
+        (HOLE._replace(tunnel=IPV4._replace(ipv6_inside=True), inner=1264), None, None),
+        (HOLE._replace(tunnel=IPV4._replace(ipv6_inside=True), inner=1280), 1280, 1280),
+        (FINE._replace(tunnel=IPV4._replace(ipv6_inside=True), outer=1342, outer_full=False), 1280, 1282),
+        (FINE._replace(tunnel=IPV4._replace(mtu=500), outer=1500), None, None),
+        (MUTE, None, None),
+        (MUTE._replace(oracle=Oracle.LOST), None, None),
+        (MUTE._replace(oracle=Oracle.LOST, outer=1433, outer_full=False), 1360, 1373),
+        (MUTE._replace(oracle=Oracle.ARRIVES), 1420, 1420),
+        (MUTE._replace(alive=False), None, None),
+        (Findings(IPV4), None, None),
     ],
 )
-def test_the_recommended_mtu_is_what_is_known_to_pass(findings, mtu):
-    assert recommended(findings) == mtu
+def test_the_recommended_mtu_is_what_is_known_to_pass_on_this_side_alone_and_on_both(findings, alone, together):
+    assert (recommended(findings), recommended_together(findings)) == (alone, together)
 
 
 def test_padding_is_told_where_only_inner_probes_came_through():
@@ -122,7 +152,7 @@ def test_padding_is_told_where_only_inner_probes_came_through():
             "192.0.2.1",
             (
                 "The path to 198.51.100.2 carries 1400-byte packets from hop 192.0.2.1 on; wg0 sends up to 1480. "
-                "Set its MTU to 1340."
+                "Set its MTU to 1328, or to 1340 on both sides."
             ),
         ),
         (
@@ -134,7 +164,7 @@ def test_padding_is_told_where_only_inner_probes_came_through():
             ),
         ),
         (
-            HOLE._replace(direction=Direction.BACK, outer=1500, outer_full=True),
+            HOLE._replace(direction=Direction.BACK, agreeing=True, outer=1420, outer_full=False),
             "",
             (
                 "Packets above 1360 bytes are lost without a word on the way back from 10.0.0.2; wg0 sends up to 1420. "
@@ -145,8 +175,8 @@ def test_padding_is_told_where_only_inner_probes_came_through():
             HOLE._replace(inner=None),
             "",
             (
-                "Packets of 1420 bytes are lost without a word between here and 10.0.0.2; wg0 sends up to 1420. "
-                "No size is known to get through."
+                "Packets of 1420 bytes are lost without a word on the way to 10.0.0.2; wg0 sends up to 1420. "
+                "No size that could be set is known to get through."
             ),
         ),
         (
@@ -154,7 +184,7 @@ def test_padding_is_told_where_only_inner_probes_came_through():
             "",
             (
                 "This host's route to 198.51.100.2 carries 1400-byte packets; wg0 sends up to 1480, in fragments. "
-                "Set its MTU to 1340."
+                "Set its MTU to 1328, or to 1340 on both sides."
             ),
         ),
         (
@@ -176,6 +206,32 @@ def test_padding_is_told_where_only_inner_probes_came_through():
             (
                 "Inside the tunnel, the way to 10.0.0.2 carries 1391-byte packets from hop 10.0.0.254 on; wg0 sends up "
                 "to 1420. Set its MTU to 1391."
+            ),
+        ),
+        (
+            LARGE,
+            "",
+            (
+                "Small echoes are answered by 10.0.0.2, those above 1360 bytes are not. Whether other packets of that "
+                "size get through is not known. Fetch a large file through the tunnel: if that works, only echoes are "
+                "dropped, perhaps by 10.0.0.2 itself."
+            ),
+        ),
+        (
+            LARGE._replace(direction=Direction.BACK),
+            "",
+            (
+                "Small echoes are answered by 10.0.0.2, those above 1360 bytes are not. Towards it full-size packets "
+                "pass: UDP of 1420 bytes was refused. On the way back it is a hole or a filter of echoes. Fetch a "
+                "large file through the tunnel: if that works, only echoes are dropped, perhaps by 10.0.0.2 itself."
+            ),
+        ),
+        (
+            FINE._replace(tunnel=IPV6, outer=1433, outer_full=False),
+            "",
+            (
+                "Full-size packets of 1420 bytes get through to fd00::2; whether in fragments can't be told, for a "
+                "router says that the path carries 1433 bytes."
             ),
         ),
         (
@@ -211,12 +267,14 @@ def test_what_is_not_known_is_said_with_the_reason(unsent, words):
 
 def test_the_commands_are_for_now_for_later_and_for_the_far_side():
     advice = advise(FINE._replace(outer=1400, outer_full=False))
-    assert advice.commands == ("ip link set dev wg0 mtu 1340",)
-    assert advice.wg_quick == advice.far_wg_quick == "MTU = 1340"
-    assert advice.far_commands == ("ip link set dev INTERFACE mtu 1340",)
+    assert (advice.commands, advice.wg_quick) == (("ip link set dev wg0 mtu 1328",), "MTU = 1328")
+    assert (advice.far_commands, advice.far_wg_quick) == (("ip link set dev INTERFACE mtu 1340",), "MTU = 1340")
+    assert (advice.then_commands, advice.then_wg_quick) == (("ip link set dev wg0 mtu 1340",), "MTU = 1340")
+    same = advise(HOLE)
+    assert (same.commands, same.then_commands, same.then_wg_quick) == (("ip link set dev wg0 mtu 1360",), (), "")
 
 
-@pytest.mark.parametrize("findings", [FINE, MUTE, MUTE._replace(alive=False), Findings(IPV4)])
+@pytest.mark.parametrize("findings", [FINE, LARGE, MUTE, MUTE._replace(alive=False), Findings(IPV4)])
 def test_where_nothing_is_to_be_changed_there_are_no_commands(findings):
     advice = advise(findings)
     assert (advice.commands, advice.wg_quick, advice.far_commands, advice.far_wg_quick) == ((), "", (), "")
@@ -225,18 +283,18 @@ def test_where_nothing_is_to_be_changed_there_are_no_commands(findings):
 def test_below_1280_the_addresses_of_a_device_with_ipv6_are_spared():
     narrow = FINE._replace(tunnel=IPV4._replace(ipv6_inside=True), outer=1339, outer_full=False)
     advice = advise(narrow)
-    assert advice.mtu == 1279
+    assert advice.mtu is None
     assert not any("ip link" in command for command in (*advice.commands, *advice.far_commands))
     assert (advice.wg_quick, advice.far_wg_quick) == ("", "")
     assert advice.commands == (
-        "iptables -t mangle -A POSTROUTING -o wg0 -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss 1239",
-        "ip6tables -t mangle -A POSTROUTING -o wg0 -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss 1219",
+        "iptables -t mangle -A POSTROUTING -o wg0 -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss 1224",
+        "ip6tables -t mangle -A POSTROUTING -o wg0 -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss 1204",
     )
     assert "remove the IPv6 addresses" in advice.caution
-    assert "Clamp TCP's MSS to 1239" in advice.sentence
+    assert "Clamp TCP's MSS to 1224" in advice.sentence
     # At 1280, or without IPv6 on the device, the MTU is what to set.
     assert advise(narrow._replace(outer=1340)).commands == ("ip link set dev wg0 mtu 1280",)
-    assert advise(narrow._replace(tunnel=IPV4)).commands == ("ip link set dev wg0 mtu 1279",)
+    assert advise(narrow._replace(tunnel=IPV4)).commands == ("ip link set dev wg0 mtu 1264",)
 
 
 def test_the_advice_for_a_narrow_path_found_by_probing_never_takes_addresses_away():
@@ -245,8 +303,9 @@ def test_the_advice_for_a_narrow_path_found_by_probing_never_takes_addresses_awa
         world.run(0.5)
         world.settle()
         advice = advise(world.machine.findings(world.now))
-        assert advice.mtu == outer - 60
+        assert advice.mtu is None
         assert "ip link" not in " ".join(advice.commands)
+        assert bool(advice.commands) == (outer > 636), "no MSS of a packet that IPv4 need not carry"
 
 
 sizes = st.none() | st.integers(552, 9000)
@@ -268,6 +327,9 @@ evidences = st.builds(
     outer=sizes,
     outer_full=st.none() | st.booleans(),
     hop=st.sampled_from(["", "192.0.2.1"]),
+    lossy=st.booleans(),
+    spotty=st.booleans(),
+    agreeing=st.booleans(),
 )
 
 
@@ -279,9 +341,12 @@ def test_any_findings_have_one_verdict_a_sentence_and_no_mtu_above_what_passed(f
     assert "None" not in advice.sentence
     assert "\n" not in advice.sentence
     if advice.mtu is None:
-        assert not advice.commands
+        assert "ip link" not in " ".join(advice.commands)
         return
-    assert advice.mtu <= findings.tunnel.mtu
+    assert findings.tunnel.least <= advice.mtu <= recommended_together(findings) <= findings.tunnel.mtu
+    if advice.verdict is Verdict.OK:
+        assert advice.mtu == findings.tunnel.mtu
+        return
     if findings.outer is not None:
         assert advice.mtu <= findings.outer - findings.tunnel.overhead
     if findings.big is Big.HOLE and findings.inner is not None:

@@ -257,8 +257,8 @@ PROBE_LAST_RTT = _probe(
 MTU_VERDICT = _mtu(
     "verdict",
     "1 for the one verdict that holds, 0 for the others: whether full-size packets from this host reach the peer, and "
-    "whole. It looks at this host's direction. Where the endpoint answers no probes outside the tunnel, ok can't "
-    "exclude that they are fragmented on the way.",
+    "whole. It looks at this host's direction. Where the endpoint answers no probes outside the tunnel, or they "
+    "take another way, ok can't exclude that they are fragmented on the way.",
     "verdict",
 )
 MTU_PATH = _mtu(
@@ -273,7 +273,9 @@ MTU_NEEDED = _mtu(
     "path has to carry.",
 )
 MTU_RECOMMENDED = _mtu(
-    "recommended_bytes", "The MTU to set on the interface for this peer; never above what is known to get through."
+    "recommended_bytes",
+    "The MTU to set on the interface for this peer, enough even if the far side is left as it is; never above what is "
+    "known to get through, nor below 576, or 1280 where the device has IPv6 addresses.",
 )
 MTU_REMOTE = _mtu(
     "remote_bytes", "MTU of the peer's own interface; absent where its answers do not show it, which is often."

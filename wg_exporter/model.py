@@ -267,6 +267,7 @@ class Verdict(StrEnum):
     FRAGMENTED_LOCAL = "fragmented_local"
     FRAGMENTED_PATH = "fragmented_path"
     REMOTE_SMALLER = "remote_smaller"
+    FILTERED_LARGE = "filtered_large"
     FILTERED = "filtered"
     OK = "ok"
 
@@ -326,7 +327,7 @@ class MtuReport(NamedTuple):
     path_outer: int | None  # the path MTU to the endpoint
     path_slack: int  # the outer path may be this much larger; 0 = exact, 15 where padded inner packets measured it
     needed: int | None  # the outer size of a full inner packet
-    recommended: int | None  # the MTU to set, never above what is known to pass
+    recommended: int | None  # the MTU to set on this side alone, never above what is known to pass
     remote: int | None  # the far side's MTU
     shrinks_at: str  # the address of the hop that said too big
     checked: float  # wall clock, seconds since the epoch; 0.0 = never

@@ -164,6 +164,13 @@ class Path:
             self._rule(self.b, "output", f"oifname {device} {refuses} drop")
         return self
 
+    def drop_echoes(self, size: int, where: Literal["inner", "outer"] = "inner") -> Self:
+        """`b` drops echoes of more than `size` bytes, inside the tunnel or outside, and nothing else."""
+        device = self.far.name if where == "inner" else "to-s"
+        for asks in ("icmp type echo-request", "icmpv6 type echo-request"):
+            self._rule(self.b, "input", f"iifname {device} {asks} meta length > {size} drop")
+        return self
+
     def behind(self, mtu: int, family: Family = "ipv4") -> str:
         """A host `c` behind the peer, reached by a link that carries no more than `mtu`; its address."""
         c = _namespace(self.lab, "c")

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 # The info metric has no more allowed IPs than this, so that the label stays short.
 ALLOWED_IPS_SHOWN = 16
 
+# Reasons for being down that say nothing of what is between this host and the peer.
+_NOT_OF_THE_PATH = frozenset(
+    {Reason.INTERFACE_GONE, Reason.INTERFACE_DOWN, Reason.UNREADABLE, Reason.MISSING, Reason.NOT_SENT}
+)
+
 # The report on a peer without a verdict.
 NO_REPORT = MtuReport(Verdict.UNKNOWN, 0, None, None, 0, None, None, None, "", 0.0)
 
@@ -66,17 +71,43 @@ def _probes(view: View) -> Iterator[Source]:
     for row in view.devices:
         device = row.device
         if probed := view.probes.get((device.netns, device.name)):
-            yield Source(device.netns, device.name, _probed_peers, (device.peers.public_key, row.metas, probed))
+            rows = (device.peers.public_key, row.metas, probed, row.health)
+            yield Source(device.netns, device.name, _probed_peers, rows)
 
 
-def _probed_peers(keep: Keep, keys: Sequence[str], metas: Sequence[PeerMeta], probed: Mapping[str, Probed]) -> Rows:
+def _probed_peers(
+    keep: Keep,
+    keys: Sequence[str],
+    metas: Sequence[PeerMeta],
+    probed: Mapping[str, Probed],
+    health: Sequence[PeerHealth],
+) -> Rows:
     """The probed peers that the device has, in the order of `probed`."""
     known = keep(_by_key, keys, metas)
     if not probed.keys() <= known.keys():
         probed = {key: row for key, row in probed.items() if key in known}
     targets, stats, mtu = zip(*probed.values(), strict=True) if probed else ((), (), ())
     who = (tuple(probed), tuple(map(known.__getitem__, probed)), targets)
-    return Rows(who, {ProbeStats: stats, MtuReport: [report or NO_REPORT for report in mtu]})
+    down = keep(_down, keys, health)
+    reports = [consistent(report or NO_REPORT, down.get(key)) for key, report in zip(probed, mtu, strict=True)]
+    return Rows(who, {ProbeStats: stats, MtuReport: reports})
+
+
+def _down(_keep: Keep, keys: Sequence[str], health: Sequence[PeerHealth]) -> dict[str, PeerHealth]:
+    return {key: row for key, row in zip(keys, health, strict=False) if row.state is State.DOWN}
+
+
+def consistent(report: MtuReport, down: PeerHealth | None) -> MtuReport:
+    """The report on a peer, without what can't be true while it is down (None: it is not).
+
+    The prober knows of the peer by its probes and counters alone, and of some outages later than health.
+    """
+    if down is None:
+        return report
+    verdict = Verdict.UNKNOWN if down.reason in _NOT_OF_THE_PATH else Verdict.UNREACHABLE
+    if report.verdict in (Verdict.UNKNOWN, verdict):
+        return report
+    return report._replace(verdict=verdict, path_inner=None, path_outer=None, recommended=None, remote=None)
 
 
 def _by_key(_keep: Keep, keys: Sequence[str], metas: Sequence[PeerMeta]) -> dict[str, PeerMeta]:

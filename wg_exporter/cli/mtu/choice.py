@@ -57,7 +57,14 @@ def choose(
             why = "" if key in probed else plan.unprobed.get(key, NOT_LOOKED_AT)
             choices.append(
                 Choice(
-                    Asked(*key, one.name, target.address if target else "", row.link and row.link.mtu, why),
+                    Asked(
+                        *key,
+                        one.name,
+                        target.address if target else "",
+                        row.link and row.link.mtu,
+                        why,
+                        expected=one.expected_up or peer is not None,
+                    ),
                     probed.get(key),
                 )
             )

@@ -50,7 +50,7 @@ def mtu(  # noqa: PLR0917 - click passes them by name
     that of one PEER (its name, its key or the start of its key). Then say what to set.
 
     Needs CAP_NET_RAW to probe and CAP_NET_ADMIN to read the devices. The exit code is 0 if every verdict is `ok`, and 1
-    if one is not, or nothing could be checked.
+    if one is not, or nothing could be checked. A peer that can't be probed counts only if it is expected up or named.
     """
     config = load_config(config_file)
 

@@ -34,6 +34,7 @@ class Asked(NamedTuple):
     """A peer that was asked for. `name` is its friendly name or the start of its key, `target` an inner address.
 
     `mtu` is the interface's, None where it is not known. `problem` says why the peer can't be probed, if it can't.
+    `expected`: somebody waits for it to be up, or asked for it by name.
     """
 
     netns: str
@@ -43,6 +44,12 @@ class Asked(NamedTuple):
     target: str
     mtu: int | None
     problem: str = ""
+    expected: bool = True
+
+    @property
+    def passed_over(self) -> bool:
+        """Whether it can't be probed and nobody minds, like a phone that has not called yet."""
+        return bool(self.problem) and not self.expected
 
 
 class Row(NamedTuple):
@@ -96,8 +103,9 @@ def unprobed(asked: Asked) -> Result:
 
 
 def all_ok(results: Iterable[Result]) -> bool:
-    """Whether every verdict is `ok`."""
-    return all(result.advice.verdict is Verdict.OK for result in results)
+    """Whether every verdict is `ok`, but for peers that can't be probed and nobody expects; False if that is all."""
+    verdicts = [result.advice.verdict for result in results if not result.asked.passed_over]
+    return bool(verdicts) and all(verdict is Verdict.OK for verdict in verdicts)
 
 
 def to_json(results: Iterable[Result]) -> str:
@@ -191,14 +199,15 @@ def _big(seen: Findings) -> tuple[str, bool | None]:
         said = f", says {seen.hop}" if seen.hop else ""
         return f"too big: {seen.inner_claim} bytes at most{said}", False
     if seen.big is Big.HOLE:
-        return "nothing, while small ones were answered", False
+        often = ", but for some now and then" if seen.spotty else ""
+        return f"nothing, while small ones were answered{often}", False if seen.hole else None
     return ("lost now and then, as small ones are", None) if seen.big is Big.UNSURE else ("not known yet", None)
 
 
 def _way(seen: Findings) -> tuple[str, bool | None]:
     if seen.direction is Direction.BACK:
-        return "refused, so it arrived: the loss is on the way back", None
-    return f"nothing, though {SMALL} bytes were refused: the loss is on the way there", None
+        return "refused, so it arrived", None
+    return "nothing, though smaller ones were refused: the loss is on the way there", False
 
 
 def _outer(seen: Findings) -> tuple[str, bool | None]:
@@ -210,7 +219,7 @@ def _outer(seen: Findings) -> tuple[str, bool | None]:
         if seen.hop and not inside:
             return f"too big for the path, which carries {seen.outer} bytes, says {seen.hop}", False
         return f"nothing; the largest that was answered has {seen.outer} bytes", False
-    return "nothing at any size that could tell", None
+    return "nothing that could tell: large echoes may be dropped there", None
 
 
 def _shrink(shrink: Shrink) -> str:
@@ -241,9 +250,15 @@ def _counters(seen: Findings) -> Iterator[Row]:
 def _hint(advice: Advice, seen: Findings, *, cut: bool) -> str:
     if cut:
         return "The time was over before all was known; give it more with --timeout."
-    if advice.verdict is Verdict.FILTERED and seen.oracle is None:
+    if seen.oracle is None and countable(advice.verdict, seen):
         return "Its byte counters can tell, in one to two minutes: use --silent-peers."
     return ""
+
+
+def countable(verdict: Verdict, seen: Findings) -> bool:
+    """Whether the byte counters can tell more of it: whether full-size packets arrive there."""
+    unproven = verdict is Verdict.FILTERED_LARGE and seen.direction is Direction.UNKNOWN
+    return verdict is Verdict.FILTERED or unproven
 
 
 def so_far(seen: Findings) -> str:

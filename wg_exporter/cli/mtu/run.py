@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from wg_exporter.cli.mtu.frames import token_of
-from wg_exporter.cli.mtu.results import Result, conclude, so_far, unprobed
+from wg_exporter.cli.mtu.results import Result, conclude, countable, so_far, unprobed
 from wg_exporter.cli.mtu.screen import REDRAW, Doing, Phase
 from wg_exporter.config import ProbeSettings
 from wg_exporter.model import Verdict
@@ -110,7 +110,7 @@ class Check:
     def _advance(self, job: _Job, key: PeerKey, now: float) -> None:
         findings = self._prober.findings(key)
         verdict = judge(findings)
-        if job.phase is Phase.SEARCHING and verdict is Verdict.FILTERED and self._silent:
+        if job.phase is Phase.SEARCHING and self._silent and countable(verdict, findings):
             job.phase = Phase.SILENT
             self._prober.ask_silent(key)
         elif job.phase is not Phase.HOP and verdict in _SHRINKS and findings.direction is not Direction.BACK:

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 LEAST_ROOM = 30  # cells for what came back; if there are fewer, it gets a line of its own
 REDRAW = 0.1  # seconds
 
-_STYLES = {Verdict.OK: "bold green", Verdict.UNKNOWN: "bold yellow", Verdict.INCONCLUSIVE: "bold yellow"}
+_STYLES = {Verdict.OK: "bold green"} | dict.fromkeys(
+    (Verdict.UNKNOWN, Verdict.INCONCLUSIVE, Verdict.FILTERED_LARGE), "bold yellow"
+)
 _ROW_STYLES = {True: "green", False: "red", None: ""}
 
 
@@ -146,9 +148,14 @@ def show(results: Sequence[Result], console: Console) -> None:
         console.print()
     for sentence in shared_devices(results):
         _print_all(_wrapped(Text(_plain(sentence, console), "yellow"), console, 0), console)
-    bad = [_plain(result.asked.name, console) for result in results if result.advice.verdict is not Verdict.OK]
-    total = f"{words.count(len(results), 'peer')} checked, {len(bad):,} not ok"
-    console.print(Text(f"{total}: {words.first_of(bad)}" if bad else total, "bold red" if bad else "green"))
+    left = sum(result.asked.passed_over for result in results)
+    checked = [result for result in results if not result.asked.passed_over]
+    bad = [_plain(result.asked.name, console) for result in checked if result.advice.verdict is not Verdict.OK]
+    total = f"{words.count(len(checked), 'peer')} checked, {len(bad):,} not ok"
+    total += f": {words.first_of(bad)}" if bad else ""
+    total += f"; {left:,} left out, which nobody expects up" if left else ""
+    style = "green" if checked and not bad else "bold red"
+    _print_all(_wrapped(Text(total, style), console, 0), console)
 
 
 def _print_all(lines: Sequence[Text], console: Console) -> None:
@@ -160,7 +167,7 @@ def _result(result: Result, console: Console) -> Iterator[Text]:
     asked, advice = result.asked, result.advice
     ok = advice.verdict is Verdict.OK
     head = Text()
-    head.append("" if ok else "! ", "bold red")
+    head.append("" if ok or asked.passed_over else "! ", "bold red")
     head.append(_plain(_label(asked), console), "bold").append("  ")
     head.append(advice.verdict.value, _STYLES.get(advice.verdict, "bold red"))
     if result.seconds:
@@ -203,7 +210,10 @@ def _commands(result: Result, console: Console) -> Iterator[Text]:
     for title, commands, line in (
         (f"Here{where}:", advice.commands, advice.wg_quick),
         ("On the far side, with the name of its own interface:", advice.far_commands, advice.far_wg_quick),
+        (f"Then, for a little more, here{where}:", advice.then_commands, advice.then_wg_quick),
     ):
+        if not commands:
+            continue
         yield Text(f"  {_plain(title, console)}", "dim")
         for command in commands:
             yield Text(f"    {_plain(command, console)}", "bold")

@@ -13,9 +13,17 @@ from typing import NamedTuple
 from wg_exporter.model import SendError, Verdict
 from wg_exporter.prober.mtu.locate import Direction
 from wg_exporter.prober.mtu.oracle import Oracle
-from wg_exporter.prober.mtu.verdict import Findings, outer_path, recommended, rule
+from wg_exporter.prober.mtu.verdict import (
+    LEAST_IPV4,
+    LEAST_IPV6,
+    Findings,
+    fitting,
+    outer_path,
+    recommended,
+    recommended_together,
+    rule,
+)
 
-IPV6_LEAST = 1280
 FAR_INTERFACE = "INTERFACE"
 """Stands for the far side's device in commands, as its name isn't known here."""
 
@@ -25,9 +33,10 @@ TCP_IPV4, TCP_IPV6 = 40, 60  # headers of IP and TCP, which the MSS doesn't coun
 class Advice(NamedTuple):
     """What to do about one tunnel. Commands are shell lines; all are empty where nothing has to be changed.
 
-    `mtu` is in bytes, None if nothing is known to pass. `wg_quick` is the line for the `[Interface]` section of the
-    configuration file, so that the MTU lasts. `far_commands` and `far_wg_quick` are the same for the other side.
-    `caution` says in one line why the MTU itself must not be set; empty where it may be.
+    `mtu` is what to set on this side alone, in bytes, None if nothing is known to pass. `wg_quick` is the line for the
+    `[Interface]` section of the configuration file, so that the MTU lasts. `far_commands` and `far_wg_quick` are the
+    same for the other side. `then_commands` and `then_wg_quick` are for this side once the other is set, empty where
+    that changes nothing. `caution` says in one line why the MTU itself must not be set; empty where it may be.
     """
 
     verdict: Verdict
@@ -37,6 +46,8 @@ class Advice(NamedTuple):
     wg_quick: str = ""
     far_commands: tuple[str, ...] = ()
     far_wg_quick: str = ""
+    then_commands: tuple[str, ...] = ()
+    then_wg_quick: str = ""
     caution: str = ""
 
 
@@ -45,16 +56,34 @@ def advise(findings: Findings, hop: str = "") -> Advice:
     found = rule(findings)
     sentence = " ".join(found.sentence.format_map(words(findings, hop)).split())
     mtu = recommended(findings)
-    if mtu is None or found.verdict is Verdict.OK or (found.verdict is Verdict.FILTERED and mtu >= findings.tunnel.mtu):
+    if found.verdict is Verdict.OK or (found.verdict is Verdict.FILTERED and (mtu or 0) >= findings.tunnel.mtu):
         return Advice(found.verdict, sentence, mtu)
-    device = findings.tunnel.interface
-    if _takes_addresses(findings, mtu):
-        caution = f"an MTU below {IPV6_LEAST} would remove the IPv6 addresses of {device}; clamp TCP's MSS instead"
+    device, least = findings.tunnel.interface, _spares_addresses(findings)
+    if least is not None:
+        caution = f"an MTU below {LEAST_IPV6} would remove the IPv6 addresses of {device}; clamp TCP's MSS instead"
         return Advice(
-            found.verdict, sentence, mtu, _clamp(device, mtu), far_commands=_clamp(FAR_INTERFACE, mtu), caution=caution
+            found.verdict,
+            sentence,
+            mtu,
+            _clamp(device, least),
+            far_commands=_clamp(FAR_INTERFACE, least),
+            caution=caution,
         )
-    line = f"MTU = {mtu}"
-    return Advice(found.verdict, sentence, mtu, (_set(device, mtu),), line, (_set(FAR_INTERFACE, mtu),), line)
+    together = recommended_together(findings)
+    if mtu is None or together is None:
+        return Advice(found.verdict, sentence, mtu)
+    then = () if together == mtu else (_set(device, together),)
+    return Advice(
+        found.verdict,
+        sentence,
+        mtu,
+        (_set(device, mtu),),
+        _keep(mtu),
+        (_set(FAR_INTERFACE, together),),
+        _keep(together),
+        then,
+        _keep(together) if then else "",
+    )
 
 
 def words(seen: Findings, hop: str = "") -> dict[str, object]:
@@ -75,7 +104,9 @@ def words(seen: Findings, hop: str = "") -> dict[str, object]:
         "fragment": seen.fragment,
         "fragment_to": (seen.fragment or 0) + 7,
         "hop": f" from hop {hop} on" if hop else "",
-        "above": f"above {recommended(seen) or seen.inner} bytes" if seen.inner else f"of {tunnel.mtu} bytes",
+        "above": f"above {fitting(seen, together=True) or seen.inner} bytes"
+        if seen.inner
+        else f"of {tunnel.mtu} bytes",
         "way": {Direction.TOWARDS: "on the way to", Direction.BACK: "on the way back from"}.get(
             seen.direction, "between here and"
         ),
@@ -83,6 +114,8 @@ def words(seen: Findings, hop: str = "") -> dict[str, object]:
         "whole": _whole(seen),
         "why": _why(seen),
         "floor": f"Packets of {seen.inner} bytes did get through. " if seen.inner else "",
+        "large": _large(seen),
+        "spotty": ", but for some now and then" if seen.spotty else "",
         "oracle": _silent(seen),
         "unknown": _unknown(seen),
         "fix": _fix(seen),
@@ -93,6 +126,10 @@ def _set(device: str, mtu: int) -> str:
     return f"ip link set dev {quote(device)} mtu {mtu}"
 
 
+def _keep(mtu: int) -> str:
+    return f"MTU = {mtu}"
+
+
 def _clamp(device: str, mtu: int) -> tuple[str, ...]:
     match = f"-t mangle -A POSTROUTING -o {quote(device)} -p tcp --tcp-flags SYN,RST SYN"
     return tuple(
@@ -101,8 +138,10 @@ def _clamp(device: str, mtu: int) -> tuple[str, ...]:
     )
 
 
-def _takes_addresses(seen: Findings, mtu: int) -> bool:
-    return mtu < IPV6_LEAST and seen.tunnel.ipv6_inside
+def _spares_addresses(seen: Findings) -> int | None:
+    """What gets through, where setting it would take IPv6 addresses away; else None."""
+    mtu = fitting(seen)
+    return mtu if seen.tunnel.ipv6_inside and mtu is not None and LEAST_IPV4 <= mtu < LEAST_IPV6 else None
 
 
 def _path(seen: Findings, hop: str) -> str:
@@ -120,8 +159,10 @@ def _path(seen: Findings, hop: str) -> str:
 
 def _whole(seen: Findings) -> str:
     if seen.outer_full is None:
-        return "; whether in fragments can't be told, for the endpoint answers no outer probes"
+        return "; whether in fragments can't be told, for the endpoint answers no outer probes of that size"
     outer, _slack = outer_path(seen)
+    if not seen.outer_full:
+        return f"; whether in fragments can't be told, for a router says that the path carries {outer} bytes"
     room = (outer or 0) - seen.tunnel.needed
     more = f"; the path to {seen.tunnel.endpoint} has room for {room} bytes more" if room > 0 else ""
     return f", in one piece{more}"
@@ -157,15 +198,29 @@ def _silent(seen: Findings) -> str:
     return "whether full-size packets get through is not known."
 
 
+def _large(seen: Findings) -> str:
+    size, target = seen.tunnel.mtu, seen.tunnel.target or "the peer"
+    ask = f"Fetch a large file through the tunnel: if that works, only echoes are dropped, perhaps by {target} itself."
+    if seen.direction is Direction.BACK:
+        known = f"Towards it full-size packets pass: UDP of {size} bytes was refused."
+    elif seen.oracle is Oracle.ARRIVES:
+        known = f"Towards it full-size packets pass: its byte counters say that {size} bytes arrive."
+    else:
+        return f"Whether other packets of that size get through is not known. {ask}"
+    return f"{known} On the way back it is a hole or a filter of echoes. {ask}"
+
+
 def _fix(seen: Findings) -> str:
-    mtu = recommended(seen)
+    mtu, together, clamped = recommended(seen), recommended_together(seen), _spares_addresses(seen)
+    if clamped is not None:
+        harm = f"an MTU of {clamped} would remove the IPv6 addresses of {seen.tunnel.interface}"
+        return f"Clamp TCP's MSS to {clamped - TCP_IPV4}: {harm}."
     if mtu is None:
-        return "No size is known to get through."
-    if _takes_addresses(seen, mtu):
-        harm = f"an MTU of {mtu} would remove the IPv6 addresses of {seen.tunnel.interface}"
-        return f"Clamp TCP's MSS to {mtu - TCP_IPV4}: {harm}."
+        return "No size that could be set is known to get through."
     if mtu >= seen.tunnel.mtu:
         return f"Set the far side's MTU to {mtu}."
+    if together != mtu:
+        return f"Set its MTU to {mtu}, or to {together} on both sides."
     if seen.direction is Direction.BACK:  # it is the far side that sends what is lost
         return f"Set its MTU and the far side's to {mtu}."
     return f"Set its MTU to {mtu}."

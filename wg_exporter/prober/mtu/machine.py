@@ -4,7 +4,7 @@
 
     P0, the route                     every `ROUTE_INTERVAL`, when the endpoint changes, and after a search (`route`)
     P2 and P3, pairs                  every `inner_interval`; P3 is the fragment size of an answer (`pairs`)
-    P4, the direction of the loss     in distress (`locate`)
+    P4, the direction of the loss     in distress, once the size is known (`locate`)
     P5, outer probes                  every `outer_interval`, and when the endpoint or the route changes (`outer`)
     P6, searches inside and outside   in distress, on demand, and outside where P5 did not pass (`search`)
     P7 the hop, P8 the oracle         on demand only (`locate`, `oracle`)
@@ -26,11 +26,12 @@ from wg_exporter.config.probe import ProbeSettings
 from wg_exporter.model import MtuReport
 from wg_exporter.prober.mtu.alive import Received
 from wg_exporter.prober.mtu.locate import Direction, Hops, Ways
-from wg_exporter.prober.mtu.oracle import SilentPeer
+from wg_exporter.prober.mtu.oracle import Oracle, SilentPeer
 from wg_exporter.prober.mtu.outer import OuterPath
 from wg_exporter.prober.mtu.pairs import SILENT, VOTES, Big, Pairs
 from wg_exporter.prober.mtu.probes import (
     NEVER,
+    PADDING,
     Layer,
     LocalTooBig,
     Passed,
@@ -55,7 +56,7 @@ class Phase(StrEnum):
     """Where the probing of a peer stands. It begins with the first probes, and changes in `_learn` alone."""
 
     PROBING = "probing"  # pairs and outer probes at their intervals; no size is suspected
-    DISTRESS = "distress"  # a hole, a refusal or a packet-too-big: both layers are searched, and P4 asks for the way
+    DISTRESS = "distress"  # a hole, a refusal or a packet-too-big: both layers are searched
 
 
 class _Sent(NamedTuple):
@@ -90,6 +91,9 @@ class PathMtu:
         self._inner_search: Search | None = None
         self._inner_found: Found | None = None
         self._ways: Ways | None = None
+        self._direction = Direction.UNKNOWN  # what the last P4 that could tell has told
+        self._sharp = False  # and so has one byte more than what passes been lost
+        self._rested = False  # large echoes were tried after a rest
         self._hops: Hops | None = None
         self._oracle: SilentPeer | None = None
         self._phase = Phase.PROBING
@@ -139,6 +143,7 @@ class PathMtu:
         """Send a pair and search inside and outside (P2, P6), on demand. It is done when it isn't `busy`."""
         self._pairs.check(now)
         self._inner_search = self._new_inner()
+        self._ways = None
         self._outer.ask()
         if not self._lookup.answered:
             self._lookup.check(now)
@@ -202,7 +207,9 @@ class PathMtu:
         refused = pairs.refused is not None
         small = pairs.big is not Big.PASSED or refused
         claim = inner.claim if inner and small and inner.reporter else None
-        full = self._outer.carries_full(hole=pairs.big is Big.HOLE)
+        full, agreeing = self._outer.carries_full(), self._agreeing()
+        if agreeing:
+            full = False
         return Findings(
             self._tunnel,
             big=pairs.big,
@@ -214,14 +221,17 @@ class PathMtu:
             unsent=pairs.unsent,
             inner_claim=claim,
             fragment=pairs.fragment,
-            direction=self._ways.direction if self._ways else Direction.UNKNOWN,
-            oracle=self._oracle.result if self._oracle and self._oracle.done and not pairs.ever else None,
+            direction=self._direction,
+            oracle=self._told_by_counters(),
             inner=self._inner(),
             inner_exact=bool(inner and inner.exact),
             route=self._lookup.size(),
             outer=outer.path if outer and full is not None else None,
             outer_full=full,
             hop=(inner.reporter if claim and inner else "") or (outer.reporter if outer and full is False else ""),
+            lossy=pairs.lossy,
+            spotty=pairs.spotty,
+            agreeing=agreeing,
         )
 
     def report(self, now: float, wall: float = 0.0) -> MtuReport:
@@ -273,6 +283,7 @@ class PathMtu:
             self._outer.start(self._lookup.route, now, thorough=hole)
             if hole:
                 self._inner_search = self._new_inner()
+                self._ways = None
 
     def _new_inner(self) -> Search:
         return Search(Layer.INNER, self._tunnel.mtu, self._patience, self._pace)
@@ -284,6 +295,7 @@ class PathMtu:
             self._outer.check(now)
         self._outer.learn(self._lookup.route, now, known=self._lookup.answered)
         self._learn_inner(now)
+        self._learn_direction(now)
         suspected = self._suspected()
         if suspected and self._phase is Phase.PROBING:
             self._enter_distress(now)
@@ -302,6 +314,39 @@ class PathMtu:
             self._pairs.good(now)
             self._inner_search = None
 
+    def _learn_direction(self, now: float) -> None:
+        """Whether other packets than echoes fall into the hole too, and if not, whether large echoes only need rest."""
+        pairs, search = self._pairs, self._inner_search
+        if (pairs.big is not Big.HOLE and pairs.votes < VOTES) or search is None or not search.done:
+            return
+        if self._ways is None or (pairs.lossy and not self._ways.lossy):
+            passed = self._inner_found.passed if self._inner_found else 0
+            ipv6 = ":" in self._tunnel.target
+            self._ways = Ways(self._tunnel.mtu, passed, self._patience, now, ipv6=ipv6, lossy=pairs.lossy)
+        # That full-size packets arrive is not true for ever; that they don't is over only when they come back.
+        if self._ways.direction is not Direction.UNKNOWN or (self._ways.done and self._direction is Direction.BACK):
+            self._direction = self._ways.direction
+        self._sharp = self._sharp or self._ways.sharp
+        if pairs.big is not Big.HOLE:
+            return
+        proven = self._direction is Direction.TOWARDS or self._agreeing() or pairs.claimed is not None
+        if self._ways.done and self._outer.idle and not proven and not self._rested:
+            self._rested = True
+            pairs.slowly(now)
+
+    def _agreeing(self) -> bool:
+        """Whether what passes inside and outside differs by what WireGuard adds, within the padding."""
+        inner, outer = self._inner_found, self._outer.found
+        if self._pairs.big is not Big.HOLE or not self._sharp or not inner or not outer or not outer.exact:
+            return False
+        largest = (outer.path or 0) - self._tunnel.overhead
+        return inner.passed <= largest < min(inner.passed + PADDING, self._tunnel.mtu)
+
+    def _told_by_counters(self) -> Oracle | None:
+        """What P8 told. A target that answers full-size echoes tells more itself."""
+        oracle, pairs = self._oracle, self._pairs
+        return oracle.result if oracle and oracle.done and (not pairs.ever or pairs.big is Big.HOLE) else None
+
     def _suspected(self) -> bool:
         pairs = self._pairs
         return pairs.big is Big.HOLE or pairs.votes >= VOTES or pairs.claimed is not None or pairs.refused is not None
@@ -312,17 +357,18 @@ class PathMtu:
             self._inner_search = self._new_inner()
         if self._outer.idle:
             self._outer.start(self._lookup.route, now, thorough=True)
-        self._ways = Ways(self._tunnel.mtu, self._patience, now, ipv6=":" in self._tunnel.target)
 
     def _leave_distress(self, now: float) -> None:
         self._phase = Phase.PROBING
+        self._ways, self._direction = None, Direction.UNKNOWN
+        self._sharp = self._rested = False
         if self._pairs.big is Big.PASSED:
-            self._ways = self._inner_search = self._inner_found = None
+            self._inner_search = self._inner_found = None
             self._outer.check(now)  # what was found outside is as old as the hole
 
     def _under_way(self) -> bool:
         jobs = (self._outer.search, self._inner_search, self._ways, self._hops, self._oracle)
-        return not self._pairs.calm or any(job is not None and not job.done for job in jobs)
+        return not self._pairs.calm or self._outer.doubtful or any(job is not None and not job.done for job in jobs)
 
     def _inner(self) -> int | None:
         """The largest inner size in bytes that is known to get through, None if none is."""

@@ -3,15 +3,17 @@
 Every `outer_interval` three probes go to the endpoint: one of the full size, a small one, and one as large as the route
 carries. If they don't all pass, the search goes on for the exact size. The first look waits for the route (P0), which
 says how large a probe may be. A thorough search, after a suspicion or on demand, begins with sizes of all kinds.
+
+Many endpoints drop large echoes while everything else of that size passes. So a large probe that is lost says nothing;
+a packet-too-big with a size does, once a second probe has brought it too, in this look or in the next.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wg_exporter.prober.mtu.pairs import CHANCE
 from wg_exporter.prober.mtu.probes import NEVER, SMALL, Layer
-from wg_exporter.prober.mtu.search import LEAST_COMMON, Search
+from wg_exporter.prober.mtu.search import Search
 
 if TYPE_CHECKING:
     from wg_exporter.config.probe import ProbeSettings
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from wg_exporter.prober.mtu.search import Found, Pace
     from wg_exporter.prober.mtu.verdict import Tunnel
 
+AGAIN = 5.0  # seconds until the next look, where a packet-too-big came once: some routers send few of them
 LARGEST = 9216  # bytes of a probe: the loopback's route carries 65536, but no path to a peer is that wide
 
 
@@ -33,12 +36,18 @@ class OuterPath:
         self._patience = patience
         self._pace = pace
         self._due = NEVER
+        self._before: int | None = None  # what a packet-too-big claimed in the look before
         self._asked = False  # a thorough search was asked for, and waits for the route
 
     @property
     def idle(self) -> bool:
         """Whether no search is under way."""
         return self.search is None or self.search.done
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the next look, which comes soon, has to repeat what a packet-too-big claimed."""
+        return self._before is None and not self._believed()
 
     def check(self, now: float) -> None:
         """Look at the path now, as the route changed or what was found is out of date."""
@@ -62,6 +71,7 @@ class OuterPath:
             self._due = NEVER
             return
         self._due = now + self._settings.mtu.outer_interval
+        self._before = self.found.claim if self.found else None
         needed = self._tunnel.needed
         top = max(needed, min(route.egress if route else 0, LARGEST))
         first = () if thorough else (SMALL, needed, top)
@@ -74,19 +84,19 @@ class OuterPath:
             self.start(route, now, thorough=True)
         if self.search is not None and self.search.done:
             self.found = self.search.found()
+            if self.doubtful:
+                self._due = min(self._due, now + AGAIN)
 
-    def carries_full(self, *, hole: bool) -> bool | None:
-        """Whether the path carries a full packet of the tunnel in one piece. None where outer probes can't tell.
-
-        `hole`: full-size packets are lost inside.
-        """
+    def carries_full(self) -> bool | None:
+        """Whether the path carries a full packet of the tunnel in one piece. None where outer probes can't tell."""
         found = self.found
         if found is None or found.path is None:
             return None
         if found.path >= self._tunnel.needed:
             return True
-        if found.claim is not None:
-            return False
-        # Only silence. Sizes below LEAST_COMMON pass on any path: there a firewall drops large echoes, or it is chance.
-        sure = hole or found.chance <= CHANCE
-        return False if sure and found.path >= LEAST_COMMON else None
+        return False if found.claim is not None and self._believed() else None
+
+    def _believed(self) -> bool:
+        """Whether what a packet-too-big claims was claimed twice, if anything is."""
+        found = self.found
+        return found is None or found.claim is None or found.repeats or found.claim == self._before

@@ -6,6 +6,10 @@ explain it: the loss rate, as seen on the twins and on earlier big ones, to the 
 at most `CHANCE`. A path that loses many packets takes more pairs; if `MOST_PAIRS` don't settle it, the answer is
 "unsure". One big one that comes back, however late, ends the suspicion at once; a declared hole is over after `VOTES`
 good ones. While a suspicion lasts, the answer before it stands.
+
+A hole is one for echoes; whether other packets fall into it too, `locate` finds out. If that is not proven, a filter
+may let only so many bytes of echoes pass in a while, and quick pairs never get a big one through. So `slowly` sends one
+after a rest, and those that confirm it come after rests too.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ MOST_PAIRS = 40  # of one suspicion; if these don't settle it, it stays unsure
 VOTES = 3  # pairs of which only the small one came back, before a hole; then big ones that came back, to end it
 CHANCE = 2e-7  # reached after 6 pairs on a path that has lost nothing, 10 at a loss of 20 %, 17 at 40 %
 UNSENT = 3  # pairs in a row that could not be sent, before what was known is given up
+REST = 10.0  # seconds between pairs, for a filter that counts bytes
 SILENT = PAIRS  # small ones lost in a row before the peer counts as silent
 
 
@@ -59,7 +64,9 @@ class Pairs:
     of the last full-size answer, None if it came whole. `refused` is the MTU with which this host refused the size (0 =
     it didn't say), None if it did not. `unsent` is why this host can't send the small ones, for any other reason,
     None if it can. `claimed` is the last packet-too-big from inside the tunnel. `silent_since` is when the first of the
-    small ones lost in a row was sent, `concluded` when the last pair became known, both in monotonic seconds.
+    small ones lost in a row was sent, `concluded` when the last pair became known, both in monotonic seconds. `lossy`:
+    small ones were lost too in this suspicion, or in the one that ended in a hole. `spotty`: some big ones came out of
+    the hole, and others did not.
     """
 
     def __init__(self, size: int, first: float, settings: ProbeSettings, patience: Patience) -> None:
@@ -74,6 +81,11 @@ class Pairs:
         self.refused: int | None = None
         self.claimed: TooBig | None = None
         self.concluded: float | None = None
+        self.lossy = False
+        self.spotty = False
+        self._gap = GAP  # between the next pairs
+        self._slow = False  # big ones that confirm one come after rests
+        self._resting = False  # until the pair after the rest is known
         self._settings = settings
         self._patience = patience
         self._due = first
@@ -96,11 +108,18 @@ class Pairs:
     @property
     def calm(self) -> bool:
         """Whether nothing is suspected and no pair is open."""
-        return not self._more and not self._run and all(pair.closed for pair in self._pairs.values())
+        return (
+            not self._more and not self._run and not self._resting and all(pair.closed for pair in self._pairs.values())
+        )
 
     def check(self, now: float) -> None:
         """Send a pair now, on demand or because the peer has come back or fallen silent."""
         self._due = min(self._due, now)
+
+    def slowly(self, now: float) -> None:
+        """Send a pair after a rest, and those that may follow from it after rests too."""
+        self._slow = self._resting = True
+        self._due = now + REST
 
     def good(self, now: float) -> None:
         """A full-size packet came back, in a pair or in a search: that proves more than losses do."""
@@ -110,9 +129,10 @@ class Pairs:
         self._good += 1
         self.refused = self.claimed = None
         if self.big is Big.HOLE and self._good < VOTES:
-            self._hurry(VOTES - self._good, now)
+            self._hurry(VOTES - self._good, now, REST if self._slow else GAP)
             return
         self.big = Big.PASSED
+        self.spotty = self.lossy = self._slow = False
 
     def heard(self) -> None:
         """The target answered a probe of any size."""
@@ -134,7 +154,7 @@ class Pairs:
         self._pairs[self._number] = _Pair(now)
         self._more = max(self._more - 1, 0)
         self._last = now
-        self._due = now + (GAP if self._more else self._settings.mtu.inner_interval)
+        self._due = now + (self._gap if self._more else self._settings.mtu.inner_interval)
         # The number of a pair is the big one's tag and, negative, the small one's.
         return [
             Want(ProbeKind.INNER_ECHO, self.size, tag=self._number),
@@ -193,6 +213,7 @@ class Pairs:
 
     def _close(self, pair: _Pair, now: float) -> None:
         pair.closed = True
+        self._resting = False
         pair.small = bool(pair.small)
         if pair.big:
             self._note_small(pair, now)
@@ -210,12 +231,15 @@ class Pairs:
     def _note_small(self, pair: _Pair, now: float) -> None:
         self._small_ring.append(bool(pair.small))
         if not pair.small:
+            self.lossy = self.lossy or (not pair.big and self.big is not Big.HOLE)
             self.silent += 1
             self.silent_since = pair.sent if self.silent_since is None else self.silent_since
             if self.silent < SILENT and not self._more:
                 self._hurry(SILENT - self.silent, now)
 
     def _lost(self, now: float, *, vote: bool) -> None:
+        if self.big is Big.HOLE and self._good > 0:
+            self.spotty = self._slow = True
         self._good = 0
         if self.big is Big.HOLE:
             return
@@ -244,6 +268,7 @@ class Pairs:
         rates = ((ring.count(False) + 0.5) / (len(ring) + 1) for ring in (self._small_ring, self._big_ring) if ring)
         return float(max(rates) ** self._run)
 
-    def _hurry(self, pairs: int, now: float) -> None:
+    def _hurry(self, pairs: int, now: float, gap: float = GAP) -> None:
+        self._gap = gap
         self._more = max(self._more, pairs)
-        self._due = min(self._due, max(now, self._last + GAP))
+        self._due = min(self._due, max(now, self._last + gap))

@@ -25,6 +25,9 @@ LEAST_IPV4 = 552
 LEAST_IPV6 = 1280
 """Bytes. No IPv6 link may be smaller (RFC 8200, 5), and a claim below it must not be acted on (RFC 8201, 4)."""
 
+PADDING = 16
+"""Bytes. Inner packets are padded to a multiple of it, so sizes in between look the same from outside."""
+
 NEVER = float("inf")
 
 

@@ -19,7 +19,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.prober.mtu.probes import NEVER, SMALL, Layer, LocalTooBig, NotSent, Passed, ProbeKind, TooBig, Want
+from wg_exporter.prober.mtu.probes import (
+    NEVER,
+    PADDING,
+    SMALL,
+    Layer,
+    LocalTooBig,
+    NotSent,
+    Passed,
+    ProbeKind,
+    TooBig,
+    Want,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +43,6 @@ ROUNDS = 7  # three do for any path below 1500, jumbo frames take more
 SENDS = 2  # of each size before it is lost
 EAGER = 3  # claims of one round that are tried without waiting for its end
 LEAST_COMMON = 1280  # bytes; path MTUs below it are rare, so there plateaus are tried first
-PADDING = 16  # bytes: inner packets are padded to a multiple of it, so sizes in between look the same from outside
 
 # MTUs that are in use, and others so that from 1280 on no gap is above 20: the next round then finds the exact byte.
 PLATEAUS = (
@@ -46,7 +56,7 @@ class Found(NamedTuple):
 
     `passed` is the largest size that came back, 0 = none did. `limit` is the smallest that did not, None = all passed.
     `claim` is the believed MTU of a packet-too-big, and `reporter` its sender. `exact`: the path MTU is `path`.
-    `chance` is the probability that all larger sizes were lost at the usual loss rate, and not for their size.
+    `repeats`: two probes brought it.
     """
 
     passed: int
@@ -54,7 +64,7 @@ class Found(NamedTuple):
     claim: int | None
     reporter: str
     exact: bool
-    chance: float
+    repeats: bool
 
     @property
     def path(self) -> int | None:
@@ -167,13 +177,8 @@ class Search:
         claim = self._believed(low, high)
         exact = high is None or high == low + 1 or claim is not None
         reporter = self._reporters.get(claim or 0, "")
-        return Found(low, high, claim, reporter, exact and bool(low or claim), self._chance(low))
-
-    def _chance(self, low: int) -> float:
-        """The loss rate of sizes that pass (Jeffreys' estimate), to the power of the sends lost above them."""
-        passed = [state.copies for state in self._sizes.values() if state.passed]
-        lost_above = sum(state.copies for size, state in self._sizes.items() if size > low and state.lost)
-        return float(((sum(passed) - len(passed) + 0.5) / (sum(passed) + 1)) ** lost_above)
+        repeats = len(self._claims.get(claim or 0, ())) > 1
+        return Found(low, high, claim, reporter, exact and bool(low or claim), repeats)
 
     def _claim(self, size: int, mtu: int, reporter: str) -> None:
         if mtu >= size:

@@ -3,6 +3,14 @@
 The first rule that holds gives the verdict. The order matters: what can't be judged comes before what is wrong, and
 what loses packets comes before what only slows them down. A full-size packet that came back proves that nothing is
 lost, but not that nothing is fragmented: WireGuard in the kernel sends its IPv4 packets without DF.
+
+Large echoes that are lost prove nothing by themselves: hosts and firewalls drop them, or let only so many bytes of
+echoes pass, while TCP and UDP of the same size pass too. It is a hole if one of these says so as well:
+
+- full-size UDP is lost towards the peer (`locate.Ways`);
+- the byte counters (`oracle`);
+- what passes inside and what passes outside differ by what WireGuard adds, to the padding. A limit for echoes is the
+  same number inside and outside, or there is only one.
 """
 
 from __future__ import annotations
@@ -13,13 +21,16 @@ from wg_exporter.model import Verdict
 from wg_exporter.prober.mtu.locate import Direction
 from wg_exporter.prober.mtu.oracle import Oracle
 from wg_exporter.prober.mtu.pairs import SILENT, Big
-from wg_exporter.prober.mtu.search import PADDING
+from wg_exporter.prober.mtu.probes import PADDING
 from wg_exporter.wireguard import OVERHEAD_IPV4, OVERHEAD_IPV6
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wg_exporter.model import SendError
+
+
+LEAST_IPV4, LEAST_IPV6 = 576, 1280  # bytes: what every host must be able to receive (RFC 791, 3.1; RFC 8200, 5)
 
 
 class Tunnel(NamedTuple):
@@ -48,6 +59,11 @@ class Tunnel(NamedTuple):
         return OVERHEAD_IPV6 if self.ipv6_outside else OVERHEAD_IPV4
 
     @property
+    def least(self) -> int:
+        """The smallest MTU that may be set, in bytes: below it the kernel takes addresses off, or IP does not work."""
+        return LEAST_IPV6 if self.ipv6_inside else LEAST_IPV4
+
+    @property
     def needed(self) -> int:
         """The outer size that a full inner packet needs, in bytes."""
         return self.mtu + self.overhead
@@ -62,7 +78,9 @@ class Findings(NamedTuple):
     packet-too-big from inside the tunnel. `fragment`: the fragment size of full-size answers. `inner`: the largest
     inner size that passed, in steps of 16 unless `inner_exact`. `route`: what this host's route to the endpoint
     carries. `outer`: the path MTU by outer probes, `outer_full`: a probe as large as a full packet of the tunnel
-    passed (False: too big for the path). `hop`: the router that said so.
+    passed (False: too big for the path). `hop`: the router that said so. `lossy`: small echoes beside the large ones
+    were lost too. `spotty`: some large ones came back. `agreeing`: the largest sizes that pass inside and outside
+    differ by what WireGuard adds.
     """
 
     tunnel: Tunnel
@@ -82,6 +100,9 @@ class Findings(NamedTuple):
     outer: int | None = None
     outer_full: bool | None = None
     hop: str = ""
+    lossy: bool = False
+    spotty: bool = False
+    agreeing: bool = False
 
     @property
     def quiet(self) -> bool:
@@ -93,11 +114,27 @@ class Findings(NamedTuple):
         """Whether full-size packets are known to get through."""
         return (self.big is Big.PASSED and not self.quiet) or self.oracle is Oracle.ARRIVES
 
+    @property
+    def counted(self) -> bool:
+        """Whether the byte counters told of full-size packets, and so that the peer, which never answered, is alive."""
+        return not self.ever and self.oracle in (Oracle.ARRIVES, Oracle.LOST)
+
+    @property
+    def hole(self) -> bool:
+        """Whether full-size packets are proven to be lost for their size."""
+        if self.oracle is not None and self.oracle is not Oracle.INCONCLUSIVE:
+            return self.oracle is Oracle.LOST
+        proven = self.direction is Direction.TOWARDS or self.agreeing
+        return proven and self.big is Big.HOLE and not self.spotty and not self.quiet
+
 
 def _unsure(seen: Findings) -> bool:
     if seen.quiet:
-        return seen.ever or seen.alive is None or seen.oracle is Oracle.INCONCLUSIVE
-    return seen.big is Big.UNSURE and seen.refused is None
+        return seen.ever or (not seen.counted and (seen.alive is None or seen.oracle is Oracle.INCONCLUSIVE))
+    if seen.refused is not None:
+        return False
+    lossy = seen.lossy and seen.big is Big.HOLE and not seen.hole and seen.inner_claim is None
+    return seen.big is Big.UNSURE or lossy
 
 
 def _too_small(size: int | None, seen: Findings) -> bool:
@@ -120,9 +157,9 @@ RULES = (
     ),
     Rule(
         Verdict.UNREACHABLE,
-        lambda seen: seen.quiet and seen.alive is False,
-        "{target} answers nothing, and nothing came from the peer at {endpoint} for 25 seconds: it can't be reached, "
-        "with packets of any size. Check its endpoint, its keys and the firewalls between.",
+        lambda seen: seen.quiet and seen.alive is False and not seen.counted,
+        "{target} answers nothing, and nothing but handshakes came from the peer at {endpoint} for 25 seconds: it "
+        "can't be reached, with packets of any size. Check its endpoint, its keys and the firewalls between.",
     ),
     Rule(
         Verdict.INCONCLUSIVE,
@@ -142,7 +179,7 @@ RULES = (
     ),
     Rule(
         Verdict.BLACKHOLE,
-        lambda seen: (seen.big is Big.HOLE and not seen.quiet) or seen.oracle is Oracle.LOST,
+        lambda seen: seen.hole,
         "Packets {above} are lost without a word {way} {target}; {path}. {fix}",
     ),
     Rule(
@@ -153,7 +190,7 @@ RULES = (
     ),
     Rule(
         Verdict.FRAGMENTED_PATH,
-        lambda seen: seen.arrives and seen.outer_full is False,
+        lambda seen: seen.arrives and seen.outer_full is False and not seen.tunnel.ipv6_outside,
         "The path to {endpoint} carries {outer}-byte packets{hop}; {interface} sends up to {needed}. {fix}",
     ),
     Rule(
@@ -161,6 +198,11 @@ RULES = (
         lambda seen: seen.arrives and seen.fragment is not None,
         "The far side's MTU is {fragment} to {fragment_to}, {interface} has {mtu}: full-size answers of {target} come "
         "in fragments. {fix}",
+    ),
+    Rule(
+        Verdict.FILTERED_LARGE,
+        lambda seen: seen.big is Big.HOLE and not seen.quiet,
+        "Small echoes are answered by {target}, those {above} are not{spotty}. {large}",
     ),
     Rule(
         Verdict.FILTERED,
@@ -190,23 +232,46 @@ def outer_path(findings: Findings) -> tuple[int | None, int]:
     known = [size for size in (findings.outer, findings.route) if size is not None]
     if findings.outer is not None or _too_small(findings.route, findings):
         return min(known), 0
-    if findings.big is Big.HOLE and findings.inner_claim is None and findings.inner is not None:
+    if findings.hole and findings.big is Big.HOLE and findings.inner_claim is None and findings.inner is not None:
         return findings.inner + findings.tunnel.overhead, PADDING - 1
     return None, 0
 
 
 def recommended(findings: Findings) -> int | None:
-    """The inner MTU to set on both sides, in bytes, never above what is known to pass; None if nothing is known to.
+    """The inner MTU to set in bytes, so that all is well even if the far side is left as it is; None if none is known.
 
-    It is never above the present MTU, as room for more is no fault to repair. If the far side's MTU is known, it is at
-    most that, so that it helps even if only this side is changed.
+    It is never above the present MTU, as room for more is no fault to repair, and never so low that IPv4 or, where the
+    device has IPv6 addresses, IPv6 would not work.
+    """
+    return _above_least(fitting(findings), findings)
+
+
+def recommended_together(findings: Findings) -> int | None:
+    """The inner MTU to set on both sides in bytes, which may be a little more; None if none is known."""
+    return _above_least(fitting(findings, together=True), findings)
+
+
+def _above_least(mtu: int | None, findings: Findings) -> int | None:
+    return None if mtu is None or mtu < findings.tunnel.least else mtu
+
+
+def fitting(findings: Findings, *, together: bool = False) -> int | None:
+    """The largest inner packet that is known to get through, None if nothing is known to.
+
+    The far side pads its packets to 16 bytes, but not past its own MTU. So unless both are set `together`, or its MTU
+    is known to be no larger, what fits outside is rounded down.
     """
     verdict, tunnel = judge(findings), findings.tunnel
-    overhead = OVERHEAD_IPV6 if tunnel.roams else tunnel.overhead
-    outer, slack = outer_path(findings)
-    by_outer = None if outer is None or slack else outer - overhead
-    if verdict in (Verdict.UNKNOWN, Verdict.UNREACHABLE, Verdict.INCONCLUSIVE):
+    if verdict in (Verdict.UNKNOWN, Verdict.UNREACHABLE, Verdict.INCONCLUSIVE, Verdict.FILTERED_LARGE):
         return None
+    if verdict is Verdict.OK:
+        return tunnel.mtu
+    outer, slack = outer_path(findings)
+    by_outer = None
+    if outer is not None and not slack:
+        by_outer = outer - (OVERHEAD_IPV6 if tunnel.roams else tunnel.overhead)
+        if by_outer < tunnel.mtu and not together:
+            by_outer -= by_outer % PADDING
     if verdict in (Verdict.INTERFACE_ABOVE_ROUTE, Verdict.INNER_PATH_SMALLER) or findings.big is Big.HOLE:
         return _least_of_what_passed(findings, by_outer)
     if verdict is Verdict.BLACKHOLE and (by_outer is None or by_outer >= tunnel.mtu):
