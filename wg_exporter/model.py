@@ -243,7 +243,7 @@ class ConfFile(NamedTuple):
 
     `interface` is the device it describes, empty if it describes none. `problems` are one-line warnings: lines that
     could not be understood, or why the file could not be read at all (then `peers` is empty). `saved`: wg-quick writes
-    the file itself (SaveConfig), so it says what was.
+    the file itself (SaveConfig), so it says what was. `own_table`: it asks for other routes than the usual (Table).
     """
 
     path: str
@@ -251,6 +251,7 @@ class ConfFile(NamedTuple):
     peers: tuple[ConfPeer, ...] = ()
     problems: tuple[str, ...] = ()
     saved: bool = False
+    own_table: bool = False
 
 
 class Verdict(StrEnum):
@@ -373,7 +374,8 @@ class Snapshot(NamedTuple):
     `wall` (seconds since the epoch) and `monotonic` (seconds, arbitrary origin) are read together when the pass began.
     `links` maps (netns, interface name) to the link. `conf` is the same object as before while no file changed. `notes`
     are lines for the log about what is no failure. `udp_ports` are the bound UDP ports of each network namespace in
-    which they could be read, by its configured name.
+    which they could be read, by its configured name. `routes` say, by that too, what keeps users' packets to an address
+    from going through the device with an index; empty if nothing does. What is not in it is not known.
     """
 
     wall: float
@@ -385,6 +387,7 @@ class Snapshot(NamedTuple):
     outcomes: tuple[Outcome, ...]
     notes: tuple[str, ...] = ()
     udp_ports: Mapping[str, frozenset[int]] = {}
+    routes: Mapping[str, Mapping[tuple[int, str], str]] = {}
 
     def namespaces_read(self) -> set[str]:
         """The namespaces whose links were read, or that are gone: a link of theirs that is not in `links` is not there.

@@ -39,6 +39,7 @@ PEERS_PER_FILE = 100_000
 LINE_CHARACTERS = 1 << 20
 
 _PEER_SECTIONS = ("[peer]", "[wireguardpeer]")
+_TABLES = (("[interface]", "table"), ("[wireguard]", "routetable"), ("[wireguardpeer]", "routetable"))
 _KNOWN_SECTIONS = (*_PEER_SECTIONS, "[interface]", "[wireguard]", "[netdev]", "[match]")
 
 
@@ -47,7 +48,8 @@ def parse_wg_quick(text: str, path: str) -> ConfFile:
     parser = _Parser()
     parser.feed(path, text)
     peers = parser.finish(None)
-    return ConfFile(path, _interface(PurePosixPath(path).stem), peers, parser.problems(), parser.saved)
+    interface = _interface(PurePosixPath(path).stem)
+    return ConfFile(path, interface, peers, parser.problems(), parser.saved, parser.own_table)
 
 
 def parse_netdev(
@@ -63,7 +65,8 @@ def parse_netdev(
         parser.feed(source, content, continued=True)
     if parser.netdev.get("kind", "").lower() != "wireguard":
         return ConfFile(path, "")
-    return ConfFile(path, _interface(parser.netdev.get("name", "")), parser.finish(read_key), parser.problems())
+    interface, peers = _interface(parser.netdev.get("name", "")), parser.finish(read_key)
+    return ConfFile(path, interface, peers, parser.problems(), own_table=parser.own_table)
 
 
 def _interface(name: str) -> str:
@@ -73,11 +76,14 @@ def _interface(name: str) -> str:
 
 
 class _Parser:
-    """Reads one file after the other. `netdev` is what [NetDev] says, for the keys that matter. `saved`: SaveConfig."""
+    """Reads one file after the other. `netdev` is what [NetDev] says, for the keys that matter. `saved`: SaveConfig.
+
+    `own_table`: Table of wg-quick, or RouteTable of networkd for the device or a peer, is other than the usual.
+    """
 
     def __init__(self) -> None:
         self.netdev: dict[str, str] = {}
-        self.saved = False
+        self.saved = self.own_table = False
         self._problems: list[str] = []
         self._peers: list[PeerSection] = []
         self._secret_files: set[str] = set()
@@ -211,6 +217,10 @@ class _Parser:
         key = "".join(name.split()).lower()
         if self._section == "[interface]" and key == "saveconfig":
             self.saved = value.partition("#")[0].strip().lower() == "true"
+        elif (self._section, key) in _TABLES:
+            # An empty assignment is none (systemd.syntax(7)); `main` is where routes go by default.
+            found = value.partition("#")[0].strip().lower() not in ("", "auto", "main", "254")
+            self.own_table = found or (self.own_table and self._section in _PEER_SECTIONS)
         elif self._section == "[netdev]" and key in ("name", "kind"):
             self.netdev[key] = value.partition("#")[0].strip()
         elif key in ("privatekeyfile", "presharedkeyfile"):
