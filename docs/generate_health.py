@@ -19,6 +19,7 @@ from wg_exporter.health.advice import advice
 from wg_exporter.health.device import UNREAD_SECONDS
 from wg_exporter.health.rules import RULES
 from wg_exporter.health.states import State
+from wg_exporter.reader.links.routes import LOOK_SECONDS
 
 if TYPE_CHECKING:
     from wg_exporter.health.rules.rule import Rule
@@ -99,6 +100,14 @@ tell it, for WireGuard answers:
 - **Age** decides only for a peer that has persistent keepalive K: {stale} + K without a sign is `down`
   (`stale_handshake`), for a session ends 180 s after its handshake and a new one takes a moment. Without keepalive,
   age proves nothing: such a peer is `idle`, or `down` once data to it goes unanswered.
+- **Users' packets** may not go where probes go, which are bound to the interface. So this host's own route to each
+  target that is probed is looked at, in the VRF of the interface, every {routes} and when routes, rules, links or
+  addresses change. What stands in the way for {obstructed} makes the peer `degraded` (`not_routed`), while it is heard.
+  That is not judged where somebody may have meant it: a file of the interface has a `Table` (systemd-networkd:
+  `RouteTable`) other than the main one, the route leads into another WireGuard interface, the configuration says
+  `routes: ignore` for the interface, or an `ip rule` that applies to the target asks for what a look-up can't know
+  (where packets come from, who sends them). A rule that asks for a mark, or for an address of this host, is tried. A
+  target that allowed IPs do not give to the peer can't be probed: `not_allowed`, after the same time.
 - **AmneziaWG** pads its messages to other sizes, so that its byte counters do not tell handshakes from data. There only
   probes and age decide.
 - `lossy` and `slow` look at the echoes of the last {window}, {fewest} at least. An answer after the timeout is slow,
@@ -165,6 +174,8 @@ def page() -> str:
         answer=_seconds(timing.ANSWER_SECONDS),
         calls=_seconds(timing.CALLS_WITHIN),
         woken=_seconds(timing.WOKEN_MOST),
+        routes=_seconds(LOOK_SECONDS),
+        obstructed=_seconds(timing.OBSTRUCTED_SECONDS),
         judged=_seconds(timing.JUDGED_SECONDS),
         unread=_seconds(UNREAD_SECONDS),
         window=duration(limits.window),

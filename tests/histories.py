@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.rows import SECOND, STATS, WALL, device, link, peer, snapshot
 from wg_exporter.config.health import HealthLimits
+from wg_exporter.health.states import UNKNOWN, Obstacle, Reason
 from wg_exporter.model import Backend, Cause, FailedDevice, MtuReport, Outcome, Probed, SendError, SourceName, Verdict
 from wg_exporter.names.identity import PeerMeta
 
@@ -24,6 +25,7 @@ class RandomPeer:
         self.mood = self.silent
         self.probed = None
         self.answers, self.rtt, self.refused = True, 0.02, None
+        self.obstacle = None
 
     @property
     def meta(self):
@@ -33,7 +35,7 @@ class RandomPeer:
         """A new mood, or one of the things that a person or the far side changes."""
         moods = (self.silent, self.silent, self.talk, self.hear, self.send, self.call, self.be_called, self.shake)
         self.mood = self.random.choice(moods)
-        match self.random.randrange(12):
+        match self.random.randrange(13):
             case 0:
                 self.expected = not self.expected
             case 1:
@@ -49,6 +51,9 @@ class RandomPeer:
                 self.row = self.row._replace(rx_bytes=0, tx_bytes=0, last_handshake_ns=0)
             case 7:
                 self.refused = None if self.refused else self.random.choice(list(SendError))
+            case 8:
+                found = Obstacle(self.random.choice((Reason.NOT_ROUTED, Reason.NOT_ALLOWED)), "no way")
+                self.obstacle = self.random.choice((None, None, UNKNOWN, found, found))
 
     def pass_second(self, second, wall, hangs):
         if hangs:
@@ -123,6 +128,7 @@ class RandomHost:
         self.up = self.there = self.readable = self.fresh = self.links_read = self.missed = True
         self.cause = Cause.OTHER
         self.limits = LIMITS[0]
+        self.obstacles = {}
 
     @property
     def key(self):
@@ -138,7 +144,7 @@ class RandomHost:
         return found.get(row.public_key, PeerMeta("", False, False))
 
     def happen(self):
-        """A second or a few go by, and a look shows: snapshot, metas, probes, missed, limits."""
+        """A second or a few go by, and a look shows: snapshot, metas, probes, missed, limits, obstacles."""
         for _ in range(self.random.choice((1, 1, 1, 5))):
             self.second, self.wall = self.second + 1, self.wall + 1
             for one in self.peers:
@@ -161,7 +167,11 @@ class RandomHost:
         )
         metas = self.metas
         probes = {self.key: {one.row.public_key: one.probed for one in self.peers if one.probed}}
-        return found, lambda _: metas, probes, {self.key} if self.missed else set(), self.limits
+        obstacles = {self.key: {one.row.public_key: one.obstacle for one in self.peers if one.obstacle}}
+        if obstacles != self.obstacles:  # else it is the same object, as from `plan.ways`
+            self.obstacles = obstacles
+        missed = {self.key} if self.missed else set()
+        return found, lambda _: metas, probes, missed, self.limits, self.obstacles
 
     def change(self):
         """Something befalls the device, or all is well again."""

@@ -38,7 +38,7 @@ from wg_exporter.reader.reader import Clock, Reading, Worker
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from wg_exporter.config import Config
     from wg_exporter.exposition.parts import Sample
@@ -184,6 +184,8 @@ class FakeHost:
         self.links: Sequence[Link] = ()
         self.conf: tuple[ConfFile, ...] = ()
         self.doubles: tuple[str, ...] = ()
+        self.routes: Mapping[tuple[int, str], str] = {}
+        """What stands in the way, for what each source of links was asked."""
         self.problems: dict[SourceName, str | Exception] = {}
         self.stuck: dict[SourceName, threading.Event] = {}
         self.during: Callable[[], object] | None = None
@@ -197,10 +199,21 @@ class FakeHost:
             yield self._worker(
                 SourceName.KERNEL, clock, lambda at=netns: Reading(self._in(at), tuple(self.failed)), netns
             )
-            yield self._worker(SourceName.LINKS, clock, lambda at=netns: Reading(links=self._links(at)), netns)
+            yield self._links_worker(clock, netns)
         if SourceName.USERSPACE in self.problems or self.doubles:
             yield self._worker(SourceName.USERSPACE, clock, lambda: Reading(doubles=self.doubles))
         yield self._worker(SourceName.CONF, clock, lambda: Reading(conf=self.conf))
+
+    def _links_worker(self, clock: Clock, netns: str) -> Worker:
+        asked: list[tuple[int, str]] = []
+
+        def read() -> Reading:
+            routes = {question: self.routes[question] for question in asked if question in self.routes}
+            return Reading(links=self._links(netns), routes=routes)
+
+        worker = self._worker(SourceName.LINKS, clock, read, netns)
+        worker.ask = lambda questions: asked.__setitem__(slice(None), questions)
+        return worker
 
     def _in(self, netns: str) -> list[Device]:
         return [row for row in self.devices if row.netns == netns]

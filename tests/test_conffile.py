@@ -577,3 +577,33 @@ def test_a_secret_key_shows_nowhere_whatever_is_written_around_it(keys: list[str
     for found in (parse_wg_quick(text, PATH), netdev("[NetDev]\nName=wg0\nKind=wireguard\n" + text)):
         assert not [secret for secret in keys if secret in repr(found) or secret[:43] in repr(found)]
         assert not [secret for secret in keys if len(set(secret)) > 8 and secret[4:20] in repr(found)]
+
+
+@pytest.mark.parametrize(
+    ("line", "own"),
+    [
+        ("Table = off", True),
+        ("table=1234", True),
+        ("TABLE = auto", False),
+        ("Table = main # as usual", False),
+        ("Table =", False),
+        ("MTU = 1400", False),
+    ],
+)
+def test_a_table_other_than_the_usual_says_that_routes_are_made_by_somebody_else(line: str, own: bool) -> None:
+    assert parse_wg_quick(f"[Interface]\n{line}\n[Peer]\nPublicKey = {A}\n", PATH).own_table is own
+    assert not parse_wg_quick(f"[Peer]\nPublicKey = {A}\n{line}\n", PATH).own_table
+
+
+@pytest.mark.parametrize(
+    ("device", "peer", "own"),
+    [
+        ("RouteTable=off", "", True),
+        ("RouteTable=main", "", False),
+        ("", "RouteTable=77", True),
+        ("", "RouteTable=main", False),
+    ],
+)
+def test_a_route_table_of_networkd_says_the_same(device: str, peer: str, own: bool) -> None:
+    text = f"[NetDev]\nName=wg0\nKind=wireguard\n[WireGuard]\n{device}\n[WireGuardPeer]\nPublicKey={A}\n{peer}\n"
+    assert parse_netdev(text, "/etc/systemd/network/wg0.netdev", read_key=lambda _: None).own_table is own

@@ -19,7 +19,7 @@ from wg_exporter.health.place import Place
 from wg_exporter.health.quality import Quality
 from wg_exporter.health.rules import RULES, decide
 from wg_exporter.health.rules.rule import Rule
-from wg_exporter.health.states import Reason, State
+from wg_exporter.health.states import Obstacle, Reason, State
 from wg_exporter.model import SendError, Verdict
 from wg_exporter.names.identity import PeerMeta
 
@@ -88,6 +88,9 @@ def evidence(draw):
         seen.silent_since = draw(MAYBE)
         seen.target_silent_since = draw(st.sampled_from((None, seen.silent_since)))
         seen.refused = draw(st.none() | st.sampled_from(SendError))
+    if draw(st.booleans()):
+        seen.obstacle = Obstacle(draw(st.sampled_from((Reason.NOT_ROUTED, Reason.NOT_ALLOWED))), "no way")
+        seen.obstructed_since = draw(MOMENT)
     return seen
 
 

@@ -12,7 +12,7 @@ from wg_exporter.health.evidence import Evidence
 from wg_exporter.health.place import Place
 from wg_exporter.health.quality import Quality
 from wg_exporter.health.rules import RULES, decide
-from wg_exporter.health.states import Reason, State
+from wg_exporter.health.states import Obstacle, Reason, State
 from wg_exporter.model import SendError, Verdict
 from wg_exporter.names.identity import PeerMeta
 
@@ -221,6 +221,8 @@ def test_a_peer_that_was_down_ten_seconds_ago_is_so_until_it_is_heard_or_could_n
 
 FAULTS = [
     *(({"verdict": Verdict(reason.removeprefix("mtu_"))}, reason) for reason in Reason if reason.startswith("mtu_")),
+    ({"obstacle": Obstacle(Reason.NOT_ALLOWED, ""), "obstructed_since": NOW - 15}, Reason.NOT_ALLOWED),
+    ({"obstacle": Obstacle(Reason.NOT_ROUTED, ""), "obstructed_since": NOW - 15}, Reason.NOT_ROUTED),
     ({"target_silent_since": NOW - 60}, Reason.TARGET_SILENT),
     ({"refused": SendError.NO_PERMISSION}, Reason.PROBES_BLOCKED),
     ({"lossy": True}, Reason.LOSSY),

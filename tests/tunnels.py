@@ -26,10 +26,11 @@ class Judge(Health):
         super().__init__()
         self._known = {}
 
-    def look(self, found, metas, probes, missed, limits):
+    def look(self, found, metas, probes, missed, limits, obstacles=None):
         self.found = devices = changes(self._known, found)
         self._known = {change.key: change.left for change in devices}
-        return self.update(devices, found, metas, probes, missed=missed, limits=limits)
+        known = obstacles or {}
+        return self.update(devices, found, metas, probes, missed=missed, limits=limits, obstacles=known)
 
 
 class Tunnel:
@@ -48,7 +49,7 @@ class Tunnel:
         self.link = link()
         self.present, self.fresh, self.missed = True, True, True
         self.failed, self.outcomes = (), (LINKS_READ,)
-        self.probed = None
+        self.probed = self.obstacle = None
         self.changes = []
         self.wall_offset = 0.0
         self.look()
@@ -65,7 +66,8 @@ class Tunnel:
         )
         probes = {("", "wg0"): {self.row.public_key: self.probed}} if self.probed else {}
         missed = {("", "wg0")} if self.missed else set()
-        self.changes += self.health.look(found, lambda _: (self.meta,), probes, missed, self.limits)
+        obstacles = {("", "wg0"): {self.row.public_key: self.obstacle}} if self.obstacle else {}
+        self.changes += self.health.look(found, lambda _: (self.meta,), probes, missed, self.limits, obstacles)
 
     def rx(self, number=0):
         self.row = self.row._replace(rx_bytes=self.row.rx_bytes + number)

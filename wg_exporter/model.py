@@ -244,7 +244,8 @@ class ConfFile(NamedTuple):
     `interface` is the device it describes, empty if it describes none. `problems` are one-line warnings: lines that
     could not be understood, or why the file could not be read at all (then `peers` is empty). `saved`: wg-quick writes
     the file itself (SaveConfig), so it says what was. `labels` has the public key of each peer with a `friendly_json`
-    comment, and the keys and values of that which can be labels, by key.
+    comment, and the keys and values of that which can be labels, by key. `own_table`: it asks for other routes than the
+    usual (Table).
     """
 
     path: str
@@ -253,6 +254,7 @@ class ConfFile(NamedTuple):
     problems: tuple[str, ...] = ()
     saved: bool = False
     labels: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
+    own_table: bool = False
 
 
 class Verdict(StrEnum):
@@ -377,7 +379,9 @@ class Snapshot(NamedTuple):
     `links` maps (netns, interface name) to the link. `conf` is the same object as before while no file changed. `notes`
     are lines for the log about what is no failure. `udp_ports` are the bound UDP ports of each network namespace that
     could be read, by its configured name. `left_out`: userspace devices that nobody wants. `idle_patterns`: those for
-    files that match none. `doubles`: lines about devices of one name, of which only one can be shown.
+    files that match none. `doubles`: lines about devices of one name, of which only one can be shown. `routes` say, by
+    namespace too, what keeps users' packets to an address from going through the device with an index; empty if nothing
+    does. What is not in it is not known.
     """
 
     wall: float
@@ -392,6 +396,7 @@ class Snapshot(NamedTuple):
     left_out: frozenset[str] = frozenset()
     idle_patterns: tuple[str, ...] = ()
     doubles: tuple[str, ...] = ()
+    routes: Mapping[str, Mapping[tuple[int, str], str]] = {}
 
     def namespaces_read(self) -> set[str]:
         """The namespaces whose links were read, or that are gone: a link of theirs that is not in `links` is not there.

@@ -39,6 +39,7 @@ PEERS_PER_FILE = 100_000
 LINE_CHARACTERS = 1 << 20
 
 _PEER_SECTIONS = ("[peer]", "[wireguardpeer]")
+_TABLES = (("[interface]", "table"), ("[wireguard]", "routetable"), ("[wireguardpeer]", "routetable"))
 _KNOWN_SECTIONS = (*_PEER_SECTIONS, "[interface]", "[wireguard]", "[netdev]", "[match]")
 
 
@@ -48,7 +49,7 @@ def parse_wg_quick(text: str, path: str) -> ConfFile:
     parser.feed(path, text)
     peers = parser.finish(None)
     interface = _interface(PurePosixPath(path).stem)
-    return ConfFile(path, interface, peers, parser.problems(), parser.saved, parser.labels())
+    return ConfFile(path, interface, peers, parser.problems(), parser.saved, parser.labels(), parser.own_table)
 
 
 def parse_netdev(
@@ -64,9 +65,8 @@ def parse_netdev(
         parser.feed(source, content, continued=True)
     if parser.netdev.get("kind", "").lower() != "wireguard":
         return ConfFile(path, "")
-    peers = parser.finish(read_key)
-    interface = _interface(parser.netdev.get("name", ""))
-    return ConfFile(path, interface, peers, parser.problems(), labels=parser.labels())
+    interface, peers = _interface(parser.netdev.get("name", "")), parser.finish(read_key)
+    return ConfFile(path, interface, peers, parser.problems(), labels=parser.labels(), own_table=parser.own_table)
 
 
 def _interface(name: str) -> str:
@@ -76,11 +76,14 @@ def _interface(name: str) -> str:
 
 
 class _Parser:
-    """Reads one file after the other. `netdev` is what [NetDev] says, for the keys that matter. `saved`: SaveConfig."""
+    """Reads one file after the other. `netdev` is what [NetDev] says, for the keys that matter. `saved`: SaveConfig.
+
+    `own_table`: Table of wg-quick, or RouteTable of networkd for the device or a peer, is other than the usual.
+    """
 
     def __init__(self) -> None:
         self.netdev: dict[str, str] = {}
-        self.saved = False
+        self.saved = self.own_table = False
         self._problems: list[str] = []
         self._peers: list[PeerSection] = []
         self._labels: dict[str, tuple[tuple[str, str], ...]] = {}
@@ -223,6 +226,10 @@ class _Parser:
         key = "".join(name.split()).lower()
         if self._section == "[interface]" and key == "saveconfig":
             self.saved = value.partition("#")[0].strip().lower() == "true"
+        elif (self._section, key) in _TABLES:
+            # An empty assignment is none (systemd.syntax(7)); `main` is where routes go by default.
+            found = value.partition("#")[0].strip().lower() not in ("", "auto", "main", "254")
+            self.own_table = found or (self.own_table and self._section in _PEER_SECTIONS)
         elif self._section == "[netdev]" and key in ("name", "kind"):
             self.netdev[key] = value.partition("#")[0].strip()
         elif key in ("privatekeyfile", "presharedkeyfile"):

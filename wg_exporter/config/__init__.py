@@ -54,8 +54,28 @@ class EndpointMode(StrEnum):
     OFF = "off"
 
 
+class Routes(StrEnum):
+    """Whether this host's own routes to what lies behind an interface are looked at."""
+
+    CHECK = "check"
+    IGNORE = "ignore"
+
+
 def _text(description: str) -> Meta:
     return Meta(description=description)
+
+
+class InterfaceSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """What holds for single interfaces. Of several entries that match, the first counts."""
+
+    interface: Annotated[kinds.InterfacePattern, _text("The interfaces: those that match this.")]
+    routes: Annotated[
+        Routes,
+        _text(
+            "`check`: a peer is degraded (`not_routed`) while this host itself sends packets for its target elsewhere. "
+            "`ignore`: that is meant to be so."
+        ),
+    ]
 
 
 class Interfaces(Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,11 +94,17 @@ class Interfaces(Struct, frozen=True, forbid_unknown_fields=True):
             "`wg0` is in the exporter's own namespace, `blue/wg0` in the one named `blue` under `namespaces`."
         ),
     ] = ()
+    settings: Annotated[tuple[InterfaceSettings, ...], _text("Settings of single interfaces.")] = ()
 
     def wanted(self, name: str) -> bool:
         """Whether the interface of this name is to be served."""
         included = any(fnmatchcase(name, pattern) for pattern in self.include)
         return included and not any(fnmatchcase(name, pattern) for pattern in self.exclude)
+
+    def routes(self, name: str) -> Routes:
+        """Whether routes into the interface of this name are looked at."""
+        found = (entry.routes for entry in self.settings if fnmatchcase(name, entry.interface))
+        return next(found, Routes.CHECK)
 
     @property
     def expected(self) -> tuple[tuple[str, str], ...]:

@@ -33,6 +33,7 @@ from wg_exporter.log import Log, place
 from wg_exporter.names.table import Names
 from wg_exporter.names.unmatched import Matching, told
 from wg_exporter.plan.planner import Planner
+from wg_exporter.plan.ways import Ways
 from wg_exporter.reader.host import host_workers
 from wg_exporter.reader.reader import Clock, Reader, StoppedError, Worker, with_unread
 
@@ -111,6 +112,7 @@ class _Setup:
         self.names = Names(config)
         self.matching = Matching(config)
         self.planner = Planner(config)
+        self.ways = Ways(config)
         # A writer keeps what it rendered of its page for the next scrape.
         self.writers = {"": Writer(lambda name: not config.metrics.excluded(name))}
         self.writers |= {"mindflavor": Writer(), "mdlayher": Writer()}
@@ -317,7 +319,10 @@ class Exporter:
             devices = self._history.follow(setup.names, snapshot)
             plan = setup.planner.plan(devices, snapshot, setup.names.metas)
             self._probe(plan, snapshot)
-            changes = self._history.judge(setup.config, setup.names, devices, snapshot, self._probes())
+            setup.reader.ask(setup.ways.questions(plan, snapshot.conf))
+            obstacles = setup.ways.obstacles(plan, snapshot)
+            probes = self._probes()
+            changes = self._history.judge(setup.config, setup.names, devices, snapshot, probes, obstacles=obstacles)
             unjudged = _unjudged(snapshot, setup.names.metas, plan if self._prober else None)
             found = summary(self._history.health.devices(), STATUS_PEERS)
             unmatched = setup.matching.look(snapshot, setup.names.metas)

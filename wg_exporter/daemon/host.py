@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.config import Expected
 from wg_exporter.exposition.view import DeviceView, View
-from wg_exporter.health import Health
+from wg_exporter.health import NO_OBSTACLES, Health
 from wg_exporter.history.history import History
 from wg_exporter.model import USERSPACE_KIND, Backend, Cause, ConfPeer, FailedDevice, SourceName
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from wg_exporter.config import Config
     from wg_exporter.exposition.view import ExporterFacts
-    from wg_exporter.health.states import Change
+    from wg_exporter.health.states import Change, Obstacle
     from wg_exporter.history.devices import DeviceChange
     from wg_exporter.model import DeviceKey, Peer, Probed, Snapshot
     from wg_exporter.names.table import Names
@@ -70,10 +70,14 @@ class HostHistory:
         devices: Sequence[DeviceChange],
         snapshot: Snapshot,
         probes: Mapping[DeviceKey, Mapping[str, Probed]],
+        *,
+        obstacles: Mapping[DeviceKey, Mapping[str, Obstacle]] = NO_OBSTACLES,
     ) -> list[Change]:
-        """Judge the peers. Returns what changed."""
+        """Judge the peers. Returns what changed. `obstacles` are what keeps users' packets from them."""
         missed = self._expected(config)
-        changes = self.health.update(devices, snapshot, names.metas, probes, missed=missed, limits=config.health)
+        changes = self.health.update(
+            devices, snapshot, names.metas, probes, missed=missed, limits=config.health, obstacles=obstacles
+        )
         if self._waits_for[0] is not config:
             self._waits_for = config, _waited_for(config)
         return changes + self.health.miss(devices, snapshot, self._waits_for[1], names.meta, config.health)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from itertools import compress
 from math import inf
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.health.device import JudgedDevice
@@ -25,10 +26,14 @@ if TYPE_CHECKING:
 
     from wg_exporter.config.health import HealthLimits
     from wg_exporter.health.missing import MissingDevicePeers
-    from wg_exporter.health.states import Change, PeerHealth, State
+    from wg_exporter.health.states import Change, Obstacle, PeerHealth, State
     from wg_exporter.history.devices import DeviceChange
     from wg_exporter.model import ConfPeer, Device, DeviceKey, Peer, Probed, Snapshot
     from wg_exporter.names.identity import PeerMeta
+
+
+_NO_OBSTACLE: Mapping[str, Obstacle] = MappingProxyType({})
+NO_OBSTACLES: Mapping[DeviceKey, Mapping[str, Obstacle]] = MappingProxyType({})
 
 
 class GoneDevice(NamedTuple):
@@ -130,11 +135,12 @@ class Health:
         *,
         missed: Collection[DeviceKey],
         limits: HealthLimits,
+        obstacles: Mapping[DeviceKey, Mapping[str, Obstacle]] = NO_OBSTACLES,
     ) -> list[Change]:
         """Take in a look at the host, and judge. Returns what changed.
 
         `devices` are those that are there and those that the history remembers. `metas` is `Names.metas`. `missed` are
-        the devices that somebody waits for.
+        the devices that somebody waits for. `obstacles` are what keeps users' packets from peers, by public key.
         """
         if limits != self._limits:
             self._limits = limits
@@ -151,7 +157,8 @@ class Health:
                 continue
             kept[found.key] = judged
             hangs = found.key in hang
-            changes += judged.look(found, metas, probes.get(found.key, {}), snapshot, limits, hangs=hangs)
+            known, theirs = probes.get(found.key, {}), obstacles.get(found.key, _NO_OBSTACLE)
+            changes += judged.look(found, metas, known, snapshot, limits, hangs=hangs, obstacles=theirs)
         self._devices = kept
         self._find_gone()
         return changes
@@ -185,8 +192,12 @@ def _lacking(key: DeviceKey, device: MissingDevicePeers, there: Sequence[str]) -
     if not back:
         return GoneDevice(*key, device.keys, device.metas, device.rows)
     picked = [public_key not in back for public_key in device.keys]
-    columns = (device.keys, device.metas, device.rows)
-    return GoneDevice(*key, *(tuple(compress(column, picked)) for column in columns))
+    return GoneDevice(
+        *key,
+        tuple(compress(device.keys, picked)),
+        tuple(compress(device.metas, picked)),
+        tuple(compress(device.rows, picked)),
+    )
 
 
 def _gone(key: DeviceKey, device: JudgedDevice) -> GoneDevice:

@@ -15,7 +15,7 @@ from wg_exporter.health.evidence import Evidence
 from wg_exporter.health.judge import Tick, judge
 from wg_exporter.health.place import Place
 from wg_exporter.health.rules import suspected_from
-from wg_exporter.health.states import NOT_JUDGED, Change, PeerHealth, Reason, State
+from wg_exporter.health.states import NOT_JUDGED, Change, Obstacle, PeerHealth, Reason, State
 from wg_exporter.history.counts import handshakes
 from wg_exporter.model import Backend, Peers, differences, same
 
@@ -40,6 +40,7 @@ class JudgedDevice:
     __slots__ = (
         "_deadlines",
         "_judged_at",
+        "_obstacles",  # at the last look
         "_probed",  # whether any peer was at the last look
         "_read_at",
         "_seen",
@@ -60,6 +61,7 @@ class JudgedDevice:
         self._seen: list[Evidence] = []
         self._deadlines: list[float] = []
         self._probed = self._stood_still = False
+        self._obstacles: Mapping[str, Obstacle] = {}
         self._read_at = self._judged_at = -inf
 
     @property
@@ -81,8 +83,11 @@ class JudgedDevice:
         limits: HealthLimits,
         *,
         hangs: bool,
+        obstacles: Mapping[str, Obstacle],
     ) -> Iterator[Change]:
-        """Take in a look, and judge. Yields what changed. `hangs`: its daemon did not answer."""
+        """Take in a look, and judge. Yields what changed. `hangs`: its daemon did not answer. `obstacles` are those of
+        its peers, by public key.
+        """
         now = snapshot.monotonic
         self.suspicious = False
         self._locate(found, now)
@@ -90,6 +95,7 @@ class JudgedDevice:
         if found.read is not None:
             changed = self._read(found.read, metas(found.read), snapshot, anew=found.anew)
         self._take_probes(probes, now, limits, changed)
+        changed |= self._obstruct(obstacles, now)
         self._suspect(found, hangs=hangs)
         tick = Tick(now, snapshot.wall, now - self._judged_at)
         if found.read is not None or found.gone:
@@ -175,6 +181,7 @@ class JudgedDevice:
         self.peers = Peers.of(peer for peer, _, _ in found)
         self.metas, self.rows = metas, tuple(row for _, _, row in found)
         self._seen = [seen for _, seen, _ in found]
+        self._obstacles = {}  # another object than any that comes: the new peers have to take in theirs
         self.judge_all()
 
     def _take_probes(self, probes: Mapping[str, Probed], now: float, limits: HealthLimits, changed: set[int]) -> None:
@@ -187,6 +194,19 @@ class JudgedDevice:
             if probed is not None or seen.probed:
                 seen.probe(probed, now, limits)
                 changed.add(at)
+
+    def _obstruct(self, obstacles: Mapping[str, Obstacle], now: float) -> set[int]:
+        """Take in what stands in the way. Returns the indices of the peers that have to be judged for it."""
+        before, self._obstacles = self._obstacles, obstacles
+        changed: set[int] = set()
+        if before is obstacles:
+            return changed
+        for at, (key, seen) in enumerate(zip(self.peers.public_key, self._seen, strict=True)):
+            obstacle = obstacles.get(key)
+            if obstacle != seen.obstacle:
+                seen.obstruct(obstacle, now)
+                changed.add(at)
+        return changed
 
     def _suspect(self, found: DeviceChange, *, hangs: bool) -> None:
         """Bring `place.hung_since` up to date: the last time at which anything was known to answer."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.health import traffic
 from wg_exporter.health.quality import Quality
-from wg_exporter.health.states import Reason, State
+from wg_exporter.health.states import UNKNOWN, Reason, State
 from wg_exporter.health.timing import ANSWER_SECONDS, MORE_CALLS, MORE_WOKEN, SETTLED_SECONDS, STALE_SECONDS
 from wg_exporter.model import SOME_TIME, SendError
 
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
     from wg_exporter.config.health import HealthLimits
     from wg_exporter.health.place import Place
+    from wg_exporter.health.states import Obstacle
     from wg_exporter.model import Peer, Probed, ProbeStats, Verdict
     from wg_exporter.names.identity import PeerMeta
 
 
 # What probes find that is no loss of the tunnel's, and not counted as that afterwards. So is `down`.
-_OUTAGES = frozenset({Reason.TARGET_SILENT, Reason.PROBES_BLOCKED})
+_OUTAGES = frozenset({Reason.TARGET_SILENT, Reason.PROBES_BLOCKED, Reason.NOT_ROUTED})
 
 
 class Evidence:
@@ -61,6 +62,8 @@ class Evidence:
         "lost_at",  # when probes were last found to be lost
         "lost_before",  # the prober's count of lost probes when waiting began
         "lost_total",  # and at the last look
+        "obstacle",  # what keeps users' packets from it
+        "obstructed_since",
         "place",
         "probes",  # how many are unanswered
         "quality",  # of its probes; None = not probed
@@ -115,6 +118,8 @@ class Evidence:
         self.quality: Quality | None = None
         self.silent_since: float | None = None
         self.refused: SendError | None = None
+        self.obstacle: Obstacle | None = None
+        self.obstructed_since = now
         self.target_silent_since: float | None = None
         self.verdict: Verdict | None = None
         self.appear(peer, now, wall)
@@ -310,6 +315,13 @@ class Evidence:
         elif asked is None and self.probes >= 2:
             self.data_since = now
 
+    def obstruct(self, obstacle: Obstacle | None, now: float) -> None:
+        """Take in what keeps users' packets from it; None if nothing does."""
+        if obstacle is not UNKNOWN:
+            if self.obstacle is None or obstacle is None or obstacle.reason is not self.obstacle.reason:
+                self.obstructed_since = now
+            self.obstacle = obstacle
+
     def told(self, now: float) -> str:
         """The evidence for the present state, in one line for a person."""
         parts = []
@@ -319,6 +331,8 @@ class Evidence:
             parts.append(f"interface down{_for(now - self.place.down_since)}")
         elif self.place.hung_since is not None:
             parts.append(f"neither its daemon nor any probe answers{_for(now - self.place.hung_since)}")
+        if self.obstacle is not None and self.reason is self.obstacle.reason:
+            parts.append(self.obstacle.line)
         if self.refused is not None:
             parts.append(f"probes can't be sent: {self.refused}")
         parts.append(self._heard(now))

@@ -31,6 +31,8 @@ class Reason(StrEnum):
     DATA_UNANSWERED = "data_unanswered"
     NEVER_HEARD = "never_heard"
     STALE_HANDSHAKE = "stale_handshake"
+    NOT_ALLOWED = "not_allowed"
+    NOT_ROUTED = "not_routed"
     MTU_BLACKHOLE = f"mtu_{Verdict.BLACKHOLE}"
     MTU_INTERFACE_ABOVE_ROUTE = f"mtu_{Verdict.INTERFACE_ABOVE_ROUTE}"
     MTU_INNER_PATH_SMALLER = f"mtu_{Verdict.INNER_PATH_SMALLER}"
@@ -40,6 +42,17 @@ class Reason(StrEnum):
     TARGET_SILENT = "target_silent"
     LOSSY = "lossy"
     SLOW = "slow"
+
+
+class Obstacle(NamedTuple):
+    """What keeps users' packets from a peer though probes may pass: why, and one line that says what it is."""
+
+    reason: Reason | None
+    line: str
+
+
+UNKNOWN = Obstacle(None, "")
+"""Nobody knows at the moment: it is as it was."""
 
 
 class PeerHealth(NamedTuple):

@@ -14,6 +14,9 @@ ANSWER_SECONDS = 15.0
 # After an outage a target counts as silent only after this time, as the prober may ask again late.
 SETTLED_SECONDS = 2 * ANSWER_SECONDS
 
+# Routes and allowed IPs are in the way for this time, before it counts: they are also so while an interface is set up.
+OBSTRUCTED_SECONDS = 15.0
+
 # A peer of which something is unanswered for this time is suspicious.
 SUSPECT_SECONDS = 10.0
 

@@ -20,7 +20,7 @@ from wg_exporter.linux.errors import SourceError
 from wg_exporter.model import Cause
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
 NETLINK_ROUTE = 0
 NETLINK_GENERIC = 16
@@ -49,6 +49,9 @@ LEAST_ROOM = 20 * 1024
 
 # A dump that the kernel does not answer within this many seconds is given up, so that a socket can't block for ever.
 RECEIVE_TIMEOUT = 2
+
+# How many questions are sent at a time: their answers fit into the socket's usual buffer of 208 KiB several times over.
+QUESTIONS_AT_ONCE = 32
 
 # How many datagrams of other processes one dump passes over. None is expected; a flood must not hold a read for ever.
 MAX_STRAY = 1000
@@ -167,52 +170,94 @@ class Netlink:
         if interrupted:
             raise InterruptedDumpError("changed while it was read")
 
+    def ask(self, message_type: int, payloads: Sequence[bytes]) -> list[bytes | int]:
+        """Ask many questions that have one answer each; in their order, each answer's payload or its error number.
+
+        They are sent many at a time. Raises SourceError if answers don't come.
+        """
+        found: list[bytes | int] = []
+        try:
+            for start in range(0, len(payloads), QUESTIONS_AT_ONCE):
+                found += self._ask_some(message_type, payloads[start : start + QUESTIONS_AT_ONCE])
+        except BaseException:
+            self.close()
+            raise
+        return found
+
+    def _ask_some(self, message_type: int, payloads: Sequence[bytes]) -> list[bytes | int]:
+        first = self._sequence + 1
+        parts = []
+        for at, payload in enumerate(payloads):
+            header = MESSAGE.pack(16 + len(payload), message_type, NLM_F_REQUEST, (first + at) & 0xFFFFFFFF, 0)
+            parts.append(header + payload + bytes(-len(payload) % 4))
+        self._sequence = (self._sequence + len(payloads)) & 0xFFFFFFFF
+        self._transmit(b"".join(parts))
+        answers: dict[int, bytes | int] = {}
+        received = 0
+        while len(answers) < len(payloads):
+            received += 1
+            if received > MAX_STRAY:
+                raise SourceError("other processes flood the socket")
+            for kind, _flags, sequence, start, end in self._datagram():
+                place = (sequence - first) & 0xFFFFFFFF
+                if place < len(payloads):
+                    error = kind == NLMSG_ERROR
+                    answers[place] = self._error(start, end) if error else bytes(self._buffer[start:end])
+        return [answers[place] for place in range(len(payloads))]
+
     def _send(self, message_type: int, flags: int, payload: bytes) -> int:
+        self._sequence = (self._sequence + 1) & 0xFFFFFFFF
+        header = MESSAGE.pack(16 + len(payload), message_type, NLM_F_REQUEST | flags, self._sequence, 0)
+        self._transmit(header + payload)
+        return self._sequence
+
+    def _transmit(self, datagram: bytes) -> None:
         try:
             if self._socket is None:
                 self._socket = self._open_socket(self._protocol)
-            self._sequence = (self._sequence + 1) & 0xFFFFFFFF
-            header = MESSAGE.pack(16 + len(payload), message_type, NLM_F_REQUEST | flags, self._sequence, 0)
-            self._socket.send(header + payload)
+            self._socket.send(datagram)
         except OSError as error:
             raise NetlinkError(error.errno or errno.EIO) from None
-        return self._sequence
 
     def _answers(self, sequence: int) -> Iterator[tuple[int, int, int, int]]:
         """The messages that answer `sequence`, to NLMSG_DONE or an acknowledgement, included."""
-        assert self._socket is not None  # noqa: S101 - _send has opened it
-        room = memoryview(self._buffer)[: self._room]
         stray = 0
         while stray <= MAX_STRAY:
-            try:
-                size, _ancillary, flags, sender = self._socket.recvmsg_into([room])
-            except OSError as error:
-                if error.errno in (errno.EAGAIN, errno.ETIMEDOUT):
-                    raise SourceError(f"the kernel did not answer within {RECEIVE_TIMEOUT} s") from None
-                if error.errno == errno.ENOBUFS:
-                    raise InterruptedDumpError("the receive buffer overran") from None
-                raise NetlinkError(error.errno or errno.EIO) from None
-            if sender[0] != 0:
-                stray += 1
-                continue  # any process may send us a datagram; only port 0 is the kernel
-            if flags & socket.MSG_TRUNC:
-                raise DecodeError("message larger than the kernel's limit")
-            for kind, message_flags, answered, start, end in messages(self._buffer, size):
+            stray += 1
+            for kind, message_flags, answered, start, end in self._datagram():
+                stray = 0
                 if answered != sequence:
                     continue
-                if kind in (NLMSG_ERROR, NLMSG_DONE):
-                    self._raise_error(start, end)
+                if kind in (NLMSG_ERROR, NLMSG_DONE) and (number := self._error(start, end)):
+                    raise NetlinkError(number)
                 yield kind, message_flags, start, end
                 if kind in (NLMSG_ERROR, NLMSG_DONE):
                     return
         raise SourceError("other processes flood the socket")
 
-    def _raise_error(self, start: int, end: int) -> None:
-        """NLMSG_ERROR and NLMSG_DONE both start with an error number, negative when something failed."""
-        if end - start >= 4:
-            (number,) = struct.unpack_from("=i", self._buffer, start)
-            if number < 0:
-                raise NetlinkError(-number)
+    def _datagram(self) -> Iterator[tuple[int, int, int, int, int]]:
+        """The messages of the next datagram; none if another process has sent it."""
+        assert self._socket is not None  # noqa: S101 - _transmit has opened it
+        try:
+            size, _ancillary, flags, sender = self._socket.recvmsg_into([memoryview(self._buffer)[: self._room]])
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.ETIMEDOUT):
+                raise SourceError(f"the kernel did not answer within {RECEIVE_TIMEOUT} s") from None
+            if error.errno == errno.ENOBUFS:
+                raise InterruptedDumpError("the receive buffer overran") from None
+            raise NetlinkError(error.errno or errno.EIO) from None
+        if sender[0] != 0:
+            return iter(())  # any process may send us a datagram; only port 0 is the kernel
+        if flags & socket.MSG_TRUNC:
+            raise DecodeError("message larger than the kernel's limit")
+        return messages(self._buffer, size)
+
+    def _error(self, start: int, end: int) -> int:
+        """NLMSG_ERROR and NLMSG_DONE both start with an error number, negative when something failed. 0 = nothing."""
+        if end - start < 4:
+            return 0
+        (number,) = struct.unpack_from("=i", self._buffer, start)
+        return max(-int(number), 0)
 
 
 class Families:

@@ -47,6 +47,12 @@ class Target(NamedTuple):
     reason: str = ""
 
 
+class NotAllowed(Target):
+    """No target, because the allowed IPs let nothing through to it."""
+
+    __slots__ = ()
+
+
 class Owners:
     """Which peer an address belongs to: the longest allowed-IPs prefix wins (drivers/net/wireguard/allowedips.c).
 
@@ -162,7 +168,7 @@ class _Aimer:
         if hosts:
             return _none(f"{len(hosts)} single addresses, none in a subnet of the interface: name one with `target`")
         if not peer.allowed_ips:
-            return _none("no allowed IPs: nothing can be sent to this peer")
+            return _not_allowed("no allowed IPs: nothing can be sent to this peer")
         return _none("only networks, no single address of the peer's own: name one with `target`")
 
     def _configured(self, peer: Peer, configured: str) -> Target:
@@ -176,8 +182,8 @@ class _Aimer:
         if owner == peer.public_key:
             return Target(_text(version, number), Origin.CONFIGURED)
         if owner:
-            return _none(f"target {configured} is in the allowed IPs of another peer, {self._short[owner]}")
-        return _none(f"target {configured} is in no peer's allowed IPs")
+            return _not_allowed(f"target {configured} is in the allowed IPs of another peer, {self._short[owner]}")
+        return _not_allowed(f"target {configured} is in no peer's allowed IPs")
 
     def _usable(self, peer: Peer, version: int, number: int) -> bool:
         return (version, number) not in self._own_numbers and self._owners.owner(version, number) == peer.public_key
@@ -248,3 +254,7 @@ def _text(version: int, number: int) -> str:
 
 def _none(reason: str) -> Target:
     return Target("", Origin.NONE, reason)
+
+
+def _not_allowed(reason: str) -> Target:
+    return NotAllowed("", Origin.NONE, reason)

@@ -9,7 +9,7 @@ from wg_exporter.model import Backend, SourceName
 from wg_exporter.reader.conf import DEFAULT_PATTERNS, ConfSource
 from wg_exporter.reader.kernel.source import KernelSource
 from wg_exporter.reader.links.source import InterfaceSource
-from wg_exporter.reader.reader import Reading, Worker
+from wg_exporter.reader.reader import Reading, Worker, unasked
 from wg_exporter.reader.userspace.source import UserspaceSource
 
 if TYPE_CHECKING:
@@ -46,17 +46,17 @@ def _userspace(source: UserspaceSource) -> Reading:
 
 def _links(source: InterfaceSource) -> Reading:
     links = source.read()
-    return Reading(links=links, notes=source.notes, ports=source.ports)
+    return Reading(links=links, notes=source.notes, ports=source.ports, routes=source.routes)
 
 
 def _workers_inside(netns: str, path: str | None, wanted: Callable[[str], bool], clock: Clock) -> Iterator[Worker]:
     """The sources that each network namespace has of its own."""
     kernel, amneziawg = KernelSource(Backend.KERNEL, wanted), KernelSource(Backend.AMNEZIAWG, wanted)
     links = InterfaceSource(clock.monotonic)
-    for source, read, close in (
-        (SourceName.KERNEL, lambda: Reading(*kernel.read()), kernel.close),
-        (SourceName.AMNEZIAWG, lambda: Reading(*amneziawg.read()), amneziawg.close),
-        (SourceName.LINKS, lambda: _links(links), links.close),
+    for source, read, close, ask in (
+        (SourceName.KERNEL, lambda: Reading(*kernel.read()), kernel.close, unasked),
+        (SourceName.AMNEZIAWG, lambda: Reading(*amneziawg.read()), amneziawg.close, unasked),
+        (SourceName.LINKS, lambda: _links(links), links.close, links.ask),
     ):
         namespace = None if path is None else Entrance(netns, path)
-        yield Worker(source, read, close, clock=clock, netns=netns, namespace=namespace)
+        yield Worker(source, read, close, ask, clock=clock, netns=netns, namespace=namespace)

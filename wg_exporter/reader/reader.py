@@ -30,7 +30,7 @@ from wg_exporter.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from wg_exporter.linux.namespaces import Entrance
 
@@ -56,6 +56,7 @@ class Reading(NamedTuple):
     left_out: frozenset[str] = frozenset()
     idle_patterns: tuple[str, ...] = ()
     doubles: tuple[str, ...] = ()
+    routes: Mapping[tuple[int, str], str] | None = None
 
 
 class Clock(NamedTuple):
@@ -83,11 +84,16 @@ def nothing() -> None:
     """What a source without sockets has to close."""
 
 
+def unasked(_questions: tuple[tuple[int, str], ...]) -> None:
+    """What a source does that looks at no routes."""
+
+
 class Worker:
     """A source and the thread that reads it.
 
     `read` raises SourceError if the source as a whole failed. `close` lets go of sockets, because the thread ends or
-    is in another namespace from now on. Both are called by the worker's thread alone. An answer younger than `every`
+    is in another namespace from now on. Both are called by the worker's thread alone. `ask` takes the targets to which
+    routes are to be looked at, from any thread. An answer younger than `every`
     seconds is given again instead of a new one: for a source that hardly ever changes but takes a while to read.
     """
 
@@ -96,6 +102,7 @@ class Worker:
         name: SourceName,
         read: Callable[[], Reading],
         close: Callable[[], None] = nothing,
+        ask: Callable[[tuple[tuple[int, str], ...]], None] = unasked,
         *,
         clock: Clock,
         netns: str = "",
@@ -106,6 +113,7 @@ class Worker:
         self.netns = netns
         self._read = read
         self._close = close
+        self.ask = ask
         self._clock = clock
         self._namespace = namespace
         self._every = every
@@ -204,6 +212,13 @@ class Reader:
                     self._current = None
         return current.result()
 
+    def ask(self, questions: Mapping[str, tuple[tuple[int, str], ...]]) -> None:
+        """Which routes to look at from the next pass on, by namespace: each to an address, and into the device with an
+        index. The answers are in `Snapshot.routes`. Does not wait.
+        """
+        for worker in self._workers:
+            worker.ask(questions.get(worker.netns, ()))
+
     def stop(self) -> None:
         """Let all threads end."""
         for worker in self._workers:
@@ -265,6 +280,7 @@ class Reader:
             frozenset().union(*(reading.left_out for _worker, reading in readings)),
             self._idle_patterns,
             tuple(doubles),
+            {worker.netns: reading.routes for worker, reading in readings if reading.routes is not None},
         )
 
     def _home(self, worker: Worker, name: str, links: dict[DeviceKey, Link]) -> str:

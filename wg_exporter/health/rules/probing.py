@@ -1,4 +1,4 @@
-"""Peers that are heard, while their probes show that something is wrong with the tunnel."""
+"""Peers that are heard, while probes, or routes and allowed IPs, show that something is wrong with the tunnel."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.health.rules.rule import NO_TIME, Given, Rule, Span, heard
 from wg_exporter.health.states import Reason, State
-from wg_exporter.health.timing import ANSWER_SECONDS, SETTLED_SECONDS
+from wg_exporter.health.timing import ANSWER_SECONDS, OBSTRUCTED_SECONDS, SETTLED_SECONDS
 from wg_exporter.model import Verdict
 
 if TYPE_CHECKING:
@@ -40,12 +40,38 @@ def _degraded(reason: Reason, meaning: str, advice: str, holds: Callable[[Eviden
     )
 
 
+def _obstructed(reason: Reason, meaning: str, advice: str) -> Rule:
+    """A rule for what keeps users' packets from a peer, as long as the peer is heard."""
+
+    def span(seen: Evidence, limits: HealthLimits) -> Span:
+        if seen.obstacle is None or seen.obstacle.reason is not reason:
+            return NO_TIME
+        return seen.obstructed_since + OBSTRUCTED_SECONDS, heard(seen, limits)[1]
+
+    return Rule(State.DEGRADED, reason, meaning, advice, span)
+
+
 def _mtu(reason: Reason, verdict: Verdict, meaning: str) -> Rule:
     advice = "`wg-exporter mtu {interface} {peer}` shows where packets end, and what MTU to set."
     return _degraded(reason, meaning, advice, lambda seen: seen.verdict is verdict)
 
 
 RULES = (
+    _obstructed(
+        Reason.NOT_ALLOWED,
+        "WireGuard sends it nothing of what users send to its target: its allowed IPs do not cover that address, or "
+        "another peer has it.",
+        "`wg show {interface} allowed-ips` says which peer gets what. Of two peers with the same allowed IP, the one "
+        "that was set last has it. Correct `AllowedIPs`, or the `target` under `peers`.",
+    ),
+    _obstructed(
+        Reason.NOT_ROUTED,
+        "Probes are bound to the interface and may pass; what users send to its target does not: this host has no "
+        "route for it, or one that leads elsewhere.",
+        "`ip route get` its target (`wg-exporter show {interface} {peer}` prints it) says where packets go, `ip rule` "
+        "which tables decide. Set the route again (`ip route add TARGET dev {interface}`). If it is meant to be so, "
+        "say `routes: ignore` for {interface} under `interfaces: settings`.",
+    ),
     _mtu(Reason.MTU_BLACKHOLE, Verdict.BLACKHOLE, "Full-size packets vanish without a word."),
     _mtu(
         Reason.MTU_INTERFACE_ABOVE_ROUTE,
