@@ -50,6 +50,14 @@ def test_promtool_loads_the_rules():
 
 
 @pytest.mark.prometheus
+def test_all_files_beside_the_rules_are_rules():
+    """So `promtool check rules alerts/*.yml`, pint and a copy of the directory find nothing that is none."""
+    done = promtool("check", "rules", *RULES.parent.iterdir())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [path for path in RULES.parent.iterdir() if path.suffix != ".yml"] == []
+
+
+@pytest.mark.prometheus
 @pytest.mark.parametrize("path", UNIT_TESTS, ids=lambda path: path.stem)
 def test_unit_tests_of_promtool_pass(path):
     done = promtool("test", "rules", path)

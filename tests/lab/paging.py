@@ -5,7 +5,7 @@
             ...
             pager.wait("WireGuardPeerDown", peer="north", within=60)
 
-The routes, groups and inhibitions are those of alerts/alertmanager.example.yml; only its receivers are replaced by one
+The routes, groups and inhibitions are those of deploy/alertmanager.example.yml; only its receivers are replaced by one
 webhook each. Everything listens on loopback, on ports of its own.
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "alerts/wireguard.rules.yml"
-EXAMPLE = ROOT / "alerts/alertmanager.example.yml"
+EXAMPLE = ROOT / "deploy/alertmanager.example.yml"
 
 
 class Page(NamedTuple):
