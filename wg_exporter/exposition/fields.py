@@ -55,7 +55,7 @@ def _peers(view: View) -> Iterator[Source]:
         yield Source(gone.netns, gone.name, _gone_peers, (gone.public_key, gone.metas, gone.rows))
 
 
-def _known_peers(
+def _known_peers(  # noqa: PLR0917 - a `Source` makes rows of these, in this order
     keep: Keep,
     own_key: str,
     known: Peers,
