@@ -36,6 +36,9 @@ probed makes {probe_series} more, {rtt_series} of them its histogram. What you d
   series of a peer that is no longer probed end.
 - `netns` is there only for devices in a network namespace other than the exporter's own. Its value is the name that the
   configuration gives the namespace, never a path or a process id.
+- `tunnel`, on `wireguard_peer_info` alone, names the pair of keys: a hash of the public keys of the interface and the
+  peer, which is the same at both ends. So what two exporters say of one tunnel can be put together. It is empty where
+  the interface has no key.
 - Endpoint and allowed IPs change while a peer lives, so they are labels of `wireguard_peer_info` alone: a phone that
   roams starts one new series, not {peer_series}. `metrics: endpoint` cuts the port off the endpoint, or leaves it
   empty.

@@ -13,7 +13,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 RULES = ROOT / "alerts/wireguard.rules.yml"
-EXAMPLE = ROOT / "alerts/alertmanager.example.yml"
+EXAMPLE = ROOT / "deploy/alertmanager.example.yml"
 PAGES = ROOT / "docs/alerts"
 UNIT_TESTS = sorted((ROOT / "tests/data/alerts").glob("*.yml"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import NamedTuple
 
@@ -9,6 +10,8 @@ import pytest
 import yaml
 
 from tests.promtool import EXAMPLE, alerts, amtool, cases
+from tests.rows import key
+from wg_exporter.names.tunnel import tunnel_name
 
 RECEIVERS = {"critical": "pager", "warning": "chat", "info": "nobody"}
 KEEPS = re.compile(r"(\d+)([smh])")
@@ -120,6 +123,76 @@ def test_pages_leave_at_once_each_by_itself_and_the_dead_man_is_told_every_minut
     assert routes["pager"]["group_by"] == [*route["group_by"], "public_key"]
     assert (routes["pager"]["group_wait"], routes["pager"]["group_interval"]) == ("0s", "30s")
     assert seconds(routes["dead-man"]["repeat_interval"]) <= 60
+
+
+def test_both_ends_of_a_tunnel_are_one_incident_and_so_are_a_hub_and_its_branches():
+    route = yaml.safe_load(EXAMPLE.read_text())["route"]
+    below = {child["receiver"]: child.get("routes", ()) for child in route["routes"]}
+    groups = [(one["matchers"][0].partition("=")[0], one["group_by"]) for one in below["pager"]]
+    assert groups == [("tunnel", ["job", "tunnel"]), ("hub", ["job", "hub"])]
+    assert [one["group_by"] for one in below["chat"]] == [["alertname", "job", "tunnel"]]
+
+
+def test_a_tunnel_without_a_name_is_no_incident_of_its_own():
+    """`unknown` is what a warning has as its tunnel when the exporter doesn't name it."""
+    route = yaml.safe_load(EXAMPLE.read_text())["route"]
+    for child in route["routes"]:
+        for one in child.get("routes", ()):
+            operator, value = re.fullmatch(r"\w+(=~)\"(.+)\"", one["matchers"][0]).groups()
+            assert operator == "=~"
+            if one["matchers"][0].startswith("tunnel"):
+                assert re.fullmatch(value, tunnel_name(key(1), key(2)))
+                assert not re.fullmatch(value, "unknown")
+
+
+def said(tmp_path, receiver, kind, field, *alerts):
+    """What the example makes of these alerts, as amtool renders it."""
+    (shipped,) = (
+        one[f"{kind}_configs"][0] for one in yaml.safe_load(EXAMPLE.read_text())["receivers"] if one["name"] == receiver
+    )
+    data, empty = tmp_path / "data.json", tmp_path / "empty.tmpl"
+    data.write_text(json.dumps({"status": alerts[0]["status"], "alerts": alerts}))
+    empty.write_text("")
+    options = (f"--template.glob={empty}", f"--template.data={data}", f"--template.text={shipped[field]}")
+    done = amtool("template", "render", *options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def ended(name, description, minutes, **labels):
+    return {
+        "status": "resolved",
+        "labels": {"alertname": name, **labels},
+        "annotations": {"description": description},
+        "startsAt": "2026-01-01T00:00:00Z",
+        "endsAt": f"2026-01-01T00:{minutes:02}:05Z",
+    }
+
+
+@pytest.mark.prometheus
+def test_when_a_peer_is_up_again_the_page_says_for_how_long_it_was_down(tmp_path):
+    """The alert began 25 s after the fault, and went on for 2 m after its end."""
+    text = said(tmp_path, "pager", "pagerduty", "description", ended("WireGuardPeerDown", "It is.", 14, peer="berlin"))
+    assert text == "berlin is up again. It was down for about 12m30s. What was said: It is."
+
+
+@pytest.mark.prometheus
+def test_of_an_interface_that_was_gone_the_page_does_not_say_that_it_was_down(tmp_path):
+    text = said(tmp_path, "pager", "pagerduty", "description", ended("WireGuardInterfaceDown", "wg0 is gone.", 14))
+    assert text == "It has ended, after about 12m30s. What was said: wg0 is gone."
+
+
+@pytest.mark.prometheus
+def test_what_still_fires_is_said_before_what_has_ended(tmp_path):
+    over = ended("WireGuardPeerDown", "This end.", 14, peer="berlin")
+    still = {**ended("WireGuardPeerDown", "The other end.", 14), "status": "firing"}
+    assert said(tmp_path, "pager", "pagerduty", "description", over, still) == "The other end."
+
+
+@pytest.mark.prometheus
+def test_the_chat_is_told_how_long_a_warning_lasted(tmp_path):
+    text = said(tmp_path, "chat", "slack", "text", ended("WireGuardHighLoss", "It loses.", 14))
+    assert text == "Ended after 14m5s: It loses."
 
 
 def test_the_parent_that_the_example_names_takes_all_alerts_in():

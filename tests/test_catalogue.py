@@ -25,7 +25,7 @@ CONTRACT = {
     "wireguard_interface_transmit_errors_total": ("counter", INTERFACE),
     "wireguard_interface_receive_dropped_total": ("counter", INTERFACE),
     "wireguard_interface_transmit_dropped_total": ("counter", INTERFACE),
-    "wireguard_peer_info": ("gauge", f"{PEER},endpoint,allowed_ips"),
+    "wireguard_peer_info": ("gauge", f"{PEER},tunnel,endpoint,allowed_ips"),
     "wireguard_peer_receive_bytes_total": ("counter", PEER),
     "wireguard_peer_transmit_bytes_total": ("counter", PEER),
     "wireguard_peer_last_handshake_timestamp_seconds": ("gauge", PEER),
@@ -132,6 +132,6 @@ def test_help_names_every_reason_why_a_probe_could_not_be_sent():
 
 def test_what_changes_over_a_peers_life_is_a_label_of_the_info_metric_alone():
     for metric in METRICS:
-        if {"endpoint", "allowed_ips"} & set(metric.labels):
+        if {"tunnel", "endpoint", "allowed_ips"} & set(metric.labels):
             assert metric.name == "wireguard_peer_info"
         assert "netns" not in metric.labels

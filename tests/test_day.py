@@ -15,7 +15,7 @@ import pytest
 from tests.day.loop import Loop
 from tests.day.pages import Page, episodes
 from tests.day.plan import BLIP, FLEET, happenings, live
-from tests.day.report import RULES, judged, lived
+from tests.day.report import RULES, incidents, judged, lived, lived_at_both_ends
 from tests.day.rules import matchers, paging
 from tests.day.series import values
 from tests.day.wireguard import INITIATION, KEEPALIVE, RESPONSE, Path, tunnel
@@ -179,6 +179,12 @@ def test_a_page_for_nobody_and_an_outage_without_a_page_are_told():
     assert verdict.missed == 2
 
 
+def test_pages_of_both_ends_of_a_tunnel_at_one_time_are_one_incident_and_later_ones_another():
+    one, other = (alert("P", instance=name, tunnel="0123456789ab") for name in ("hub", "branch"))
+    found = [Page(one, 0.0, 100.0), Page(other, 50.0, 200.0), Page(one, 230.0, 300.0), Page(one, 900.0, 960.0)]
+    assert [page.start for page in incidents(found)] == [0.0, 900.0]
+
+
 # --- the day ---
 
 
@@ -216,3 +222,25 @@ def test_in_a_day_of_500_peers_every_outage_is_paged_once_and_nothing_else():
     found = [noticed.change.reason for noticed in day.downs if noticed.change.before is None]
     assert found, "the exporter that was restarted in the middle of an outage says again that there is one"
     assert {noticed.change.reason for noticed in day.downs} >= {Reason.INTERFACE_GONE}
+
+
+@pytest.mark.prometheus
+@pytest.mark.parametrize("scrape", [15.0, 60.0])
+def test_hubs_seen_from_both_ends_page_once_for_every_outage_and_nothing_else(scrape: float):
+    """Every second exporter at a far end is scraped through its tunnel, and falls silent with it."""
+    if not shutil.which("promtool"):
+        pytest.skip("promtool: no such command; apt-get install prometheus")
+    day, pages = lived_at_both_ends(SEED, RULES, scrape=scrape)
+    verdict = judged(day.truth, pages)
+    assert verdict.right, f"seed {SEED}: {verdict}"
+    hosts = {noticed.host for noticed in day.downs}
+    assert len(hosts) > 2, "outages were seen at far ends too"
+
+
+@pytest.mark.prometheus
+def test_with_scrapes_of_60_s_every_outage_is_paged_once_and_nothing_else():
+    if not shutil.which("promtool"):
+        pytest.skip("promtool: no such command; apt-get install prometheus")
+    day, pages = lived(SEED, RULES, scrape=60.0)
+    verdict = judged(day.truth, pages)
+    assert verdict.right, f"seed {SEED}: {verdict}"

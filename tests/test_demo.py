@@ -221,12 +221,12 @@ def _never_called(_: Path) -> int:
 @pytest.mark.prometheus
 def test_alerts_are_shown_by_the_rules_that_ship_and_nothing_is_left(lab: Lab) -> None:
     """The port is taken by nobody, so that the exporter does not answer: enough for an alert to be seen."""
-    rules = Path(__file__).parents[1] / "alerts"
-    assert missing(rules) == ""
+    checkout = Path(__file__).parents[1]
+    assert missing(checkout) == ""
     demo = Demo(lab.prefix, lab.directory)
     try:
         demo.start()
-        told = demo.show_alerts(rules, f"127.0.0.1:{free_port()}")
+        told = demo.show_alerts(checkout, f"127.0.0.1:{free_port()}")
         prometheus, manager = re.findall(r"http://127\.0\.0\.1:\d+", told)
 
         def firing() -> list[str]:

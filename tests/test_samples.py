@@ -11,6 +11,7 @@ from wg_exporter.exposition.samples import samples
 from wg_exporter.history.counts import PeerCounts
 from wg_exporter.model import Backend, FailedDevice
 from wg_exporter.names.identity import PeerMeta
+from wg_exporter.names.tunnel import tunnel_name
 
 ROW = peer(1, last_handshake_ns=int(WALL) * SECOND + 500_000_000, allowed_ips=("10.0.0.1/32", "fd00::/64"))
 ANNA = device_view(device(ROW), (PeerMeta("anna", True, True),), (PeerCounts(3, 2),), link())
@@ -54,7 +55,11 @@ def test_the_labels_of_a_peer_are_interface_key_and_name_and_only_info_has_more(
     for metric in METRICS:
         if metric.scope is Scope.PEER and metric.labels == ("interface", "public_key", "peer"):
             assert list(found(view(ANNA), metric.name)) == [plain]
-    info = {"endpoint": "192.0.0.1:51820", "allowed_ips": "10.0.0.1/32,fd00::/64"}
+    info = {
+        "tunnel": tunnel_name(ANNA.device.public_key, key(1)),
+        "endpoint": "192.0.0.1:51820",
+        "allowed_ips": "10.0.0.1/32,fd00::/64",
+    }
     assert list(found(view(ANNA), "wireguard_peer_info")) == [labelled(**dict(plain), **info)]
 
 

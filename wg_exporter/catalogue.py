@@ -133,7 +133,9 @@ LINK_COUNTERS = tuple(
 PEER_INFO = _peer(
     "info",
     Kind.GAUGE,
-    "Always 1; the peer's endpoint (empty while unknown) and its allowed IPs (cut after 16, with +N for the rest).",
+    "Always 1; the tunnel (a hash of both public keys, the same at both ends), the peer's endpoint (empty while "
+    "unknown) and its allowed IPs (cut after 16, with +N for the rest).",
+    "tunnel",
     "endpoint",
     "allowed_ips",
 )

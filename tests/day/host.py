@@ -13,7 +13,7 @@ from wg_exporter.model import Backend, Device, Link, Outcome, Peers, Snapshot, S
 from wg_exporter.names.table import Names
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from random import Random
 
     from tests.day.loop import Loop
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from wg_exporter.health.states import Change
     from wg_exporter.model import ConfFile, Probed
 
-SCRAPE_SECONDS = 15.0
 LOST_SCRAPES = 0.1
 READ = tuple(Outcome(source, "", True, 0.001) for source in (SourceName.KERNEL, SourceName.LINKS, SourceName.CONF))
 
@@ -42,8 +41,9 @@ class Member(NamedTuple):
 class Wire:
     """A WireGuard device."""
 
-    def __init__(self, name: str, members: Sequence[Member], ifindex: int) -> None:
-        self.name, self.members = name, members
+    def __init__(self, name: str, members: Sequence[Member], ifindex: int, key: str = "") -> None:
+        """`key` is its own public key."""
+        self.name, self.members, self.key = name, members, key
         self.there = True
         self.ifindex = ifindex
         self.peers = Peers()
@@ -64,7 +64,7 @@ class Wire:
             tuple([end.tx for end in ends]),
         )
         self.peers = found.sharing(self.peers) if self.peers else found
-        return Device("", self.name, Backend.KERNEL, f"key of {self.name}", 51820, 0, self.peers)
+        return Device("", self.name, Backend.KERNEL, self.key, 51820, 0, self.peers)
 
     def link(self) -> Link:
         """What rtnetlink would tell."""
@@ -117,7 +117,10 @@ class Host:
         config: Config,
         conf: tuple[ConfFile, ...],
         scrapes: Scrapes,
+        reached: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`reached` says whether Prometheus has a way to it."""
+        self._reached = reached
         self.loop, self.rng, self.wires, self.config, self.conf = loop, rng, wires, config, conf
         self.scrapes = scrapes
         self.noticed: list[Noticed] = []
@@ -126,7 +129,7 @@ class Host:
         self.running = False
         # What was set up before the exporter is in full swing when it comes.
         self.loop.at(BEGIN - rng.uniform(5, 60), self.start)
-        self.loop.at(BEGIN + rng.uniform(0, SCRAPE_SECONDS), self._scrape)
+        self.loop.at(BEGIN + rng.uniform(0, scrapes.seconds), self._scrape)
 
     def start(self) -> None:
         """A new exporter, that remembers nothing."""
@@ -188,8 +191,8 @@ class Host:
         }
 
     def _scrape(self) -> None:
-        self.loop.at(self.loop.now + SCRAPE_SECONDS, self._scrape)
-        if not self.running or self.rng.random() < LOST_SCRAPES:
+        self.loop.at(self.loop.now + self.scrapes.seconds, self._scrape)
+        if not self.running or not self._reached() or self.rng.random() < LOST_SCRAPES:
             self.scrapes.lose()
             return
         view = self._history.view(self.config, self._names, self._look(), FACTS)

@@ -11,7 +11,6 @@ import re
 import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
-from tests.day.host import SCRAPE_SECONDS
 from tests.day.loop import BEGIN, DAY
 from tests.day.series import inputs
 
@@ -43,12 +42,21 @@ class Page(NamedTuple):
     def of(self, outage: Outage) -> bool:
         """Whether it speaks of this outage."""
         labels = dict(self.labels)
-        return (
-            labels.get("instance") == outage.host
-            and labels.get("interface") == outage.interface
-            and labels.get("public_key", "") in {"", *outage.keys}
-            and outage.start <= self.start <= outage.end + AFTERWARDS
-        )
+        if not outage.start <= self.start <= outage.end + AFTERWARDS:
+            return False
+        if labels.get("instance") == outage.host:
+            return labels.get("interface") == outage.interface and labels.get("public_key", "") in {"", *outage.keys}
+        # As the far ends see it.
+        return labels.get("tunnel") in outage.tunnels or labels.get("hub") == outage.hub
+
+    @property
+    def incident(self) -> Labels:
+        """What the example of an Alertmanager groups it by."""
+        labels = dict(self.labels)
+        for name in ("tunnel", "hub"):
+            if name in labels:
+                return frozenset({("job", labels["job"]), (name, labels[name])})
+        return self.labels
 
     def __str__(self) -> str:
         labels = dict(self.labels)
@@ -57,14 +65,22 @@ class Page(NamedTuple):
 
 
 def evaluate(
-    series: Sequence[tuple[str, str]], rules: Rules, directory: Path, *, every: int, query: str = FIRING
+    series: Sequence[tuple[str, str]],
+    rules: Rules,
+    directory: Path,
+    *,
+    every: int,
+    query: str = FIRING,
+    scrape: float = 15.0,
 ) -> dict[float, set[Labels]]:
-    """What the query finds, by default what fires, at each evaluation of the rules, `every` so many seconds."""
+    """What the query finds, by default what fires, at each evaluation of the rules, `every` so many seconds. A value
+    of a series is that of one scrape, and these are `scrape` seconds apart.
+    """
     (directory / "rules.yml").write_text(rules.text())
     last = int(DAY)
     test = directory / "day.yml"
     with test.open("w") as out:
-        out.writelines(_test(series, every, last, query))
+        out.writelines(_test(series, every, last, query, scrape))
     command = ["promtool", "test", "rules", str(test)]
     lavish = os.environ | {
         "GOGC": "400"
@@ -82,8 +98,8 @@ def evaluate(
     return found
 
 
-def _test(series: Sequence[tuple[str, str]], every: int, last: int, query: str) -> Iterator[str]:
-    yield f"rule_files: [rules.yml]\nevaluation_interval: {every}s\ntests:\n- interval: {SCRAPE_SECONDS:.0f}s\n"
+def _test(series: Sequence[tuple[str, str]], every: int, last: int, query: str, scrape: float) -> Iterator[str]:
+    yield f"rule_files: [rules.yml]\nevaluation_interval: {every}s\ntests:\n- interval: {scrape:.0f}s\n"
     yield "  input_series:\n"
     anchors: dict[str, str] = {}
     for name, values in series:
@@ -122,4 +138,5 @@ def episodes(firing: dict[float, set[Labels]], every: float) -> list[Page]:
 def pages(scrapes: Sequence[Scrapes], rules: Rules, directory: Path, every: int) -> list[Page]:
     """All pages of a day."""
     series = [found for one in scrapes for found in inputs(one, rules)]
-    return episodes(evaluate(series, rules, directory, every=every), every)
+    (scrape,) = {one.seconds for one in scrapes}
+    return episodes(evaluate(series, rules, directory, every=every, scrape=scrape), every)

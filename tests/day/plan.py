@@ -14,6 +14,7 @@ from tests.day.scrapes import Scrapes
 from tests.day.wireguard import Path, tunnel
 from wg_exporter.config import Config, Expected, ExpectRule
 from wg_exporter.model import ConfFile, ConfPeer
+from wg_exporter.names.tunnel import tunnel_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 LOSS = 0.05  # each way, on some links
 BLIP = 20.0
+FAR_EXPORTERS = 6  # on each interface, where both ends have one
 
 
 class Group(NamedTuple):
@@ -60,6 +62,16 @@ class Outage(NamedTuple):
     start: float
     end: float
 
+    @property
+    def hub(self) -> str:
+        """The key of the interface that it strikes."""
+        return own_key(self.host, self.interface)
+
+    @property
+    def tunnels(self) -> set[str]:
+        """The names of the tunnels that it strikes."""
+        return {tunnel_name(self.hub, peer) for peer in self.keys}
+
     def __str__(self) -> str:
         whom = next(iter(self.keys)) if len(self.keys) == 1 else f"{len(self.keys)} peers"
         return f"{self.kind}, {self.host} {self.interface} {whom} from {self.start:.0f} to {self.end:.0f} s"
@@ -86,6 +98,11 @@ class Day(NamedTuple):
 def key(number: int) -> str:
     """The public key of the peer of this number."""
     return base64.b64encode(number.to_bytes(2, "big") * 16).decode()
+
+
+def own_key(host: str, interface: str) -> str:
+    """The public key of an interface."""
+    return key(1000 + [(group.host, group.interface) for group in FLEET].index((host, interface)))
 
 
 def happenings(seed: int) -> Truth:
@@ -118,8 +135,8 @@ def happenings(seed: int) -> Truth:
 class _Builder:
     """Makes hosts of groups."""
 
-    def __init__(self, loop: Loop, seed: int, *, probing: bool, keep: bool) -> None:
-        self.loop, self.seed, self.probing, self.keep = loop, seed, probing, keep
+    def __init__(self, loop: Loop, seed: int, *, probing: bool, keep: bool, scrape: float) -> None:
+        self.loop, self.seed, self.probing, self.keep, self.scrape = loop, seed, probing, keep, scrape
 
     def host(self, name: str) -> Host:
         wires: dict[str, list[Member]] = {}
@@ -134,8 +151,27 @@ class _Builder:
         if name == "gateway":  # its file names no endpoints, for phones have none
             conf = (ConfFile("/etc/wireguard/wg0.conf", "wg0", tuple(ConfPeer(m.key) for m in wires["wg0"])),)
         rng = Random(f"{self.seed} {name}")
-        devices = [Wire(at, members, 7 + number) for number, (at, members) in enumerate(wires.items())]
-        return Host(self.loop, rng, devices, config, conf, Scrapes(name, keep=self.keep))
+        devices = [
+            Wire(at, members, 7 + number, own_key(name, at)) for number, (at, members) in enumerate(wires.items())
+        ]
+        return Host(self.loop, rng, devices, config, conf, Scrapes(name, seconds=self.scrape, keep=self.keep))
+
+    def far(self, wire: Wire, member: Member) -> Host:
+        """The host at the other end of a tunnel; the exporter of every second one is scraped through it."""
+        address = member.allowed_ip.removesuffix("/32")
+        rng = Random(f"{self.seed} far {address}")
+        pinger = Pinger(self.loop, rng, member.there, "10.0.255.1", deaf=False)
+        peer = Member(wire.key, "10.0.0.0/16", member.there, member.here, pinger)
+        path, direct = member.here.path, rng.random() < 0.5
+        return Host(
+            self.loop,
+            rng,
+            [Wire("tunnel", [peer], 7, member.key)],
+            Config(expect=(ExpectRule(Expected.UP),)),
+            (),
+            Scrapes(f"{address}:9586", seconds=self.scrape),
+            lambda: member.there.on and (direct or (wire.there and all(path.open.values()))),
+        )
 
     def _members(self, group: Group, first: int) -> list[Member]:
         return [self._member(group, number) for number in range(first, first + group.number)]
@@ -151,10 +187,27 @@ class _Builder:
         return Member(key(number), f"10.0.{number >> 8}.{number & 255}/32", here, there, pinger)
 
 
-def live(seed: int, names: tuple[str, ...], *, probing: bool = True, keep: bool = False) -> Day:
-    """Live through the day on these hosts. `keep` what scrapes saw of the devices."""
+def live(
+    seed: int,
+    names: tuple[str, ...],
+    *,
+    probing: bool = True,
+    keep: bool = False,
+    scrape: float = 15.0,
+    both_ends: bool = False,
+) -> Day:
+    """Live through the day on these hosts. `keep` what scrapes saw of the devices; `both_ends`: some of the peers of
+    each interface have exporters too.
+    """
     loop, truth = Loop(), happenings(seed)
-    hosts = {name: _Builder(loop, seed, probing=probing, keep=keep).host(name) for name in names}
+    builder = _Builder(loop, seed, probing=probing, keep=keep, scrape=scrape)
+    hosts = {name: builder.host(name) for name in names}
+    fars = [
+        builder.far(wire, member)
+        for host in hosts.values()
+        for wire in host.wires
+        for member in (_with_exporter(wire, truth) if both_ends else ())
+    ]
     for outage in (*truth.outages, truth.blip):
         if outage.host in hosts:
             begin, end = _strike(hosts[outage.host], outage)
@@ -171,10 +224,17 @@ def live(seed: int, names: tuple[str, ...], *, probing: bool = True, keep: bool 
     loop.run(BEGIN + DAY)
     return Day(
         truth,
-        tuple(host.scrapes for host in hosts.values()),
-        tuple(noticed for host in hosts.values() for noticed in host.noticed),
-        sum(host.looks for host in hosts.values()),
+        tuple(host.scrapes for host in (*hosts.values(), *fars)),
+        tuple(noticed for host in (*hosts.values(), *fars) for noticed in host.noticed),
+        sum(host.looks for host in (*hosts.values(), *fars)),
     )
+
+
+def _with_exporter(wire: Wire, truth: Truth) -> list[Member]:
+    """Some of its peers: those of which one alone is struck, and a few more."""
+    alone = {peer for outage in (*truth.outages, truth.blip) if len(outage.keys) == 1 for peer in outage.keys}
+    struck = [member for member in wire.members if member.key in alone]
+    return struck + [member for member in wire.members if member.key not in alone][:FAR_EXPORTERS]
 
 
 def _wire(host: Host, interface: str) -> Wire:

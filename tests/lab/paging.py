@@ -5,8 +5,8 @@
             ...
             pager.wait("WireGuardPeerDown", peer="north", within=60)
 
-The routes, groups and inhibitions are those of alerts/alertmanager.example.yml; only its receivers are replaced by one
-webhook each. Everything listens on loopback, on ports of its own.
+The routes, groups and inhibitions are those of deploy/alertmanager.example.yml; its receivers are replaced by one
+webhook each, and PagerDuty is told here what it would be told. Everything listens on loopback, on ports of its own.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "alerts/wireguard.rules.yml"
-EXAMPLE = ROOT / "alerts/alertmanager.example.yml"
+EXAMPLE = ROOT / "deploy/alertmanager.example.yml"
+
+
+INCIDENTS = "incidents"
 
 
 class Page(NamedTuple):
@@ -45,14 +48,22 @@ class Page(NamedTuple):
 
 
 class Inbox:
-    """Everything that Alertmanager has sent."""
+    """Everything that Alertmanager has sent. `notifications` are (receiver, status, labels of the group), each once for
+    all of its alerts; `incidents` what PagerDuty would have got of them, in the words of the example.
+    """
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.received: list[Page] = []
+        self.notifications: list[tuple[str, str, Mapping[str, str]]] = []
+        self.incidents: list[Mapping[str, Any]] = []
 
     def take(self, receiver: str, notification: Mapping[str, Any]) -> None:
+        if receiver == INCIDENTS:
+            self.incidents.append(notification)
+            return
         now = time.monotonic()
+        self.notifications.append((receiver, notification["status"], notification["groupLabels"]))
         self.received += [
             Page(now, receiver, alert["status"], alert["labels"], alert["annotations"])
             for alert in notification["alerts"]
@@ -112,6 +123,11 @@ def alertmanager(directory: Path, to: Inbox, *, impatient: bool = False) -> Iter
         {
             "name": receiver["name"],
             "webhook_configs": [{"url": f"http://127.0.0.1:{to.port}/{receiver['name']}", "send_resolved": True}],
+            "pagerduty_configs": [
+                {key: value for key, value in shipped.items() if key != "routing_key_file"}
+                | {"routing_key": "any", "url": f"http://127.0.0.1:{to.port}/{INCIDENTS}"}
+                for shipped in receiver.get("pagerduty_configs", ())
+            ],
         }
         for receiver in config["receivers"]
     ]

@@ -7,8 +7,9 @@ the peers that are probed.
 
 from __future__ import annotations
 
+import sys
 from functools import lru_cache, partial
-from itertools import accumulate
+from itertools import accumulate, repeat
 from typing import TYPE_CHECKING
 
 from wg_exporter import catalogue as c
@@ -18,6 +19,7 @@ from wg_exporter.health.states import PeerHealth, Reason, State
 from wg_exporter.history.counts import PeerCounts
 from wg_exporter.model import SOME_TIME, MtuReport, Peer, Probed, ProbeStats, SendError, Verdict
 from wg_exporter.names.identity import PeerMeta
+from wg_exporter.names.tunnel import tunnel_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -51,16 +53,30 @@ def probes(view: View) -> Section:
 def _peers(view: View) -> Iterator[Source]:
     for row in view.devices:
         device = row.device
-        yield Source(device.netns, device.name, _known_peers, (device.peers, row.metas, row.counts, row.health))
+        # Each look has a string of its own with the same key: interned, it is the same object while it is equal.
+        own = sys.intern(device.public_key)
+        yield Source(device.netns, device.name, _known_peers, (own, device.peers, row.metas, row.counts, row.health))
     for gone in (*view.gone, *view.lacking):
         yield Source(gone.netns, gone.name, _gone_peers, (gone.public_key, gone.metas, gone.rows))
 
 
-def _known_peers(
-    _keep: Keep, known: Peers, metas: Sequence[PeerMeta], counts: Sequence[PeerCounts], health: Sequence[PeerHealth]
+def _known_peers(  # noqa: PLR0917 - a `Source` makes rows of these, in this order
+    keep: Keep,
+    own_key: str,
+    known: Peers,
+    metas: Sequence[PeerMeta],
+    counts: Sequence[PeerCounts],
+    health: Sequence[PeerHealth],
 ) -> Rows:
     rows = {Peer: known, PeerMeta: metas, PeerCounts: counts}
-    return Rows((known.public_key, metas), rows | ({PeerHealth: health} if health else {}))
+    return Rows(
+        (known.public_key, metas, keep(_tunnels, own_key, known.public_key)),
+        rows | ({PeerHealth: health} if health else {}),
+    )
+
+
+def _tunnels(_keep: Keep, own_key: str, keys: Sequence[str]) -> tuple[str, ...]:
+    return tuple(map(tunnel_name, repeat(own_key), keys))
 
 
 def _gone_peers(_keep: Keep, keys: Sequence[str], metas: Sequence[PeerMeta], health: Sequence[PeerHealth]) -> Rows:
@@ -117,9 +133,14 @@ def _by_key(_keep: Keep, keys: Sequence[str], metas: Sequence[PeerMeta]) -> dict
 # --- labels -----------------------------------------------------------------------------------------------------------
 
 
-def peer_labels(interface: str, key: str, meta: PeerMeta) -> Pairs:
+def peer_labels(interface: str, key: str, meta: PeerMeta, _tunnel: str = "") -> Pairs:
     """The labels of a peer."""
     return (("interface", interface), ("public_key", key), ("peer", meta.name))
+
+
+def info_labels(interface: str, key: str, meta: PeerMeta, tunnel: str) -> Pairs:
+    """Those of a peer's info metric that change with nothing but keys and names."""
+    return (*peer_labels(interface, key, meta), ("tunnel", tunnel))
 
 
 def _echo_labels(interface: str, key: str, meta: PeerMeta, target: str) -> Pairs:
@@ -181,7 +202,7 @@ HEALTH_FIELDS = (
 def peer_fields(endpoints: str) -> tuple[Field, ...]:
     """All metrics of a peer. `endpoints` is `full`, `address` or `off`."""
     return (
-        Field(c.PEER_INFO, peer_labels, Peer, ("endpoint", "allowed_ips"), labels=partial(_info, endpoints)),
+        Field(c.PEER_INFO, info_labels, Peer, ("endpoint", "allowed_ips"), labels=partial(_info, endpoints)),
         Field(c.PEER_RECEIVE_BYTES, peer_labels, Peer, ("rx_bytes",)),
         Field(c.PEER_TRANSMIT_BYTES, peer_labels, Peer, ("tx_bytes",)),
         Field(c.PEER_LAST_HANDSHAKE, peer_labels, Peer, ("last_handshake_ns",), _stamp),

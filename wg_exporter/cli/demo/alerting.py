@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 SCRAPE_SECONDS = 5
+RULES = "alerts/wireguard.rules.yml"
+EXAMPLE = "deploy/alertmanager.example.yml"
 PROMETHEUS = ("prometheus",)
 ALERTMANAGER = ("prometheus-alertmanager", "alertmanager")  # Debian's name, and everybody else's
 
@@ -30,22 +32,22 @@ class Alerting(NamedTuple):
     alertmanager: str
 
 
-def missing(rules: Path) -> str:
+def missing(checkout: Path) -> str:
     """What is missing to show alerts, in one line; empty if nothing is."""
     if not _found(PROMETHEUS) or not _found(ALERTMANAGER):
         return "no alerts are shown: apt-get install prometheus prometheus-alertmanager"
-    if not (rules / "wireguard.rules.yml").is_file():
-        return f"no alerts are shown: the rules are not at {rules}; run the demo from a checkout"
+    if absent := [path for path in (RULES, EXAMPLE) if not (checkout / path).is_file()]:
+        return f"no alerts are shown: there is no {checkout / absent[0]}; run the demo from a checkout"
     return ""
 
 
-def start(lab: Lab, rules: Path, target: str) -> Alerting:
-    """Start both for the exporter at `target` (address:port). `rules` is the directory of the shipped files.
+def start(lab: Lab, checkout: Path, target: str) -> Alerting:
+    """Start both for the exporter at `target` (address:port). `checkout` has the shipped files.
 
     Raises LabError if one can't be started.
     """
     ports = _port(9090), _port(9093)
-    config = yaml.safe_load((rules / "alertmanager.example.yml").read_text())
+    config = yaml.safe_load((checkout / EXAMPLE).read_text())
     config["receivers"] = [{"name": receiver["name"]} for receiver in config["receivers"]]
     for secret in ("global", "templates"):
         config.pop(secret, None)
@@ -60,7 +62,7 @@ def start(lab: Lab, rules: Path, target: str) -> Alerting:
         ],
         log="alertmanager.log",
     )
-    shown = lab.write("prometheus.yml", yaml.safe_dump(_prometheus(rules, target, f"{HOST}:{ports[1]}")))
+    shown = lab.write("prometheus.yml", yaml.safe_dump(_prometheus(checkout / RULES, target, f"{HOST}:{ports[1]}")))
     lab.start(
         [
             _found(PROMETHEUS),
@@ -80,7 +82,7 @@ def start(lab: Lab, rules: Path, target: str) -> Alerting:
 def _prometheus(rules: Path, target: str, manager: str) -> dict[str, object]:
     return {
         "global": {"scrape_interval": f"{SCRAPE_SECONDS}s"},
-        "rule_files": [str(rules / "wireguard.rules.yml")],
+        "rule_files": [str(rules)],
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [manager]}]}]},
         "scrape_configs": [{"job_name": "wireguard", "static_configs": [{"targets": [target]}]}],
     }

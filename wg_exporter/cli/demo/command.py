@@ -47,10 +47,12 @@ def demo(listen: str) -> None:
 
     log.setup("info", "logfmt")
     at = address if address.host else f"127.0.0.1:{address.port}"
-    # They are beside the package in a checkout, and not installed.
-    rules = Path(__file__).resolve().parents[3] / "alerts"
+    # The rules are beside the package in a checkout, and not installed.
+    checkout = Path(__file__).resolve().parents[3]
     sys.exit(
         network.run(
-            lambda path: run_server(load_config(path), path, [str(address)], "/metrics"), f"http://{at}", rules=rules
+            lambda path: run_server(load_config(path), path, [str(address)], "/metrics"),
+            f"http://{at}",
+            checkout=checkout,
         )
     )

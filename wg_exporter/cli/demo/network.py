@@ -101,15 +101,15 @@ class Demo:
         self._take_lock()
         self._lab.close()
 
-    def show_alerts(self, rules: Path, target: str) -> str:
+    def show_alerts(self, checkout: Path, target: str) -> str:
         """Starts Prometheus, Alertmanager and outages, if both are installed; returns what to tell the user.
 
-        `rules` is the directory of the shipped rules, `target` where the exporter listens. Raises DemoError.
+        `checkout` has the shipped rules, `target` is where the exporter listens. Raises DemoError.
         """
-        if lacking := alerting.missing(rules):
+        if lacking := alerting.missing(checkout):
             return lacking
         try:
-            found = alerting.start(self._lab, rules, target)
+            found = alerting.start(self._lab, checkout, target)
         except LabError as error:
             raise DemoError(str(error)) from error
         self._outages = Outages(
@@ -257,14 +257,14 @@ def run(
     serve: Callable[[Path], int],
     url: str = "http://127.0.0.1:9586",
     demo: Demo | None = None,
-    rules: Path | None = None,
+    checkout: Path | None = None,
 ) -> int:
     """Builds the demo, calls `serve` with the exporter's configuration, and removes everything when it returns.
 
     `serve` blocks until it is told to stop by SIGTERM or SIGINT, and returns the exit code. Before and after, these
     signals are handled here: one that comes while the network is built takes it down again, and one that comes
-    while it is taken down changes nothing. To be called in the main thread. With `rules`, the directory of the shipped
-    alert rules, alerts are shown too, if Prometheus and Alertmanager are there.
+    while it is taken down changes nothing. To be called in the main thread. With a `checkout`, which has the
+    shipped alert rules, alerts are shown too, if Prometheus and Alertmanager are there.
     """
     demo = demo or Demo()
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -272,8 +272,8 @@ def run(
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # both raise KeyboardInterrupt
         plan = demo.start()
         print(_introduction(plan, url), flush=True)
-        if rules is not None:
-            print(demo.show_alerts(rules, url.removeprefix("http://")), flush=True)
+        if checkout is not None:
+            print(demo.show_alerts(checkout, url.removeprefix("http://")), flush=True)
         return serve(plan.config_path)
     except DemoError as error:
         print(error, file=sys.stderr)

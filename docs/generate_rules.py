@@ -1,0 +1,60 @@
+"""Write into alerts/wireguard.rules.yml what reasons mean, so that pages say it in words. With `--check`, only compare.
+
+A template of Prometheus can look up a series, and knows no other table. So each reason is a series whose label is its
+meaning: the first sentence of what the rule that finds it says of itself.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from generating import DOCS, run
+
+from wg_exporter.health.rules import RULES
+from wg_exporter.model import SendError, Verdict
+
+PAGE = DOCS.parent / "alerts" / "wireguard.rules.yml"
+MARK = "  # What follows is written by docs/generate_rules.py (`make docs`).\n"
+
+GROUP = """
+  # What a reason means: a series for each, for templates to look up.
+  - name: wireguard-words
+    interval: 15s
+    rules:
+"""
+
+WORD = """\
+      - record: wireguard:reason_meaning
+        expr: vector(1)
+        labels: {{reason: {reason}, meaning: {meaning}}}
+"""
+
+# Why nothing is known of a peer that is probed, for WireGuardProbingImpaired.
+IMPAIRED = {
+    Verdict.FILTERED: "The peer is heard, and no probe was ever answered.",
+    SendError.NO_DEVICE: "The interface is gone or down.",
+    SendError.NO_ROUTE: "This host has no route to the address that is probed, or WireGuard no endpoint.",
+    SendError.NO_KEY: "No peer of the interface has the address that is probed among its allowed IPs.",
+    SendError.NO_PERMISSION: "This host refuses to send probes: a firewall, or a capability is missing.",
+    SendError.NO_BUFFER: "The queue of this host is full.",
+    SendError.TOO_BIG: "Probes are larger than the interface or the route takes.",
+    SendError.OTHER: "The log of the exporter says why they can't be sent.",
+}
+
+
+def meanings() -> dict[str, str]:
+    """What each reason means, in one sentence."""
+    found = {str(rule.reason): f"{rule.meaning.split('. ')[0].removesuffix('.')}." for rule in RULES if rule.reason}
+    return found | {str(reason): meaning for reason, meaning in IMPAIRED.items()}
+
+
+def rules() -> str:
+    """The whole rule file."""
+    by_hand, mark, _generated = PAGE.read_text().partition(MARK)
+    words = (WORD.format(reason=reason, meaning=json.dumps(meaning)) for reason, meaning in meanings().items())
+    return f"{by_hand}{mark}{GROUP}{''.join(words)}"
+
+
+if __name__ == "__main__":
+    sys.exit(run(PAGE, rules, __doc__))
