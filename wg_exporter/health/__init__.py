@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from wg_exporter.config.health import HealthLimits
+    from wg_exporter.health.quality import Window
     from wg_exporter.health.states import Change, PeerHealth, State
     from wg_exporter.history.devices import DeviceChange
-    from wg_exporter.model import ConfPeer, Device, DeviceKey, Peer, Probed, Snapshot
+    from wg_exporter.model import ConfPeer, Device, DeviceKey, Peer, PeerKey, Probed, Snapshot
     from wg_exporter.names.identity import PeerMeta
 
 
@@ -83,6 +84,15 @@ class Health:
     def lacking(self) -> tuple[GoneDevice, ...]:
         """The devices that lack peers, with these."""
         return tuple(GoneDevice(*key, device.keys, device.metas, device.rows) for key, device in self._missing)
+
+    def windows(self) -> dict[PeerKey, Window]:
+        """Loss and round trip of the peers of which they are known at present. Not for each tick."""
+        return {
+            (*key, public_key): window
+            for key, device in self._devices.items()
+            if not device.gone
+            for public_key, window in device.windows()
+        }
 
     def devices(self) -> Iterator[tuple[DeviceKey, Sequence[str], Sequence[PeerMeta], Sequence[PeerHealth]]]:
         """The peers of each device, there or gone, and those that it lacks: its key and, in parallel, public keys,
