@@ -41,9 +41,9 @@ Is the tunnel up, and if not, why? `wg-exporter serve` answers for every peer, w
 1. Open `http://HOST:9586/` (where only Prometheus may reach it, by `ssh -L 9586:ADDRESS:9586 HOST`): it lists who is
    down or degraded, since when, with the reason, the evidence and what to do. The reasons are explained
    [below](#reasons-and-what-to-do).
-2. `wg-exporter show INTERFACE PEER` has the endpoint and the latest handshake. It [looks once](#special-cases), so it
-   may say `up` or `idle` where the page says `down`: the page is right. `--watch` knows more after {down_after}.
-   Names that stand only in the configuration need `--config.file` here too.
+2. `sudo wg-exporter show INTERFACE PEER` has the endpoint and the latest handshake. It asks the exporter, so it says
+   what the page says. Where it can't ask, it [looks once](#special-cases), says so, and shows `?` for what that can't
+   tell.
 3. `journalctl -u wg-exporter` has a line for each change, `msg="peer changed"`, with the evidence: what was sent, what
    was heard, for how long.
 4. The peer need not be up any more, or you work on it: [who should be up](#who-should-be-up).
@@ -142,8 +142,9 @@ send, the page follows within a scrape and an evaluation of the rules.
 - **The prober is off.** Nothing is `degraded`. A peer with keepalive and no traffic is found `down` by the next
   handshake, which WireGuard tries every 2 minutes, or by age. Without keepalive and traffic, dead and idle look alike:
   the peer is `idle`, and the log says how many these are.
-- **`wg-exporter show`** looks once and does not probe. It judges the interface and the age of the handshake as above,
-  and says `idle` where that does not tell. With `--watch`, what goes unanswered counts too, from {down_after} on.
+- **`wg-exporter show` without an exporter** looks once and does not probe. It finds peers that are `down` by their
+  interface or by the age of their handshake. It never finds one `up`: that is `?`, for a tunnel that was cut a minute
+  ago looks the same. With `--watch`, what goes unanswered counts too, from {down_after} on.
 - **The clock jumps.** Nothing happens: ages are measured by the monotonic clock. The wall clock is used once, for how
   old the last handshake was at the start.
 """

@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 from wg_exporter import model
-from wg_exporter.cli.show.overview import DeviceRow, Overview, PeerRow
 from wg_exporter.config.health import HealthLimits
 from wg_exporter.health.snapshot import judge_snapshot
-from wg_exporter.health.states import NOT_JUDGED
+from wg_exporter.health.states import NOT_JUDGED, PeerHealth, State
 from wg_exporter.names.identity import PeerMeta
 from wg_exporter.plan.planner import Aim
+from wg_exporter.status.rows import DeviceRow, Overview, PeerRow
 
 NOW = 1_760_000_000.0
 GOLDEN = Path(__file__).parent / "data" / "show"
@@ -25,7 +25,8 @@ def peer(
 ):  # fmt: skip
     """A peer whose key is one letter over and over; `age` is in seconds, None = never connected.
 
-    Without `health`, its device says what one look tells of it.
+    Without `health`, its device says what one look tells of it and, of what that leaves open, the state of a peer that
+    is well.
     """
     full = (key * 43)[:43] + "="
     stamp = 0 if age is None else int((NOW - age) * 1e9)
@@ -43,8 +44,16 @@ def device(*peers, name="wg0", netns="", up=True, backend=model.Backend.KERNEL, 
     there = link(name, up=up, netns=netns, errors=errors)
     metas = [PeerMeta(p.name, p.named, p.expected_up) for p in peers]
     seen = judge_snapshot(read, there, metas, NOW, HealthLimits())
-    judged = (p if p.health.state else p._replace(health=found) for p, found in zip(peers, seen, strict=True))
+    judged = (
+        p if p.health.state else p._replace(health=found if found.state else _well(p))
+        for p, found in zip(peers, seen, strict=True)
+    )
     return DeviceRow(read, None, there, tuple(judged))
+
+
+def _well(row):
+    at = row.peer.last_handshake_ns / 1e9
+    return PeerHealth(State.UP if at and NOW - at <= 200 + row.peer.persistent_keepalive else State.IDLE)
 
 
 def gone(*peers, name="wg7", netns=""):

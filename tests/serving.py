@@ -14,7 +14,9 @@ from wg_exporter.web.listen import bind, parse_listen
 from wg_exporter.web.server import Format, Limits, Page, Server, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from wg_exporter.web.unix import UnixSocket
 
 PAGES = (
     Page("", "Metrics", "every tunnel"),
@@ -31,6 +33,8 @@ class App:
         self.calls: list[tuple[str, Format]] = []
         self.problem = ""
         self.found = Status(0.0)
+        self.paused: list[dict[str, str]] = []
+        self.refusal = ""
         self.gate = threading.Event()
         self.gate.set()
         self.begun = threading.Event()
@@ -41,6 +45,15 @@ class App:
         assert self.gate.wait(10)
         return self.body(path, wanted)
 
+    def document(self, *, private: bool) -> Sequence[bytes]:
+        self.begun.set()
+        assert self.gate.wait(10)
+        return [b'{"private":', b"true}" if private else b"false}"]
+
+    def pause(self, asked: Mapping[str, str]) -> str:
+        self.paused.append(dict(asked))
+        return self.refusal
+
     def ready(self) -> str:
         return self.problem
 
@@ -50,10 +63,14 @@ class App:
 
 @contextmanager
 def running(
-    app: App | None = None, listen: str = "127.0.0.1:0", telemetry_path: str = "/metrics", limits: Limits | None = None
+    app: App | None = None,
+    listen: str = "127.0.0.1:0",
+    telemetry_path: str = "/metrics",
+    limits: Limits | None = None,
+    unix: UnixSocket | None = None,
 ) -> Iterator[Running]:
     """A started server, stopped at the end. It fails if that takes long."""
-    sockets = bind([parse_listen(listen)])
+    sockets = [*bind([parse_listen(listen)]), *([unix.socket] if unix else [])]
     app = app or App()
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)

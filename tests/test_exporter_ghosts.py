@@ -8,10 +8,10 @@ import pytest
 
 from tests.rows import FakeHost, FakeTime, device, link, parsed, peer
 from wg_exporter.catalogue import NAMES
-from wg_exporter.cli.show.overview import from_view
 from wg_exporter.config import Config, load
 from wg_exporter.daemon.exporter import Exporter
 from wg_exporter.model import USERSPACE_KIND, SourceName
+from wg_exporter.status.rows import from_view
 
 STATE = "wireguard_peer_state"
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.rows import STATS
+from tests.tunnels import KEEPALIVE, Tunnel
 from wg_exporter.config.health import HealthLimits
 from wg_exporter.health.quality import Quality
+from wg_exporter.model import Probed
 
 HOUR = 3600
 SHORT = {"window": 100.0, "every": 20}
@@ -230,3 +232,43 @@ def test_a_new_window_keeps_what_is_usual():
     probes.begin_anew()
     assert not probes.go(20).slow
     assert probes.go(1).slow
+
+
+# --- what is of now --------------------------------------------------------------------------------------------------
+
+
+def test_loss_and_round_trip_are_told_from_20_probes_on_and_not_while_answers_are_missing():
+    probes = Probes(loses=every(4))
+    assert probes.go(19).window() is None
+    found = probes.go(1).window()
+    assert (found.loss, found.rtt) == (0.25, pytest.approx(0.02))
+    probes.read(silent_since=19.0)
+    assert probes.quality.window() is None
+    assert probes.go(1).window() is not None
+    probes.quality.forget()
+    assert probes.quality.window() is None
+
+
+def test_the_evidence_of_a_peer_that_went_down_says_nothing_of_the_loss_it_had_before():
+    tunnel = Tunnel(age=5)
+    sent = lost = 0
+
+    def probe(silent=None):
+        tunnel.probed = Probed("10.0.0.2", STATS._replace(
+            up=silent is None, sent=sent, lost=lost, rtt_sum=0.02 * (sent - lost), rtt_last=0.02, silent_since=silent,
+        ), None)  # fmt: skip
+
+    for _ in range(30):
+        sent, lost = sent + 5, lost + 1
+        probe()
+        tunnel.rx(KEEPALIVE)
+        tunnel.go(5)
+    assert "20% of probes lost" in tunnel.judged.evidence
+    silent = tunnel.now
+    for _ in range(12):
+        sent, lost = sent + 5, lost + 5
+        tunnel.tx(128)
+        probe(silent)
+        tunnel.go(5)
+    assert tunnel.judged.state == "down"
+    assert "of probes lost" not in tunnel.judged.evidence

@@ -5,21 +5,22 @@ from __future__ import annotations
 import html
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.rows import SECOND, WALL, FakeHost, FakeTime, device, link, peer
+from tests.rows import SECOND, STATS, WALL, FakeHost, FakeTime, device, key, link, peer
 from tests.serving import PAGES, App, running
-from wg_exporter.config import Config
+from wg_exporter.config import Config, PeerConfig
 from wg_exporter.daemon.exporter import STATUS_PEERS, Exporter
-from wg_exporter.daemon.serve import status_of
+from wg_exporter.daemon.page import status_of
 from wg_exporter.health.states import PeerHealth, Reason, State
 from wg_exporter.health.summary import Summary, summary
-from wg_exporter.model import SourceName
+from wg_exporter.model import MtuReport, Probed, SourceName, Verdict
 from wg_exporter.names.identity import PeerMeta
-from wg_exporter.web.landing import Landing, Status, UnhealthyRow
+from wg_exporter.web.landing import Group, Landing, PeerRow, Status, UnhealthyRow
 
 NOW = 1_767_225_600.0  # 2026-01-01 00:00:00 UTC
 BERLIN = UnhealthyRow(
@@ -41,27 +42,44 @@ def words(text):
 
 
 def test_it_says_how_many_should_be_up_and_are_not():
-    assert "1 peer expected up, 0 not" in words(page(expected=1))
-    found = words(page(expected=3, down=1, degraded=2, open=1))
-    assert "3 peers expected up, 1 not; 2 degraded; 1 not judged yet" in found
+    assert "1 of 1 up" in words(page(expected=1))
+    found = words(page(expected=4, down=1, degraded=2, open=1))
+    assert "2 of 4 up; 1 down; 2 degraded; 1 not judged yet" in found
+    assert "no peer is expected up" in words(page())
+
+
+def test_the_host_is_named_on_the_page_and_in_its_title():
+    assert "<title>hub &lt;1&gt;: 2 of 3 up - wg-exporter</title>" in page(expected=3, open=1, host="hub <1>")
+    assert "<h1>hub &lt;1&gt; <small>" in page(host="hub <1>")
+    assert "<title>hub: not ready - wg-exporter</title>" in page(host="hub", unready="not yet")
 
 
 def test_who_is_down_is_there_with_the_reason_the_evidence_and_since_when():
     found = words(page(BERLIN, expected=3, down=1))
     assert "berlin on wg0: down , handshake_unanswered since 2025-12-31 23:56:00 UTC, 4 min ago; seen then: 2" in found
     assert "seen then: 2 initiations unanswered for 27 s" in found
-    assert "<title>1 down - wg-exporter</title>" in page(BERLIN, expected=3, down=1)
+    assert "<title>hub: 1 down - wg-exporter</title>" in page(BERLIN, expected=3, down=1, host="hub")
 
 
 def test_who_was_down_already_when_the_exporter_started_has_no_time():
     assert "since before wg-exporter was started" in words(page(BERLIN._replace(since=0.0), expected=3, down=1))
 
 
-def test_what_to_do_is_said_once_for_each_reason():
-    other = BERLIN._replace(peer="lyon")
-    assert words(page(BERLIN, other, expected=3, down=2)).count("Look.") == 1
-    commands = BERLIN._replace(advice="Try `show` <or> `mtu`.")
-    assert "<dd>Try <code>show</code> &lt;or&gt; <code>mtu</code>.</dd>" in page(commands, expected=3, down=1)
+def test_what_was_found_and_what_to_do_is_with_each_peer():
+    commands = BERLIN._replace(found="`a` found", advice="Try `show` <or> `mtu`.")
+    text = page(commands, expected=3, down=1)
+    assert '<div class="todo">Try <code>show</code> &lt;or&gt; <code>mtu</code>.</div></li>' in text
+    assert "<div><code>a</code> found</div>" in text
+
+
+def test_all_peers_are_there_folded_under_their_interface():
+    rows = (PeerRow("anna", "up", "12.3 ms"), PeerRow("bert", "up"), PeerRow("<phone>", "idle"))
+    text = page(expected=1, groups=(Group("wg0", rows), Group("wg1 in blue", ())))
+    assert "<details><summary>wg0: 2 up, 1 idle</summary>" in text
+    assert "<summary>wg1 in blue: no peers</summary>" in text
+    assert "<tr><td>anna</td><td>up</td><td>12.3 ms</td></tr>" in text
+    assert "<td>&lt;phone&gt;</td>" in text
+    assert "<details open" not in text
 
 
 def test_those_for_whom_there_is_no_room_are_counted():
@@ -117,8 +135,8 @@ def tags(text):
 @given(st.text(alphabet=st.characters(exclude_categories=[]), max_size=60))
 def test_whatever_a_peer_is_called_the_page_has_the_same_elements(bad):
     row = UnhealthyRow(bad, bad, bad, bad, bad, "Look.", NOW - 1, bad=True)
-    usual = page(BERLIN, expected=1, down=1, problems=("x",))
-    found = page(row, expected=1, down=1, problems=(bad,))
+    usual = page(BERLIN, expected=1, down=1, problems=("x",), groups=(Group("a", (PeerRow("a", "up"),)),))
+    found = page(row, expected=1, down=1, problems=(bad,), host=bad, groups=(Group(bad, (PeerRow(bad, bad, bad),)),))
     assert tags(found) == tags(usual)
     assert "script" not in {tag for tag, _ in tags(found)}
 
@@ -137,10 +155,10 @@ def test_the_server_says_anew_each_time_how_the_host_is():
     app = App()
     with running(app) as server:
         app.found = Status(NOW, expected=3)
-        assert "3 peers expected up, 0 not" in server.get("/").body.decode()
+        assert "3 of 3 up" in server.get("/").body.decode()
         app.found = Status(NOW, expected=3, down=1, unhealthy=(BERLIN,))
         answer = server.get("/")
-        assert "3 peers expected up, 1 not" in answer.body.decode()
+        assert "2 of 3 up; 1 down" in answer.body.decode()
         assert answer.headers["Cache-Control"] == "no-store"
         app.problem = "not yet"
         assert "not yet" in server.get("/").body.decode()
@@ -163,7 +181,7 @@ def test_the_status_of_an_exporter_is_that_of_its_last_tick(exporter):
     for _ in range(7):
         exporter.time.advance(5)
         exporter.tick()
-    found = status_of(exporter.status())
+    found = status_of(exporter)
     assert (found.expected, found.down, found.open, found.at) == (2, 1, 0, WALL + 35)
     [lost] = found.unhealthy
     assert (lost.place, lost.state, lost.reason, lost.since, lost.bad) == ("wg0", "down", "never_heard", 0.0, True)
@@ -172,7 +190,7 @@ def test_the_status_of_an_exporter_is_that_of_its_last_tick(exporter):
     for _ in range(7):
         exporter.time.advance(5)
         exporter.tick()
-    assert {peer.reason for peer in status_of(exporter.status()).unhealthy} == {"interface_gone"}
+    assert {peer.reason for peer in status_of(exporter).unhealthy} == {"interface_gone"}
     assert exporter.status().problems == ("wg0 is gone",)
 
 
@@ -197,3 +215,73 @@ def test_of_many_the_latest_that_went_down_come_first_and_degraded_ones_last():
     found = summary([(("", "wg0"), ["k"] * 10_000, metas, many)], STATUS_PEERS)
     assert len(found.unhealthy) == STATUS_PEERS
     assert found.down == 10_000
+
+
+class _Prober:
+    """One that found a hole on the way to peer 1, and that peer 2 answers."""
+
+    def __init__(self):
+        self.known = {}
+
+    def results(self):
+        return {("", "wg0"): dict(self.known)}
+
+    def set_peers(self, peers): ...
+    def configure(self, config): ...
+    def counters(self, rows): ...
+    def scheduling_delay(self): ...
+    def stop(self): ...
+    def pids(self):
+        return ()
+
+
+def test_the_page_of_an_exporter_has_commands_to_copy_and_sizes_target_and_advice_of_a_verdict():
+    host, time, prober = FakeHost(), FakeTime(), _Prober()
+    config = Config(peers=(PeerConfig(public_key=key(1), name="berlin"), PeerConfig(public_key=key(2), name="a `b` c")))
+    exporter = Exporter(config, Path("/etc/my wg.yml"), time.clock, workers=host.workers, prober=prober)
+    try:
+        rows = [peer(number, last_handshake_ns=int((WALL - 10) * SECOND)) for number in (1, 2)]
+        host.devices, host.links = [device(*rows)], [link()]
+        hole = MtuReport(Verdict.BLACKHOLE, 1420, 1380, None, 0, None, 1376, None, "", WALL)
+        for second in range(5, 125, 5):
+            time.advance(5)
+            stats = STATS._replace(sent=second, lost=0, late=0, rtt_sum=second * 0.02, rtt_last=0.02)
+            prober.known = {key(1): Probed("10.0.0.2", stats, hole), key(2): Probed("10.0.0.3", stats, hole)}
+            exporter.tick()
+        found = status_of(exporter)
+        [group] = found.groups
+        assert next((row.peer, row.state, row.facts) for row in group.peers) == (
+            "berlin", "degraded", "mtu_blackhole, 20.0 ms",
+        )  # fmt: skip
+        said = {row.peer: row for row in found.unhealthy}
+        assert said["berlin"].advice.startswith("`wg-exporter mtu '--config.file=/etc/my wg.yml' wg0 berlin` shows")
+        assert said["berlin"].found == (
+            "MTU blackhole: packets of 1420 bytes were sent to 10.0.0.2; 1380 bytes pass inside the tunnel; set 1376: "
+            "`ip link set dev wg0 mtu 1376`"
+        )
+        # A name that would have to be quoted is not put into a command.
+        assert f"wg0 {key(2)}`" in said["a `b` c"].advice
+        text = Landing("/metrics", PAGES).html(found, "", WALL).decode()
+        assert "INTERFACE" not in words(text)
+        assert "PEER" not in words(text)
+        # Then it falls silent: what was measured before is not shown as if it were of now.
+        for second in range(5, 65, 5):
+            time.advance(5)
+            silent = stats._replace(
+                up=False, sent=120 + second, lost=second, silent_since=time.clock.monotonic() - second
+            )
+            prober.known = {key(1): Probed("10.0.0.2", silent, hole)}
+            exporter.tick()
+        assert {row.facts for row in status_of(exporter).groups[0].peers if row.peer == "berlin"} == {"not_sent"}
+    finally:
+        exporter.stop()
+
+
+def test_a_page_of_ten_thousand_peers_is_made_in_a_second_and_lists_all():
+    from time import process_time
+
+    rows = tuple(PeerRow(f"peer-{number}", "up", "12.3 ms") for number in range(10_000))
+    begun = process_time()
+    text = page(expected=10_000, groups=(Group("wg0", rows),))
+    assert process_time() - begun < 1.5
+    assert text.count("<tr>") == 10_000

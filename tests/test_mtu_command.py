@@ -20,7 +20,7 @@ from tests.test_cli import ENVIRONMENT, ROOT, nothing, run  # noqa: F401 - a fix
 from tests.test_prober_verdict import FINE, HOLE, MUTE
 from wg_exporter.cli.mtu.choice import Choice
 from wg_exporter.cli.mtu.results import Asked
-from wg_exporter.cli.mtu.run import Check, Counters, read_counters
+from wg_exporter.cli.mtu.run import SILENT_TIMEOUT, Check, Counters, read_counters
 from wg_exporter.cli.mtu.screen import Phase
 from wg_exporter.model import Device, Peer, Peers, Snapshot, Verdict
 from wg_exporter.prober.mtu.locate import Direction, Shrink
@@ -114,6 +114,54 @@ class Scripted:
 
     def shrink(self, _key):
         return ROUTER if "find_hop" in self.asked else None
+
+
+class Pauses:
+    """In place of the exporter that is asked to be quiet."""
+
+    def __init__(self):
+        self.seen = []
+
+    def begin(self, key, seconds):
+        self.seen.append(("begin", key, seconds))
+
+    def end(self, key):
+        self.seen.append(("end", key))
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_the_exporter_is_quiet_while_the_byte_counters_are_watched_and_only_then(silent):
+    pauses, prober = Pauses(), Scripted(search=MUTE._replace(alive=True), ask_silent=MUTE._replace(alive=True))
+    check = Check([BERLIN], prober, silent=silent, deadline=100.0, quiet=pauses)
+    check.start(0.0)
+    assert pauses.seen == []
+    for second in range(1, 10):
+        prober.working = False
+        if check.step(float(second)):
+            break
+        if "ask_silent" in prober.asked:
+            assert pauses.seen == [("begin", BERLIN.peer.key, SILENT_TIMEOUT)]
+    assert ("ask_silent" in prober.asked) is silent
+    assert pauses.seen[-1] == ("end", BERLIN.peer.key)
+    assert (len(pauses.seen) == 2) is silent
+
+
+def test_pauses_are_ended_even_if_the_check_is_broken_off(tmp_path):
+    from tests.serving import running
+    from wg_exporter.cli.mtu.running import Quiet
+    from wg_exporter.web.unix import UnixSocket
+
+    path = str(tmp_path / "s")
+    with running(unix=UnixSocket(path)) as server:
+
+        def broken_off():
+            with Quiet(path) as quiet:
+                quiet.begin(("", "wg0", "A="), 300.0)
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            broken_off()
+        assert [asked["seconds"] for asked in server.app.paused] == ["300", "0"]
 
 
 def walked(prober, *, silent=False):
@@ -214,6 +262,8 @@ def test_a_path_that_is_fine_is_ok_before_any_probe_would_have_been_given_up(lab
         "path_mtu_outer": 1500,
         "recommended_mtu": 1420,
         "shrinks_at": None,
+        "state": None,
+        "reason": None,
     }
 
 

@@ -30,6 +30,8 @@ KEYS = [
     "recommended_mtu",
     "shrinks_at",
     "seconds",
+    "state",
+    "reason",
 ]
 
 
@@ -54,13 +56,15 @@ def test_a_script_gets_the_numbers_of_a_narrow_path():
         "recommended_mtu": 1328,
         "shrinks_at": "192.0.2.1",
         "seconds": 1.234,
+        "state": None,
+        "reason": None,
     }
 
 
 def test_what_is_not_known_is_null_and_the_peer_is_in_the_list_nevertheless():
     result = unprobed(PARIS._replace(target="", mtu=None, problem="no allowed IPs"))
     [found] = json.loads(to_json([result]))
-    assert {key for key, value in found.items() if value is None} == set(KEYS[3:4] + KEYS[5:10])
+    assert {key for key, value in found.items() if value is None} == set(KEYS[3:4] + KEYS[5:10] + KEYS[11:])
     assert found["verdict"] == "unknown"
     assert result.advice.sentence == "paris can't be probed: no allowed IPs."
 

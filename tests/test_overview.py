@@ -23,12 +23,9 @@ from tests.hosts import (
     peer,
 )
 from wg_exporter import model
-from wg_exporter.cli.show.document import to_json
 from wg_exporter.cli.show.overview import (
-    DeviceRow,
     NothingSelected,
     Standing,
-    from_view,
     reason_for_failure,
     reason_when_empty,
     select,
@@ -38,9 +35,12 @@ from wg_exporter.cli.show.overview import (
 from wg_exporter.config import Config, Interfaces
 from wg_exporter.exposition.view import DeviceView, ExporterFacts, View
 from wg_exporter.health import GoneDevice
+from wg_exporter.health.quality import Window
 from wg_exporter.health.states import NOT_JUDGED, PeerHealth, Reason, State
 from wg_exporter.names.identity import PeerMeta
 from wg_exporter.plan.planner import Aim
+from wg_exporter.status.document import to_json
+from wg_exporter.status.rows import DeviceRow, from_view
 
 # --- who asks for attention ------------------------------------------------------------------------------------------
 
@@ -68,7 +68,7 @@ def test_what_an_exporter_knows_of_a_peer_goes_before_what_one_look_tells():
     row = device(peer("anna", key="A", age=5, expected=True), peer("bert", key="B", age=5))
     known = PeerHealth(State.DOWN, Reason.HANDSHAKE_UNANSWERED, evidence="5 handshake initiations unanswered for 27 s")
     overview = seen([row], health=[(known, NOT_JUDGED)])
-    assert [p.health for p in overview.devices[0].peers] == [known, PeerHealth(State.UP)]
+    assert [p.health for p in overview.devices[0].peers] == [known, NOT_JUDGED]
 
 
 def test_only_where_a_peer_expected_up_is_judged_by_one_look_that_is_said():
@@ -95,7 +95,20 @@ def test_the_peers_of_a_device_that_is_gone_are_there_until_it_is_back():
 # --- from what was read ---------------------------------------------------------------------------------------------
 
 
-def seen(rows, *, failed=(), missing=(), links=(), conf=(), outcomes=(), config=None, aims=None, health=None, gone=()):
+def seen(
+    rows,
+    *,
+    failed=(),
+    missing=(),
+    links=(),
+    conf=(),
+    outcomes=(),
+    config=None,
+    aims=None,
+    health=None,
+    gone=(),
+    windows=None,
+):
     """The overview of devices given as rows of `hosts.device`, by way of what an exporter's look would bring."""
     metas = [tuple(PeerMeta(p.name, p.named, p.expected_up) for p in row.peers) for row in rows]
     known = health or [()] * len(rows)
@@ -104,7 +117,7 @@ def seen(rows, *, failed=(), missing=(), links=(), conf=(), outcomes=(), config=
     view = View(tuple(devices), tuple(failed), tuple(missing), tuple(outcomes), facts, gone=tuple(gone))
     found = {(one.netns, one.name): one for one in links}
     snapshot = model.Snapshot(NOW, 1.0, tuple(r.device for r in rows), (), found, tuple(conf), tuple(outcomes))
-    return from_view(snapshot, view, config or Config(), aims)
+    return from_view(snapshot, view, config or Config(), aims, windows=windows or {})
 
 
 def test_each_peer_keeps_its_own_name_and_expectation_and_a_device_without_peers_is_there_too():
@@ -184,6 +197,7 @@ def test_in_json_a_device_that_is_gone_has_its_peers_of_whom_nothing_is_known_bu
     assert known == {
         "public_key": "A" * 43 + "=",
         "name": "anna",
+        "label": "anna",
         "expected_up": True,
         "state": "down",
         "reason": "interface_gone",
@@ -224,7 +238,8 @@ def test_the_office_in_json():
 def test_json_is_ascii_without_control_characters_and_gives_the_text_back(bad):
     written = to_json(hostile_host(bad))
     assert all(" " <= c <= "~" or c == "\n" for c in written)
-    assert json.loads(written)["devices"][0]["peers"][0]["endpoint"] == (bad or None)
+    said = bad.encode("utf-8", "replace").decode()  # what is no character can't be told to everybody
+    assert json.loads(written)["devices"][0]["peers"][0]["endpoint"] == (said or None)
 
 
 # --- selection ------------------------------------------------------------------------------------------------------
@@ -265,7 +280,7 @@ def test_a_name_wins_over_a_key_that_starts_with_it():
 
 
 def test_an_unknown_interface_is_answered_with_those_there_are():
-    with pytest.raises(NothingSelected, match=r"^no WireGuard interface wg9; there is: wg0, wg1$"):
+    with pytest.raises(NothingSelected, match=r"^no WireGuard interface and no peer wg9; there is: wg0, wg1$"):
         chosen("wg9")
 
 
@@ -328,7 +343,11 @@ def test_devices_that_the_configuration_leaves_out_are_named_as_the_reason():
 def test_a_selection_that_matches_nothing_is_an_overview_that_says_so_instead_of_what_else_may_be_wrong():
     nothing = selected(host(device(), outcomes=[outcome("no", cause=model.Cause.DENIED)]), "wg9")
     assert nothing.devices == ()
-    assert reason_when_empty(nothing) == reason_for_failure(nothing) == "no WireGuard interface wg9; there is: wg0"
+    assert (
+        reason_when_empty(nothing)
+        == reason_for_failure(nothing)
+        == "no WireGuard interface and no peer wg9; there is: wg0"
+    )
 
 
 def test_one_device_that_could_be_read_is_enough_not_to_fail():
@@ -344,3 +363,31 @@ def test_if_no_device_could_be_read_the_reason_names_them_and_the_fix():
 @pytest.mark.parametrize("bad", [HOSTILE, "\n"])
 def test_the_reason_for_failure_is_one_safe_line(bad):
     assert reason_for_failure(host(failed(bad, name=bad))).isprintable()
+
+
+def test_a_peer_is_found_without_its_interface_if_its_name_or_key_is_unique():
+    overview = host(
+        device(peer("anna", key="A"), peer("bert", key="B")),
+        device(peer("bert", key="C"), peer("carl", key="D"), name="wg1"),
+    )
+    for asked in ("carl", "D" * 43 + "=", "DDD"):
+        [row] = select(overview, asked).devices
+        assert [one.name for one in row.peers] == ["carl"]
+    with pytest.raises(NothingSelected, match=r"^several peers are called bert; say which: wg0 B+=, wg1 C+=$"):
+        select(overview, "bert")
+    with pytest.raises(NothingSelected, match=r"^no WireGuard interface and no peer zoe; there is: wg0, wg1$"):
+        select(overview, "zoe")
+
+
+def test_an_interface_goes_before_a_peer_that_is_called_the_same():
+    overview = host(device(peer("wg1", key="A")), device(peer("bert", key="B"), name="wg1"))
+    [row] = select(overview, "wg1").devices
+    assert [one.name for one in row.peers] == ["bert"]
+
+
+def test_a_peer_that_is_down_has_no_round_trip_whatever_was_measured_before():
+    row = device(peer("anna", key="A", expected=True))
+    key = ("", "wg0", row.peers[0].peer.public_key)
+    for state, shown in ((State.UP, True), (State.DOWN, False)):
+        overview = seen([row], health=[(PeerHealth(state),)], windows={key: Window(0.1, 0.02)})
+        assert (overview.devices[0].peers[0].window is not None) is shown

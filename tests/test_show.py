@@ -21,8 +21,11 @@ from tests.hosts import HOSTILE, NOW, check_golden, device, failed, gone, host, 
 from wg_exporter import model
 from wg_exporter.cli.show import screen as show
 from wg_exporter.cli.show.overview import reason_when_empty, select
+from wg_exporter.health.quality import Window
 from wg_exporter.health.states import PeerHealth, Reason, State
+from wg_exporter.model import MtuReport, Verdict
 from wg_exporter.plan.planner import Aim
+from wg_exporter.status.rows import Echoes, Teller
 
 
 def text(overview, width=120, **more):
@@ -106,6 +109,40 @@ def test_a_reason_for_each_of_a_thousand_peers_does_not_fill_the_screen():
     assert text(host(device(*peers))).count("can't be probed") == 5
 
 
+# --- what probes show -----------------------------------------------------------------------------------------------
+
+
+def probed(row, window=None, mtu=None):
+    return row._replace(echoes=Echoes(True, 100, 2, 0), window=window, mtu=mtu)
+
+
+NARROW = MtuReport(Verdict.BLACKHOLE, 1420, 1380, None, 0, None, 1376, None, "", NOW)
+
+
+def test_round_trip_loss_and_the_verdict_on_the_mtu_have_columns_where_there_are_any():
+    found = device(peer("anna", age=1, expected=True), peer("bert", key="B", age=1))
+    assert "round trip" not in text(host(found), 250)
+    rows = (probed(found.peers[0], Window(0.02, 0.0123), NARROW), found.peers[1])
+    screen = text(host(found._replace(peers=rows)), 250)
+    assert re.search(r"anna .* 12\.3 ms +2\.0% +blackhole, set 1376 ", screen)
+    assert re.search(r"bert .* - +- +- ", screen)
+
+
+def test_of_a_single_peer_the_sizes_the_target_and_what_to_set_are_told():
+    found = device(peer("anna", age=1, aim=aimed("10.8.0.2", "in_subnet")))
+    alone = host(found._replace(peers=(probed(found.peers[0], None, NARROW),)))
+    assert (
+        "MTU blackhole: packets of 1420 bytes were sent to 10.8.0.2; 1380 bytes pass inside the tunnel; set 1376: "
+        "`ip link set dev wg0 mtu 1376`" in text(alone, 250)
+    )
+
+
+def test_an_exporter_that_was_asked_is_named_with_the_time_for_which_it_has_run():
+    overview = host(device(peer("anna", age=1, expected=True)))._replace(teller=Teller("1", "hub", "", NOW - 7200))
+    assert "as the exporter on hub sees it, which has run for 2 hours" in text(overview)
+    assert "looked for itself" not in text(overview)
+
+
 # --- what is broken stands out --------------------------------------------------------------------------------------
 
 
@@ -142,9 +179,12 @@ def test_who_is_down_is_a_line_each_with_the_reason_and_what_it_was_seen_by():
 def test_who_is_judged_by_one_look_is_told_what_that_can_not_see():
     overview = host(device(peer("berlin", age=1, expected=True)))
     assert "--watch" not in text(overview)
-    assert "judged by one look: whether anything goes unanswered takes --watch" in text(
-        overview._replace(by_one_look=True)
-    )
+    row = overview.devices[0]
+    unknown = host(row._replace(peers=(row.peers[0]._replace(health=PeerHealth()),)))
+    screen = text(unknown._replace(by_one_look=True, unasked="no exporter runs here"), 200)
+    assert "looked for itself: no exporter runs here; one look can't tell whether a peer is up (?): start the" in screen
+    assert "1 peer expected up, 0 not, 1 not known" in screen
+    assert re.search(r"berlin +A+= +\? +1 second ago", screen)
 
 
 def test_what_was_seen_while_watching_is_told_with_its_age():
@@ -179,7 +219,7 @@ def test_where_nothing_is_known_of_a_peer_its_state_is_open():
     overview = host(device(peer("paris", age=1), fresh=False))
     [row] = overview.devices[0].peers
     unknown = host(overview.devices[0]._replace(peers=(row._replace(health=PeerHealth()),)))
-    assert re.search(r"paris +A+ +- +1 second ago", line_with("paris", unknown))
+    assert re.search(r"paris +A+ +\? +1 second ago", line_with("paris", unknown))
 
 
 def test_the_peers_of_a_device_that_is_gone_are_shown_without_what_nobody_knows_of_them():

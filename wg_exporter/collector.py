@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from wg_exporter.daemon.exporter import Workers
+    from wg_exporter.daemon.setup import Workers
     from wg_exporter.exposition.parts import Sample
 
 _FAMILIES: dict[Kind, type[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]] = {

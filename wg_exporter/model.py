@@ -348,6 +348,7 @@ class ProbePeer(NamedTuple):
     underlay: str  # the namespace of the device's UDP socket, where outer probes leave
     roams: bool  # whether the endpoint may change to IPv6
     interval: float  # seconds between small echoes
+    paused: bool = False  # nothing is sent at present, and what is known is kept
 
 
 class Probed(NamedTuple):

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 # ruff: noqa: PLC0415 - imported where they are used: `--help` answers at once, the daemon stays small
 
 
+SOCKET = "/run/wg-exporter/http.sock"
+"""Where `serve` answers `show` and `mtu`."""
+
+
 class UsageProblem(click.ClickException):
     """Something the user wrote can't be used. The message has a line for each problem; the exit code is 2."""
 
@@ -37,6 +41,16 @@ config_option = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     help="Configuration file (YAML). None is needed.",
+)
+
+
+socket_option = click.option(
+    "--socket",
+    "socket_path",
+    default=SOCKET,
+    show_default=True,
+    metavar="PATH",
+    help="Ask the exporter that serves on this Unix socket. Empty: ask none, and look.",
 )
 
 

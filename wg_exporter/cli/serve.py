@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wg_exporter.cli.common import check_flags, config_option, load_config
+from wg_exporter.cli.common import SOCKET, check_flags, config_option, load_config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +36,14 @@ if TYPE_CHECKING:
     metavar="PATH",
     help="Path of the metrics.",
 )
+@click.option(
+    "--web.unix-socket",
+    "unix_socket",
+    default=SOCKET,
+    show_default=True,
+    metavar="PATH",
+    help="Unix socket on which `show` and `mtu` ask; only its owner may. Empty: none.",
+)
 @config_option
 @click.option(
     "--log.level",
@@ -53,8 +61,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Format of the log, on standard error.",
 )
-def serve(
-    listen: tuple[str, ...], telemetry_path: str, config_file: Path | None, log_level: str, log_format: str
+def serve(  # noqa: PLR0917 - click passes them by name
+    listen: tuple[str, ...],
+    telemetry_path: str,
+    unix_socket: str,
+    config_file: Path | None,
+    log_level: str,
+    log_format: str,
 ) -> None:
     """Serve the metrics of every WireGuard tunnel of this host.
 
@@ -67,15 +80,17 @@ def serve(
     from wg_exporter import log
 
     log.setup(log_level, log_format)
-    sys.exit(run_server(config, config_file, listen, telemetry_path))
+    sys.exit(run_server(config, config_file, listen, telemetry_path, unix_socket))
 
 
-def run_server(config: Config, config_file: Path | None, listen: Sequence[str], telemetry_path: str) -> int:
+def run_server(
+    config: Config, config_file: Path | None, listen: Sequence[str], telemetry_path: str, unix_socket: str = ""
+) -> int:
     """Serve until a signal comes; the exit code."""
     from wg_exporter.daemon import serve as daemon
     from wg_exporter.web.listen import ListenError
 
     try:
-        return daemon.run(config, config_file, listen, telemetry_path)
+        return daemon.run(config, config_file, listen, telemetry_path, unix_socket)
     except ListenError as error:
         raise click.ClickException(str(error)) from None

@@ -2,12 +2,13 @@
 
 `Exporter` is used by `serve`, `show` and `mtu`, and by the collector for other people's registries. Both a scrape and
 the tick read the sources. A scrape only reads the history, the health and what the prober has found; the tick, every
-`TICK_SECONDS`, drives them. What a configuration decides is in a `_Setup`, so that a reload builds a new one and swaps
+`TICK_SECONDS`, drives them. What a configuration decides is in a `Setup`, so that a reload builds a new one and swaps
 it; what must survive a reload is in the `Exporter`.
 """
 
 from __future__ import annotations
 
+import os.path
 import platform
 import threading
 import time
@@ -15,36 +16,39 @@ import warnings
 import weakref
 from contextlib import contextmanager
 from itertools import chain, islice
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter import __version__
 from wg_exporter.catalogue import NAMES
 from wg_exporter.config import Config, ConfigError, load
 from wg_exporter.daemon.changelog import ChangeLog
 from wg_exporter.daemon.host import HostHistory
+from wg_exporter.daemon.pauses import PauseError, Pauses
+from wg_exporter.daemon.prober import unjudged
 from wg_exporter.daemon.processes import Processes, capabilities
+from wg_exporter.daemon.setup import Setup
 from wg_exporter.exposition import compat
 from wg_exporter.exposition.samples import metrics, samples
 from wg_exporter.exposition.view import ExporterFacts
-from wg_exporter.exposition.writer import Writer
 from wg_exporter.health.states import State
 from wg_exporter.health.summary import Summary, summary
 from wg_exporter.log import Log, place
-from wg_exporter.names.table import Names
-from wg_exporter.names.unmatched import Matching, told
-from wg_exporter.plan.planner import Planner
-from wg_exporter.plan.ways import Ways
+from wg_exporter.names.unmatched import told
 from wg_exporter.reader.host import host_workers
-from wg_exporter.reader.reader import Clock, Reader, StoppedError, Worker, with_unread
+from wg_exporter.reader.reader import Clock, StoppedError, with_unread
+from wg_exporter.status import document
+from wg_exporter.status.rows import Overview, Teller, from_view
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from wg_exporter.daemon.host import KnownPeers
+    from wg_exporter.daemon.prober import Prober
+    from wg_exporter.daemon.setup import Workers
     from wg_exporter.exposition.parts import Sample
     from wg_exporter.exposition.view import View
-    from wg_exporter.model import Device, DeviceKey, Outcome, PeerKey, Probed, ProbePeer, Snapshot
-    from wg_exporter.names.identity import PeerMeta
+    from wg_exporter.model import DeviceKey, Outcome, PeerKey, Probed, Snapshot
     from wg_exporter.plan.planner import Plan
 
 TICK_SECONDS = 5.0
@@ -55,9 +59,6 @@ STATUS_PEERS = 50
 STATUS_PROBLEMS = 20
 
 SYSTEM_CLOCK = Clock(time.time, time.monotonic, time.process_time)
-
-Workers: TypeAlias = "Callable[[Config, Clock], Iterable[Worker]]"
-"""Makes the sources that a configuration asks for."""
 
 
 class Status(NamedTuple):
@@ -72,58 +73,8 @@ class Status(NamedTuple):
     others: int = 0
 
 
-class Prober(Protocol):
-    """What probes the peers, in a process of its own (`prober.process.handle`). Only `stop` waits for it."""
-
-    def configure(self, config: Config) -> None:
-        """Probe as this configuration says, from now on. Counters go on, except of histograms with other bounds.
-
-        If it raises, nothing has changed.
-        """
-
-    def set_peers(self, peers: Sequence[ProbePeer]) -> None:
-        """Probe exactly these from now on."""
-
-    def counters(self, rows: Mapping[PeerKey, tuple[int, int]]) -> None:
-        """Take the byte counters (rx, tx) of peers, which have just been read."""
-
-    def results(self) -> Mapping[DeviceKey, Mapping[str, Probed]]:
-        """What is known of each peer, by device and public key; a device is the same object while nothing changed."""
-
-    def scheduling_delay(self) -> float | None:
-        """The longest time in seconds by which a probe left late, since the last call; None if nothing is probed."""
-
-    def pids(self) -> Sequence[int]:
-        """The ids of its processes."""
-
-    def stop(self) -> None:
-        """End it, and wait for that."""
-
-
 class _NoSourcesError(Exception):
     """The sources could not be started for lack of threads or files; the message is the kernel's."""
-
-
-class _Setup:
-    """What a configuration decides: which sources are read, what peers are called, who is probed, what is written."""
-
-    def __init__(self, config: Config, clock: Clock, workers: Workers) -> None:
-        self.config = config
-        self.names = Names(config)
-        self.matching = Matching(config)
-        self.planner = Planner(config)
-        self.ways = Ways(config)
-        # A writer keeps what it rendered of its page for the next scrape.
-        self.writers = {"": Writer(lambda name: not config.metrics.excluded(name))}
-        self.writers |= {"mindflavor": Writer(), "mdlayher": Writer()}
-        made: list[Worker] = []
-        try:
-            made.extend(workers(config, clock))
-        except BaseException:
-            for worker in made:
-                worker.stop()
-            raise
-        self.reader = Reader(made, clock)
 
 
 class Exporter:
@@ -156,16 +107,20 @@ class Exporter:
         self._took = 0.0  # of processor time by the last tick, in seconds
         self._delay: float | None = None  # of probes, the worst between the last two ticks
         self._processes = Processes(prober.pids if prober else tuple)
+        self._pauses = Pauses()
+        path = os.path.abspath(str(config_path)) if config_path else ""  # noqa: PTH100 - links stay as they are
+        self._teller = Teller(__version__, platform.node(), path, clock.wall())
         self._reload_successful = True
         self._reload_timestamp = clock.wall()
-        self._setup = _Setup(config, clock, workers)
+        self._setup = Setup(config, clock, workers)
         # For the names, the writers and the history, which are not thread-safe.
         self._lock = threading.Lock()
         self._reloading = threading.Lock()  # so that of two reloads the later one wins
         self._stopping = threading.Event()
+        self._hurry = threading.Event()  # so that the next tick comes at once
         self._ticked = threading.Event()
         # A strong reference would keep a dropped exporter alive for ever.
-        run = (weakref.ref(self), self._stopping)
+        run = (weakref.ref(self), self._stopping, self._hurry)
         self._ticker = threading.Thread(target=_run, args=run, name="tick", daemon=True)
         self._open = True
 
@@ -182,6 +137,7 @@ class Exporter:
         """End the tick, the threads of the sources, and the prober."""
         self._open = False
         self._stopping.set()
+        self._hurry.set()
         self._setup.reader.stop()
         if self._prober is not None:
             self._prober.stop()
@@ -207,6 +163,20 @@ class Exporter:
         """How the host was at the last tick. Does not wait."""
         return self._status
 
+    @property
+    def teller(self) -> Teller:
+        """Who this exporter is."""
+        return self._teller
+
+    def probed(self) -> Mapping[DeviceKey, Mapping[str, Probed]]:
+        """What the prober knows, by device and public key. Does not wait."""
+        return self._probes()
+
+    def peers(self) -> list[KnownPeers]:
+        """All peers by device as of the last tick. Waits for no source."""
+        with self._lock:
+            return self._history.known_peers()
+
     def scrape(self, path: str, openmetrics: bool = False) -> list[bytes]:  # noqa: FBT001, FBT002
         """The chunks of one exposition: ours at the path "", those of others at "mindflavor" and "mdlayher"."""
         with self._looking() as (setup, snapshot):
@@ -218,6 +188,29 @@ class Exporter:
             else:
                 parts = metrics(view, self._processes.samples())
             return setup.writers[path].write(parts, openmetrics=openmetrics)
+
+    def overview(self) -> Overview:
+        """Read everything, and say how the host is, by what the ticks have seen of it."""
+        with self._looking() as (setup, snapshot):
+            view = self._view(setup, snapshot)
+            windows = self._history.health.windows()
+            return from_view(snapshot, view, setup.config, setup.planner.aims(), windows=windows, teller=self._teller)
+
+    def document(self, *, private: bool) -> bytes:
+        """The status document. For strangers (not `private`) it has the endpoints as `/metrics` has them."""
+        found = self.overview()
+        return document.encode(found, endpoints="full" if private else self._setup.config.metrics.endpoint)
+
+    def pause_probes(self, asked: Mapping[str, str]) -> str:
+        """Do as a request to pause probes says. Empty if it was done, else one line why not. Does not wait."""
+        try:
+            netns, interface, public_key = self._pauses.ask(asked, self._clock.monotonic())
+        except PauseError as error:
+            return str(error)
+        seconds = asked["seconds"]
+        self._log.info("probing paused", interface=interface, netns=netns, public_key=public_key, seconds=seconds)
+        self._hurry.set()
+        return ""
 
     def samples(self) -> list[Sample]:
         """All samples of `/metrics` but those of the process."""
@@ -237,7 +230,7 @@ class Exporter:
             return snapshot, self._view_of_all(setup, snapshot), setup.config
 
     @contextmanager
-    def _looking(self) -> Iterator[tuple[_Setup, Snapshot]]:
+    def _looking(self) -> Iterator[tuple[Setup, Snapshot]]:
         """What was just read, with the lock for what is made of it. After a reload in between it reads again."""
         while True:
             setup = self._setup
@@ -282,7 +275,7 @@ class Exporter:
         """Build, ask, then swap. If anything is raised, the old configuration stays in use, whole."""
         config = load(path, NAMES)
         try:
-            setup = _Setup(config, self._clock, self._workers)
+            setup = Setup(config, self._clock, self._workers)
         except (OSError, RuntimeError) as error:
             raise _NoSourcesError(str(error)) from error
         try:
@@ -323,7 +316,7 @@ class Exporter:
             obstacles = setup.ways.obstacles(plan, snapshot)
             probes = self._probes()
             changes = self._history.judge(setup.config, setup.names, devices, snapshot, probes, obstacles=obstacles)
-            unjudged = _unjudged(snapshot, setup.names.metas, plan if self._prober else None)
+            open_ones = unjudged(snapshot, setup.names.metas, plan if self._prober else None)
             found = summary(self._history.health.devices(), STATUS_PEERS)
             unmatched = setup.matching.look(snapshot, setup.names.metas)
             problems = islice(chain(self._history.problems(setup.config, snapshot), told(unmatched)), STATUS_PROBLEMS)
@@ -332,7 +325,7 @@ class Exporter:
         unprobed = plan.unprobed if self._prober else {}
         self._changelog.report(snapshot, found.expected, others, unprobed)
         self._changelog.tell(changes, self._history.health.count(State.DOWN))
-        self._changelog.unjudged(unjudged)
+        self._changelog.unjudged(open_ones)
         self._changelog.unmatched(unmatched)
         self._took = self._clock.cpu() - began
 
@@ -341,7 +334,7 @@ class Exporter:
         if self._prober is None:
             return
         self._delay = self._prober.scheduling_delay()
-        self._prober.set_peers(plan.peers)
+        self._prober.set_peers(self._pauses.apply(plan.peers, snapshot.monotonic))
         probed = {peer.key for peer in plan.peers}
         counters: dict[PeerKey, tuple[int, int]] = {}
         for device in snapshot.devices:
@@ -355,11 +348,11 @@ class Exporter:
         """What the prober knows, by device and public key."""
         return self._prober.results() if self._prober is not None else {}
 
-    def _view(self, setup: _Setup, snapshot: Snapshot) -> View:
+    def _view(self, setup: Setup, snapshot: Snapshot) -> View:
         seen = self._history.view(setup.config, setup.names, snapshot, self._facts(snapshot.outcomes))
         return seen._replace(probes=self._probes(), scheduling_delay=self._delay)
 
-    def _view_of_all(self, setup: _Setup, snapshot: Snapshot) -> View:
+    def _view_of_all(self, setup: Setup, snapshot: Snapshot) -> View:
         """As `_view`, and which entries of the configuration match nothing, which is no metric."""
         view = self._view(setup, snapshot)
         return view._replace(unmatched=tuple(told(setup.matching.look(snapshot, setup.names.metas))))
@@ -375,24 +368,14 @@ class Exporter:
         )
 
 
-def _run(exporter: weakref.ref[Exporter], stopping: threading.Event) -> None:
+def _run(exporter: weakref.ref[Exporter], stopping: threading.Event, hurry: threading.Event) -> None:
     """Tick until the exporter is stopped, or dropped."""
     while not stopping.is_set():
         ticking = exporter()
         if ticking is None:
             return
+        hurry.clear()
         pause = ticking._tick()
         del ticking
-        stopping.wait(pause)
-
-
-def _unjudged(snapshot: Snapshot, metas: Callable[[Device], Sequence[PeerMeta]], plan: Plan | None) -> int:
-    """How many peers are expected up without keepalive and probes: idle and dead look alike until data is sent."""
-    probed = {peer.key for peer in plan.peers} if plan else set()
-    return sum(
-        meta.expected_up and not keepalive and (device.netns, device.name, key) not in probed
-        for device in snapshot.devices
-        for key, keepalive, meta in zip(
-            device.peers.public_key, device.peers.persistent_keepalive, metas(device), strict=True
-        )
-    )
+        if not stopping.is_set():
+            hurry.wait(pause)

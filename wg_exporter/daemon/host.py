@@ -5,7 +5,7 @@ A `HostHistory` outlives reloads, so the configuration and the names made from i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.config import Expected
 from wg_exporter.exposition.view import DeviceView, View
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
     from wg_exporter.config import Config
     from wg_exporter.exposition.view import ExporterFacts
-    from wg_exporter.health.states import Change, Obstacle
+    from wg_exporter.health.quality import Window
+    from wg_exporter.health.states import Change, Obstacle, PeerHealth
     from wg_exporter.history.devices import DeviceChange
-    from wg_exporter.model import DeviceKey, Peer, Probed, Snapshot
+    from wg_exporter.model import DeviceKey, Peer, PeerKey, Probed, Snapshot
+    from wg_exporter.names.identity import PeerMeta
     from wg_exporter.names.table import Names
 
 
@@ -29,6 +31,16 @@ _NOT_MOUNTED = (
     f"{_NO_SOCKET}; if wg-exporter is in a container, mount /var/run/wireguard there, else restart the daemon of the "
     "interface"
 )
+
+
+class KnownPeers(NamedTuple):
+    """The peers of one device, there or gone, in parallel; and loss and round trip where known, of all peers."""
+
+    device: DeviceKey
+    public_key: Sequence[str]
+    metas: Sequence[PeerMeta]
+    rows: Sequence[PeerHealth]
+    windows: Mapping[PeerKey, Window]
 
 
 class HostHistory:
@@ -159,6 +171,11 @@ class HostHistory:
             gone=self.health.unseen({(device.netns, device.name) for device in snapshot.devices}),
             lacking=self.health.lacking(snapshot.devices),
         )
+
+    def known_peers(self) -> list[KnownPeers]:
+        """All peers as last judged. Not for each tick."""
+        windows = self.health.windows()
+        return [KnownPeers(*known, windows) for known in self.health.devices()]
 
     def problems(self, config: Config, snapshot: Snapshot) -> Iterator[str]:
         """What could not be read or is gone, a line each."""

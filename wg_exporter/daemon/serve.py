@@ -15,21 +15,19 @@ from typing import TYPE_CHECKING
 
 from wg_exporter import __version__
 from wg_exporter.daemon.exporter import Exporter
-from wg_exporter.health.advice import advice
-from wg_exporter.health.states import State
+from wg_exporter.daemon.page import status_of
 from wg_exporter.log import Log
 from wg_exporter.prober.process.handle import ProberProcess
 from wg_exporter.web.listen import bind, parse_listen, parse_telemetry_path
 from wg_exporter.web.negotiation import Format
-from wg_exporter.web.server import Page, Server, Status, UnhealthyRow
+from wg_exporter.web.server import Page, Server, Status
+from wg_exporter.web.unix import UnixSocket, UnixSocketError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from wg_exporter.config import Config, ProbeSettings
-    from wg_exporter.daemon import exporter as service
-    from wg_exporter.health.summary import UnhealthyPeer
     from wg_exporter.model import DeviceKey, PeerKey, Probed, ProbePeer
 
 PAGES = (
@@ -85,44 +83,48 @@ class _Application:
     def scrape(self, path: str, format: Format, /) -> list[bytes]:  # noqa: A002 - the server's word
         return self._exporter.scrape(path, openmetrics=format is Format.OPENMETRICS)
 
+    def document(self, *, private: bool) -> list[bytes]:
+        return [self._exporter.document(private=private)]
+
+    def pause(self, asked: Mapping[str, str]) -> str:
+        return self._exporter.pause_probes(asked)
+
     def ready(self) -> str:
         return self._exporter.ready()
 
     def status(self) -> Status:
-        return status_of(self._exporter.status())
+        return status_of(self._exporter)
 
 
-def status_of(found: service.Status) -> Status:
-    """How the host is, as the row for the page at `/`."""
-    said = found.summary
-    unhealthy = tuple(map(_unhealthy, said.unhealthy))
-    numbers = (said.expected, said.down, said.degraded, said.open)
-    return Status(found.wall, *numbers, unhealthy, found.problems, found.others)
-
-
-def _unhealthy(peer: UnhealthyPeer) -> UnhealthyRow:
-    """An unhealthy peer, as the row for the page at `/`."""
-    health = peer.health
-    place = f"{peer.interface} in {peer.netns}" if peer.netns else peer.interface
-    line = advice(health.reason) if health.reason else ""
-    bad = health.state is State.DOWN
-    said = (health.state or "", health.reason or "", health.evidence)
-    return UnhealthyRow(peer.name, place, *said, line, health.changed_at, bad, health.reason_at)
-
-
-def run(config: Config, config_file: Path | None, listen: Sequence[str], telemetry_path: str) -> int:
-    """Serve until a signal comes. Returns the exit code.
+def run(
+    config: Config, config_file: Path | None, listen: Sequence[str], telemetry_path: str, unix_socket: str = ""
+) -> int:
+    """Serve until a signal comes. Returns the exit code. Without the Unix socket (empty path, or it can't be had) all
+    goes on, but `show` and `mtu` have nobody to ask.
 
     Raises ListenError if an address or the path can't be served; nothing is left open then.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is handled, a reload would end the process
     path = parse_telemetry_path(telemetry_path)
     sockets = bind([parse_listen(address) for address in listen])
+    local, problem = _local(unix_socket)
     exporter = Exporter(config, config_file, prober=_Prober(config))
-    return asyncio.run(_serve(exporter, sockets, path))
+    try:
+        return asyncio.run(_serve(exporter, [*sockets, *([local.socket] if local else [])], path, problem))
+    finally:
+        if local:
+            local.close()
 
 
-async def _serve(exporter: Exporter, sockets: Sequence[socket.socket], path: str) -> int:
+def _local(path: str) -> tuple[UnixSocket | None, str]:
+    """The Unix socket, or why there is none; neither where none was asked for."""
+    try:
+        return UnixSocket(path) if path else None, ""
+    except UnixSocketError as error:
+        return None, str(error)
+
+
+async def _serve(exporter: Exporter, sockets: Sequence[socket.socket], path: str, problem: str) -> int:
     log = Log(__name__)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -141,6 +143,8 @@ async def _serve(exporter: Exporter, sockets: Sequence[socket.socket], path: str
     await server.start(sockets)
     for address in server.addresses:
         log.info("listening", address=address, path=path, version=__version__)
+    if problem:
+        Log(__name__).warn("no unix socket", problem=problem)
     exporter.start()
     await loop.run_in_executor(None, exporter.wait_until_ready, 10.0)
     _spare_collector()

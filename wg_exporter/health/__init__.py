@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
     from wg_exporter.config.health import HealthLimits
     from wg_exporter.health.missing import MissingDevicePeers
+    from wg_exporter.health.quality import Window
     from wg_exporter.health.states import Change, Obstacle, PeerHealth, State
     from wg_exporter.history.devices import DeviceChange
-    from wg_exporter.model import ConfPeer, Device, DeviceKey, Peer, Probed, Snapshot
+    from wg_exporter.model import ConfPeer, Device, DeviceKey, Peer, PeerKey, Probed, Snapshot
     from wg_exporter.names.identity import PeerMeta
 
 
@@ -93,6 +94,15 @@ class Health:
         found = {(device.netns, device.name): device.peers.public_key for device in there}
         rows = (_lacking(key, device, found.get(key, ())) for key, device in self._missing)
         return tuple(row for row in rows if row.rows)
+
+    def windows(self) -> dict[PeerKey, Window]:
+        """Loss and round trip of the peers of which they are known at present. Not for each tick."""
+        return {
+            (*key, public_key): window
+            for key, device in self._devices.items()
+            if not device.gone
+            for public_key, window in device.windows()
+        }
 
     def devices(self) -> Iterator[tuple[DeviceKey, Sequence[str], Sequence[PeerMeta], Sequence[PeerHealth]]]:
         """The peers of each device, there or gone, and those that it lacks: its key and, in parallel, public keys,

@@ -16,9 +16,16 @@ if TYPE_CHECKING:
 _LINES = {rule.reason: rule.advice for rule in RULES if rule.reason}
 
 
-def advice(reason: Reason, interface: str = "", peer: str = "") -> str:
-    """One line that says what to do, with commands for this peer, quoted for a shell; without names, for any peer."""
-    return _LINES[reason].format(
+def advice(reason: Reason, interface: str = "", peer: str = "", config_file: str = "") -> str:
+    """One line that says what to do, with commands for this peer, quoted for a shell; without names, for any peer.
+
+    With a `config_file`, `wg-exporter mtu` is told of it: it probes by itself.
+    """
+    lines = _LINES[reason]
+    if config_file:
+        option = shlex.quote(f"--config.file={config_file}").replace("{", "{{").replace("}", "}}")
+        lines = lines.replace("wg-exporter mtu ", f"wg-exporter mtu {option} ")
+    return lines.format(
         interface=shlex.quote(interface) if interface else "INTERFACE",
         peer=shlex.quote(peer) if peer else "PEER",
     )

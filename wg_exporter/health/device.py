@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from wg_exporter.config.health import HealthLimits
+    from wg_exporter.health.quality import Window
     from wg_exporter.history.devices import DeviceChange
     from wg_exporter.model import Device, DeviceKey, Probed, Snapshot
     from wg_exporter.names.identity import PeerMeta
@@ -73,6 +74,12 @@ class JudgedDevice:
     def expected(self) -> bool:
         """Whether any of its peers should be up."""
         return any(meta.expected_up for meta in self.metas)
+
+    def windows(self) -> Iterator[tuple[str, Window]]:
+        """Loss and round trip of the peers of which they are known at present, by public key."""
+        for key, seen in zip(self.peers.public_key, self._seen, strict=True):
+            if seen.quality is not None and (window := seen.quality.window()) is not None:
+                yield key, window
 
     def look(
         self,

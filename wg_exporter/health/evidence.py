@@ -348,10 +348,11 @@ class Evidence:
             parts.append(f"probes unanswered{_for(now - self.silent_since)}")
             if self.reason is Reason.ONE_WAY:
                 parts.append("it starts handshakes again and again")
-        if self.quality is not None and self.quality.lossy:
-            parts.append(f"{self.quality.loss:.0%} of probes lost")
-        if self.quality is not None and self.quality.slow and self.quality.rtt is not None:
-            parts.append(f"round trips of {self.quality.rtt * 1e3:.1f} ms, usually {self.quality.usual * 1e3:.1f} ms")
+        measured = self.quality if self.state is not State.DOWN else None  # what was measured before is not of now
+        if measured is not None and measured.lossy:
+            parts.append(f"{measured.loss:.0%} of probes lost")
+        if measured is not None and measured.slow and measured.rtt is not None:
+            parts.append(f"round trips of {measured.rtt * 1e3:.1f} ms, usually {measured.usual * 1e3:.1f} ms")
         return ", ".join(parts)
 
     def _heard(self, now: float) -> str:

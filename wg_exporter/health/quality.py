@@ -28,14 +28,22 @@ class _Reading(NamedTuple):
     rtt_sum: float
 
 
+class Window(NamedTuple):
+    """What the probes of the present window say: the loss from 0 to 1, and the mean round trip in seconds."""
+
+    loss: float
+    rtt: float | None
+
+
 class Quality:
     """Judges the small echoes of one peer. Not thread-safe."""
 
-    __slots__ = ("_learned", "_readings", "loss", "lossy", "rtt", "slow", "usual")
+    __slots__ = ("_known", "_learned", "_readings", "loss", "lossy", "rtt", "slow", "usual")
 
     def __init__(self) -> None:
         self._readings: deque[_Reading] = deque(maxlen=PARTS + 1)
         self._learned = 0.0
+        self._known = False  # whether loss and round trip are of now
         self.loss = 0.0  # of the window, from 0 to 1
         self.rtt: float | None = None  # the mean of the window in seconds
         self.usual = 0.0  # seconds; 0 until something was learned
@@ -45,11 +53,13 @@ class Quality:
     def forget(self) -> None:
         """Begin a new window: probes lost in an outage say nothing about the tunnel that came back."""
         self._readings.clear()
+        self._known = False
         self.lossy = self.slow = False
 
     def take(self, stats: ProbeStats, now: float, limits: HealthLimits) -> None:
         """Take in the counters, read at `now` (monotonic seconds)."""
         if stats.silent_since is not None:
+            self._known = False
             return  # this may be loss or an outage
         reading = _Reading(now, stats.sent, stats.lost - stats.late, stats.rtt_sum + stats.late_sum)
         if self._readings and (stats.sent < self._readings[-1].sent or now - self._readings[-1].at > limits.window):
@@ -65,8 +75,13 @@ class Quality:
             self._learn(now - self._readings[-1].at)
             self._readings.append(reading)
 
+    def window(self) -> Window | None:
+        """Loss and round trip as they are now; None while answers are missing, or too few probes were sent."""
+        return Window(self.loss, self.rtt) if self._known else None
+
     def _judge(self, probes: int, lost: int, rtt_sum: float, limits: HealthLimits) -> None:
         """Judge the window. What begins at a limit ends at a lower one, so that it doesn't flap."""
+        self._known = True
         self.loss = lost / probes
         self.lossy = self.loss >= (limits.loss / 2 if self.lossy else limits.loss)
         self.rtt = rtt_sum / (probes - lost) if probes > lost else None

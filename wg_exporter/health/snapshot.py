@@ -1,7 +1,9 @@
 """The snapshot judgement: how peers are as far as one snapshot tells, by the table of rules.
 
-It is for `wg-exporter show`, which looks once. One look shows the age of handshakes and whether the interface is up;
-whether anything goes unanswered takes several.
+It is for `wg-exporter show` where no exporter runs that could be asked. One look shows the age of handshakes and
+whether the interface is up. Whether anything goes unanswered takes several, so what a peer is whose latest handshake is
+not too old is not known: it may have been dead for three minutes. `idle` says no more than that nothing was heard
+lately, which is known of a peer that nobody expects up; of one that is expected, it would say that it is not down.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING
 from wg_exporter.health.evidence import Evidence
 from wg_exporter.health.place import Place
 from wg_exporter.health.rules import decide
-from wg_exporter.health.states import PeerHealth
+from wg_exporter.health.states import NOT_JUDGED, PeerHealth, State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,5 +40,8 @@ def judge_snapshot(
         seen = Evidence(place, peer, meta, _NOW, wall)
         seen.first_seen = seen.expected_since = -inf  # it may have been there, and expected, for ever
         rule, _ = decide(seen, _NOW, limits)
-        found.append(PeerHealth(rule.state, rule.reason, evidence=seen.told(_NOW) if rule.reason else ""))
+        if rule.state is State.UP or (rule.state is State.IDLE and meta.expected_up):
+            found.append(NOT_JUDGED)
+        else:
+            found.append(PeerHealth(rule.state, rule.reason, evidence=seen.told(_NOW) if rule.reason else ""))
     return tuple(found)

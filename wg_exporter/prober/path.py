@@ -49,12 +49,12 @@ class Path:
         endpoint, _, zone = peer.endpoint.partition("%")
         self.endpoint = ip_address(endpoint).packed if endpoint else b""
         self.scope = int(zone) if zone.isdecimal() else 0
-        self.active = bool(peer.ifindex and peer.mtu > SMALL)
+        self.active = bool(peer.ifindex and peer.mtu > SMALL and not peer.paused)
         outer = SocketKey(peer.underlay, len(self.endpoint) == 16, peer.fwmark)
         self.outer_socket = outer if endpoint else None
 
     def target(self) -> EchoTarget:
-        """Where small echoes go: paused while the byte counters are asked, or there is no device."""
+        """Where small echoes go: paused while byte counters are asked, somebody wants quiet, or there is no device."""
         peer = self.peer
         paused = self.machine.pause_echoes or not self.active
         return EchoTarget(self.id, peer.key[0], peer.ifindex, peer.target, peer.interval, paused)

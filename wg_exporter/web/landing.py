@@ -1,13 +1,14 @@
-"""The page at `/`: who is down or degraded, why and since when, and what else there is to see. Without scripts.
+"""The page at `/`: who is down or degraded, why and since when, and all others, folded. Without scripts.
 
-It is for a person who was just woken and holds a phone: what is wrong comes first, with a block for each peer. All text
-that is put into it is escaped, unless it is marked as HTML, which only this file does.
+It is for a person who was just woken and holds a phone: what is wrong comes first, with a block for each peer, and what
+to do about it. All text that is put into it is escaped, unless it is marked as HTML, which only this file does.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from html import escape
 from time import gmtime, strftime
@@ -27,6 +28,7 @@ _STYLE = (
     "small,.more{color:#666;font-weight:normal}.sum{font-size:1.5rem;font-weight:bold;margin:1rem 0 0}"
     ".bad{color:#b00020}.odd{color:#8a5a00}.good{color:#1b6e2c}ul{list-style:none;padding:0}"
     "li{border-left:4px solid;padding:0 .75rem;margin:1rem 0}li>div{color:#222}li .more{color:#666}"
+    "table{border-spacing:0}td{padding:.1rem .75rem .1rem 0}summary{margin-top:.5rem}.todo{margin-top:.5rem}"
     "dt{margin-top:1rem}dd{margin:0;color:#555}a{color:#0b5cad}code{font-size:.95em}"
     "@media(prefers-color-scheme:dark){body,li>div{color:#ddd}body{background:#161616}"
     "dd,small,.more,li .more{color:#999}a{color:#7ab8f5}.bad{color:#ff6b6b}.odd{color:#e8b339}.good{color:#6fcf7f}}"
@@ -50,7 +52,7 @@ class UnhealthyRow(NamedTuple):
     """A peer that is down (`bad`) or degraded, in words. `since` is in seconds since the epoch, 0 = not known.
 
     `evidence` is what was seen at `seen` (seconds since the epoch), when the reason was found; it may be later than the
-    state. `advice` says what to do; it is the same for all peers with the same reason.
+    state. `found` is more evidence, of now. `advice` says what to do, with commands for this peer.
     """
 
     peer: str
@@ -62,6 +64,22 @@ class UnhealthyRow(NamedTuple):
     since: float
     bad: bool
     seen: float = 0.0
+    found: str = ""
+
+
+class PeerRow(NamedTuple):
+    """One peer in the list of all: `state` is a word, `facts` what else is known, such as its round trip."""
+
+    peer: str
+    state: str
+    facts: str = ""
+
+
+class Group(NamedTuple):
+    """All peers of one interface."""
+
+    place: str
+    peers: tuple[PeerRow, ...]
 
 
 class Status(NamedTuple):
@@ -69,7 +87,7 @@ class Status(NamedTuple):
 
     `expected`, `down`, `degraded` and `open` are numbers of peers; the open ones have no state yet. `unhealthy` names
     the first of those that are down or degraded. `problems` are lines about what could not be read, or matches nothing.
-    `others` is the number of peers that are not expected up.
+    `groups` has all peers, `others` is the number of those that are not expected up.
     """
 
     at: float
@@ -79,6 +97,8 @@ class Status(NamedTuple):
     open: int = 0
     unhealthy: tuple[UnhealthyRow, ...] = ()
     problems: tuple[str, ...] = ()
+    host: str = ""
+    groups: tuple[Group, ...] = ()
     others: int = 0
 
 
@@ -97,7 +117,7 @@ _PAGE = _Html("""<!DOCTYPE html>
 <style>{style}</style>
 </head>
 <body>
-<h1>wg-exporter <small>{version}</small></h1>
+<h1>{host} <small>wg-exporter {version}</small></h1>
 {status}<h2>Pages</h2>
 <dl>
 {entries}</dl>
@@ -105,8 +125,14 @@ _PAGE = _Html("""<!DOCTYPE html>
 </html>
 """)
 _UNHEALTHY = _Html("""<li class="{style}"><div><b>{peer}</b> on {place}: <b class="{style}">{state}</b>, \
-<code>{reason}</code></div><div class="more">{since}</div><div>{evidence}</div></li>
+<code>{reason}</code></div><div class="more">{since}</div><div>{evidence}</div>{found}{advice}</li>
 """)
+_GROUP = _Html("""<details><summary>{place}: {total}</summary>
+<table>
+{rows}</table>
+</details>
+""")
+_ROW = _Html("<tr><td>{peer}</td><td>{state}</td><td>{facts}</td></tr>\n")
 
 
 _NOBODY_WAITS = (
@@ -130,8 +156,10 @@ class Landing:
     def html(self, status: Status, unready: str, now: float) -> bytes:
         """The page. `unready` says in one line why nothing is known yet, or is empty. `now`: wall clock, seconds."""
         said = _fill(_Html('<p class="sum">{text}</p>\n'), text=unready) if unready else _status(status, now)
-        title = "wg-exporter" if unready or not status.down else f"{status.down} down - wg-exporter"
-        page = _fill(_PAGE, title=title, style=_Html(_STYLE), version=__version__, status=said, entries=self._entries)
+        host = status.host or "this host"
+        title = f"{host}: {'not ready' if unready else _headline(status)} - wg-exporter"
+        texts = {"title": title, "host": host, "version": __version__}
+        page = _fill(_PAGE, style=_Html(_STYLE), status=said, entries=self._entries, **texts)
         return page.encode()
 
 
@@ -152,29 +180,51 @@ def headers() -> Mapping[str, str]:
 
 def _status(status: Status, now: float) -> _Html:
     style = "bad" if status.down else "odd" if status.degraded or status.problems or not status.expected else "good"
-    total = f"{_count(status.expected, 'peer')} expected up, {status.down:,} not" if status.expected else _idle(status)
-    more = [f"{status.degraded:,} degraded"] * bool(status.degraded)
+    more = [f"{status.down:,} down"] * bool(status.down)
+    more += [f"{status.degraded:,} degraded"] * bool(status.degraded)
     more += [f"{status.open:,} not judged yet"] * bool(status.open)
     problems = [*status.problems, *([_NOBODY_WAITS] if status.others and not status.expected else [])]
     if now - status.at > STALE_SECONDS:
         problems.insert(0, f"this page is old: the devices were last looked at {_span(now - status.at)} ago")
     left = status.down + status.degraded - len(status.unhealthy)
     parts = [
-        _fill(_Html('<p class="sum {style}">{text}</p>\n'), style=style, text="; ".join([total, *more])),
+        _fill(_Html('<p class="sum {style}">{text}</p>\n'), style=style, text="; ".join([_ratio(status), *more])),
         _fill(_Html('<p class="more">{text}; reload for the present state</p>\n'), text=f"At {_moment(status.at)}"),
         *(_fill(_Html('<p class="odd">{text}</p>\n'), text=problem) for problem in problems),
         _Html("<ul>\n") if status.unhealthy else _Html(),
         *(_unhealthy(peer, now) for peer in status.unhealthy),
         _Html("</ul>\n") if status.unhealthy else _Html(),
         _fill(_Html("<p>and {text} more</p>\n"), text=f"{left:,}") if left else _Html(),
-        _advice(status.unhealthy),
+        _Html("<h2>All peers</h2>\n") if status.groups else _Html(),
+        *map(_group, status.groups),
     ]
     return _joined(parts)
 
 
+def _headline(status: Status) -> str:
+    return f"{status.down:,} down" if status.down else _ratio(status)
+
+
+def _ratio(status: Status) -> str:
+    """How many of those that should be up are."""
+    if not status.expected:
+        return _idle(status)
+    return f"{status.expected - status.down - status.open:,} of {status.expected:,} up"
+
+
+def _group(group: Group) -> _Html:
+    """The peers of an interface, folded."""
+    numbers = Counter(peer.state for peer in group.peers)
+    total = ", ".join(f"{number:,} {state}" for state, number in numbers.most_common())
+    rows = _joined(_fill(_ROW, peer=one.peer, state=one.state, facts=one.facts) for one in group.peers)
+    return _fill(_GROUP, place=group.place, total=total or "no peers", rows=rows)
+
+
 def _idle(status: Status) -> str:
     """The headline of a host on which nobody waits for any peer, so that all of them may die unnoticed."""
-    whom = f"of {_count(status.others, 'peer')} none is expected up" if status.others else "no WireGuard peer was found"
+    whom = "no WireGuard peer was found"
+    if status.others:
+        whom = f"of {status.others:,} peer{'s' * (status.others != 1)} none is expected up"
     return f"nothing here can page: {whom}"
 
 
@@ -196,15 +246,9 @@ def _unhealthy(peer: UnhealthyRow, now: float) -> _Html:
         reason=peer.reason,
         evidence=peer.evidence,
         since=f"{since}; seen {seen}:",
+        found=_fill(_Html("<div>{line}</div>"), line=_with_code(peer.found)) if peer.found else _Html(),
+        advice=_fill(_Html('<div class="todo">{line}</div>'), line=_with_code(peer.advice)) if peer.advice else _Html(),
     )
-
-
-def _advice(unhealthy: Iterable[UnhealthyRow]) -> _Html:
-    """A section on what to do, with an entry for each reason."""
-    lines = {peer.reason: peer.advice for peer in unhealthy if peer.advice}
-    entry = _Html("<dt><code>{reason}</code></dt><dd>{line}</dd>\n")
-    entries = _joined(_fill(entry, reason=reason, line=_with_code(line)) for reason, line in lines.items())
-    return _fill(_Html("<h2>What to do</h2>\n<dl>\n{entries}</dl>\n"), entries=entries) if lines else _Html()
 
 
 def _with_code(line: str) -> _Html:
@@ -228,10 +272,6 @@ def _safe(text: str) -> str:
 
 def _joined(parts: Iterable[_Html]) -> _Html:
     return _Html("".join(parts))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _moment(wall: float) -> str:

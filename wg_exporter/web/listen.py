@@ -85,6 +85,8 @@ def parse_telemetry_path(text: str) -> str:
         )
     if path.startswith("/-/") or path == "/-":
         raise ListenError(f"telemetry path {text!r}: /-/ is for the health checks; use another path, such as /metrics")
+    if path.startswith("/api/") or path == "/api":
+        raise ListenError(f"telemetry path {text!r}: /api/ is for programs; use another path, such as /metrics")
     return path
 
 
@@ -105,7 +107,9 @@ def bind(listens: Sequence[Listen]) -> tuple[socket.socket, ...]:
 
 
 def describe(sock: socket.socket) -> str:
-    """The address that a socket is bound to, as `host:port` with IPv6 in brackets."""
+    """The address that a socket is bound to, as `host:port` with IPv6 in brackets, or `unix:PATH`."""
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{sock.getsockname()}"
     host, port, *_ = sock.getsockname()
     return _join(host, port)
 

@@ -1,4 +1,8 @@
-"""The HTTP server: metrics, a landing page and health checks. What it serves is handed in; WireGuard is unknown here.
+"""The HTTP server: metrics, a landing page, an API and health checks. What it serves is handed in; WireGuard is unknown
+here.
+
+The same server answers on TCP and on a Unix socket. What only tells is answered on both, what acts on the second alone:
+whoever reaches a port is anybody, while the socket belongs to one user.
 
 A scrape runs in a worker thread, and everybody who asks for the same page meanwhile gets its bytes. So twenty scrapers
 cost one read, and a stuck read is not started twice. Bodies stay in the chunks they came in, because at 10,000 peers a
@@ -9,9 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from enum import Enum, auto
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
@@ -23,16 +30,31 @@ from wg_exporter.web.listen import describe
 from wg_exporter.web.negotiation import Format, accepts_gzip, choose_format
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["Application", "Format", "Limits", "Page", "Server", "Status", "UnhealthyRow"]
+
+_PAGE = "/"
+STATUS_PATH = "/api/v1/status"
+PAUSE_PATH = "/api/v1/pause"
 
 WORKERS = 2  # one thread renders and one compresses; more would only wait for the interpreter's lock
 
 _TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
+_JSON = {"Content-Type": "application/json", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 _Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Audience(Enum):
+    """For whom a page or a document is made. Exposition formats are for anybody."""
+
+    ANYBODY = auto()
+    OWNER = auto()  # who asks over the Unix socket
+
+
+_Key = tuple[str, Format | Audience, bool]
+"""A body that can be shared: its path, its format or audience, and whether it is compressed."""
 
 
 class Application(Protocol):
@@ -41,11 +63,19 @@ class Application(Protocol):
     def scrape(self, path: str, format: Format, /) -> Sequence[bytes]:  # noqa: A002
         """The chunks of one page. `path` is that of a Page. Called in a worker thread; may block for seconds."""
 
+    def document(self, *, private: bool) -> Sequence[bytes]:
+        """The chunks of the status document; `private`: for the Unix socket. As `scrape`, in a worker thread."""
+
+    def pause(self, asked: Mapping[str, str]) -> str:
+        """Act on a request to pause probes, of which these are the parameters. Empty if it was done, else one line that
+        says why not. Called in the event loop, so it must not block.
+        """
+
     def ready(self) -> str:
         """Empty when ready, else one line why not. Called in the event loop, so it must not block."""
 
     def status(self) -> Status:
-        """How the host is, for the landing page. Called in the event loop, so it must not block."""
+        """How the host is, for the landing page. Called in a worker thread; must not wait for a source."""
 
 
 class Server:
@@ -68,7 +98,7 @@ class Server:
         self._log = logging.getLogger(__name__)
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="scrape")
         # Bodies that are being made, by page, format and whether they are compressed.
-        self._under_way: dict[tuple[str, Format, bool], asyncio.Task[Body | None]] = {}
+        self._under_way: dict[_Key, asyncio.Task[Body | None]] = {}
         self._problems: dict[str, str] = {}  # the last failure of each page, while it lasts
         self._clients: Clients | None = None
         self._runner: web.ServerRunner | None = None
@@ -78,6 +108,8 @@ class Server:
             "/": {"GET": self._landing},
             "/-/healthy": {"GET": self._healthy},
             "/-/ready": {"GET": self._ready},
+            STATUS_PATH: {"GET": self._status},
+            PAUSE_PATH: {"POST": self._pause},
         }
         self._compressors = {page.path: Compressor() for page in pages}
         for page in pages:
@@ -111,8 +143,10 @@ class Server:
         return await handler(request)
 
     async def _landing(self, request: web.BaseRequest) -> web.StreamResponse:
-        html = self._page.html(self._app.status(), self._app.ready(), time.time())
-        return await self._send(request, 200, self._page_headers, Body((html,), len(html)))
+        return await self._answer(request, _PAGE, Audience.ANYBODY, {**self._page_headers, "Vary": "Accept-Encoding"})
+
+    def _html(self) -> tuple[bytes, ...]:
+        return (self._page.html(self._app.status(), self._app.ready(), time.time()),)
 
     async def _healthy(self, request: web.BaseRequest) -> web.StreamResponse:
         return await self._line(request, 200, "wg-exporter is healthy.\n")
@@ -123,47 +157,69 @@ class Server:
             return await self._line(request, 503, f"wg-exporter is not ready: {problem}\n")
         return await self._line(request, 200, "wg-exporter is ready.\n")
 
+    async def _status(self, request: web.BaseRequest) -> web.StreamResponse:
+        problem = self._app.ready()
+        if problem:
+            return await self._line(request, 503, f"{problem}\n")
+        audience = Audience.OWNER if _local(request) else Audience.ANYBODY
+        return await self._answer(request, STATUS_PATH, audience, {**_JSON, "Vary": "Accept-Encoding"})
+
+    async def _pause(self, request: web.BaseRequest) -> web.StreamResponse:
+        if not _local(request):
+            return await self._line(request, 403, "this acts, so it is answered on the Unix socket alone\n")
+        problem = self._app.pause(request.query)
+        return await self._line(request, 400 if problem else 200, f"{problem or 'done'}\n")
+
     def _scraper(self, path: str) -> _Handler:
         async def answer(request: web.BaseRequest) -> web.StreamResponse:
             wanted = choose_format(",".join(request.headers.getall("Accept", ())))
-            gzip = accepts_gzip(",".join(request.headers.getall("Accept-Encoding", ())))
-            try:
-                async with asyncio.timeout(self._limits.scrape):
-                    body = await self._body(path, wanted, gzip=gzip)
-            except TimeoutError:
-                self._report("scrape does not end", path, None)
-                return await self._line(request, 503, "the scrape does not end; a source of the host is stuck\n")
-            if body is None:
-                return await self._line(request, 500, "the scrape failed; the log of wg-exporter says why\n")
             headers = {"Content-Type": wanted.content_type, "Vary": "Accept, Accept-Encoding"}
-            if gzip:
-                headers["Content-Encoding"] = "gzip"
-            return await self._send(request, 200, headers, body)
+            return await self._answer(request, path, wanted, headers)
 
         return answer
 
-    # Scrapes
+    # Bodies that take time
 
-    async def _body(self, path: str, wanted: Format, *, gzip: bool) -> Body | None:
+    async def _answer(
+        self, request: web.BaseRequest, path: str, wanted: Format | Audience, headers: dict[str, str]
+    ) -> web.StreamResponse:
+        gzip = accepts_gzip(",".join(request.headers.getall("Accept-Encoding", ())))
+        try:
+            async with asyncio.timeout(self._limits.scrape):
+                body = await self._body((path, wanted, gzip))
+        except TimeoutError:
+            self._report("scrape does not end", path, None)
+            return await self._line(request, 503, "the scrape does not end; a source of the host is stuck\n")
+        if body is None:
+            return await self._line(request, 500, "the scrape failed; the log of wg-exporter says why\n")
+        if gzip:
+            headers["Content-Encoding"] = "gzip"
+        return await self._send(request, 200, headers, body)
+
+    async def _body(self, key: _Key) -> Body | None:
         """The body of a scrape, None if it failed. All who ask while it is made share it; any of them may leave."""
-        key = (path, wanted, gzip)
         making = self._under_way.get(key)
         if making is None:
-            making = self._under_way[key] = asyncio.create_task(self._make(path, wanted, gzip=gzip))
+            making = self._under_way[key] = asyncio.create_task(self._make(*key))
             making.add_done_callback(lambda _: self._under_way.pop(key))
         return await asyncio.shield(making)
 
-    async def _make(self, path: str, wanted: Format, *, gzip: bool) -> Body | None:
+    async def _make(self, path: str, wanted: Format | Audience, gzip: bool) -> Body | None:  # noqa: FBT001 - parts of a key
         loop = asyncio.get_running_loop()
         try:
             if gzip:
-                plain = await self._body(path, wanted, gzip=False)
+                plain = await self._body((path, wanted, False))
                 if plain is None:
                     return None
-                compressor = self._compressors[path]
+                compressor = self._compressors.get(path) or Compressor()  # a document is another each time
                 chunks = await loop.run_in_executor(self._pool, compressor.compress, plain.chunks)
-            else:
+            elif path == _PAGE:
+                chunks = await asyncio.to_thread(self._html)  # not in the pool: scrapes of a stuck source may fill it
+            elif isinstance(wanted, Format):
                 chunks = tuple(await loop.run_in_executor(self._pool, self._app.scrape, path, wanted))
+            else:
+                make = partial(self._app.document, private=wanted is Audience.OWNER)
+                chunks = tuple(await loop.run_in_executor(self._pool, make))
             body = Body(chunks, sum(map(len, chunks)))
         except Exception as error:  # noqa: BLE001 - whatever a scrape raises, the server goes on
             self._report("scrape failed", path, error)
@@ -192,3 +248,9 @@ class Server:
         if self._clients is None:
             raise RuntimeError("a request before start()")
         return await self._clients.send(request, status, headers, body)
+
+
+def _local(request: web.BaseRequest) -> bool:
+    """Whether a request came over the Unix socket."""
+    sock = request.transport.get_extra_info("socket") if request.transport else None
+    return sock is not None and sock.family == socket.AF_UNIX

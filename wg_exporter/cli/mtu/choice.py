@@ -6,6 +6,7 @@ Peers are selected as in `show` and planned as in the daemon, so all three speak
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
@@ -14,12 +15,17 @@ from wg_exporter.cli.common import planned
 from wg_exporter.cli.mtu.results import Asked, CheckError
 from wg_exporter.cli.show import overview
 from wg_exporter.config import Probing
+from wg_exporter.health.states import NOT_JUDGED
 from wg_exporter.plan.planner import Planner
+from wg_exporter.status.rows import from_view
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from wg_exporter.config import Config
     from wg_exporter.exposition.view import View
-    from wg_exporter.model import ProbePeer, Snapshot
+    from wg_exporter.health.states import PeerHealth
+    from wg_exporter.model import PeerKey, ProbePeer, Snapshot
 
 NOT_LOOKED_AT = "it is not known how to probe it"
 
@@ -36,10 +42,16 @@ class NothingToCheckError(CheckError):
 
 
 def choose(
-    snapshot: Snapshot, view: View, config: Config, interface: str | None = None, peer: str | None = None
+    snapshot: Snapshot,
+    view: View,
+    config: Config,
+    interface: str | None = None,
+    peer: str | None = None,
+    *,
+    states: Mapping[PeerKey, PeerHealth] = MappingProxyType({}),
 ) -> list[Choice]:
-    """The peers to check, in the order of the devices. Raises NothingToCheckError."""
-    found = overview.selected(overview.from_view(snapshot, view, config), interface, peer)
+    """The peers to check, in the order of the devices; `states` are an exporter's. Raises NothingToCheckError."""
+    found = overview.selected(from_view(snapshot, view, config), interface, peer)
     reason = overview.reason_for_failure(found)
     if reason:
         raise NothingToCheckError(reason.replace("wg-exporter show", "wg-exporter mtu"))
@@ -55,19 +67,17 @@ def choose(
             key = (*place, one.peer.public_key)
             target = targets.get(one.peer.public_key)
             why = "" if key in probed else plan.unprobed.get(key, NOT_LOOKED_AT)
-            choices.append(
-                Choice(
-                    Asked(
-                        *key,
-                        one.name,
-                        target.address if target else "",
-                        row.link and row.link.mtu,
-                        why,
-                        expected=one.expected_up or peer is not None,
-                    ),
-                    probed.get(key),
-                )
+            mtu = row.link and row.link.mtu
+            asked = Asked(
+                *key,
+                one.name,
+                target.address if target else "",
+                mtu,
+                why,
+                states.get(key, NOT_JUDGED),
+                expected=one.expected_up or peer is not None,
             )
+            choices.append(Choice(asked, probed.get(key)))
     if not choices:
         raise NothingToCheckError("no peer to check: the interface has none")
     return choices

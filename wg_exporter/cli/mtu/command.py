@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from wg_exporter.cli.common import config_option, load_config, output
+from wg_exporter.cli.common import config_option, load_config, output, socket_option
 
 # ruff: noqa: PLC0415 - imported where they are used: `--help` answers at once, the daemon stays small
 
@@ -16,6 +16,7 @@ from wg_exporter.cli.common import config_option, load_config, output
 @click.argument("interface", required=False)
 @click.argument("peer", required=False)
 @config_option
+@socket_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 @click.option(
     "--pcap",
@@ -41,13 +42,18 @@ def mtu(  # noqa: PLR0917 - click passes them by name
     interface: str | None,
     peer: str | None,
     config_file: Path | None,
+    socket_path: str,
     as_json: bool,  # noqa: FBT001 - a flag of the command line
     pcap: Path | None,
     silent: bool,  # noqa: FBT001
     timeout: float | None,
 ) -> None:
     """Find out by probing, here and now, which packets the tunnels carry: all of this host, those of one INTERFACE, or
-    that of one PEER (its name, its key or the start of its key). Then say what to set.
+    that of one PEER (its name, its key or the start of its key). Then say what to set. A single word is an interface
+    or, if there is none of that name, a peer whose name or key is unique.
+
+    Where an exporter runs, its configuration is used unless another is given with --config.file, each peer is shown
+    with the state it has there, and with --silent-peers it is asked not to probe meanwhile.
 
     Needs CAP_NET_RAW to probe and CAP_NET_ADMIN to read the devices. The exit code is 0 if every verdict is `ok`, and 1
     if one is not, or nothing could be checked. A peer that can't be probed counts only if it is expected up or named.
@@ -55,18 +61,24 @@ def mtu(  # noqa: PLR0917 - click passes them by name
     config = load_config(config_file)
 
     from wg_exporter import log
-    from wg_exporter.cli.mtu import choice, run, screen
+    from wg_exporter.cli.mtu import choice, run, running, screen
     from wg_exporter.cli.mtu.results import CheckError, all_ok, to_json
     from wg_exporter.cli.show import screen as view
+    from wg_exporter.cli.show import words
     from wg_exporter.daemon.exporter import Exporter
 
     log.setup("error", "logfmt")
     lacking = run.lacks_permission()
     if lacking:
         raise click.ClickException(lacking)
+    serving = running.find(socket_path, config_file)
+    if config_file is None and serving.config_file:
+        config_file = Path(serving.config_file)
+        config = load_config(config_file)
     exporter = Exporter(config, config_file)
     try:
-        chosen = choice.choose(*exporter.look(), interface, peer)
+        chosen = choice.choose(*exporter.look(), interface, peer, states=serving.states)
+        click.echo(words.plain(serving.note), err=True)
         results = run.run(
             chosen,
             config,
@@ -75,6 +87,7 @@ def mtu(  # noqa: PLR0917 - click passes them by name
             silent=silent,
             timeout=timeout,
             pcap=pcap,
+            quiet=serving.quiet,
             warn=lambda line: click.echo(line, err=True),
         )
     except CheckError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
+from wg_exporter.health.states import NOT_JUDGED
 from wg_exporter.model import Verdict
 from wg_exporter.prober.mtu.advice import Advice, advise
 from wg_exporter.prober.mtu.locate import HOPS, Direction
@@ -19,6 +20,7 @@ from wg_exporter.prober.mtu.verdict import outer_path
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from wg_exporter.health.states import PeerHealth
     from wg_exporter.prober.mtu.locate import Shrink
     from wg_exporter.prober.mtu.verdict import Findings
 
@@ -34,6 +36,7 @@ class Asked(NamedTuple):
     """A peer that was asked for. `name` is its friendly name or the start of its key, `target` an inner address.
 
     `mtu` is the interface's, None where it is not known. `problem` says why the peer can't be probed, if it can't.
+    `health` is how the exporter that runs here says that it is; without a state if none says it.
     `expected`: somebody waits for it to be up, or asked for it by name.
     """
 
@@ -44,6 +47,7 @@ class Asked(NamedTuple):
     target: str
     mtu: int | None
     problem: str = ""
+    health: PeerHealth = NOT_JUDGED
     expected: bool = True
 
     @property
@@ -111,7 +115,8 @@ def all_ok(results: Iterable[Result]) -> bool:
 def to_json(results: Iterable[Result]) -> str:
     """A list of objects, one for each peer; what isn't known is null. Sizes in bytes, `seconds` how long it took.
 
-    `path_mtu_outer` is what is known to pass; see `Result.slack`. Only ASCII is written.
+    `path_mtu_outer` is what is known to pass; see `Result.slack`. `state` and `reason` are what the exporter that runs
+    here says. Only ASCII is written.
     """
     return json.dumps([_object(result) for result in results], indent=2)
 
@@ -130,6 +135,8 @@ def _object(result: Result) -> dict[str, object]:
         "recommended_mtu": result.advice.mtu,
         "shrinks_at": result.shrinks_at or None,
         "seconds": round(result.seconds, 3),
+        "state": asked.health.state,
+        "reason": asked.health.reason,
     }
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.cli.mtu.frames import token_of
 from wg_exporter.cli.mtu.results import Result, conclude, countable, so_far, unprobed
+from wg_exporter.cli.mtu.running import Quiet
 from wg_exporter.cli.mtu.screen import REDRAW, Doing, Phase
 from wg_exporter.config import ProbeSettings
 from wg_exporter.model import Verdict
@@ -71,8 +72,18 @@ class _Job:
 class Check:
     """All peers and their phases. `now` is monotonic seconds."""
 
-    def __init__(self, choices: Sequence[Choice], prober: Prober[PeerKey], *, silent: bool, deadline: float) -> None:
+    def __init__(
+        self,
+        choices: Sequence[Choice],
+        prober: Prober[PeerKey],
+        *,
+        silent: bool,
+        deadline: float,
+        quiet: Quiet | None = None,
+    ) -> None:
+        """`quiet` keeps the exporter from probing while byte counters are watched."""
         self._prober = prober
+        self._quiet = quiet or Quiet("")
         self._silent = silent
         self._deadline = deadline
         self._jobs = [_Job(choice) for choice in choices]
@@ -112,6 +123,7 @@ class Check:
         verdict = judge(findings)
         if job.phase is Phase.SEARCHING and self._silent and countable(verdict, findings):
             job.phase = Phase.SILENT
+            self._quiet.begin(key, SILENT_TIMEOUT)
             self._prober.ask_silent(key)
         elif job.phase is not Phase.HOP and verdict in _SHRINKS and findings.direction is not Direction.BACK:
             job.phase = Phase.HOP
@@ -123,6 +135,7 @@ class Check:
         assert job.peer is not None  # noqa: S101 - for the type checker
         key = job.peer.key
         findings, shrink = self._prober.findings(key), self._prober.shrink(key)
+        self._quiet.end(key)
         job.result = conclude(job.asked, findings, shrink, now - job.started, cut=cut)
         job.phase = Phase.DONE
 
@@ -201,12 +214,14 @@ def run(
     silent: bool = False,
     timeout: float | None = None,
     pcap: Path | None = None,
+    quiet: Quiet | None = None,
     warn: Callable[[str], None] = print,
 ) -> list[Result]:
     """Check all these peers. Returns the result of each, in their order. `look` reads the devices, in a thread.
 
-    `timeout` is in seconds; peers that are not finished by then get results of what is known. `pcap` is the file for
-    packets; `warn` gets a line if some are missing there. Raises CaptureError.
+    `quiet` is how an exporter is kept from probing. `timeout` is in seconds; peers that are not finished by then get
+    results of what is known. `pcap` is the file for packets; `warn` gets a line if some are missing there. Raises
+    CaptureError.
     """
     if timeout is None:
         timeout = TIMEOUT + TIMEOUT_EACH * len(choices) + (SILENT_TIMEOUT if silent else 0.0)
@@ -218,9 +233,10 @@ def run(
         _capturing(pcap, choices, paths, warn) as capture,
         closing(_prober(settings, paths, tokens.tap if capture else None)) as prober,
         Counters(look, keys) as counters,
+        quiet or Quiet("") as still,
         progress,
     ):
-        check = Check(choices, prober, silent=silent, deadline=time.monotonic() + timeout)
+        check = Check(choices, prober, silent=silent, deadline=time.monotonic() + timeout, quiet=still)
         check.start(time.monotonic())
         drawn = 0.0
         while not check.step(now := time.monotonic()):

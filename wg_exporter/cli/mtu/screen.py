@@ -174,6 +174,10 @@ def _result(result: Result, console: Console) -> Iterator[Text]:
         head.append(f"  {result.seconds:.1f} s", "dim")
     yield head
     yield from _wrapped(Text(_plain(advice.sentence, console)), console, 2)
+    if asked.health.state:
+        said = ", ".join(filter(None, (asked.health.state, asked.health.reason)))
+        line = f"The exporter says: {said}" + (f": {asked.health.evidence}" if asked.health.evidence else "")
+        yield from _wrapped(Text(_plain(line, console), "dim"), console, 2)
     if result.hint:
         yield from _wrapped(Text(_plain(result.hint, console), "dim"), console, 2)
     if result.rows:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wg_exporter.cli.common import config_option, load_config, output, planned
+from wg_exporter.cli.common import config_option, load_config, output, socket_option
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from wg_exporter.cli.show.overview import Overview
+    from wg_exporter.status.rows import Overview
 
 # ruff: noqa: PLC0415 - imported where they are used: `--help` answers at once, the daemon stays small
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.argument("interface", required=False)
 @click.argument("peer", required=False)
 @config_option
+@socket_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 @click.option("--watch", is_flag=True, help="Show it again and again, with rates, until Ctrl-C.")
 @click.option(
@@ -34,15 +35,17 @@ def show(  # noqa: PLR0917 - click passes them by name
     interface: str | None,
     peer: str | None,
     config_file: Path | None,
+    socket_path: str,
     as_json: bool,  # noqa: FBT001 - a flag of the command line
     watch: bool,  # noqa: FBT001
     interval: float,
 ) -> None:
-    """Show the WireGuard devices of this host, or one INTERFACE, or one PEER of it (its name, its key or the start of
-    its key).
+    """Show the WireGuard devices of this host, or one INTERFACE, or one PEER (its name, its key or the start of its
+    key). A single word is an interface or, if there is none of that name, a peer whose name or key is unique.
 
-    One look tells the state of a peer by its interface and its latest handshake; with --watch, what goes unanswered
-    tells too.
+    It asks the exporter that runs here, so it says what `/metrics` and a page say. Where none runs, or one with another
+    `--config.file` than is given, it looks for itself, and says so. One look can't tell whether a peer is up: its state
+    is `?` (null in JSON). With --watch, what goes unanswered tells that.
 
     The exit code is 1 if there is nothing to show, or no device of it could be read.
     """
@@ -51,21 +54,16 @@ def show(  # noqa: PLR0917 - click passes them by name
     config = load_config(config_file)
 
     from wg_exporter import log
-    from wg_exporter.cli.show import document, overview
+    from wg_exporter.cli.show import overview
     from wg_exporter.cli.show import screen as view
-    from wg_exporter.daemon.exporter import Exporter
-    from wg_exporter.plan.planner import Planner
+    from wg_exporter.cli.show.looking import Looks
+    from wg_exporter.status import document
 
     log.setup("error", "logfmt")
-    exporter = Exporter(config, config_file)
-
-    planner = Planner(config)
+    looks = Looks(config, config_file, socket_path, again=watch)
 
     def look() -> Overview:
-        # Repeated looks show what goes unanswered, as in the daemon.
-        snapshot, view, in_use = exporter.observe() if watch else exporter.look()
-        planned(planner, snapshot, view)
-        return overview.selected(overview.from_view(snapshot, view, in_use, planner.aims()), interface, peer)
+        return overview.selected(looks.look(), interface, peer)
 
     try:
         first = look()
@@ -77,7 +75,7 @@ def show(  # noqa: PLR0917 - click passes them by name
             elif first.devices:
                 view.console().print(view.render(first))
     finally:
-        exporter.stop()
+        looks.close()
     reason = overview.reason_when_empty(first) if watch else overview.reason_for_failure(first)
     if reason:
         raise click.ClickException(reason)

@@ -21,25 +21,17 @@ from rich.style import Style
 from rich.text import Text
 
 from wg_exporter.cli.show import words
-from wg_exporter.cli.show.overview import (
-    DeviceRow,
-    Overview,
-    PeerRow,
-    Standing,
-    fix_for,
-    probing_of,
-    reason_when_empty,
-    standing,
-    unprobed,
-    whose,
-)
+from wg_exporter.cli.show.overview import Standing, fix_for, probing_of, reason_when_empty, standing, unprobed
 from wg_exporter.cli.show.tables import COLUMNS, Line, draw, layout
 from wg_exporter.health.advice import advice
+from wg_exporter.status.mtu import told
+from wg_exporter.status.rows import whose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from wg_exporter import model
+    from wg_exporter.status.rows import DeviceRow, Overview, PeerRow
 
 REASONS = 5
 """How many reasons for missing probes are listed: a large host may have one for each peer."""
@@ -85,6 +77,8 @@ class _Screen:
         every = [line for _, lines in tables for line in lines]
         unused = {name for name in COLUMNS if name.endswith("_rate") and not self._previous}
         unused |= {"reason"} - {"reason" for line in every if line.row.health.reason}
+        unused |= {"rtt", "loss"} if all(line.row.window is None for line in every) else set()
+        unused |= {"mtu"} if all(line.row.mtu is None for line in every) else set()
         columns = {name: column for name, column in COLUMNS.items() if name not in unused}
         widths = layout(every, columns, width, encoding)
         for row, lines in tables:
@@ -94,7 +88,8 @@ class _Screen:
                     lines, {name: (c, widths[name]) for name, c in columns.items() if name in widths}, encoding
                 )
             if len(every) == 1 and lines:
-                yield from _closer(row, every[0].row, encoding)
+                config_file = self._overview.teller.config_file if self._overview.teller else ""
+                yield from _closer(row, every[0].row, config_file, encoding)
             yield Text("")
         left_out = [column.title for name, column in columns.items() if name not in widths]
         if every and left_out:
@@ -154,6 +149,7 @@ def _peers_verdict(overview: Overview, encoding: str) -> Iterator[tuple[Text, ..
         [_why(*who, overview.wall) for who in found[which]] for which in (Standing.DEGRADED, Standing.BROKEN)
     )
     expected = sum(peer.expected_up for row in overview.devices for peer in row.peers)
+    unknown = sum(peer.expected_up and peer.health.state is None for row in overview.devices for peer in row.peers)
     if doubts:
         what = "expected up, quiet: idle or dead, without keepalive an age can't tell"
         yield say(f"! {words.count(len(doubts), 'peer')} {what}: {words.first_of(doubts)}", "yellow")
@@ -161,10 +157,27 @@ def _peers_verdict(overview: Overview, encoding: str) -> Iterator[tuple[Text, ..
         yield say(f"! {words.count(len(names), 'peer')} can't be probed: {words.first_of(names)}: {reason}", "yellow")
     if degraded:
         yield say(f"! {words.count(len(degraded), 'peer')} degraded", "yellow", degraded)
-    if overview.by_one_look:
-        yield say("judged by one look: whether anything goes unanswered takes --watch, for half a minute", "dim")
+    if overview.teller or overview.unasked or overview.by_one_look:
+        yield say(_source(overview), "dim")
     total = f"{words.count(expected, 'peer')} expected up, {len(broken):,} not"
-    yield say(f"! {total}", "bold red", broken) if broken else say(total, "green" if expected else "dim")
+    total += f", {unknown:,} not known" if unknown else ""
+    style = "green" if expected and not unknown else "dim"
+    yield say(f"! {total}", "bold red", broken) if broken else say(total, style)
+
+
+def _source(overview: Overview) -> str:
+    """Who says all this, and what that leaves open."""
+    if overview.teller:
+        return f"as the exporter on {overview.teller.host} sees it, which has run for {_since(overview)}"
+    who = f"looked for itself: {overview.unasked}" if overview.unasked else "looked for itself"
+    if not overview.by_one_look:
+        return who
+    return f"{who}; one look can't tell whether a peer is up (?): start the exporter, or use --watch for half a minute"
+
+
+def _since(overview: Overview) -> str:
+    seconds = int(overview.wall - overview.teller.started) if overview.teller else 0
+    return words.ago(max(seconds, 1)).removesuffix(" ago")
 
 
 def _wrapped(text: Text, console: Console, options: ConsoleOptions) -> list[list[Segment]]:
@@ -194,13 +207,15 @@ def _why(row: DeviceRow, peer: PeerRow, wall: float) -> str:
     return f"{peer.name} on {_label(row)}: {health.state}, {health.reason}: {health.evidence}{since}"
 
 
-def _closer(row: DeviceRow, peer: PeerRow, encoding: str) -> Iterator[Text]:
+def _closer(row: DeviceRow, peer: PeerRow, config_file: str, encoding: str) -> Iterator[Text]:
     """More lines about a peer that is the only one on the screen."""
     health = peer.health
     if health.reason:
         yield Text(words.plain(f"  {health.reason}: {health.evidence}", encoding), "bold")
         name = peer.name if peer.named else peer.peer.public_key
-        yield Text(words.plain(f"  {advice(health.reason, whose(row)[1], name)}", encoding))
+        yield Text(words.plain(f"  {advice(health.reason, whose(row)[1], name, config_file)}", encoding))
+    if peer.mtu:
+        yield Text(words.plain(f"  {told(peer.mtu, whose(row)[1], peer.aim.target if peer.aim else '')}", encoding))
     if probing := probing_of(peer):
         yield Text(words.plain(f"  {probing}", encoding), "dim")
 

@@ -13,13 +13,15 @@ from rich.segment import Segment
 from rich.style import Style
 
 from wg_exporter.cli.show import words
-from wg_exporter.cli.show.overview import PeerRow, Standing
+from wg_exporter.cli.show.overview import Standing
 from wg_exporter.health.states import State
+from wg_exporter.model import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from wg_exporter import model
+    from wg_exporter.status.rows import PeerRow
 
 _GAP = 2
 
@@ -59,7 +61,7 @@ def _name(line: Line, _: int) -> tuple[str, str]:
 
 def _state(line: Line, _: int) -> tuple[str, str]:
     state = line.row.health.state
-    return state or _UNKNOWN, _ALARM[line.standing] or ("green" if state is State.UP else "dim")
+    return state or _OPEN, _ALARM[line.standing] or ("green" if state is State.UP else "dim")
 
 
 def _handshake(line: Line, _: int) -> tuple[str, str]:
@@ -98,10 +100,33 @@ def _keepalive(line: Line, _: int) -> tuple[str, str]:
     return (f"{seconds} s", "") if seconds else ("off", "dim")
 
 
+def _round_trip(line: Line, _: int) -> tuple[str, str]:
+    rtt = line.row.window and line.row.window.rtt
+    return (_UNKNOWN, "dim") if rtt is None else (words.milliseconds(rtt), "")
+
+
+def _loss(line: Line, _: int) -> tuple[str, str]:
+    window = line.row.window
+    if window is None:
+        return _UNKNOWN, "dim"
+    return f"{window.loss:.1%}" if 0 < window.loss < 0.1 else f"{window.loss:.0%}", "yellow" if window.loss else ""
+
+
+def _mtu(line: Line, _: int) -> tuple[str, str]:
+    mtu = line.row.mtu
+    if mtu is None:
+        return _UNKNOWN, "dim"
+    fine = mtu.verdict is Verdict.OK
+    wish = f", set {mtu.recommended}" if mtu.recommended and not fine else ""
+    return f"{mtu.verdict}{wish}", "green" if fine else "yellow"
+
+
 _UNKNOWN = "-"
+_OPEN = "?"
 _ALARM = {Standing.FINE: "", Standing.DOUBT: "yellow", Standing.DEGRADED: "yellow", Standing.BROKEN: "bold red"}
 
-# In the order on the screen. Rates are shown only with `--watch`, reasons only if a peer has one.
+# In the order on the screen. Rates are shown only with `--watch`, reasons and what probes show only if a peer has one.
+# Round trip and loss are those of now: a peer that is down or silent has none.
 COLUMNS: Mapping[str, Column] = {
     "mark": Column("", _mark),
     "name": Column("peer", _name, low=12, high=48),
@@ -123,6 +148,9 @@ COLUMNS: Mapping[str, Column] = {
     "allowed": Column(
         "allowed IPs", lambda line, width: (words.some_of(line.row.peer.allowed_ips, width) or "-", ""), low=15
     ),
+    "rtt": Column("round trip", _round_trip, right=True),
+    "loss": Column("loss", _loss, right=True),
+    "mtu": Column("MTU", _mtu),
     "keepalive": Column("keepalive", _keepalive, right=True),
     "expected": Column("expected", lambda line, _: ("up", "") if line.row.expected_up else ("any", "dim")),
 }
@@ -137,6 +165,9 @@ _NEEDED_FIRST = (
     "tx",
     "endpoint",
     "reason",
+    "rtt",
+    "loss",
+    "mtu",
     "allowed",
     "keepalive",
     "expected",

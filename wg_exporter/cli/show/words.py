@@ -72,6 +72,14 @@ def size(number: int) -> str:
     return f"{digits} {_SIZES[power]}"
 
 
+def milliseconds(seconds: float) -> str:
+    """A round trip with three digits: `0.42 ms`, `12.3 ms`, `180 ms`, `4.10 s`."""
+    if seconds >= 1:
+        return f"{seconds:.2f} s"
+    number = seconds * 1e3
+    return f"{number:.{2 if number < 10 else 1 if number < 100 else 0}f} ms"
+
+
 def rate(before: int, after: int, seconds: float) -> str:
     """Bytes per second between two readings of a counter; `-` if it went back (a new device) or no time went by."""
     if seconds < 1e-3 or after < before:

@@ -1,0 +1,135 @@
+"""Asks the exporter that runs on this host, over its Unix socket: what it knows, and to be quiet for a while.
+
+A question has one deadline for all of it, connecting and the last byte included: an exporter that hangs must not make
+`show` hang. Whatever goes wrong is one line, after which the command looks for itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import os.path
+import socket
+import time
+from http.client import HTTPException, HTTPResponse
+from io import BytesIO
+from typing import TYPE_CHECKING, cast
+from urllib.parse import quote, urlencode
+
+from wg_exporter.status.reading import DocumentError, decode
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from wg_exporter.model import PeerKey
+    from wg_exporter.status.rows import Overview
+
+STATUS_SECONDS = 8.0  # the sources alone may take 3, and 10,000 peers one more
+PAUSE_SECONDS = 2.0
+LONGEST = 512 << 20  # bytes of an answer; 10,000 peers are 10 MB
+
+_STATUS = "/api/v1/status"
+_PAUSE = "/api/v1/pause"
+
+
+class NotAskedError(Exception):
+    """Nobody could be asked. The message says why, as the rest of a sentence that begins with "looked once, as"."""
+
+
+def status(path: str, config_file: Path | None = None, within: float = STATUS_SECONDS) -> Overview:
+    """What the exporter at this socket knows. Raises NotAskedError.
+
+    With a `config_file` that is not the exporter's, its answer would be another than was asked for.
+    """
+    found, body = _ask(path, "GET", _STATUS, within)
+    if found != 200:
+        raise NotAskedError(f"the exporter at {path} said: {_line(body)}")
+    try:
+        overview = decode(body)
+    except DocumentError as error:
+        raise NotAskedError(f"what answered at {path} sent {error}") from None
+    if overview.teller is None:
+        raise NotAskedError(f"what answered at {path} is no exporter")
+    theirs = overview.teller.config_file
+    if config_file is not None and os.path.abspath(config_file) != theirs:  # noqa: PTH100 - links stay as they are
+        raise NotAskedError(f"the exporter that runs has another configuration: {theirs or 'none'}")
+    return overview
+
+
+def pause(path: str, key: PeerKey, seconds: float, within: float = PAUSE_SECONDS) -> str:
+    """Ask the exporter not to probe a peer for this time; 0 ends it. Empty if it does, else one line why not."""
+    netns, interface, public_key = key
+    asked = {"netns": netns, "interface": interface, "public_key": public_key, "seconds": f"{seconds:g}"}
+    try:
+        found, body = _ask(path, "POST", f"{_PAUSE}?{urlencode(asked, quote_via=quote)}", within)
+    except NotAskedError as error:
+        return str(error)
+    return "" if found == 200 else _line(body)
+
+
+def _ask(path: str, method: str, target: str, within: float) -> tuple[int, bytes]:
+    """The status and the body of an answer."""
+    if not path:
+        raise NotAskedError("no socket was named")
+    deadline = time.monotonic() + within
+    try:
+        data = _exchange(path, f"{method} {target} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode("ascii"), deadline)
+    except TimeoutError:
+        raise NotAskedError(f"the exporter at {path} did not answer within {within:g} s") from None
+    except OSError as error:
+        raise NotAskedError(_why(path, error)) from None
+    try:
+        response = HTTPResponse(cast("socket.socket", _Received(data)))
+        response.begin()
+        return response.status, response.read()
+    except (HTTPException, ValueError, OSError):
+        raise NotAskedError(f"what answered at {path} is no exporter") from None
+
+
+def _exchange(path: str, request: bytes, deadline: float) -> bytes:
+    """Send all, and receive until the other side closes."""
+    received = bytearray()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
+        sock.settimeout(_left(deadline))
+        sock.connect(path)
+        sock.sendall(request)
+        while True:
+            sock.settimeout(_left(deadline))
+            part = sock.recv(1 << 20)
+            if not part:
+                return bytes(received)
+            received += part
+            if len(received) > LONGEST:
+                raise OSError(errno.EMSGSIZE, "its answer does not end")
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+class _Received:
+    """What HTTPResponse takes for a socket: an answer that is there as a whole."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def makefile(self, _mode: str) -> BytesIO:
+        return BytesIO(self._data)
+
+
+def _why(path: str, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"no exporter runs here (there is no {path})"
+    if isinstance(error, ConnectionRefusedError):
+        return f"no exporter runs here (nobody listens at {path})"
+    if isinstance(error, PermissionError):
+        return f"only root may ask the exporter at {path}"
+    return f"the exporter at {path} could not be asked: {error.strerror or error}"
+
+
+def _line(body: bytes) -> str:
+    """The first line of what was answered, without what could drive a terminal, as an answer may be anything."""
+    line = body[:200].decode("utf-8", "replace").strip().partition("\n")[0]
+    return "".join(c if c.isprintable() else "?" for c in line) or "nothing"

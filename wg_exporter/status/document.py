@@ -1,0 +1,277 @@
+"""The status document: an `Overview` as JSON, at `/api/v1/status` and from `wg-exporter show --json`.
+
+These classes are its definition; docs/api.md says the same for people, and a test compares both. In version 1 keys may
+be added, and none is removed or changes its meaning. There is no key for a secret, as the rows have no field for one.
+
+Only ASCII is written, so that no name can drive a terminal. `reading` has the way back.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from wg_exporter.health.states import Reason, State  # noqa: TC001 - msgspec reads the annotations
+from wg_exporter.model import Backend, SourceName, Verdict  # noqa: TC001 - msgspec reads the annotations
+from wg_exporter.status.rows import whose
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from wg_exporter.health.quality import Window
+    from wg_exporter.model import MtuReport
+    from wg_exporter.status.rows import DeviceRow, Echoes, Overview, PeerRow
+
+VERSION = 1
+
+
+class ExporterPart(msgspec.Struct, frozen=True, kw_only=True):
+    """Who says this: the exporter that runs on the host. `started` is in seconds since the epoch."""
+
+    version: str
+    host: str
+    config_file: str | None
+    started: float
+
+
+class ProbePart(msgspec.Struct, frozen=True, kw_only=True):
+    """What the probes to a peer show. Counts are since the exporter started. `loss_ratio` (0 to 1) and
+    `round_trip_seconds` are the means of the last minutes (`health.window`), and null where they are not of now.
+    """
+
+    up: bool
+    sent: int
+    lost: int
+    late: int
+    loss_ratio: float | None
+    round_trip_seconds: float | None
+
+
+class MtuPart(msgspec.Struct, frozen=True, kw_only=True):
+    """The verdict on the MTU of a tunnel. Sizes are IP packets in bytes. `checked` is in seconds since the epoch."""
+
+    verdict: Verdict
+    interface_mtu: int
+    path_inner: int | None
+    path_outer: int | None
+    path_slack: int
+    needed: int | None
+    recommended: int | None
+    remote: int | None
+    shrinks_at: str | None
+    checked: float | None
+
+
+class PeerPart(msgspec.Struct, frozen=True, kw_only=True):
+    """One peer. A number is null where it is not known, as all are of a peer that is not on the device."""
+
+    public_key: str
+    name: str | None
+    label: str
+    endpoint: str | None
+    allowed_ips: list[str] | None
+    ever_connected: bool | None
+    latest_handshake: float | None
+    latest_handshake_age_seconds: float | None
+    receive_bytes: int | None
+    transmit_bytes: int | None
+    persistent_keepalive_seconds: int | None
+    expected_up: bool
+    state: State | None
+    state_since: float | None
+    reason: Reason | None
+    reason_since: float | None
+    evidence: str | None
+    target: str | None
+    target_origin: str | None
+    target_reason: str | None
+    target_wanted: bool | None
+    probe: ProbePart | None
+    mtu: MtuPart | None
+
+
+class DevicePart(msgspec.Struct, frozen=True, kw_only=True):
+    """One device. `read_success` is false, and `problem` says why, if it could not be read or is gone; then it has only
+    those of its peers that are expected up.
+    """
+
+    interface: str
+    netns: str
+    backend: Backend | None
+    read_success: bool
+    gone: bool
+    problem: str | None
+    public_key: str | None
+    listen_port: int | None
+    fwmark: int | None
+    mtu: int | None
+    up: bool | None
+    receive_bytes: int | None
+    receive_packets: int | None
+    receive_errors: int | None
+    receive_dropped: int | None
+    transmit_bytes: int | None
+    transmit_packets: int | None
+    transmit_errors: int | None
+    transmit_dropped: int | None
+    peers: list[PeerPart]
+
+
+class SourcePart(msgspec.Struct, frozen=True, kw_only=True):
+    """How one source was read."""
+
+    source: SourceName
+    netns: str
+    success: bool
+    duration_seconds: float
+    problem: str | None
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything. `exporter` is null if the host was looked at once, without an exporter; then `unasked` may say why.
+    `time` is when the devices were read, in seconds since the epoch.
+    """
+
+    version: int
+    exporter: ExporterPart | None
+    unasked: str | None
+    time: float
+    devices: list[DevicePart]
+    sources: list[SourcePart]
+    problems: list[str]
+    hidden: list[str]
+
+
+# --- writing --------------------------------------------------------------------------------------------------------
+
+
+def encode(overview: Overview, *, endpoints: str = "full") -> bytes:
+    """The overview as one line of JSON. `endpoints`: `full`, `address` (without the port) or `off`."""
+    return json.dumps(_builtins(overview, endpoints), separators=(",", ":")).encode("ascii")
+
+
+def to_json(overview: Overview) -> str:
+    """The overview as JSON in many lines."""
+    return json.dumps(_builtins(overview, "full"), indent=2)
+
+
+def _builtins(overview: Overview, endpoints: str) -> object:
+    teller = overview.teller
+    return msgspec.to_builtins(
+        Document(
+            version=VERSION,
+            exporter=teller
+            and ExporterPart(
+                version=teller.version,
+                host=_text(teller.host),
+                config_file=_text(teller.config_file) or None,
+                started=teller.started,
+            ),
+            unasked=_text(overview.unasked) or None,
+            time=overview.wall,
+            devices=[_device(row, overview.wall, endpoints) for row in overview.devices],
+            sources=[
+                SourcePart(
+                    source=one.source,
+                    netns=_text(one.netns),
+                    success=one.success,
+                    duration_seconds=one.duration,
+                    problem=_text(one.problem) or None,
+                )
+                for one in overview.outcomes
+            ],
+            problems=_texts(overview.problems),
+            hidden=_texts(overview.hidden),
+        )
+    )
+
+
+def _device(row: DeviceRow, wall: float, endpoints: str) -> DevicePart:
+    device, link = row.device, row.link
+    backend = row.device or row.failed
+    netns, name = whose(row)
+    return DevicePart(
+        interface=_text(name),
+        netns=_text(netns),
+        backend=backend.backend if backend else None,
+        read_success=device is not None and device.fresh,
+        gone=row.gone is not None,
+        problem=_text(row.failed.problem) if row.failed else "the interface is gone" if row.gone else None,
+        public_key=(device.public_key or None) if device else None,
+        listen_port=device.listen_port if device else None,
+        fwmark=device.fwmark if device else None,
+        mtu=link.mtu if link else None,
+        up=link.up if link else None,
+        receive_bytes=link.rx_bytes if link else None,
+        receive_packets=link.rx_packets if link else None,
+        receive_errors=link.rx_errors if link else None,
+        receive_dropped=link.rx_dropped if link else None,
+        transmit_bytes=link.tx_bytes if link else None,
+        transmit_packets=link.tx_packets if link else None,
+        transmit_errors=link.tx_errors if link else None,
+        transmit_dropped=link.tx_dropped if link else None,
+        peers=[_peer(peer, wall, endpoints) for peer in row.peers],
+    )
+
+
+def _peer(row: PeerRow, wall: float, endpoints: str) -> PeerPart:
+    peer, aim, health, there = row.peer, row.aim, row.health, not row.gone
+    handshake = peer.last_handshake_ns / 1e9 if peer.last_handshake_ns > 0 else None
+    return PeerPart(
+        public_key=peer.public_key,
+        name=_text(row.name) if row.named else None,
+        label=_text(row.name),
+        endpoint=_endpoint(peer.endpoint, endpoints),
+        allowed_ips=_texts(peer.allowed_ips) if there else None,
+        ever_connected=peer.last_handshake_ns != 0 if there else None,
+        latest_handshake=handshake,
+        latest_handshake_age_seconds=None if handshake is None else round(wall - handshake, 3),
+        receive_bytes=peer.rx_bytes if there else None,
+        transmit_bytes=peer.tx_bytes if there else None,
+        persistent_keepalive_seconds=peer.persistent_keepalive if there else None,
+        expected_up=row.expected_up,
+        state=health.state,
+        state_since=health.changed_at or None,
+        reason=health.reason,
+        reason_since=health.reason_at or None,
+        evidence=_text(health.evidence) or None,
+        target=(aim.target or None) if aim else None,
+        target_origin=aim.origin if aim and aim.target else None,
+        target_reason=(_text(aim.reason) or None) if aim else None,
+        target_wanted=aim.wanted if aim else None,
+        probe=_probe(row.echoes, row.window) if row.echoes else None,
+        mtu=_mtu(row.mtu) if row.mtu else None,
+    )
+
+
+def _probe(echoes: Echoes, window: Window | None) -> ProbePart:
+    return ProbePart(
+        up=echoes.up,
+        sent=echoes.sent,
+        lost=echoes.lost,
+        late=echoes.late,
+        loss_ratio=window.loss if window else None,
+        round_trip_seconds=window.rtt if window else None,
+    )
+
+
+def _mtu(report: MtuReport) -> MtuPart:
+    known = report._asdict() | {"shrinks_at": report.shrinks_at or None, "checked": report.checked or None}
+    return MtuPart(**{name: known[name] for name in MtuPart.__struct_fields__})
+
+
+def _endpoint(endpoint: str, wish: str) -> str | None:
+    if not endpoint or wish == "off":
+        return None
+    return _text(endpoint.rpartition(":")[0].strip("[]") if wish == "address" else endpoint)
+
+
+def _texts(texts: Iterable[str]) -> list[str]:
+    return [_text(text) for text in texts]
+
+
+def _text(text: str) -> str:
+    """The text without what is no character (lone surrogates, from names of files), as not every reader takes that."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()

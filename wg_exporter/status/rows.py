@@ -1,0 +1,216 @@
+"""Devices and peers as a person or a program wants to see them: the rows of `show`, of the page and of the document.
+
+States follow the same rules as in the metrics (`health`). If repeated looks have given a peer a state, that is shown.
+Otherwise one look judges what it can tell, and the rest is not known.
+
+An `Overview` is made from the same look at the host as a scrape (`from_view`), so all of them and `/metrics` agree.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
+
+from wg_exporter.health.snapshot import judge_snapshot
+from wg_exporter.health.states import NOT_JUDGED, State
+from wg_exporter.model import KERNEL_KINDS, Peer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from wg_exporter import model
+    from wg_exporter.config import Config
+    from wg_exporter.config.health import HealthLimits
+    from wg_exporter.exposition.view import DeviceView, View
+    from wg_exporter.health import GoneDevice
+    from wg_exporter.health.quality import Window
+    from wg_exporter.health.states import PeerHealth
+    from wg_exporter.plan.planner import Aim
+
+
+class Teller(NamedTuple):
+    """The exporter that was asked: its version, the host it runs on, its configuration file (empty = none), and since
+    when it serves (seconds since the epoch).
+    """
+
+    version: str
+    host: str
+    config_file: str
+    started: float
+
+
+class Echoes(NamedTuple):
+    """Probes to a peer since the exporter started, without the extra ones that are sent in doubt. Late ones are in
+    `lost` too.
+    """
+
+    up: bool
+    sent: int
+    lost: int
+    late: int
+
+
+class PeerRow(NamedTuple):
+    """A peer as a person knows it. `name` is its friendly name or, where `named` is False, the start of its key.
+
+    `aim` says how it is probed, None = not known. `echoes` are the probes so far, `mtu` is the report on its MTU, and
+    `window` the loss and round trip of now: each None if it is not known, and the last of a peer that is down. Of a
+    peer that is `gone`, with its device or from it, `peer` has only the key.
+    """
+
+    peer: Peer
+    name: str
+    named: bool
+    expected_up: bool
+    aim: Aim | None = None
+    health: PeerHealth = NOT_JUDGED
+    gone: bool = False
+    echoes: Echoes | None = None
+    mtu: model.MtuReport | None = None
+    window: Window | None = None
+
+
+class DeviceRow(NamedTuple):
+    """A device that was read (`device`), could not be read (`failed`) or is gone (`gone`), with its link if it has one.
+
+    `peers` are those that were read or, of a device that is gone, those that are expected up.
+    """
+
+    device: model.Device | None
+    failed: model.FailedDevice | None
+    link: model.Link | None
+    peers: tuple[PeerRow, ...]
+    gone: model.DeviceKey | None = None
+
+
+class Overview(NamedTuple):
+    """Everything to show; `wall` is in seconds since the epoch, `hidden` are devices that the config leaves out.
+
+    `unmatched` says why a selection left nothing; it is empty if something is left or nothing was selected.
+    `by_one_look`: the state of at least one peer that is expected up is a snapshot judgement.
+    `teller` is the exporter that says all this; None = whoever shows it has looked itself, because of what is in
+    `unasked`.
+    """
+
+    wall: float
+    devices: tuple[DeviceRow, ...]
+    outcomes: tuple[model.Outcome, ...]
+    problems: tuple[str, ...]
+    hidden: tuple[str, ...] = ()
+    unmatched: str = ""
+    by_one_look: bool = False
+    teller: Teller | None = None
+    unasked: str = ""
+
+
+def from_view(
+    snapshot: model.Snapshot,
+    view: View,
+    config: Config,
+    aims: Mapping[model.PeerKey, Aim] | None = None,
+    *,
+    windows: Mapping[model.PeerKey, Window] = MappingProxyType({}),
+    teller: Teller | None = None,
+) -> Overview:
+    """One look at the host (`Exporter.look`) as a person wants to see it; `aims` say how each peer is probed.
+
+    With a `teller`, an exporter that has looked many times, nothing is judged by one look: what it does not know is not
+    known.
+    """
+    limits = None if teller else config.health
+    unread = {(device.netns, device.name): device for device in view.gone}
+    lacking = {(device.netns, device.name): device for device in view.lacking}
+    rows = [
+        DeviceRow(
+            seen.device,
+            None,
+            seen.link,
+            (
+                *_peer_rows(seen, view, aims or {}, windows, _health(seen, snapshot.wall, limits)),
+                *_gone_peers(lacking.get((seen.device.netns, seen.device.name))),
+            ),
+        )
+        for seen in view.devices
+    ]
+    rows += [
+        DeviceRow(None, failed, link, tuple(_gone_peers(unread.get((failed.netns, failed.name)))))
+        for failed, link in view.failed
+    ]
+    there = {whose(row) for row in rows}
+    missing = set(view.missing) - there  # the others in `view.gone` may be there
+    rows += [_gone_row(device) for device in view.gone if (device.netns, device.name) in missing]
+    problems = [problem for file in snapshot.conf for problem in file.problems]
+    problems += [f"{name} is gone" + (f" from namespace {netns}" if netns else "") for netns, name in view.missing]
+    problems += (*snapshot.doubles, *view.unmatched)
+    hidden = (
+        link.name
+        for link in snapshot.links.values()
+        if link.kind in KERNEL_KINDS and not config.interfaces.wanted(link.name)
+    )
+    by_one_look = any(
+        meta.expected_up and not health.state
+        for seen in view.devices
+        for meta, health in zip(seen.metas, seen.health or (NOT_JUDGED,) * len(seen.metas), strict=True)
+    )
+    return Overview(
+        snapshot.wall,
+        tuple(rows),
+        view.outcomes,
+        tuple(problems),
+        tuple(hidden),
+        by_one_look=by_one_look and teller is None,
+        teller=teller,
+    )
+
+
+def _peer_rows(
+    seen: DeviceView,
+    view: View,
+    aims: Mapping[model.PeerKey, Aim],
+    windows: Mapping[model.PeerKey, Window],
+    states: Sequence[PeerHealth],
+) -> Iterator[PeerRow]:
+    place = (seen.device.netns, seen.device.name)
+    probes = view.probes.get(place, {})
+    for peer, meta, health in zip(seen.device.peers, seen.metas, states, strict=True):
+        key = (*place, peer.public_key)
+        probed = probes.get(peer.public_key)
+        stats = probed.stats if probed else None
+        yield PeerRow(
+            peer,
+            meta.name,
+            meta.named,
+            meta.expected_up,
+            aims.get(key),
+            health,
+            echoes=Echoes(stats.up, stats.sent, stats.lost, stats.late) if stats else None,
+            mtu=probed.mtu if probed else None,
+            window=None if health.state is State.DOWN else windows.get(key),
+        )
+
+
+def _health(seen: DeviceView, wall: float, limits: HealthLimits | None) -> Sequence[PeerHealth]:
+    """The states that are known, else snapshot judgements; none of these for a list that is not fresh, or without
+    limits.
+    """
+    known = seen.health or (NOT_JUDGED,) * len(seen.device.peers)
+    if limits is None or not seen.device.fresh or all(row.state for row in known):
+        return known
+    judged = judge_snapshot(seen.device, seen.link, seen.metas, wall, limits)
+    return tuple(row if row.state else other for row, other in zip(known, judged, strict=True))
+
+
+def _gone_row(device: GoneDevice) -> DeviceRow:
+    return DeviceRow(None, None, None, tuple(_gone_peers(device)), (device.netns, device.name))
+
+
+def _gone_peers(device: GoneDevice | None) -> Iterator[PeerRow]:
+    """Peers that are gone with their device, or that it lacks."""
+    for key, meta, health in zip(device.public_key, device.metas, device.rows, strict=True) if device else ():
+        yield PeerRow(Peer(key, "", (), 0, 0, 0, 0), meta.name, meta.named, meta.expected_up, health=health, gone=True)
+
+
+def whose(row: DeviceRow) -> tuple[str, str]:
+    """(netns, interface) of a row."""
+    known = row.device or row.failed or row.link
+    return (known.netns, known.name) if known else row.gone or ("", "?")
