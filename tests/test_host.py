@@ -8,10 +8,10 @@ import pytest
 
 from tests.rigs import UP, found, labelled, of
 from tests.rows import conf_file, declared, device, link, peer
-from wg_exporter.cli.show.overview import from_view
 from wg_exporter.config import Config, Interfaces, NamespaceConfig
 from wg_exporter.linux.errors import DeniedError, NamespaceGoneError
 from wg_exporter.model import Backend, FailedDevice, SourceName
+from wg_exporter.status.rows import from_view
 
 NO_SOCKET = "the interface is there, but its control socket is not"
 BLUE = (NamespaceConfig("blue"),)

@@ -7,12 +7,12 @@ import logging
 import pytest
 
 from tests.rows import conf_file, declared, device, key, link, peer, snapshot
-from wg_exporter.cli.show.overview import from_view
 from wg_exporter.config import Config, parse
-from wg_exporter.daemon.serve import status_of
+from wg_exporter.daemon.page import status_of
 from wg_exporter.model import USERSPACE_KIND, Backend, FailedDevice, Outcome, SourceName
 from wg_exporter.names.table import Names
 from wg_exporter.names.unmatched import MOST, Matching, told
+from wg_exporter.status.rows import from_view
 
 
 def configured(text):
@@ -187,5 +187,5 @@ def test_after_a_reload_only_what_is_new_is_logged(rig, caplog, tmp_path):
 def test_the_page_knows_how_many_there_are_that_nobody_waits_for(rig):
     exporter = rig.exporter(Config(expect=configured("expect: [{state: any}]").expect))
     rig.tick(exporter)
-    status = status_of(exporter.status())
+    status = status_of(exporter)
     assert (status.expected, status.others) == (0, 2)

@@ -7,14 +7,14 @@ and pass nearly everywhere; this host's own routes and allowed IPs are broken in
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.faults import Story, Watch
 from tests.lab import SOCKETS, eventually, keypair, start_exporter
 from tests.lab.exporting import lab_or_skip
 from tests.lab.hub import HubDevice, Plan
-from tests.test_faults import Seen, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,19 +28,6 @@ BROKEN_FOR = 30.0  # seconds
 # The last byte of each site's address says which it is; the others stand for what must not be called a fault.
 SITES = ("well", "lost", "ruled", "barred", "astray", "sourced", "marked", "moved", "robbed", "thief")
 LATER = ("bare", "owned")  # those whose target the configuration names
-
-
-class Story(NamedTuple):
-    seen: dict[str, list[Seen]]
-    mended: float  # seconds after everything broke
-    log: str
-
-    def while_broken(self, peer: str) -> list[Seen]:
-        before = [row for row in self.seen[peer] if row.at <= 0][-1:]
-        return before + [row for row in self.seen[peer] if 0 < row.at < self.mended]
-
-    def afterwards(self, peer: str) -> list[Seen]:
-        return [row for row in self.seen[peer] if row.at >= self.mended]
 
 
 def traveller(lab: Lab, host: Namespace, server: Namespace) -> WireGuard:
@@ -148,18 +135,16 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
                     lambda: {n for n in all_of_them if watch.now(n) == "up"} == all_of_them, within=60, every=0.5
                 )
                 eventually(lambda: all(watch.now(name) == "degraded" for name in LATER), within=60, every=0.5)
-                watch.begun, shift = time.monotonic(), watch.begun - time.monotonic()
-                for rows in watch.seen.values():
-                    rows[:] = [row._replace(at=row.at + shift) for row in rows]
+                broke = dict.fromkeys(watch.seen, time.monotonic())
                 break_all(hub, main, others)
                 time.sleep(BROKEN_FOR)
-                mended = time.monotonic() - watch.begun
+                mended = time.monotonic()
                 mend(hub, main)
                 again = ("lost", "ruled", "barred", "astray", "robbed")
                 eventually(lambda: all(watch.now(name) == "up" for name in again), within=40, every=0.5)
             finally:
                 watch.stop()
-            yield Story(watch.seen, mended, exporter.log())
+            yield Story(watch.seen, broke, mended, exporter.log())
 
 
 @pytest.mark.parametrize(

@@ -91,23 +91,23 @@ def test_kernel_wireguard_over_a_whole_path_is_ok_and_cut_off_it_is_unreachable(
 
 def test_kernel_wireguard_over_a_path_that_fragments(seen: dict[str, Seen]) -> None:
     one = seen["frag"]
-    assert (one.first.verdict, one.first.path_outer, one.first.recommended) == (Verdict.FRAGMENTED_PATH, 1433, 1373)
+    assert (one.first.verdict, one.first.path_outer, one.first.recommended) == (Verdict.FRAGMENTED_PATH, 1433, 1360)
     assert (one.first.path_inner, one.first.shrinks_at) == (1420, one.path.hop(1))
-    assert (one.then.verdict, one.then.interface_mtu) == (Verdict.OK, 1373)
+    assert (one.then.verdict, one.then.interface_mtu) == (Verdict.OK, 1360)
     assert one.routes[0] == one.routes[1], "the route's PMTU cache is clean"
 
 
 def test_kernel_wireguard_over_a_path_that_drops_fragments(seen: dict[str, Seen]) -> None:
     one = seen["hole"]
-    assert (one.first.verdict, one.first.path_outer, one.first.recommended) == (Verdict.BLACKHOLE, 1437, 1377)
-    assert (one.then.verdict, one.then.interface_mtu) == (Verdict.OK, 1377)
+    assert (one.first.verdict, one.first.path_outer, one.first.recommended) == (Verdict.BLACKHOLE, 1437, 1376)
+    assert (one.then.verdict, one.then.interface_mtu) == (Verdict.OK, 1376)
     assert one.routes[0] == one.routes[1], "the route's PMTU cache is clean"
 
 
 def test_kernel_wireguard_over_a_small_ipv6_path_fragments_here(seen: dict[str, Seen]) -> None:
     one = seen["six"]
-    assert (one.first.verdict, one.first.path_outer, one.first.recommended) == (Verdict.FRAGMENTED_LOCAL, 1441, 1361)
-    assert (one.then.verdict, one.then.interface_mtu) == (Verdict.OK, 1361)
+    assert (one.first.verdict, one.first.path_outer, one.first.recommended) == (Verdict.FRAGMENTED_LOCAL, 1441, 1360)
+    assert (one.then.verdict, one.then.interface_mtu) == (Verdict.OK, 1360)
 
 
 def test_kernel_wireguard_whose_far_side_has_a_smaller_mtu(seen: dict[str, Seen]) -> None:
