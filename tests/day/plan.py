@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 LOSS = 0.05  # each way, on some links
 BLIP = 20.0
-FAR_EXPORTERS = 6  # on each interface, where both ends have one
+FAR_EXPORTERS = 3  # on each interface, where both ends have one
 
 
 class Group(NamedTuple):
