@@ -148,8 +148,9 @@ def test_a_block_in_which_nothing_moved_is_the_very_object_of_last_time():
 
 # --- the two formats --------------------------------------------------------------------------------------------------
 
+# The one whose MTU is known is not down: of those that are, sizes are not told.
 BUSY = view(
-    device_view(device(peer(1), peer(2)), at=link()),
+    device_view(device(peer(1), peer(2)), at=link(), health=(JUDGED, JUDGED._replace(state=State.DEGRADED))),
     device_view(device(peer(1), netns="blue"), at=link(netns="blue")),
     missing=(("", "wg9"),),
     probes={("", "wg0"): {key(2): probed()}, ("blue", "wg0"): {key(1): probed()}},

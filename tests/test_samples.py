@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.rows import SECOND, WALL, device, device_view, flat, key, link, peer, probed, view
+from tests.rows import JUDGED, SECOND, WALL, device, device_view, flat, key, link, peer, probed, view
 from wg_exporter.catalogue import LINK_COUNTERS, METRICS, Scope
 from wg_exporter.exposition.fields import allowed_ips_label, endpoint_label
 from wg_exporter.exposition.samples import samples
+from wg_exporter.health.states import State
 from wg_exporter.history.counts import PeerCounts
 from wg_exporter.model import Backend, FailedDevice
 from wg_exporter.names.identity import PeerMeta
@@ -167,7 +168,8 @@ def test_the_exporter_says_what_it_is_and_how_its_sources_do():
 
 
 def test_all_families_of_the_catalogue_come_each_in_one_piece_and_in_its_order():
-    devices = (ANNA, device_view(device(peer(2), name="wg1"), at=link("wg1")))
+    up = JUDGED._replace(state=State.DEGRADED)  # of a peer that is down no sizes are told
+    devices = (ANNA, device_view(device(peer(2), name="wg1"), at=link("wg1"), health=(up,)))
     probes = {("", "wg0"): {key(1): probed()}, ("", "wg1"): {key(2): probed()}}
     names = [sample.metric for sample in samples(view(*devices, probes=probes, scheduling_delay=0.1))]
     assert list(dict.fromkeys(names)) == list(METRICS)
