@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from tests.rows import WALL, FakeHost, FakeTime, device, link, peer, probed
 from wg_exporter.config import Config
 from wg_exporter.daemon.exporter import Exporter
-from wg_exporter.model import Peers, Probed, ProbeStats
+from wg_exporter.model import Peers
+from wg_exporter.probed import Probed, ProbeStats  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.prober.process.probed import ProbedPeers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from wg_exporter.config import Config as Settings
-    from wg_exporter.model import DeviceKey, Peer, PeerKey, ProbePeer
+    from wg_exporter.model import DeviceKey, Peer, PeerKey
+    from wg_exporter.probed import ProbePeer
 
 PEERS, PROBED = 10_000, 500
 VERSIONS = 6  # of the rows of peers that move; made beforehand, and used one after the other

@@ -40,7 +40,7 @@ from tests.lab.paths import Path as Route
 from tests.lab.probing import Aim
 from wg_exporter.cli.netlab import Lab, LabError, missing
 from wg_exporter.config import ProbeSettings
-from wg_exporter.model import Verdict
+from wg_exporter.probed import Verdict
 from wg_exporter.prober.driver import Prober
 from wg_exporter.prober.mtu.probes import Layer
 from wg_exporter.prober.mtu.verdict import judge, outer_path

@@ -10,7 +10,7 @@ from generating import DOCS, run, table
 from wg_exporter.catalogue import METRICS, PROBE_RTT, Kind, Metric, Scope
 from wg_exporter.config.probe import RTT_BUCKETS
 from wg_exporter.exposition.fields import HEALTH_FIELDS, probe_fields
-from wg_exporter.model import Verdict
+from wg_exporter.probed import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,7 @@ import sys
 from generating import DOCS, run
 
 from wg_exporter.health.rules import RULES
-from wg_exporter.model import SendError, Verdict
+from wg_exporter.probed import SendError, Verdict
 
 PAGE = DOCS.parent / "alerts" / "wireguard.rules.yml"
 MARK = "  # What follows is written by docs/generate_rules.py (`make docs`).\n"

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     import pytest
 
     from tests.lab import Namespace
-    from wg_exporter.model import PeerKey, Probed, ProbePeer, Verdict
+    from wg_exporter.model import PeerKey
+    from wg_exporter.probed import Probed, ProbePeer, Verdict
 
 TICK = 0.02
 ADDRESS = slice(16, 20)  # where an IPv4 packet goes

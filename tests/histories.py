@@ -5,8 +5,9 @@ from __future__ import annotations
 from tests.rows import SECOND, STATS, WALL, device, link, peer, snapshot
 from wg_exporter.config.health import HealthLimits
 from wg_exporter.health.states import UNKNOWN, Obstacle, Reason
-from wg_exporter.model import Backend, Cause, FailedDevice, MtuReport, Outcome, Probed, SendError, SourceName, Verdict
+from wg_exporter.model import Backend, Cause, FailedDevice, Outcome, SourceName
 from wg_exporter.names.identity import PeerMeta
+from wg_exporter.probed import MtuReport, Probed, SendError, Verdict
 
 KEEPALIVE, INITIATION, RESPONSE = 32, 148, 92
 LIMITS = (HealthLimits(), HealthLimits(down_after=15.0, window=60.0, loss=0.3), HealthLimits(down_after=90.0))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tests.lab import eventually
 from wg_exporter.config import ProbeSettings
-from wg_exporter.model import MtuReport, Probed, ProbePeer, ProbeStats, SendError, Verdict
+from wg_exporter.probed import MtuReport, Probed, ProbePeer, ProbeStats, SendError, Verdict
 from wg_exporter.prober.driver import Prober
 from wg_exporter.prober.process.handle import ProberProcess
 from wg_exporter.prober.process.known import Known

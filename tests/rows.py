@@ -16,24 +16,9 @@ from wg_exporter.exposition.view import DeviceView, ExporterFacts, View
 from wg_exporter.health.states import PeerHealth, Reason, State
 from wg_exporter.history.counts import PeerCounts
 from wg_exporter.linux.errors import SourceError
-from wg_exporter.model import (
-    Backend,
-    ConfFile,
-    ConfPeer,
-    Device,
-    Link,
-    MtuReport,
-    Outcome,
-    Peer,
-    Peers,
-    Probed,
-    ProbeStats,
-    SendError,
-    Snapshot,
-    SourceName,
-    Verdict,
-)
+from wg_exporter.model import Backend, ConfFile, ConfPeer, Device, Link, Outcome, Peer, Peers, Snapshot, SourceName
 from wg_exporter.names.identity import PeerMeta
+from wg_exporter.probed import MtuReport, Probed, ProbeStats, SendError, Verdict
 from wg_exporter.reader.reader import Clock, Reading, Worker
 
 if TYPE_CHECKING:

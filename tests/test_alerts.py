@@ -11,7 +11,7 @@ import yaml
 from tests.promtool import PAGES, ROOT, RULES, UNIT_TESTS, alerts, cases, names, promtool, records
 from wg_exporter.catalogue import METRICS, Kind
 from wg_exporter.health.states import Reason
-from wg_exporter.model import SendError, Verdict
+from wg_exporter.probed import SendError, Verdict
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from wg_exporter.catalogue import METRICS, Kind, Scope
-from wg_exporter.model import SendError
+from wg_exporter.probed import SendError
 
 INTERFACE = "interface"
 PEER = "interface,public_key,peer"

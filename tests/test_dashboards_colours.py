@@ -9,7 +9,7 @@ import pytest
 from tests.dashboards_known import END, VALUES
 from tests.grafana import Field, Grafana, panel_of
 from wg_exporter.health.states import State
-from wg_exporter.model import Verdict
+from wg_exporter.probed import Verdict
 
 NOTHING = Grafana(lambda _expr: [], END, VALUES)
 GRAY = "#6e7680"

@@ -7,7 +7,7 @@ import os
 from tests.rigs import found, of, shaken
 from tests.rows import device, key, link, peer
 from wg_exporter.config import Config, Expected, ExpectRule, NamespaceConfig, ProbeSettings
-from wg_exporter.model import Probed, ProbeStats
+from wg_exporter.probed import Probed, ProbeStats
 
 
 class FakeProber:

@@ -22,8 +22,9 @@ from wg_exporter.exposition.samples import metrics, samples
 from wg_exporter.exposition.table import BLOCK
 from wg_exporter.exposition.writer import Writer, everything, render
 from wg_exporter.health.states import PeerHealth, Reason, State
-from wg_exporter.model import MtuReport, Peers, Probed, ProbeStats, SendError, Verdict
+from wg_exporter.model import Peers
 from wg_exporter.names.identity import PeerMeta
+from wg_exporter.probed import MtuReport, Probed, ProbeStats, SendError, Verdict
 
 PROBING = (Scope.PROBE, Scope.MTU)
 NAMES = [metric.name for metric in METRICS if metric.scope in PROBING]

@@ -20,8 +20,8 @@ from wg_exporter.health.quality import Quality
 from wg_exporter.health.rules import RULES, decide
 from wg_exporter.health.rules.rule import Rule
 from wg_exporter.health.states import Obstacle, Reason, State
-from wg_exporter.model import SendError, Verdict
 from wg_exporter.names.identity import PeerMeta
+from wg_exporter.probed import SendError, Verdict
 
 NOW = 1000.0
 MOMENT = st.integers(0, 1000).map(float)

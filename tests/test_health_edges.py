@@ -7,8 +7,9 @@ import pytest
 from tests.rows import SECOND, STATS, WALL, device, link, peer, snapshot
 from tests.tunnels import INITIATION, KEEPALIVE, LIMITS, LINKS_READ, RESPONSE, Echoes, Judge, Tunnel, lively
 from wg_exporter.health.states import Reason, State
-from wg_exporter.model import SOME_TIME, Backend, Cause, FailedDevice, Probed, Verdict
+from wg_exporter.model import SOME_TIME, Backend, Cause, FailedDevice
 from wg_exporter.names.identity import PeerMeta
+from wg_exporter.probed import Probed, Verdict
 
 UNREADABLE = (FailedDevice("", "wg0", Backend.KERNEL, "no permission"),)
 

@@ -11,8 +11,8 @@ from wg_exporter.health.evidence import Evidence
 from wg_exporter.health.place import Place
 from wg_exporter.health.rules import decide, silence, suspected_from
 from wg_exporter.health.states import Reason, State
-from wg_exporter.model import MtuReport, Probed, Verdict
 from wg_exporter.names.identity import PeerMeta
+from wg_exporter.probed import MtuReport, Probed, Verdict
 
 START = 1000.0
 """When the peer was seen first, by the monotonic clock."""

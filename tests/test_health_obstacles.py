@@ -8,7 +8,7 @@ from tests.judging import WG0, Host
 from tests.rows import key
 from tests.tunnels import Echoes, lively
 from wg_exporter.health.states import UNKNOWN, Obstacle, Reason, State
-from wg_exporter.model import SendError, Verdict
+from wg_exporter.probed import SendError, Verdict
 
 AWAY = Obstacle(Reason.NOT_ROUTED, "this host has no route to 10.0.0.1")
 TAKEN = Obstacle(Reason.NOT_ALLOWED, "target 10.0.0.1 is in no peer's allowed IPs")

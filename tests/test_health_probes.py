@@ -7,7 +7,8 @@ import pytest
 from tests.rows import SECOND, WALL
 from tests.tunnels import INITIATION, KEEPALIVE, RESPONSE, Echoes, Tunnel, lively
 from wg_exporter.health.states import Reason, State
-from wg_exporter.model import Backend, SendError, Verdict
+from wg_exporter.model import Backend
+from wg_exporter.probed import SendError, Verdict
 
 
 def probed():

@@ -8,7 +8,7 @@ from tests.rows import STATS
 from tests.tunnels import KEEPALIVE, Tunnel
 from wg_exporter.config.health import HealthLimits
 from wg_exporter.health.quality import Quality
-from wg_exporter.model import Probed
+from wg_exporter.probed import Probed
 
 HOUR = 3600
 SHORT = {"window": 100.0, "every": 20}

@@ -13,8 +13,8 @@ from wg_exporter.health.place import Place
 from wg_exporter.health.quality import Quality
 from wg_exporter.health.rules import RULES, decide
 from wg_exporter.health.states import Obstacle, Reason, State
-from wg_exporter.model import SendError, Verdict
 from wg_exporter.names.identity import PeerMeta
+from wg_exporter.probed import SendError, Verdict
 
 NOW = 10_000.0
 UNANSWERED = {"called_since": NOW - 60, "called_at": NOW - 1, "attempts": 6}

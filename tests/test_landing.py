@@ -18,8 +18,9 @@ from wg_exporter.daemon.exporter import STATUS_PEERS, Exporter
 from wg_exporter.daemon.page import status_of
 from wg_exporter.health.states import PeerHealth, Reason, State
 from wg_exporter.health.summary import Summary, summary
-from wg_exporter.model import MtuReport, Probed, SourceName, Verdict
+from wg_exporter.model import SourceName
 from wg_exporter.names.identity import PeerMeta
+from wg_exporter.probed import MtuReport, Probed, Verdict
 from wg_exporter.web.landing import Group, Landing, PeerRow, Status, UnhealthyRow
 
 NOW = 1_767_225_600.0  # 2026-01-01 00:00:00 UTC

@@ -22,7 +22,8 @@ from wg_exporter.cli.mtu.choice import Choice
 from wg_exporter.cli.mtu.results import Asked
 from wg_exporter.cli.mtu.run import SILENT_TIMEOUT, Check, Counters, read_counters
 from wg_exporter.cli.mtu.screen import Phase
-from wg_exporter.model import Device, Peer, Peers, Snapshot, Verdict
+from wg_exporter.model import Device, Peer, Peers, Snapshot
+from wg_exporter.probed import Verdict
 from wg_exporter.prober.mtu.locate import Direction, Shrink
 from wg_exporter.prober.mtu.oracle import Oracle
 

@@ -9,7 +9,7 @@ from hypothesis import given
 
 from tests.test_prober_verdict import FINE, HOLE, IPV4, LARGE, MUTE, evidences
 from wg_exporter.cli.mtu.results import Asked, all_ok, conclude, shared_devices, so_far, to_json, unprobed
-from wg_exporter.model import Verdict
+from wg_exporter.probed import Verdict
 from wg_exporter.prober.mtu.locate import Direction, Shrink
 from wg_exporter.prober.mtu.oracle import Oracle
 from wg_exporter.prober.mtu.pairs import Big

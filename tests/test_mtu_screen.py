@@ -17,7 +17,7 @@ from tests.test_mtu_results import BERLIN, NARROW, PARIS
 from tests.test_prober_verdict import FINE, HOLE, IPV4, MUTE, evidences
 from wg_exporter.cli.mtu.results import conclude, unprobed
 from wg_exporter.cli.mtu.screen import Doing, LiveProgress, Phase, PlainProgress, show
-from wg_exporter.model import Verdict
+from wg_exporter.probed import Verdict
 from wg_exporter.prober.mtu.locate import Direction, Shrink
 
 GOLDEN = Path(__file__).parent / "data" / "mtu"

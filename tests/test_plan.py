@@ -9,10 +9,11 @@ from tests.rows import conf_file, declared, device, key, link, peer, snapshot
 from wg_exporter.config import Config, NamespaceConfig, PeerConfig, ProbeSettings, Probing
 from wg_exporter.daemon.exporter import Exporter
 from wg_exporter.history.devices import changes
-from wg_exporter.model import Cause, FailedDevice, Outcome, Peers, ProbePeer, SourceName
+from wg_exporter.model import Cause, FailedDevice, Outcome, Peers, SourceName
 from wg_exporter.names.table import Names
 from wg_exporter.plan.planner import NO_ENDPOINT, NO_INTERFACE, NOT_EXPECTED, TURNED_OFF, Planner
 from wg_exporter.plan.targets import Origin
+from wg_exporter.probed import ProbePeer
 from wg_exporter.prober.mtu.advice import advise
 from wg_exporter.prober.mtu.pairs import Big
 from wg_exporter.prober.mtu.verdict import Findings

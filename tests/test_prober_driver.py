@@ -13,7 +13,7 @@ import pytest
 from tests.lab import Lab, lab_prefix
 from tests.probers import KeyedProber
 from wg_exporter.config import MtuProbe, ProbeSettings
-from wg_exporter.model import ProbePeer, SendError, Verdict
+from wg_exporter.probed import ProbePeer, SendError, Verdict
 from wg_exporter.prober import driver
 from wg_exporter.prober.mtu.probes import Layer
 from wg_exporter.prober.wire.sockets import SO_MARK, open_here
@@ -21,7 +21,8 @@ from wg_exporter.prober.wire.sockets import SO_MARK, open_here
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from wg_exporter.model import PeerKey, Probed
+    from wg_exporter.model import PeerKey
+    from wg_exporter.probed import Probed
     from wg_exporter.prober.driver import Prober
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: raw sockets and network namespaces")

@@ -14,7 +14,7 @@ from tests.hands import ADDRESS, TICK, Moved, answering
 from tests.lab import Lab, lab_prefix
 from tests.probers import peer as other_peer
 from wg_exporter.config import MtuProbe, ProbeSettings
-from wg_exporter.model import SendError, Verdict
+from wg_exporter.probed import SendError, Verdict
 from wg_exporter.prober import transport
 from wg_exporter.prober.mtu.outer import LARGEST
 from wg_exporter.prober.mtu.probes import Layer

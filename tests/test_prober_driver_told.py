@@ -13,7 +13,7 @@ from tests.hands import TICK, Moved
 from tests.probers import peer as other_peer
 from tests.rows import WALL
 from wg_exporter.config import MtuProbe, ProbeSettings
-from wg_exporter.model import Verdict
+from wg_exporter.probed import Verdict
 from wg_exporter.prober.path import Path
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: raw sockets")

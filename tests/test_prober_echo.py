@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 
 from wg_exporter.config import ProbeSettings
 from wg_exporter.config.probe import RTT_BUCKETS
-from wg_exporter.model import SendError
+from wg_exporter.probed import SendError
 from wg_exporter.prober.echo.book import RENEW_AFTER, RING, TICK, EchoBook, Reading
 from wg_exporter.prober.echo.track import EchoTarget, Track
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wg_exporter.model import ProbeStats
+    from wg_exporter.probed import ProbeStats
 
     Peer = Callable[[float, int], list[float] | SendError]
 

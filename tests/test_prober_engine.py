@@ -25,7 +25,7 @@ import pytest
 from tests.lab import Lab, lab_prefix
 from wg_exporter.config import ProbeSettings
 from wg_exporter.linux.namespaces import Entrance
-from wg_exporter.model import SendError
+from wg_exporter.probed import SendError
 from wg_exporter.prober.echo.book import EchoBook
 from wg_exporter.prober.echo.track import EchoTarget
 from wg_exporter.prober.wire import packet
@@ -36,7 +36,7 @@ from wg_exporter.prober.wire.sockets import SO_RCVBUFFORCE, ProbeSocket, SocketK
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from wg_exporter.model import ProbeStats
+    from wg_exporter.probed import ProbeStats
 
 logging.getLogger("scapy.runtime").setLevel(logging.ERROR)  # it would warn of missing routes
 

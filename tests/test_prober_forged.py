@@ -22,7 +22,7 @@ from tests.probers import peer
 from tests.test_prober_engine import open_in
 from wg_exporter.cli.netlab import run
 from wg_exporter.config import ProbeSettings
-from wg_exporter.model import Verdict
+from wg_exporter.probed import Verdict
 from wg_exporter.prober.mtu.machine import PathMtu
 from wg_exporter.prober.mtu.probes import Layer, ProbeKind, Send, TooBig
 from wg_exporter.prober.path import Path as ProbedPath

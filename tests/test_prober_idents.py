@@ -14,7 +14,7 @@ from tests.lab.paths import Path
 from tests.lab.probing import Aim, Probing
 from wg_exporter.cli.netlab import run
 from wg_exporter.config import MtuProbe, ProbeSettings
-from wg_exporter.model import Probed, Verdict
+from wg_exporter.probed import Probed, Verdict
 from wg_exporter.prober.wire.idents import RENEW_AFTER, Ident
 
 if TYPE_CHECKING:

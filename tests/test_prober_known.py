@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.probers import STATS
-from wg_exporter.model import MtuReport, Probed, ProbeStats, SendError, Verdict
+from wg_exporter.probed import MtuReport, Probed, ProbeStats, SendError, Verdict
 from wg_exporter.prober.process.known import Known, added
 
 KEY = ("", "wg0", "k")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.probers import STATS, peer
 from wg_exporter.config import MtuProbe, ProbeSettings
-from wg_exporter.model import MtuReport, SendError, Verdict
+from wg_exporter.probed import MtuReport, SendError, Verdict
 from wg_exporter.prober.process.messages import (
     Connection,
     ConnectionEndedError,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.pathsim import Path, World
 from wg_exporter.config import MtuProbe, ProbeSettings
-from wg_exporter.model import SendError, Verdict
+from wg_exporter.probed import SendError, Verdict
 from wg_exporter.prober.mtu.locate import Direction
 from wg_exporter.prober.mtu.machine import PathMtu
 from wg_exporter.prober.mtu.probes import (

@@ -12,7 +12,7 @@ import random
 import pytest
 
 from tests.pathsim import Path
-from wg_exporter.model import Verdict
+from wg_exporter.probed import Verdict
 from wg_exporter.prober.mtu.machine import PathMtu
 from wg_exporter.prober.mtu.oracle import Oracle, SilentPeer
 from wg_exporter.prober.mtu.probes import ProbeKind, Refused

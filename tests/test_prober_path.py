@@ -7,7 +7,7 @@ import random
 import pytest
 
 from wg_exporter.config import ProbeSettings
-from wg_exporter.model import ProbePeer, Verdict
+from wg_exporter.probed import ProbePeer, Verdict
 from wg_exporter.prober.echo.book import EchoBook, Reading
 from wg_exporter.prober.mtu.machine import PathMtu
 from wg_exporter.prober.mtu.probes import Passed, ProbeKind, Route

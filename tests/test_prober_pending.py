@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.probers import STATS, peer
-from wg_exporter.model import Probed
+from wg_exporter.probed import Probed
 from wg_exporter.prober.process.messages import PORTION, Counters, Peers
 from wg_exporter.prober.process.pending import Pending
 

@@ -17,7 +17,7 @@ import pytest
 from tests.lab import Lab, eventually, lab_prefix
 from tests.probers import peer
 from wg_exporter.config import ProbeSettings, Probing
-from wg_exporter.model import Probed, Verdict
+from wg_exporter.probed import Probed, Verdict
 from wg_exporter.prober.process import privileges, supervisor
 from wg_exporter.prober.process.handle import ProberProcess
 

@@ -13,7 +13,7 @@ import pytest
 from tests.lab import eventually
 from tests.probers import SILENT, STATS, peer, played, probed, report
 from wg_exporter.config import ProbeSettings
-from wg_exporter.model import Verdict
+from wg_exporter.probed import Verdict
 from wg_exporter.prober.process import supervisor as process
 from wg_exporter.prober.process.handle import ProberProcess
 from wg_exporter.prober.process.messages import Counters, Peers, Setup

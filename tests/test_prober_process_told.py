@@ -9,7 +9,7 @@ import pytest
 
 from tests.probers import SILENT, STATS, peer, played, probed, report
 from wg_exporter.config import MtuProbe, ProbeSettings
-from wg_exporter.model import Verdict
+from wg_exporter.probed import Verdict
 from wg_exporter.prober.process import handle
 from wg_exporter.prober.process import supervisor as process
 from wg_exporter.prober.process.messages import PORTION, Counters, Peers, Setup

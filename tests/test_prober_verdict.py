@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.pathsim import Path, World
-from wg_exporter.model import SendError, Verdict
+from wg_exporter.probed import SendError, Verdict
 from wg_exporter.prober.mtu.advice import advise
 from wg_exporter.prober.mtu.locate import Direction
 from wg_exporter.prober.mtu.oracle import Oracle

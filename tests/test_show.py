@@ -23,8 +23,8 @@ from wg_exporter.cli.show import screen as show
 from wg_exporter.cli.show.overview import reason_when_empty, select
 from wg_exporter.health.quality import Window
 from wg_exporter.health.states import PeerHealth, Reason, State
-from wg_exporter.model import MtuReport, Verdict
 from wg_exporter.plan.planner import Aim
+from wg_exporter.probed import MtuReport, Verdict
 from wg_exporter.status.rows import Echoes, Teller
 
 

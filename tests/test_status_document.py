@@ -24,8 +24,9 @@ from wg_exporter.config import Config, Metrics
 from wg_exporter.daemon.exporter import Exporter
 from wg_exporter.health.quality import FEWEST_PROBES, Window
 from wg_exporter.health.states import PeerHealth, Reason, State
-from wg_exporter.model import SOME_TIME, MtuReport, Probed, Verdict
+from wg_exporter.model import SOME_TIME
 from wg_exporter.plan.planner import Aim
+from wg_exporter.probed import MtuReport, Probed, Verdict
 from wg_exporter.status.document import VERSION, Document, encode, to_json
 from wg_exporter.status.reading import DocumentError, decode
 from wg_exporter.status.rows import Echoes, Teller

@@ -19,7 +19,7 @@ from tests.lab.echoes import Capture
 from tests.lab.paths import Path
 from tests.lab.probing import Aim, Probing
 from tests.lab.together import scenario
-from wg_exporter.model import Verdict
+from wg_exporter.probed import Verdict
 from wg_exporter.prober.mtu.advice import advise
 from wg_exporter.prober.mtu.locate import Direction
 from wg_exporter.prober.mtu.oracle import Oracle

@@ -10,8 +10,9 @@ from wg_exporter.config.health import HealthLimits
 from wg_exporter.health import Health
 from wg_exporter.health.states import State
 from wg_exporter.history.devices import changes
-from wg_exporter.model import SOME_TIME, Backend, MtuReport, Outcome, Probed, SourceName, Verdict
+from wg_exporter.model import SOME_TIME, Backend, Outcome, SourceName
 from wg_exporter.names.identity import PeerMeta
+from wg_exporter.probed import MtuReport, Probed, Verdict
 
 LIMITS = HealthLimits()
 LINKS_READ = Outcome(SourceName.LINKS, "", True, 0.0)

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from tests.day.wireguard import End
     from wg_exporter.config import Config
     from wg_exporter.health.states import Change
-    from wg_exporter.model import ConfFile, Probed
+    from wg_exporter.model import ConfFile
+    from wg_exporter.probed import Probed
 
 LOST_SCRAPES = 0.1
 READ = tuple(Outcome(source, "", True, 0.001) for source in (SourceName.KERNEL, SourceName.LINKS, SourceName.CONF))

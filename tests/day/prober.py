@@ -6,7 +6,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from wg_exporter.config.probe import RTT_BUCKETS, ProbeSettings
-from wg_exporter.model import MtuReport, Probed, SendError, Verdict
+from wg_exporter.probed import MtuReport, Probed, SendError, Verdict
 from wg_exporter.prober.echo.track import EchoTarget, Track
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter import catalogue as c
 from wg_exporter.exposition.fields import HEALTH_FIELDS, peer_labels
-from wg_exporter.model import Verdict
 from wg_exporter.names.identity import PeerMeta
 from wg_exporter.names.tunnel import tunnel_name
+from wg_exporter.probed import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

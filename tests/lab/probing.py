@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
 
 from wg_exporter.config import ProbeSettings
-from wg_exporter.model import ProbePeer
+from wg_exporter.probed import ProbePeer
 from wg_exporter.prober.driver import Prober
 from wg_exporter.prober.process.known import Known
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from tests.lab.paths import Path
-    from wg_exporter.model import MtuReport, PeerKey, Probed
+    from wg_exporter.model import PeerKey
+    from wg_exporter.probed import MtuReport, Probed
     from wg_exporter.prober.mtu.verdict import Findings
     from wg_exporter.prober.transport import Tap
 

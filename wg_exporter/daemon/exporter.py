@@ -48,8 +48,9 @@ if TYPE_CHECKING:
     from wg_exporter.daemon.setup import Workers
     from wg_exporter.exposition.parts import Sample
     from wg_exporter.exposition.view import View
-    from wg_exporter.model import DeviceKey, Outcome, PeerKey, Probed, Snapshot
+    from wg_exporter.model import DeviceKey, Outcome, PeerKey, Snapshot
     from wg_exporter.plan.planner import Plan
+    from wg_exporter.probed import Probed
 
 TICK_SECONDS = 5.0
 SUSPECT_TICK_SECONDS = 1.0  # while a peer is suspicious

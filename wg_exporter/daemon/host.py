@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from wg_exporter.health.quality import Window
     from wg_exporter.health.states import Change, Obstacle, PeerHealth
     from wg_exporter.history.devices import DeviceChange
-    from wg_exporter.model import DeviceKey, Peer, PeerKey, Probed, Snapshot
+    from wg_exporter.model import DeviceKey, Peer, PeerKey, Snapshot
     from wg_exporter.names.identity import PeerMeta
     from wg_exporter.names.table import Names
+    from wg_exporter.probed import Probed
 
 
 _NO_SOCKET = "the interface is there, but its control socket is not"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from wg_exporter.health.quality import Window
     from wg_exporter.health.states import PeerHealth
     from wg_exporter.health.summary import UnhealthyPeer
-    from wg_exporter.model import Probed
+    from wg_exporter.probed import Probed
 
 # A name that can stand in a command as it is. Of others the key is taken: quoting would be right, and unreadable.
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")

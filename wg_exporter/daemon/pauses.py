@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from wg_exporter.model import PeerKey, ProbePeer
+    from wg_exporter.model import PeerKey
+    from wg_exporter.probed import ProbePeer
 
 LONGEST = 600.0  # seconds
 MOST = 1000  # peers at a time

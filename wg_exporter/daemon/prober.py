@@ -8,9 +8,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from wg_exporter.config import Config
-    from wg_exporter.model import Device, DeviceKey, PeerKey, Probed, ProbePeer, Snapshot
+    from wg_exporter.model import Device, DeviceKey, PeerKey, Snapshot
     from wg_exporter.names.identity import PeerMeta
     from wg_exporter.plan.planner import Plan
+    from wg_exporter.probed import Probed, ProbePeer
 
 
 class Prober(Protocol):

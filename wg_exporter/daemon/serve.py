@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wg_exporter.config import Config, ProbeSettings
-    from wg_exporter.model import DeviceKey, PeerKey, Probed, ProbePeer
+    from wg_exporter.model import DeviceKey, PeerKey
+    from wg_exporter.probed import Probed, ProbePeer
 
 PAGES = (
     Page("", "Metrics", "every tunnel of this host, for Prometheus"),

@@ -17,9 +17,10 @@ from wg_exporter.catalogue import Point, points_of
 from wg_exporter.exposition.parts import Field, Rows, Section, Source
 from wg_exporter.health.states import PeerHealth, Reason, State
 from wg_exporter.history.counts import PeerCounts
-from wg_exporter.model import SOME_TIME, MtuReport, Peer, Probed, ProbeStats, SendError, Verdict
+from wg_exporter.model import SOME_TIME, Peer
 from wg_exporter.names.identity import PeerMeta
 from wg_exporter.names.tunnel import tunnel_name
+from wg_exporter.probed import MtuReport, Probed, ProbeStats, SendError, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from wg_exporter.health import GoneDevice
     from wg_exporter.health.states import PeerHealth
     from wg_exporter.history.counts import PeerCounts
-    from wg_exporter.model import Device, DeviceKey, FailedDevice, Link, Outcome, Probed
+    from wg_exporter.model import Device, DeviceKey, FailedDevice, Link, Outcome
     from wg_exporter.names.identity import PeerMeta
+    from wg_exporter.probed import Probed
 
 
 class DeviceView(NamedTuple):

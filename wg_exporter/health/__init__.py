@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from wg_exporter.health.quality import Window
     from wg_exporter.health.states import Change, Obstacle, PeerHealth, State
     from wg_exporter.history.devices import DeviceChange
-    from wg_exporter.model import ConfPeer, Device, DeviceKey, Peer, PeerKey, Probed, Snapshot
+    from wg_exporter.model import ConfPeer, Device, DeviceKey, Peer, PeerKey, Snapshot
     from wg_exporter.names.identity import PeerMeta
+    from wg_exporter.probed import Probed
 
 
 _NO_OBSTACLE: Mapping[str, Obstacle] = MappingProxyType({})

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from wg_exporter.config.health import HealthLimits
     from wg_exporter.health.quality import Window
     from wg_exporter.history.devices import DeviceChange
-    from wg_exporter.model import Device, DeviceKey, Probed, Snapshot
+    from wg_exporter.model import Device, DeviceKey, Snapshot
     from wg_exporter.names.identity import PeerMeta
+    from wg_exporter.probed import Probed
 
 # The state of the peers of a device that can't be read is withdrawn after this time, unless they are down.
 UNREAD_SECONDS = 30.0

@@ -15,7 +15,8 @@ from wg_exporter.health import traffic
 from wg_exporter.health.quality import Quality
 from wg_exporter.health.states import UNKNOWN, Reason, State
 from wg_exporter.health.timing import ANSWER_SECONDS, MORE_CALLS, MORE_WOKEN, SETTLED_SECONDS, STALE_SECONDS
-from wg_exporter.model import SOME_TIME, SendError
+from wg_exporter.model import SOME_TIME
+from wg_exporter.probed import SendError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from wg_exporter.config.health import HealthLimits
     from wg_exporter.health.place import Place
     from wg_exporter.health.states import Obstacle
-    from wg_exporter.model import Peer, Probed, ProbeStats, Verdict
+    from wg_exporter.model import Peer
     from wg_exporter.names.identity import PeerMeta
+    from wg_exporter.probed import Probed, ProbeStats, Verdict
 
 
 # What probes find that is no loss of the tunnel's, and not counted as that afterwards. So is `down`.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from wg_exporter.config.health import HealthLimits
-    from wg_exporter.model import ProbeStats
+    from wg_exporter.probed import ProbeStats
 
 PARTS = 5  # readings in a window
 FEWEST_PROBES = 20  # in the window, before they are judged

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-from wg_exporter.model import Verdict
+from wg_exporter.probed import Verdict
 
 
 class State(StrEnum):

@@ -16,8 +16,9 @@ from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.config import Probing
-from wg_exporter.model import ProbePeer, same
+from wg_exporter.model import same
 from wg_exporter.plan.targets import Origin, Target, Targets
+from wg_exporter.probed import ProbePeer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

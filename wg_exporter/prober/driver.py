@@ -28,7 +28,7 @@ from wg_exporter.prober.transport import Transport
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping
 
-    from wg_exporter.model import MtuReport, ProbePeer, ProbeStats
+    from wg_exporter.probed import MtuReport, ProbePeer, ProbeStats
     from wg_exporter.prober.echo.track import Track
     from wg_exporter.prober.mtu.locate import Shrink
     from wg_exporter.prober.mtu.probes import Answer

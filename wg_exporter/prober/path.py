@@ -8,7 +8,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
-from wg_exporter.model import Verdict
+from wg_exporter.probed import Verdict
 from wg_exporter.prober.echo.track import EchoTarget
 from wg_exporter.prober.mtu.probes import SMALL
 from wg_exporter.prober.mtu.verdict import Tunnel
@@ -16,7 +16,7 @@ from wg_exporter.prober.wire.idents import Ident
 from wg_exporter.prober.wire.sockets import SocketKey
 
 if TYPE_CHECKING:
-    from wg_exporter.model import MtuReport, ProbePeer, ProbeStats
+    from wg_exporter.probed import MtuReport, ProbePeer, ProbeStats
     from wg_exporter.prober.echo.track import Track
     from wg_exporter.prober.mtu.machine import PathMtu
 

@@ -21,7 +21,7 @@ import time
 from typing import TYPE_CHECKING
 
 from wg_exporter.linux.netlink import open_socket as open_netlink
-from wg_exporter.model import SendError
+from wg_exporter.probed import SendError
 from wg_exporter.prober.echo.book import EchoBook
 from wg_exporter.prober.mtu.probes import SMALL, Layer, LocalTooBig, NotSent, ProbeKind, Route
 from wg_exporter.prober.wire.engine import Engine, Order

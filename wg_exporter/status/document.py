@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from wg_exporter.health.states import Reason, State  # noqa: TC001 - msgspec reads the annotations
-from wg_exporter.model import Backend, SourceName, Verdict  # noqa: TC001 - msgspec reads the annotations
+from wg_exporter.model import Backend, SourceName  # noqa: TC001 - msgspec reads the annotations
+from wg_exporter.probed import Verdict  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.status.rows import whose
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from wg_exporter.health.quality import Window
-    from wg_exporter.model import MtuReport
+    from wg_exporter.probed import MtuReport
     from wg_exporter.status.rows import DeviceRow, Echoes, Overview, PeerRow
 
 VERSION = 1

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from wg_exporter.model import Verdict
+from wg_exporter.probed import Verdict
 
 if TYPE_CHECKING:
-    from wg_exporter.model import MtuReport
+    from wg_exporter.probed import MtuReport
 
 
 def told(report: MtuReport, interface: str, target: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from wg_exporter import model
+from wg_exporter import model, probed
 from wg_exporter.health.quality import Window
 from wg_exporter.health.states import PeerHealth
 from wg_exporter.model import SOME_TIME, Backend, Cause
@@ -117,6 +117,6 @@ def _peer_row(part: PeerPart) -> PeerRow:
     )
 
 
-def _report(part: MtuPart) -> model.MtuReport:
+def _report(part: MtuPart) -> probed.MtuReport:
     known = {name: getattr(part, name) for name in MtuPart.__struct_fields__}
-    return model.MtuReport(**known | {"shrinks_at": part.shrinks_at or "", "checked": part.checked or 0.0})
+    return probed.MtuReport(**known | {"shrinks_at": part.shrinks_at or "", "checked": part.checked or 0.0})

@@ -18,7 +18,7 @@ from wg_exporter.model import KERNEL_KINDS, Peer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from wg_exporter import model
+    from wg_exporter import model, probed
     from wg_exporter.config import Config
     from wg_exporter.config.health import HealthLimits
     from wg_exporter.exposition.view import DeviceView, View
@@ -66,7 +66,7 @@ class PeerRow(NamedTuple):
     health: PeerHealth = NOT_JUDGED
     gone: bool = False
     echoes: Echoes | None = None
-    mtu: model.MtuReport | None = None
+    mtu: probed.MtuReport | None = None
     window: Window | None = None
 
 

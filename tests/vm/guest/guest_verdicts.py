@@ -15,12 +15,12 @@ from tests.lab.paths import Path
 from tests.lab.probing import Aim, Probing
 from tests.vm.guest.build import sh
 from wg_exporter.cli.netlab import Lab
-from wg_exporter.model import Verdict
+from wg_exporter.probed import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from wg_exporter.model import MtuReport, ProbeStats
+    from wg_exporter.probed import MtuReport, ProbeStats
 
 PATIENCE = 300.0  # seconds; everything is slow here, and slower beside other tests
 ROUND_TRIP = 40.0  # ms: netem's delay, twice

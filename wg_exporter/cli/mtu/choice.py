@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from wg_exporter.config import Config
     from wg_exporter.exposition.view import View
     from wg_exporter.health.states import PeerHealth
-    from wg_exporter.model import PeerKey, ProbePeer, Snapshot
+    from wg_exporter.model import PeerKey, Snapshot
+    from wg_exporter.probed import ProbePeer
 
 NOT_LOOKED_AT = "it is not known how to probe it"
 

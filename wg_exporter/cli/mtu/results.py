@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.health.states import NOT_JUDGED
-from wg_exporter.model import Verdict
+from wg_exporter.probed import Verdict
 from wg_exporter.prober.mtu.advice import Advice, advise
 from wg_exporter.prober.mtu.locate import HOPS, Direction
 from wg_exporter.prober.mtu.oracle import Oracle

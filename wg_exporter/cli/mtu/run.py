@@ -19,7 +19,7 @@ from wg_exporter.cli.mtu.results import Result, conclude, countable, so_far, unp
 from wg_exporter.cli.mtu.running import Quiet
 from wg_exporter.cli.mtu.screen import REDRAW, Doing, Phase
 from wg_exporter.config import ProbeSettings
-from wg_exporter.model import Verdict
+from wg_exporter.probed import Verdict
 from wg_exporter.prober.driver import Prober
 from wg_exporter.prober.mtu.locate import Direction
 from wg_exporter.prober.mtu.verdict import judge

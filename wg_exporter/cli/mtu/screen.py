@@ -19,7 +19,7 @@ from rich.text import Text
 from wg_exporter.cli.mtu.results import shared_devices
 from wg_exporter.cli.show import words
 from wg_exporter.cli.show.screen import console
-from wg_exporter.model import Verdict
+from wg_exporter.probed import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

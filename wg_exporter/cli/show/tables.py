@@ -15,7 +15,7 @@ from rich.style import Style
 from wg_exporter.cli.show import words
 from wg_exporter.cli.show.overview import Standing
 from wg_exporter.health.states import State
-from wg_exporter.model import Verdict
+from wg_exporter.probed import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from wg_exporter.health.rules.rule import NO_TIME, Given, Rule, Span, heard
 from wg_exporter.health.states import Reason, State
 from wg_exporter.health.timing import ANSWER_SECONDS, OBSTRUCTED_SECONDS, SETTLED_SECONDS
-from wg_exporter.model import Verdict
+from wg_exporter.probed import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable

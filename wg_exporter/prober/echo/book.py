@@ -19,14 +19,14 @@ from array import array
 from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.model import SendError
+from wg_exporter.probed import SendError
 from wg_exporter.prober.echo.track import LONGEST_INTERVAL, Track
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
 
     from wg_exporter.config.probe import ProbeSettings
-    from wg_exporter.model import ProbeStats
+    from wg_exporter.probed import ProbeStats
     from wg_exporter.prober.echo.track import EchoTarget
 
 TICK = 0.01  # seconds: probes due within one tick are sent together

@@ -14,7 +14,7 @@ import math
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.model import ProbeStats, SendError
+from wg_exporter.probed import ProbeStats, SendError
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

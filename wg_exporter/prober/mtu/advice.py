@@ -10,7 +10,7 @@ from __future__ import annotations
 from shlex import quote
 from typing import NamedTuple
 
-from wg_exporter.model import SendError, Verdict
+from wg_exporter.probed import SendError, Verdict
 from wg_exporter.prober.mtu.locate import Direction
 from wg_exporter.prober.mtu.oracle import Oracle
 from wg_exporter.prober.mtu.verdict import (

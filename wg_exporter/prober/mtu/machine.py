@@ -23,7 +23,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.config.probe import ProbeSettings
-from wg_exporter.model import MtuReport
+from wg_exporter.probed import MtuReport
 from wg_exporter.prober.mtu.alive import Received
 from wg_exporter.prober.mtu.locate import Direction, Hops, Ways
 from wg_exporter.prober.mtu.oracle import Oracle, SilentPeer

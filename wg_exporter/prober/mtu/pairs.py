@@ -22,7 +22,7 @@ from wg_exporter.prober.mtu.probes import SMALL, LocalTooBig, NotSent, Passed, P
 
 if TYPE_CHECKING:
     from wg_exporter.config.probe import ProbeSettings
-    from wg_exporter.model import SendError
+    from wg_exporter.probed import SendError
     from wg_exporter.prober.mtu.probes import Answer, Patience
 
 GAP = 0.2  # seconds between the pairs of a suspicion

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from wg_exporter.model import SendError
+    from wg_exporter.probed import SendError
 
 SMALL = 100
 """The size of a small probe in bytes: below any MTU, and large enough for a token."""

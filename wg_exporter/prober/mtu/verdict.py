@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.model import Verdict
+from wg_exporter.probed import Verdict
 from wg_exporter.prober.mtu.locate import Direction
 from wg_exporter.prober.mtu.oracle import Oracle
 from wg_exporter.prober.mtu.pairs import SILENT, Big
@@ -27,7 +27,7 @@ from wg_exporter.wireguard import OVERHEAD_IPV4, OVERHEAD_IPV6
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wg_exporter.model import SendError
+    from wg_exporter.probed import SendError
 
 
 LEAST_IPV4, LEAST_IPV6 = 576, 1280  # bytes: what every host must be able to receive (RFC 791, 3.1; RFC 8200, 5)

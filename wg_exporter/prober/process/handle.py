@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from wg_exporter.config.probe import ProbeSettings
-    from wg_exporter.model import DeviceKey, PeerKey, Probed, ProbePeer
+    from wg_exporter.model import DeviceKey, PeerKey
+    from wg_exporter.probed import Probed, ProbePeer
 
 _NOTHING: Mapping[DeviceKey, Mapping[str, Probed]] = MappingProxyType({})
 

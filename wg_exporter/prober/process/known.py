@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wg_exporter.model import Probed, ProbeStats
+from wg_exporter.probed import Probed, ProbeStats
 from wg_exporter.prober.process.probed import ProbedPeers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from wg_exporter.model import DeviceKey, MtuReport, PeerKey
+    from wg_exporter.model import DeviceKey, PeerKey
+    from wg_exporter.probed import MtuReport
 
 
 class Known:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import msgspec
 
 from wg_exporter.config.probe import ProbeSettings  # noqa: TC001 - msgspec reads the annotations
-from wg_exporter.model import MtuReport, ProbePeer, ProbeStats  # noqa: TC001 - msgspec reads the annotations
+from wg_exporter.probed import MtuReport, ProbePeer, ProbeStats  # noqa: TC001 - msgspec reads the annotations
 
 if TYPE_CHECKING:
     import socket

@@ -17,7 +17,8 @@ from wg_exporter.prober.process.messages import PORTION, Counters, Peers
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from wg_exporter.model import PeerKey, Probed, ProbePeer
+    from wg_exporter.model import PeerKey
+    from wg_exporter.probed import Probed, ProbePeer
 
 
 class Pending:

@@ -6,7 +6,7 @@ from collections.abc import MutableMapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from wg_exporter.model import Probed
+from wg_exporter.probed import Probed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.config.probe import ProbeSettings
-from wg_exporter.model import SendError
+from wg_exporter.probed import SendError
 from wg_exporter.prober.echo.book import EchoBook, Reading
 from wg_exporter.prober.wire import packet
 from wg_exporter.prober.wire.pool import SocketPool
@@ -26,7 +26,7 @@ from wg_exporter.prober.wire.sockets import Ancillary, ProbeSocket, SocketKey, a
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from wg_exporter.model import ProbeStats
+    from wg_exporter.probed import ProbeStats
     from wg_exporter.prober.echo.book import Probe
     from wg_exporter.prober.echo.track import EchoTarget, Track
     from wg_exporter.prober.wire.packet import IcmpAnswer

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from wg_exporter.model import SendError
+from wg_exporter.probed import SendError
 from wg_exporter.prober.wire.sockets import ProbeSocket, SocketKey, reason
 
 if TYPE_CHECKING:

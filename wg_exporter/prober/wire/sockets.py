@@ -23,7 +23,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.model import SendError
+from wg_exporter.probed import SendError
 from wg_exporter.prober.wire import bpf, packet
 
 if TYPE_CHECKING:
