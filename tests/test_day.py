@@ -224,19 +224,20 @@ def test_in_a_day_of_500_peers_every_outage_is_paged_once_and_nothing_else():
     assert {noticed.change.reason for noticed in day.downs} >= {Reason.INTERFACE_GONE}
 
 
+@pytest.mark.slow
 @pytest.mark.prometheus
-@pytest.mark.parametrize("scrape", [15.0, 60.0])
-def test_hubs_seen_from_both_ends_page_once_for_every_outage_and_nothing_else(scrape: float):
+def test_hubs_seen_from_both_ends_page_once_for_every_outage_and_nothing_else():
     """Every second exporter at a far end is scraped through its tunnel, and falls silent with it."""
     if not shutil.which("promtool"):
         pytest.skip("promtool: no such command; apt-get install prometheus")
-    day, pages = lived_at_both_ends(SEED, RULES, scrape=scrape)
+    day, pages = lived_at_both_ends(SEED, RULES)
     verdict = judged(day.truth, pages)
     assert verdict.right, f"seed {SEED}: {verdict}"
     hosts = {noticed.host for noticed in day.downs}
     assert len(hosts) > 2, "outages were seen at far ends too"
 
 
+@pytest.mark.slow
 @pytest.mark.prometheus
 def test_with_scrapes_of_60_s_every_outage_is_paged_once_and_nothing_else():
     if not shutil.which("promtool"):
