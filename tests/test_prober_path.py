@@ -68,8 +68,8 @@ def test_statistics_are_told_once_for_each_change(path):
     path.track = book.put(path.target(), 0.0)
     assert path.new_stats() is None
     (probe,) = book.due(5.0)
-    book.sent(probe.sequence, Reading(WALL + 5, 5.0))
+    book.sent(probe.place, Reading(WALL + 5, 5.0))
     assert path.new_stats() is None
-    book.answer(path.address, probe.sequence, probe.token, None, Reading(WALL + 5.1, 5.1))
+    book.answer(path.address, probe.place, probe.token, None, Reading(WALL + 5.1, 5.1))
     assert path.new_stats() == ("10.0.0.2", path.track.stats())
     assert path.new_stats() is None
