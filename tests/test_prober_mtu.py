@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.pathsim import Path, World
+from tests.pathsim import HOUR, Path, World
 from wg_exporter.config import MtuProbe, ProbeSettings
 from wg_exporter.probed import SendError, Verdict
+from wg_exporter.prober.mtu.advice import advise
 from wg_exporter.prober.mtu.locate import Direction
 from wg_exporter.prober.mtu.machine import PathMtu
 from wg_exporter.prober.mtu.probes import (
@@ -740,3 +741,91 @@ def test_a_router_that_says_too_big_but_once_in_a_while_is_believed_in_the_next_
     world = World(Path(links=(1480, 1479)))
     world.run(10)
     assert (world.report().verdict, world.report().path_outer) == (Verdict.FRAGMENTED_PATH, 1479)
+
+
+# --- what is not believed for ever -----------------------------------------------------------------------------------
+
+
+class OneSmallLost(World):
+    """The third small echo, in the first suspicion, is lost by chance."""
+
+    smalls = 0
+
+    def _carry(self, send):
+        if send.kind is ProbeKind.INNER_ECHO and send.size == SMALL:
+            self.smalls += 1
+            if self.smalls == 3:
+                self.sent.append((self.now, send))
+                return
+        super()._carry(send)
+
+
+def test_one_large_echo_that_passes_a_hole_is_forgotten_after_a_while():
+    world = World(Path(hole_towards=1400, hole_back=1400))
+    world.watch(HOUR)
+    assert world.report().verdict is Verdict.BLACKHOLE
+    world.run(world.machine._pairs._due - world.now - 0.01)
+    world.path.hole_towards = world.path.hole_back = 1 << 16
+    world.run(0.1)
+    world.path.hole_towards = world.path.hole_back = 1400
+    world.watch(HOUR)
+    assert (world.report().verdict, world.report().recommended) == (Verdict.BLACKHOLE, 1328)
+
+
+def test_one_small_echo_that_was_lost_at_the_start_does_not_make_it_inconclusive_for_ever():
+    world = OneSmallLost(Path(echo_limit=1024))
+    world.watch(2 * HOUR)
+    assert world.report().verdict is Verdict.FILTERED_LARGE
+
+
+@pytest.mark.parametrize(
+    "changes", [{"links": (1500, 1500, 1400, 1500), "df": True}, {"hole_towards": 1400, "hole_back": 1400}]
+)
+def test_what_fits_alone_is_told_where_the_answers_are_padded_past_our_mtu(changes):
+    world = World(Path(mtu=1340, **changes))
+    world.settle()
+    world.run(1800)
+    assert (world.report().verdict, world.report().recommended) == (Verdict.BLACKHOLE, 1328)
+    sentence = advise(world.machine.findings(world.now)).sentence
+    assert "above 1328 bytes" in sentence
+
+
+@pytest.mark.parametrize("limit", [1280, 1472])
+def test_a_packet_too_big_that_repeats_is_believed_though_the_endpoint_drops_large_echoes(limit):
+    world = World(Path(links=(1500, 1500, 1400, 1500), outer_echo_limit=limit))
+    world.settle()
+    assert (world.report().verdict, world.report().recommended) == (Verdict.FRAGMENTED_PATH, 1328)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"hole_towards": 1440, "hole_back": 1440}, {"local_route": 1400}, {"behind": 1400}], ids=str
+)
+def test_what_is_recommended_is_no_more_than_the_far_side_sends_in_one_piece(changes):
+    world = World(Path(far_mtu=1300, **changes))
+    world.settle()
+    world.run(1800)
+    assert world.report().recommended == 1300
+
+
+class OneClaimALook(World):
+    """A router that sends one packet-too-big in two seconds."""
+
+    last = -9.0
+
+    def _outer_echo(self, send):
+        answer = super()._outer_echo(send)
+        if isinstance(answer, TooBig):
+            if self.now - self.last < 2:
+                return None
+            self.last = self.now
+        return answer
+
+
+def test_a_path_that_becomes_narrower_still_is_known_in_seconds_also_where_a_router_says_it_once_a_look():
+    world = OneClaimALook(Path(links=(1500, 1400, 1500)))
+    world.watch(HOUR)
+    assert world.report().recommended == 1328
+    world.path.links = (1500, 1300, 1500)
+    world.machine.check(world.now)
+    world.run(20)
+    assert (world.report().verdict, world.report().recommended) == (Verdict.FRAGMENTED_PATH, 1232)

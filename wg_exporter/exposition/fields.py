@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from functools import lru_cache, partial
 from itertools import accumulate, repeat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wg_exporter import catalogue as c
 from wg_exporter.catalogue import Point, points_of
@@ -121,10 +121,10 @@ def consistent(report: MtuReport, down: PeerHealth | None) -> MtuReport:
     """
     if down is None:
         return report
-    verdict = Verdict.UNKNOWN if down.reason in _NOT_OF_THE_PATH else Verdict.UNREACHABLE
-    if report.verdict in (Verdict.UNKNOWN, verdict):
-        return report
-    return report._replace(verdict=verdict, path_inner=None, path_outer=None, recommended=None, remote=None)
+    elsewhere = down.reason in _NOT_OF_THE_PATH or report.verdict is Verdict.UNKNOWN
+    verdict = Verdict.UNKNOWN if elsewhere else Verdict.UNREACHABLE
+    gone: dict[str, Any] = dict.fromkeys(("path_inner", "path_outer", "recommended", "remote"))
+    return report._replace(verdict=verdict, path_slack=0, shrinks_at="", **gone)
 
 
 def _by_key(_keep: Keep, keys: Sequence[str], metas: Sequence[PeerMeta]) -> dict[str, PeerMeta]:

@@ -104,9 +104,7 @@ def words(seen: Findings, hop: str = "") -> dict[str, object]:
         "fragment": seen.fragment,
         "fragment_to": (seen.fragment or 0) + 7,
         "hop": f" from hop {hop} on" if hop else "",
-        "above": f"above {fitting(seen, together=True) or seen.inner} bytes"
-        if seen.inner
-        else f"of {tunnel.mtu} bytes",
+        "above": _above(seen),
         "way": {Direction.TOWARDS: "on the way to", Direction.BACK: "on the way back from"}.get(
             seen.direction, "between here and"
         ),
@@ -120,6 +118,14 @@ def words(seen: Findings, hop: str = "") -> dict[str, object]:
         "unknown": _unknown(seen),
         "fix": _fix(seen),
     }
+
+
+def _above(seen: Findings) -> str:
+    """Which packets are lost."""
+    if not seen.inner:
+        return f"of {seen.tunnel.mtu} bytes"
+    passing = (fitting(seen, together=True), fitting(seen), seen.inner)
+    return f"above {next((size for size in passing if size and size < seen.tunnel.mtu), seen.inner)} bytes"
 
 
 def _set(device: str, mtu: int) -> str:

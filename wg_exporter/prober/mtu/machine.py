@@ -208,7 +208,7 @@ class PathMtu:
         small = pairs.big is not Big.PASSED or refused
         claim = inner.claim if inner and small and inner.reporter else None
         full, agreeing = self._outer.carries_full(), self._agreeing()
-        if agreeing:
+        if agreeing and not full:
             full = False
         return Findings(
             self._tunnel,
@@ -220,7 +220,7 @@ class PathMtu:
             refused=pairs.refused,
             unsent=pairs.unsent,
             inner_claim=claim,
-            fragment=pairs.fragment,
+            fragment=inner.fragment if inner and pairs.big is not Big.PASSED else pairs.fragment,
             direction=self._direction,
             oracle=self._told_by_counters(),
             inner=self._inner(),
@@ -340,7 +340,8 @@ class PathMtu:
         if self._pairs.big is not Big.HOLE or not self._sharp or not inner or not outer or not outer.exact:
             return False
         largest = (outer.path or 0) - self._tunnel.overhead
-        return inner.passed <= largest < min(inner.passed + PADDING, self._tunnel.mtu)
+        # The far side pads past our MTU, up to its own: so a full packet may pass outside and its answer not.
+        return inner.passed < self._tunnel.mtu and inner.passed <= largest < inner.passed + PADDING
 
     def _told_by_counters(self) -> Oracle | None:
         """What P8 told. A target that answers full-size echoes tells more itself."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from wg_exporter.prober.mtu.search import Found, Pace
     from wg_exporter.prober.mtu.verdict import Tunnel
 
+LOOKS = 3  # in a row that come soon; a claim that is another one each time is not worth more
 AGAIN = 5.0  # seconds until the next look, where a packet-too-big came once: some routers send few of them
 LARGEST = 9216  # bytes of a probe: the loopback's route carries 65536, but no path to a peer is that wide
 
@@ -37,6 +38,8 @@ class OuterPath:
         self._pace = pace
         self._due = NEVER
         self._before: int | None = None  # what a packet-too-big claimed in the look before
+        self._counted: Search | None = None  # the last one that is in:
+        self._unbelieved = 0  # looks in a row whose claim nothing repeated
         self._asked = False  # a thorough search was asked for, and waits for the route
 
     @property
@@ -47,7 +50,7 @@ class OuterPath:
     @property
     def doubtful(self) -> bool:
         """Whether the next look, which comes soon, has to repeat what a packet-too-big claimed."""
-        return self._before is None and not self._believed()
+        return self._unbelieved < LOOKS and not self._believed()
 
     def check(self, now: float) -> None:
         """Look at the path now, as the route changed or what was found is out of date."""
@@ -84,6 +87,9 @@ class OuterPath:
             self.start(route, now, thorough=True)
         if self.search is not None and self.search.done:
             self.found = self.search.found()
+            if self._counted is not self.search:
+                self._counted = self.search
+                self._unbelieved = 0 if self._believed() else self._unbelieved + 1
             if self.doubtful:
                 self._due = min(self._due, now + AGAIN)
 
@@ -94,7 +100,7 @@ class OuterPath:
             return None
         if found.path >= self._tunnel.needed:
             return True
-        return False if found.claim is not None and self._believed() else None
+        return False if found.claim is not None and found.reporter and self._believed() else None
 
     def _believed(self) -> bool:
         """Whether what a packet-too-big claims was claimed twice, if anything is."""

@@ -32,6 +32,7 @@ VOTES = 3  # pairs of which only the small one came back, before a hole; then bi
 CHANCE = 2e-7  # reached after 6 pairs on a path that has lost nothing, 10 at a loss of 20 %, 17 at 40 %
 UNSENT = 3  # pairs in a row that could not be sent, before what was known is given up
 REST = 10.0  # seconds between pairs, for a filter that counts bytes
+FORGOTTEN = 20  # votes for a hole in a row, until a big one that passed meanwhile is forgotten
 SILENT = PAIRS  # small ones lost in a row before the peer counts as silent
 
 
@@ -93,6 +94,7 @@ class Pairs:
         self._more = 0
         self._run = 0
         self._good = 0
+        self._stayed = 0  # votes for the hole in a row
         self._number = 0
         self._pairs: dict[int, _Pair] = {}
         self._unsent = 0  # pairs in a row that could not be sent
@@ -127,6 +129,7 @@ class Pairs:
         self._big_ring.append(True)
         self._run = self.votes = self._more = 0
         self._good += 1
+        self._stayed = 0
         self.refused = self.claimed = None
         if self.big is Big.HOLE and self._good < VOTES:
             self._hurry(VOTES - self._good, now, REST if self._slow else GAP)
@@ -242,6 +245,10 @@ class Pairs:
             self.spotty = self._slow = True
         self._good = 0
         if self.big is Big.HOLE:
+            self._stayed += vote
+            if self._stayed >= FORGOTTEN:
+                self.spotty = False
+                self.lossy = self.lossy and not all(self._small_ring)
             return
         self._run += 1
         self.votes += vote

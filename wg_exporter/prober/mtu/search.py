@@ -56,7 +56,8 @@ class Found(NamedTuple):
 
     `passed` is the largest size that came back, 0 = none did. `limit` is the smallest that did not, None = all passed.
     `claim` is the believed MTU of a packet-too-big, and `reporter` its sender. `exact`: the path MTU is `path`.
-    `repeats`: two probes brought it.
+    `repeats`: two probes brought it. `fragment` is the size of the fragments in which an answer came, None if all came
+    whole.
     """
 
     passed: int
@@ -65,11 +66,14 @@ class Found(NamedTuple):
     reporter: str
     exact: bool
     repeats: bool
+    fragment: int | None = None
 
     @property
     def path(self) -> int | None:
-        """The largest size that the path is known to carry, None if nothing is known."""
-        return self.passed or self.claim
+        """The largest size that the path is known to carry, None if nothing is known. What is claimed and believed goes
+        before what came back: the far end may drop echoes that arrive.
+        """
+        return self.claim or self.passed or None
 
 
 @dataclass(slots=True)
@@ -113,6 +117,7 @@ class Search:
         self._sizes: dict[int, _Size] = {}
         self._claims: dict[int, list[int]] = {}  # claimed MTU -> sizes of the probes that brought it; one claim a size
         self._reporters: dict[int, str] = {}
+        self._fragment: int | None = None  # the size of those in which answers came
         self._queue: list[int] = []
         self._pace = pace
         self._rounds = 0
@@ -157,6 +162,7 @@ class Search:
         state = self._sizes[want.tag]
         if isinstance(answer, Passed):
             state.passed = True
+            self._fragment = answer.fragment or self._fragment
         elif state.refused or state.passed:
             return
         elif isinstance(answer, TooBig):
@@ -178,7 +184,7 @@ class Search:
         exact = high is None or high == low + 1 or claim is not None
         reporter = self._reporters.get(claim or 0, "")
         repeats = len(self._claims.get(claim or 0, ())) > 1
-        return Found(low, high, claim, reporter, exact and bool(low or claim), repeats)
+        return Found(low, high, claim, reporter, exact and bool(low or claim), repeats, self._fragment)
 
     def _claim(self, size: int, mtu: int, reporter: str) -> None:
         if mtu >= size:
@@ -202,10 +208,11 @@ class Search:
         return min(failed, default=None)
 
     def _believed(self, low: int, high: int | None) -> int | None:
-        if low:
-            # The claimed size came back, and the next byte did not.
-            return low if low in self._claims and high == low + 1 else None
-        for mtu in sorted(self._claims):
+        if low in self._claims and high == low + 1:
+            return low  # the claimed size came back, and the next byte did not
+        if low and self.layer is Layer.INNER:
+            return None
+        for mtu in sorted(mtu for mtu in self._claims if mtu > low):
             tried = self._sizes.get(mtu)
             sizes = self._claims[mtu]
             if (len(sizes) > 1 or mtu + 1 in sizes) and tried is not None and tried.lost:

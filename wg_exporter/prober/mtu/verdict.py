@@ -270,10 +270,11 @@ def fitting(findings: Findings, *, together: bool = False) -> int | None:
     by_outer = None
     if outer is not None and not slack:
         by_outer = outer - (OVERHEAD_IPV6 if tunnel.roams else tunnel.overhead)
-        if by_outer < tunnel.mtu and not together:
+        if not together and (by_outer < tunnel.mtu or findings.big is Big.HOLE):
             by_outer -= by_outer % PADDING
     if verdict in (Verdict.INTERFACE_ABOVE_ROUTE, Verdict.INNER_PATH_SMALLER) or findings.big is Big.HOLE:
-        return _least_of_what_passed(findings, by_outer)
+        size = _least_of_what_passed(findings, by_outer)
+        return size if size is None or findings.fragment is None else min(size, findings.fragment)
     if verdict is Verdict.BLACKHOLE and (by_outer is None or by_outer >= tunnel.mtu):
         return None  # the oracle says that full-size packets are lost, and no size is known to pass
     if verdict is Verdict.FILTERED and findings.oracle is None and by_outer is None:
