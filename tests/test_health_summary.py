@@ -62,7 +62,7 @@ def test_those_that_are_down_come_first_and_of_them_those_that_changed_last():
 
 
 def test_of_an_empty_host_there_is_nothing_to_say():
-    assert summary([], 50) == Summary() == (0, 0, 0, 0, ())
+    assert summary([], 50) == Summary() == (0, 0, 0, 0, (), 0)
 
 
 def _series(metric, row):

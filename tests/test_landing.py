@@ -46,6 +46,9 @@ def test_it_says_how_many_should_be_up_and_are_not():
     assert "1 of 1 up" in words(page(expected=1))
     found = words(page(expected=4, down=1, degraded=2, open=1))
     assert "2 of 4 up; 1 down; 2 degraded; 1 not judged yet" in found
+    quiet = page(expected=3, idle=2)
+    assert "1 of 3 up; 2 quiet: idle or dead" in words(quiet)
+    assert 'class="sum odd"' in quiet
 
 
 def test_the_host_is_named_on_the_page_and_in_its_title():

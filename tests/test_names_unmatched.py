@@ -73,6 +73,11 @@ def test_a_host_without_any_device_is_told_only_what_was_asked_for_by_name():
     assert told_of("interfaces: {include: [wg0]}") == ["interfaces.include[0]"]
 
 
+def test_an_interface_that_a_file_describes_may_come_up_later_as_at_boot():
+    assert told_of("interfaces: {include: [wg0]}", conf=BERLIN) == []
+    assert told_of("interfaces: {include: [wg7]}", conf=BERLIN) == ["interfaces.include[0]"]
+
+
 def test_a_file_pattern_that_matches_no_file_is_told_by_the_place_of_its_entry():
     text = "names: [/etc/wireguard/*.conf, /etc//wg/*.conf]"
     assert told_of(text, HUB, idle_patterns=("/etc/wg/*.conf",)) == ["names[1]"]
@@ -182,6 +187,15 @@ def test_after_a_reload_only_what_is_new_is_logged(rig, caplog, tmp_path):
     rig.tick(exporter)
     told_ = [r.fields["problem"][:9] for r in caplog.records if r.getMessage() == "configuration matches nothing"]
     assert told_ == ["expect[0]", "expect[1]"]
+    # Another slip in the same place is another line, also if nobody could tell for a while.
+    path.write_text("expect: [{name: c, state: up}, {name: b, state: up}]")
+    rig.host.problems = {SourceName.KERNEL: "busy"}
+    assert exporter.reload() == ""
+    rig.tick(exporter)
+    rig.host.problems = {}
+    rig.tick(exporter)
+    problems = [r.fields["problem"] for r in caplog.records if r.getMessage() == "configuration matches nothing"]
+    assert [problem[:9] for problem in problems] == ["expect[0]", "expect[1]", "expect[0]"]
 
 
 def test_the_page_knows_how_many_there_are_that_nobody_waits_for(rig):

@@ -152,6 +152,21 @@ def test_a_peer_whose_only_allowed_ip_another_one_took_is_told_with_who_has_it()
     )
 
 
+def test_what_the_peer_has_is_not_called_taken_because_another_has_a_part_of_it():
+    file = conf_file("wg0", declared(1, endpoint="192.0.0.1:51820", allowed_ips=("10.1.0.1/16",)))
+    peers = (peer(1, allowed_ips=("10.1.0.0/16",)), peer(2, allowed_ips=("10.1.0.0/24",)))
+    host = Host(*peers, config=aimed("10.9.0.1"), conf=(file,))
+    assert host.obstacles()[WG0][key(1)].line == "target 10.9.0.1 is in no peer's allowed IPs"
+
+
+@pytest.mark.parametrize("meant", ["routes", "table"])
+def test_allowed_ips_that_are_meant_so_are_no_fault(meant):
+    settings = (InterfaceSettings(interface="wg0", routes=Routes.IGNORE),) if meant == "routes" else ()
+    config = Config(peers=aimed("10.0.0.9").peers, interfaces=Interfaces(settings=settings))
+    conf = (conf_file("wg0", declared(2))._replace(own_table=meant == "table"),)
+    assert Host(peer(1), peer(2), config=config, conf=conf).obstacles() == {}
+
+
 def test_a_peer_with_networks_alone_is_no_fault():
     assert Host(peer(1, allowed_ips=("10.1.0.0/16",))).obstacles() == {}
 

@@ -20,8 +20,9 @@ from tests.rows import device as read
 from tests.rows import key as public_key
 from tests.rows import link as read_link
 from tests.rows import peer as read_peer
-from wg_exporter.config import Config, Metrics
+from wg_exporter.config import Config, Expected, ExpectRule, Metrics
 from wg_exporter.daemon.exporter import Exporter
+from wg_exporter.daemon.pauses import PauseError, Pauses
 from wg_exporter.health.quality import FEWEST_PROBES, Window
 from wg_exporter.health.states import PeerHealth, Reason, State
 from wg_exporter.model import SOME_TIME
@@ -155,6 +156,13 @@ def test_strangers_get_endpoints_as_the_metrics_have_them():
     assert endpoints("off") == ["", ""]
 
 
+def test_where_the_path_shrinks_is_an_address_too():
+    row = device(peer("a")).peers[0]._replace(mtu=REPORT)
+    overview = host(device(peer("a"))._replace(peers=(row,)))
+    assert b"192.0.2.1" in encode(overview)
+    assert b"192.0.2.1" not in encode(overview, endpoints="off")
+
+
 def test_no_key_of_the_document_could_hold_a_secret():
     keys = {name for part in parts(Document) for name in part.__struct_fields__}
     assert {name for name in keys if "key" in name} == {"public_key"}
@@ -195,6 +203,13 @@ def exporter(request):
     exporter.host, exporter.time, exporter.prober = fake, clock, prober
     yield exporter
     exporter.stop()
+
+
+@pytest.fixture
+def probing(exporter):
+    """One whose peer is probed."""
+    exporter.prober.known[public_key(1)] = Probed("10.0.0.2", STATS, FINE)
+    return exporter
 
 
 def go(exporter, seconds, stats=None):
@@ -270,6 +285,13 @@ def test_peers_of_a_device_that_can_not_be_read_any_more_are_told_with_their_sta
     assert (found["read_success"], found["problem"], len(found["peers"])) == (False, "it hangs", 1)
 
 
+@pytest.mark.parametrize("exporter", [Config(expect=(ExpectRule(name="berln", state=Expected.UP),))], indirect=True)
+def test_what_matches_nothing_is_told_as_show_without_an_exporter_does(exporter):
+    exporter.tick()
+    [problem] = json.loads(exporter.document(private=True))["problems"]
+    assert "berln" in problem
+
+
 @pytest.mark.parametrize("exporter", [Config(metrics=Metrics(endpoint="off"))], indirect=True)
 def test_the_setting_for_endpoints_holds_for_strangers_and_not_for_root(exporter):
     exporter.tick()
@@ -288,23 +310,23 @@ def paused(exporter):
 ASK = {"interface": "wg0", "public_key": public_key(1)}
 
 
-def test_a_peer_is_paused_for_the_time_that_was_asked_for_and_no_longer(exporter):
-    assert paused(exporter) == [False]
-    assert exporter.pause_probes({**ASK, "seconds": "60"}) == ""
-    assert paused(exporter) == [True]
-    asked = exporter.prober.asked
-    exporter.tick()
-    assert exporter.prober.asked is asked  # nothing new is told of it
-    exporter.time.advance(59)
-    assert paused(exporter) == [True]
-    exporter.time.advance(2)
-    assert paused(exporter) == [False]
+def test_a_peer_is_paused_for_the_time_that_was_asked_for_and_no_longer(probing):
+    assert paused(probing) == [False]
+    assert probing.pause_probes({**ASK, "seconds": "60"}) == ""
+    assert paused(probing) == [True]
+    asked = probing.prober.asked
+    probing.tick()
+    assert probing.prober.asked is asked  # nothing new is told of it
+    probing.time.advance(59)
+    assert paused(probing) == [True]
+    probing.time.advance(2)
+    assert paused(probing) == [False]
 
 
-def test_a_pause_can_be_ended(exporter):
-    exporter.pause_probes({**ASK, "seconds": "60"})
-    assert exporter.pause_probes({**ASK, "seconds": "0"}) == ""
-    assert paused(exporter) == [False]
+def test_a_pause_can_be_ended(probing):
+    probing.pause_probes({**ASK, "seconds": "60"})
+    assert probing.pause_probes({**ASK, "seconds": "0"}) == ""
+    assert paused(probing) == [False]
 
 
 @pytest.mark.parametrize(
@@ -319,17 +341,27 @@ def test_a_pause_can_be_ended(exporter):
         ({**ASK, "seconds": "1e999"}, "seconds must be"),
     ],
 )
-def test_a_request_that_makes_no_sense_pauses_nobody(exporter, asked, said):
-    assert said in exporter.pause_probes(asked)
-    assert paused(exporter) == [False]
+def test_a_request_that_makes_no_sense_pauses_nobody(probing, asked, said):
+    assert said in probing.pause_probes(asked)
+    assert paused(probing) == [False]
 
 
-def test_nobody_can_fill_the_memory_with_pauses(exporter):
+def test_a_pause_is_only_for_a_peer_that_is_probed(probing):
+    for asked in ({**ASK, "interface": "wg1"}, {**ASK, "netns": "blue"}, {**ASK, "public_key": public_key(2)}):
+        assert "is probed here" in probing.pause_probes({**asked, "seconds": "60"})
+    assert paused(probing) == [False]
+    # A + that was sent as it is arrives as a blank.
+    assert probing.pause_probes({**ASK, "public_key": ASK["public_key"].replace("+", " "), "seconds": "60"}) == ""
+
+
+def test_nobody_can_fill_the_memory_with_pauses():
+    pauses, probed = Pauses(), {("", "wg0"): {str(number): None for number in range(1001)}}
+    ask = {"interface": "wg0", "seconds": "60"}
     for number in range(1000):
-        assert exporter.pause_probes({**ASK, "public_key": str(number), "seconds": "60"}) == ""
-    assert "1,000 peers are paused already" in exporter.pause_probes({**ASK, "seconds": "60"})
-    exporter.time.advance(61)
-    assert exporter.pause_probes({**ASK, "seconds": "60"}) == ""
+        pauses.ask({**ask, "public_key": str(number)}, 0.0, probed)
+    with pytest.raises(PauseError, match="1,000 peers are paused already"):
+        pauses.ask({**ask, "public_key": "1000"}, 59.0, probed)
+    pauses.ask({**ask, "public_key": "1000"}, 61.0, probed)
 
 
 # --- the page about it ----------------------------------------------------------------------------------------------

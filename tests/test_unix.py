@@ -113,6 +113,17 @@ def test_nobody_looks_at_the_socket_of_another_who_is_just_making_his(path):
     unix.socket.close()
 
 
+def test_whoever_holds_a_lock_on_the_directory_keeps_no_exporter_from_starting(path):
+    holder = os.open(Path(path).parent, os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(UnixSocketError, match="another process holds a lock on its directory"):
+            UnixSocket(path)
+    finally:
+        os.close(holder)
+    UnixSocket(path).close()
+
+
 def test_without_the_directory_it_says_which(path):
     missing = str(Path(path).parent / "none" / "http.sock")
     with pytest.raises(UnixSocketError, match=r"there is no directory \S+/none; make it \(the systemd unit does\)"):

@@ -23,7 +23,7 @@ class ChangeLog:
         self._log = Log(__name__)
         self._seen = OnChange()
         self._reasons: set[str] = set()
-        self._unmatched: set[str] = set()
+        self._unmatched: set[tuple[str, str]] = set()
 
     def report(self, snapshot: Snapshot, expected: int, others: int, unprobed: Mapping[PeerKey, str]) -> None:
         """Log what is new in `snapshot`.
@@ -74,9 +74,11 @@ class ChangeLog:
             )
 
     def unmatched(self, found: Sequence[Unmatched]) -> None:
-        """Log each entry of the configuration that matches nothing, once."""
-        new = [entry for entry in found if entry.where not in self._unmatched]
-        self._unmatched = {entry.where for entry in found}
+        """Log each entry of the configuration that matches nothing, once, also if nobody can tell for a while."""
+        # The rest of a line says what there is instead, which changes.
+        named = {(entry.where, entry.problem.partition(";")[0]): entry for entry in found}
+        new = [entry for name, entry in named.items() if name not in self._unmatched]
+        self._unmatched |= named.keys()
         for line in told(new):
             self._log.warn("configuration matches nothing", problem=line)
 

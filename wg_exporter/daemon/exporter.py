@@ -193,7 +193,7 @@ class Exporter:
     def overview(self) -> Overview:
         """Read everything, and say how the host is, by what the ticks have seen of it."""
         with self._looking() as (setup, snapshot):
-            view = self._view(setup, snapshot)
+            view = self._view_of_all(setup, snapshot)
             windows = self._history.health.windows()
             return from_view(snapshot, view, setup.config, setup.planner.aims(), windows=windows, teller=self._teller)
 
@@ -205,7 +205,7 @@ class Exporter:
     def pause_probes(self, asked: Mapping[str, str]) -> str:
         """Do as a request to pause probes says. Empty if it was done, else one line why not. Does not wait."""
         try:
-            netns, interface, public_key = self._pauses.ask(asked, self._clock.monotonic())
+            netns, interface, public_key = self._pauses.ask(asked, self._clock.monotonic(), self._probes())
         except PauseError as error:
             return str(error)
         seconds = asked["seconds"]

@@ -32,7 +32,7 @@ def status_of(exporter: Exporter) -> Status:
     )
     counts = (said.expected, said.down, said.degraded, said.open)
     groups = tuple(map(_group, exporter.peers()))
-    return Status(found.wall, *counts, unhealthy, found.problems, teller.host, groups, found.others)
+    return Status(found.wall, *counts, unhealthy, found.problems, teller.host, groups, found.others, said.idle)
 
 
 def _unhealthy(peer: UnhealthyPeer, probed: Probed | None, config_file: str) -> UnhealthyRow:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from wg_exporter.model import PeerKey
+    from wg_exporter.model import DeviceKey, PeerKey
     from wg_exporter.probed import ProbePeer
 
 LONGEST = 600.0  # seconds
@@ -31,11 +31,16 @@ class Pauses:
         self._until: dict[PeerKey, float] = {}
         self._last: tuple[Sequence[ProbePeer], frozenset[PeerKey], Sequence[ProbePeer]] = ((), frozenset(), ())
 
-    def ask(self, asked: Mapping[str, str], now: float) -> PeerKey:
-        """Pause one peer as the parameters say; 0 seconds ends its pause. Returns which. Raises PauseError."""
-        key = (asked.get("netns", ""), asked.get("interface", ""), asked.get("public_key", ""))
+    def ask(self, asked: Mapping[str, str], now: float, probed: Mapping[DeviceKey, Mapping[str, object]]) -> PeerKey:
+        """Pause one peer of those `probed` as the parameters say; 0 seconds ends its pause. Returns which. Raises
+        PauseError.
+        """
+        # A + that was not escaped arrives as a blank, which no key has.
+        key = (asked.get("netns", ""), asked.get("interface", ""), asked.get("public_key", "").replace(" ", "+"))
         if not key[1] or not key[2]:
             raise PauseError("name the peer with interface, public_key and, where it is in another, netns")
+        if key[2] not in probed.get(key[:2], {}):
+            raise PauseError("no peer with this interface and public_key is probed here")
         try:
             seconds = float(asked.get("seconds", ""))
         except ValueError:

@@ -90,8 +90,9 @@ class Matching:
         there |= {link.name for link in snapshot.links.values() if link.kind in KERNEL_KINDS}
         perhaps = there | snapshot.left_out
         perhaps |= {link.name for link in snapshot.links.values() if link.kind == USERSPACE_KIND}
-        self._include = _without(self._include, there)
-        self._exclude = _without(self._exclude, perhaps)
+        described = {file.interface for file in snapshot.conf}  # it may come up later, as at boot
+        self._include = _without(self._include, there | described)
+        self._exclude = _without(self._exclude, perhaps | described)
         if not _devices_known(snapshot):
             return
         names = sorted(there)

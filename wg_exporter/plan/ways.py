@@ -10,6 +10,7 @@ The answers are kept until a route, the plan or a file changes.
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.config import Routes
@@ -49,6 +50,7 @@ class Ways:
         self._asked: tuple[Plan, tuple[ConfFile, ...]] = Plan(), ()
         self._questions: dict[str, tuple[Question, ...]] = {}
         self._keys: dict[PeerKey, Question] = {}
+        self._meant: set[str] = set()  # interfaces whose files ask for other routes than the usual
         self._seen = _Seen(Plan(), (), {})
         self._obstacles: dict[DeviceKey, dict[str, Obstacle]] = {}
 
@@ -57,12 +59,11 @@ class Ways:
         if plan is self._asked[0] and conf is self._asked[1]:
             return self._questions
         self._asked = plan, conf
-        # What is meant in one namespace may be meant in another: a file does not say which is its own.
-        meant = {file.interface for file in conf if file.own_table}
+        self._meant = {file.interface for file in conf if file.own_table}
         self._keys = {
             peer.key: (peer.ifindex, peer.target)
             for peer in plan.peers
-            if peer.key[1] not in meant and not _scoped(peer.target) and self._checked(peer.key[1])
+            if not _scoped(peer.target) and self._judged(peer.key[1])
         }
         found: dict[str, dict[Question, None]] = {}
         for key, question in self._keys.items():
@@ -81,13 +82,18 @@ class Ways:
         self._seen = seen
         found: dict[DeviceKey, dict[str, Obstacle]] = {}
         for key, obstacle in (*self._routed(snapshot), *_allowed(plan, snapshot)):
+            if not self._judged(key[1]):
+                continue
             found.setdefault(key[:2], {})[key[2]] = obstacle
         before = self._obstacles
         self._obstacles = {key: before[key] if before.get(key) == rows else rows for key, rows in found.items()}
         return self._obstacles
 
-    def _checked(self, interface: str) -> bool:
-        return self._interfaces.routes(interface) is Routes.CHECK
+    def _judged(self, interface: str) -> bool:
+        """Whether nobody meant the routes of this interface to be as they are. What is meant in one namespace may be
+        meant in another: a file does not say which is its own.
+        """
+        return interface not in self._meant and self._interfaces.routes(interface) is Routes.CHECK
 
     def _routed(self, snapshot: Snapshot) -> Iterator[tuple[PeerKey, Obstacle]]:
         for key, question in self._keys.items():
@@ -96,6 +102,14 @@ class Ways:
                 yield key, UNKNOWN
             elif answer:
                 yield key, Obstacle(Reason.NOT_ROUTED, answer)
+
+
+def _canonical(network: str) -> str:
+    """A network as the kernel writes it; what is none stays as it is."""
+    try:
+        return str(ip_network(network, strict=False))
+    except ValueError:
+        return network
 
 
 def _scoped(target: str) -> bool:
@@ -126,7 +140,10 @@ def _taken(device: Device, public_key: str, conf: tuple[ConfFile, ...]) -> str:
     if not described:
         return ""
     owners = Owners(device.peers)
+    held = next((peer.allowed_ips for peer in device.peers if peer.public_key == public_key), ())
     for network in described[-1].allowed_ips:
+        if _canonical(network) in map(_canonical, held):
+            continue
         parsed = parse(network)
         owner = owners.owner(*parsed[:2]) if parsed else ""
         if owner and owner != public_key:

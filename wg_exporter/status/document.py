@@ -243,7 +243,7 @@ def _peer(row: PeerRow, wall: float, endpoints: str) -> PeerPart:
         target_reason=(_text(aim.reason) or None) if aim else None,
         target_wanted=aim.wanted if aim else None,
         probe=_probe(row.echoes, row.window) if row.echoes else None,
-        mtu=_mtu(row.mtu) if row.mtu else None,
+        mtu=_mtu(row.mtu, endpoints) if row.mtu else None,
     )
 
 
@@ -258,8 +258,10 @@ def _probe(echoes: Echoes, window: Window | None) -> ProbePart:
     )
 
 
-def _mtu(report: MtuReport) -> MtuPart:
-    known = report._asdict() | {"shrinks_at": report.shrinks_at or None, "checked": report.checked or None}
+def _mtu(report: MtuReport, endpoints: str) -> MtuPart:
+    # A router on the path, or the endpoint itself: an address too.
+    shrinks_at = report.shrinks_at if endpoints != "off" else ""
+    known = report._asdict() | {"shrinks_at": shrinks_at or None, "checked": report.checked or None}
     return MtuPart(**{name: known[name] for name in MtuPart.__struct_fields__})
 
 

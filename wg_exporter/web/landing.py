@@ -87,7 +87,8 @@ class Status(NamedTuple):
 
     `expected`, `down`, `degraded` and `open` are numbers of peers; the open ones have no state yet. `unhealthy` names
     the first of those that are down or degraded. `problems` are lines about what could not be read, or matches nothing.
-    `groups` has all peers, `others` is the number of those that are not expected up.
+    `groups` has all peers, `others` is the number of those that are not expected up. Of those that are, `idle` ones are
+    quiet: nobody knows whether they are dead.
     """
 
     at: float
@@ -100,6 +101,7 @@ class Status(NamedTuple):
     host: str = ""
     groups: tuple[Group, ...] = ()
     others: int = 0
+    idle: int = 0
 
 
 class _Html(str):
@@ -179,9 +181,11 @@ def headers() -> Mapping[str, str]:
 
 
 def _status(status: Status, now: float) -> _Html:
-    style = "bad" if status.down else "odd" if status.degraded or status.problems or not status.expected else "good"
+    odd = status.degraded or status.problems or status.idle or not status.expected
+    style = "bad" if status.down else "odd" if odd else "good"
     more = [f"{status.down:,} down"] * bool(status.down)
     more += [f"{status.degraded:,} degraded"] * bool(status.degraded)
+    more += [f"{status.idle:,} quiet: idle or dead"] * bool(status.idle)
     more += [f"{status.open:,} not judged yet"] * bool(status.open)
     problems = [*status.problems, *([_NOBODY_WAITS] if status.others and not status.expected else [])]
     if now - status.at > STALE_SECONDS:
@@ -209,7 +213,7 @@ def _ratio(status: Status) -> str:
     """How many of those that should be up are."""
     if not status.expected:
         return _idle(status)
-    return f"{status.expected - status.down - status.open:,} of {status.expected:,} up"
+    return f"{status.expected - status.down - status.open - status.idle:,} of {status.expected:,} up"
 
 
 def _group(group: Group) -> _Html:

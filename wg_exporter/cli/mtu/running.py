@@ -5,6 +5,7 @@ that it keeps quiet while byte counters are watched.
 from __future__ import annotations
 
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
@@ -30,6 +31,7 @@ class Quiet:
     def __init__(self, socket_path: str) -> None:
         self._path = socket_path
         self._paused: set[PeerKey] = set()
+        self._deaf = False  # the exporter did not answer
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="pause")
 
     def __enter__(self) -> Self:
@@ -38,19 +40,26 @@ class Quiet:
     def __exit__(self, *_: object) -> None:
         for key in list(self._paused):
             self.end(key)
-        self._pool.shutdown()  # each request has a deadline
+        self._pool.shutdown()  # each request has a deadline, and after one that was not answered there are no more
 
     def begin(self, key: PeerKey, seconds: float) -> None:
         """No probes of the exporter to this peer for so long at most."""
         if self._path:
             self._paused.add(key)
-            self._pool.submit(ask.pause, self._path, key, seconds)
+            self._pool.submit(self._ask, key, seconds)
 
     def end(self, key: PeerKey) -> None:
         """The exporter may go on."""
         if key in self._paused:
             self._paused.discard(key)
-            self._pool.submit(ask.pause, self._path, key, 0.0)
+            self._pool.submit(self._ask, key, 0.0)
+
+    def _ask(self, key: PeerKey, seconds: float) -> None:
+        if self._deaf:
+            return
+        began = time.monotonic()
+        ask.pause(self._path, key, seconds)
+        self._deaf = time.monotonic() - began >= ask.PAUSE_SECONDS
 
 
 class Serving:

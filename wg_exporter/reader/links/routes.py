@@ -36,6 +36,9 @@ SHARE = 0.02  # of a processor
 # How many targets one read looks at, so that no scrape waits for tens of thousands of them.
 TARGETS_AT_ONCE = 4000
 
+# How many look-ups one read makes to find out whether rules lead users' packets into the tunnel all the same.
+MOST_TRIES = 4000
+
 CONTROL_SOCKETS = (Path("/var/run/wireguard"), Path("/var/run/amneziawg"))
 
 # RTMGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV4_RULE, _IPV6_IFADDR, _IPV6_ROUTE, and RTNLGRP_IPV6_RULE, the 19th.
@@ -223,7 +226,9 @@ class RouteReader:
         """Those doubts for which no rule may lead users' packets into the tunnel all the same."""
         if not doubts:
             return doubts
-        policy = self._policy({ways.family(doubt.asked.target) for doubt in doubts})
+        families = {ways.family(doubt.asked.target) for doubt in doubts}
+        policy = list(dict.fromkeys(self._policy(families)))
+        doubts = doubts[: max(MOST_TRIES // max(len(policy), 1), 1)]  # nothing is said of the others
         sources = {rule.source[0] for rule in policy if rule.single}
         own = self._own(sorted(sources))
         again: list[tuple[_Doubt, Asked]] = []
