@@ -6,10 +6,9 @@ As in `model`, all of it is immutable and holds no secret.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from wg_exporter.model import PeerKey
+from wg_exporter.model import PeerKey  # noqa: TC001 - msgspec reads the annotations
 
 
 class Verdict(StrEnum):
