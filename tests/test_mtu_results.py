@@ -9,6 +9,7 @@ from hypothesis import given
 
 from tests.test_prober_verdict import FINE, HOLE, IPV4, LARGE, MUTE, evidences
 from wg_exporter.cli.mtu.results import Asked, all_ok, conclude, shared_devices, so_far, to_json, unprobed
+from wg_exporter.health.states import PeerHealth, Reason, State
 from wg_exporter.probed import Verdict
 from wg_exporter.prober.mtu.locate import Direction, Shrink
 from wg_exporter.prober.mtu.oracle import Oracle
@@ -192,3 +193,12 @@ def test_a_peer_that_was_not_probed_is_unknown_and_has_no_advice():
     result = unprobed(PARIS._replace(problem="no endpoint"))
     assert result.advice.verdict is Verdict.UNKNOWN
     assert result.advice.commands == ()
+
+
+def test_of_a_peer_that_is_down_it_is_not_said_that_it_is_alive():
+    assert conclude(BERLIN, MUTE, None, 1.0).advice.verdict is Verdict.FILTERED
+    down = BERLIN._replace(health=PeerHealth(State.DOWN, Reason.DATA_UNANSWERED))
+    found = conclude(down, MUTE, None, 1.0).advice
+    assert found.verdict is Verdict.UNREACHABLE
+    assert found.sentence.endswith("says that it is down (data_unanswered).")
+    assert conclude(down, FINE, None, 1.0).advice.verdict is Verdict.OK, "what was measured now stays"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.health.states import NOT_JUDGED
+from wg_exporter.health.states import NOT_JUDGED, State
 from wg_exporter.probed import Verdict
 from wg_exporter.prober.mtu.advice import Advice, advise
 from wg_exporter.prober.mtu.locate import HOPS, Direction
@@ -87,6 +87,13 @@ def conclude(asked: Asked, findings: Findings, shrink: Shrink | None, seconds: f
     """The result of probing. `shrink` is what P7 found. `cut`: the timeout came before probing was finished."""
     hop = shrink.hop if shrink else ""
     advice = advise(findings, hop)
+    if asked.health.state is State.DOWN and advice.verdict is Verdict.FILTERED:
+        # Handshakes and keepalives from it may have been taken for life here; the exporter has looked for longer.
+        advice = Advice(
+            Verdict.UNREACHABLE,
+            f"{asked.name} answers no probe, and the exporter that runs here says that it is down "
+            f"({asked.health.reason}).",
+        )
     path, slack = outer_path(findings)
     return Result(
         asked,
@@ -151,11 +158,7 @@ def shared_devices(results: Iterable[Result]) -> Iterator[str]:
         if len(sizes) > 1:
             least = min(sizes)
             where = f"{interface} in {netns}" if netns else interface
-            yield (
-                f"{where} has one MTU for all its peers: {least}, which {sizes[least]} needs, suits them all. "
-                "To spare the others, give a smaller one to the routes through one peer alone: "
-                f"ip route change ADDRESSES dev {interface} mtu {least}"
-            )
+            yield f"{where} has one MTU for all its peers: {least}, which {sizes[least]} needs, suits them all."
 
 
 # --- the findings ---------------------------------------------------------------------------------------------------
