@@ -243,5 +243,5 @@ def test_with_scrapes_of_60_s_every_outage_is_paged_once_and_nothing_else():
     if not shutil.which("promtool"):
         pytest.skip("promtool: no such command; apt-get install prometheus")
     day, pages = lived(SEED, RULES, scrape=60.0)
-    verdict = judged(day.truth, pages)
+    verdict = judged(day.truth, pages, early=60.0)
     assert verdict.right, f"seed {SEED}: {verdict}"

@@ -26,7 +26,7 @@ def main() -> None:
         print(f"down: {noticed}")
     for page in pages:
         print(f"page: {page}")
-    verdict = judged(day.truth, pages)
+    verdict = judged(day.truth, pages, early=max(0.0, options.scrape - 15.0))
     print(verdict)
     if not verdict.right:
         sys.exit(1)

@@ -39,10 +39,12 @@ class Page(NamedTuple):
     start: float
     end: float
 
-    def of(self, outage: Outage) -> bool:
-        """Whether it speaks of this outage."""
+    def of(self, outage: Outage, early: float = 0.0) -> bool:
+        """Whether it speaks of this outage. It may begin this many seconds `early`, for promtool has the scrapes of all
+        hosts at the beginning of their interval.
+        """
         labels = dict(self.labels)
-        if not outage.start <= self.start <= outage.end + AFTERWARDS:
+        if not outage.start <= self.start + early <= outage.end + AFTERWARDS + early:
             return False
         if labels.get("instance") == outage.host:
             return labels.get("interface") == outage.interface and labels.get("public_key", "") in {"", *outage.keys}

@@ -54,10 +54,11 @@ class Verdict(NamedTuple):
         return f"pages of each outage: {self.paged}, missed: {self.missed}, false pages: {len(self.false)}{told}"
 
 
-def judged(truth: Truth, found: list[Page]) -> Verdict:
-    """Hold pages against the truth."""
-    false = tuple(page for page in found if not any(page.of(outage) for outage in truth.outages))
-    return Verdict(false, tuple(sum(page.of(outage) for page in incidents(found)) for outage in truth.outages))
+def judged(truth: Truth, found: list[Page], early: float = 0.0) -> Verdict:
+    """Hold pages against the truth; they may begin this many seconds `early` (see `Page.of`)."""
+    false = tuple(page for page in found if not any(page.of(outage, early) for outage in truth.outages))
+    first = incidents(found)
+    return Verdict(false, tuple(sum(page.of(outage, early) for page in first) for outage in truth.outages))
 
 
 def incidents(found: list[Page]) -> list[Page]:
