@@ -169,7 +169,7 @@ class RandomHost:
         metas = self.metas
         probes = {self.key: {one.row.public_key: one.probed for one in self.peers if one.probed}}
         obstacles = {self.key: {one.row.public_key: one.obstacle for one in self.peers if one.obstacle}}
-        if obstacles != self.obstacles:  # else it is the same object, as from `plan.ways`
+        if obstacles != self.obstacles:  # else it is the same object, as from `plan.routing`
             self.obstacles = obstacles
         missed = {self.key} if self.missed else set()
         return found, lambda _: metas, probes, missed, self.limits, self.obstacles

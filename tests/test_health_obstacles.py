@@ -115,9 +115,9 @@ def test_it_goes_before_what_probes_find_and_after_what_makes_down():
 
 def test_a_verdict_on_the_mtu_does_not_hide_it():
     tunnel, echoes = probed()
-    tunnel.probed = tunnel.probed._replace(
-        mtu=tunnel.probed.mtu and tunnel.probed.mtu._replace(verdict=Verdict.BLACKHOLE)
-    )
+    echoes.verdict = Verdict.BLACKHOLE
+    tunnel.go(20, echoes)
+    assert tunnel.reason is Reason.MTU_BLACKHOLE
     tunnel.obstacle = AWAY
     tunnel.go(20, echoes)
     assert tunnel.reason is Reason.NOT_ROUTED

@@ -18,6 +18,7 @@ from wg_exporter.health.quality import Quality
 from wg_exporter.health.rules import RULES
 from wg_exporter.health.snapshot import judge_snapshot
 from wg_exporter.health.states import Reason, State
+from wg_exporter.health.words import in_words
 from wg_exporter.names.identity import PeerMeta
 
 
@@ -92,24 +93,24 @@ def test_one_look_counts_nothing_and_brings_evidence_only_for_a_reason():
 def test_ages_are_told_in_whole_units(seconds, said):
     seen = Evidence(Place(), peer(1), PeerMeta("", False, True), 0.0, WALL)
     seen.hear(0.0)
-    assert seen.told(float(seconds)) == f"last heard {said} ago"
+    assert in_words(seen, float(seconds)) == f"last heard {said} ago"
 
 
 def test_one_handshake_is_not_several():
     seen = Evidence(Place(), peer(1), PeerMeta("", False, True), 0.0, WALL)
     seen.move(0, 148, handshake=False, now=5.0, seconds=5.0)
-    assert seen.told(10.0) == "never heard, 1 handshake initiation unanswered for 5 s"
+    assert in_words(seen, 10.0) == "never heard, 1 handshake initiation unanswered for 5 s"
     seen.move(0, 148, handshake=False, now=10.0, seconds=5.0)
-    assert seen.told(10.0) == "never heard, 2 handshake initiations unanswered for 5 s"
+    assert in_words(seen, 10.0) == "never heard, 2 handshake initiations unanswered for 5 s"
 
 
 def test_how_long_an_interface_has_been_down_is_not_told_where_nobody_knows():
     place = Place()
     seen = Evidence(place, peer(1), PeerMeta("", False, True), 0.0, WALL)
     place.gone_since = -inf
-    assert seen.told(0.0) == "interface gone, never heard"
+    assert in_words(seen, 0.0) == "interface gone, never heard"
     place.gone_since = -27.0
-    assert seen.told(0.0) == "interface gone for 27 s, never heard"
+    assert in_words(seen, 0.0) == "interface gone for 27 s, never heard"
 
 
 def quality(**changes):
@@ -150,7 +151,7 @@ def test_what_speaks_for_a_state_is_told_in_a_line(changes, told):
     seen.hear(0.0)
     for name, value in changes.items():
         setattr(seen, name, value)
-    assert seen.told(60.0) == told
+    assert in_words(seen, 60.0) == told
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,7 @@ def test_an_interface_that_is_not_there_is_told_first(place, told):
     found = Evidence(Place(), peer(1), PeerMeta("", False, True), 0.0, WALL)
     for name, value in place.items():
         setattr(found.place, name, value)
-    assert found.told(60.0) == told
+    assert in_words(found, 60.0) == told
 
 
 # --- advice ----------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from tests.lab import Lab, lab_prefix, missing
 from wg_exporter.linux.errors import SourceError
 from wg_exporter.linux.namespaces import Entrance
 from wg_exporter.linux.netlink import DecodeError, Netlink, attribute, open_socket
-from wg_exporter.reader.links import rules, ways
+from wg_exporter.reader.links import lookups, rules
 from wg_exporter.reader.links.routes import LOOK_SECONDS, TARGETS_AT_ONCE, RouteReader, open_watch
 
 if TYPE_CHECKING:
@@ -243,13 +243,13 @@ def test_a_route_into_another_wireguard_device_is_meant(host: Host) -> None:
 
 
 def test_in_a_vrf_the_kernel_is_asked_for_packets_of_that_vrf() -> None:
-    kind = attribute(ways.IFLA_INFO_SLAVE_KIND, b"vrf\0")
+    kind = attribute(lookups.IFLA_INFO_SLAVE_KIND, b"vrf\0")
     header = struct.pack("=BxHiII", 0, 0, 7, 0, 0)
-    link = header + attribute(ways.IFLA_MASTER, struct.pack("=i", 5)) + attribute(ways.IFLA_LINKINFO, kind)
-    assert ways.decode_link(link).vrf == 5
-    assert attribute(ways.RTA_OIF, struct.pack("=i", 5)) in ways.Asked(bytes(4), 5).request()
+    link = header + attribute(lookups.IFLA_MASTER, struct.pack("=i", 5)) + attribute(lookups.IFLA_LINKINFO, kind)
+    assert lookups.decode_link(link).vrf == 5
+    assert attribute(lookups.RTA_OIF, struct.pack("=i", 5)) in lookups.Asked(bytes(4), 5).request()
     bridged = link.replace(b"vrf\0", b"bri\0")
-    assert ways.decode_link(bridged).vrf == 0
+    assert lookups.decode_link(bridged).vrf == 0
 
 
 # --- when it looks --------------------------------------------------------------------------------------------------
@@ -379,19 +379,19 @@ def test_without_a_socket_that_hears_of_changes_it_looks_every_minute() -> None:
 
 @pytest.mark.parametrize("size", range(12))
 def test_cut_off_answers_are_refused(size: int) -> None:
-    for decode in (ways.decode_way, ways.decode_link, lambda data: rules.decode(data, 0, len(data))):
+    for decode in (lookups.decode_route, lookups.decode_link, lambda data: rules.decode(data, 0, len(data))):
         with pytest.raises(DecodeError):
             decode(bytes(size))
 
 
 def test_an_error_that_says_nothing_of_routes_is_not_known() -> None:
-    assert ways.refusal(errno.ENOBUFS) == ways.refusal(errno.EAFNOSUPPORT) == ""
+    assert lookups.refusal(errno.ENOBUFS) == lookups.refusal(errno.EAFNOSUPPORT) == ""
 
 
 def test_many_questions_are_answered_in_their_order() -> None:
     netlink = Netlink(0)
     with contextlib.closing(netlink):
         links = [1, 999999, 1] * 40
-        answers = netlink.ask(ways.RTM_GETLINK, [ways.link_request(ifindex) for ifindex in links])
-    found = [answer if isinstance(answer, int) else ways.decode_link(answer).name for answer in answers]
+        answers = netlink.ask(lookups.RTM_GETLINK, [lookups.link_request(ifindex) for ifindex in links])
+    found = [answer if isinstance(answer, int) else lookups.decode_link(answer).name for answer in answers]
     assert found == ["lo", errno.ENODEV, "lo"] * 40

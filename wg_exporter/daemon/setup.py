@@ -8,7 +8,7 @@ from wg_exporter.exposition.writer import Writer
 from wg_exporter.names.table import Names
 from wg_exporter.names.unmatched import Matching
 from wg_exporter.plan.planner import Planner
-from wg_exporter.plan.ways import Ways
+from wg_exporter.plan.routing import Routing
 from wg_exporter.reader.reader import Clock, Reader, Worker
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Setup:
         self.names = Names(config)
         self.matching = Matching(config)
         self.planner = Planner(config)
-        self.ways = Ways(config)
+        self.routing = Routing(config)
         # A writer keeps what it rendered of its page for the next scrape.
         self.writers = {"": Writer(lambda name: not config.metrics.excluded(name))}
         self.writers |= {"mindflavor": Writer(), "mdlayher": Writer()}

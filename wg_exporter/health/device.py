@@ -16,6 +16,7 @@ from wg_exporter.health.judge import Tick, judge
 from wg_exporter.health.place import Place
 from wg_exporter.health.rules import suspected_from
 from wg_exporter.health.states import NOT_JUDGED, Change, Obstacle, PeerHealth, Reason, State
+from wg_exporter.health.words import in_words
 from wg_exporter.history.counts import handshakes
 from wg_exporter.model import Backend, Peers, differences, same
 
@@ -250,7 +251,7 @@ class JudgedDevice:
                 rows[at] = found
             if seen.state is not None and (seen.state, seen.reason) != before:
                 who = (self.peers.public_key[at], self.metas[at].name)
-                yield Change(*key, *who, before[0], seen.state, seen.reason, found.evidence or seen.told(tick.now))
+                yield Change(*key, *who, before[0], seen.state, seen.reason, found.evidence or in_words(seen, tick.now))
         if rows is not None:
             self.rows = tuple(rows)
 

@@ -8,7 +8,7 @@ clock is used once, for the age of the handshake at the first look.
 
 from __future__ import annotations
 
-from math import inf, isfinite
+from math import inf
 from typing import TYPE_CHECKING
 
 from wg_exporter.health import traffic
@@ -19,8 +19,6 @@ from wg_exporter.model import SOME_TIME
 from wg_exporter.probed import SendError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from wg_exporter.config.health import HealthLimits
     from wg_exporter.health.place import Place
     from wg_exporter.health.states import Obstacle
@@ -324,50 +322,6 @@ class Evidence:
                 self.obstructed_since = now
             self.obstacle = obstacle
 
-    def told(self, now: float) -> str:
-        """The evidence for the present state, in one line for a person."""
-        parts = []
-        if self.place.gone_since is not None:
-            parts.append(f"interface gone{_for(now - self.place.gone_since)}")
-        elif self.place.down_since is not None:
-            parts.append(f"interface down{_for(now - self.place.down_since)}")
-        elif self.place.hung_since is not None:
-            parts.append(f"neither its daemon nor any probe answers{_for(now - self.place.hung_since)}")
-        if self.obstacle is not None and self.reason is self.obstacle.reason:
-            parts.append(self.obstacle.line)
-        if self.refused is not None:
-            parts.append(f"probes can't be sent: {self.refused}")
-        parts.append(self._heard(now))
-        if self.unanswered_since is not None:
-            what = [_number(self.initiations, "handshake initiation")] if self.initiations else []
-            what += ["data"] if self.data else []
-            what += [_number(self.probes, "probe")] if self.probes else []
-            if what:
-                parts.append(f"{_listed(what)} unanswered{_for(now - self.unanswered_since)}")
-            if self.inbound_initiations:
-                parts.append(f"{_number(self.inbound_initiations, 'initiation')} came from it")
-        elif self.silent_since is not None and self.reason in {Reason.ONE_WAY, Reason.TARGET_SILENT}:
-            parts.append(f"probes unanswered{_for(now - self.silent_since)}")
-            if self.reason is Reason.ONE_WAY:
-                parts.append("it starts handshakes again and again")
-        measured = self.quality if self.state is not State.DOWN else None  # what was measured before is not of now
-        if measured is not None and measured.lossy:
-            parts.append(f"{measured.loss:.0%} of probes lost")
-        if measured is not None and measured.slow and measured.rtt is not None:
-            parts.append(f"round trips of {measured.rtt * 1e3:.1f} ms, usually {measured.usual * 1e3:.1f} ms")
-        return ", ".join(parts)
-
-    def _heard(self, now: float) -> str:
-        """What was last heard of it, and when."""
-        if self.heard is None:
-            return "never heard"
-        if self.heard == -inf:
-            return "heard once, not known when"
-        if self.data_since is None or self.shaken != self.heard:
-            return f"last heard {_span(now - self.heard)} ago"
-        before = "none" if self.heard_data is None else f"last {_span(now - self.heard_data)} ago"
-        return f"last handshake {_span(now - self.heard)} ago, but data from it {before}"
-
     def _wait_for_nothing(self) -> None:
         """No answer is due."""
         self.called_since = self.data_since = self.echo_since = None
@@ -378,24 +332,3 @@ class Evidence:
 
 def _earlier(first: float | None, second: float | None) -> float | None:
     return second if first is None else first if second is None else min(first, second)
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
-
-
-def _number(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _for(seconds: float) -> str:
-    """Empty if it is not known for how long."""
-    return f" for {_span(seconds)}" if isfinite(seconds) else ""
-
-
-def _span(seconds: float) -> str:
-    """Seconds in whole units, cut. A larger unit is used from two of it on."""
-    for length, unit in ((86400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * length:
-            return f"{seconds // length:.0f} {unit}"
-    return f"{seconds:.0f} s"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.health.rules import decide, suspected_from
 from wg_exporter.health.states import State
+from wg_exporter.health.words import in_words
 
 if TYPE_CHECKING:
     from wg_exporter.config.health import HealthLimits
@@ -52,5 +53,5 @@ def _found(seen: Evidence, row: PeerHealth, state: State, reason: Reason | None,
         seen.state, seen.since = state, tick.now
         if before is not None:
             row = row._replace(changes=row.changes + 1, changed_at=tick.wall)
-    evidence, at = (seen.told(tick.now), tick.wall) if reason else ("", 0.0)
+    evidence, at = (in_words(seen, tick.now), tick.wall) if reason else ("", 0.0)
     return row._replace(state=state, reason=reason, evidence=evidence, reason_at=at)

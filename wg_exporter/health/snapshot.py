@@ -15,6 +15,7 @@ from wg_exporter.health.evidence import Evidence
 from wg_exporter.health.place import Place
 from wg_exporter.health.rules import decide
 from wg_exporter.health.states import NOT_JUDGED, PeerHealth, State
+from wg_exporter.health.words import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,5 +44,5 @@ def judge_snapshot(
         if rule.state is State.UP or (rule.state is State.IDLE and meta.expected_up):
             found.append(NOT_JUDGED)
         else:
-            found.append(PeerHealth(rule.state, rule.reason, evidence=seen.told(_NOW) if rule.reason else ""))
+            found.append(PeerHealth(rule.state, rule.reason, evidence=in_words(seen, _NOW) if rule.reason else ""))
     return tuple(found)

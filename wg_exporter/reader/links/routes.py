@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.linux.netlink import NETLINK_ROUTE, Netlink, NetlinkError, open_socket
 from wg_exporter.model import KERNEL_KINDS, USERSPACE_KIND
-from wg_exporter.reader.links import rules, ways
-from wg_exporter.reader.links.ways import Asked, LinkPlace, Way
+from wg_exporter.reader.links import lookups, rules
+from wg_exporter.reader.links.lookups import Asked, LinkPlace, Route
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -186,14 +186,14 @@ class RouteReader:
         ]
         found: dict[Question, str] = {}
         doubts = []
-        for question, one, answer in zip(questions, asked, self._ways(asked), strict=True):
+        for question, one, answer in zip(questions, asked, self._look_up(asked), strict=True):
             if question[0] not in devices:
                 continue
-            if isinstance(answer, Way) and answer.ifindices == question[:1] and not ways.refusal(answer):
+            if isinstance(answer, Route) and answer.ifindices == question[:1] and not lookups.refusal(answer):
                 found[question] = ""
-            elif line := ways.refusal(answer):
+            elif line := lookups.refusal(answer):
                 doubts.append(_Doubt(question, one, line, ()))
-            elif isinstance(answer, Way):
+            elif isinstance(answer, Route):
                 doubts.append(_Doubt(question, one, "", answer.ifindices))
         return found | self._resolve(doubts) if doubts else found
 
@@ -208,25 +208,25 @@ class RouteReader:
         """Those doubts that stay after a look at the whole route, with its next hops, and at where it leads."""
         detours = [doubt for doubt in doubts if not doubt.line]
         left = [doubt for doubt in doubts if doubt.line]
-        routes = self._ways([doubt.asked for doubt in detours], ways.RTM_F_FIB_MATCH)
+        routes = self._look_up([doubt.asked for doubt in detours], lookups.RTM_F_FIB_MATCH)
         whole = [
-            route if isinstance(route, Way) and route.ifindices else Way(0, doubt.elsewhere, b"", 0)
+            route if isinstance(route, Route) and route.ifindices else Route(0, doubt.elsewhere, b"", 0)
             for doubt, route in zip(detours, routes, strict=True)
         ]
-        links = self._links({ifindex for way in whole for ifindex in way.ifindices})
-        for doubt, way in zip(detours, whole, strict=True):
-            hops = [links[ifindex] for ifindex in way.ifindices if ifindex in links]
-            if doubt.question[0] in way.ifindices or any(map(self._is_wireguard, hops)):
+        links = self._links({ifindex for route in whole for ifindex in route.ifindices})
+        for doubt, route in zip(detours, whole, strict=True):
+            hops = [links[ifindex] for ifindex in route.ifindices if ifindex in links]
+            if doubt.question[0] in route.ifindices or any(map(self._is_wireguard, hops)):
                 found[doubt.question] = ""
             elif hops:  # else the device went meanwhile
-                left.append(doubt._replace(line=ways.detour(way, hops[0].name)))
+                left.append(doubt._replace(line=lookups.detour(route, hops[0].name)))
         return left
 
     def _excuse(self, doubts: list[_Doubt], found: dict[Question, str]) -> list[_Doubt]:
         """Those doubts for which no rule may lead users' packets into the tunnel all the same."""
         if not doubts:
             return doubts
-        families = {ways.family(doubt.asked.target) for doubt in doubts}
+        families = {lookups.family(doubt.asked.target) for doubt in doubts}
         policy = list(dict.fromkeys(self._policy(families)))
         doubts = doubts[: max(MOST_TRIES // max(len(policy), 1), 1)]  # nothing is said of the others
         sources = {rule.source[0] for rule in policy if rule.single}
@@ -240,28 +240,28 @@ class RouteReader:
                     found[doubt.question] = ""
                     break
                 again.append((doubt, doubt.asked._replace(mark=rule.mark, source=rule.source[0])))
-        answers = self._ways([asked for _, asked in again])
+        answers = self._look_up([asked for _, asked in again])
         for (doubt, _), answer in zip(again, answers, strict=True):
-            if isinstance(answer, Way) and doubt.question[0] in answer.ifindices:
+            if isinstance(answer, Route) and doubt.question[0] in answer.ifindices:
                 found[doubt.question] = ""
         return [doubt for doubt in doubts if doubt.question not in found]
 
     def _own(self, addresses: Sequence[bytes]) -> set[bytes]:
-        """Those of these addresses that are this host's. Of others the kernel tells no way: their packets come in."""
-        answers = self._ways([Asked(address) for address in addresses])
+        """Those of these addresses that are this host's. of others the kernel tells no route: their packets come in."""
+        answers = self._look_up([Asked(address) for address in addresses])
         rows = zip(addresses, answers, strict=True)
-        return {address for address, way in rows if isinstance(way, Way) and way.kind == ways.RTN_LOCAL}
+        return {address for address, route in rows if isinstance(route, Route) and route.kind == lookups.RTN_LOCAL}
 
-    def _ways(self, asked: Sequence[Asked], flags: int = 0) -> list[Way | int]:
-        answers = self._netlink.ask(ways.RTM_GETROUTE, [one.request(flags) for one in asked])
-        return [answer if isinstance(answer, int) else ways.decode_way(answer) for answer in answers]
+    def _look_up(self, asked: Sequence[Asked], flags: int = 0) -> list[Route | int]:
+        answers = self._netlink.ask(lookups.RTM_GETROUTE, [one.request(flags) for one in asked])
+        return [answer if isinstance(answer, int) else lookups.decode_route(answer) for answer in answers]
 
     def _links(self, ifindices: Iterable[int]) -> Mapping[int, LinkPlace]:
         """Those of these links that are there."""
         order = sorted(ifindices)
-        answers = self._netlink.ask(ways.RTM_GETLINK, [ways.link_request(ifindex) for ifindex in order])
+        answers = self._netlink.ask(lookups.RTM_GETLINK, [lookups.link_request(ifindex) for ifindex in order])
         rows = zip(order, answers, strict=True)
-        return {ifindex: ways.decode_link(answer) for ifindex, answer in rows if not isinstance(answer, int)}
+        return {ifindex: lookups.decode_link(answer) for ifindex, answer in rows if not isinstance(answer, int)}
 
     def _policy(self, families: Iterable[int]) -> list[rules.PolicyRule]:
         """The rules that a look-up does not see."""

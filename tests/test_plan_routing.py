@@ -11,7 +11,7 @@ from wg_exporter.history.devices import changes
 from wg_exporter.model import Outcome, Peers, SourceName
 from wg_exporter.names.table import Names
 from wg_exporter.plan.planner import Planner
-from wg_exporter.plan.ways import Ways
+from wg_exporter.plan.routing import Routing
 
 WG0 = ("", "wg0")
 READ = (Outcome(SourceName.LINKS, "", True, 0.1),)
@@ -23,10 +23,10 @@ class Host:
     def __init__(self, *peers, config=None, conf=(), **about):
         self.config = config or Config()
         self.device, self.conf, self.answers = device(*peers, **about), conf, {}
-        self.planner, self.names, self.ways, self.known = (
+        self.planner, self.names, self.routing, self.known = (
             Planner(self.config),
             Names(self.config),
-            Ways(self.config),
+            Routing(self.config),
             {},
         )
 
@@ -41,11 +41,11 @@ class Host:
 
     def asked(self):
         plan, seen = self.look()
-        return self.ways.questions(plan, seen.conf)
+        return self.routing.questions(plan, seen.conf)
 
     def obstacles(self):
         plan, seen = self.look()
-        return self.ways.obstacles(plan, seen)
+        return self.routing.obstacles(plan, seen)
 
 
 def test_the_targets_that_are_probed_are_asked_for_with_their_device():

@@ -67,7 +67,7 @@ class Asked(NamedTuple):
         return payload
 
 
-class Way(NamedTuple):
+class Route(NamedTuple):
     """Where a packet goes: `ifindices` are those of all next hops, `gateway` is packed, empty without one."""
 
     kind: int
@@ -89,7 +89,7 @@ def family(address: bytes) -> int:
     return AF_INET6 if len(address) == 16 else AF_INET
 
 
-def decode_way(answer: bytes) -> Way:
+def decode_route(answer: bytes) -> Route:
     """An answer to RTM_GETROUTE. Raises DecodeError."""
     if len(answer) < RTMSG.size:
         raise DecodeError("route message cut short")
@@ -106,7 +106,7 @@ def decode_way(answer: bytes) -> Way:
             (table,) = _UNSIGNED.unpack_from(answer, start)
         elif found == RTA_MULTIPATH:
             hops += _next_hops(answer, start, end)
-    return Way(kind, tuple(hops), gateway, table)
+    return Route(kind, tuple(hops), gateway, table)
 
 
 def _next_hops(answer: bytes, start: int, end: int) -> Iterator[int]:
@@ -143,11 +143,11 @@ def decode_link(answer: bytes) -> LinkPlace:
     return LinkPlace(name, kind, master if member_of == "vrf" else 0)
 
 
-def refusal(answer: Way | int) -> str:
+def refusal(answer: Route | int) -> str:
     """What stands in the way where no packet is sent at all, with {} for the target; empty where one is, or if it is
     not known.
     """
-    if isinstance(answer, Way):
+    if isinstance(answer, Route):
         if answer.kind == RTN_LOCAL:
             return "{} is an address of this host itself"
         kind = _REFUSING.get(answer.kind, "")
@@ -158,10 +158,10 @@ def refusal(answer: Way | int) -> str:
     return f"a route or rule of this host refuses packets to {{}} ({kind})" if kind else ""
 
 
-def detour(way: Way, device: str) -> str:
+def detour(route: Route, device: str) -> str:
     """What stands in the way where packets go to another device, with {} for the target."""
-    via = f", via {ip_address(way.gateway)}" if len(way.gateway) in (4, 16) else ""
-    table = f", table {way.table}" if way.table not in (0, MAIN_TABLE) else ""
+    via = f", via {ip_address(route.gateway)}" if len(route.gateway) in (4, 16) else ""
+    table = f", table {route.table}" if route.table not in (0, MAIN_TABLE) else ""
     return f"this host sends packets to {{}} out of {device}{via}{table}"
 
 

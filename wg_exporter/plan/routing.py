@@ -42,7 +42,7 @@ class _Seen(NamedTuple):
         return routes and self.plan is other.plan and self.conf is other.conf
 
 
-class Ways:
+class Routing:
     """Asks and judges for one configuration. Not thread-safe. The same objects again while nothing changed."""
 
     def __init__(self, config: Config) -> None:
