@@ -18,7 +18,7 @@ from tests.lab import Lab, lab_prefix, missing
 from wg_exporter.linux.errors import SourceError
 from wg_exporter.linux.namespaces import Entrance
 from wg_exporter.linux.netlink import DecodeError, Netlink, attribute, open_socket
-from wg_exporter.reader.links import lookups, rules
+from wg_exporter.reader.links import lookups, routes, rules
 from wg_exporter.reader.links.routes import LOOK_SECONDS, TARGETS_AT_ONCE, RouteReader, open_watch
 
 if TYPE_CHECKING:
@@ -250,6 +250,18 @@ def test_in_a_vrf_the_kernel_is_asked_for_packets_of_that_vrf() -> None:
     assert attribute(lookups.RTA_OIF, struct.pack("=i", 5)) in lookups.Asked(bytes(4), 5).request()
     bridged = link.replace(b"vrf\0", b"bri\0")
     assert lookups.decode_link(bridged).vrf == 0
+
+
+def test_rules_cost_a_look_so_many_lookups_and_of_targets_beyond_that_nothing_is_said(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for mark in (1, 2):
+        host.ip("rule", "add", "fwmark", str(mark), "lookup", "98")
+        host.ip("rule", "add", "fwmark", str(mark), "lookup", "99")  # the same question
+    targets = [f"10.99.0.{number}" for number in range(1, 6)]
+    assert len(host.read(*targets)) == 5
+    monkeypatch.setattr(routes, "MOST_TRIES", 6)
+    assert list(host.later(*targets)) == targets[:3]
 
 
 # --- when it looks --------------------------------------------------------------------------------------------------
