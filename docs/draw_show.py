@@ -3,7 +3,7 @@
 It is a picture of a real terminal, so nothing can check that it is fresh. To draw it again, let the demo run for four
 minutes (then the dead peer is seen to be dead), and in another terminal:
 
-    FORCE_COLOR=1 COLUMNS=150 .venv/bin/wg-exporter show --config.file FILE_OF_THE_DEMO |
+    FORCE_COLOR=1 COLUMNS=150 .venv/bin/wg-exporter show --socket SOCKET_OF_THE_DEMO |
         .venv/bin/python docs/draw_show.py
 
 Every word stands at the place of its first column and takes the width of its columns, whatever font the reader has.

@@ -17,7 +17,7 @@ import pytest
 
 from tests.lab import WireGuard, eventually, free_port, traces
 from wg_exporter.cli.demo.alerting import missing
-from wg_exporter.cli.demo.network import Demo, run
+from wg_exporter.cli.demo.network import Demo, DemoPlan, run
 from wg_exporter.cli.netlab import Namespace
 from wg_exporter.conffile import parse_wg_quick
 from wg_exporter.config import load
@@ -31,11 +31,11 @@ SCRIPT = """
     from pathlib import Path
     from wg_exporter.cli.demo.network import Demo, run
 
-    def serve(config):
+    def serve(plan):
         asked = []
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: asked.append(True))
-        print("serving", config, flush=True)
+        print("serving", plan.config_path, flush=True)
         while not asked:
             time.sleep(0.01)
         for number in (signal.SIGTERM, signal.SIGINT):  # as an event loop leaves them
@@ -157,7 +157,7 @@ def test_a_second_demo_is_refused_in_one_line_and_harms_nothing(lab: Lab, capsys
 
 @pytest.mark.lab
 def test_an_exporter_that_cannot_serve_takes_the_network_with_it(lab: Lab) -> None:
-    def serve(_: Path) -> int:
+    def serve(_: DemoPlan) -> int:
         assert traces(lab.prefix)
         raise OSError("port in use")
 
@@ -213,7 +213,42 @@ def test_without_root_or_tools_each_missing_thing_is_one_line_with_its_cure() ->
     assert "ip: no such command; apt-get install iproute2" in lines
 
 
-def _never_called(_: Path) -> int:
+@pytest.mark.lab
+def test_the_command_that_it_names_asks_its_exporter(lab: Lab) -> None:
+    script = f"""
+        import sys
+        from pathlib import Path
+        from wg_exporter.cli.common import load_config
+        from wg_exporter.cli.demo.network import Demo, run
+        from wg_exporter.cli.serve import run_server
+
+        def serve(plan):
+            listen = ["127.0.0.1:{free_port()}"]
+            return run_server(load_config(plan.config_path), plan.config_path, listen, "/metrics", str(plan.socket))
+
+        sys.exit(run(serve, demo=Demo(sys.argv[1], Path(sys.argv[2]))))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), lab.prefix, str(lab.directory)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout is not None
+            introduction = "".join(process.stdout.readline() for _ in range(3))
+            (path,) = re.findall(r"show --socket (\S+)\n", introduction)
+            eventually(lambda: Path(path).exists(), within=20)
+
+            def shown() -> str:
+                show = [sys.executable, "-m", "wg_exporter.cli", "show", "--socket", path]
+                return subprocess.run(show, capture_output=True, text=True, check=False, timeout=30).stdout
+
+            text = eventually(lambda: "as the exporter on" in (said := shown()) and said, within=20, every=0.5)
+        finally:
+            process.terminate()
+            process.wait(20)
+    assert "4 peers" in text
+    assert traces(lab.prefix) == []
+
+
+def _never_called(_: DemoPlan) -> int:
     raise AssertionError("the demo was not to be served")
 
 

@@ -51,7 +51,9 @@ def demo(listen: str) -> None:
     checkout = Path(__file__).resolve().parents[3]
     sys.exit(
         network.run(
-            lambda path: run_server(load_config(path), path, [str(address)], "/metrics"),
+            lambda plan: run_server(
+                load_config(plan.config_path), plan.config_path, [str(address)], "/metrics", str(plan.socket)
+            ),
             f"http://{at}",
             checkout=checkout,
         )

@@ -52,6 +52,11 @@ class DemoPlan(NamedTuple):
     interface: str
     backend: str
 
+    @property
+    def socket(self) -> Path:
+        """Where the exporter is to be asked; it goes with the network."""
+        return self.config_path.with_name("http.sock")
+
 
 class Site(NamedTuple):
     """One host that dials the hub: its friendly name, and the last number of its address inside the tunnel."""
@@ -254,12 +259,12 @@ def _wait_for_handshake(hub: WireGuard, site: Site, keys: Keys) -> None:
 
 
 def run(
-    serve: Callable[[Path], int],
+    serve: Callable[[DemoPlan], int],
     url: str = "http://127.0.0.1:9586",
     demo: Demo | None = None,
     checkout: Path | None = None,
 ) -> int:
-    """Builds the demo, calls `serve` with the exporter's configuration, and removes everything when it returns.
+    """Builds the demo, calls `serve` with it, and removes everything when that returns.
 
     `serve` blocks until it is told to stop by SIGTERM or SIGINT, and returns the exit code. Before and after, these
     signals are handled here: one that comes while the network is built takes it down again, and one that comes
@@ -274,7 +279,7 @@ def run(
         print(_introduction(plan, url), flush=True)
         if checkout is not None:
             print(demo.show_alerts(checkout, url.removeprefix("http://")), flush=True)
-        return serve(plan.config_path)
+        return serve(plan)
     except DemoError as error:
         print(error, file=sys.stderr)
         return 1
@@ -291,5 +296,5 @@ def run(
 def _introduction(plan: DemoPlan, url: str) -> str:
     return f"""\
 A hub with four peers over {plan.backend}: healthy, idle, dead, never connected. Open {url}/metrics or {url}/
-In another terminal: {sys.argv[0]} show --config.file {plan.config_path}
+In another terminal: {sys.argv[0]} show --socket {plan.socket}
 To compare: ip netns exec {plan.netns} wg show {plan.interface}   (Ctrl-C here removes everything)"""
