@@ -1,6 +1,6 @@
 """How long it takes from a cut cable to a page, beside a rule on the age of the handshake: real tunnels, real time.
 
-Ten tunnels, each on an interface of its own, are cut at random moments, and stay cut until both rules have paged.
+Thirty tunnels, each on an interface of its own, are cut at random moments, and stay cut until both rules have paged.
 Everything is as shipped: the exporter's defaults, the rules, the example's Alertmanager, and a scrape every 15 s.
 """
 
@@ -25,8 +25,8 @@ from wg_exporter.cli.netlab import Lab
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PEERS = 10
-SPREAD = 120.0  # seconds over which the cuts are spread
+PEERS = 30
+SPREAD = 180.0  # seconds over which the cuts are spread
 SCRAPE = 15.0
 PATIENCE = 420.0
 

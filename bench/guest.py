@@ -34,6 +34,8 @@ PROBED = 500  # peers of the largest device, in a measurement of its own
 PROBER = "its prober, meanwhile"
 SETTLED = 32.0  # seconds: the first checks are spread, and states are known after 30
 PROBED_AGAIN = 7.0  # seconds, in which each probed peer is probed
+RENEWALS = 5  # of all sessions, under one load: on a slow machine they live for one round, and take minutes to make
+LEAST_ROUNDS = 3
 
 
 class Device:
@@ -157,42 +159,57 @@ class Run:
         for share, step in LOADS.items():
             moving = [peer.number for peer in self.device.peers[::step]]
             ours = self._server(f"wg-exporter-probing-{share}", 9690, command)
-            # It settles with the sessions of the probed ones: those of all would be too old when the rounds begin.
-            self.device.far.connect(probed)
-            with self._answering(answering):
-                self._warm(ours)
-                ours.wake()
-                time.sleep(SETTLED)
-                ours.rest()
-            costs: dict[str, list[Cost]] = {}
-            while len(costs.get(OURS, ())) < self.rounds:
-                self.device.far.connect(moving)
-                self.device.far.prepare(moving, self.rounds)
+            try:
+                # It settles with the sessions of the probed ones: those of all would be too old when the rounds begin.
+                self.device.far.connect(probed)
                 with self._answering(answering):
+                    self._warm(ours)
                     ours.wake()
-                    time.sleep(PROBED_AGAIN)
-                    self._probed_rounds(ours, moving, PROBED if answering else 0, costs)
-                    found["rss"] = max(found["rss"], ours.memory_of_all())
-            ours.stop()
-            found[share] = costs
+                    time.sleep(SETTLED)
+                    ours.rest()
+                found[share], rss = self._probed_load(ours, moving, answering=answering)
+            finally:
+                ours.stop()
+            found["rss"] = max(found["rss"], rss)
         return found
+
+    def _probed_load(self, ours: Server, moving: list[int], *, answering: bool) -> tuple[dict[str, list[Cost]], int]:
+        """The costs under one load, and the most memory of all processes of ours in KiB.
+
+        Raises RuntimeError if there are too few rounds.
+        """
+        costs: dict[str, list[Cost]] = {OURS: []}
+        ready, memory = self.rounds, 0
+        for _ in range(RENEWALS):
+            done = len(costs[OURS])
+            self.device.far.connect(moving)
+            self.device.far.prepare(moving, ready)
+            with self._answering(answering):
+                ours.wake()
+                time.sleep(PROBED_AGAIN)
+                self._probed_rounds(ours, moving, PROBED if answering else 0, costs, ready)
+                memory = max(memory, ours.memory_of_all())
+            left = self.rounds - len(costs[OURS])
+            if not left:
+                break
+            ready = min(left, len(costs[OURS]) - done + 1)  # as many as went well, and one
+        if len(costs[OURS]) < LEAST_ROUNDS:
+            raise RuntimeError(f"{len(costs[OURS])} rounds, with {len(moving)} moving, until the sessions were too old")
+        return costs, memory
 
     def _answering(self, yes: bool) -> contextlib.AbstractContextManager[None]:  # noqa: FBT001
         return self.device.far.answering() if yes else contextlib.nullcontext()
 
-    def _probed_rounds(self, ours: Server, moving: list[int], answering: int, costs: dict[str, list[Cost]]) -> None:
-        """Rounds of ours and `wg`, as many as the sessions live for, while `answering` of the probed peers answer.
-
-        Raises RuntimeError if they don't live for one.
-        """
+    def _probed_rounds(
+        self, ours: Server, moving: list[int], answering: int, costs: dict[str, list[Cost]], most: int
+    ) -> None:
+        """Rounds of ours and `wg`, as many as the sessions live for, while `answering` of the probed peers answer."""
         _check_probed(ours.port, answering)
         wanted = {_base64(self.device.peers[number - 1].public) for number in moving}
         longest = 0.0
-        for _ in range(self.rounds - len(costs.get(OURS, ()))):
+        for _ in range(most):
             start = time.monotonic()
             if self.device.far.age() > SAFE_AGE - longest:
-                if not longest:
-                    raise RuntimeError("the sessions are too old for a first round")
                 break
             transfer = self.device.transfer()
             ours.wake()
@@ -357,8 +374,11 @@ def main(plan_file: Path, result_file: Path) -> None:
             ours.rest()
             figures["stages"] = run.stages()
         if count >= 10 * PROBED:
-            figures["probing"] = run.probing(plan["probing"], answering=True)
-            figures["silence"] = run.probing(plan["probing"], answering=False)
+            for kind, answering in (("probing", True), ("silence", False)):
+                try:
+                    figures[kind] = run.probing(plan["probing"], answering=answering)
+                except (RuntimeError, TimeoutError) as error:  # everything else was measured
+                    figures[kind] = str(error)
         figures["incomplete"] = run.incomplete
         run.end(last=count == plan["sizes"][-1])
         figures["took"] = time.monotonic() - start

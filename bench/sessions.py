@@ -130,25 +130,29 @@ class FarEnds:
     def connect(self, numbers: Sequence[int]) -> None:
         """A handshake for each of these peers, confirmed by a first keepalive. Raises TimeoutError.
 
-        The device works on some while others are made here. A busy machine may lose some of the messages: those are
-        sent again, as WireGuard does after 5 s.
+        What can be is made beforehand, as time is short: the first session must live until the last one moves. A busy
+        machine may lose some of the messages: those are sent again, as WireGuard does after 5 s.
         """
+        waiting = deque((number, *self._initiation(self._peers[number])) for number in numbers)
         self._connected_at = time.monotonic()
         before = self._received()
-        waiting, pending, attempts = deque(numbers), dict[int, bytes](), 1
+        pending, attempts = dict[int, bytes](), 1
         while waiting or pending:
             more = waiting and len(pending) < UNDER_WAY
             if select.select([self._hello], [], [], 0 if more else REKEY_TIMEOUT)[0]:
                 self._take_response(pending)
                 attempts = 1
             elif more:
-                number = waiting.popleft()
-                pending[number] = self._initiate(self._peers[number])
+                number, chain, message = waiting.popleft()
+                self._hello.send(message)
+                pending[number] = chain
             elif attempts == MOST_ATTEMPTS:
                 raise TimeoutError(f"the device did not answer {len(pending)} handshakes")
             else:
                 attempts += 1
-                pending = {number: self._initiate(self._peers[number]) for number in pending}
+                for number in pending:
+                    pending[number], message = self._initiation(self._peers[number])
+                    self._hello.send(message)
         self._wait(before + len(numbers))
 
     def _take_response(self, pending: dict[int, bytes]) -> None:
@@ -215,8 +219,8 @@ class FarEnds:
                 raise TimeoutError(f"the device did not take {goal - now} keepalives")
             time.sleep(0.001)
 
-    def _initiate(self, who: Identity) -> bytes:
-        """Send a handshake initiation (5.4.2); the chaining key after it."""
+    def _initiation(self, who: Identity) -> tuple[bytes, bytes]:
+        """A handshake initiation (5.4.2): the chaining key after it, and the message."""
         public = self._ephemeral.public_key().public_bytes_raw()
         transcript = _hash(_hash(_IDENTIFIED, self._device_public), public)
         (chain,) = _kdf(1, _CHAIN, public)
@@ -229,8 +233,7 @@ class FarEnds:
         message = struct.pack("<II", 1, who.number) + public + static
         message += ChaCha20Poly1305(key).encrypt(_NO_NONCE, stamp, transcript)
         mac1 = hashlib.blake2s(message, digest_size=16, key=self._mac1_key).digest()
-        self._hello.send(message + mac1 + bytes(16))
-        return chain
+        return chain, message + mac1 + bytes(16)
 
     def _derive(self, chain: bytes, who: Identity, answer: bytes, index: int) -> Session:
         """The session from a handshake response (5.4.3, 5.4.5). Whether it is authentic is not looked at."""
