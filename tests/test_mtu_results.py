@@ -95,6 +95,7 @@ def test_only_when_every_verdict_is_ok_all_is_ok():
         (FINE, "echo of 1480", "answered, and of 1500 too"),
         (FINE, "route", "carries 1500 bytes"),
         (FINE._replace(route=1400), "route", "carries 1400 bytes, and a full packet needs 1480"),
+        (FINE._replace(learnt=1400), "path MTU", "1400 bytes, by a packet-too-big"),
         (FINE._replace(fragment=1380), "echo of 1420", "answered, in fragments of up to 1380 bytes"),
         (
             FINE._replace(outer=None, outer_full=None),

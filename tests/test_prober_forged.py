@@ -24,7 +24,7 @@ from wg_exporter.cli.netlab import run
 from wg_exporter.config import ProbeSettings
 from wg_exporter.probed import Verdict
 from wg_exporter.prober.mtu.machine import PathMtu
-from wg_exporter.prober.mtu.probes import Layer, ProbeKind, Send, TooBig
+from wg_exporter.prober.mtu.probes import Layer, ProbeKind, Refused, Send, TooBig
 from wg_exporter.prober.path import Path as ProbedPath
 from wg_exporter.prober.path import tunnel
 from wg_exporter.prober.transport import Transport
@@ -223,6 +223,31 @@ def test_the_same_errors_from_a_router_on_the_way_are_believed(lab: Lab, quoted)
     assert (report.verdict, report.path_outer) == (Verdict.FRAGMENTED_PATH, Forger.CLAIM)
 
 
+@pytest.mark.parametrize("mute", [False, True])
+def test_a_path_mtu_that_a_peer_has_taught_this_host_is_never_recommended(lab: Lab, mute) -> None:
+    """The kernel believes any error about an echo reply, out of a tunnel too (net/ipv4/icmp.c), and then fragments."""
+    path = Path(lab, inner=("ipv4",))
+    twin = path.twin()
+    if mute:
+        twin.filter_icmp("outer")
+    assert path.passes(path.target(), 100)
+    assert twin.passes(twin.target(), 100, device=twin.near.name)
+    forger = Forger(path.b, path.near_target())
+    reply = packet.echo_v4(ip_address(twin.endpoint).packed, 1480, 7, 7, 7)
+    reply[20] = 0
+    with Probing(Aim(twin)) as probing:
+        assert probing.settled().verdict is Verdict.OK
+        forger.see("sent", "", Layer.OUTER, bytes(reply), 0.0)
+        eventually(lambda: f"mtu {Forger.CLAIM}" in path.route(twin.endpoint), within=5)
+        probing.search()
+        report = probing.settled()
+        assert (report.verdict, report.path_outer) == (Verdict.FRAGMENTED_LOCAL, None if mute else 1500)
+        assert report.recommended == (None if mute else 1420)
+        run(["ip", "-n", path.a.name, "route", "flush", "cache"])  # as advised
+        probing.search()
+        assert probing.settled().verdict is Verdict.OK
+
+
 @pytest.mark.parametrize("where", ["inside", "outside"])
 def test_a_peer_that_sees_its_own_probes_cannot_tell_how_those_to_another_peer_look(lab: Lab, where) -> None:
     """It claims that all numbers around its own were too big on the way to its neighbour's endpoint."""
@@ -259,6 +284,28 @@ def test_in_a_tunnel_within_a_tunnel_routers_are_believed_although_they_speak_ou
     with Probing(Aim(twin, twin.target("ipv6"))) as probing:
         report = probing.settled()
     assert (report.verdict, report.path_outer, report.shrinks_at) == (Verdict.FRAGMENTED_PATH, 1300, "203.0.113.1")
+
+
+def test_a_datagram_that_anybody_behind_the_tunnel_refuses_got_through_it():
+    """A router's "host unreachable" or "prohibited" counts as much as the target's "port unreachable"."""
+    row = peer(ifindex=7)
+    path = ProbedPath("a", row, PathMtu(tunnel(row), 0.0))
+    told = []
+    transport = Transport(
+        ProbeSettings(), {}, echoed=told.append, arrived=lambda *one: told.append(one), poll=lambda now: now + 1
+    )
+    with contextlib.closing(transport):
+        outgoing = transport._in_flight.start(path, Send(1, ProbeKind.INNER_UDP, 1420), path.address, 0, 100.0)
+        refusal = IcmpAnswer(
+            IcmpKind.UNREACHABLE, ROUTER, path.address, UDP, 9, outgoing.port, outgoing.token, 1420, 13
+        )
+        for here in (0, 1):  # not known, or loopback: a firewall of this host
+            transport._answer(refusal._replace(ifindex=here), 100.5)
+        assert told == []
+        for kind in (IcmpKind.UNREACHABLE, IcmpKind.TIME_EXCEEDED):
+            transport._answer(refusal._replace(kind=kind, ifindex=7), 100.5)
+        transport._answer(refusal._replace(sender=path.address), 100.5)
+    assert told == [(path, Refused(1))] * 3
 
 
 def test_an_error_without_the_token_about_a_probe_inside_has_to_come_out_of_its_own_device():

@@ -35,7 +35,7 @@ EVERY_VERDICT = {
     "ok": (Path(), Verdict.OK),
     "ok_though_the_endpoint_answers_no_echo": (Path(endpoint_echoes=False), Verdict.OK),
     "fragments_leave_this_host": (Path(links=(1400, 1500)), Verdict.FRAGMENTED_LOCAL),
-    "this_host_knows_of_a_small_path": (Path(cached=1400), Verdict.FRAGMENTED_LOCAL),
+    "this_host_was_told_of_a_small_path": (Path(cached=1400), Verdict.FRAGMENTED_LOCAL),
     "a_router_fragments": (Path(links=(1500, 1433, 1500)), Verdict.FRAGMENTED_PATH),
     "a_router_fragments_the_endpoint_is_mute": (
         Path(links=(1500, 1433), endpoint_echoes=False),
@@ -183,8 +183,6 @@ def test_a_recommendation_that_is_applied_here_alone_or_on_both_sides_makes_it_o
     after = Path(**{**path.__dict__, "mtu": recommended, "cached": None})
     if both:
         recommended = after.mtu = after.far_mtu = recommended_together(world.machine.findings(world.now))
-    if name == "this_host_knows_of_a_small_path":
-        after.cached = path.cached
     world = settled(after)
     assert world.report().verdict is Verdict.OK
     assert world.report().recommended == recommended

@@ -34,6 +34,8 @@ def test_the_rules_stand_in_the_order_of_the_verdicts():
         (FINE._replace(outer=None, outer_full=None), Verdict.OK),
         (FINE._replace(route=1400), Verdict.FRAGMENTED_LOCAL),
         (FINE._replace(route=1480), Verdict.OK),
+        (FINE._replace(learnt=1400), Verdict.FRAGMENTED_LOCAL),  # it is so, whoever said it
+        (FINE._replace(learnt=1480), Verdict.OK),
         (FINE._replace(outer=1479, outer_full=False), Verdict.FRAGMENTED_PATH),
         (FINE._replace(fragment=1380), Verdict.REMOTE_SMALLER),
         (FINE._replace(tunnel=IPV6, outer=1479, outer_full=False), Verdict.OK),  # over IPv6 no router fragments
@@ -108,6 +110,10 @@ def test_what_is_worse_hides_what_is_better():
         (FINE._replace(tunnel=IPV6, route=1433), 1344, 1353),
         (FINE._replace(tunnel=IPV4._replace(roams=True), outer=1433, outer_full=False), 1344, 1353),
         (FINE._replace(route=1400), 1328, 1340),
+        (FINE._replace(learnt=560), 1420, 1420),  # that the kernel was told it is no proof
+        (FINE._replace(learnt=560, outer=None, outer_full=None), None, None),
+        (FINE._replace(learnt=560, outer=1400, outer_full=False), 1328, 1340),
+        (FINE._replace(learnt=560, route=1400, outer=None, outer_full=None), 1328, 1340),
         (FINE._replace(fragment=1380), 1380, 1380),  # the far side pads no further than its own MTU
         (FINE._replace(fragment=1372, route=1440), 1372, 1372),
         (HOLE, 1360, 1360),
@@ -185,6 +191,24 @@ def test_padding_is_told_where_only_inner_probes_came_through():
             (
                 "This host's route to 198.51.100.2 carries 1400-byte packets; wg0 sends up to 1480, in fragments. "
                 "Set its MTU to 1328, or to 1340 on both sides."
+            ),
+        ),
+        (
+            FINE._replace(learnt=560),
+            "",
+            (
+                "This host's route to 198.51.100.2 carries 560-byte packets; wg0 sends up to 1480, in fragments. "
+                "A packet-too-big taught it that, which is out of date or forged, for full-size probes get there in "
+                "one piece: ip route flush cache."
+            ),
+        ),
+        (
+            FINE._replace(tunnel=IPV6, learnt=1300, outer=None, outer_full=None),
+            "",
+            (
+                "This host's route to 2001:db8::2 carries 1300-byte packets; wg0 sends up to 1500, in fragments. "
+                "A packet-too-big taught it that; no probe has met one, so it may be forged. Make the host forget it: "
+                "ip -6 route flush cache."
             ),
         ),
         (
@@ -274,6 +298,12 @@ def test_the_commands_are_for_now_for_later_and_for_the_far_side():
     assert (same.commands, same.then_commands, same.then_wg_quick) == (("ip link set dev wg0 mtu 1360",), (), "")
 
 
+def test_a_path_mtu_that_only_the_kernel_was_told_is_to_be_forgotten_and_not_to_be_set():
+    advice = advise(FINE._replace(learnt=560))
+    assert (advice.mtu, advice.commands, advice.wg_quick) == (1420, ("ip route flush cache",), "")
+    assert (advice.far_commands, advice.then_commands) == ((), ())
+
+
 @pytest.mark.parametrize("findings", [FINE, LARGE, MUTE, MUTE._replace(alive=False), Findings(IPV4)])
 def test_where_nothing_is_to_be_changed_there_are_no_commands(findings):
     advice = advise(findings)
@@ -324,6 +354,7 @@ evidences = st.builds(
     inner=st.none() | st.integers(100, 1420),
     inner_exact=st.booleans(),
     route=sizes,
+    learnt=sizes,
     outer=sizes,
     outer_full=st.none() | st.booleans(),
     hop=st.sampled_from(["", "192.0.2.1"]),

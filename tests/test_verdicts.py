@@ -188,6 +188,17 @@ def test_a_peer_that_drops_large_echoes_is_no_hole(lab: Lab, limit) -> None:
             probing.until(lambda: probing.report().verdict is Verdict.BLACKHOLE, within=40)
 
 
+@scenario(seconds=15)
+def test_a_firewall_behind_the_peer_that_refuses_datagrams_proves_that_they_passed_the_tunnel(lab: Lab) -> None:
+    path = Path(lab)
+    target = path.behind(1500)
+    path.firewall_behind(1024)
+    with Probing(Aim(path, target)) as probing:
+        report = probing.settled(within=40)
+        assert (report.verdict, report.recommended) == (Verdict.FILTERED_LARGE, None)
+        assert probing.findings().direction is Direction.BACK
+
+
 @pytest.mark.parametrize("limit", [1280, 1472])
 @both_outside
 @scenario()

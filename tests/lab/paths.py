@@ -183,6 +183,11 @@ class Path:
         self.a.ip("route", "add", _plain(address[1]), "dev", self.near.name)
         return _plain(address[1])
 
+    def firewall_behind(self, size: int) -> Self:
+        """`b` forwards no echoes of more than `size` bytes, and refuses all datagrams. IPv4 only."""
+        self._rule(self.b, "forward", f"icmp type echo-request meta length > {size} drop")
+        return self._rule(self.b, "forward", "ip protocol udp reject with icmp type admin-prohibited")
+
     def twin(self) -> Path:
         """A second tunnel from `a` with the same inner addresses, to `d`, which hangs on `s` too. IPv4 outside only."""
         twin = copy(self)

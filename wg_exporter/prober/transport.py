@@ -190,8 +190,10 @@ class Transport:
             path, outer = outgoing.owner, outgoing.layer is Layer.OUTER
             (path.outer_ident if outer else path.inner_ident).replied()
         for believed in self._repeats.take(Arrived(outgoing, answer, arrived)):
-            if (told := meaning(believed.answer, believed.outgoing, believed.when)) is not None:
-                self._arrived(believed.outgoing.owner, told)
+            path = believed.outgoing.owner
+            tunnelled = believed.answer.ifindex == path.peer.ifindex != 0
+            if (told := meaning(believed.answer, believed.outgoing, believed.when, tunnelled=tunnelled)) is not None:
+                self._arrived(path, told)
 
     def _may_be(self, answer: IcmpAnswer, outgoing: Outgoing[Path]) -> bool:
         """Whether the device by which an answer came can have brought it."""

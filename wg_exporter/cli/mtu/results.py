@@ -180,6 +180,9 @@ def _rows(seen: Findings, shrink: Shrink | None) -> Iterator[Row]:
         enough = seen.route >= tunnel.needed
         more = "" if enough else f", and a full packet needs {tunnel.needed}"
         yield Row(HERE, f"route to {tunnel.endpoint}", f"carries {seen.route} bytes{more}", enough)
+    if seen.learnt is not None:
+        enough = seen.learnt >= tunnel.needed
+        yield Row(HERE, "path MTU that the kernel has learnt", f"{seen.learnt} bytes, by a packet-too-big", enough)
     yield Row(OUTSIDE, f"echo of {tunnel.needed} bytes to {tunnel.endpoint}", *_outer(seen))
     if shrink is not None:
         yield Row(OUTSIDE, f"the same with a TTL of 1 to {HOPS}", _shrink(shrink), good=False)

@@ -58,6 +58,8 @@ def advise(findings: Findings, hop: str = "") -> Advice:
     mtu = recommended(findings)
     if found.verdict is Verdict.OK or (found.verdict is Verdict.FILTERED and (mtu or 0) >= findings.tunnel.mtu):
         return Advice(found.verdict, sentence, mtu)
+    if found.verdict is Verdict.FRAGMENTED_LOCAL and findings.hearsay:
+        return Advice(found.verdict, sentence, mtu, (_flush(findings),))
     device, least = findings.tunnel.interface, _spares_addresses(findings)
     if least is not None:
         caution = f"an MTU below {LEAST_IPV6} would remove the IPv6 addresses of {device}; clamp TCP's MSS instead"
@@ -99,7 +101,7 @@ def words(seen: Findings, hop: str = "") -> dict[str, object]:
         "needed": tunnel.needed,
         "refused": seen.refused or "less",
         "claim": seen.inner_claim,
-        "route": seen.route,
+        "route": min((size for size in (seen.route, seen.learnt) if size), default=None),
         "outer": outer if outer is not None else f"less than {tunnel.needed}",
         "fragment": seen.fragment,
         "fragment_to": (seen.fragment or 0) + 7,
@@ -116,6 +118,7 @@ def words(seen: Findings, hop: str = "") -> dict[str, object]:
         "spotty": ", but for some now and then" if seen.spotty else "",
         "oracle": _silent(seen),
         "unknown": _unknown(seen),
+        "local": _forget(seen) if seen.hearsay else _fix(seen),
         "fix": _fix(seen),
     }
 
@@ -168,7 +171,8 @@ def _whole(seen: Findings) -> str:
         return "; whether in fragments can't be told, for the endpoint answers no outer probes of that size"
     outer, _slack = outer_path(seen)
     if not seen.outer_full:
-        return f"; whether in fragments can't be told, for a router says that the path carries {outer} bytes"
+        carries = f"less than {seen.tunnel.needed}" if outer is None else outer
+        return f"; whether in fragments can't be told, for a router says that the path carries {carries} bytes"
     room = (outer or 0) - seen.tunnel.needed
     more = f"; the path to {seen.tunnel.endpoint} has room for {room} bytes more" if room > 0 else ""
     return f", in one piece{more}"
@@ -214,6 +218,18 @@ def _large(seen: Findings) -> str:
     else:
         return f"Whether other packets of that size get through is not known. {ask}"
     return f"{known} On the way back it is a hole or a filter of echoes. {ask}"
+
+
+def _flush(seen: Findings) -> str:
+    """Makes the kernel forget all path MTUs that it was told; it learns those that are true again (ip-route(8))."""
+    return "ip -6 route flush cache" if seen.tunnel.ipv6_outside else "ip route flush cache"
+
+
+def _forget(seen: Findings) -> str:
+    told = "A packet-too-big taught it that"
+    if seen.outer_full:
+        return f"{told}, which is out of date or forged, for full-size probes get there in one piece: {_flush(seen)}."
+    return f"{told}; no probe has met one, so it may be forged. Make the host forget it: {_flush(seen)}."
 
 
 def _fix(seen: Findings) -> str:

@@ -203,7 +203,7 @@ class PathMtu:
 
     def findings(self, now: float) -> Findings:
         """All that is known at this moment."""
-        pairs, outer, inner = self._pairs, self._outer.found, self._inner_found
+        pairs, route, outer, inner = self._pairs, self._lookup.route, self._outer.found, self._inner_found
         refused = pairs.refused is not None
         small = pairs.big is not Big.PASSED or refused
         claim = inner.claim if inner and small and inner.reporter else None
@@ -225,7 +225,8 @@ class PathMtu:
             oracle=self._told_by_counters(),
             inner=self._inner(),
             inner_exact=bool(inner and inner.exact),
-            route=self._lookup.size(),
+            route=route.egress if route else None,
+            learnt=route.cached if route else None,
             outer=outer.path if outer and full is not None else None,
             outer_full=full,
             hop=(inner.reporter if claim and inner else "") or (outer.reporter if outer and full is False else ""),
@@ -290,10 +291,12 @@ class PathMtu:
 
     def _learn(self, now: float) -> None:
         """Draw conclusions from what the machines know now, and start what these call for."""
-        if self._lookup.changed:
-            self._lookup.changed = False
+        lookup = self._lookup
+        # What the kernel was taught, and how the path looked before, may contradict each other.
+        if lookup.changed or (lookup.taught and self._outer.carries_full() is not False):
             self._outer.check(now)
-        self._outer.learn(self._lookup.route, now, known=self._lookup.answered)
+        lookup.changed = lookup.taught = False
+        self._outer.learn(lookup.route, now, known=lookup.answered)
         self._learn_inner(now)
         self._learn_direction(now)
         suspected = self._suspected()

@@ -96,7 +96,7 @@ class LocalTooBig(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """Port unreachable: the whole UDP datagram arrived at its target."""
+    """An ICMP error about a UDP datagram, from behind the tunnel: the whole datagram got through."""
 
     probe: int | None
 

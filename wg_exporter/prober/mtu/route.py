@@ -1,7 +1,9 @@
 """The route to the endpoint (P0): what this host itself would do to a packet of the tunnel.
 
 If the egress, or a PMTU exception that the kernel keeps for the endpoint, carries less than a full packet of the tunnel
-needs, this host certainly fragments. The answer comes from this host, so it can't be lost.
+needs, this host certainly fragments. The answer comes from this host, so it can't be lost. But a PMTU exception comes
+from a packet-too-big, which anybody may have sent, even out of a tunnel: the kernel believes all that quote an echo
+reply. So it is never taken for the path's MTU.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ ROUTE_INTERVAL = 60.0  # seconds
 
 
 class RouteLookup:
-    """P0. Read `route`, and `changed`: the route or its MTU differs from the last answer; the reader resets it.
+    """P0. Read `route`, `changed`: the route or its MTU differs from the last answer, and `taught`: so does its PMTU
+    exception; the reader resets both.
 
     `open`: an extra question waits to be asked. `answered`: there was an answer, which may be that there is no route.
     """
@@ -26,6 +29,7 @@ class RouteLookup:
         """Ask from `first` on."""
         self.route: Route | None = None
         self.changed = False
+        self.taught = False
         self.open = False
         self.answered = False
         self._due = first
@@ -48,14 +52,9 @@ class RouteLookup:
         return self._due
 
     def handle(self, want: Want, answer: Answer, now: float) -> None:  # noqa: ARG002 - all machines have this shape
-        """Take the route. A new PMTU exception alone does not set `changed`."""
+        """Take the route."""
         self.answered = True
         if isinstance(answer, Route) and answer != self.route:
-            self.changed = self.route is None or answer.via != self.route.via or answer.egress != self.route.egress
-            self.route = answer
-
-    def size(self) -> int | None:
-        """What the route carries in bytes, a PMTU exception included; None if there is no route."""
-        if self.route is None:
-            return None
-        return min(self.route.egress, self.route.cached or self.route.egress)
+            before, self.route = self.route, answer
+            self.changed = before is None or answer.via != before.via or answer.egress != before.egress
+            self.taught = answer.cached is not None and (before is None or answer.cached != before.cached)

@@ -77,7 +77,7 @@ class Findings(NamedTuple):
     full size (0: it didn't say). `unsent`: why it sends no probes of any size. `inner_claim`: the believed MTU of a
     packet-too-big from inside the tunnel. `fragment`: the fragment size of full-size answers. `inner`: the largest
     inner size that passed, in steps of 16 unless `inner_exact`. `route`: what this host's route to the endpoint
-    carries. `outer`: the path MTU by outer probes, `outer_full`: a probe as large as a full packet of the tunnel
+    carries. `learnt`: the path MTU that its kernel keeps for the endpoint. `outer`: the path MTU by outer probes, `outer_full`: a probe as large as a full packet of the tunnel
     passed (False: too big for the path). `hop`: the router that said so. `lossy`: small echoes beside the large ones
     were lost too. `spotty`: some large ones came back. `agreeing`: the largest sizes that pass inside and outside
     differ by what WireGuard adds.
@@ -97,6 +97,7 @@ class Findings(NamedTuple):
     inner: int | None = None
     inner_exact: bool = False
     route: int | None = None
+    learnt: int | None = None
     outer: int | None = None
     outer_full: bool | None = None
     hop: str = ""
@@ -113,6 +114,16 @@ class Findings(NamedTuple):
     def arrives(self) -> bool:
         """Whether full-size packets are known to get through."""
         return (self.big is Big.PASSED and not self.quiet) or self.oracle is Oracle.ARRIVES
+
+    @property
+    def in_fragments(self) -> bool:
+        """Whether this host itself sends full-size packets in fragments."""
+        return _too_small(self.route, self) or _too_small(self.learnt, self)
+
+    @property
+    def hearsay(self) -> bool:
+        """Whether it does so only for a path MTU that its kernel was told, and no probe of our own was told one."""
+        return self.in_fragments and not _too_small(self.route, self) and self.outer_full is not False
 
     @property
     def counted(self) -> bool:
@@ -184,9 +195,9 @@ RULES = (
     ),
     Rule(
         Verdict.FRAGMENTED_LOCAL,
-        lambda seen: seen.arrives and _too_small(seen.route, seen),
+        lambda seen: seen.arrives and seen.in_fragments,
         "This host's route to {endpoint} carries {route}-byte packets{hop}; {interface} sends up to {needed}, in "
-        "fragments. {fix}",
+        "fragments. {local}",
     ),
     Rule(
         Verdict.FRAGMENTED_PATH,
@@ -277,7 +288,8 @@ def fitting(findings: Findings, *, together: bool = False) -> int | None:
         return size if size is None or findings.fragment is None else min(size, findings.fragment)
     if verdict is Verdict.BLACKHOLE and (by_outer is None or by_outer >= tunnel.mtu):
         return None  # the oracle says that full-size packets are lost, and no size is known to pass
-    if verdict is Verdict.FILTERED and findings.oracle is None and by_outer is None:
+    told = verdict is Verdict.FILTERED and findings.oracle is None  # nothing of full-size packets
+    if by_outer is None and (told or (verdict is Verdict.FRAGMENTED_LOCAL and findings.hearsay)):
         return None
     return min(size for size in (tunnel.mtu, by_outer, findings.fragment) if size is not None)
 

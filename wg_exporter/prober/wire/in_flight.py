@@ -111,8 +111,13 @@ class InFlight(Generic[Owner]):
         return answer.checksum == packet.checksum_v4(outgoing.ident, outgoing.sequence, outgoing.token, self._tag)
 
 
-def meaning(answer: packet.IcmpAnswer, outgoing: Outgoing[Owner], arrived: float) -> Answer | None:
-    """What an answer to this packet says of its probe; None if nothing. `arrived` is monotonic seconds."""
+def meaning(
+    answer: packet.IcmpAnswer, outgoing: Outgoing[Owner], arrived: float, *, tunnelled: bool = False
+) -> Answer | None:
+    """What an answer to this packet says of its probe; None if nothing. `arrived` is monotonic seconds.
+
+    `tunnelled`: it came out of the device that the packet left by.
+    """
     send = outgoing.send
     if answer.kind is packet.IcmpKind.REPLY:
         # Some endpoints send back less than they got (RFC 1122, 3.2.2.6 forbids it). That proves what came through on
@@ -122,10 +127,10 @@ def meaning(answer: packet.IcmpAnswer, outgoing: Outgoing[Owner], arrived: float
         return Passed(send.probe, max(arrived - outgoing.sent, 0.0), answer.fragment or None)
     if answer.kind is packet.IcmpKind.TOO_BIG:
         return TooBig(send.probe, str(ip_address(answer.sender)), answer.mtu, outgoing.layer)
-    if answer.kind is packet.IcmpKind.TIME_EXCEEDED:
-        return TimeExceeded(send.probe, str(ip_address(answer.sender))) if send.ttl else None
-    # A refusal by the target itself (no such port, or a firewall's "prohibited") proves that the datagram arrived; that
-    # of a router does not.
-    if send.kind is ProbeKind.INNER_UDP and answer.sender == outgoing.address:
-        return Refused(send.probe)
+    # Whoever refuses a datagram has got it, whole: the target (no such port), or a router or firewall behind the peer
+    # (prohibited, no such host, TTL exceeded). What this host refuses itself does not come out of the tunnel.
+    if send.kind is ProbeKind.INNER_UDP:
+        return Refused(send.probe) if tunnelled or answer.sender == outgoing.address else None
+    if answer.kind is packet.IcmpKind.TIME_EXCEEDED and send.ttl:
+        return TimeExceeded(send.probe, str(ip_address(answer.sender)))
     return None
