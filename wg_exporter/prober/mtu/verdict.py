@@ -73,14 +73,14 @@ class Findings(NamedTuple):
     """All that probing has brought about one tunnel; sizes are IP packets in bytes, None = not known.
 
     `silent` counts the small probes lost in a row; `ever`: one was answered once. `alive`: something was received
-    lately (`alive.Received`; None: read for too short a time). `refused`: the MTU with which this host refused the
-    full size (0: it didn't say). `unsent`: why it sends no probes of any size. `inner_claim`: the believed MTU of a
+    lately (`alive.Received`; None: read for too short a time). `refused`: the MTU with which this host refused the full
+    size (0: it didn't say). `unsent`: why it sends no probes of any size. `inner_claim`: the believed MTU of a
     packet-too-big from inside the tunnel. `fragment`: the fragment size of full-size answers. `inner`: the largest
     inner size that passed, in steps of 16 unless `inner_exact`. `route`: what this host's route to the endpoint
-    carries. `learnt`: the path MTU that its kernel keeps for the endpoint. `outer`: the path MTU by outer probes, `outer_full`: a probe as large as a full packet of the tunnel
-    passed (False: too big for the path). `hop`: the router that said so. `lossy`: small echoes beside the large ones
-    were lost too. `spotty`: some large ones came back. `agreeing`: the largest sizes that pass inside and outside
-    differ by what WireGuard adds.
+    carries. `learnt`: the path MTU that its kernel keeps for the endpoint. `outer`: the path MTU by outer probes,
+    `outer_full`: a probe as large as a full packet of the tunnel passed (False: too big for the path). `hop`: the
+    router that said so. `lossy`: small echoes beside the large ones were lost too. `spotty`: some large ones came back.
+    `agreeing`: the largest sizes that pass inside and outside differ by what WireGuard adds.
     """
 
     tunnel: Tunnel
