@@ -14,7 +14,7 @@ from typing import Any
 
 from bench import probes, scrapes, sizes
 from bench.binaries import CACHE, OTHERS, find
-from bench.guest import OURS
+from bench.guest import BEFORE, COMPAT, OURS
 from bench.native import soak, starts
 from bench.report import render
 from tests.vm.harness import Vm
@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="rounds of each load (default: %(default)s)")
     parser.add_argument("--kernel", default="6.1", help="series of Debian's kernel (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="no long memory tests")
+    parser.add_argument("--before", type=Path, help="a checkout of an older version, made ready: is measured beside")
     parser.add_argument("--output", type=Path, default=HERE / "RESULTS.md", help="where the results go")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench/run: stopped"))  # so that what was made is removed
@@ -43,7 +44,9 @@ def main() -> None:
         "missing": {},
     }
     serve = [sys.executable, "-m", "wg_exporter.cli", "serve", "--web.listen-address=127.0.0.1:PORT"]
-    contestants = {OURS: [*serve, "--config.file=CONFIG"]}
+    contestants = {OURS: [*serve, "--config.file=CONFIG"], COMPAT: [*serve, "--config.file=CONFIG"]}
+    if options.before:
+        contestants[BEFORE] = [str(options.before.resolve() / ".venv/bin/wg-exporter"), *contestants[OURS][3:]]
     for other in OTHERS:
         command, reason = find(other)
         if command:

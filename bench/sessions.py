@@ -110,6 +110,7 @@ class FarEnds:
         self._static_shared = {who.number: who.private.exchange(device) for who in self._peers.values()}
         self._sessions: dict[int, Session] = {}
         self._ready: dict[int, list[bytes]] = {}
+        self._counter = 1  # of the next keepalive that is made
         self._connected_at = 0.0
         self._hello, self._data = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
         for one in (self._hello, self._data):
@@ -134,7 +135,7 @@ class FarEnds:
         machine may lose some of the messages: those are sent again, as WireGuard does after 5 s.
         """
         waiting = deque((number, *self._initiation(self._peers[number])) for number in numbers)
-        self._connected_at = time.monotonic()
+        self._connected_at, self._counter = time.monotonic(), 1
         before = self._received()
         pending, attempts = dict[int, bytes](), 1
         while waiting or pending:
@@ -165,10 +166,14 @@ class FarEnds:
             self._data.send(_message(session, 0, b""))
 
     def prepare(self, numbers: Sequence[int], moves: int) -> None:
-        """Make the keepalives for this many moves of these peers beforehand, because encryption takes time."""
+        """Make the keepalives for this many moves of these peers beforehand, because encryption takes time.
+
+        What was made before and is not sent yet is thrown away.
+        """
+        first, self._counter = self._counter, self._counter + moves
         for number in numbers:
             session = self._sessions[number]
-            self._ready[number] = [_message(session, n, b"") for n in range(moves, 0, -1)]
+            self._ready[number] = [_message(session, n, b"") for n in range(self._counter - 1, first - 1, -1)]
 
     def move(self, numbers: Sequence[int]) -> None:
         """One keepalive from each of these peers, until all are counted: its rx_bytes grow by 32.
