@@ -273,8 +273,8 @@ def running_demo(lab):
     with killed_at_last(demo) as process:
         introduction = "".join(process.stdout.readline() for _ in range(3))
         assert "msg=listening" in process.stderr.readline()
-        url, config = (re.search(what, introduction)[1] for what in (r"(http://\S+/metrics)", r"--config\.file (\S+)"))
-        yield process, url, config
+        url, asked = (re.search(what, introduction)[1] for what in (r"(http://\S+/metrics)", r"--socket (\S+)"))
+        yield process, url, str(Path(asked).with_name("wg-exporter.yml"))
 
 
 @pytest.mark.lab

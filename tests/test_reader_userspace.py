@@ -553,6 +553,15 @@ def wait_for(path: str) -> None:
         time.sleep(0.02)
 
 
+def wait_for_stop(pid: int) -> None:
+    """Until all threads of a process have stopped: the signal is sent before they have."""
+    deadline = time.monotonic() + 5
+    tasks = Path(f"/proc/{pid}/task")
+    while any(task.read_text().rpartition(")")[2].split()[0] != "T" for task in tasks.glob("*/stat")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def as_wg_show(device: userspace.Device) -> list[list[str]]:
     """The device as `wg show NAME dump` writes it, without the two kinds of secret key."""
     rows = [[device.public_key, str(device.listen_port), hex(device.fwmark) if device.fwmark else "off"]]
@@ -619,6 +628,7 @@ def test_a_stopped_wireguard_go_fails_alone_and_a_killed_one_leaves_a_socket_tha
     lab.source = UserspaceSource(wanted=lab.names.__contains__, timeout=0.5)
     stopped, running = lab.names
     lab.processes[0].send_signal(signal.SIGSTOP)
+    wait_for_stop(lab.processes[0].pid)
     devices, failed = lab.source.read()
     assert ([d.name for d in devices], [f.name for f in failed]) == ([running], [stopped])
     assert "did not answer within 0.5 s" in failed[0].problem

@@ -163,16 +163,19 @@ class Transport:
             return 0
 
     def _local_limit(self, path: Path, send: Send) -> int:
-        """The largest size in bytes that this host would take, after it refused this one; 0 = it doesn't say."""
+        """The largest size in bytes that this host would take, after it refused this one; 0 = it doesn't say.
+
+        Outside, that is what its link or route carries: what it was told of the path is never taken for true.
+        """
         peer = path.peer
         try:
             if send.kind is ProbeKind.OUTER_ECHO:
-                found = self._routes_in(peer.underlay).look_up(path.endpoint, peer.fwmark, path.scope)
+                size = self._routes_in(peer.underlay).look_up(path.endpoint, peer.fwmark, path.scope).egress
             else:
-                found = self._routes_in(peer.key[0]).look_up(path.address, ifindex=peer.ifindex)
+                size = self._routes_in(peer.key[0]).look_up(path.address, ifindex=peer.ifindex).size
         except OSError:
             return 0
-        return found.size if found.size < send.size else 0
+        return size if size < send.size else 0
 
     def _routes_in(self, netns: str) -> Routes:
         known = self._routes.get(netns)

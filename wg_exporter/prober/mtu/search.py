@@ -190,7 +190,7 @@ class Search:
         if mtu >= size:
             return
         self._claims.setdefault(mtu, []).append(size)
-        self._reporters.setdefault(mtu, reporter)
+        self._reporters[mtu] = self._reporters.get(mtu) or reporter
         if self._eager and mtu not in self._sizes and not self.done:
             # Don't wait for the rest of the round, which may bring nothing: the answer is likely to be here.
             self._eager -= 1
