@@ -34,6 +34,8 @@ from wg_exporter.prober.wire.packet import ICMP, ICMPV6, UDP, IcmpAnswer, IcmpKi
 from wg_exporter.prober.wire.repeats import KEPT, Arrived, Repeats
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.lab import Lab
     from wg_exporter.cli.netlab import Namespace
 
@@ -286,15 +288,21 @@ def test_in_a_tunnel_within_a_tunnel_routers_are_believed_although_they_speak_ou
     assert (report.verdict, report.path_outer, report.shrinks_at) == (Verdict.FRAGMENTED_PATH, 1300, "203.0.113.1")
 
 
-def test_a_datagram_that_anybody_behind_the_tunnel_refuses_got_through_it():
-    """A router's "host unreachable" or "prohibited" counts as much as the target's "port unreachable"."""
+@contextlib.contextmanager
+def listening() -> Iterator[tuple[Transport, ProbedPath, list]]:
+    """A transport, one peer's path whose device has number 7, and what was told of it."""
     row = peer(ifindex=7)
-    path = ProbedPath("a", row, PathMtu(tunnel(row), 0.0))
     told = []
     transport = Transport(
         ProbeSettings(), {}, echoed=told.append, arrived=lambda *one: told.append(one), poll=lambda now: now + 1
     )
     with contextlib.closing(transport):
+        yield transport, ProbedPath("a", row, PathMtu(tunnel(row), 0.0)), told
+
+
+def test_a_datagram_that_anybody_behind_the_tunnel_refuses_got_through_it():
+    """A router's "host unreachable" or "prohibited" counts as much as the target's "port unreachable"."""
+    with listening() as (transport, path, told):
         outgoing = transport._in_flight.start(path, Send(1, ProbeKind.INNER_UDP, 1420), path.address, 0, 100.0)
         refusal = IcmpAnswer(
             IcmpKind.UNREACHABLE, ROUTER, path.address, UDP, 9, outgoing.port, outgoing.token, 1420, 13
@@ -309,13 +317,7 @@ def test_a_datagram_that_anybody_behind_the_tunnel_refuses_got_through_it():
 
 
 def test_an_error_without_the_token_about_a_probe_inside_has_to_come_out_of_its_own_device():
-    row = peer(ifindex=7)
-    path = ProbedPath("a", row, PathMtu(tunnel(row), 0.0))
-    told = []
-    transport = Transport(
-        ProbeSettings(), {}, echoed=told.append, arrived=lambda *one: told.append(one), poll=lambda now: now + 1
-    )
-    with contextlib.closing(transport):
+    with listening() as (transport, path, told):
         book = transport._in_flight
         probes = [book.start(path, Send(n, ProbeKind.INNER_ECHO, 1420), path.address, 9, 100.0) for n in range(3)]
         for ifindex, expected in ((1, 0), (7, 2)):
