@@ -27,6 +27,7 @@ from wg_exporter.prober.mtu.probes import (
     Route,
     TimeExceeded,
     TooBig,
+    Want,
 )
 from wg_exporter.prober.mtu.search import ROUND_BYTES, SENDS, Pace, Search
 from wg_exporter.prober.mtu.verdict import recommended_together
@@ -827,3 +828,13 @@ def test_a_path_that_becomes_narrower_still_is_known_in_seconds_also_where_a_rou
     world.machine.check(world.now)
     world.run(20)
     assert (world.report().verdict, world.report().recommended) == (Verdict.FRAGMENTED_PATH, 1232)
+
+
+def test_the_router_that_says_too_big_is_named_though_this_host_refused_a_larger_one_with_the_same_size():
+    search = Search(Layer.OUTER, 1580, Patience(2.0), Pace(), (100, 1500, 1580))
+    search.handle(Want(ProbeKind.OUTER_ECHO, 1580, tag=1580), LocalTooBig(1, 1400), 0.0)
+    search.handle(Want(ProbeKind.OUTER_ECHO, 1500, tag=1500), TooBig(2, "192.0.2.1", 1400, Layer.OUTER), 0.0)
+    search.handle(Want(ProbeKind.OUTER_ECHO, 1401, tag=1401), TooBig(3, "192.0.2.9", 1400, Layer.OUTER), 0.0)
+    search.handle(Want(ProbeKind.OUTER_ECHO, 1400, tag=1400), Passed(4, 0.01), 0.0)
+    found = search.found()
+    assert (found.claim, found.reporter, found.repeats) == (1400, "192.0.2.1", True)
