@@ -128,7 +128,15 @@ def test_expected_interfaces_are_told_apart_by_namespace():
 
 
 def test_a_namespace_is_found_by_its_own_name_another_name_a_path_or_a_process():
-    assert [namespace.path for namespace in load(DATA / "full.yml").namespaces] == [
+    config = load(DATA / "full.yml")
+    assert config.entries() == {
+        "": "",
+        "blue": "ip netns exec blue ",
+        "green": "ip netns exec other ",
+        "app": "nsenter --net=/proc/1234/ns/net ",
+        "db": "nsenter --net=/proc/4321/ns/net ",
+    }
+    assert [namespace.path for namespace in config.namespaces] == [
         "/run/netns/blue",
         "/run/netns/other",
         "/proc/1234/ns/net",

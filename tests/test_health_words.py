@@ -195,6 +195,17 @@ def test_advice_for_any_peer_has_words_to_replace_and_for_one_its_names():
     assert advice(Reason.INTERFACE_DOWN, "wg0").startswith("`ip link set wg0 up`")
 
 
+@pytest.mark.parametrize("reason", Reason)
+def test_commands_that_need_the_namespace_of_the_interface_are_led_into_it(reason):
+    """The same name may be another interface where the reader of the advice is."""
+    entry = "ip netns exec blue "
+    pieces = advice(reason, "wg0", "berlin", entry=entry).split("`")[1::2]
+    tools = [piece.removeprefix(entry).split()[0] for piece in pieces]
+    outside = reason is Reason.NOT_SENT  # its command is about the endpoint
+    for piece, tool in zip(pieces, tools, strict=True):
+        assert piece.startswith(entry) == (tool in {"ip", "wg", "wg-quick", "ping"} and not outside), piece
+
+
 def test_the_docs_say_the_same_as_the_table_of_rules_and_the_advice():
     page = (Path(__file__).parents[1] / "docs/health.md").read_text()
     for rule in RULES:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.rows import SECOND, STATS, WALL, FakeHost, FakeTime, device, key, link, peer
 from tests.serving import PAGES, App, running
-from wg_exporter.config import Config, PeerConfig
+from wg_exporter.config import Config, NamespaceConfig, PeerConfig
 from wg_exporter.daemon.exporter import STATUS_PEERS, Exporter
 from wg_exporter.daemon.page import status_of
 from wg_exporter.health.states import PeerHealth, Reason, State
@@ -223,11 +223,12 @@ def test_of_many_the_latest_that_went_down_come_first_and_degraded_ones_last():
 class _Prober:
     """One that found a hole on the way to peer 1, and that peer 2 answers."""
 
-    def __init__(self):
+    def __init__(self, netns=""):
         self.known = {}
+        self._device = (netns, "wg0")
 
     def results(self):
-        return {("", "wg0"): dict(self.known)}
+        return {self._device: dict(self.known)}
 
     def set_peers(self, peers): ...
     def configure(self, config): ...
@@ -236,6 +237,27 @@ class _Prober:
     def stop(self): ...
     def pids(self):
         return ()
+
+
+def test_commands_on_the_page_are_led_into_the_namespace_of_the_interface():
+    host, time, prober = FakeHost(), FakeTime(), _Prober("blue")
+    config = Config(namespaces=(NamespaceConfig("blue", pid=42),))
+    exporter = Exporter(config, None, time.clock, workers=host.workers, prober=prober)
+    try:
+        host.devices = [device(peer(1, last_handshake_ns=int((WALL - 10) * SECOND)), netns="blue")]
+        host.links = [link(netns="blue")]
+        hole = MtuReport(Verdict.BLACKHOLE, 1420, 1380, None, 0, None, 1376, None, "", WALL)
+        for second in range(5, 125, 5):
+            time.advance(5)
+            stats = STATS._replace(sent=second, lost=0, late=0, rtt_sum=second * 0.02, rtt_last=0.02)
+            prober.known = {key(1): Probed("10.0.0.2", stats, hole)}
+            exporter.tick()
+        [row] = status_of(exporter).unhealthy
+        assert row.found.endswith("; set 1376: `nsenter --net=/proc/42/ns/net ip link set dev wg0 mtu 1376`")
+        entries = [one.entry for one in exporter.overview().devices]
+        assert entries == ["nsenter --net=/proc/42/ns/net "]
+    finally:
+        exporter.stop()
 
 
 def test_the_page_of_an_exporter_has_commands_to_copy_and_sizes_target_and_advice_of_a_verdict():

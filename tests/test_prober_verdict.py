@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.pathsim import Path, World
 from wg_exporter.probed import SendError, Verdict
-from wg_exporter.prober.mtu.advice import advise
+from wg_exporter.prober.mtu.advice import Entry, advise
 from wg_exporter.prober.mtu.locate import Direction
 from wg_exporter.prober.mtu.oracle import Oracle
 from wg_exporter.prober.mtu.pairs import Big
@@ -302,6 +302,24 @@ def test_a_path_mtu_that_only_the_kernel_was_told_is_to_be_forgotten_and_not_to_
     advice = advise(FINE._replace(learnt=560))
     assert (advice.mtu, advice.commands, advice.wg_quick) == (1420, ("ip route flush cache",), "")
     assert (advice.far_commands, advice.then_commands) == ((), ())
+
+
+def test_commands_run_in_the_namespace_of_the_device_and_about_its_path_in_that_of_its_socket():
+    entry = Entry("ip netns exec blue ", "ip netns exec red ")
+    advice = advise(FINE._replace(outer=1400, outer_full=False), entry=entry)
+    assert advice.commands == ("ip netns exec blue ip link set dev wg0 mtu 1328",)
+    assert advice.then_commands == ("ip netns exec blue ip link set dev wg0 mtu 1340",)
+    assert advice.far_commands == ("ip link set dev INTERFACE mtu 1340",)
+    taught = advise(FINE._replace(learnt=560), entry=entry)
+    assert taught.commands == ("ip netns exec red ip route flush cache",)
+    assert taught.sentence.endswith(": ip netns exec red ip route flush cache.")
+    narrow = FINE._replace(tunnel=IPV4._replace(ipv6_inside=True), outer=1339, outer_full=False)
+    clamped = advise(narrow, entry=entry)
+    assert all(command.startswith("ip netns exec blue ip") for command in clamped.commands)
+    assert not any(command.startswith("ip netns") for command in clamped.far_commands)
+    for reason, command in ((SendError.NO_DEVICE, "ip link set wg0 up"), (SendError.NO_ROUTE, "ip route get")):
+        unsent = advise(Findings(IPV4, unsent=reason), entry=entry)
+        assert f"ip netns exec blue {command}" in unsent.sentence
 
 
 @pytest.mark.parametrize("findings", [FINE, LARGE, MUTE, MUTE._replace(alive=False), Findings(IPV4)])

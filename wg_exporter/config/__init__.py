@@ -12,6 +12,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import shlex
 import stat
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -133,6 +134,13 @@ class NamespaceConfig(Struct, frozen=True, forbid_unknown_fields=True):
             return f"/proc/{self.pid}/ns/net"
         return self.file or f"/run/netns/{self.netns or self.name}"
 
+    @property
+    def entry(self) -> str:
+        """What a shell command begins with to be run in the namespace, a blank at its end (ip-netns(8), nsenter(1))."""
+        if self.pid is None and self.file is None:
+            return f"ip netns exec {shlex.quote(self.netns or self.name)} "
+        return f"nsenter --net={shlex.quote(self.path)} "
+
 
 class PeerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """What people know of a peer. It goes before every name in WireGuard's own files."""
@@ -216,6 +224,10 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     health: Annotated[HealthLimits, _text("When a peer is down or degraded.")] = HealthLimits()
     metrics: Annotated[Metrics, _text("What to leave out of `/metrics`.")] = Metrics()
     compat: Annotated[Compat, _text("What the pages for dashboards of other exporters show.")] = Compat()
+
+    def entries(self) -> dict[str, str]:
+        """What a shell command begins with to be run in each namespace, by its name."""
+        return {"": ""} | {place.name: place.entry for place in self.namespaces}
 
 
 class ConfigError(Exception):

@@ -169,6 +169,10 @@ class Exporter:
         """Who this exporter is."""
         return self._teller
 
+    def entries(self) -> Mapping[str, str]:
+        """What a shell command begins with to be run in each namespace, by its name."""
+        return self._setup.config.entries()
+
     def probed(self) -> Mapping[DeviceKey, Mapping[str, Probed]]:
         """What the prober knows, by device and public key. Does not wait."""
         return self._probes()

@@ -24,10 +24,15 @@ _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 def status_of(exporter: Exporter) -> Status:
     """How the host is."""
-    found, teller, probes = exporter.status(), exporter.teller, exporter.probed()
+    found, teller, probes, entries = exporter.status(), exporter.teller, exporter.probed(), exporter.entries()
     said = found.summary
     unhealthy = tuple(
-        _unhealthy(peer, probes.get((peer.netns, peer.interface), {}).get(peer.public_key), teller.config_file)
+        _unhealthy(
+            peer,
+            probes.get((peer.netns, peer.interface), {}).get(peer.public_key),
+            teller.config_file,
+            entries.get(peer.netns, ""),
+        )
         for peer in said.unhealthy
     )
     counts = (said.expected, said.down, said.degraded, said.open)
@@ -35,14 +40,14 @@ def status_of(exporter: Exporter) -> Status:
     return Status(found.wall, *counts, unhealthy, found.problems, teller.host, groups, found.others, said.idle)
 
 
-def _unhealthy(peer: UnhealthyPeer, probed: Probed | None, config_file: str) -> UnhealthyRow:
+def _unhealthy(peer: UnhealthyPeer, probed: Probed | None, config_file: str, entry: str) -> UnhealthyRow:
     health, reason = peer.health, peer.health.reason
     line = ""
     if reason:
         who = peer.name if _PLAIN.fullmatch(peer.name) else peer.public_key
-        line = advice(reason, peer.interface, who, config_file)
+        line = advice(reason, peer.interface, who, config_file, entry)
     report = probed.mtu if probed and reason and reason.startswith("mtu_") else None
-    found = told(report, peer.interface, probed.target) if probed and report else ""
+    found = told(report, peer.interface, probed.target, entry) if probed and report else ""
     return UnhealthyRow(
         peer.name,
         _place((peer.netns, peer.interface)),

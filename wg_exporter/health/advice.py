@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 _LINES = {rule.reason: rule.advice for rule in RULES if rule.reason}
 
 
-def advice(reason: Reason, interface: str = "", peer: str = "", config_file: str = "") -> str:
+def advice(reason: Reason, interface: str = "", peer: str = "", config_file: str = "", entry: str = "") -> str:
     """One line that says what to do, with commands for this peer, quoted for a shell; without names, for any peer.
 
-    With a `config_file`, `wg-exporter mtu` is told of it: it probes by itself.
+    With a `config_file`, `wg-exporter mtu` is told of it: it probes by itself. `entry` is what a command begins with to
+    be run in the namespace of the interface.
     """
     lines = _LINES[reason]
     if config_file:
@@ -28,4 +29,5 @@ def advice(reason: Reason, interface: str = "", peer: str = "", config_file: str
     return lines.format(
         interface=shlex.quote(interface) if interface else "INTERFACE",
         peer=shlex.quote(peer) if peer else "PEER",
+        entry=entry,
     )

@@ -100,6 +100,7 @@ class DevicePart(msgspec.Struct, frozen=True, kw_only=True):
 
     interface: str
     netns: str
+    netns_entry: str | None
     backend: Backend | None
     read_success: bool
     gone: bool
@@ -196,6 +197,7 @@ def _device(row: DeviceRow, wall: float, endpoints: str) -> DevicePart:
     return DevicePart(
         interface=_text(name),
         netns=_text(netns),
+        netns_entry=_text(row.entry) or None,
         backend=backend.backend if backend else None,
         read_success=device is not None and device.fresh,
         gone=row.gone is not None,

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from wg_exporter.probed import MtuReport
 
 
-def told(report: MtuReport, interface: str, target: str) -> str:
-    """One line for a person."""
+def told(report: MtuReport, interface: str, target: str, entry: str = "") -> str:
+    """One line for a person. `entry` is what a command begins with to be run in the interface's namespace."""
     where = f" to {target}" if target else ""
     said = f"MTU {report.verdict}: packets of {report.interface_mtu} bytes were sent{where}"
     found = []
@@ -27,7 +27,7 @@ def told(report: MtuReport, interface: str, target: str) -> str:
     wish = report.recommended
     if report.verdict is Verdict.OK or wish is None or wish == report.interface_mtu:
         return line
-    return f"{line}; set {wish}: `ip link set dev {shlex.quote(interface)} mtu {wish}`"
+    return f"{line}; set {wish}: `{entry}ip link set dev {shlex.quote(interface)} mtu {wish}`"
 
 
 def _size(number: int) -> str:

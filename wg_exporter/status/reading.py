@@ -66,18 +66,19 @@ def _device_row(part: DevicePart) -> DeviceRow:
             *key, 0, "", bool(part.up), part.mtu,
             rx_packets, tx_packets, rx, tx, rx_errors, tx_errors, rx_dropped, tx_dropped,
         )  # fmt: skip
-    rows = tuple(map(_peer_row, part.peers))
+    rows, entry = tuple(map(_peer_row, part.peers)), part.netns_entry or ""
     if part.gone:
-        return DeviceRow(None, None, link, rows, key)
+        return DeviceRow(None, None, link, rows, key, entry)
     backend = part.backend or Backend.KERNEL
     if part.listen_port is None:
         # The problem says what to do, or the exporter's own log: `Cause.DENIED` keeps advice from being added here.
-        return DeviceRow(None, model.FailedDevice(*key, backend, part.problem or "", Cause.DENIED), link, rows)
+        failed = model.FailedDevice(*key, backend, part.problem or "", Cause.DENIED)
+        return DeviceRow(None, failed, link, rows, entry=entry)
     peers = model.Peers.of([row.peer for row in rows if not row.gone])
     device = model.Device(
         *key, backend, part.public_key or "", part.listen_port, part.fwmark or 0, peers, part.read_success
     )
-    return DeviceRow(device, None, link, rows)
+    return DeviceRow(device, None, link, rows, entry=entry)
 
 
 def _peer_row(part: PeerPart) -> PeerRow:

@@ -73,7 +73,8 @@ class PeerRow(NamedTuple):
 class DeviceRow(NamedTuple):
     """A device that was read (`device`), could not be read (`failed`) or is gone (`gone`), with its link if it has one.
 
-    `peers` are those that were read or, of a device that is gone, those that are expected up.
+    `peers` are those that were read or, of a device that is gone, those that are expected up. `entry` is what a shell
+    command begins with to be run in its namespace.
     """
 
     device: model.Device | None
@@ -81,6 +82,7 @@ class DeviceRow(NamedTuple):
     link: model.Link | None
     peers: tuple[PeerRow, ...]
     gone: model.DeviceKey | None = None
+    entry: str = ""
 
 
 class Overview(NamedTuple):
@@ -139,6 +141,8 @@ def from_view(
     there = {whose(row) for row in rows}
     missing = set(view.missing) - there  # the others in `view.gone` may be there
     rows += [_gone_row(device) for device in view.gone if (device.netns, device.name) in missing]
+    entries = config.entries()
+    rows = [row._replace(entry=entries.get(whose(row)[0], "")) for row in rows]
     problems = [problem for file in snapshot.conf for problem in file.problems]
     problems += [f"{name} is gone" + (f" from namespace {netns}" if netns else "") for netns, name in view.missing]
     problems += (*snapshot.doubles, *view.unmatched)

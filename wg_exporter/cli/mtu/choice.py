@@ -17,6 +17,7 @@ from wg_exporter.cli.show import overview
 from wg_exporter.config import Probing
 from wg_exporter.health.states import NOT_JUDGED
 from wg_exporter.plan.planner import Planner
+from wg_exporter.prober.mtu.advice import Entry
 from wg_exporter.status.rows import from_view
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def choose(
         raise NothingToCheckError(reason.replace("wg-exporter show", "wg-exporter mtu"))
     plan = planned(Planner(_probing_all(config)), snapshot, view)
     probed = {one.key: one for one in plan.peers}
+    entries = config.entries()
     choices = []
     for row in found.devices:
         if row.device is None:
@@ -69,6 +71,7 @@ def choose(
             target = targets.get(one.peer.public_key)
             why = "" if key in probed else plan.unprobed.get(key, NOT_LOOKED_AT)
             mtu = row.link and row.link.mtu
+            peer_entry = Entry(row.entry, entries.get(probed[key].underlay, "") if key in probed else row.entry)
             asked = Asked(
                 *key,
                 one.name,
@@ -77,6 +80,7 @@ def choose(
                 why,
                 states.get(key, NOT_JUDGED),
                 expected=one.expected_up or peer is not None,
+                entry=peer_entry,
             )
             choices.append(Choice(asked, probed.get(key)))
     if not choices:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.health.states import NOT_JUDGED, State
 from wg_exporter.probed import Verdict
-from wg_exporter.prober.mtu.advice import Advice, advise
+from wg_exporter.prober.mtu.advice import Advice, Entry, advise
 from wg_exporter.prober.mtu.locate import HOPS, Direction
 from wg_exporter.prober.mtu.oracle import Oracle
 from wg_exporter.prober.mtu.pairs import Big
@@ -37,7 +37,7 @@ class Asked(NamedTuple):
 
     `mtu` is the interface's, None where it is not known. `problem` says why the peer can't be probed, if it can't.
     `health` is how the exporter that runs here says that it is; without a state if none says it.
-    `expected`: somebody waits for it to be up, or asked for it by name.
+    `expected`: somebody waits for it to be up, or asked for it by name. `entry` leads commands into its namespaces.
     """
 
     netns: str
@@ -49,6 +49,7 @@ class Asked(NamedTuple):
     problem: str = ""
     health: PeerHealth = NOT_JUDGED
     expected: bool = True
+    entry: Entry = Entry()
 
     @property
     def passed_over(self) -> bool:
@@ -86,7 +87,7 @@ class Result(NamedTuple):
 def conclude(asked: Asked, findings: Findings, shrink: Shrink | None, seconds: float, *, cut: bool = False) -> Result:
     """The result of probing. `shrink` is what P7 found. `cut`: the timeout came before probing was finished."""
     hop = shrink.hop if shrink else ""
-    advice = advise(findings, hop)
+    advice = advise(findings, hop, asked.entry)
     if asked.health.state is State.DOWN and advice.verdict is Verdict.FILTERED:
         # Handshakes and keepalives from it may have been taken for life here; the exporter has looked for longer.
         advice = Advice(

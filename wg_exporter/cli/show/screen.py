@@ -213,9 +213,10 @@ def _closer(row: DeviceRow, peer: PeerRow, config_file: str, encoding: str) -> I
     if health.reason:
         yield Text(words.plain(f"  {health.reason}: {health.evidence}", encoding), "bold")
         name = peer.name if peer.named else peer.peer.public_key
-        yield Text(words.plain(f"  {advice(health.reason, whose(row)[1], name, config_file)}", encoding))
+        yield Text(words.plain(f"  {advice(health.reason, whose(row)[1], name, config_file, row.entry)}", encoding))
     if peer.mtu:
-        yield Text(words.plain(f"  {told(peer.mtu, whose(row)[1], peer.aim.target if peer.aim else '')}", encoding))
+        found = told(peer.mtu, whose(row)[1], peer.aim.target if peer.aim else "", row.entry)
+        yield Text(words.plain(f"  {found}", encoding))
     if probing := probing_of(peer):
         yield Text(words.plain(f"  {probing}", encoding), "dim")
 

@@ -61,16 +61,16 @@ RULES = (
         Reason.NOT_ALLOWED,
         "WireGuard sends it nothing of what users send to its target: its allowed IPs do not cover that address, or "
         "another peer has it.",
-        "`wg show {interface} allowed-ips` says which peer gets what. Of two peers with the same allowed IP, the one "
+        "`{entry}wg show {interface} allowed-ips` says which peer gets what. Of two peers with the same allowed IP, the one "
         "that was set last has it. Correct `AllowedIPs`, or the `target` under `peers`.",
     ),
     _obstructed(
         Reason.NOT_ROUTED,
         "Probes are bound to the interface and may pass; what users send to its target does not: this host has no "
         "route for it, or one that leads elsewhere.",
-        "`ip route get` its target (`wg-exporter show {interface} {peer}` prints it) says where packets go, `ip rule` "
-        "which tables decide. Set the route again (`ip route add TARGET dev {interface}`). If it is meant to be so, "
-        "say `routes: ignore` for {interface} under `interfaces: settings`.",
+        "`{entry}ip route get` its target (`wg-exporter show {interface} {peer}` prints it) says where packets go, "
+        "`{entry}ip rule` which tables decide. Set the route again (`{entry}ip route add TARGET dev {interface}`). If "
+        "it is meant to be so, say `routes: ignore` for {interface} under `interfaces: settings`.",
     ),
     _mtu(Reason.MTU_BLACKHOLE, Verdict.BLACKHOLE, "Full-size packets vanish without a word."),
     _mtu(
@@ -100,7 +100,7 @@ RULES = (
         Reason.TARGET_SILENT,
         "The peer is heard, but the address inside the tunnel that used to answer probes does not.",
         "`wg-exporter show {interface} {peer}` says where probes go. Does another address behind the peer answer "
-        "(`ping -I {interface}`)? Then only that host is off or drops echoes: set another `target` under `peers`, or "
+        "(`{entry}ping -I {interface}`)? Then only that host is off or drops echoes: set another `target` under `peers`, or "
         "`probe: false`. If none does, what we send is lost behind the peer's WireGuard: its allowed IPs must cover "
         "the addresses of {interface}, and its firewall and rp_filter let them in.",
         _target_silent,

@@ -36,7 +36,8 @@ class Rule(NamedTuple):
     state: what the peer is while the rule holds; None = what it was before.
     reason: why. A peer that is down keeps its reason under a rule without one.
     meaning: when the rule holds, for a person.
-    advice: what to do, one line for whoever is paged; {interface} and {peer} stand for names quoted for a shell.
+    advice: what to do, one line for whoever is paged; {interface} and {peer} stand for names quoted for a
+        shell, {entry} for what leads a command into the namespace of the interface.
     span: when it holds as long as nothing new is seen.
     given: what the rule needs; without it, it never holds and is not asked.
     renewed: whether the rule merely holds longer for a peer that is not probed and is heard again. Such a peer is not

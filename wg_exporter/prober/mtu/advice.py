@@ -51,15 +51,25 @@ class Advice(NamedTuple):
     caution: str = ""
 
 
-def advise(findings: Findings, hop: str = "") -> Advice:
+class Entry(NamedTuple):
+    """What a command begins with to be run where the device is, and where its outer packets are: two namespaces, maybe.
+
+    Each ends with a blank, or is empty.
+    """
+
+    inside: str = ""
+    outside: str = ""
+
+
+def advise(findings: Findings, hop: str = "", entry: Entry = Entry()) -> Advice:
     """The sentence and the commands. `hop` is the router behind which the path shrinks, if P7 found one."""
     found = rule(findings)
-    sentence = " ".join(found.sentence.format_map(words(findings, hop)).split())
+    sentence = " ".join(found.sentence.format_map(words(findings, hop, entry)).split())
     mtu = recommended(findings)
     if found.verdict is Verdict.OK or (found.verdict is Verdict.FILTERED and (mtu or 0) >= findings.tunnel.mtu):
         return Advice(found.verdict, sentence, mtu)
     if found.verdict is Verdict.FRAGMENTED_LOCAL and findings.hearsay:
-        return Advice(found.verdict, sentence, mtu, (_flush(findings),))
+        return Advice(found.verdict, sentence, mtu, (_flush(findings, entry),))
     device, least = findings.tunnel.interface, _spares_addresses(findings)
     if least is not None:
         caution = f"an MTU below {LEAST_IPV6} would remove the IPv6 addresses of {device}; clamp TCP's MSS instead"
@@ -67,19 +77,19 @@ def advise(findings: Findings, hop: str = "") -> Advice:
             found.verdict,
             sentence,
             mtu,
-            _clamp(device, least),
+            _clamp(device, least, entry.inside),
             far_commands=_clamp(FAR_INTERFACE, least),
             caution=caution,
         )
     together = recommended_together(findings)
     if mtu is None or together is None:
         return Advice(found.verdict, sentence, mtu)
-    then = () if together == mtu else (_set(device, together),)
+    then = () if together == mtu else (_set(device, together, entry.inside),)
     return Advice(
         found.verdict,
         sentence,
         mtu,
-        (_set(device, mtu),),
+        (_set(device, mtu, entry.inside),),
         _keep(mtu),
         (_set(FAR_INTERFACE, together),),
         _keep(together),
@@ -88,7 +98,7 @@ def advise(findings: Findings, hop: str = "") -> Advice:
     )
 
 
-def words(seen: Findings, hop: str = "") -> dict[str, object]:
+def words(seen: Findings, hop: str = "", entry: Entry = Entry()) -> dict[str, object]:
     """The fields that the sentences of `verdict.RULES` may use."""
     tunnel = seen.tunnel
     outer, _slack = outer_path(seen)
@@ -117,8 +127,8 @@ def words(seen: Findings, hop: str = "") -> dict[str, object]:
         "large": _large(seen),
         "spotty": ", but for some now and then" if seen.spotty else "",
         "oracle": _silent(seen),
-        "unknown": _unknown(seen),
-        "local": _forget(seen) if seen.hearsay else _fix(seen),
+        "unknown": _unknown(seen, entry.inside),
+        "local": _forget(seen, entry) if seen.hearsay else _fix(seen),
         "fix": _fix(seen),
     }
 
@@ -131,18 +141,18 @@ def _above(seen: Findings) -> str:
     return f"above {next((size for size in passing if size and size < seen.tunnel.mtu), seen.inner)} bytes"
 
 
-def _set(device: str, mtu: int) -> str:
-    return f"ip link set dev {quote(device)} mtu {mtu}"
+def _set(device: str, mtu: int, entry: str = "") -> str:
+    return f"{entry}ip link set dev {quote(device)} mtu {mtu}"
 
 
 def _keep(mtu: int) -> str:
     return f"MTU = {mtu}"
 
 
-def _clamp(device: str, mtu: int) -> tuple[str, ...]:
+def _clamp(device: str, mtu: int, entry: str = "") -> tuple[str, ...]:
     match = f"-t mangle -A POSTROUTING -o {quote(device)} -p tcp --tcp-flags SYN,RST SYN"
     return tuple(
-        f"{tool} {match} -j TCPMSS --set-mss {mtu - headers}"
+        f"{entry}{tool} {match} -j TCPMSS --set-mss {mtu - headers}"
         for tool, headers in (("iptables", TCP_IPV4), ("ip6tables", TCP_IPV6))
     )
 
@@ -186,19 +196,22 @@ def _why(seen: Findings) -> str:
 
 # Why this host sends no probes, and what to do (see `SendError`).
 _UNSENT = {
-    SendError.NO_DEVICE: "{interface} is down or gone, so {target} can't be probed: ip link set {interface} up",
+    SendError.NO_DEVICE: "{interface} is down or gone, so {target} can't be probed: {entry}ip link set {interface} up",
     SendError.NO_PERMISSION: "This host refuses to send probes to {target}: let a firewall of its own pass ICMP echoes "
     "into {interface} (its output chain)",
     SendError.NO_KEY: "This host refuses to send probes to {target}: no peer of {interface} has it in its allowed IPs",
-    SendError.NO_ROUTE: "This host has no way to {target}: compare with ip route get, and with the peer's endpoint",
+    SendError.NO_ROUTE: "This host has no way to {target}: compare with {entry}ip route get, and with the endpoint of "
+    "the peer",
 }
 
 
-def _unknown(seen: Findings) -> str:
+def _unknown(seen: Findings, entry: str) -> str:
     if seen.unsent is None:
         return f"{seen.tunnel.target or 'the peer'} has not been probed yet."
     usual = f"This host can't send probes to {{target}} ({seen.unsent})"
-    said = _UNSENT.get(seen.unsent, usual).format(interface=seen.tunnel.interface, target=seen.tunnel.target)
+    said = _UNSENT.get(seen.unsent, usual).format(
+        interface=seen.tunnel.interface, target=seen.tunnel.target, entry=entry
+    )
     return f"{said}. Whether users' packets get through is not known."
 
 
@@ -220,16 +233,16 @@ def _large(seen: Findings) -> str:
     return f"{known} On the way back it is a hole or a filter of echoes. {ask}"
 
 
-def _flush(seen: Findings) -> str:
+def _flush(seen: Findings, entry: Entry) -> str:
     """Makes the kernel forget all path MTUs that it was told; it learns those that are true again (ip-route(8))."""
-    return "ip -6 route flush cache" if seen.tunnel.ipv6_outside else "ip route flush cache"
+    return f"{entry.outside}ip{' -6' if seen.tunnel.ipv6_outside else ''} route flush cache"
 
 
-def _forget(seen: Findings) -> str:
+def _forget(seen: Findings, entry: Entry) -> str:
     told = "A packet-too-big taught it that"
     if seen.outer_full:
-        return f"{told}, which is out of date or forged, for full-size probes get there in one piece: {_flush(seen)}."
-    return f"{told}; no probe has met one, so it may be forged. Make the host forget it: {_flush(seen)}."
+        return f"{told}, which is out of date or forged, for full-size probes get there in one piece: {_flush(seen, entry)}."
+    return f"{told}; no probe has met one, so it may be forged. Make the host forget it: {_flush(seen, entry)}."
 
 
 def _fix(seen: Findings) -> str:
