@@ -10,8 +10,8 @@ RULES = (
         State.DOWN,
         Reason.INTERFACE_GONE,
         "Its interface does not exist any more.",
-        "Bring {interface} up again (`{entry}wg-quick up`, or restart what made it). If it is gone for good, say so with "
-        "`state: any` under `expect`, and reload.",
+        "Bring {interface} up again (`{entry}wg-quick up`, or restart what made it). If it is gone for good, say so "
+        "with `state: any` under `expect`, and reload.",
         lambda seen, limits: after(seen.place.gone_since, limits.down_after),
     ),
     Rule(
@@ -35,8 +35,8 @@ RULES = (
         Reason.MISSING,
         "It left its device, while its file still describes it, or the configuration waits for it. It is `degraded` if "
         "nobody expects it up, or if a file that has not changed for 10 minutes describes it and it was never there.",
-        "`{entry}wg show {interface}` does not list it. Load the file again (`{entry}wg syncconf {interface} <(wg-quick "
-        "strip {interface})`, or `networkctl reload`); if it is gone for good, remove it from the file.",
+        "`{entry}wg show {interface}` does not list it. Load the file again (`{entry}wg syncconf {interface} "
+        "<(wg-quick strip {interface})`, or `networkctl reload`); if it is gone for good, remove it from the file.",
         lambda _seen, _limits: NO_TIME,
     ),
 )

@@ -61,8 +61,8 @@ RULES = (
         Reason.NOT_ALLOWED,
         "WireGuard sends it nothing of what users send to its target: its allowed IPs do not cover that address, or "
         "another peer has it.",
-        "`{entry}wg show {interface} allowed-ips` says which peer gets what. Of two peers with the same allowed IP, the one "
-        "that was set last has it. Correct `AllowedIPs`, or the `target` under `peers`.",
+        "`{entry}wg show {interface} allowed-ips` says which peer gets what. Of two peers with the same allowed IP, "
+        "the one that was set last has it. Correct `AllowedIPs`, or the `target` under `peers`.",
     ),
     _obstructed(
         Reason.NOT_ROUTED,
@@ -100,9 +100,9 @@ RULES = (
         Reason.TARGET_SILENT,
         "The peer is heard, but the address inside the tunnel that used to answer probes does not.",
         "`wg-exporter show {interface} {peer}` says where probes go. Does another address behind the peer answer "
-        "(`{entry}ping -I {interface}`)? Then only that host is off or drops echoes: set another `target` under `peers`, or "
-        "`probe: false`. If none does, what we send is lost behind the peer's WireGuard: its allowed IPs must cover "
-        "the addresses of {interface}, and its firewall and rp_filter let them in.",
+        "(`{entry}ping -I {interface}`)? Then only that host is off or drops echoes: set another `target` under "
+        "`peers`, or `probe: false`. If none does, what we send is lost behind the peer's WireGuard: its allowed IPs "
+        "must cover the addresses of {interface}, and its firewall and rp_filter let them in.",
         _target_silent,
         Given.PROBED,
     ),

@@ -61,7 +61,10 @@ class Entry(NamedTuple):
     outside: str = ""
 
 
-def advise(findings: Findings, hop: str = "", entry: Entry = Entry()) -> Advice:
+HERE = Entry()  # no other namespace
+
+
+def advise(findings: Findings, hop: str = "", entry: Entry = HERE) -> Advice:
     """The sentence and the commands. `hop` is the router behind which the path shrinks, if P7 found one."""
     found = rule(findings)
     sentence = " ".join(found.sentence.format_map(words(findings, hop, entry)).split())
@@ -98,7 +101,7 @@ def advise(findings: Findings, hop: str = "", entry: Entry = Entry()) -> Advice:
     )
 
 
-def words(seen: Findings, hop: str = "", entry: Entry = Entry()) -> dict[str, object]:
+def words(seen: Findings, hop: str = "", entry: Entry = HERE) -> dict[str, object]:
     """The fields that the sentences of `verdict.RULES` may use."""
     tunnel = seen.tunnel
     outer, _slack = outer_path(seen)
@@ -241,7 +244,7 @@ def _flush(seen: Findings, entry: Entry) -> str:
 def _forget(seen: Findings, entry: Entry) -> str:
     told = "A packet-too-big taught it that"
     if seen.outer_full:
-        return f"{told}, which is out of date or forged, for full-size probes get there in one piece: {_flush(seen, entry)}."
+        return f"{told}, which is out of date or forged, for full-size probes get there whole: {_flush(seen, entry)}."
     return f"{told}; no probe has met one, so it may be forged. Make the host forget it: {_flush(seen, entry)}."
 
 
