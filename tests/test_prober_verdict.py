@@ -198,8 +198,8 @@ def test_padding_is_told_where_only_inner_probes_came_through():
             "",
             (
                 "This host's route to 198.51.100.2 carries 560-byte packets; wg0 sends up to 1480, in fragments. "
-                "A packet-too-big taught it that, which is out of date or forged, for full-size probes get there in "
-                "one piece: ip route flush cache."
+                "A packet-too-big taught it that, which is out of date or forged, for full-size probes get there "
+                "whole: ip route flush cache."
             ),
         ),
         (
