@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import pathlib
 import re
+import socket
+import time
 
 import pytest
 from hypothesis import given
@@ -263,3 +266,73 @@ def test_keys_without_end_do_not_fill_the_memory(monkeypatch):
     assert [seen.changed(key, "bad") for key in "abcd"] == [True] * 4
     assert not seen.changed("d", "bad")
     assert seen.changed("a", "bad")
+
+
+# --- where nobody takes the lines ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["a pipe", "a socket"])
+def ends(request):
+    """What is written to, and what reads it."""
+    if request.param == "a pipe":
+        reads, writes = os.pipe()
+    else:
+        reads, writes = (end.detach() for end in socket.socketpair())
+    yield writes, reads
+    for end in (writes, reads):
+        os.close(end)
+
+
+def taken(fd: int) -> str:
+    """All that is there."""
+    os.set_blocking(fd, False)
+    data = b""
+    try:
+        while part := os.read(fd, 1 << 20):
+            data += part
+    except BlockingIOError:
+        pass
+    return data.decode()
+
+
+def test_lines_that_nobody_takes_are_dropped_and_counted_and_nothing_waits(ends):
+    writes, reads = ends
+    handler = log._FileHandler(writes)
+    handler.setFormatter(log.LogfmtFormatter())
+    logger = logging.Logger("wg_exporter.test")
+    logger.addHandler(handler)
+    begun = time.monotonic()
+    for number in range(3000):
+        logger.info("%s%d", "x" * 500, number)
+    assert time.monotonic() - begun < 3
+    assert os.get_blocking(writes), "others may use it too"
+    found = taken(reads).splitlines()
+    assert 20 < len(found) < 3000
+    assert all(line.startswith("ts=") and "msg=x" in line for line in found), "no line is cut"
+    logger.info("again")
+    dropped, again = taken(reads).splitlines()
+    assert dropped.endswith(f'level=warn msg="log lines dropped" number={3000 - len(found)}')
+    assert again.endswith("msg=again")
+    logger.info("and on")
+    assert taken(reads).splitlines()[0].endswith('msg="and on"')
+
+
+def test_a_reader_that_is_gone_costs_the_line_and_no_more(ends):
+    writes, reads = ends
+    handler = log._FileHandler(writes)
+    handler.setFormatter(log.LogfmtFormatter())
+    other = os.dup(reads)
+    os.close(reads)
+    os.close(other)
+    logging.Logger("x").addHandler(handler)
+    handler.emit(logging.LogRecord("wg_exporter", logging.INFO, "", 0, "into the void", None, None))
+    os.dup2(os.open("/dev/null", os.O_RDONLY), reads)  # for the fixture to close
+
+
+def test_a_long_line_goes_through_whole_where_somebody_reads(tmp_path):
+    with (tmp_path / "log").open("wb") as file:
+        handler = log._FileHandler(file.fileno())
+        handler.setFormatter(log.LogfmtFormatter())
+        for _ in range(3):
+            handler.emit(logging.LogRecord("wg_exporter", logging.INFO, "", 0, "%s", ("y" * 2000,), None))
+    assert [len(line) > 2000 for line in (tmp_path / "log").read_text().splitlines()] == [True] * 3

@@ -8,18 +8,24 @@ can hold a private key, and no level, debug included, may print them. A line nev
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
+import os
 import re
+import select
+import socket
+import stat
 import sys
 import threading
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
 ROOT = "wg_exporter"
 FORMATS = ("logfmt", "json")
@@ -28,6 +34,7 @@ LEVELS = ("debug", "info", "warn", "error")  # as Prometheus names them; `warnin
 MAX_TEXT = 2_000  # characters of one value: a log line is for reading, and what it quotes may come from outside
 MAX_TRACEBACK = 16_000
 MAX_KEYS = 10_000
+MOMENT_MS = 50  # for the rest of a line of which some was taken
 
 _PLAIN = re.compile(r"[^\s=\"\\]+")
 _NOT_A_KEY = re.compile(r"[^A-Za-z0-9_.-]")
@@ -95,6 +102,18 @@ def place(error: BaseException) -> str:
     return f"{PurePath(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "?"
 
 
+def catch_threads() -> None:
+    """A thread that fails is one line in the log from now on, and no traceback: that could quote what was read."""
+
+    def tell(failed: threading.ExceptHookArgs) -> None:
+        error = failed.exc_value
+        where = place(error) if error is not None else "?"
+        name = failed.thread.name if failed.thread else "?"
+        Log(__name__).error("a thread failed", thread=name, problem=f"unexpected {failed.exc_type.__name__} in {where}")
+
+    threading.excepthook = tell
+
+
 def setup(level: str, format: str, stream: TextIO | None = None) -> None:  # noqa: A002 - the name of the flag
     """Send all logs of the process to `stream` (standard error when None). Replaces what an earlier call set up.
 
@@ -104,7 +123,7 @@ def setup(level: str, format: str, stream: TextIO | None = None) -> None:  # noq
     if format not in FORMATS:
         raise ValueError(f"unknown log format {format!r}; use one of {', '.join(FORMATS)}")
     number = _level_number(level)
-    handler = _Handler(sys.stderr if stream is None else stream)
+    handler: _Handler = _on_stderr() if stream is None else _StreamHandler(stream)
     handler.setFormatter(JsonFormatter() if format == "json" else LogfmtFormatter())
     root = logging.getLogger()
     for old in [h for h in root.handlers if isinstance(h, _Handler)]:
@@ -112,6 +131,13 @@ def setup(level: str, format: str, stream: TextIO | None = None) -> None:  # noq
     root.addHandler(handler)
     root.setLevel(max(number, logging.WARNING))
     logging.getLogger(ROOT).setLevel(number)
+
+
+def _on_stderr() -> _Handler:
+    try:
+        return _FileHandler(sys.stderr.fileno())
+    except (OSError, ValueError, AttributeError):  # it is no file, as in some tests
+        return _StreamHandler(sys.stderr)
 
 
 class LogfmtFormatter(logging.Formatter):
@@ -128,9 +154,78 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(_entries(self, record), separators=(",", ":"))
 
 
-class _Handler(logging.StreamHandler[TextIO]):
+class _Handler(logging.Handler):
+    """What all handlers of ours have in common."""
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the standard library's name
         """A full disk or a closed pipe must not cost more than the line."""
+
+
+class _StreamHandler(logging.StreamHandler[TextIO], _Handler):
+    """Writes to a stream, for as long as that takes."""
+
+
+class _FileHandler(_Handler):
+    """Writes to an open file, and never waits: what is not taken at once, by a pipe that nobody reads or a terminal
+    that was stopped, is dropped and counted. The next line that goes through is preceded by one with the number.
+    """
+
+    def __init__(self, fd: int) -> None:
+        super().__init__()
+        self._write = _writer(fd)
+        self._dropped = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the line of a record."""
+        try:
+            line = self.format(record)
+            if self._dropped:
+                fields = {"number": self._dropped}
+                note = logging.LogRecord(ROOT, logging.WARNING, "", 0, "log lines dropped", None, None)
+                note.fields = fields
+                line = f"{self.format(note)}\n{line}"
+            if self._write(f"{line}\n".encode("utf-8", "backslashreplace")):
+                self._dropped = 0
+            else:
+                self._dropped += 1
+        except Exception:  # noqa: BLE001 - as the standard library's handlers
+            self.handleError(record)
+
+
+def _writer(fd: int) -> Callable[[bytes], bool]:
+    """What writes to an open file without waiting; it returns whether all was taken.
+
+    Whether a write waits belongs to the open file, which the shell may share with us. So it is opened anew, where that
+    is possible: pipes and terminals are, sockets can be told with each send.
+    """
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISSOCK(mode):
+        sock = socket.socket(fileno=os.dup(fd))
+        return lambda data: _all(data, lambda rest: sock.send(rest, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL), fd)
+    own = fd
+    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+        with contextlib.suppress(OSError):
+            own = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    return lambda data: _all(data, partial(os.write, own), own)
+
+
+def _all(data: bytes, write: Callable[[bytes], int], fd: int) -> bool:
+    """Write all of it, or nothing if nothing is taken now. A line that was begun is given a moment to be finished."""
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    sent = 0
+    while sent < len(data):
+        if not poll.poll(MOMENT_MS if sent else 0):
+            return False
+        try:
+            # A pipe that says it is ready takes this much at once (pipe(7), PIPE_BUF).
+            sent += write(data[sent : sent + select.PIPE_BUF])
+        except BlockingIOError:
+            if not sent:
+                return False
+        except OSError:
+            return False
+    return True
 
 
 def _entries(formatter: logging.Formatter, record: logging.LogRecord) -> dict[str, Scalar]:
