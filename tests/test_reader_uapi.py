@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import traceback
+import tracemalloc
 from base64 import b64encode
 
 import pytest
@@ -381,6 +382,41 @@ def test_more_peers_than_wireguard_go_allows_are_an_error():
     lines = [f"public_key={i:064x}" for i in range(uapi.MAX_PEERS + 1)]
     assert len(decode(answer(*lines[:-1]), NOW).peers) == uapi.MAX_PEERS
     assert problem(answer(*lines)) == "more than 65536 peers"
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        (["a=1"] * (uapi.MAX_LINES + 1), "more than 64 lines before the first peer"),
+        ([*DEVICE_LINES, *ALICE_LINES, *["a=1"] * 70], "or 64 other lines"),
+        ([*DEVICE_LINES, *ALICE_LINES, *["a=1"] * 1_200_000], "more lines than so many peers have"),
+        ([*ALICE_LINES, *["allowed_ip=10.0.0.1/32"] * (uapi.MAX_ALLOWED_IPS_EACH + 1)], "more than 32768 allowed IPs"),
+        (["allowed_ip=10.0.0.1/32"] * (uapi.MAX_ALLOWED_IPS + 1), "more than 262144 allowed IPs"),
+        ([*ALICE_LINES, "x=" + "y" * 200_000], "a line of more than 4096 bytes"),
+        ([f"public_key={ALICE}"] * (uapi.MAX_PEERS + 1), "more than 65536 peers"),
+    ],
+)
+def test_what_no_daemon_says_is_refused_before_it_takes_memory(lines, says):
+    data = answer(*lines)
+    size = len(data)
+    tracemalloc.start()
+    try:
+        assert says in problem(data)
+        assert tracemalloc.get_traced_memory()[1] < 4 * size + (1 << 20)
+    finally:
+        tracemalloc.stop()
+
+
+def test_it_gives_up_when_it_is_told_to():
+    asked = []
+
+    def overdue():
+        asked.append(1)
+        return len(asked) > 2
+
+    with pytest.raises(DecodeError, match="it takes too long to read"):
+        decode(answer(*[f"public_key={i:064x}" for i in range(2000)]), NOW, None, overdue)
+    assert len(asked) == 3
 
 
 # Secrets

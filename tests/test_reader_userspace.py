@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -357,6 +358,45 @@ def test_an_endless_answer_is_cut_off(daemons, directory, monkeypatch):
     assert time.monotonic() - begin < 4
     assert [d.name for d in devices] == ["wg1"]
     assert failed.problem == "its daemon sent more than 4 MiB"
+
+
+def test_all_together_take_no_more_than_a_limit_and_the_longest_goes(daemons, directory, monkeypatch):
+    monkeypatch.setattr(userspace, "MAX_ANSWERS", 3 << 20)
+    daemons.start("wg0", floods)
+    daemons.start("wg1", answers(good()))
+    daemons.start("wg2", floods)
+    begin = time.monotonic()
+    devices, failed = UserspaceSource({Backend.USERSPACE: [str(directory)]}, timeout=5).read()
+    assert time.monotonic() - begin < 4
+    assert [d.name for d in devices] == ["wg1"]
+    assert [one.name for one in failed] == ["wg0", "wg2"]
+    assert all("and all together more than 3 MiB" in one.problem for one in failed)
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [b"a=\n" * (10 << 20), b"public_key=" + b"ab" * 32 + b"\n" + b"allowed_ip=10.0.0.1/32\n" * 1_400_000],
+    ids=["lines", "allowed IPs"],
+)
+def test_a_hostile_daemon_takes_neither_the_memory_nor_the_time_of_others(daemons, directory, rubbish):
+    """The reading is done by another process, whose memory is its own."""
+    daemons.start("wg0", answers(rubbish + END))
+    daemons.start("wg1", answers(good()))
+    code = (
+        "import pathlib, sys, time\n"
+        "from wg_exporter.model import Backend\n"
+        "from wg_exporter.reader.userspace.source import UserspaceSource\n"
+        "source = UserspaceSource({Backend.USERSPACE: [sys.argv[1]]})\n"
+        "begin = time.monotonic()\n"
+        "devices, failed = source.read()\n"
+        "print(*(d.name for d in devices), *(f.name for f in failed), time.monotonic() - begin,\n"
+        "      pathlib.Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(directory)], capture_output=True, text=True, check=True)
+    good_one, bad_one, took, most = done.stdout.split()
+    assert (good_one, bad_one) == ("wg1", "wg0")
+    assert float(took) < 2.5
+    assert int(most) < 150 << 10
 
 
 def test_a_full_backlog_is_waited_for_and_fails_at_the_deadline(daemons, source, directory):

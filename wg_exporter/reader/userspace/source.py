@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from wg_exporter.linux.errors import DeniedError, SourceError
 from wg_exporter.model import Backend, Cause, Device, FailedDevice, Peers
 from wg_exporter.reader.userspace.secrets import overwrite
-from wg_exporter.reader.userspace.uapi import DecodeError, KeptPeer, decode
+from wg_exporter.reader.userspace.uapi import Answer, DecodeError, KeptPeer, decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 DIRECTORIES: Mapping[Backend, Sequence[str]] = MappingProxyType(
     {Backend.USERSPACE: ("/var/run/wireguard",), Backend.AMNEZIAWG: ("/var/run/amneziawg",)}
 )
-MAX_ANSWER = 64 << 20  # bytes; 65,536 peers with a few allowed IPs each are half of it
+MAX_ANSWER = 32 << 20  # bytes; 65,536 peers with two allowed IPs each are 25 MiB
+MAX_ANSWERS = 40 << 20  # bytes of all devices
 MAX_AT_ONCE = 256  # sockets; keeps the daemon far from its limit of open files
+DECODING = 0.3  # seconds for all answers together, after the time for asking
 CONNECT_AGAIN = 0.01  # seconds; a full backlog can be waited for in no other way
 NEEDS_ROOT = "permission denied; run as root, to whom the UAPI sockets belong"
 
@@ -87,30 +89,29 @@ class UserspaceSource:
         talks = [_Conversation(backend, path) for backend, path in found if self._wanted(path.stem)]
         self.left_out = frozenset(path.stem for _, path in found) - {talk.path.stem for talk in talks}
         try:
+            begun = time.monotonic()
             if talks:
                 _converse(talks, self._timeout)
-            return self._rows(talks)
+            return self._rows(talks, lambda: time.monotonic() > begun + self._timeout + DECODING)
         finally:
             for talk in talks:
                 talk.forget()
 
-    def _rows(self, talks: Sequence[_Conversation]) -> tuple[list[Device], list[FailedDevice]]:
+    def _rows(
+        self, talks: Sequence[_Conversation], overdue: Callable[[], bool]
+    ) -> tuple[list[Device], list[FailedDevice]]:
+        self._decode(talks, overdue)
         devices: list[Device] = []
         failed: list[FailedDevice] = []
         known: dict[Path, dict[bytes, KeptPeer]] = {}
         read: dict[Path, Peers] = {}
         for talk in talks:
             before = self._known.get(talk.path, {})
-            if talk.state is _State.ANSWERED:
-                try:
-                    answer = decode(talk.answer, talk.answered_at_ns, before)
-                except DecodeError as error:
-                    talk.fail(f"its answer cannot be used: {error}")
-                else:
-                    peers = Peers.of(answer.peers, self._peers.get(talk.path))
-                    devices.append(Device("", talk.path.stem, talk.backend, *answer[:3], peers, opaque=answer.opaque))
-                    read[talk.path] = peers
-                    known[talk.path] = answer.known
+            if talk.state is _State.ANSWERED and (answer := talk.decoded) is not None:
+                peers = Peers.of(answer.peers, self._peers.get(talk.path))
+                devices.append(Device("", talk.path.stem, talk.backend, *answer[:3], peers, opaque=answer.opaque))
+                read[talk.path] = peers
+                known[talk.path] = answer.known
             if talk.state is _State.FAILED:
                 failed.append(FailedDevice("", talk.path.stem, talk.backend, talk.problem, talk.cause))
                 known[talk.path] = before
@@ -121,6 +122,16 @@ class UserspaceSource:
         if denied and not devices and len(denied) == len(failed):
             raise DeniedError(f"{denied[0].path}: {NEEDS_ROOT}")
         return devices, failed
+
+    def _decode(self, talks: Sequence[_Conversation], overdue: Callable[[], bool]) -> None:
+        """The short answers first, so that a hostile one takes the time of no other."""
+        for talk in sorted(talks, key=lambda one: len(one.answer)):
+            if talk.state is _State.ANSWERED:
+                try:
+                    talk.decoded = decode(talk.answer, talk.answered_at_ns, self._known.get(talk.path, {}), overdue)
+                except DecodeError as error:
+                    talk.fail(f"its answer cannot be used: {error}")
+                talk.wipe()
 
 
 def _doubles(talks: Sequence[_Conversation]) -> Iterator[str]:
@@ -148,6 +159,7 @@ class _Conversation:
         self.socket: socket.socket | None = None
         self.answer = bytearray()
         self.answered_at_ns = 0
+        self.decoded: Answer | None = None
 
     def ask(self) -> bool:
         """Connect and ask. False if the daemon's backlog is full, which is no failure before the deadline."""
@@ -198,9 +210,14 @@ class _Conversation:
             self.socket.close()
             self.socket = None
 
+    def wipe(self) -> None:
+        """Overwrite the answer, and let go of its memory."""
+        overwrite(self.answer)
+        self.answer = bytearray()
+
     def forget(self) -> None:
         self.close()
-        overwrite(self.answer)
+        self.wipe()
 
 
 def _converse(talks: Sequence[_Conversation], timeout: float) -> None:
@@ -216,13 +233,29 @@ def _converse(talks: Sequence[_Conversation], timeout: float) -> None:
             for key, _ in selector.select(min(left, CONNECT_AGAIN) if to_ask else left):
                 talk: _Conversation = key.data
                 talk.receive(scratch)
-                if talk.state is not _State.WAITING:
-                    selector.unregister(key.fileobj)
-                    talk.close()
+                if talk.state is _State.WAITING and sum(len(one.answer) for one in talks) > MAX_ANSWERS:
+                    _fail_the_longest(talks, selector)
+                elif talk.state is not _State.WAITING:
+                    _end(talk, selector)
     overwrite(scratch)
     for talk in talks:
         if talk.state is _State.WAITING:
             talk.fail(f"its daemon did not answer within {timeout:g} s; restart it if it hangs", Cause.UNANSWERED)
+
+
+def _fail_the_longest(talks: Sequence[_Conversation], selector: selectors.BaseSelector) -> None:
+    talk = max((one for one in talks if one.state is _State.WAITING), key=lambda one: len(one.answer))
+    talk.fail(f"its daemon sent {len(talk.answer) >> 20} MiB, and all together more than {MAX_ANSWERS >> 20} MiB")
+    _end(talk, selector)
+
+
+def _end(talk: _Conversation, selector: selectors.BaseSelector) -> None:
+    """Listen to it no more. What a failed one sent is let go of at once."""
+    if talk.socket is not None and talk.socket in selector.get_map():
+        selector.unregister(talk.socket)
+    talk.close()
+    if talk.state is not _State.ANSWERED:
+        talk.wipe()
 
 
 def _ask(talks: Sequence[_Conversation], selector: selectors.BaseSelector) -> list[_Conversation]:

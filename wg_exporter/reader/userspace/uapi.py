@@ -22,9 +22,14 @@ from wg_exporter.reader.userspace.values import base64_key, is_cidr, is_endpoint
 from wg_exporter.wireguard import INITIATION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-MAX_PEERS = 1 << 16  # what wireguard-go itself allows on one device; bounds time and memory of a hostile answer
+# What bounds the time and the memory of a hostile answer. wireguard-go itself allows so many peers on one device.
+MAX_PEERS = 1 << 16
+MAX_ALLOWED_IPS = 1 << 18  # of all peers of a device
+MAX_ALLOWED_IPS_EACH = 1 << 15  # of one
+MAX_LINES = 64  # of a device, or of a peer without its allowed IPs
+MAX_LINE = 4096  # bytes
 
 U16, U32, U64 = (1 << 16) - 1, (1 << 32) - 1, (1 << 64) - 1
 SECOND = 1_000_000_000  # in nanoseconds
@@ -51,6 +56,8 @@ PEER_KEYS = frozenset(
     }
 )
 _KNOWN_KEYS = DEVICE_KEYS | PEER_KEYS | {b"errno"}
+
+_USUAL_LINES = 16  # of a peer, without its allowed IPs, at most; and some for what will be added to the protocol
 
 _KEY = re.compile(rb"[A-Za-z0-9_]{1,64}")
 _ERRNO = re.compile(rb"errno=(-?[0-9]{1,10})\n")
@@ -100,13 +107,18 @@ class _LineError(Exception):
         self.index = index
 
 
-def decode(answer: bytearray, wall_ns: int, known: Mapping[bytes, KeptPeer] | None = None) -> Answer:
+def decode(
+    answer: bytearray,
+    wall_ns: int,
+    known: Mapping[bytes, KeptPeer] | None = None,
+    overdue: Callable[[], bool] = lambda: False,
+) -> Answer:
     """Decode a whole answer, the `errno=` line included. The secrets in `answer` are overwritten, whatever happens.
 
     `wall_ns` is the wall clock (nanoseconds since the epoch) when the answer came: boringtun, which alone sends
     `own_public_key=`, gives the age of a handshake where the protocol wants its time.
-    `known` is of the last answer of this device: a peer that has not changed since is the same object again.
-    Raises DecodeError.
+    `known` is of the last answer of this device: a peer that has not changed since is the same object again. `overdue`
+    is asked now and then whether to give up. Raises DecodeError.
     """
     try:
         public_key = derived_public_key(answer)
@@ -114,16 +126,15 @@ def decode(answer: bytearray, wall_ns: int, known: Mapping[bytes, KeptPeer] | No
         raise DecodeError(str(error)) from None
     finally:
         overwrite_secrets(answer)
-    head, blocks = _sections(_without_errno(bytes(answer)))
-    if len(blocks) > MAX_PEERS:
-        raise DecodeError(f"more than {MAX_PEERS} peers")
+    _check_size(answer)
+    head, blocks = _sections(_without_errno(answer))
     known = known or {}
     seen: dict[bytes, KeptPeer] = {}
     lines_before = 0
     try:
         own_public_key, listen_port, fwmark = _device(head)
         lines_before = len(head)
-        _add_peers(seen, blocks, known, wall_ns if own_public_key else None)
+        _add_peers(seen, blocks, known, wall_ns if own_public_key else None, overdue)
     except _LineError as error:
         lines_before += sum(block.count(b"\n") + 1 for block in blocks[: len(seen)])
         raise DecodeError(f"line {lines_before + error.index + 1}: {error}") from None
@@ -132,25 +143,46 @@ def decode(answer: bytearray, wall_ns: int, known: Mapping[bytes, KeptPeer] | No
     return Answer(public_key or own_public_key, listen_port, fwmark, peers, ordered, bool(own_public_key))
 
 
-def _without_errno(text: bytes) -> bytes:
+def _check_size(answer: bytearray) -> None:
+    """Count before anything is split: a list of lines takes thirty times the memory of the shortest lines."""
+    if answer.count(b"public_key=") > 2 * MAX_PEERS:  # own_public_key= counts too
+        raise DecodeError(f"more than {MAX_PEERS} peers")
+    allowed_ips = answer.count(b"allowed_ip=")
+    if allowed_ips > MAX_ALLOWED_IPS:
+        raise DecodeError(f"more than {MAX_ALLOWED_IPS} allowed IPs")
+    if answer.count(b"\n") > allowed_ips + MAX_LINES + MAX_PEERS * _USUAL_LINES:
+        raise DecodeError("more lines than so many peers have")
+
+
+def _without_errno(answer: bytearray) -> bytes:
     """The lines before `errno=0`, which must be the last line and may be followed by one empty line."""
-    if text.endswith(b"\n\n"):
-        text = text[:-1]
-    last = text.rfind(b"\n", 0, -1) + 1
-    match = _ERRNO.fullmatch(text, last)
+    end = len(answer) - answer.endswith(b"\n\n")
+    last = answer.rfind(b"\n", 0, end - 1) + 1
+    match = _ERRNO.fullmatch(answer, last, end)
     if match is None:
         raise DecodeError("the answer is cut short: its last line is not errno=")
     if number := abs(int(match[1])):
         raise DecodeError(f"the daemon answered with an error: {errno.errorcode.get(number, 'unknown errno')}")
-    return text[:last]
+    with memoryview(answer) as view:
+        return bytes(view[:last])
 
 
 def _sections(body: bytes) -> tuple[list[bytes], list[bytes]]:
     """The lines of the device, and for each peer its lines, joined, without the leading `public_key=`."""
     if not body:
         return [], []
-    head, *blocks = (b"\n" + body[:-1]).split(b"\npublic_key=")
-    return head.split(b"\n")[1:], blocks
+    head, *blocks = body.split(b"\npublic_key=", MAX_PEERS + 1)
+    if head.startswith(b"public_key="):  # a device without any line of its own
+        blocks = [head.removeprefix(b"public_key="), *blocks]
+        head = b""
+    if len(blocks) > MAX_PEERS:
+        raise DecodeError(f"more than {MAX_PEERS} peers")
+    if blocks:
+        blocks[-1] = blocks[-1].removesuffix(b"\n")
+    lines = head.removesuffix(b"\n")
+    if lines.count(b"\n") >= MAX_LINES:
+        raise DecodeError(f"more than {MAX_LINES} lines before the first peer")
+    return lines.split(b"\n") if lines else [], blocks
 
 
 def _fields(lines: Sequence[bytes], first: int, names: frozenset[bytes]) -> tuple[dict[bytes, bytes], list[bytes]]:
@@ -191,10 +223,16 @@ def _device(lines: Sequence[bytes]) -> tuple[str, int, int]:
 
 
 def _add_peers(
-    seen: dict[bytes, KeptPeer], blocks: Sequence[bytes], known: Mapping[bytes, KeptPeer], aged_at: int | None
+    seen: dict[bytes, KeptPeer],
+    blocks: Sequence[bytes],
+    known: Mapping[bytes, KeptPeer],
+    aged_at: int | None,
+    overdue: Callable[[], bool],
 ) -> None:
     """Fill `seen`. `aged_at` is the time from which a daemon counts handshake ages, None if it sends times."""
-    for block in blocks:
+    for number, block in enumerate(blocks):
+        if number % 256 == 0 and overdue():
+            raise DecodeError("it takes too long to read")
         key = block[:64].lower()
         if key in seen:
             raise _LineError(0, "public_key is the same as an earlier peer's")
@@ -203,6 +241,11 @@ def _add_peers(
 
 
 def _peer(block: bytes, old: Peer | None, aged_at: int | None) -> KeptPeer:
+    lines, allowed_ips = block.count(b"\n"), block.count(b"\nallowed_ip=")
+    if allowed_ips > MAX_ALLOWED_IPS_EACH or lines - allowed_ips > MAX_LINES:
+        raise _LineError(0, f"a peer with more than {MAX_ALLOWED_IPS_EACH} allowed IPs, or {MAX_LINES} other lines")
+    if len(block) > MAX_LINE * (lines + 1):
+        raise _LineError(0, f"a line of more than {MAX_LINE} bytes")
     peer, keep = None if aged_at else _usual_peer(block, old), True
     if peer is None:
         peer, keep = _peer_by_lines(block, old, aged_at)
