@@ -11,6 +11,9 @@ LANES ?= $(if $(PYTEST_ARGS),0,3)
 SEED ?= 1
 COUNT ?= 60
 MUTANTS_ARGS ?=
+# How long `make fuzz` goes on.
+SECONDS ?= 60
+FUZZ_ARGS ?=
 # Programs that `make bench` measures beside ours.
 MDLAYHER ?= $(WG_BENCH_MDLAYHER)
 MINDFLAVOR ?= $(WG_BENCH_MINDFLAVOR)
@@ -25,7 +28,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The environment is made anew unless it was finished, in this directory, and its interpreter still runs.
 USABLE := $(shell test "$$(cat $(VENV)/.ready 2>/dev/null)" = "$(CURDIR)" && $(BIN)/python -c '' 2>/dev/null && echo yes)
 
-.PHONY: help setup demo test slow mutants lint bench docs clean always
+.PHONY: help setup demo test fuzz slow mutants lint bench docs clean always
 
 help: ## list the targets (default)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +49,10 @@ test: setup ## the whole test suite; PYTEST_ARGS='-k handshake' chooses
 	deploy/ensure-packages.sh test
 	$(if $(PYTEST_ARGS),$(PYTEST) -n $(LANES) $(PYTEST_ARGS),$(PYTEST) -n $(LANES) --ignore=tests/test_vm.py)
 	$(if $(PYTEST_ARGS),,$(PYTEST) tests/test_vm.py)
+
+fuzz: setup ## hostile input of every kind, made up anew until SECONDS=60 are over
+	@end=$$(($$(date +%s) + $(SECONDS))); until [ $$(date +%s) -ge $$end ]; do \
+	    $(PYTEST) -q -n 2 --fuzz $(FUZZ_ARGS) || exit 1; done
 
 slow: setup ## what takes an hour, before a release: slow tests, and `make demo` and `make test` on clean machines
 	deploy/ensure-packages.sh test

@@ -97,6 +97,19 @@ def _schedstats(pid: int) -> Iterator[Path]:
     return Path(f"/proc/{pid}/task").glob("*/schedstat")
 
 
+def _probes(pid: int) -> bool:
+    """Whether this process is a prober of ours: by its name or, of older versions, by its command."""
+    directory = Path(f"/proc/{pid}")
+    command = (directory / "cmdline").read_bytes().split(b"\0")
+    return (directory / "comm").read_text() == "wg-probe\n" or b"wg_exporter.prober" in command
+
+
+def memory(pid: int, *, highest: bool = False) -> int:
+    """KiB of one process: its share of what it shares with others (PSS), or the highest ever (VmHWM)."""
+    file, field = ("status", "VmHWM:") if highest else ("smaps_rollup", "\nPss:")
+    return int(Path(f"/proc/{pid}/{file}").read_text().split(field)[1].split()[0])
+
+
 class Server:
     """One exporter, running on a port of its own in a control group of its own."""
 
@@ -134,23 +147,27 @@ class Server:
         """CPU seconds used so far, by the server and all that it started."""
         return int((self._group / "cpu.stat").read_text().split()[1]) / 1e6
 
-    def cpu_of_children(self) -> float:
-        """CPU seconds used so far by the processes that it started and that run, by the scheduler's account of them."""
-        pids = {int(pid) for pid in (self._group / "cgroup.procs").read_text().split()} - {self.pid}
-        return sum(int(path.read_text().split()[0]) for pid in pids for path in _schedstats(pid)) / 1e9
+    def cpu_of_prober(self) -> float:
+        """CPU seconds used so far by the process that probes, by the scheduler's account of it."""
+        probers = set(self._pids()) - set(self._others())
+        return sum(int(path.read_text().split()[0]) for pid in probers for path in _schedstats(pid)) / 1e9
 
-    def memory(self, field: str = "VmRSS") -> int:
-        """A line of /proc/PID/status in KiB: VmRSS, or VmHWM for the highest ever."""
-        text = Path(f"/proc/{self.pid}/status").read_text()
-        return int(text.split(f"{field}:")[1].split()[0])
+    def memory(self, *, highest: bool = False) -> int:
+        """Memory in KiB of all processes but the one that probes: what they share counts once (PSS), but not in the
+        highest ever (VmHWM).
+        """
+        return sum(memory(pid, highest=highest) for pid in self._others())
 
     def memory_of_all(self) -> int:
-        """Resident memory in KiB of the server and all that it started."""
-        total = 0
-        for pid in (self._group / "cgroup.procs").read_text().split():
-            text = Path(f"/proc/{pid}/status").read_text()
-            total += int(text.split("VmRSS:")[1].split()[0])
-        return total
+        """Memory (PSS) in KiB of the server and all that it started."""
+        return sum(memory(pid) for pid in self._pids())
+
+    def _pids(self) -> list[int]:
+        return [int(pid) for pid in (self._group / "cgroup.procs").read_text().split()]
+
+    def _others(self) -> list[int]:
+        """All but the one that probes."""
+        return [pid for pid in self._pids() if not _probes(pid)]
 
     def scrape(self, *, path: str = "/metrics", gzip: bool = False) -> Cost:
         """One scrape. CPU is read a moment later, when the server has put everything away."""
@@ -185,11 +202,11 @@ class Server:
         The processes that it started are not waited for: one that probes is never done.
         """
         (self._group / "cgroup.freeze").write_text("0")
-        quiet, last = time.monotonic(), self.cpu() - self.cpu_of_children()
+        quiet, last = time.monotonic(), self.cpu() - self.cpu_of_prober()
         deadline = quiet + 10
         while time.monotonic() - quiet < 0.2 and time.monotonic() < deadline:
             time.sleep(0.02)
-            if (now := self.cpu() - self.cpu_of_children()) - last > 0.002:
+            if (now := self.cpu() - self.cpu_of_prober()) - last > 0.002:
                 quiet = time.monotonic()
             last = now
 

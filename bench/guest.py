@@ -217,9 +217,9 @@ class Run:
             transfer = self.device.transfer()
             ours.wake()
             self.device.far.move(moving)
-            before = ours.cpu_of_children()
+            before = ours.cpu_of_prober()
             cost = ours.scrape()
-            probing = ours.cpu_of_children() - before
+            probing = ours.cpu_of_prober() - before
             costs.setdefault(OURS, []).append(cost._replace(cpu=cost.cpu - probing))
             costs.setdefault(PROBER, []).append(Cost(0.0, probing, 0))
             ours.rest()
@@ -322,7 +322,7 @@ class Run:
             get(ours.port, gzip=n % 2 == 1)
             if (n + 1) % (scrapes // 10) == 0:
                 seen.append(ours.memory())
-        return {"rss": seen, "highest": [ours.memory("VmHWM")]}
+        return {"rss": seen, "highest": [ours.memory(highest=True)]}
 
     def stages(self) -> dict[str, dict[str, list[float]]]:
         """Where the time of ours goes, under each load; measured in this process."""
@@ -371,7 +371,7 @@ def main(plan_file: Path, result_file: Path) -> None:
         figures["samples"] = run.samples()
         if OURS in plan["contestants"]:
             ours = run.servers[0]
-            figures["rss"], figures["highest"] = ours.memory(), ours.memory("VmHWM")
+            figures["rss"], figures["highest"] = ours.memory(), ours.memory(highest=True)
             if soak := plan["soak"].get(str(count)):
                 figures["soak"] = run.soak(soak)
             figures["background"] = run.background(20)

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.contestants import get
+from bench.contestants import get, memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,12 +77,14 @@ def _until_states_are_steady(port: int, peers: int) -> None:
     raise TimeoutError(f"the states of peers did not settle within {STEADY_WITHIN:g} s: {dict(last)}")
 
 
-def _rss(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0])
+def _pss(pid: int) -> int:
+    """KiB of a process and its children; what they share counts once."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return sum(memory(process) for process in (pid, *map(int, children)))
 
 
 def starts(times: int = 9) -> tuple[list[float], int]:
-    """Seconds from the start to the end of the first good scrape, and RSS in KiB after that, idle for a while."""
+    """Seconds from the start to the end of the first good scrape, and PSS in KiB after that, idle for a while."""
     took, rss = [], 0
     for n in range(times + 1):
         with _serving() as (port, pid, start):
@@ -92,12 +94,12 @@ def starts(times: int = 9) -> tuple[list[float], int]:
                 time.sleep(6)  # longer than a background tick
                 for _ in range(20):
                     get(port)
-                rss = _rss(pid)
+                rss = _pss(pid)
     return took[1:], rss  # the first start reads the disk and may compile the sources
 
 
 def soak(peers: int, scrapes: int) -> list[int] | str:
-    """RSS in KiB, ten times over this number of scrapes of userspace peers; or why not, in one line.
+    """PSS in KiB, ten times over this number of scrapes of userspace peers; or why not, in one line.
 
     Nobody answers these peers, so they become `down`, and a page that says why is larger. It is waited for that first.
     """
@@ -111,7 +113,7 @@ def soak(peers: int, scrapes: int) -> list[int] | str:
         for n in range(scrapes):
             get(port, gzip=n % 2 == 1)
             if (n + 1) % (scrapes // 10) == 0:
-                seen.append(_rss(pid))
+                seen.append(_pss(pid))
         return seen
 
 

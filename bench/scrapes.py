@@ -18,13 +18,13 @@ from wg_exporter.config import Config
 from wg_exporter.daemon.exporter import Exporter
 from wg_exporter.model import Peers
 from wg_exporter.probed import Probed, ProbeStats  # noqa: TC001 - msgspec reads the annotations
-from wg_exporter.prober.process.probed import ProbedPeers
+from wg_exporter.remote.prober.probed import ProbedPeers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from wg_exporter.config import Config as Settings
-    from wg_exporter.model import DeviceKey, Peer, PeerKey
+    from wg_exporter.model import DeviceKey, Peer, PeerKey, Usage
     from wg_exporter.probed import ProbePeer
 
 PEERS, PROBED = 10_000, 500
@@ -83,7 +83,7 @@ class FakeProber:
         """Of no interest."""
         return 0.001
 
-    def pids(self) -> Sequence[int]:
+    def usages(self) -> Sequence[Usage]:
         """No process."""
         return ()
 
@@ -103,7 +103,7 @@ class Bench:
         self._keys = [row.public_key for row in rows[:: PEERS // case.probed]] if case.probed else []
         self._echoes = cycle([_stats(n) for n in range(VERSIONS * 7)])
         self._exporter = Exporter(
-            Config(), None, self._time.clock, workers=self._host.workers, prober=self._prober if case.probed else None
+            Config(), None, self._host.sources, self._time.clock, prober=self._prober if case.probed else None
         )
         self._move()
         self._probe()

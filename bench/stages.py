@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from wg_exporter.config import Config
 from wg_exporter.daemon.exporter import Exporter
 from wg_exporter.linux.netlink import GENERIC, NETLINK_GENERIC, Families, Netlink, attribute
+from wg_exporter.reader.host import host_sources
 from wg_exporter.reader.kernel.dump import WGDEVICE_A_IFINDEX
 from wg_exporter.reader.kernel.source import WG_CMD_GET_DEVICE, WG_GENL_VERSION, KernelSource
 
@@ -33,7 +34,7 @@ class Stages:
         self._request = GENERIC.pack(WG_CMD_GET_DEVICE, WG_GENL_VERSION, 0)
         self._request += attribute(WGDEVICE_A_IFINDEX, struct.pack("=I", ifindex))
         self._source = KernelSource()
-        self._exporter = Exporter(Config())
+        self._exporter = Exporter(Config(), None, host_sources)
         self._exporter.tick()  # as the daemon, which has always ticked before it is scraped
         self.measure()
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from tests.lab import eventually
 from wg_exporter.config import ProbeSettings
+from wg_exporter.messages.channel import Connection
+from wg_exporter.messages.prober import Results, ToProber
 from wg_exporter.probed import MtuReport, Probed, ProbePeer, ProbeStats, SendError, Verdict
 from wg_exporter.prober.driver import Prober
-from wg_exporter.prober.process.handle import ProberProcess
-from wg_exporter.prober.process.known import Known
-from wg_exporter.prober.process.messages import Connection, Results, ToProber
+from wg_exporter.remote.prober.handle import ProberProcess
+from wg_exporter.remote.prober.known import Known
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

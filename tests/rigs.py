@@ -35,7 +35,7 @@ class Rig:
         self.made: list[Exporter] = []
 
     def exporter(self, config: Config | None = None, path: Path | None = None, **more: object) -> Exporter:
-        exporter = Exporter(config or Config(), path, self.time.clock, workers=self.host.workers, **more)
+        exporter = Exporter(config or Config(), path, self.host.sources, self.time.clock, **more)
         self.made.append(exporter)
         return exporter
 

@@ -19,7 +19,9 @@ from wg_exporter.linux.errors import SourceError
 from wg_exporter.model import Backend, ConfFile, ConfPeer, Device, Link, Outcome, Peer, Peers, Snapshot, SourceName
 from wg_exporter.names.identity import PeerMeta
 from wg_exporter.probed import MtuReport, Probed, ProbeStats, SendError, Verdict
-from wg_exporter.reader.reader import Clock, Reading, Worker
+from wg_exporter.reader.host import reader_of
+from wg_exporter.reader.reader import Reader, Reading, Worker
+from wg_exporter.sources import Clock
 
 if TYPE_CHECKING:
     import threading
@@ -188,6 +190,10 @@ class FakeHost:
         if SourceName.USERSPACE in self.problems or self.doubles:
             yield self._worker(SourceName.USERSPACE, clock, lambda: Reading(doubles=self.doubles))
         yield self._worker(SourceName.CONF, clock, lambda: Reading(conf=self.conf))
+
+    def sources(self, config: Config, clock: Clock) -> Reader:
+        """As an Exporter opens them."""
+        return reader_of(self.workers(config, clock), clock)
 
     def _links_worker(self, clock: Clock, netns: str) -> Worker:
         asked: list[tuple[int, str]] = []

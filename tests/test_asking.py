@@ -139,15 +139,17 @@ def test_an_exporter_that_hangs_or_is_gone_or_has_another_configuration_is_not_w
         return json.loads(out)["unasked"]
 
     assert unasked().startswith("the exporter that runs has another configuration: ")
-    exporter.process.send_signal(signal.SIGSTOP)
+    serving = exporter.serving
+    os.kill(serving, signal.SIGSTOP)
     try:
         begun = time.monotonic()
         assert unasked() == f"the exporter at {socket} did not answer within 8 s"
         assert time.monotonic() - begun < 25
     finally:
-        exporter.process.send_signal(signal.SIGCONT)
+        os.kill(serving, signal.SIGCONT)
     exporter.process.kill()
     exporter.process.wait()
+    eventually(lambda: not Path(f"/proc/{serving}").exists(), within=10)
     assert unasked() == f"no exporter runs here (nobody listens at {socket})"
     # The next one replaces what this one left behind.
     option = f"--web.unix-socket={socket}"

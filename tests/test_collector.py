@@ -51,7 +51,7 @@ def config(tmp_path):
 
 @pytest.fixture
 def collector(host, config):
-    collector = WireGuardCollector(config, workers=host.workers)
+    collector = WireGuardCollector(config, sources=host.sources)
     yield collector
     collector.close()
 
@@ -72,7 +72,7 @@ def headers(text):
 def test_a_registry_gives_the_samples_of_metrics(host, config, collector):
     registry = CollectorRegistry()
     registry.register(collector)
-    exporter = Exporter(load(config), workers=host.workers)
+    exporter = Exporter(load(config), None, host.sources)
     try:
         exporter.tick()  # as the collector does when it starts
         assert collector._exporter.wait_until_ready(10)
@@ -91,7 +91,7 @@ def test_a_registry_gives_the_samples_of_metrics(host, config, collector):
 
 def test_a_registry_does_not_read_the_host_to_learn_names(host):
     host.stuck[SourceName.KERNEL] = threading.Event()  # holds the collector's own tick, which would read too
-    collector = WireGuardCollector(workers=host.workers)
+    collector = WireGuardCollector(sources=host.sources)
     try:
         begun = time.monotonic()
         CollectorRegistry().register(collector)
@@ -114,7 +114,7 @@ def test_each_collection_reads_anew_and_no_family_is_without_a_sample(host, coll
 
 def test_its_own_thread_counts_handshakes_and_close_ends_all_threads(host):
     before = set(threading.enumerate())
-    collector = WireGuardCollector(workers=host.workers)
+    collector = WireGuardCollector(sources=host.sources)
     end = time.monotonic() + 5
     while not host.reads[SourceName.KERNEL] and time.monotonic() < end:
         time.sleep(0.005)
@@ -130,7 +130,7 @@ def test_its_own_thread_counts_handshakes_and_close_ends_all_threads(host):
 def test_a_bad_configuration_is_said_at_once(tmp_path, host):
     (path := tmp_path / "config.yml").write_text("metrics: {exclude: [wireguard_nothing]}")
     with pytest.raises(ConfigError, match="wireguard_nothing"):
-        WireGuardCollector(str(path), workers=host.workers)
+        WireGuardCollector(str(path), sources=host.sources)
     assert host.started == []
 
 

@@ -594,3 +594,36 @@ def test_every_key_is_in_the_reference():
 def test_the_bounds_leave_room_for_what_a_file_of_that_size_needs():
     entry = f"- {{public_key: {ONES}, name: n}}\n"
     assert MAX_BYTES // len(entry) * 5 < MAX_NODES
+
+
+# --- web -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [
+        ("gw1.example", True),
+        ("GW1.example:9586", True),
+        ("gw1.example.:80", True),
+        ("10.0.0.1:9586", True),
+        ("[fd00::1]:9586", True),
+        ("[fd00::1]", True),
+        ("attacker.example:9586", False),
+        ("gw1.example.attacker.example", False),
+        ("10.0.0.2", False),
+        ("[fd00::2]:9586", False),
+        ("", False),
+        (":9586", False),
+        ("[", False),
+    ],
+)
+def test_only_names_that_are_listed_are_answered(host, allowed):
+    web = parse("web: {allowed_hosts: [gw1.example, 10.0.0.1, 'fd00::1']}", "f.yml").web
+    assert web.allows(host) is allowed
+    assert Config().web.allows(host)
+
+
+@pytest.mark.parametrize("host", ["http://gw1", "gw1:9586", "gw1/metrics", "[fd00::1]:9586", ""])
+def test_a_host_is_a_name_or_an_address_alone(host):
+    with pytest.raises(ConfigError):
+        parse(f"web: {{allowed_hosts: ['{host}']}}", "f.yml")

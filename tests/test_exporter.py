@@ -17,7 +17,7 @@ from wg_exporter.daemon.exporter import Status
 from wg_exporter.health.states import State
 from wg_exporter.health.summary import Summary
 from wg_exporter.model import Backend, FailedDevice, SourceName
-from wg_exporter.reader.reader import StoppedError
+from wg_exporter.sources import StoppedError
 
 # --- what is counted --------------------------------------------------------------------------------------------------
 

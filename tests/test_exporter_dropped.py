@@ -24,7 +24,7 @@ def threads():
 def made():
     host = FakeHost()
     host.devices, host.links = [device(peer(1))], [link()]
-    return Exporter(Config(), None, FakeTime().clock, workers=host.workers, every=0.01)
+    return Exporter(Config(), None, host.sources, FakeTime().clock, every=0.01)
 
 
 def all_ended(threads):
@@ -68,13 +68,13 @@ def test_one_that_was_stopped_says_nothing(threads):
 def test_one_that_could_not_be_made_says_nothing_but_why(recwarn):
     unraisable = []
 
-    def workers(config, clock):
+    def sources(config, clock):
         raise OSError("no more files")
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("sys.unraisablehook", unraisable.append)
         with pytest.raises(OSError, match="no more files"):
-            Exporter(Config(), workers=workers)
+            Exporter(Config(), None, sources)
         gc.collect()
     assert not unraisable
     assert not [warning for warning in recwarn if warning.category is ResourceWarning]

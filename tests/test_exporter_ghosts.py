@@ -23,7 +23,7 @@ class Rig:
         self.host, self.time = FakeHost(), FakeTime()
         self.there = ([device(peer(1), netns=netns)], [link(netns=netns)])
         self.come()
-        self.exporter = Exporter(config or Config(), path, self.time.clock, workers=self.host.workers)
+        self.exporter = Exporter(config or Config(), path, self.host.sources, self.time.clock)
         self.tick(8)
         assert self.states() == {"down"}
 

@@ -11,7 +11,7 @@ from tests.rows import device, link, peer
 from tests.serving import eventually
 from wg_exporter.config import Config, Expected, ExpectRule
 from wg_exporter.model import Backend, ConfFile, FailedDevice, SourceName
-from wg_exporter.reader.reader import StoppedError
+from wg_exporter.sources import StoppedError
 
 
 @pytest.fixture

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 from tests.rigs import found, of, shaken
 from tests.rows import device, key, link, peer
 from wg_exporter.config import Config, Expected, ExpectRule, NamespaceConfig, ProbeSettings
+from wg_exporter.model import Usage
 from wg_exporter.probed import Probed, ProbeStats
 
 
@@ -35,7 +34,7 @@ class FakeProber:
     def scheduling_delay(self):
         return self.delays.pop() if self.delays else 0.0
 
-    def pids(self):
+    def usages(self):
         return self.running
 
     def stop(self):
@@ -119,9 +118,9 @@ def test_the_bounds_of_round_trips_are_those_of_the_configuration(rig):
 def test_the_process_of_the_prober_is_part_of_what_the_exporter_costs(rig):
     prober, exporter = probing(rig)
     (alone,) = of(exporter, "process_virtual_memory_bytes")
-    prober.running = [os.getpid()]  # as if the prober were as large as we are
+    prober.running = [Usage(virtual=1 << 44)]
     (together,) = of(exporter, "process_virtual_memory_bytes")
-    assert together > 1.9 * alone
+    assert 1 << 44 <= together < (1 << 44) + 2 * alone
 
 
 def test_a_peer_that_should_be_probed_and_can_not_be_is_logged_where_there_is_a_prober(rig, caplog):

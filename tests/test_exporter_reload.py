@@ -15,6 +15,7 @@ from tests.test_exporter_probing import FakeProber
 from wg_exporter.catalogue import NAMES
 from wg_exporter.config import Config, NamespaceConfig, load
 from wg_exporter.daemon.exporter import Exporter
+from wg_exporter.reader.host import reader_of
 
 RELOADED = "wireguard_exporter_config_last_reload_successful"
 RELOADED_AT = "wireguard_exporter_config_last_reload_success_timestamp_seconds"
@@ -137,7 +138,10 @@ def test_sources_that_can_not_be_started_leave_the_old_ones_in_use_and_no_thread
             raise error
         yield from made
 
-    exporter = Exporter(load(path, NAMES), path, rig.time.clock, workers=workers)
+    def sources(config, clock):
+        return reader_of(workers(config, clock), clock)
+
+    exporter = Exporter(load(path, NAMES), path, sources, rig.time.clock)
     rig.made.append(exporter)
     short, threads = True, set(threading.enumerate())
     named(path, "berta")
@@ -170,6 +174,9 @@ class Broken:
         self.fail("workers")
         yield from made
 
+    def sources(self, config, clock):
+        return reader_of(self.workers(config, clock), clock)
+
 
 class FailingProber(FakeProber):
     def __init__(self, broken):
@@ -198,7 +205,7 @@ def test_a_reload_that_fails_in_a_way_nobody_foresaw_leaves_everything_as_it_was
     rows = peer(1), peer(2, allowed_ips=("no network",) if "question" in step else ("10.0.0.2/32",))
     rig.host.devices = [device(*(rows if "health" in step else rows[::-1])), device(peer(3), netns="blue")]
     rig.host.links = [link(), link(netns="blue")]
-    exporter = Exporter(load(path, NAMES), broken, rig.time.clock, workers=broken.workers, prober=prober)
+    exporter = Exporter(load(path, NAMES), broken, broken.sources, rig.time.clock, prober=prober)
     rig.made.append(exporter)
     rig.tick(exporter)
     rig.host.devices, rig.host.links = [], []
@@ -294,13 +301,13 @@ def test_scrapes_and_ticks_never_fail_while_configurations_are_swapped_under_the
 def test_of_two_reloads_at_once_the_later_file_wins(tmp_path):
     file, calls, gate = tmp_path / "config.yml", [], threading.Event()
 
-    def workers(config, _clock):
+    def sources(config, clock):
         calls.append(config)
         if len(calls) == 2:
             gate.wait(5)
-        return []
+        return reader_of([], clock)
 
-    exporter = Exporter(Config(), file, workers=workers)
+    exporter = Exporter(Config(), file, sources)
     reloads = []
     for name in ("early", "late"):
         file.write_text(f"interfaces: {{expect: [{name}]}}\n")

@@ -19,7 +19,7 @@ class Rig:
     def __init__(self, **more):
         self.host, self.time = FakeHost(), FakeTime()
         self.host.devices, self.host.links = [device(peer(1))], [link()]
-        self.exporter = Exporter(Config(), None, self.time.clock, workers=self.host.workers, **more)
+        self.exporter = Exporter(Config(), None, self.host.sources, self.time.clock, **more)
 
     def tick(self, took=0.0):
         self.time.advance(5)

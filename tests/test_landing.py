@@ -170,7 +170,7 @@ def test_the_server_says_anew_each_time_how_the_host_is():
 @pytest.fixture
 def exporter():
     host, time = FakeHost(), FakeTime()
-    exporter = Exporter(Config(), None, time.clock, workers=host.workers)
+    exporter = Exporter(Config(), None, host.sources, time.clock)
     exporter.host, exporter.time = host, time
     yield exporter
     exporter.stop()
@@ -235,14 +235,14 @@ class _Prober:
     def counters(self, rows): ...
     def scheduling_delay(self): ...
     def stop(self): ...
-    def pids(self):
+    def usages(self):
         return ()
 
 
 def test_commands_on_the_page_are_led_into_the_namespace_of_the_interface():
     host, time, prober = FakeHost(), FakeTime(), _Prober("blue")
     config = Config(namespaces=(NamespaceConfig("blue", pid=42),))
-    exporter = Exporter(config, None, time.clock, workers=host.workers, prober=prober)
+    exporter = Exporter(config, None, host.sources, time.clock, prober=prober)
     try:
         host.devices = [device(peer(1, last_handshake_ns=int((WALL - 10) * SECOND)), netns="blue")]
         host.links = [link(netns="blue")]
@@ -263,7 +263,7 @@ def test_commands_on_the_page_are_led_into_the_namespace_of_the_interface():
 def test_the_page_of_an_exporter_has_commands_to_copy_and_sizes_target_and_advice_of_a_verdict():
     host, time, prober = FakeHost(), FakeTime(), _Prober()
     config = Config(peers=(PeerConfig(public_key=key(1), name="berlin"), PeerConfig(public_key=key(2), name="a `b` c")))
-    exporter = Exporter(config, Path("/etc/my wg.yml"), time.clock, workers=host.workers, prober=prober)
+    exporter = Exporter(config, Path("/etc/my wg.yml"), host.sources, time.clock, prober=prober)
     try:
         rows = [peer(number, last_handshake_ns=int((WALL - 10) * SECOND)) for number in (1, 2)]
         host.devices, host.links = [device(*rows)], [link()]

@@ -18,6 +18,7 @@ from wg_exporter.prober.mtu.advice import advise
 from wg_exporter.prober.mtu.pairs import Big
 from wg_exporter.prober.mtu.verdict import Findings
 from wg_exporter.prober.path import tunnel
+from wg_exporter.reader.host import host_sources
 
 PLAIN = Config()
 ADDRESSES = ("10.0.0.254/24", "fd00::1/64")
@@ -230,7 +231,7 @@ def test_a_real_device_that_was_moved_has_its_socket_where_its_daemon_is(lab: La
     inside.ip("link", "set", name, "up")
     inside.ip("addr", "add", "10.7.0.1/24", "dev", name)
     config = Config(namespaces=(NamespaceConfig("out", netns=outside.name), NamespaceConfig("in", netns=inside.name)))
-    exporter = Exporter(config)
+    exporter = Exporter(config, None, host_sources)
     try:
         seen, _view, _config = exporter.look()
     finally:

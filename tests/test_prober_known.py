@@ -6,7 +6,7 @@ import pytest
 
 from tests.probers import STATS
 from wg_exporter.probed import MtuReport, Probed, ProbeStats, SendError, Verdict
-from wg_exporter.prober.process.known import Known, added
+from wg_exporter.remote.prober.known import Known, added
 
 KEY = ("", "wg0", "k")
 REPORT = MtuReport(Verdict.OK, 1420, 1420, None, 0, 1480, 1420, None, "", 0.0)

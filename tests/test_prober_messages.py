@@ -14,17 +14,9 @@ from hypothesis import strategies as st
 
 from tests.probers import STATS, peer
 from wg_exporter.config import MtuProbe, ProbeSettings
+from wg_exporter.messages.channel import Connection, ConnectionEndedError
+from wg_exporter.messages.prober import Counters, FromProber, Peers, Results, Setup, ToProber
 from wg_exporter.probed import MtuReport, SendError, Verdict
-from wg_exporter.prober.process.messages import (
-    Connection,
-    ConnectionEndedError,
-    Counters,
-    FromProber,
-    Peers,
-    Results,
-    Setup,
-    ToProber,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

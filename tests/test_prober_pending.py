@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tests.probers import STATS, peer
+from wg_exporter.messages.prober import PORTION, Counters, Peers
 from wg_exporter.probed import Probed
-from wg_exporter.prober.process.messages import PORTION, Counters, Peers
-from wg_exporter.prober.process.pending import Pending
+from wg_exporter.remote.prober.pending import Pending
 
 
 def told(pending: Pending) -> list[Peers | Counters]:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.rows import probed
-from wg_exporter.prober.process.probed import ProbedPeers
+from wg_exporter.remote.prober.probed import ProbedPeers
 
 KEYS = [(netns, interface, key) for netns in ("", "blue") for interface in ("wg0", "wg1") for key in "abc"]
 ROWS = [probed(f"10.0.0.{n}") for n in range(3)]

@@ -17,9 +17,10 @@ import pytest
 from tests.lab import Lab, eventually, lab_prefix
 from tests.probers import peer
 from wg_exporter.config import ProbeSettings, Probing
+from wg_exporter.linux import privileges
 from wg_exporter.probed import Probed, Verdict
-from wg_exporter.prober.process import privileges, supervisor
-from wg_exporter.prober.process.handle import ProberProcess
+from wg_exporter.remote.prober import supervisor
+from wg_exporter.remote.prober.handle import ProberProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -89,7 +90,7 @@ def test_it_keeps_no_privilege_but_raw_sockets(watched):
     watched.prober.set_peers([peer()])
     eventually(watched.told, within=5)
     status = watched.status()
-    old = privileges.needed([], os.uname().release) - {privileges.CAP_NET_RAW}
+    old = privileges.to_probe([], os.uname().release) - {privileges.CAP_NET_RAW}
     kept = sum(1 << number for number in {privileges.CAP_NET_RAW} | old)
     assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == int(status["CapBnd"], 16) == kept
     assert int(status["CapInh"], 16) == int(status["CapAmb"], 16) == 0
@@ -115,7 +116,7 @@ def test_other_namespaces_are_entered_without_being_root(tmp_path, by):
             eventually(lambda: known(watched.prober, one.key).stats.up, within=5)
             status = watched.status()
             effective = {number for number in range(64) if int(status["CapEff"], 16) >> number & 1}
-            assert effective == privileges.needed(["n"], os.uname().release)
+            assert effective == privileges.to_probe(["n"], os.uname().release)
             # `ip` makes its directory with the umask of whoever is the first to need it: it may be root's alone.
             user = "65534" if by == "pid" or Path("/run/netns").stat().st_mode & 1 else "0"
             assert status["Uid"].split() == [user] * 4
@@ -135,14 +136,14 @@ def test_other_namespaces_are_entered_without_being_root(tmp_path, by):
     ],
 )
 def test_what_is_kept_depends_on_the_kernel_and_on_namespaces(namespaces, release, kept):
-    assert privileges.needed(namespaces, release) == kept
+    assert privileges.to_probe(namespaces, release) == kept
 
 
 def test_a_directory_that_only_root_may_enter_is_seen(tmp_path):
-    assert privileges._open_to_all("/proc/1/ns/net")
+    assert privileges.open_to_all("/proc/1/ns/net")
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
-    assert not privileges._open_to_all(str(closed / "blue"))
+    assert not privileges.open_to_all(str(closed / "blue"))
 
 
 @root
@@ -179,7 +180,7 @@ def test_it_ends_when_the_exporter_dies(tmp_path):
     code = """
 import time
 from tests.probers import ProbeSettings, peer
-from wg_exporter.prober.process.handle import ProberProcess
+from wg_exporter.remote.prober.handle import ProberProcess
 one = ProberProcess(ProbeSettings())
 one.set_peers([peer()])
 while not one.results():
@@ -241,7 +242,7 @@ def test_one_that_says_nothing_for_long_is_replaced(monkeypatch):
         pid = watched.prober.pid
         os.kill(pid, signal.SIGSTOP)
         eventually(lambda: watched.prober.pid not in (pid, None), within=8)
-        assert "SIGKILL" in watched.lines[0]
+        assert "said nothing for 2 s, and was killed" in watched.lines[0]
     finally:
         watched.prober.stop()
 

@@ -9,10 +9,10 @@ import pytest
 
 from tests.probers import SILENT, STATS, peer, played, probed, report
 from wg_exporter.config import MtuProbe, ProbeSettings
+from wg_exporter.messages.prober import PORTION, Counters, Peers, Setup
 from wg_exporter.probed import Verdict
-from wg_exporter.prober.process import handle
-from wg_exporter.prober.process import supervisor as process
-from wg_exporter.prober.process.messages import PORTION, Counters, Peers, Setup
+from wg_exporter.remote.prober import handle
+from wg_exporter.remote.prober import supervisor as process
 
 ONE, TWO = peer(), peer(2)
 CROWD = [peer(n) for n in range(1, 12_001)]

@@ -16,7 +16,8 @@ from wg_exporter.config import Config, NamespaceConfig
 from wg_exporter.linux.errors import DeniedError, NamespaceDeniedError, NamespaceGoneError, SourceError
 from wg_exporter.linux.netlink import NetlinkError
 from wg_exporter.model import Backend, Cause, FailedDevice, SourceName
-from wg_exporter.reader.reader import Reader, Reading, StoppedError, Worker
+from wg_exporter.reader.reader import Reader, Reading, Worker
+from wg_exporter.sources import StoppedError
 
 # Whatever a thread of a source raises, nobody else would see.
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")

@@ -8,7 +8,8 @@ from tests.rigs import reading
 from tests.rows import FakeHost, FakeTime, device, link, peer, snapshot
 from wg_exporter.config import Config, NamespaceConfig
 from wg_exporter.model import Backend, Cause, FailedDevice, Outcome, SourceName
-from wg_exporter.reader.reader import Reader, Reading, Worker, with_unread
+from wg_exporter.reader.reader import Reader, Reading, Worker
+from wg_exporter.sources import with_unread
 
 KERNEL, USERSPACE, LINKS = SourceName.KERNEL, SourceName.USERSPACE, SourceName.LINKS
 

@@ -170,4 +170,4 @@ def test_a_pipe_in_place_of_the_file_is_refused_and_holds_up_neither_a_reload_no
 
 def held(exporter: Exporter, what: str) -> int:
     """How many threads (`task`) or open files (`fd`) its process has."""
-    return len(list(Path(f"/proc/{exporter.process.pid}/{what}").iterdir()))
+    return len(list(Path(f"/proc/{exporter.serving}/{what}").iterdir()))

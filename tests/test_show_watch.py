@@ -19,7 +19,7 @@ class Watch:
         self.host, self.time = FakeHost(), FakeTime()
         self.row = peer(1, last_handshake_ns=int((WALL - 10) * SECOND))
         self.host.devices, self.host.links = [device(self.row)], [link()]
-        self.exporter = Exporter(Config(), None, self.time.clock, workers=self.host.workers)
+        self.exporter = Exporter(Config(), None, self.host.sources, self.time.clock)
 
     def look(self):
         return from_view(*self.exporter.observe())

@@ -188,7 +188,7 @@ class _Prober:
     def counters(self, rows): ...
     def scheduling_delay(self): ...
     def stop(self): ...
-    def pids(self):
+    def usages(self):
         return ()
 
 
@@ -199,7 +199,7 @@ def exporter(request):
     fake.devices = [read(read_peer(1, last_handshake_ns=int((WALL - 10) * SECOND), endpoint="192.0.2.1:7",
                                    allowed_ips=("10.0.0.2/32",)))]  # fmt: skip
     fake.links = [read_link(addresses=("10.0.0.1/24",))]
-    exporter = Exporter(config, Path("wg.yml"), clock.clock, workers=fake.workers, prober=prober)
+    exporter = Exporter(config, Path("wg.yml"), fake.sources, clock.clock, prober=prober)
     exporter.host, exporter.time, exporter.prober = fake, clock, prober
     yield exporter
     exporter.stop()

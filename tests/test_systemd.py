@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.lab import eventually, start_exporter, tunnel
+from tests.test_privsep import family
 
 if TYPE_CHECKING:
     from tests.lab import Lab
@@ -34,6 +35,7 @@ def test_the_capabilities_of_the_unit_suffice_for_devices_and_names(lab: Lab, tm
     config = f"interfaces: {{include: [{pair.hub.name}]}}\nnames: [{pair.hub.conf}]\n"
     with start_exporter(directory=tmp_path, config=config, wrapper=under_the_capabilities_of(UNIT)) as exporter:
         metrics = exporter.get("/metrics").text
+        assert {"wg-exporter", "wg-web", "wg-read"} <= set(family(exporter))
     assert f'public_key="{pair.spoke_keys.public}",peer="spoke"' in metrics
     success = [line for line in metrics.splitlines() if line.startswith("wireguard_exporter_source_success{")]
     assert success
@@ -55,10 +57,10 @@ def test_the_capabilities_of_the_unit_suffice_to_probe(lab: Lab, tmp_path: Path)
         )
 
 
-def test_the_filter_of_the_unit_lets_the_prober_give_up_its_capabilities() -> None:
-    """capset(2) is among the system calls that @privileged takes away; later lines add to earlier ones."""
+def test_the_filter_of_the_unit_lets_processes_give_up_their_rights() -> None:
+    """These are among the system calls that @privileged takes away; later lines add to earlier ones."""
     filters = [line for line in UNIT.read_text().splitlines() if line.startswith("SystemCallFilter=")]
-    assert filters.index("SystemCallFilter=capset") > filters.index("SystemCallFilter=~@privileged @resources")
+    assert filters.index("SystemCallFilter=capset @setuid") > filters.index("SystemCallFilter=~@privileged @resources")
 
 
 @pytest.mark.lab

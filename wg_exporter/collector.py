@@ -21,15 +21,15 @@ from prometheus_client.registry import Collector
 from wg_exporter.catalogue import NAMES, Kind
 from wg_exporter.config import Config, load
 from wg_exporter.daemon.exporter import Exporter
-from wg_exporter.reader.host import host_workers
+from wg_exporter.reader.host import host_sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from prometheus_client import Metric
 
-    from wg_exporter.daemon.setup import Workers
     from wg_exporter.exposition.parts import Sample
+    from wg_exporter.sources import OpenSources
 
 _FAMILIES: dict[Kind, type[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]] = {
     Kind.GAUGE: GaugeMetricFamily,
@@ -42,13 +42,13 @@ class WireGuardCollector(Collector):
     """Every WireGuard device of this host, read at each collection.
 
     A background thread of its own counts handshakes and roaming in between; `close` ends it. Raises ConfigError for
-    a bad configuration file. `workers` makes the sources: those of this host, unless a test has its own.
+    a bad configuration file. `sources` are those of this host, unless a test has its own.
     """
 
-    def __init__(self, config_file: Path | str | None = None, *, workers: Workers = host_workers) -> None:
+    def __init__(self, config_file: Path | str | None = None, *, sources: OpenSources = host_sources) -> None:
         path = None if config_file is None else Path(config_file)
         config = Config() if path is None else load(path, NAMES)
-        self._exporter = Exporter(config, path, workers=workers)
+        self._exporter = Exporter(config, path, sources)
         self._exporter.start()
 
     def collect(self) -> Iterator[Metric]:

@@ -257,6 +257,17 @@ class ConfFile(NamedTuple):
     own_table: bool = False
 
 
+class Usage(NamedTuple):
+    """What a process has cost its host: CPU in seconds, its part of resident memory (PSS) and its virtual memory in
+    bytes, open files (proc(5)).
+    """
+
+    cpu: float = 0.0
+    resident: float = 0.0
+    virtual: float = 0.0
+    files: float = 0.0
+
+
 class Outcome(NamedTuple):
     """How one read of one source went. `problem` is one line, empty on success. `duration` is in seconds.
 
@@ -280,7 +291,8 @@ class Snapshot(NamedTuple):
     could be read, by its configured name. `left_out`: userspace devices that nobody wants. `idle_patterns`: those for
     files that match none. `doubles`: lines about devices of one name, of which only one can be shown. `routes` say, by
     namespace too, what keeps users' packets to an address from going through the device with an index; empty if nothing
-    does. What is not in it is not known.
+    does. What is not in it is not known. `capabilities` are what the reader may do: (name, able), without what is not
+    known.
     """
 
     wall: float
@@ -296,6 +308,7 @@ class Snapshot(NamedTuple):
     idle_patterns: tuple[str, ...] = ()
     doubles: tuple[str, ...] = ()
     routes: Mapping[str, Mapping[tuple[int, str], str]] = {}
+    capabilities: tuple[tuple[str, bool], ...] = ()
 
     def namespaces_read(self) -> set[str]:
         """The namespaces whose links were read, or that are gone: a link of theirs that is not in `links` is not there.

@@ -185,6 +185,21 @@ class Exporter:
 
         return _inside(self.namespace, ask) if self.namespace else ask()
 
+    def processes(self) -> dict[str, int]:
+        """Its processes by the names that ps(1) shows: `wg-exporter`, `wg-web`, `wg-read`, `wg-probe`."""
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        children = [int(pid) for task in tasks for pid in task.read_text().split()]
+        found = {}
+        for pid in (self.process.pid, *children):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                found[Path(f"/proc/{pid}/comm").read_text().strip()] = pid
+        return found
+
+    @property
+    def serving(self) -> int:
+        """The process that answers."""
+        return self.processes().get("wg-web", self.process.pid)
+
     def log(self) -> str:
         """All that it has printed so far."""
         return self.log_path.read_text()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 from wg_exporter.config import ProbeSettings
 from wg_exporter.probed import ProbePeer
 from wg_exporter.prober.driver import Prober
-from wg_exporter.prober.process.known import Known
+from wg_exporter.remote.prober.known import Known
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -62,7 +62,7 @@ PLACES = (
                 ),
             ),
             Part(
-                ("wg_exporter/prober/driver.py", *(f"wg_exporter/prober/process/{name}.py" for name in HANDLE)),
+                ("wg_exporter/prober/driver.py", *(f"wg_exporter/remote/prober/{name}.py" for name in HANDLE)),
                 (
                     *(
                         f"tests/test_prober_{name}*.py"

@@ -16,6 +16,7 @@ from wg_exporter.cli.demo.command import demo
 from wg_exporter.cli.mtu.command import mtu
 from wg_exporter.cli.serve import serve
 from wg_exporter.cli.show.command import show
+from wg_exporter.linux.scarcity import scarce
 
 
 class Program(click.Group):
@@ -30,6 +31,11 @@ class Program(click.Group):
         except BrokenPipeError:
             drop_output()
             ctx.exit(128 + signal.SIGPIPE)
+        except (MemoryError, OSError, RuntimeError) as error:
+            problem = scarce(error)
+            if not problem:
+                raise
+            raise click.ClickException(problem) from None
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

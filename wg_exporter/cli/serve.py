@@ -61,6 +61,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Format of the log, on standard error.",
 )
+@click.option(
+    "--no-privsep",
+    "one_process",
+    is_flag=True,
+    help="As root too, read and serve in one process. Otherwise what reads keys is apart from what answers strangers.",
+)
 def serve(  # noqa: PLR0917 - click passes them by name
     listen: tuple[str, ...],
     telemetry_path: str,
@@ -68,6 +74,7 @@ def serve(  # noqa: PLR0917 - click passes them by name
     config_file: Path | None,
     log_level: str,
     log_format: str,
+    one_process: bool,  # noqa: FBT001 - click passes it by name
 ) -> None:
     """Serve the metrics of every WireGuard tunnel of this host.
 
@@ -80,17 +87,37 @@ def serve(  # noqa: PLR0917 - click passes them by name
     from wg_exporter import log
 
     log.setup(log_level, log_format)
-    sys.exit(run_server(config, config_file, listen, telemetry_path, unix_socket))
+    log.catch_threads()
+    sys.exit(run_server(config, config_file, listen, telemetry_path, unix_socket, privsep=not one_process))
 
 
 def run_server(
-    config: Config, config_file: Path | None, listen: Sequence[str], telemetry_path: str, unix_socket: str = ""
+    config: Config,
+    config_file: Path | None,
+    listen: Sequence[str],
+    telemetry_path: str,
+    unix_socket: str = "",
+    *,
+    privsep: bool = False,
 ) -> int:
-    """Serve until a signal comes; the exit code."""
-    from wg_exporter.daemon import serve as daemon
+    """Serve until a signal comes; the exit code. `privsep`: as processes of different users, if that is permitted; then
+    this process must have no other thread.
+    """
     from wg_exporter.web.listen import ListenError
 
     try:
-        return daemon.run(config, config_file, listen, telemetry_path, unix_socket)
+        if privsep and _can_part():
+            from wg_exporter.supervisor import serve as supervisor
+
+            return supervisor.run(config, config_file, listen, telemetry_path, unix_socket)
+        from wg_exporter.daemon import alone
+
+        return alone.run(config, config_file, listen, telemetry_path, unix_socket)
     except ListenError as error:
         raise click.ClickException(str(error)) from None
+
+
+def _can_part() -> bool:
+    from wg_exporter.linux.privileges import can_be_several_users
+
+    return can_be_several_users()

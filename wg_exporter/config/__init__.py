@@ -206,6 +206,27 @@ class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
         return any(fnmatchcase(metric_name, pattern) for pattern in self.exclude)
 
 
+class Web(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who is answered over TCP. The Unix socket is not concerned."""
+
+    allowed_hosts: Annotated[
+        tuple[kinds.HostName, ...],
+        _text(
+            "Names and addresses by which the exporter may be called (the header `Host`); any other gets 421. It keeps "
+            "web pages of others from reading it with a name of theirs that leads here (DNS rebinding). `[]` = any."
+        ),
+    ] = ()
+
+    def allows(self, host: str) -> bool:
+        """Whether a request with this header `Host` is answered."""
+        if not self.allowed_hosts:
+            return True
+        name = host[1:].partition("]")[0] if host.startswith("[") else host.rpartition(":")[0] or host
+        if ":" in name and not host.startswith("["):  # an IPv6 address without brackets, and so without a port
+            name = host
+        return name.rstrip(".").lower() in self.allowed_hosts
+
+
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration."""
 
@@ -223,6 +244,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     probe: Annotated[ProbeSettings, _text("Which peers are probed, and how often.")] = ProbeSettings()
     health: Annotated[HealthLimits, _text("When a peer is down or degraded.")] = HealthLimits()
     metrics: Annotated[Metrics, _text("What to leave out of `/metrics`.")] = Metrics()
+    web: Annotated[Web, _text("Who is answered.")] = Web()
     compat: Annotated[Compat, _text("What the pages for dashboards of other exporters show.")] = Compat()
 
     def entries(self) -> dict[str, str]:
@@ -259,7 +281,17 @@ def parse(text: str, where: str, metric_names: Collection[str] = ()) -> Config:
 
 def load(path: pathlib.Path, metric_names: Collection[str] = ()) -> Config:
     """The configuration in a file of at most 1 MiB. Raises `ConfigError`, also if the file can't be read."""
-    where = CONTROL.sub("?", str(path))
+    return parse(read(path), place(path), metric_names)
+
+
+def place(path: pathlib.Path) -> str:
+    """The name of a file, for messages."""
+    return CONTROL.sub("?", str(path))
+
+
+def read(path: pathlib.Path) -> str:
+    """The text of a configuration file of at most 1 MiB. Raises `ConfigError` if it can't be read."""
+    where = place(path)
     try:
         # Not blocking: a pipe without a writer would hold up a reload for ever.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
@@ -274,7 +306,7 @@ def load(path: pathlib.Path, metric_names: Collection[str] = ()) -> Config:
         problem = Problem(where, f"can't be read: {why}", "correct the path, or run without a configuration")
     else:
         if len(raw) <= MAX_BYTES:
-            return parse(text, where, metric_names)
+            return text
         problem = Problem(where, f"is larger than {MAX_BYTES >> 20} MiB", "check that this is the configuration file")
     # Out here, so that no exception carries the decoder's, and with it the file, as its context.
     raise ConfigError((problem,))

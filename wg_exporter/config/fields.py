@@ -214,6 +214,22 @@ def _kind(title: str, check: Callable[[str], str]) -> Meta:
     return Meta(title=title, extra={"check": check})
 
 
+def _host(text: str) -> str:
+    """As the header Host has it, without the port."""
+    bare = _plain(text).strip("[]").rstrip(".").lower()
+    if "/" in bare or (":" in bare.replace("::", "") and not _is_address(bare)):
+        raise FieldError("is not a host", "write a name or an address, without http:// and without a port")
+    return bare
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 PublicKey = Annotated[str, _kind("public key, base64", _public_key)]
 InterfaceName = Annotated[str, _kind("interface name", _interface)]
 ExpectedInterface = Annotated[str, _kind("interface name, or namespace/interface", _expected_interface)]
@@ -221,6 +237,7 @@ InterfacePattern = Annotated[str, _kind("pattern", _interface_pattern)]
 NamespaceName = Annotated[str, _kind("name", _namespace)]
 Pattern = Annotated[str, _kind("pattern", _pattern)]
 AbsolutePath = Annotated[str, _kind("absolute path", _path)]
+HostName = Annotated[str, _kind("host name or address", _host)]
 PathPattern = Annotated[str, _kind("absolute path, `*` and `?` allowed", _path)]
 PeerName = Annotated[str, _kind("string", _peer_name)]
 Address = Annotated[str, _kind("IP address", _address)]

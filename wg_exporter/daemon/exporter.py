@@ -11,7 +11,6 @@ from __future__ import annotations
 import os.path
 import platform
 import threading
-import time
 import warnings
 import weakref
 from contextlib import contextmanager
@@ -25,32 +24,32 @@ from wg_exporter.daemon.changelog import ChangeLog
 from wg_exporter.daemon.host import HostHistory
 from wg_exporter.daemon.pauses import PauseError, Pauses
 from wg_exporter.daemon.prober import unjudged
-from wg_exporter.daemon.processes import Processes, capabilities
+from wg_exporter.daemon.processes import Processes
 from wg_exporter.daemon.setup import Setup
 from wg_exporter.exposition import compat
 from wg_exporter.exposition.samples import metrics, samples
 from wg_exporter.exposition.view import ExporterFacts
 from wg_exporter.health.states import State
 from wg_exporter.health.summary import Summary, summary
+from wg_exporter.linux.privileges import CAP_NET_RAW, effective
 from wg_exporter.log import Log, place
 from wg_exporter.names.unmatched import told
-from wg_exporter.reader.host import host_workers
-from wg_exporter.reader.reader import Clock, StoppedError, with_unread
+from wg_exporter.sources import SYSTEM_CLOCK, Clock, StoppedError, with_unread
 from wg_exporter.status import document
 from wg_exporter.status.rows import Overview, Teller, from_view
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from wg_exporter.daemon.host import KnownPeers
     from wg_exporter.daemon.prober import Prober
-    from wg_exporter.daemon.setup import Workers
     from wg_exporter.exposition.parts import Sample
     from wg_exporter.exposition.view import View
-    from wg_exporter.model import DeviceKey, Outcome, PeerKey, Snapshot
+    from wg_exporter.model import DeviceKey, PeerKey, Snapshot, Usage
     from wg_exporter.plan.planner import Plan
     from wg_exporter.probed import Probed
+    from wg_exporter.sources import OpenSources
 
 TICK_SECONDS = 5.0
 SUSPECT_TICK_SECONDS = 1.0  # while a peer is suspicious
@@ -58,8 +57,6 @@ SUSPECT_TICK_SECONDS = 1.0  # while a peer is suspicious
 # The most unhealthy peers, and the most problems, that a status names.
 STATUS_PEERS = 50
 STATUS_PROBLEMS = 20
-
-SYSTEM_CLOCK = Clock(time.time, time.monotonic, time.process_time)
 
 
 class Status(NamedTuple):
@@ -78,8 +75,15 @@ class _NoSourcesError(Exception):
     """The sources could not be started for lack of threads or files; the message is the kernel's."""
 
 
+def _from_file(path: Path) -> Config:
+    return load(path, NAMES)
+
+
 class Exporter:
     """Everything but HTTP. Thread-safe. `start` it, `scrape` it, `stop` it. It ticks every `every` seconds.
+
+    `net_raw` says whether probes can be sent, None = as this process may. `read_config` reads the configuration again,
+    or raises ConfigError. `costs` are those of processes beside the prober's and those of the sources.
 
     If it is dropped without `stop`, there is a ResourceWarning, and its threads end.
     """
@@ -89,31 +93,38 @@ class Exporter:
     def __init__(
         self,
         config: Config,
-        config_path: Path | None = None,
+        config_path: Path | None,
+        sources: OpenSources,
         clock: Clock = SYSTEM_CLOCK,
         *,
-        workers: Workers = host_workers,
         every: float = TICK_SECONDS,
         prober: Prober | None = None,
+        net_raw: bool | None = None,
+        read_config: Callable[[Path], Config] = _from_file,
+        costs: Callable[[], Iterable[Usage]] = tuple,
     ) -> None:
         self._clock = clock
-        self._workers = workers
+        self._sources = sources
         self._every = every
         self._config_path = config_path
         self._log = Log(__name__)
         self._changelog = ChangeLog()
         self._history = HostHistory()
         self._prober = prober
+        held = effective()
+        self._net_raw = CAP_NET_RAW in held if net_raw is None and held is not None else net_raw
+        self._read_config = read_config
+        self._costs = costs
         self._status = Status(clock.wall(), Summary(), ())
         self._took = 0.0  # of processor time by the last tick, in seconds
         self._delay: float | None = None  # of probes, the worst between the last two ticks
-        self._processes = Processes(prober.pids if prober else tuple)
+        self._processes = Processes()
         self._pauses = Pauses()
         path = os.path.abspath(str(config_path)) if config_path else ""  # noqa: PTH100 - links stay as they are
         self._teller = Teller(__version__, platform.node(), path, clock.wall())
         self._reload_successful = True
         self._reload_timestamp = clock.wall()
-        self._setup = Setup(config, clock, workers)
+        self._setup = Setup(config, clock, sources)
         # For the names, the writers and the history, which are not thread-safe.
         self._lock = threading.Lock()
         self._reloading = threading.Lock()  # so that of two reloads the later one wins
@@ -148,8 +159,10 @@ class Exporter:
         return self._ticked.wait(timeout)
 
     def ready(self) -> str:
-        """Empty after the first tick; before it, one line that says so."""
-        return "" if self._ticked.is_set() else "the WireGuard devices have not been read yet; try again in a moment"
+        """Empty after the first tick, while anything can be read; else one line that says why not."""
+        if not self._ticked.is_set():
+            return "the WireGuard devices have not been read yet; try again in a moment"
+        return self._setup.reader.problem
 
     @property
     def pause(self) -> float:
@@ -168,6 +181,10 @@ class Exporter:
     def teller(self) -> Teller:
         """Who this exporter is."""
         return self._teller
+
+    def allows_host(self, host: str) -> bool:
+        """Whether a request with this header `Host` is answered."""
+        return self._setup.config.web.allows(host)
 
     def entries(self) -> Mapping[str, str]:
         """What a shell command begins with to be run in each namespace, by its name."""
@@ -191,7 +208,7 @@ class Exporter:
             elif path == "mdlayher":
                 parts = compat.mdlayher(view)
             else:
-                parts = metrics(view, self._processes.samples())
+                parts = metrics(view, self._processes.samples(self._usages(setup)))
             return setup.writers[path].write(parts, openmetrics=openmetrics)
 
     def overview(self) -> Overview:
@@ -278,9 +295,9 @@ class Exporter:
 
     def _reload(self, path: Path) -> None:
         """Build, ask, then swap. If anything is raised, the old configuration stays in use, whole."""
-        config = load(path, NAMES)
+        config = self._read_config(path)
         try:
-            setup = Setup(config, self._clock, self._workers)
+            setup = Setup(config, self._clock, self._sources)
         except (OSError, RuntimeError) as error:
             raise _NoSourcesError(str(error)) from error
         try:
@@ -353,8 +370,16 @@ class Exporter:
         """What the prober knows, by device and public key."""
         return self._prober.results() if self._prober is not None else {}
 
+    def _usages(self, setup: Setup) -> Iterator[Usage]:
+        """What the other processes have cost the host."""
+        yield from self._costs()
+        if setup.reader.usage is not None:
+            yield setup.reader.usage
+        if self._prober is not None:
+            yield from self._prober.usages()
+
     def _view(self, setup: Setup, snapshot: Snapshot) -> View:
-        seen = self._history.view(setup.config, setup.names, snapshot, self._facts(snapshot.outcomes))
+        seen = self._history.view(setup.config, setup.names, snapshot, self._facts(snapshot.capabilities))
         return seen._replace(probes=self._probes(), scheduling_delay=self._delay)
 
     def _view_of_all(self, setup: Setup, snapshot: Snapshot) -> View:
@@ -362,13 +387,15 @@ class Exporter:
         view = self._view(setup, snapshot)
         return view._replace(unmatched=tuple(told(setup.matching.look(snapshot, setup.names.metas))))
 
-    def _facts(self, outcomes: Sequence[Outcome]) -> ExporterFacts:
+    def _facts(self, capabilities: tuple[tuple[str, bool], ...]) -> ExporterFacts:
+        if self._net_raw is not None:
+            capabilities = (*capabilities, ("net_raw", self._net_raw))
         return ExporterFacts(
             __version__,
             platform.python_version(),
             self._reload_successful,
             self._reload_timestamp,
-            capabilities(outcomes),
+            capabilities,
             self._history.clock_steps,
         )
 

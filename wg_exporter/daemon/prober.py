@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from wg_exporter.log import Log
+from wg_exporter.remote.prober.handle import ProberProcess
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from wg_exporter.config import Config
-    from wg_exporter.model import Device, DeviceKey, PeerKey, Snapshot
+    from wg_exporter.config import Config, ProbeSettings
+    from wg_exporter.model import Device, DeviceKey, PeerKey, Snapshot, Usage
     from wg_exporter.names.identity import PeerMeta
     from wg_exporter.plan.planner import Plan
     from wg_exporter.probed import Probed, ProbePeer
+    from wg_exporter.remote.process import Process
 
 
 class Prober(Protocol):
-    """What probes the peers, in a process of its own (`prober.process.handle`). Only `stop` waits for it."""
+    """What probes the peers, in a process of its own (`remote.prober.handle`). Only `stop` waits for it."""
 
     def configure(self, config: Config) -> None:
         """Probe as this configuration says, from now on. Counters go on, except of histograms with other bounds.
@@ -35,8 +39,8 @@ class Prober(Protocol):
     def scheduling_delay(self) -> float | None:
         """The longest time in seconds by which a probe left late, since the last call; None if nothing is probed."""
 
-    def pids(self) -> Sequence[int]:
-        """The ids of its processes."""
+    def usages(self) -> Sequence[Usage]:
+        """What each of its processes has cost the host."""
 
     def stop(self) -> None:
         """End it, and wait for that."""
@@ -52,3 +56,55 @@ def unjudged(snapshot: Snapshot, metas: Callable[[Device], Sequence[PeerMeta]], 
             device.peers.public_key, device.peers.persistent_keepalive, metas(device), strict=True
         )
     )
+
+
+class Probing:
+    """The prober's process, as `Prober`. `start` starts it for the configuration in use."""
+
+    def __init__(self, config: Config, start: Callable[[Config, int], Process] | None = None) -> None:
+        self._config = config
+        self._process = ProberProcess(
+            *_probing(config), log=_warn, start=None if start is None else lambda fd: start(self._config, fd)
+        )
+
+    def configure(self, config: Config) -> None:
+        """As `Prober`."""
+        before, self._config = self._config, config
+        try:
+            self._process.configure(*_probing(config))
+        except BaseException:
+            self._config = before
+            raise
+
+    def set_peers(self, peers: Sequence[ProbePeer]) -> None:
+        """As `Prober`."""
+        self._process.set_peers(peers)
+
+    def counters(self, rows: Mapping[PeerKey, tuple[int, int]]) -> None:
+        """As `Prober`."""
+        self._process.counters(rows)
+
+    def results(self) -> Mapping[DeviceKey, Mapping[str, Probed]]:
+        """As `Prober`."""
+        return self._process.results()
+
+    def scheduling_delay(self) -> float | None:
+        """As `Prober`."""
+        return self._process.scheduling_delay() if self._process.pid else None
+
+    def usages(self) -> list[Usage]:
+        """As `Prober`."""
+        usage = self._process.usage
+        return [] if usage is None else [usage]
+
+    def stop(self) -> None:
+        """As `Prober`."""
+        self._process.stop()
+
+
+def _warn(problem: str) -> None:
+    Log(__name__).warn("probing", problem=problem)
+
+
+def _probing(config: Config) -> tuple[ProbeSettings, dict[str, str]]:
+    return config.probe, {place.name: place.path for place in config.namespaces}

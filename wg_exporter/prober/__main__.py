@@ -1,4 +1,5 @@
-"""The prober as a process of its own: `python -m wg_exporter.prober FD`, started by the `supervisor`, never by hand.
+"""The prober as a process of its own: forked by the supervisor or, where all else is one process, started by it as
+`python -m wg_exporter.prober FD`; never by hand.
 
 It probes as the messages on the inherited socket say, and sends back what it finds. It ends when that socket is closed.
 So it ignores the signals that end the whole process group: they are for the exporter, which closes the socket.
@@ -10,23 +11,23 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import signal
 import socket
 import sys
 import time
+from functools import partial
+from typing import TYPE_CHECKING
 
+from wg_exporter.linux import privileges
+from wg_exporter.linux.usage import Meter
+from wg_exporter.messages.channel import Connection, ConnectionEndedError
+from wg_exporter.messages.prober import Counters, Peers, Results, Setup, ToProber
 from wg_exporter.prober.driver import Prober
 from wg_exporter.prober.mtu.probes import NEVER
-from wg_exporter.prober.process import privileges
-from wg_exporter.prober.process.messages import (
-    Connection,
-    ConnectionEndedError,
-    Counters,
-    Peers,
-    Results,
-    Setup,
-    ToProber,
-)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 TELL = 0.5  # seconds between two results; those without a change say that this process lives
 STEP = 0.25  # seconds: the longest sleep of a round
@@ -41,6 +42,7 @@ class Child:
     def __init__(self, connection: Connection[ToProber], prober: Prober[int]) -> None:
         self._connection = connection
         self._prober = prober
+        self._meter = Meter()
         self._next_results = 0.0
         self._steady_at = NEVER
         self._left = 0  # of the peers that had changed when results were due, how many are still to be sent
@@ -82,7 +84,9 @@ class Child:
             self._left, self._next_results = self._prober.changed, now + TELL
         changes = self._prober.changes(AT_ONCE)
         self._left = max(self._left - AT_ONCE, 0)
-        self._connection.send(Results(changes.echoes, changes.reports, self._prober.scheduling_delay()))
+        self._connection.send(
+            Results(changes.echoes, changes.reports, self._prober.scheduling_delay(), self._meter.read())
+        )
 
 
 def setup(connection: Connection[ToProber]) -> Setup:
@@ -98,17 +102,34 @@ def setup(connection: Connection[ToProber]) -> Setup:
     raise ConnectionEndedError("no setup")
 
 
-def main(fd: int) -> None:
-    """Probe as the other end of this socket says, until it is closed."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    connection: Connection[ToProber] = Connection(socket.socket(fileno=fd), ToProber)  # type: ignore[arg-type]
+def run(
+    sock: socket.socket, namespaces: Mapping[str, str] | None = None, drop: Callable[[], None] | None = None
+) -> None:
+    """Probe as the other end of this socket says, until it is closed.
+
+    `namespaces` are those to probe in, by name, whatever the other end says of them; `drop` gives up all rights that
+    probing does not take.
+    """
+    connection: Connection[ToProber] = Connection(sock, ToProber)  # type: ignore[arg-type]
     with contextlib.suppress(ConnectionEndedError):
         told = setup(connection)
-        prober: Prober[int] = Prober(told.settings, told.namespaces)
+        places = told.namespaces if namespaces is None else namespaces
+        prober: Prober[int] = Prober(told.settings, places)
         prober.prepare()
-        privileges.drop(told.namespaces.values())
+        (drop or partial(_drop, list(places.values())))()
         Child(connection, prober).run()
+
+
+def _drop(paths: list[str]) -> None:
+    user = privileges.NOBODY if all(map(privileges.open_to_all, paths)) else None
+    privileges.keep_only(privileges.to_probe(paths, os.uname().release), user)
+
+
+def main(fd: int) -> None:
+    """Probe as the other end of this socket says."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    run(socket.socket(fileno=fd))
 
 
 if __name__ == "__main__":

@@ -9,17 +9,34 @@ from wg_exporter.model import Backend, SourceName
 from wg_exporter.reader.conf import DEFAULT_PATTERNS, ConfSource
 from wg_exporter.reader.kernel.source import KernelSource
 from wg_exporter.reader.links.source import InterfaceSource
-from wg_exporter.reader.reader import Reading, Worker, unasked
+from wg_exporter.reader.reader import Reader, Reading, Worker, unasked
 from wg_exporter.reader.userspace.source import UserspaceSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from wg_exporter.config import Config
-    from wg_exporter.reader.reader import Clock
+    from wg_exporter.sources import Clock
 
 # Names change rarely, and looking through directories of files takes longer than reading most devices.
 CONF_SECONDS = 4.0
+
+
+def host_sources(config: Config, clock: Clock) -> Reader:
+    """A reader of all sources of this host, as `sources.OpenSources`."""
+    return reader_of(host_workers(config, clock), clock)
+
+
+def reader_of(workers: Iterable[Worker], clock: Clock) -> Reader:
+    """A reader of these, which are made here: those that were made are stopped if another one can't be."""
+    made: list[Worker] = []
+    try:
+        made.extend(workers)
+    except BaseException:
+        for worker in made:
+            worker.stop()
+        raise
+    return Reader(made, clock)
 
 
 def host_workers(config: Config, clock: Clock) -> Iterator[Worker]:

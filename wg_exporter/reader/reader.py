@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from wg_exporter.linux.errors import SourceError
 from wg_exporter.log import place
 from wg_exporter.model import (
-    KERNEL_KINDS,
     USERSPACE_KIND,
     Cause,
     ConfFile,
@@ -28,11 +27,14 @@ from wg_exporter.model import (
     Snapshot,
     SourceName,
 )
+from wg_exporter.reader.rights import capabilities
+from wg_exporter.sources import StoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from wg_exporter.linux.namespaces import Entrance
+    from wg_exporter.sources import Clock, Questions
 
 # A scrape must be over well before Prometheus gives up, which is after 10 s unless told otherwise.
 DEADLINE_SECONDS = 2.5
@@ -59,14 +61,6 @@ class Reading(NamedTuple):
     routes: Mapping[tuple[int, str], str] | None = None
 
 
-class Clock(NamedTuple):
-    """Where the time comes from: wall clock, monotonic clock, and the processor time of this process, in seconds."""
-
-    wall: Callable[[], float]
-    monotonic: Callable[[], float]
-    cpu: Callable[[], float]
-
-
 class _Done(NamedTuple):
     """How a read ended; `cause` is None on success."""
 
@@ -74,10 +68,6 @@ class _Done(NamedTuple):
     problem: str
     duration: float
     cause: Cause | None
-
-
-class StoppedError(Exception):
-    """The reader was stopped, because another one has taken its place."""
 
 
 def nothing() -> None:
@@ -183,7 +173,10 @@ class Worker:
 
 
 class Reader:
-    """Passes over all sources."""
+    """Passes over all sources, as `sources.Sources`."""
+
+    problem = ""
+    usage = None  # its threads are this process's
 
     def __init__(self, workers: Sequence[Worker], clock: Clock, deadline: float = DEADLINE_SECONDS) -> None:
         self._workers = workers
@@ -212,7 +205,7 @@ class Reader:
                     self._current = None
         return current.result()
 
-    def ask(self, questions: Mapping[str, tuple[tuple[int, str], ...]]) -> None:
+    def ask(self, questions: Questions) -> None:
         """Which routes to look at from the next pass on, by namespace: each to an address, and into the device with an
         index. The answers are in `Snapshot.routes`. Does not wait.
         """
@@ -281,6 +274,7 @@ class Reader:
             self._idle_patterns,
             tuple(doubles),
             {worker.netns: reading.routes for worker, reading in readings if reading.routes is not None},
+            capabilities(outcomes),
         )
 
     def _home(self, worker: Worker, name: str, links: dict[DeviceKey, Link]) -> str:
@@ -293,22 +287,3 @@ class Reader:
         if places and self._homes.get(name) not in places:
             self._homes[name] = "" if "" in places else places[0]
         return self._homes.get(name, "")
-
-
-def with_unread(snapshot: Snapshot, wanted: Callable[[str], bool]) -> Snapshot:
-    """The snapshot, with a failed device for each kernel device whose source failed.
-
-    Reading links needs no permission, so their rows are there even where devices can't be read.
-    """
-    failures = {(outcome.source, outcome.netns): outcome for outcome in snapshot.outcomes if not outcome.success}
-    if not failures:
-        return snapshot
-    known = {(device.netns, device.name) for device in snapshot.devices}
-    known |= {(failed.netns, failed.name) for failed in snapshot.failed}
-    unread: list[FailedDevice] = []
-    for (netns, name), link in snapshot.links.items():
-        if link.kind in KERNEL_KINDS and (netns, name) not in known and wanted(name):
-            source, backend = KERNEL_KINDS[link.kind]
-            if failure := failures.get((source, netns)):
-                unread.append(FailedDevice(netns, name, backend, failure.problem, failure.cause))
-    return snapshot._replace(failed=(*snapshot.failed, *unread)) if unread else snapshot

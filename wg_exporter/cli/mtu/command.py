@@ -66,6 +66,7 @@ def mtu(  # noqa: PLR0917 - click passes them by name
     from wg_exporter.cli.show import screen as view
     from wg_exporter.cli.show import words
     from wg_exporter.daemon.exporter import Exporter
+    from wg_exporter.reader.host import host_sources
 
     log.setup("error", "logfmt")
     lacking = run.lacks_permission()
@@ -75,7 +76,7 @@ def mtu(  # noqa: PLR0917 - click passes them by name
     if config_file is None and serving.config_file:
         config_file = Path(serving.config_file)
         config = load_config(config_file)
-    exporter = Exporter(config, config_file)
+    exporter = Exporter(config, config_file, host_sources)
     try:
         chosen = choice.choose(*exporter.look(), interface, peer, states=serving.states)
         click.echo(words.plain(serving.note), err=True)

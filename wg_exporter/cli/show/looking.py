@@ -8,6 +8,7 @@ from wg_exporter.cli import ask
 from wg_exporter.cli.common import planned
 from wg_exporter.daemon.exporter import Exporter
 from wg_exporter.plan.planner import Planner
+from wg_exporter.reader.host import host_sources
 from wg_exporter.status.rows import from_view
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Looks:
 
     def _look(self) -> Overview:
         if self._own is None:
-            self._own = Exporter(self._config, self._config_file), Planner(self._config)
+            self._own = Exporter(self._config, self._config_file, host_sources), Planner(self._config)
         exporter, planner = self._own
         snapshot, view, in_use = exporter.observe() if self._again else exporter.look()
         planned(planner, snapshot, view)

@@ -11,17 +11,17 @@ import warnings
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from wg_exporter.prober.process import supervisor
-from wg_exporter.prober.process.messages import Setup
-from wg_exporter.prober.process.supervisor import Supervisor
+from wg_exporter.messages.prober import Setup
+from wg_exporter.remote.prober import supervisor
+from wg_exporter.remote.prober.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable, Mapping, Sequence
 
     from wg_exporter.config.probe import ProbeSettings
-    from wg_exporter.model import DeviceKey, PeerKey
+    from wg_exporter.model import DeviceKey, PeerKey, Usage
     from wg_exporter.probed import Probed, ProbePeer
+    from wg_exporter.remote.process import Process
 
 _NOTHING: Mapping[DeviceKey, Mapping[str, Probed]] = MappingProxyType({})
 
@@ -38,7 +38,7 @@ class ProberProcess:
         settings: ProbeSettings,
         namespaces: Mapping[str, str] | None = None,
         log: Callable[[str], None] = lambda _line: None,
-        start: Callable[[int], subprocess.Popen[bytes]] | None = None,
+        start: Callable[[int], Process] | None = None,
     ) -> None:
         """`namespaces` maps names to paths. `log` gets a line, from another thread, when the process died or can't be
         started. `start` replaces `supervisor.start` in tests.
@@ -57,6 +57,11 @@ class ProberProcess:
         """The id of the process, None while there is none."""
         process = self._supervisor.process
         return process.pid if process is not None else None
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the process has cost its host, None while there is none."""
+        return self._supervisor.usage
 
     def configure(self, settings: ProbeSettings, namespaces: Mapping[str, str]) -> None:
         """Probe in this way from now on. Counters go on; a histogram with other bounds begins at 0."""

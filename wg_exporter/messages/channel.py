@@ -1,10 +1,7 @@
-"""What the exporter and its prober process say to each other, and how it goes over a socket.
+"""How processes of the exporter talk: typed messages over a socket, of a closed set for each direction.
 
-A message is one of a closed set of typed rows, as msgpack with its length in front (4 bytes, big endian). The only
-paths in them are those of namespaces in `Setup`, the first message; there are no commands and no code. Both sides check
-the types of what they receive; what doesn't fit ends the connection. Peers are known by number (see `pending`).
-
-Large sets are cut into portions, so that taking one does not delay probes.
+A message goes as msgpack with its length in front (4 bytes, big endian). There are no commands and no code in it. Both
+sides check the types of what they receive; what doesn't fit ends the connection.
 """
 
 from __future__ import annotations
@@ -15,72 +12,43 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
 
-from wg_exporter.config.probe import ProbeSettings  # noqa: TC001 - msgspec reads the annotations
-from wg_exporter.probed import MtuReport, ProbePeer, ProbeStats  # noqa: TC001 - msgspec reads the annotations
-
 if TYPE_CHECKING:
     import socket
 
-PORTION = 500  # peers in a message
-LONGEST = 4 << 20  # bytes of a message; one with `PORTION` peers has 200,000
+LONGEST = 4 << 20  # bytes of a message, unless a channel says otherwise
+CLOSED = "it closed the connection"
+
 READ_SIZE = 256 << 10  # bytes that are read at once
 
 _LENGTH = struct.Struct("!I")
 
-
-class _Message(msgspec.Struct, array_like=True, tag=True, forbid_unknown_fields=True):
-    pass
-
-
-class Setup(_Message):
-    """The first message: how to probe, and the path of each network namespace by its name."""
-
-    settings: ProbeSettings
-    namespaces: dict[str, str]
-
-
-class Peers(_Message):
-    """New or changed peers by number, and the numbers of those that are not probed any more."""
-
-    put: dict[int, ProbePeer]
-    gone: tuple[int, ...]
-
-
-class Counters(_Message):
-    """The byte counters (rx, tx) of peers by number, which have just been read."""
-
-    rows: dict[int, tuple[int, int]]
-
-
-class Results(_Message):
-    """What changed of some peers, by number (see `driver.Changes`).
-
-    `delay` is the worst scheduling delay since the last message, in seconds.
-    """
-
-    echoes: dict[int, tuple[str, ProbeStats]]
-    reports: dict[int, MtuReport | None]
-    delay: float
-
-
-ToProber = Setup | Peers | Counters
-FromProber = Results
-
 Incoming = TypeVar("Incoming")
+
+
+class Message(msgspec.Struct, array_like=True, tag=True, forbid_unknown_fields=True):
+    """What all messages are made of."""
 
 
 class ConnectionEndedError(Exception):
     """The other side is gone, or sent something that is no message."""
 
 
+def why(error: OSError) -> str:
+    """Why a connection ended, in words."""
+    closed = isinstance(error, BrokenPipeError | ConnectionResetError)
+    return CLOSED if closed else error.strerror or str(error)
+
+
 class Connection(Generic[Incoming]):
     """One end of the socket. No call waits."""
 
-    def __init__(self, sock: socket.socket, incoming: type[Incoming]) -> None:
+    def __init__(self, sock: socket.socket, incoming: type[Incoming], longest: int = LONGEST) -> None:
+        """`longest` is the most bytes that a message may have."""
         sock.settimeout(0)
         self._socket = sock
         self._decoder = msgspec.msgpack.Decoder(incoming)
         self._encoder = msgspec.msgpack.Encoder()
+        self._longest = longest
         self._in = bytearray()
         self._out: deque[memoryview] = deque()
 
@@ -111,7 +79,7 @@ class Connection(Generic[Incoming]):
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                raise ConnectionEndedError(str(error)) from None
+                raise ConnectionEndedError(why(error)) from None
             self._out[0] = self._out[0][size:]
             if not self._out[0]:
                 self._out.popleft()
@@ -126,9 +94,9 @@ class Connection(Generic[Incoming]):
         except (BlockingIOError, InterruptedError):
             return None
         except OSError as error:
-            raise ConnectionEndedError(str(error)) from None
+            raise ConnectionEndedError(why(error)) from None
         if not data:
-            raise ConnectionEndedError("it closed the connection")
+            raise ConnectionEndedError(CLOSED)
         self._in += data
         return self._next()
 
@@ -140,7 +108,7 @@ class Connection(Generic[Incoming]):
         if len(self._in) < 4:
             return None
         (length,) = _LENGTH.unpack_from(self._in)
-        if length > LONGEST:
+        if length > self._longest:
             raise ConnectionEndedError("a message is too long")
         if len(self._in) < 4 + length:
             return None

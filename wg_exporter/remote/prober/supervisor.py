@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -18,14 +17,18 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wg_exporter.prober.process.known import Known
-from wg_exporter.prober.process.messages import Connection, ConnectionEndedError, FromProber
-from wg_exporter.prober.process.pending import Pending
+from wg_exporter.messages.channel import Connection, ConnectionEndedError
+from wg_exporter.messages.prober import FromProber
+from wg_exporter.remote.prober.known import Known
+from wg_exporter.remote.prober.pending import Pending
+from wg_exporter.remote.process import ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wg_exporter.prober.process.messages import Setup
+    from wg_exporter.messages.prober import Setup
+    from wg_exporter.model import Usage
+    from wg_exporter.remote.process import Process
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds from a death to the next start
 LONG_LIFE = 60.0  # seconds: after a longer life the pause begins at `FIRST_PAUSE` again
@@ -41,17 +44,16 @@ class Supervisor:
     It holds no reference to the handle, so that a dropped handle is collected.
     """
 
-    def __init__(
-        self, setup: Setup, log: Callable[[str], None], start: Callable[[int], subprocess.Popen[bytes]]
-    ) -> None:
+    def __init__(self, setup: Setup, log: Callable[[str], None], start: Callable[[int], Process]) -> None:
         """`start` starts the process; it gets the file descriptor of the process's end of the socket."""
         self.lock = threading.Lock()
         self.setup = setup
         self.pending = Pending()
         self.known = Known()
         self.heard_at = float("-inf")  # when the process last said something, by the monotonic clock
+        self.usage: Usage | None = None  # of the process, None while there is none
         self.delay = 0.0  # the worst scheduling delay since it was last asked for, in seconds
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
         self.stopping = False
         self._restart = False  # `setup` is another one than the process was started with
         self._log = log
@@ -90,7 +92,7 @@ class Supervisor:
             try:
                 why = self._live()
             except Exception as error:  # noqa: BLE001 - whatever it is, this thread is all that starts the process again
-                self.process = None
+                self.process = self.usage = None
                 why = f"failed with an unexpected {type(error).__name__}"
             if self.stopping:
                 break
@@ -138,14 +140,9 @@ class Supervisor:
                 return f"could not be started: {error}"
             self.process = process
             why = self._talk(Connection(ours, FromProber))
-        try:
-            code = process.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(PermissionError):  # it became another user, and we may not; it ends without us too
-                process.kill()
-            code = process.wait()
-        self.process = None
-        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended ({why}, exit code {code})"
+        how = ended(process, STOP_TIMEOUT, why)
+        self.process = self.usage = None
+        return how
 
     def _talk(self, connection: Connection[FromProber]) -> str:
         """Send and receive until one side ends it. Returns why."""
@@ -189,6 +186,7 @@ class Supervisor:
                 return  # it still counts by the old setup; what it told earlier stays
             self.heard_at = time.monotonic()
             self.delay = max(self.delay, message.delay)
+            self.usage = message.usage
             key = self.pending.key
             self.known.take(
                 {peer: row for number, row in message.echoes.items() if (peer := key(number))},

@@ -12,7 +12,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from wg_exporter.prober.process.messages import PORTION, Counters, Peers
+from wg_exporter.messages.prober import PORTION, Counters, Peers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

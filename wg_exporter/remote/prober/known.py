@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wg_exporter.probed import Probed, ProbeStats
-from wg_exporter.prober.process.probed import ProbedPeers
+from wg_exporter.remote.prober.probed import ProbedPeers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -1,0 +1,257 @@
+"""The supervisor, with an exporter that asks for what it must not, or does not end: a process of its own for each."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wg_exporter.messages.channel import ConnectionEndedError
+from wg_exporter.messages.packets import MOST_FILES, Packets
+from wg_exporter.messages.supervisor import FromSupervisor, Kill, Load, Role, Start, Started, ToSupervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROGRAM = """
+import json, os, select, signal, socket, sys, time
+from pathlib import Path
+from wg_exporter import log
+from wg_exporter.config import Config
+from wg_exporter.messages.packets import Packets
+from wg_exporter.messages.supervisor import *
+from wg_exporter.supervisor.parent import Parent
+from wg_exporter.supervisor import parent
+
+def role(config):
+    def body(sock):
+        sock.sendall(b"here")
+        sock.recv(1)  # until it is closed
+    return body
+
+class Talk:
+    def __init__(self, sock):
+        self.packets = Packets(sock, FromSupervisor)
+    def send(self, message, files=()):
+        self.packets.send(message, files)
+    def hear(self, seconds=5):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            found = self.packets.receive()
+            if found is not None and not isinstance(found[0], Cost):
+                return found[0] if not found[1] else found
+            time.sleep(0.005)
+    def start(self, role=Role.READER, configuration=0, request=1):
+        ours, theirs = socket.socketpair()
+        self.send(Start(request, role, configuration), (theirs.fileno(),))
+        theirs.close()
+        return ours, self.hear()
+
+def say(**what):
+    print(json.dumps(what), flush=True)
+
+log.setup("info", "logfmt")
+file = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+"""
+
+
+class Ran:
+    def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
+        self.code, self.log = done.returncode, done.stderr
+        self.said = [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def ran(body: str, *arguments: str, settings: str = "") -> Ran:
+    """What became of a supervisor whose exporter does this."""
+    code = (
+        PROGRAM
+        + settings
+        + "\ndef exporter(sock):\n    talk = Talk(sock)\n"
+        + textwrap.indent(textwrap.dedent(body), "    ")
+    )
+    code += "\nsys.exit(Parent(Config(), file, {Role.READER: role, Role.PROBER: role}).run(exporter))\n"
+    command = [sys.executable, "-c", code, *arguments]
+    return Ran(subprocess.run(command, capture_output=True, text=True, timeout=40, check=False))
+
+
+def test_it_starts_what_is_asked_for_and_tells_how_it_ends():
+    found = ran("""
+        ours, told = talk.start()
+        here = ours.recv(10).decode()
+        say(here=here, pid=told.pid > 0, problem=told.problem)
+        ours.close()
+        ended = talk.hear()
+        say(same=ended.pid == told.pid, code=ended.code)
+        ours, told = talk.start(request=2, configuration=0) if time.sleep(0.3) is None else None
+        talk.send(Kill(told.pid))
+        say(code=talk.hear().code)
+        return 3
+    """)
+    assert found.said == [{"here": "here", "pid": True, "problem": ""}, {"same": True, "code": 0}, {"code": -9}]
+    assert (found.code, found.log) == (3, "")
+
+
+def test_there_is_one_of_each_for_a_configuration_and_not_too_often():
+    found = ran("""
+        first, told = talk.start()
+        again, refused = talk.start(request=2)
+        prober, other = talk.start(Role.PROBER, request=3)
+        first.close()
+        talk.hear()
+        soon, early = talk.start(request=4)
+        unknown, nothing = talk.start(configuration=7, request=5)
+        say(problems=[refused.problem, other.problem, early.problem, nothing.problem])
+    """)
+    assert found.said == [{
+        "problems": [
+            "a reader for this configuration runs already", "", "a reader was started a moment ago",
+            "there is no such configuration",
+        ]
+    }]  # fmt: skip
+
+
+def test_it_kills_only_what_it_has_started():
+    found = ran("""
+        other = os.fork()
+        if not other:
+            time.sleep(30)
+            os._exit(0)
+        talk.send(Kill(other))
+        talk.send(Kill(os.getppid()))
+        talk.send(Kill(1))
+        time.sleep(0.3)
+        say(gone=os.waitpid(other, os.WNOHANG)[0])
+        os.kill(other, signal.SIGKILL)
+    """)
+    assert found.said == [{"gone": 0}]
+    assert found.code == 0
+
+
+@pytest.mark.parametrize("bad", ["b'nonsense'", "b'\\xc1'", "b'x' * 1000", "b'\\x91\\xa4Load'"])
+def test_an_exporter_that_says_what_is_no_message_is_ended(bad):
+    begun = time.monotonic()
+    found = ran(f"""
+        sock.send({bad})
+        time.sleep(30)
+    """)
+    assert time.monotonic() - begun < 10
+    assert found.code == 128 + 15
+    assert 'msg="the exporter is ended"' in found.log
+
+
+def test_one_that_does_not_end_is_killed():
+    found = ran(
+        """
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.kill(os.getppid(), signal.SIGTERM)
+        time.sleep(30)
+        """,
+        settings="parent.STOP_TIMEOUT = 0.5",
+    )
+    assert found.code == 128 + 9
+    assert 'msg="the exporter does not end, and is killed"' in found.log
+
+
+def test_children_that_do_not_end_are_killed_too():
+    found = ran(
+        """
+        ours, told = talk.start()
+        ours.recv(10)
+        os.kill(told.pid, signal.SIGSTOP)
+        say(pid=told.pid)
+        """,
+        settings="parent.END_TIMEOUT = 0.3",
+    )
+    with pytest.raises(ProcessLookupError):
+        os.kill(found.said[0]["pid"], 0)
+    assert found.code == 0
+
+
+def test_it_reads_the_configuration_again_and_hands_its_text_over(tmp_path: Path):
+    file = tmp_path / "config.yml"
+    file.write_text("names: []\n")
+    found = ran(
+        """
+        talk.send(Load(1))
+        message, files = talk.hear()
+        say(number=message.configuration, text=os.pread(files[0], 100, 0).decode())
+        file.write_text("nonsense: 1")
+        talk.send(Load(2))
+        bad = talk.hear()
+        say(number=bad.configuration, problems=[str(one) for one in map(parent.ConfigError, [bad.problems])])
+        ours, told = talk.start(configuration=1, request=3)
+        say(problem=told.problem)
+        """,
+        str(file),
+    )
+    assert found.said[0] == {"number": 1, "text": "names: []\n"}
+    assert found.said[1]["number"] == 0
+    assert found.said[1]["problems"][0].startswith(f"{file}:1: nonsense: is not a known key")
+    assert found.said[2] == {"problem": ""}
+
+
+def test_an_exporter_that_fails_is_one_line_without_what_it_said():
+    found = ran("raise KeyError('a secret')")
+    assert found.code == 1
+    assert "unexpected KeyError" in found.log
+    assert "secret" not in found.log
+    assert len(found.log.splitlines()) == 1
+
+
+# --- packets ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Packets[ToSupervisor], Packets[FromSupervisor]]]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    one, other = Packets(ours, ToSupervisor), Packets(theirs, FromSupervisor)
+    yield one, other
+    one.close()
+    other.close()
+
+
+def test_a_message_brings_its_files(pair, tmp_path: Path):
+    (tmp_path / "x").write_text("hello")
+    with (tmp_path / "x").open() as file:
+        pair[1].send(Start(1, Role.READER, 0), (file.fileno(),))
+    message, files = pair[0].receive()
+    assert message == Start(1, Role.READER, 0)
+    assert os.read(files[0], 10) == b"hello"
+    os.close(files[0])
+    assert pair[0].receive() is None
+    pair[0].send(Started(1, 5, ""))
+    assert pair[1].receive() == (Started(1, 5, ""), [])
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_too_many_files_end_it_and_none_stays_open(pair):
+    before = open_files()
+    pair[1].send(Kill(1), (0,) * (MOST_FILES + 8))
+    with pytest.raises(ConnectionEndedError, match="too long"):
+        pair[0].receive()
+    assert open_files() == before
+
+
+@given(st.binary(min_size=1, max_size=300))
+def test_no_bytes_do_anything_else_than_end_it(data):
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with contextlib.closing(Packets(ours, ToSupervisor)) as packets, theirs:
+        theirs.send(data)
+        with contextlib.suppress(ConnectionEndedError):
+            message, files = packets.receive()
+            assert isinstance(message, (Start, Kill, Load))
+            assert files == []

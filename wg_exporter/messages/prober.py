@@ -1,0 +1,50 @@
+"""What the exporter and its prober process say to each other. Peers are known by number (see `remote.prober.pending`).
+
+The only paths in these messages are those of namespaces in `Setup`, the first one. Large sets are cut into portions, so
+that taking one does not delay probes.
+"""
+
+from __future__ import annotations
+
+from wg_exporter.config.probe import ProbeSettings  # noqa: TC001 - msgspec reads the annotations
+from wg_exporter.messages.channel import Message
+from wg_exporter.model import Usage
+from wg_exporter.probed import MtuReport, ProbePeer, ProbeStats  # noqa: TC001 - msgspec reads the annotations
+
+PORTION = 500  # peers in a message, which are 200,000 bytes
+
+
+class Setup(Message):
+    """The first message: how to probe, and the path of each network namespace by its name."""
+
+    settings: ProbeSettings
+    namespaces: dict[str, str]
+
+
+class Peers(Message):
+    """New or changed peers by number, and the numbers of those that are not probed any more."""
+
+    put: dict[int, ProbePeer]
+    gone: tuple[int, ...]
+
+
+class Counters(Message):
+    """The byte counters (rx, tx) of peers by number, which have just been read."""
+
+    rows: dict[int, tuple[int, int]]
+
+
+class Results(Message):
+    """What changed of some peers, by number (see `driver.Changes`).
+
+    `delay` is the worst scheduling delay since the last message, in seconds. `usage` is what the process has cost.
+    """
+
+    echoes: dict[int, tuple[str, ProbeStats]]
+    reports: dict[int, MtuReport | None]
+    delay: float
+    usage: Usage = Usage()
+
+
+ToProber = Setup | Peers | Counters
+FromProber = Results

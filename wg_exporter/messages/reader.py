@@ -1,0 +1,84 @@
+"""What the exporter and its reader process say to each other. Asked for a pass, the reader answers with rows.
+
+No path, name or command crosses towards the reader: it looks where its own configuration says. There is no field that
+could hold a secret, as in `model`. Of what is large only what changed crosses: see `snapshots`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from wg_exporter.messages.channel import Message
+from wg_exporter.model import (  # noqa: TC001 - msgspec reads the annotations
+    Backend,
+    ConfFile,
+    FailedDevice,
+    Link,
+    Outcome,
+    Usage,
+)
+
+LONGEST = 256 << 20  # bytes of an answer; 65,536 peers with a few allowed IPs each are 20 MB
+
+
+class Read(Message):
+    """Make a pass over all sources."""
+
+
+class Ask(Message):
+    """Look at these routes from the next pass on: by namespace, (index of a device, address)."""
+
+    questions: dict[str, tuple[tuple[int, str], ...]]
+
+
+class Columns(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """The peers of a device by column (see `model.Peers`); None = as in the last answer."""
+
+    public_key: tuple[str, ...] | None
+    endpoint: tuple[str, ...] | None
+    allowed_ips: tuple[tuple[str, ...], ...] | None
+    persistent_keepalive: tuple[int, ...] | None
+    last_handshake_ns: tuple[int, ...] | None
+    rx_bytes: tuple[int, ...] | None
+    tx_bytes: tuple[int, ...] | None
+
+
+class DevicePart(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """A device (see `model.Device`). Without columns its peers are all as in the last answer."""
+
+    netns: str
+    name: str
+    backend: Backend
+    public_key: str
+    listen_port: int
+    fwmark: int
+    fresh: bool
+    opaque: bool
+    columns: Columns | None
+
+
+class Pass(Message):
+    """What a pass brought (see `model.Snapshot`). `conf` and `udp_ports` are None while they are as in the last answer.
+
+    `usage` is what the reader has cost so far.
+    """
+
+    wall: float
+    monotonic: float
+    devices: tuple[DevicePart, ...]
+    failed: tuple[FailedDevice, ...]
+    links: tuple[Link, ...]
+    conf: tuple[ConfFile, ...] | None
+    outcomes: tuple[Outcome, ...]
+    notes: tuple[str, ...]
+    udp_ports: dict[str, frozenset[int]] | None
+    left_out: frozenset[str]
+    idle_patterns: tuple[str, ...]
+    doubles: tuple[str, ...]
+    routes: dict[str, tuple[tuple[int, str, str], ...]]
+    capabilities: tuple[tuple[str, bool], ...]
+    usage: Usage
+
+
+ToReader = Read | Ask
+FromReader = Pass

@@ -1,0 +1,81 @@
+"""What the exporter and its supervisor say to each other.
+
+The exporter can ask for three things: that one of the two other processes is started, with its end of a socket; that
+one of these is ended; that the configuration is read again. It names no path, no program and no user.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from wg_exporter.config.tree import Problem  # noqa: TC001 - msgspec reads the annotations
+from wg_exporter.messages.channel import Message
+from wg_exporter.model import Usage  # noqa: TC001 - msgspec reads the annotations
+
+
+class Role(StrEnum):
+    """The processes that can be asked for."""
+
+    READER = "reader"
+    PROBER = "prober"
+
+
+class Start(Message):
+    """Start this process for the configuration of this number. With it goes the process's end of a socket."""
+
+    request: int
+    role: Role
+    configuration: int
+
+
+class Kill(Message):
+    """End a process that was started, at once."""
+
+    pid: int
+
+
+class Load(Message):
+    """Read the configuration file again."""
+
+    request: int
+
+
+class Ready(Message):
+    """The exporter serves."""
+
+
+class Started(Message):
+    """The answer to `Start`: the process id or, where that is 0, why there is none."""
+
+    request: int
+    pid: int
+    problem: str = ""
+
+
+class Ended(Message):
+    """A process has ended: its exit code, or minus the number of the signal that ended it."""
+
+    pid: int
+    code: int
+
+
+class Loaded(Message):
+    """The answer to `Load`: the number of a new configuration, with its text as an open file; or what is wrong."""
+
+    request: int
+    configuration: int
+    problems: tuple[Problem, ...] = ()
+
+
+class Reload(Message):
+    """Somebody asked for a reload with SIGHUP."""
+
+
+class Cost(Message):
+    """What the supervisor has cost, told now and then."""
+
+    usage: Usage
+
+
+ToSupervisor = Start | Kill | Load | Ready
+FromSupervisor = Started | Ended | Loaded | Reload | Cost

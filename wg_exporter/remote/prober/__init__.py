@@ -1,0 +1,1 @@
+"""The prober's process, as the exporter sees it."""

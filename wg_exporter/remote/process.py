@@ -1,0 +1,35 @@
+"""What is wanted of a process that was started, whoever started it. `subprocess.Popen` has it."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+from typing import Protocol
+
+
+class Process(Protocol):
+    """A process that was started. `pid` is for people, and for tests."""
+
+    pid: int
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code, or minus the number of the signal that ended it. Raises subprocess.TimeoutExpired."""
+
+    def kill(self) -> None:
+        """End it at once. Raises PermissionError where that is not permitted."""
+
+
+def ended(process: Process, timeout: float, why: str) -> str:
+    """Wait for the end of a process whose connection is closed, and kill it if it does not end in time. Returns how it
+    ended, in words; `why` is what was seen of it before.
+    """
+    try:
+        code = process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(OSError):  # it became another user, and we may not; it ends without us too
+            process.kill()
+        process.wait()
+        silent = why.startswith("said nothing")
+        return f"{why if silent else f'did not end ({why})'}, and was killed"
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended ({why}, exit code {code})"

@@ -1,0 +1,1 @@
+"""The reader's process, as the exporter sees it."""

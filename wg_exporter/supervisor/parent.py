@@ -1,0 +1,292 @@
+"""Starts processes, tells the exporter how they end, and ends all when the exporter ends.
+
+There is one thread, so that a process can be forked at any time. It waits for a message of the exporter, a signal or
+the end of a child, and never for anything else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import select
+import signal
+import socket
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from wg_exporter.config import ConfigError, parse, place, read
+from wg_exporter.linux.scarcity import scarce
+from wg_exporter.linux.systemd import notify
+from wg_exporter.linux.usage import Meter
+from wg_exporter.log import Log
+from wg_exporter.log import place as where_raised
+from wg_exporter.messages.channel import CLOSED, ConnectionEndedError
+from wg_exporter.messages.packets import Packets, close_all
+from wg_exporter.messages.supervisor import (
+    Cost,
+    Ended,
+    Kill,
+    Load,
+    Loaded,
+    Ready,
+    Reload,
+    Role,
+    Start,
+    Started,
+    ToSupervisor,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from pathlib import Path
+
+    import msgspec
+
+    from wg_exporter.config import Config
+
+Body = "Callable[[socket.socket], None]"
+"""What a process does with its end of a socket."""
+
+COST_EVERY = 15.0  # seconds
+STOP_TIMEOUT = 8.0  # seconds for the exporter to end after SIGTERM before it is killed
+END_TIMEOUT = 2.0  # seconds for the others, once the exporter has ended
+KEPT = 16  # configurations
+LEAST_PAUSE = 0.2  # seconds between two starts of one role for one configuration
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+
+
+class _Child(NamedTuple):
+    role: Role
+    configuration: int
+
+
+class Parent:
+    """Runs the exporter as a child, and starts the others as it asks. For one use."""
+
+    def __init__(
+        self,
+        config: Config,
+        config_file: Path | None,
+        roles: Mapping[Role, Callable[[Config], Callable[[socket.socket], None]]],
+        metric_names: Collection[str] = (),
+    ) -> None:
+        """`roles` makes what each process does from the configuration."""
+        self._configurations = {0: config}
+        self._config_file = config_file
+        self._roles = roles
+        self._metric_names = metric_names
+        self._children: dict[int, _Child] = {}
+        self._started: dict[_Child, float] = {}
+        self._web = 0
+        self._code: int | None = None  # how the exporter ended
+        self._log = Log(__name__)
+        self._meter = Meter()
+        self._told_to_end = False
+        self._stop_by: float | None = None  # when the exporter is killed
+
+    def run(self, exporter: Callable[[socket.socket], int], handed_over: Sequence[socket.socket] = ()) -> int:
+        """Serve until the exporter ends; its exit code. Everything that was started has ended then.
+
+        The sockets that are `handed_over` to the exporter are nobody else's: they are closed here.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._packets: Packets[ToSupervisor] = Packets(ours, ToSupervisor)  # type: ignore[arg-type]
+        self._wake, wakes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+        signal.set_wakeup_fd(wakes)
+        self._open = (ours.fileno(), self._wake, wakes)
+        gc.collect()
+        gc.freeze()  # a collection in a child would write to what all of them share
+        try:
+            self._web = self._fork(lambda: exporter(theirs), ignore=False)
+            for sock in (theirs, *handed_over):
+                sock.close()
+            self._loop()
+        finally:
+            self._end_all()
+            signal.set_wakeup_fd(-1)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            close_all((self._wake, wakes))
+            ours.close()
+        return 1 if self._code is None else self._code
+
+    def _loop(self) -> None:
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        poll.register(self._packets, select.POLLIN)
+        cost_at = time.monotonic() + COST_EVERY
+        while self._code is None:
+            now = time.monotonic()
+            until = min(cost_at, self._stop_by) if self._stop_by is not None else cost_at
+            ready = poll.poll(max(0.0, until - now) * 1000)
+            self._heed_signals()
+            self._reap()
+            if any(fd == self._packets.fileno() for fd, _ in ready):
+                try:
+                    while (found := self._packets.receive()) is not None:
+                        self._answer(*found)
+                except ConnectionEndedError as error:  # it is ending; or it says what it must not
+                    poll.unregister(self._packets)
+                    self._stop_web(str(error))
+            now = time.monotonic()
+            if self._stop_by is not None and now >= self._stop_by:
+                self._log.error("the exporter does not end, and is killed", seconds=STOP_TIMEOUT)
+                self._told_to_end = True
+                self._kill(self._web)
+                self._stop_by = now + STOP_TIMEOUT
+            if now >= cost_at:
+                cost_at = now + COST_EVERY
+                self._tell(Cost(self._meter.read()))
+
+    # --- signals and ends ---------------------------------------------------------------------------------------------
+
+    def _heed_signals(self) -> None:
+        try:
+            numbers = os.read(self._wake, 4096)
+        except BlockingIOError:
+            return
+        for number in numbers:
+            if number == signal.SIGHUP:
+                self._tell(Reload())
+            elif number in (signal.SIGTERM, signal.SIGINT):
+                notify("STOPPING=1")
+                self._stop_web()
+
+    def _stop_web(self, why: str = "") -> None:
+        """Have it end; `why` is what it did wrong. One that has closed the connection is ending by itself."""
+        if self._stop_by is None:
+            self._stop_by = time.monotonic() + STOP_TIMEOUT
+        if why != CLOSED and not self._told_to_end:
+            self._told_to_end = True
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._web, signal.SIGTERM)
+            if why:
+                self._log.error("the exporter is ended", problem=why)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            code = os.waitstatus_to_exitcode(status)
+            if pid == self._web:
+                self._code = code if code >= 0 else 128 - code
+                if code < 0 and not self._told_to_end:
+                    self._log.error("the exporter was killed", signal=signal.Signals(-code).name)
+            elif self._children.pop(pid, None) is not None:
+                self._tell(Ended(pid, code))
+
+    def _end_all(self) -> None:
+        """The others end because the exporter has closed their sockets; who does not is killed."""
+        if self._code is None and self._web:
+            self._kill(self._web)
+        deadline = time.monotonic() + END_TIMEOUT
+        while self._children or (self._code is None and self._web):
+            self._reap()
+            if time.monotonic() > deadline:
+                for pid in self._children:
+                    self._kill(pid)
+            time.sleep(0.005)
+
+    @staticmethod
+    def _kill(pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    # --- messages -----------------------------------------------------------------------------------------------------
+
+    def _tell(self, message: msgspec.Struct, files: tuple[int, ...] = ()) -> None:
+        with contextlib.suppress(ConnectionEndedError):  # the loop notices
+            self._packets.send(message, files)
+
+    def _answer(self, message: ToSupervisor, files: list[int]) -> None:
+        try:
+            if isinstance(message, Start):
+                self._tell(self._start(message, files))
+            elif isinstance(message, Kill):
+                if message.pid in self._children:
+                    self._kill(message.pid)
+            elif isinstance(message, Load):
+                self._load(message.request)
+            elif isinstance(message, Ready):
+                notify("READY=1")
+        finally:
+            close_all(files)
+
+    def _start(self, asked: Start, files: list[int]) -> Started:
+        child = _Child(asked.role, asked.configuration)
+        config = self._configurations.get(asked.configuration)
+        now = time.monotonic()
+        problem = ""
+        if config is None or len(files) != 1:
+            problem = "there is no such configuration" if config is None else "no socket came with it"
+        elif child in self._children.values():
+            problem = f"a {asked.role} for this configuration runs already"
+        elif now < self._started.get(child, float("-inf")) + LEAST_PAUSE:
+            problem = f"a {asked.role} was started a moment ago"
+        if problem or config is None:
+            return Started(asked.request, 0, problem)
+        self._started[child] = now
+        body = self._roles[asked.role](config)
+        sock = socket.socket(fileno=os.dup(files[0]))
+        try:
+            pid = self._fork(lambda: body(sock), ignore=True)
+        except OSError as error:
+            return Started(asked.request, 0, error.strerror or str(error))
+        finally:
+            sock.close()
+        self._children[pid] = child
+        return Started(asked.request, pid)
+
+    def _load(self, request: int) -> None:
+        if self._config_file is None:
+            self._tell(Loaded(request, 0))
+            return
+        number = max(self._configurations) + 1
+        try:
+            text = read(self._config_file)
+            config = parse(text, place(self._config_file), self._metric_names)
+        except ConfigError as error:
+            self._tell(Loaded(request, 0, error.problems[:MOST_PROBLEMS]))
+            return
+        self._configurations[number] = config
+        for old in sorted(self._configurations)[:-KEPT]:
+            del self._configurations[old]
+        known = self._configurations
+        self._started = {child: at for child, at in self._started.items() if child.configuration in known}
+        file = os.memfd_create("configuration", os.MFD_CLOEXEC)
+        try:
+            os.write(file, text.encode())
+            self._tell(Loaded(request, number), (file,))
+        finally:
+            os.close(file)
+
+    # --- forks --------------------------------------------------------------------------------------------------------
+
+    def _fork(self, body: Callable[[], int | None], *, ignore: bool) -> int:
+        """Run `body` in a new process, which never returns from here. `ignore`: no signal ends it but SIGKILL."""
+        pid = os.fork()
+        if pid:
+            return pid
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in _SIGNALS:
+                ignored = ignore and number != signal.SIGCHLD
+                signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
+            close_all(self._open)
+            code = body() or 0
+        except BaseException as error:  # noqa: BLE001 - a traceback would go on in the parent's code
+            problem = scarce(error) or f"unexpected {type(error).__name__} in {where_raised(error)}"
+            self._log.error("a process failed", problem=problem)
+        finally:
+            os._exit(code)
+
+
+MOST_PROBLEMS = 50  # lines about a configuration, which all go into one packet

@@ -1,0 +1,92 @@
+"""What each process becomes: as which user, with which rights, and what it runs."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from typing import TYPE_CHECKING
+
+from wg_exporter.linux.privileges import (
+    CAP_DAC_READ_SEARCH,
+    CAP_KILL,
+    CAP_NET_ADMIN,
+    CAP_NET_RAW,
+    CAP_SETGID,
+    CAP_SETPCAP,
+    CAP_SETUID,
+    NOBODY,
+    User,
+    keep_only,
+    name_process,
+    open_to_all,
+    reduce_effective,
+    to_enter,
+    to_probe,
+)
+from wg_exporter.prober.__main__ import run as probe
+from wg_exporter.reader import process
+from wg_exporter.reader.host import host_sources
+from wg_exporter.sources import SYSTEM_CLOCK
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from wg_exporter.config import Config
+
+# Where nobody made these users, numbers stand in that nothing else uses (systemd's docs/UIDS-GIDS.md).
+WEB, PROBER = "wg-exporter", "wg-exporter-probe"
+NO_WEB, NO_PROBER = User(65533, 65533), NOBODY
+
+OWN = {CAP_SETUID, CAP_SETGID, CAP_SETPCAP, CAP_KILL}
+HANDED_ON = {CAP_NET_ADMIN, CAP_NET_RAW, CAP_DAC_READ_SEARCH}
+
+
+def become_parent(config: Config) -> None:
+    """Give up what none of the processes needs. Raises OSError."""
+    name_process("wg-exporter")
+    keep_only(OWN | HANDED_ON | to_enter(_paths(config)))
+    reduce_effective(OWN)
+
+
+def reader(config: Config) -> Callable[[socket.socket], None]:
+    """What a reader does: root, for root's files and control sockets are only root's; and the kernel's peers."""
+
+    def run(sock: socket.socket) -> None:
+        name_process("wg-read")
+        keep_only({CAP_NET_ADMIN, CAP_DAC_READ_SEARCH} | to_enter(_paths(config)))
+        process.run(sock, host_sources(config, SYSTEM_CLOCK))
+
+    return run
+
+
+def prober(config: Config) -> Callable[[socket.socket], None]:
+    """What a prober does: a user of its own, with raw sockets."""
+
+    def run(sock: socket.socket) -> None:
+        name_process("wg-probe")
+        namespaces = {place.name: place.path for place in config.namespaces}
+        reachable = all(map(open_to_all, namespaces.values()))
+        rights = to_probe(namespaces.values(), os.uname().release)
+        probe(sock, namespaces, lambda: keep_only(rights, user(PROBER, NO_PROBER) if reachable else None))
+
+    return run
+
+
+def become_web() -> None:
+    """Become the process that strangers talk to: a user of its own, without any right. Raises OSError."""
+    name_process("wg-web")
+    keep_only((), user(WEB, NO_WEB))
+
+
+def user(name: str, otherwise: User) -> User:
+    """The user of this name, or who stands in where there is none."""
+    try:
+        found = pwd.getpwnam(name)
+    except KeyError:
+        return otherwise
+    return User(found.pw_uid, found.pw_gid)
+
+
+def _paths(config: Config) -> list[str]:
+    return [place.path for place in config.namespaces]
