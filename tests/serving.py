@@ -35,6 +35,7 @@ class App:
         self.found = Status(0.0)
         self.paused: list[dict[str, str]] = []
         self.refusal = ""
+        self.host = ""
         self.gate = threading.Event()
         self.gate.set()
         self.begun = threading.Event()
@@ -56,6 +57,9 @@ class App:
 
     def ready(self) -> str:
         return self.problem
+
+    def allows_host(self, host: str) -> bool:
+        return self.host in {"", host}
 
     def status(self) -> Status:
         return self.found

@@ -48,12 +48,12 @@ def test_silent_clients_do_not_keep_others_waiting():
 
 
 def test_a_client_that_asks_nothing_is_cut_off_in_time():
-    with running(limits=Limits(first_request=0.2)) as server, server.connect() as sock:
+    with running(limits=Limits(head=0.2)) as server, server.connect() as sock:
         assert read_all(sock) == b""
 
 
 def test_a_client_that_asks_one_byte_at_a_time_is_cut_off_in_time():
-    with running(limits=Limits(first_request=0.3)) as server, server.connect() as sock:
+    with running(limits=Limits(head=0.3)) as server, server.connect() as sock:
         begun = time.monotonic()
         try:
             for byte in REQUEST * 10:
@@ -65,7 +65,7 @@ def test_a_client_that_asks_one_byte_at_a_time_is_cut_off_in_time():
 
 
 def test_a_client_with_a_good_request_may_stay_longer():
-    with running(limits=Limits(first_request=0.7)) as server, server.connect() as sock:
+    with running(limits=Limits(head=0.7)) as server, server.connect() as sock:
         for _ in range(2):
             sock.sendall(REQUEST)
             assert read_until(sock, b"native text\n").startswith(b"HTTP/1.1 200")
@@ -88,7 +88,9 @@ def test_the_newcomer_gets_in_when_there_are_too_many_and_the_oldest_silent_one_
         assert server.get().status == 200
         eventually(lambda: closed(socks[1]))
         assert [closed(sock) for sock in socks] == [False, True, False, False, False]
-        assert [r.fields for r in caplog.records] == [{"client": "127.0.0.1", "reason": "too many connections"}]
+        assert [r.fields for r in caplog.records] == [
+            {"client": "127.0.0.1", "reason": "too many connections", "number": 1}
+        ]
         for sock in socks:
             sock.close()
 

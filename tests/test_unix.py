@@ -227,7 +227,7 @@ def test_the_document_is_made_only_when_it_is_asked_for_and_once_for_all_who_ask
         client.start()
     app.begun.clear()
     eventually(lambda: made == [False])
-    eventually(lambda: len(server.server._clients._clients) >= 5)
+    eventually(lambda: len(server.server._clients) >= 5)
     app.gate.set()
     for client in clients:
         client.join(10)

@@ -272,7 +272,7 @@ def test_a_wrong_method_is_405_that_says_which_is_right(method, path):
         b"GET /metrics HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 50_000 + b"\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200) + b"\r\n\r\n",
         b"\x00\r\n\r\n",
-        b"BREW /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"BREW /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
         b"GET /metrics HTTP/9.9\r\n\r\n",
         b"GET /metrics HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
         b"GET /metrics HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\nabc",
@@ -299,16 +299,34 @@ def test_odd_request_targets_get_an_answer(method, target):
     assert re.match(rb"HTTP/1\.[01] (200|4\d\d) ", answer), answer[:80]
 
 
-def test_the_body_of_a_request_is_ignored():
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Length: 3",
+        b"Content-Length: 99999999999",
+        b"Transfer-Encoding: chunked",
+        b"Expect: 100-continue\r\nContent-Length: 9",
+    ],
+)
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+def test_a_request_with_a_body_is_refused_and_the_body_not_read(method, head):
     with running() as server:
-        answer = server.ask(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc")
+        answer = server.ask(method + b" /metrics HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n" + b"3\r\nabc" * 1000)
+        assert answer.startswith(b"HTTP/1.1 413 "), answer[:80]
+        assert b"Connection: close" in answer
+        assert server.app.calls == []
+
+
+def test_a_request_with_an_empty_body_is_one_without():
+    with running() as server:
+        answer = server.ask(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
     assert answer.endswith(b"native text\n")
 
 
 def test_http_1_0_works():
     with running() as server:
         answer = server.ask(b"GET /metrics HTTP/1.0\r\n\r\n")
-    assert answer.startswith(b"HTTP/1.0 200 OK\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")  # RFC 9110, 6.2: the version is that of the server
     assert answer.endswith(b"\r\n\r\nnative text\n")
 
 
@@ -375,3 +393,16 @@ def test_what_is_being_sent_at_a_stop_still_arrives():
         threading.Timer(0.2, app.gate.set).start()
     client.join(5)
     assert bodies == [b"native text\n"]
+
+
+def test_who_calls_it_by_another_name_is_answered_with_nothing_that_it_knows():
+    with running() as server:
+        server.app.host = "gw1.example:9586"
+        for path in ("/metrics", "/", "/-/healthy", "/no"):
+            answer = server.get(path, Host="attacker.example:9586")
+            assert (answer.status, answer.body) == (
+                421,
+                b"this name is not in web.allowed_hosts of the configuration\n",
+            )
+        assert server.app.calls == []
+        assert server.get(Host="gw1.example:9586").status == 200

@@ -12,8 +12,6 @@ copy has 21 MB. The limits of clients are in clients.py.
 from __future__ import annotations
 
 import asyncio
-import logging
-import socket
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,16 +19,19 @@ from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from aiohttp import web
-
-from wg_exporter.web.clients import Body, Clients, Limits
+from wg_exporter.log import Log
+from wg_exporter.web.acceptor import Acceptor
+from wg_exporter.web.clients import Body, Clients, Limits, Response
 from wg_exporter.web.compression import Compressor
 from wg_exporter.web.landing import Landing, Page, Status, UnhealthyRow, headers
 from wg_exporter.web.listen import describe
 from wg_exporter.web.negotiation import Format, accepts_gzip, choose_format
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Mapping, Sequence
+
+    from wg_exporter.web.http import Request
 
 __all__ = ["Application", "Format", "Limits", "Page", "Server", "Status", "UnhealthyRow"]
 
@@ -43,7 +44,7 @@ WORKERS = 2  # one thread renders and one compresses; more would only wait for t
 _TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
 _JSON = {"Content-Type": "application/json", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
-_Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+_Handler = Callable[["Request"], Awaitable[Response]]
 
 
 class Audience(Enum):
@@ -74,6 +75,9 @@ class Application(Protocol):
     def ready(self) -> str:
         """Empty when ready, else one line why not. Called in the event loop, so it must not block."""
 
+    def allows_host(self, host: str) -> bool:
+        """Whether a request over TCP with this header `Host` is answered. Called in the event loop."""
+
     def status(self) -> Status:
         """How the host is, for the landing page. Called in a worker thread; must not wait for a source."""
 
@@ -95,13 +99,13 @@ class Server:
         self.addresses: tuple[str, ...] = ()  # where it really listens, known after start()
         self._app = app
         self._limits = limits or Limits()
-        self._log = logging.getLogger(__name__)
+        self._log = Log(__name__)
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="scrape")
         # Bodies that are being made, by page, format and whether they are compressed.
         self._under_way: dict[_Key, asyncio.Task[Body | None]] = {}
         self._problems: dict[str, str] = {}  # the last failure of each page, while it lasts
         self._clients: Clients | None = None
-        self._runner: web.ServerRunner | None = None
+        self._acceptor: Acceptor | None = None
         self._hint = f"not found; metrics are at {telemetry_path}\n"
         self._page, self._page_headers = Landing(telemetry_path, pages), dict(headers())
         self._routes: dict[str, dict[str, _Handler]] = {
@@ -117,62 +121,62 @@ class Server:
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Serve on sockets that are bound and listening already (listen.bind). The server closes them."""
-        self._clients = Clients(self._serve, self._limits, self._log)
-        self._runner = web.ServerRunner(self._clients, shutdown_timeout=self._limits.stop)
-        await self._runner.setup()
-        for sock in sockets:
-            await web.SockSite(self._runner, sock).start()
+        self._clients = Clients(self._serve, self._limits)
         self.addresses = tuple(describe(sock) for sock in sockets)
+        self._acceptor = Acceptor(sockets, self._clients)
 
     async def stop(self) -> None:
         """Accept nothing more, give what is being sent `Limits.stop` to finish, then close everything."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._acceptor is not None and self._clients is not None:
+            self._acceptor.close()
+            await self._clients.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     # Requests
 
-    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _serve(self, request: Request) -> Response:
+        if not request.local and not self._app.allows_host(request.header("Host")):
+            return _line(421, "this name is not in web.allowed_hosts of the configuration\n")
         methods = self._routes.get(request.path)
         if methods is None:
-            return await self._line(request, 404, self._hint)
+            return _line(404, self._hint)
         handler = methods.get("GET" if request.method == "HEAD" else request.method)
         if handler is None:
             allowed = ", ".join(sorted(methods.keys() | ({"HEAD"} if "GET" in methods else set())))
-            return await self._line(request, 405, f"method not allowed; use {allowed}\n", {"Allow": allowed})
+            return _line(405, f"method not allowed; use {allowed}\n", {"Allow": allowed})
         return await handler(request)
 
-    async def _landing(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _landing(self, request: Request) -> Response:
         return await self._answer(request, _PAGE, Audience.ANYBODY, {**self._page_headers, "Vary": "Accept-Encoding"})
 
     def _html(self) -> tuple[bytes, ...]:
         return (self._page.html(self._app.status(), self._app.ready(), time.time()),)
 
-    async def _healthy(self, request: web.BaseRequest) -> web.StreamResponse:
-        return await self._line(request, 200, "wg-exporter is healthy.\n")
+    async def _healthy(self, _request: Request) -> Response:
+        return _line(200, "wg-exporter is healthy.\n")
 
-    async def _ready(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _ready(self, _request: Request) -> Response:
         problem = self._app.ready()
         if problem:
-            return await self._line(request, 503, f"wg-exporter is not ready: {problem}\n")
-        return await self._line(request, 200, "wg-exporter is ready.\n")
+            return _line(503, f"wg-exporter is not ready: {problem}\n")
+        return _line(200, "wg-exporter is ready.\n")
 
-    async def _status(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _status(self, request: Request) -> Response:
         problem = self._app.ready()
         if problem:
-            return await self._line(request, 503, f"{problem}\n")
-        audience = Audience.OWNER if _local(request) else Audience.ANYBODY
+            return _line(503, f"{problem}\n")
+        audience = Audience.OWNER if request.local else Audience.ANYBODY
         return await self._answer(request, STATUS_PATH, audience, {**_JSON, "Vary": "Accept-Encoding"})
 
-    async def _pause(self, request: web.BaseRequest) -> web.StreamResponse:
-        if not _local(request):
-            return await self._line(request, 403, "this acts, so it is answered on the Unix socket alone\n")
+    async def _pause(self, request: Request) -> Response:
+        if not request.local:
+            return _line(403, "this acts, so it is answered on the Unix socket alone\n")
         problem = self._app.pause(request.query)
-        return await self._line(request, 400 if problem else 200, f"{problem or 'done'}\n")
+        return _line(400 if problem else 200, f"{problem or 'done'}\n")
 
     def _scraper(self, path: str) -> _Handler:
-        async def answer(request: web.BaseRequest) -> web.StreamResponse:
-            wanted = choose_format(",".join(request.headers.getall("Accept", ())))
+        async def answer(request: Request) -> Response:
+            wanted = choose_format(request.header("Accept"))
             headers = {"Content-Type": wanted.content_type, "Vary": "Accept, Accept-Encoding"}
             return await self._answer(request, path, wanted, headers)
 
@@ -181,20 +185,20 @@ class Server:
     # Bodies that take time
 
     async def _answer(
-        self, request: web.BaseRequest, path: str, wanted: Format | Audience, headers: dict[str, str]
-    ) -> web.StreamResponse:
-        gzip = accepts_gzip(",".join(request.headers.getall("Accept-Encoding", ())))
+        self, request: Request, path: str, wanted: Format | Audience, headers: dict[str, str]
+    ) -> Response:
+        gzip = accepts_gzip(request.header("Accept-Encoding"))
         try:
             async with asyncio.timeout(self._limits.scrape):
                 body = await self._body((path, wanted, gzip))
         except TimeoutError:
             self._report("scrape does not end", path, None)
-            return await self._line(request, 503, "the scrape does not end; a source of the host is stuck\n")
+            return _line(503, "the scrape does not end; a source of the host is stuck\n")
         if body is None:
-            return await self._line(request, 500, "the scrape failed; the log of wg-exporter says why\n")
+            return _line(500, "the scrape failed; the log of wg-exporter says why\n")
         if gzip:
             headers["Content-Encoding"] = "gzip"
-        return await self._send(request, 200, headers, body)
+        return Response(200, headers, body)
 
     async def _body(self, key: _Key) -> Body | None:
         """The body of a scrape, None if it failed. All who ask while it is made share it; any of them may leave."""
@@ -232,25 +236,9 @@ class Server:
         problem = f"{event}: {type(error).__name__}: {error}"
         if self._problems.get(path) != problem:
             self._problems[path] = problem
-            self._log.error(event, exc_info=error, extra={"fields": {"page": path}})
-
-    # Responses
-
-    async def _line(
-        self, request: web.BaseRequest, status: int, line: str, headers: dict[str, str] | None = None
-    ) -> web.StreamResponse:
-        text = line.encode()
-        return await self._send(request, status, _TEXT | (headers or {}), Body((text,), len(text)))
-
-    async def _send(
-        self, request: web.BaseRequest, status: int, headers: dict[str, str], body: Body
-    ) -> web.StreamResponse:
-        if self._clients is None:
-            raise RuntimeError("a request before start()")
-        return await self._clients.send(request, status, headers, body)
+            self._log.error(event, exc=error, page=path)
 
 
-def _local(request: web.BaseRequest) -> bool:
-    """Whether a request came over the Unix socket."""
-    sock = request.transport.get_extra_info("socket") if request.transport else None
-    return sock is not None and sock.family == socket.AF_UNIX
+def _line(status: int, line: str, headers: dict[str, str] | None = None) -> Response:
+    text = line.encode()
+    return Response(status, _TEXT | (headers or {}), Body((text,), len(text)))

@@ -1,0 +1,124 @@
+"""Requests and responses of HTTP/1.1, by h11: from bytes to a request, from a response to the bytes before its body.
+
+Nothing here answers with what a client sent, and a request with a body is refused before a byte of it is read: no
+request of ours has one.
+"""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import h11
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+LONGEST_HEAD = 16 * 1024  # bytes of a request before its body; what Prometheus sends has 400
+MOST_PARAMETERS = 32
+
+
+class Request(NamedTuple):
+    """What a client wants. `path` is without its query and with percent signs resolved. Names of headers are in lower
+    case. `local`: it came over the Unix socket.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Sequence[tuple[bytes, bytes]]
+    local: bool = False
+
+    def header(self, name: str) -> str:
+        """The values of a header, joined by commas (RFC 9110, 5.3); empty if there is none."""
+        wanted = name.lower().encode()
+        return ",".join(value.decode("latin-1") for key, value in self.headers if key == wanted)
+
+
+class BadRequestError(Exception):
+    """A request that can't be answered as it was meant. `status` is what it is answered with; the connection ends."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(HTTPStatus(status).phrase)
+        self.status = status
+
+
+class Exchange:
+    """The state of one connection: `receive` bytes, ask for the `next` request, and write the response to it."""
+
+    def __init__(self, *, local: bool = False) -> None:
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=LONGEST_HEAD)
+        self._local = local
+        self._begun = False  # some of a request is here
+
+    def receive(self, data: bytes) -> None:
+        """Take what the client sent; empty: it will send nothing more."""
+        self._begun = self._begun or bool(data.strip(b"\r\n"))
+        try:
+            self._http.receive_data(data)
+        except RuntimeError:  # something after the end
+            self._begun = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether some of a request has arrived that is not whole yet."""
+        return self._begun
+
+    def next(self) -> Request | None:
+        """The next request, None while it is not whole.
+
+        Raises BadRequestError, and EOFError where the client has sent all that it wanted to.
+        """
+        try:
+            event = self._http.next_event()
+        except h11.RemoteProtocolError as error:
+            raise BadRequestError(error.error_status_hint) from None
+        if isinstance(event, h11.Request):
+            self._begun = False
+            return self._request(event)
+        if isinstance(event, h11.ConnectionClosed):
+            raise EOFError  # noqa: TRY004 - it is no wrong type
+        return None
+
+    def head(self, status: int, headers: Mapping[str, str], length: int, *, close: bool = False) -> bytes:
+        """The bytes of a response before its body of `length` bytes."""
+        fields = [(name, value) for name, value in headers.items()]
+        fields += [("Content-Length", str(length)), ("Date", _date()), ("Server", "wg-exporter")]
+        if close:
+            fields.append(("Connection", "close"))
+        response = h11.Response(status_code=status, headers=fields, reason=HTTPStatus(status).phrase)
+        return self._http.send(response) or b""
+
+    def body(self, chunk: bytes) -> None:
+        """Some of the body is sent."""
+        self._http.send_with_data_passthrough(h11.Data(data=chunk))
+
+    def end(self) -> bool:
+        """The response is sent. Returns whether the connection can take another request."""
+        self._http.send(h11.EndOfMessage())
+        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+            return False
+        self._http.start_next_cycle()
+        data, closed = self._http.trailing_data
+        self._begun = bool(data.strip(b"\r\n")) and not closed
+        return True
+
+    def _request(self, event: h11.Request) -> Request:
+        if event.http_version not in {b"1.0", b"1.1"}:
+            raise BadRequestError(HTTPStatus.BAD_REQUEST)
+        if not isinstance(self._http.next_event(), h11.EndOfMessage):
+            raise BadRequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        target = event.target.decode("latin-1")
+        try:
+            parts = urlsplit(target if target.startswith("/") is False else f"//host{target}")
+            path = unquote(parts.path, errors="strict") if parts.path else "/"
+            query = dict(parse_qsl(parts.query, max_num_fields=MOST_PARAMETERS))
+        except ValueError:
+            path, query = target, {}
+        return Request(event.method.decode("latin-1"), path, query, list(event.headers), self._local)
+
+
+def _date() -> str:
+    return formatdate(usegmt=True)
