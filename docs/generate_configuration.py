@@ -1,4 +1,5 @@
-"""Write docs/configuration.md from the structs that read the configuration, so that the two can't disagree.
+"""Write docs/configuration.md and docs/web-configuration.md from the structs that read both, so that they can't
+disagree.
 
 The words about a setting stand beside its field in wg_exporter/config/. With `--check` nothing is written, and the
 exit code is 1 if the page is not what it should be.
@@ -23,8 +24,10 @@ sys.path.insert(0, str(DOCS.parent))  # the sources beside this page, not a vers
 
 from wg_exporter.config import Config  # noqa: E402  after the path is set
 from wg_exporter.config.fields import duration  # noqa: E402
+from wg_exporter.config.web import CIPHERS, CURVES, HEADERS, WebConfig  # noqa: E402
 
 PAGE = DOCS / "configuration.md"
+WEB_PAGE = DOCS / "web-configuration.md"
 EXAMPLE = DOCS / "config.example.yml"
 
 HEAD = """\
@@ -54,11 +57,78 @@ mistake changes nothing.
 """
 
 
+WEB_HEAD = """\
+<!-- Written by docs/generate_configuration.py from wg_exporter/config/web.py. Do not edit by hand. -->
+# TLS and passwords
+
+`--web.config.file=FILE` is the file that all Prometheus exporters share: what works for node_exporter works here, and
+`promtool check web-config FILE` checks it too.
+
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 -subj /CN=gw1 \\
+        -addext subjectAltName=DNS:gw1.example.org,IP:10.0.0.1 -keyout web.key -out web.crt
+    htpasswd -nBC 10 prometheus      # asks for a password, and prints what goes below
+
+```yaml
+tls_server_config:
+  cert_file: web.crt
+  key_file: web.key
+basic_auth_users:
+  prometheus: $2y$10$...
+```
+
+and in the configuration of Prometheus:
+
+```yaml
+scrape_configs:
+  - job_name: wireguard
+    scheme: https
+    tls_config: {{ca_file: web.crt}}
+    basic_auth: {{username: prometheus, password_file: /etc/prometheus/wireguard.password}}
+    static_configs: [{{targets: ["gw1.example.org:9586"]}}]
+```
+
+- It concerns TCP alone. The Unix socket, which only its owner may use, is as before.
+- All files are looked at every 2 seconds, and used when they have changed: certificates are renewed and passwords
+  changed without a restart. Connections that are there stay, and are asked for their password with each request.
+- A mistake at the start is exit code 2, with a line for each. While the exporter runs, a file with a mistake makes
+  every request over TCP fail with 500, and the log says why: to go on as before would keep a password in use that was
+  taken away.
+- The files may be root's alone (0600). Where the exporter is several processes, the one that answers has no right to
+  open them: they are handed to it as open files, and the key is in no other process.
+- A wrong password, one of more than 72 bytes (all that bcrypt looks at) and an unknown user take the same time and get
+  401. Right ones are remembered, as a hash takes a tenth of a second; few are checked at a time, and more get 429.
+- Whoever listens on all addresses without TLS or without a password is told so once, at the start.
+
+## Reference
+
+"""
+
+WEB_TAIL = """\
+
+Cipher suites: {ciphers}. Those of TLS 1.3 can't be chosen.
+
+Curves: {curves}.
+
+Headers that can be set: {headers}.
+
+`RequireAnyClientCert` is refused: a certificate that nobody verifies proves nothing.
+"""
+
+
 def page() -> str:
     """The whole text of docs/configuration.md."""
     root = mi.type_info(Config)
     assert isinstance(root, mi.StructType)  # noqa: S101  for the type checker
     return "".join([HEAD.format(example=EXAMPLE.read_text()), _table(root), *_sections(root, "")])
+
+
+def web_page() -> str:
+    """The whole text of docs/web-configuration.md."""
+    root = mi.type_info(WebConfig)
+    assert isinstance(root, mi.StructType)  # noqa: S101  for the type checker
+    ciphers, curves, headers = (", ".join(f"`{name}`" for name in names) for names in (CIPHERS, CURVES, HEADERS))
+    tail = WEB_TAIL.format(ciphers=ciphers, curves=curves, headers=headers)
+    return "".join([WEB_HEAD.format(), _table(root), *_sections(root, ""), tail])
 
 
 def _sections(struct: mi.StructType, path: str) -> Iterator[str]:
@@ -84,6 +154,8 @@ def _section(kind: mi.Type) -> tuple[mi.StructType | None, bool]:
     kind = _bare(kind)
     is_list = isinstance(kind, mi.VarTupleType)
     item = _bare(kind.item_type) if isinstance(kind, mi.VarTupleType) else kind
+    if isinstance(item, mi.UnionType):
+        item = next(_bare(part) for part in item.types if not isinstance(part, mi.NoneType))
     return (item if isinstance(item, mi.StructType) else None), is_list
 
 
@@ -109,6 +181,12 @@ def _type(kind: mi.Type) -> str:
             return f"list: {_type(item)}"
         case mi.StructType():
             return "see below"
+        case mi.DictType():
+            return "names and values"
+        case mi.StrType():
+            return "string"
+        case mi.IntType():
+            return "number"
         case mi.BoolType():
             return "`true`, `false`"
         case mi.EnumType(cls=words):
@@ -121,7 +199,7 @@ def _default(field: mi.Field) -> str:
     if field.required:
         return "required"
     value = field.default
-    if value is None or isinstance(_bare(field.type), mi.StructType):
+    if value is None or value is mi.NODEFAULT or isinstance(_bare(field.type), mi.StructType):
         return ""
     if isinstance(value, tuple | bool):
         return f"`{json.dumps(value)}`"
@@ -135,13 +213,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is stale")
     check = parser.parse_args().check
-    text = page()
-    if check and (not PAGE.exists() or PAGE.read_text() != text):
-        sys.stderr.write(f"{PAGE} is stale: run {Path(__file__).name}\n")
-        return 1
-    if not check:
-        PAGE.write_text(text)
-    return 0
+    stale = False
+    for place, text in ((PAGE, page()), (WEB_PAGE, web_page())):
+        if not check:
+            place.write_text(text)
+        elif not place.exists() or place.read_text() != text:
+            sys.stderr.write(f"{place} is stale: run {Path(__file__).name}\n")
+            stale = True
+    return int(stale)
 
 
 if __name__ == "__main__":

@@ -221,10 +221,12 @@ def test_the_command_that_it_names_asks_its_exporter(lab: Lab) -> None:
         from wg_exporter.cli.common import load_config
         from wg_exporter.cli.demo.network import Demo, run
         from wg_exporter.cli.serve import run_server
+        from wg_exporter.daemon.doors import Asked
 
         def serve(plan):
             listen = ["127.0.0.1:{free_port()}"]
-            return run_server(load_config(plan.config_path), plan.config_path, listen, "/metrics", str(plan.socket))
+            asked = Asked(load_config(plan.config_path), plan.config_path, listen, "/metrics", str(plan.socket))
+            return run_server(asked)
 
         sys.exit(run(serve, demo=Demo(sys.argv[1], Path(sys.argv[2]))))
     """

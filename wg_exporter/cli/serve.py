@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,9 @@ import click
 from wg_exporter.cli.common import SOCKET, check_flags, config_option, load_config
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-    from wg_exporter.config import Config
+    from wg_exporter.daemon.doors import Asked
 
 # ruff: noqa: PLC0415 - imported where they are used: `--help` answers at once, the daemon stays small
 
@@ -44,6 +44,13 @@ if TYPE_CHECKING:
     metavar="PATH",
     help="Unix socket on which `show` and `mtu` ask; only its owner may. Empty: none.",
 )
+@click.option(
+    "--web.config.file",
+    "web_file",
+    type=click.Path(dir_okay=False, path_type=pathlib.Path),
+    metavar="FILE",
+    help="TLS, passwords and a limit of requests, in the format of all Prometheus exporters.",
+)
 @config_option
 @click.option(
     "--log.level",
@@ -71,6 +78,7 @@ def serve(  # noqa: PLR0917 - click passes them by name
     listen: tuple[str, ...],
     telemetry_path: str,
     unix_socket: str,
+    web_file: Path | None,
     config_file: Path | None,
     log_level: str,
     log_format: str,
@@ -85,36 +93,34 @@ def serve(  # noqa: PLR0917 - click passes them by name
     check_flags(listen, telemetry_path)
 
     from wg_exporter import log
+    from wg_exporter.daemon.doors import Asked
 
     log.setup(log_level, log_format)
     log.catch_threads()
-    sys.exit(run_server(config, config_file, listen, telemetry_path, unix_socket, privsep=not one_process))
+    asked = Asked(config, config_file, listen, telemetry_path, unix_socket, web_file)
+    sys.exit(run_server(asked, privsep=not one_process))
 
 
-def run_server(
-    config: Config,
-    config_file: Path | None,
-    listen: Sequence[str],
-    telemetry_path: str,
-    unix_socket: str = "",
-    *,
-    privsep: bool = False,
-) -> int:
+def run_server(asked: Asked, *, privsep: bool = False) -> int:
     """Serve until a signal comes; the exit code. `privsep`: as processes of different users, if that is permitted; then
     this process must have no other thread.
     """
+    from wg_exporter.config.web import WebConfigError
     from wg_exporter.web.listen import ListenError
 
     try:
         if privsep and _can_part():
             from wg_exporter.supervisor import serve as supervisor
 
-            return supervisor.run(config, config_file, listen, telemetry_path, unix_socket)
+            return supervisor.run(asked)
         from wg_exporter.daemon import alone
 
-        return alone.run(config, config_file, listen, telemetry_path, unix_socket)
+        return alone.run(asked)
     except ListenError as error:
         raise click.ClickException(str(error)) from None
+    except WebConfigError as error:
+        click.echo(str(error), err=True)
+        return 2
 
 
 def _can_part() -> bool:

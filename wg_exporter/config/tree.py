@@ -132,6 +132,8 @@ class Document:
                 value = self._struct(node, kind, path)
             case mi.VarTupleType():
                 value = self._list(node, kind, path)
+            case mi.DictType():
+                value = self._dict(node, kind, path)
             case _:
                 value = self._scalar(node, kind, path, extra.get("written", ""))
         try:
@@ -203,6 +205,20 @@ class Document:
             return INVALID
         values = [self._value(item, kind.item_type, f"{path}[{i}]") for i, item in enumerate(node.value)]
         return INVALID if any(value is INVALID for value in values) else tuple(values)
+
+    def _dict(self, node: yaml.Node, kind: mi.DictType, path: str) -> object:
+        """Any words as keys, each with a value of the same kind."""
+        if not isinstance(node, yaml.MappingNode) or node.tag != _MAP:
+            self.wrong(path, f"must be keys and values, not {_what(node)}", "write it as lines of name: value")
+            return INVALID
+        seen: dict[str, int] = {}
+        values: dict[str, object] = {}
+        for key_node, value_node in node.value:
+            self._count()
+            key = self._key(key_node, path, seen)
+            if key is not None:
+                values[key] = self._value(value_node, kind.value_type, _join(path, key))
+        return INVALID if len(seen) != len(node.value) or INVALID in values.values() else values
 
     def _scalar(self, node: yaml.Node, kind: mi.Type, path: str, written: str) -> object:
         names = {mi.StrType: "a string", mi.IntType: "a whole number", mi.FloatType: "a number"}
@@ -277,7 +293,7 @@ def _bare(kind: mi.Type) -> tuple[mi.Type, dict[str, Any]]:
 
 
 def _is_container(kind: mi.Type) -> bool:
-    return isinstance(_bare(kind)[0], mi.StructType | mi.VarTupleType)
+    return isinstance(_bare(kind)[0], mi.StructType | mi.VarTupleType | mi.DictType)
 
 
 def _is_null(node: yaml.Node) -> bool:

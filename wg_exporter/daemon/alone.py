@@ -10,34 +10,70 @@ import asyncio
 import signal
 from typing import TYPE_CHECKING
 
+from wg_exporter.config.web import WebConfigError
 from wg_exporter.daemon.doors import open_doors
 from wg_exporter.daemon.exporter import Exporter
+from wg_exporter.daemon.policies import Policies
 from wg_exporter.daemon.prober import Probing
 from wg_exporter.daemon.serve import Hooks, serve
 from wg_exporter.linux.scarcity import be_frugal
 from wg_exporter.reader.host import host_sources
+from wg_exporter.web.files import LOOK_EVERY, WebFiles
 from wg_exporter.web.listen import parse_telemetry_path
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-    from wg_exporter.config import Config
+    from wg_exporter.daemon.doors import Asked, Doors
 
 
-def run(
-    config: Config, config_file: Path | None, listen: Sequence[str], telemetry_path: str, unix_socket: str = ""
-) -> int:
+def run(asked: Asked) -> int:
     """Serve until a signal comes, in this process but for the prober. Returns the exit code.
 
     Raises ListenError if an address or the path can't be served; nothing is left open then.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is handled, a reload would end the process
     be_frugal()
-    path = parse_telemetry_path(telemetry_path)
-    doors = open_doors(listen, unix_socket)
-    exporter = Exporter(config, config_file, host_sources, prober=Probing(config))
+    path = parse_telemetry_path(asked.telemetry_path)
+    doors = open_doors(asked.listen, asked.unix_socket)
+    exporter = Exporter(asked.config, asked.config_file, host_sources, prober=Probing(asked.config))
+    watched = None if asked.web_file is None else _Watched(asked.web_file)
     try:
-        return asyncio.run(serve(exporter, doors, path, Hooks()))
+        return asyncio.run(_serve(exporter, doors, path, watched))
     finally:
         doors.remove()
+
+
+class _Watched:
+    """The files of the web configuration, looked at by this process itself."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises WebConfigError."""
+        self._files = WebFiles(path)
+        self.policies = Policies(self._files.where)
+        self.policies.first(*self._files.read())
+
+    async def follow(self) -> None:
+        """Look at them again and again."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.to_thread(self._look)
+
+    def _look(self) -> None:
+        if self._files.changed():
+            try:
+                material = self._files.read()
+            except WebConfigError as error:
+                self.policies.fail(error.problems)
+            else:
+                self.policies.take(*material)
+
+
+async def _serve(exporter: Exporter, doors: Doors, path: str, watched: _Watched | None) -> int:
+    if watched is None:
+        return await serve(exporter, doors, path, Hooks())
+    following = asyncio.create_task(watched.follow())
+    try:
+        return await serve(exporter, doors, path, Hooks(), watched.policies)
+    finally:
+        following.cancel()

@@ -7,27 +7,32 @@ supervisor, which also reads the configuration for it.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import sys
+import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
 from wg_exporter.catalogue import NAMES
 from wg_exporter.config import place
+from wg_exporter.config.web import WebConfigError
 from wg_exporter.daemon.exporter import Exporter
+from wg_exporter.daemon.policies import Policies
 from wg_exporter.daemon.prober import Probing
 from wg_exporter.daemon.serve import Hooks, serve
 from wg_exporter.log import Log
-from wg_exporter.messages.supervisor import Role
+from wg_exporter.messages.packets import close_all
+from wg_exporter.messages.supervisor import Role, WebMaterial
 from wg_exporter.remote.reader.handle import ReaderProcess
-from wg_exporter.remote.supervisor import Supervisor
+from wg_exporter.remote.supervisor import PATIENCE, Supervisor
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
-    from pathlib import Path
 
     from wg_exporter.config import Config
-    from wg_exporter.daemon.doors import Doors
+    from wg_exporter.daemon.doors import Asked, Doors
     from wg_exporter.remote.process import Process
     from wg_exporter.sources import Clock
 
@@ -45,26 +50,32 @@ class _Hooks(Hooks):
     def listen(self, reload: Callable[[], None], stop: Callable[[], None]) -> None:
         self._supervisor.on_reload = reload
         self._supervisor.on_end = stop
+        if self._supervisor.gone:  # before anybody could be told
+            stop()
         # A signal for the whole group is the supervisor's, which tells us of it.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def run(
-    sock: socket.socket, doors: Doors, path: str, config: Config, config_file: Path | None, *, net_raw: bool | None
-) -> int:
+def run(sock: socket.socket, doors: Doors, path: str, asked: Asked, *, net_raw: bool | None) -> int:
     """Serve until the supervisor ends it. `sock` leads to it. Returns the exit code."""
-    supervisor = Supervisor(sock, config, place(config_file) if config_file else "", NAMES)
+    policies = None if asked.web_file is None else _Handed(place(asked.web_file))
+    where = place(asked.config_file) if asked.config_file else ""
+    supervisor = Supervisor(sock, asked.config, where, NAMES, policies.hand_over if policies else None)
+    if policies and (problem := policies.wait()):
+        print(problem, file=sys.stderr)
+        supervisor.close()
+        return 2
     exporter = Exporter(
-        config,
-        config_file,
+        asked.config,
+        asked.config_file,
         _Readers(supervisor).open,
-        prober=Probing(config, partial(_start, supervisor, Role.PROBER)),
+        prober=Probing(asked.config, partial(_start, supervisor, Role.PROBER)),
         net_raw=net_raw,
         read_config=lambda _file: supervisor.load(),
         costs=lambda: [supervisor.usage] if supervisor.usage else [],
     )
     try:
-        return asyncio.run(serve(exporter, doors, path, _Hooks(supervisor)))
+        return asyncio.run(serve(exporter, doors, path, _Hooks(supervisor), policies))
     finally:
         supervisor.close()
 
@@ -93,3 +104,45 @@ class _Readers:
 
 def _warn(problem: str) -> None:
     Log(__name__).warn("reading", problem=problem)
+
+
+class _Handed(Policies):
+    """Policies that are made of what the supervisor hands over."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(where)
+        self._told = threading.Event()
+        self._problem = ""
+
+    def wait(self) -> str:
+        """Until the first is there. Why it can't be used; empty if it can."""
+        if not self._told.wait(PATIENCE):
+            return "the web configuration was not handed over"
+        return self._problem
+
+    def hand_over(self, message: WebMaterial, files: list[int]) -> None:
+        """Take what the supervisor hands over, and close the files."""
+        try:
+            if message.problems or len(files) != len(message.names) + 1:
+                self._begin_or(WebConfigError(message.problems), lambda: self.fail(message.problems))
+                return
+            size = os.fstat(files[0]).st_size
+            text = os.pread(files[0], size, 0).decode()
+            paths = {name: f"/proc/self/fd/{file}" for name, file in zip(message.names, files[1:], strict=True)}
+            if self._told.is_set():
+                self.take(text, paths)
+                return
+            try:
+                self.first(text, paths)
+            except WebConfigError as error:
+                self._problem = str(error)
+            self._told.set()
+        finally:
+            close_all(files)
+
+    def _begin_or(self, error: WebConfigError, otherwise: Callable[[], None]) -> None:
+        if self._told.is_set():
+            otherwise()
+            return
+        self._problem = str(error)
+        self._told.set()

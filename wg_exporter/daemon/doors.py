@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.web.listen import bind, parse_listen
 from wg_exporter.web.unix import UnixSocket, UnixSocketError
@@ -11,6 +11,23 @@ from wg_exporter.web.unix import UnixSocket, UnixSocketError
 if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
+    from pathlib import Path
+
+    from wg_exporter.config import Config
+
+
+class Asked(NamedTuple):
+    """What `serve` was asked for by its flags: the configuration and its file, where to listen, and under which path.
+
+    An empty `unix_socket`: none. `web_file` is the web configuration.
+    """
+
+    config: Config
+    config_file: Path | None
+    listen: Sequence[str]
+    telemetry_path: str
+    unix_socket: str = ""
+    web_file: Path | None = None
 
 
 @dataclass

@@ -10,6 +10,9 @@ import asyncio
 import contextlib
 import gc
 import signal
+from functools import partial
+from ipaddress import ip_address
+from socket import AF_UNIX
 from typing import TYPE_CHECKING
 
 from wg_exporter import __version__
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
     from wg_exporter.daemon.doors import Doors
     from wg_exporter.daemon.exporter import Exporter
+    from wg_exporter.daemon.policies import Policies
 
 PAGES = (
     Page("", "Metrics", "every tunnel of this host, for Prometheus"),
@@ -72,8 +76,8 @@ class Hooks:
         """`reload` and `stop` may be called from now on, in any thread."""
 
 
-async def serve(exporter: Exporter, doors: Doors, path: str, hooks: Hooks) -> int:
-    """Serve until a signal comes. Returns the exit code."""
+async def serve(exporter: Exporter, doors: Doors, path: str, hooks: Hooks, policies: Policies | None = None) -> int:
+    """Serve until a signal comes. Returns the exit code. `policies` say who may ask over TCP; None = anybody."""
     log = Log(__name__)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -83,8 +87,12 @@ async def serve(exporter: Exporter, doors: Doors, path: str, hooks: Hooks) -> in
     loop.add_signal_handler(signal.SIGHUP, reload)
     hooks.listen(lambda: _later(loop, reload), lambda: _later(loop, stopping.set))
 
-    server = Server(_Application(exporter), PAGES, path)
+    server = Server(_Application(exporter), PAGES, path, policy=policies.now if policies else None)
+    if policies:
+        policies.use = lambda policy: _later(loop, partial(server.use, policy))
     await server.start(doors.sockets)
+    if server.policy.open_to_all:
+        _say_who_can_read(doors)
     for address in server.addresses:
         log.info("listening", address=address, path=path, version=__version__)
     if doors.problem:
@@ -99,6 +107,16 @@ async def serve(exporter: Exporter, doors: Doors, path: str, hooks: Hooks) -> in
     exporter.stop()
     await server.stop()
     return 0
+
+
+def _say_who_can_read(doors: Doors) -> None:
+    """Once, at the start: it is the usual state of a new installation, and nobody looks again later."""
+    addresses = [ip_address(sock.getsockname()[0]) for sock in doors.sockets if sock.family != AF_UNIX]
+    if any(address.is_unspecified for address in addresses):
+        Log(__name__).warn(
+            "anybody who reaches the port can read all metrics",
+            fix="listen on one address (--web.listen-address), or set TLS and a password (--web.config.file)",
+        )
 
 
 class _Reloads:

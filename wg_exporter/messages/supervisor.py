@@ -67,6 +67,15 @@ class Loaded(Message):
     problems: tuple[Problem, ...] = ()
 
 
+class WebMaterial(Message):
+    """The web configuration has changed, or is told for the first time. With it come, as open files, its text and then
+    the files that it names, in the order of `names`; nothing if it can't be read, for these reasons.
+    """
+
+    names: tuple[str, ...]
+    problems: tuple[Problem, ...] = ()
+
+
 class Reload(Message):
     """Somebody asked for a reload with SIGHUP."""
 
@@ -78,4 +87,4 @@ class Cost(Message):
 
 
 ToSupervisor = Start | Kill | Load | Ready
-FromSupervisor = Started | Ended | Loaded | Reload | Cost
+FromSupervisor = Started | Ended | Loaded | WebMaterial | Reload | Cost

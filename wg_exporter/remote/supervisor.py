@@ -29,6 +29,7 @@ from wg_exporter.messages.supervisor import (
     Role,
     Start,
     Started,
+    WebMaterial,
 )
 
 if TYPE_CHECKING:
@@ -85,9 +86,17 @@ class Supervisor:
     """Asks, and listens in a thread until `close`. Thread-safe. An answer is waited for, for at most `PATIENCE`."""
 
     def __init__(
-        self, sock: socket.socket, config: Config, config_file: str, metric_names: Collection[str] = ()
+        self,
+        sock: socket.socket,
+        config: Config,
+        config_file: str,
+        metric_names: Collection[str] = (),
+        on_web: Callable[[WebMaterial, list[int]], object] | None = None,
     ) -> None:
-        """`config` is the configuration to begin with, number 0. The other two are as for `config.parse`."""
+        """`config` is the configuration to begin with, number 0. The next two are as for `config.parse`.
+
+        `on_web` is called by the thread with the web configuration; the open files are its to close.
+        """
         self._packets: Packets[FromSupervisor] = Packets(sock, FromSupervisor)  # type: ignore[arg-type]
         self._where, self._metric_names = config_file, metric_names
         self._lock = threading.Lock()
@@ -100,6 +109,7 @@ class Supervisor:
         """What it has cost the host, None until it says so."""
         self.on_reload: Callable[[], object] = _nothing
         """Called by the thread when somebody wants a reload."""
+        self._on_web = on_web or _unwanted
         self.on_end: Callable[[], object] = _nothing
         """Called by the thread when the supervisor is gone."""
         self._thread = threading.Thread(target=self._listen, name="supervisor", daemon=True)
@@ -136,6 +146,11 @@ class Supervisor:
     def ready(self) -> None:
         """Say that requests are answered from now on."""
         self._send(Ready())
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody answers any more."""
+        return self._gone
 
     def close(self) -> None:
         """Listen no more."""
@@ -196,6 +211,9 @@ class Supervisor:
             else:
                 future.set_result(_Answer(message, files, child))
             return
+        if isinstance(message, WebMaterial):
+            self._on_web(message, files)
+            return
         close_all(files)
         if isinstance(message, Ended):
             with self._lock:
@@ -216,3 +234,7 @@ class Supervisor:
 
 def _nothing() -> None:
     pass
+
+
+def _unwanted(_message: WebMaterial, files: list[int]) -> None:
+    close_all(files)

@@ -7,15 +7,20 @@ the end of a child, and never for anything else.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import select
 import signal
 import socket
+import stat
 import time
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.config import ConfigError, parse, place, read
+from wg_exporter.config.tree import Problem
+from wg_exporter.config.web import WebConfigError
 from wg_exporter.linux.scarcity import scarce
 from wg_exporter.linux.systemd import notify
 from wg_exporter.linux.usage import Meter
@@ -35,7 +40,9 @@ from wg_exporter.messages.supervisor import (
     Start,
     Started,
     ToSupervisor,
+    WebMaterial,
 )
+from wg_exporter.web.files import LOOK_EVERY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -44,6 +51,7 @@ if TYPE_CHECKING:
     import msgspec
 
     from wg_exporter.config import Config
+    from wg_exporter.web.files import WebFiles
 
 Body = "Callable[[socket.socket], None]"
 """What a process does with its end of a socket."""
@@ -51,6 +59,7 @@ Body = "Callable[[socket.socket], None]"
 COST_EVERY = 15.0  # seconds
 STOP_TIMEOUT = 8.0  # seconds for the exporter to end after SIGTERM before it is killed
 END_TIMEOUT = 2.0  # seconds for the others, once the exporter has ended
+NEVER = inf
 KEPT = 16  # configurations
 LEAST_PAUSE = 0.2  # seconds between two starts of one role for one configuration
 
@@ -71,12 +80,16 @@ class Parent:
         config_file: Path | None,
         roles: Mapping[Role, Callable[[Config], Callable[[socket.socket], None]]],
         metric_names: Collection[str] = (),
+        web_files: WebFiles | None = None,
     ) -> None:
-        """`roles` makes what each process does from the configuration."""
+        """`roles` makes what each process does from the configuration. `web_files` are those of the web configuration,
+        if there is one.
+        """
         self._configurations = {0: config}
         self._config_file = config_file
         self._roles = roles
         self._metric_names = metric_names
+        self._web_files = web_files
         self._children: dict[int, _Child] = {}
         self._started: dict[_Child, float] = {}
         self._web = 0
@@ -118,9 +131,10 @@ class Parent:
         poll.register(self._wake, select.POLLIN)
         poll.register(self._packets, select.POLLIN)
         cost_at = time.monotonic() + COST_EVERY
+        look_at = NEVER if self._web_files is None else 0.0
         while self._code is None:
             now = time.monotonic()
-            until = min(cost_at, self._stop_by) if self._stop_by is not None else cost_at
+            until = min(cost_at, look_at, NEVER if self._stop_by is None else self._stop_by)
             ready = poll.poll(max(0.0, until - now) * 1000)
             self._heed_signals()
             self._reap()
@@ -137,6 +151,9 @@ class Parent:
                 self._told_to_end = True
                 self._kill(self._web)
                 self._stop_by = now + STOP_TIMEOUT
+            if now >= look_at:
+                look_at = now + LOOK_EVERY
+                self._look_at_web_files()
             if now >= cost_at:
                 cost_at = now + COST_EVERY
                 self._tell(Cost(self._meter.read()))
@@ -267,6 +284,25 @@ class Parent:
         finally:
             os.close(file)
 
+    def _look_at_web_files(self) -> None:
+        """Hand the files of the web configuration over, if they have changed."""
+        if self._web_files is None or not self._web_files.changed():
+            return
+        files: list[int] = []
+        try:
+            material = self._web_files.read()
+            files.append(_copied(material.text.encode()))
+            files.extend(map(_copy, material.files.values()))
+        except WebConfigError as error:
+            self._tell(WebMaterial((), error.problems[:MOST_PROBLEMS]))
+        except OSError as error:
+            problem = Problem(self._web_files.where, f"{error.filename}: {error.strerror}", "correct the path")
+            self._tell(WebMaterial((), (problem,)))
+        else:
+            self._tell(WebMaterial(tuple(material.files)), tuple(files))
+        finally:
+            close_all(files)
+
     # --- forks --------------------------------------------------------------------------------------------------------
 
     def _fork(self, body: Callable[[], int | None], *, ignore: bool) -> int:
@@ -290,3 +326,26 @@ class Parent:
 
 
 MOST_PROBLEMS = 50  # lines about a configuration, which all go into one packet
+MOST_BYTES = 1 << 20  # of a certificate or a key
+
+
+def _copied(data: bytes) -> int:
+    """An open file with this in it."""
+    file = os.memfd_create("handed over", os.MFD_CLOEXEC)
+    os.write(file, data)
+    return file
+
+
+def _copy(path: str) -> int:
+    """An open file with what is at `path`, which may be a private key: the kernel copies it, not we. Raises OSError."""
+    source = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(source).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        file = _copied(b"")
+        while os.sendfile(file, source, None, MOST_BYTES):
+            if os.fstat(file).st_size >= MOST_BYTES:
+                break
+        return file
+    finally:
+        os.close(source)

@@ -16,27 +16,24 @@ from wg_exporter.linux.scarcity import be_frugal
 from wg_exporter.messages.supervisor import Role
 from wg_exporter.supervisor import roles
 from wg_exporter.supervisor.parent import Parent
+from wg_exporter.web.files import WebFiles
 from wg_exporter.web.listen import parse_telemetry_path
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Sequence
-    from pathlib import Path
 
-    from wg_exporter.config import Config
+    from wg_exporter.daemon.doors import Asked
 
 
-def run(
-    config: Config, config_file: Path | None, listen: Sequence[str], telemetry_path: str, unix_socket: str = ""
-) -> int:
+def run(asked: Asked) -> int:
     """Serve until a signal comes. Returns the exit code.
 
     Raises ListenError if an address or the path can't be served; nothing is left open then.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is handled, a reload would end the process
     be_frugal()
-    path = parse_telemetry_path(telemetry_path)
-    doors = open_doors(listen, unix_socket)
+    path = parse_telemetry_path(asked.telemetry_path)
+    doors = open_doors(asked.listen, asked.unix_socket)
     held = effective()
     net_raw = None if held is None else CAP_NET_RAW in held
 
@@ -44,11 +41,14 @@ def run(
         from wg_exporter.daemon import apart  # noqa: PLC0415 - see above
 
         roles.become_web()
-        return apart.run(sock, doors, path, config, config_file, net_raw=net_raw)
+        return apart.run(sock, doors, path, asked, net_raw=net_raw)
 
+    web_files = None if asked.web_file is None else WebFiles(asked.web_file)
     try:
-        roles.become_parent(config)
-        parent = Parent(config, config_file, {Role.READER: roles.reader, Role.PROBER: roles.prober}, NAMES)
+        roles.become_parent(asked.config)
+        parent = Parent(
+            asked.config, asked.config_file, {Role.READER: roles.reader, Role.PROBER: roles.prober}, NAMES, web_files
+        )
         return parent.run(exporter, doors.sockets)
     finally:
         doors.remove()

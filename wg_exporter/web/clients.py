@@ -89,8 +89,15 @@ Handler = "Callable[[Request], Awaitable[Response]]"
 class Clients:
     """All connections. Used in the event loop alone."""
 
-    def __init__(self, handler: Callable[[Request], Awaitable[Response]], limits: Limits) -> None:
+    def __init__(
+        self,
+        handler: Callable[[Request], Awaitable[Response]],
+        limits: Limits,
+        may_come_in: Callable[[Mapping[str, object] | None], bool] = lambda _certificate: True,
+    ) -> None:
+        """`may_come_in` is asked with the verified certificate of each client that came over TLS."""
         self.handler = handler
+        self.may_come_in = may_come_in
         self.limits = limits.within(file_limit())
         self.buffer = memoryview(bytearray(READ_SIZE))  # what is read is taken out at once, so one does for all
         self.stopping = False
@@ -270,7 +277,8 @@ class Connection(asyncio.BufferedProtocol):
         self._exchange = Exchange(local=local)
         transport.set_write_buffer_limits(high=0)  # a write is done when the kernel has it all
         self._wait(self._clients.limits.head)
-        if self._clients.stopping or not self._clients.admit(self):
+        stranger = self._tls and not self._clients.may_come_in(transport.get_extra_info("peercert"))
+        if stranger or self._clients.stopping or not self._clients.admit(self):
             self.reset()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's

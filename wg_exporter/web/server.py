@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum, auto
 from functools import partial
+from socket import AF_UNIX
 from typing import TYPE_CHECKING, Protocol
 
 from wg_exporter.log import Log
@@ -26,9 +27,11 @@ from wg_exporter.web.compression import Compressor
 from wg_exporter.web.landing import Landing, Page, Status, UnhealthyRow, headers
 from wg_exporter.web.listen import describe
 from wg_exporter.web.negotiation import Format, accepts_gzip, choose_format
+from wg_exporter.web.policy import OPEN, Policy, Refusal
 
 if TYPE_CHECKING:
     import socket
+    import ssl
     from collections.abc import Mapping, Sequence
 
     from wg_exporter.web.http import Request
@@ -95,6 +98,7 @@ class Server:
         pages: Sequence[Page],
         telemetry_path: str = "/metrics",
         limits: Limits | None = None,
+        policy: Policy | None = None,
     ) -> None:
         self.addresses: tuple[str, ...] = ()  # where it really listens, known after start()
         self._app = app
@@ -106,6 +110,7 @@ class Server:
         self._problems: dict[str, str] = {}  # the last failure of each page, while it lasts
         self._clients: Clients | None = None
         self._acceptor: Acceptor | None = None
+        self._policy = policy or Policy(OPEN)
         self._hint = f"not found; metrics are at {telemetry_path}\n"
         self._page, self._page_headers = Landing(telemetry_path, pages), dict(headers())
         self._routes: dict[str, dict[str, _Handler]] = {
@@ -121,9 +126,25 @@ class Server:
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Serve on sockets that are bound and listening already (listen.bind). The server closes them."""
-        self._clients = Clients(self._serve, self._limits)
+        self._clients = Clients(self._serve, self._limits, self._may_come_in)
         self.addresses = tuple(describe(sock) for sock in sockets)
-        self._acceptor = Acceptor(sockets, self._clients)
+        self._acceptor = Acceptor(sockets, self._clients, self._encrypted)
+
+    def use(self, policy: Policy) -> None:
+        """Let this decide who may ask from now on. Connections that are there are asked again with each request."""
+        before, self._policy = self._policy, policy
+        before.close()
+
+    @property
+    def policy(self) -> Policy:
+        """What decides who may ask."""
+        return self._policy
+
+    def _may_come_in(self, certificate: Mapping[str, object] | None) -> bool:
+        return self._policy.may_come_in(certificate)
+
+    def _encrypted(self, listening: socket.socket) -> ssl.SSLContext | None:
+        return None if listening.family == AF_UNIX else self._policy.tls
 
     async def stop(self) -> None:
         """Accept nothing more, give what is being sent `Limits.stop` to finish, then close everything."""
@@ -135,8 +156,19 @@ class Server:
     # Requests
 
     async def _serve(self, request: Request) -> Response:
-        if not request.local and not self._app.allows_host(request.header("Host")):
+        if request.local:
+            return await self._route(request)
+        policy = self._policy
+        try:
+            await policy.admit(request.header("Authorization"))
+        except Refusal as refusal:
+            return _line(refusal.status, refusal.line, refusal.headers | policy.headers)
+        if not self._app.allows_host(request.header("Host")):
             return _line(421, "this name is not in web.allowed_hosts of the configuration\n")
+        response = await self._route(request)
+        return response._replace(headers={**response.headers, **policy.headers}) if policy.headers else response
+
+    async def _route(self, request: Request) -> Response:
         methods = self._routes.get(request.path)
         if methods is None:
             return _line(404, self._hint)

@@ -48,11 +48,13 @@ def demo(listen: str) -> None:
     log.setup("info", "logfmt")
     at = address if address.host else f"127.0.0.1:{address.port}"
     # The rules are beside the package in a checkout, and not installed.
+    from wg_exporter.daemon.doors import Asked
+
     checkout = Path(__file__).resolve().parents[3]
     sys.exit(
         network.run(
             lambda plan: run_server(
-                load_config(plan.config_path), plan.config_path, [str(address)], "/metrics", str(plan.socket)
+                Asked(load_config(plan.config_path), plan.config_path, [str(address)], "/metrics", str(plan.socket))
             ),
             f"http://{at}",
             checkout=checkout,

@@ -1,0 +1,258 @@
+"""The exporter over TLS and with passwords, for real: in several processes and in one, while its files change."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import bcrypt
+import pytest
+
+from tests.lab import eventually, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NOTHING = 'interfaces: {include: ["no-such*"]}\nnames: []\n'
+USERS = f"basic_auth_users: {{anna: '{bcrypt.hashpw(b'secret', bcrypt.gensalt(4)).decode()}'}}\n"
+ANNA = {"Authorization": "Basic " + base64.b64encode(b"anna:secret").decode()}
+TLS = "tls_server_config: {cert_file: c.pem, key_file: k.pem}\n"
+BOTH = pytest.mark.parametrize("arguments", [(), ("--no-privsep",)], ids=["apart", "together"])
+
+
+def certificate(directory: Path, name: str, signed_by: str = "") -> None:
+    """NAME.crt and NAME.key, valid for localhost and, as a name, for NAME."""
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+    ]
+    command += ["-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.crt"]
+    command += ["-addext", f"subjectAltName=DNS:localhost,DNS:{name}"]
+    if signed_by:
+        command += ["-CA", f"{signed_by}.crt", "-CAkey", f"{signed_by}.key"]
+    subprocess.run(command, cwd=directory, check=True, capture_output=True)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Root's alone, with c.pem and k.pem."""
+    found = tmp_path / "web"
+    found.mkdir(mode=0o700)
+    certificate(found, "one")
+    shutil.copy(found / "one.crt", found / "c.pem")
+    shutil.copy(found / "one.key", found / "k.pem")
+    (found / "k.pem").chmod(0o600)
+    (found / "config.yml").write_text(NOTHING)
+    return found
+
+
+class Secured:
+    """An exporter with a web configuration, and how to ask it."""
+
+    def __init__(self, directory: Path, text: str, *arguments: str, listen: str = "127.0.0.1") -> None:
+        self.directory, self.port = directory, free_port()
+        self.configure(text)
+        command = [sys.executable, "-m", "wg_exporter.cli", "serve", f"--web.listen-address={listen}:{self.port}"]
+        command += ["--web.unix-socket=", f"--config.file={directory / 'config.yml'}"]
+        command += [f"--web.config.file={directory / 'web.yml'}", *arguments]
+        self.log_path = directory / "log"
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def configure(self, text: str) -> None:
+        new = self.directory / "web.new"
+        new.write_text(text)
+        new.chmod(0o600)
+        new.rename(self.directory / "web.yml")
+
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    def ask(
+        self, path: str = "/metrics", *, trust: str = "one", tls: bool = True, own: str = "", **headers: str
+    ) -> int:
+        """The status; raises OSError (ssl.SSLError is one) where there is none."""
+        client: http.client.HTTPConnection
+        if tls:
+            context = ssl.create_default_context(cafile=str(self.directory / f"{trust}.crt"))
+            if own:
+                context.load_cert_chain(self.directory / f"{own}.crt", self.directory / f"{own}.key")
+            client = http.client.HTTPSConnection("localhost", self.port, timeout=10, context=context)
+        else:
+            client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        with contextlib.closing(client):
+            client.request("GET", path, headers=headers)
+            answer = client.getresponse()
+            self.headers = dict(answer.getheaders())
+            self.body = answer.read()
+            return answer.status
+
+    def until(self, status: int, **how: str) -> None:
+        def asked() -> bool:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                return self.ask(**how) == status
+            return False
+
+        eventually(asked, within=15, every=0.1)
+
+
+@contextlib.contextmanager
+def secured(directory: Path, text: str, *arguments: str, **how: str) -> Iterator[Secured]:
+    one = Secured(directory, text, *arguments, **how)
+    try:
+        yield one
+    finally:
+        one.process.terminate()
+        one.process.wait(15)
+
+
+@BOTH
+def test_metrics_come_over_tls_to_who_knows_the_password(directory, arguments):
+    with secured(
+        directory, TLS + USERS + "http_server_config: {headers: {X-Frame-Options: deny}}\n", *arguments
+    ) as one:
+        one.until(200, **ANNA)
+        assert b"wireguard_exporter_build_info" in one.body
+        assert one.headers["X-Frame-Options"] == "deny"
+        assert one.ask() == 401
+        assert one.headers["WWW-Authenticate"] == 'Basic realm="wg-exporter"'
+        assert b"wireguard" not in one.body
+        assert one.ask("/-/healthy") == 401
+        with pytest.raises((OSError, http.client.HTTPException)):
+            one.ask(tls=False, **ANNA)
+        assert "anybody who reaches" not in one.log()
+
+
+@BOTH
+def test_a_certificate_and_a_password_are_exchanged_without_a_restart(directory, arguments):
+    certificate(directory, "two")
+    with secured(directory, TLS + USERS, *arguments) as one:
+        one.until(200, **ANNA)
+        shutil.copy(directory / "two.key", directory / "k.new")
+        (directory / "k.new").rename(directory / "k.pem")
+        shutil.copy(directory / "two.crt", directory / "c.new")
+        (directory / "c.new").rename(directory / "c.pem")
+        one.until(200, trust="two", **ANNA)
+        with pytest.raises(ssl.SSLError):
+            one.ask(trust="one", **ANNA)
+        other = f"basic_auth_users: {{anna: '{bcrypt.hashpw(b'another', bcrypt.gensalt(4)).decode()}'}}\n"
+        one.configure(TLS + other)
+        one.until(401, trust="two", **ANNA)
+        one.configure(TLS)
+        one.until(200, trust="two")
+        assert one.process.poll() is None
+
+
+@BOTH
+def test_while_the_files_are_bad_nobody_is_answered_and_the_log_says_why(directory, arguments):
+    with secured(directory, TLS + USERS, *arguments) as one:
+        one.until(200, **ANNA)
+        one.configure(TLS + "nonsense: 1\n")
+        one.until(500, **ANNA)
+        assert b"the log of wg-exporter says why" in one.body
+        assert "web.yml:2: nonsense: is not a known key" in one.log()
+        one.configure(TLS + USERS)
+        one.until(200, **ANNA)
+        (directory / "k.pem").write_text("no key\n")
+        one.until(500, **ANNA)
+        assert "cert_file and key_file: not a certificate and its key" in one.log()
+        (directory / "k.pem").unlink()
+        eventually(lambda: "No such file" in one.log(), within=10)
+        shutil.copy(directory / "one.key", directory / "k.pem")
+        one.until(200, **ANNA)
+
+
+@BOTH
+def test_a_bad_web_configuration_at_the_start_is_exit_code_2_with_the_line(directory, arguments):
+    for text, says in (
+        ("nonsense: 1\n", "web.yml:1: nonsense: is not a known key"),
+        ("tls_server_config: {cert_file: none.pem, key_file: k.pem}\n", "none.pem"),
+        ("tls_server_config: {cert_file: c.pem, key_file: web.yml}\n", "not a certificate and its key"),
+    ):
+        with secured(directory, text, *arguments) as one:
+            assert one.process.wait(15) == 2
+            assert says in one.log()
+            assert len(one.log().splitlines()) == 1, one.log()
+
+
+@BOTH
+def test_a_client_needs_a_certificate_with_the_right_name(directory, arguments):
+    certificate(directory, "ca")
+    certificate(directory, "prom", signed_by="ca")
+    certificate(directory, "other", signed_by="ca")
+    certificate(directory, "stranger")
+    mutual = TLS.replace(
+        "}",
+        ", client_auth_type: RequireAndVerifyClientCert, client_ca_file: ca.crt, client_allowed_sans: [prom]}",
+    )
+    with secured(directory, mutual, *arguments) as one:
+        one.until(200, own="prom")
+        for own in ("other", "stranger", ""):
+            with pytest.raises((OSError, http.client.HTTPException)):
+                one.ask(own=own)
+        assert one.ask(own="prom") == 200
+
+
+def test_a_limit_of_requests_holds_for_all_together(directory):
+    with secured(directory, "rate_limit: {interval: 1h, burst: 5}\n") as one:
+        one.until(200, tls=False)
+        statuses = [one.ask(tls=False) for _ in range(8)]
+        assert statuses.count(429) >= 4
+
+
+def test_listening_everywhere_without_tls_and_password_is_said_once(directory):
+    for text, said in (("", True), (TLS, True), (TLS + USERS, False)):
+        with secured(directory, text, listen="") as one:
+            eventually(lambda one=one: "msg=listening" in one.log() and "msg=peers" in one.log(), within=15)
+            assert one.log().count("anybody who reaches the port can read all metrics") == said
+
+
+def test_a_handshake_that_never_ends_keeps_nobody_out(directory):
+    with secured(directory, TLS) as one:
+        one.until(200)
+        socks = [socket.create_connection(("127.0.0.1", one.port)) for _ in range(200)]
+        for sock in socks:
+            sock.sendall(b"\x16\x03\x01")
+        begun = time.monotonic()
+        assert one.ask() == 200
+        assert time.monotonic() - begun < 2
+        for sock in socks:
+            sock.close()
+        with socket.create_connection(("127.0.0.1", one.port)) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            sock.settimeout(5)
+            with contextlib.suppress(ConnectionError):
+                assert not sock.recv(100).startswith(b"HTTP/1.1 200")
+        assert "Traceback" not in one.log()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: to be several users")
+def test_a_key_that_only_root_may_read_is_in_no_memory_but_that_of_the_process_that_serves(directory):
+    """And the supervisor never holds it: the kernel copies it."""
+    from tests.test_privsep import memory
+
+    with secured(directory, TLS + USERS) as one:
+        one.until(200, **ANNA)
+        lines = (directory / "k.pem").read_text().splitlines()[1:-1]
+        assert lines[0].encode() not in memory(one.process.pid)
+        os.kill(one.process.pid, signal.SIGTERM)
+        assert one.process.wait(10) == 0
