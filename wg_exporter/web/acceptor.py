@@ -9,7 +9,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from wg_exporter.log import Log
-from wg_exporter.web.clients import Connection
+from wg_exporter.web.connection import Connection
 
 if TYPE_CHECKING:
     import socket
