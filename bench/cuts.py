@@ -94,7 +94,8 @@ def _cut(devices: list[HubDevice], pager: Inbox, log: Callable[[], str], dice: r
 
 def _declared(log: str, peer: str) -> float:
     """When the exporter said that this peer is down, in seconds since the epoch."""
-    (line,) = (line for line in log.splitlines() if "after=down" in line and f"peer={peer} " in line)
+    # The first: a change of the reason is a line too.
+    line = next(line for line in log.splitlines() if "after=down" in line and f"peer={peer} " in line)
     return datetime.datetime.fromisoformat(line.split()[0].removeprefix("ts=")).timestamp()
 
 
