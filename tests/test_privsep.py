@@ -291,6 +291,21 @@ def test_a_reload_reads_files_that_only_root_may(running):
     eventually(lambda: scrape(running.exporter).all("wireguard_peer_info", peer="berlin"), within=10)
 
 
+def test_namespaces_that_a_reload_brings_can_be_entered(lab, tmp_path):
+    pair = tunnel(lab)
+    config = tmp_path / "config.yml"
+    config.write_text(f"interfaces: {{include: [{pair.hub.name}]}}\nnames: []\n")
+    with start_exporter(directory=tmp_path, config=config) as exporter:
+        assert not scrape(exporter).all("wireguard_exporter_source_success", netns="other")
+        config.write_text(config.read_text() + f"namespaces: [{{name: other, netns: {lab.prefix}hub}}]\n")
+        exporter.reload()
+        eventually(
+            lambda: scrape(exporter).all("wireguard_interface_up", interface=pair.hub.name, netns="other"), within=10
+        )
+        links = scrape(exporter).one("wireguard_exporter_source_success", source="links", netns="other")
+        assert links == 1
+
+
 def test_a_reader_that_hangs_is_told_of_and_one_that_is_woken_goes_on(running):
     pid = family(running.exporter)["wg-read"].pid
     os.kill(pid, signal.SIGSTOP)

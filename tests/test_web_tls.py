@@ -192,6 +192,7 @@ def test_a_bad_web_configuration_at_the_start_is_exit_code_2_with_the_line(direc
             assert one.process.wait(15) == 2
             assert says in one.log()
             assert len(one.log().splitlines()) == 1, one.log()
+            assert "ResourceWarning" not in one.log()
 
 
 @BOTH

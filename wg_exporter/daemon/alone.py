@@ -35,9 +35,9 @@ def run(asked: Asked) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is handled, a reload would end the process
     be_frugal()
     path = parse_telemetry_path(asked.telemetry_path)
+    watched = None if asked.web_file is None else _Watched(asked.web_file)
     doors = open_doors(asked.listen, asked.unix_socket)
     exporter = Exporter(asked.config, asked.config_file, host_sources, prober=Probing(asked.config))
-    watched = None if asked.web_file is None else _Watched(asked.web_file)
     try:
         return asyncio.run(_serve(exporter, doors, path, watched))
     finally:

@@ -90,6 +90,8 @@ async def serve(exporter: Exporter, doors: Doors, path: str, hooks: Hooks, polic
     server = Server(_Application(exporter), PAGES, path, policy=policies.now if policies else None)
     if policies:
         policies.use = lambda policy: _later(loop, partial(server.use, policy))
+        if server.policy is not policies.now:  # another one came in between
+            server.use(policies.now)
     await server.start(doors.sockets)
     if server.policy.open_to_all:
         _say_who_can_read(doors)

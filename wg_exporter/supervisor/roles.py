@@ -42,10 +42,13 @@ OWN = {CAP_SETUID, CAP_SETGID, CAP_SETPCAP, CAP_KILL}
 HANDED_ON = {CAP_NET_ADMIN, CAP_NET_RAW, CAP_DAC_READ_SEARCH}
 
 
-def become_parent(config: Config) -> None:
-    """Give up what none of the processes needs. Raises OSError."""
+def become_parent(config: Config, *, reloadable: bool) -> None:
+    """Give up what none of the processes needs. Raises OSError.
+
+    `reloadable`: there is a configuration file, and a later version of it may ask for other namespaces.
+    """
     name_process("wg-exporter")
-    keep_only(OWN | HANDED_ON | to_enter(_paths(config)))
+    keep_only(OWN | HANDED_ON | to_enter(["any"] if reloadable else _paths(config)))
     reduce_effective(OWN)
 
 

@@ -45,7 +45,7 @@ def run(asked: Asked) -> int:
 
     web_files = None if asked.web_file is None else WebFiles(asked.web_file)
     try:
-        roles.become_parent(asked.config)
+        roles.become_parent(asked.config, reloadable=asked.config_file is not None)
         parent = Parent(
             asked.config, asked.config_file, {Role.READER: roles.reader, Role.PROBER: roles.prober}, NAMES, web_files
         )
