@@ -15,15 +15,15 @@ import warnings
 import weakref
 from contextlib import contextmanager
 from itertools import chain, islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from wg_exporter import __version__
 from wg_exporter.catalogue import NAMES
 from wg_exporter.config import Config, ConfigError, load
 from wg_exporter.daemon.changelog import ChangeLog
-from wg_exporter.daemon.host import HostHistory
+from wg_exporter.daemon.host import HostHistory, Status
 from wg_exporter.daemon.pauses import PauseError, Pauses
-from wg_exporter.daemon.prober import unjudged
+from wg_exporter.daemon.prober import read_counters, unjudged
 from wg_exporter.daemon.processes import Processes
 from wg_exporter.daemon.setup import Setup
 from wg_exporter.exposition import compat
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from wg_exporter.daemon.prober import Prober
     from wg_exporter.exposition.parts import Sample
     from wg_exporter.exposition.view import View
-    from wg_exporter.model import DeviceKey, PeerKey, Snapshot, Usage
+    from wg_exporter.model import DeviceKey, Snapshot, Usage
     from wg_exporter.plan.planner import Plan
     from wg_exporter.probed import Probed
     from wg_exporter.sources import OpenSources
@@ -57,18 +57,6 @@ SUSPECT_TICK_SECONDS = 1.0  # while a peer is suspicious
 # The most unhealthy peers, and the most problems, that a status names.
 STATUS_PEERS = 50
 STATUS_PROBLEMS = 20
-
-
-class Status(NamedTuple):
-    """How the host was at the last tick, at `wall` (seconds since the epoch). `problems` are lines for a person.
-
-    `others` is the number of peers that are not expected up.
-    """
-
-    wall: float
-    summary: Summary
-    problems: tuple[str, ...]
-    others: int = 0
 
 
 class _NoSourcesError(Exception):
@@ -357,14 +345,7 @@ class Exporter:
             return
         self._delay = self._prober.scheduling_delay()
         self._prober.set_peers(self._pauses.apply(plan.peers, snapshot.monotonic))
-        probed = {peer.key for peer in plan.peers}
-        counters: dict[PeerKey, tuple[int, int]] = {}
-        for device in snapshot.devices:
-            if device.fresh:
-                columns = zip(device.peers.public_key, device.peers.rx_bytes, device.peers.tx_bytes, strict=True)
-                rows = (((device.netns, device.name, key), (rx, tx)) for key, rx, tx in columns)
-                counters.update((key, bytes_) for key, bytes_ in rows if key in probed)
-        self._prober.counters(counters)
+        self._prober.counters(read_counters(snapshot, {peer.key for peer in plan.peers}))
 
     def _probes(self) -> Mapping[DeviceKey, Mapping[str, Probed]]:
         """What the prober knows, by device and public key."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from wg_exporter.exposition.view import ExporterFacts
     from wg_exporter.health.quality import Window
     from wg_exporter.health.states import Change, Obstacle, PeerHealth
+    from wg_exporter.health.summary import Summary
     from wg_exporter.history.devices import DeviceChange
     from wg_exporter.model import DeviceKey, Peer, PeerKey, Snapshot
     from wg_exporter.names.identity import PeerMeta
@@ -42,6 +43,18 @@ class KnownPeers(NamedTuple):
     metas: Sequence[PeerMeta]
     rows: Sequence[PeerHealth]
     windows: Mapping[PeerKey, Window]
+
+
+class Status(NamedTuple):
+    """How the host was at the last tick, at `wall` (seconds since the epoch). `problems` are lines for a person.
+
+    `others` is the number of peers that are not expected up.
+    """
+
+    wall: float
+    summary: Summary
+    problems: tuple[str, ...]
+    others: int = 0
 
 
 class HostHistory:

@@ -8,7 +8,7 @@ from wg_exporter.log import Log
 from wg_exporter.remote.prober.handle import ProberProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence, Set
 
     from wg_exporter.config import Config, ProbeSettings
     from wg_exporter.model import Device, DeviceKey, PeerKey, Snapshot, Usage
@@ -44,6 +44,19 @@ class Prober(Protocol):
 
     def stop(self) -> None:
         """End it, and wait for that."""
+
+
+def read_counters(snapshot: Snapshot, keys: Set[PeerKey]) -> dict[PeerKey, tuple[int, int]]:
+    """(rx, tx) in bytes of these peers, without those of devices that could not be read now."""
+    found = {}
+    for device in snapshot.devices:
+        if device.fresh:
+            rows = device.peers
+            for public_key, rx, tx in zip(rows.public_key, rows.rx_bytes, rows.tx_bytes, strict=True):
+                key = (device.netns, device.name, public_key)
+                if key in keys:
+                    found[key] = (rx, tx)
+    return found
 
 
 def unjudged(snapshot: Snapshot, metas: Callable[[Device], Sequence[PeerMeta]], plan: Plan | None) -> int:

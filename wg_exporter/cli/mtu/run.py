@@ -19,6 +19,7 @@ from wg_exporter.cli.mtu.results import Result, conclude, countable, so_far, unp
 from wg_exporter.cli.mtu.running import Quiet
 from wg_exporter.cli.mtu.screen import REDRAW, Doing, Phase
 from wg_exporter.config import ProbeSettings
+from wg_exporter.daemon.prober import read_counters
 from wg_exporter.probed import Verdict
 from wg_exporter.prober.driver import Prober
 from wg_exporter.prober.mtu.locate import Direction
@@ -173,19 +174,6 @@ class Counters:
         while not self._stop.is_set():
             self._latest = read_counters(self._look(), self._keys)
             self._stop.wait(COUNTERS_EVERY)
-
-
-def read_counters(snapshot: Snapshot, keys: frozenset[PeerKey]) -> dict[PeerKey, tuple[int, int]]:
-    """(rx, tx) in bytes of these peers, without those of devices that could not be read now."""
-    found = {}
-    for device in snapshot.devices:
-        if device.fresh:
-            rows = device.peers
-            for public_key, rx, tx in zip(rows.public_key, rows.rx_bytes, rows.tx_bytes, strict=True):
-                key = (device.netns, device.name, public_key)
-                if key in keys:
-                    found[key] = (rx, tx)
-    return found
 
 
 class _Tokens:
