@@ -8,7 +8,7 @@ from pathlib import Path
 
 from wg_exporter.model import Usage
 
-FRESH = 10.0  # seconds for which an answer is given again: the kernel goes through all pages for it
+FRESH = 30.0  # seconds for which an answer is given again: the kernel goes through all pages for it
 
 
 _PAGE = resource.getpagesize()

@@ -29,8 +29,9 @@ from wg_exporter.prober.mtu.probes import NEVER
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-TELL = 0.5  # seconds between two results; those without a change say that this process lives
-STEP = 0.25  # seconds: the longest sleep of a round
+TELL = 0.5  # seconds between two results
+ALIVE = 5.0  # seconds after the last results until there are some without a change: they say that this process lives
+BUSY = 0.25  # seconds until the exporter is tried again, when it has not taken all of the last results yet
 AT_ONCE = 100  # peers in one message, between two rounds of probing: 3 ms
 SETUP_TIMEOUT = 10.0  # seconds until the first message
 STEADY = 90.0  # seconds after the last change of peers: by then new ones were checked, and have all objects they need
@@ -43,7 +44,8 @@ class Child:
         self._connection = connection
         self._prober = prober
         self._meter = Meter()
-        self._next_results = 0.0
+        self._told_at = float("-inf")
+        self._not_before = float("-inf")  # for the next results, while the exporter is busy
         self._steady_at = NEVER
         self._left = 0  # of the peers that had changed when results were due, how many are still to be sent
 
@@ -51,7 +53,7 @@ class Child:
         """Probe until the exporter is gone; then raise ConnectionEndedError."""
         self._prober.add_reader(self._connection.fileno(), self._hear)
         while True:
-            self._prober.step(0.0 if self._connection.pending() or self._left else STEP)
+            self._prober.step(self._longest_sleep())
             if self._connection.pending():
                 self._hear()
             self._tell()
@@ -59,6 +61,17 @@ class Child:
                 # Otherwise the garbage collector goes through 10,000 peers every minute, which takes 0.2 s.
                 self._steady_at = NEVER
                 gc.freeze()
+
+    @property
+    def _due(self) -> float:
+        """When results are sent, in monotonic seconds: soon if there are any."""
+        return max(self._told_at + (TELL if self._prober.changed else ALIVE), self._not_before)
+
+    def _longest_sleep(self) -> float:
+        """Seconds. What wakes the prober before may bring the next results forward."""
+        if self._connection.pending() or self._left:
+            return 0.0
+        return max(self._due - time.monotonic(), 0.0)
 
     def _hear(self) -> None:
         """Take one message. Probes that are due go out before the next."""
@@ -74,14 +87,15 @@ class Child:
     def _tell(self) -> None:
         """Send one portion of the changes a round, until all peers that had changed when results were due are sent."""
         now = time.monotonic()
-        if now < self._next_results and not self._left:
+        due = self._due
+        if now < due and not self._left:
             return
         self._connection.flush()
         if not self._connection.idle:  # the exporter is busy; changes gather
-            self._left, self._next_results = 0, now + STEP
+            self._left, self._not_before = 0, now + BUSY
             return
-        if now >= self._next_results:
-            self._left, self._next_results = self._prober.changed, now + TELL
+        if now >= due:
+            self._left, self._told_at = self._prober.changed, now
         changes = self._prober.changes(AT_ONCE)
         self._left = max(self._left - AT_ONCE, 0)
         self._connection.send(

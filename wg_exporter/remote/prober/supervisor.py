@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds from a death to the next start
 LONG_LIFE = 60.0  # seconds: after a longer life the pause begins at `FIRST_PAUSE` again
-SILENCE = 30.0  # seconds without a message, of which there are two a second
+SILENCE = 30.0  # seconds without a message, of which there is one every 5 s at least
 STOP_TIMEOUT = 2.0  # seconds for the process to end before it is killed
 
 _ROOT = str(Path(__file__).resolve().parents[3])
@@ -159,13 +159,13 @@ class Supervisor:
                 self._tell(connection)
                 poll.register(connection, select.POLLIN | (0 if connection.idle else select.POLLOUT))
                 if not connection.pending():
-                    poll.poll(1000)
+                    poll.poll((heard + SILENCE - time.monotonic()) * 1000 + 1)
                 self._clear_wake()
                 connection.flush()
                 while (message := connection.receive()) is not None:
                     heard = time.monotonic()
                     self._take(message)
-                if time.monotonic() > heard + SILENCE:
+                if time.monotonic() >= heard + SILENCE:
                     return f"said nothing for {SILENCE:g} s"
         except ConnectionEndedError as error:
             return str(error)
