@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.lab import Exporter, Lab
-    from tests.lab.exporting import Star
+    from tests.lab.exporting import PeerDump, Star
 
 pytestmark = pytest.mark.lab
 
@@ -37,18 +37,21 @@ def test_handshakes_and_roaming_are_the_same_with_none_one_and_several_scrapers_
                 for _ in range(number):
                     scrapers.enter_context(scraping(exporter))
             time.sleep(3)  # two handshakes that are nearer to each other than any can be are taken for one
-            endpoints = [endpoint_of_near(network)]
+            seen = [near_by_wg(network)]
             for _ in range(2):
                 # Every tick sees one handshake at most, so that each counts.
                 network.shake(network.near)
-                endpoints.append(endpoint_of_near(network))
+                seen.append(near_by_wg(network))
                 time.sleep(TICK_SECONDS + 0.5)
-        assert len(set(endpoints)) == 3, "a spoke that is set up anew takes another port"
+                seen.append(near_by_wg(network))
+        assert len({row.endpoint for row in seen}) == 3, "a spoke that is set up anew takes another port"
+        made = len({row.handshake for row in seen}) - 1
+        assert made >= 2  # on a busy machine WireGuard itself makes more
         for exporter in exporters:
             metrics = scrape(exporter)
-            assert handshakes(metrics, network.hub.name, "near") == 2
+            assert handshakes(metrics, network.hub.name, "near") == made
             assert handshakes(metrics, network.hub.name, "far") == 0
-            assert handshakes(metrics, network.near.name, "hub") == 2
+            assert handshakes(metrics, network.near.name, "hub") == made
             assert metrics.one("wireguard_peer_endpoint_changes_total", interface=network.hub.name, peer="near") == 2
             assert metrics.one("wireguard_peer_endpoint_changes_total", interface=network.near.name, peer="hub") == 0
 
@@ -56,14 +59,15 @@ def test_handshakes_and_roaming_are_the_same_with_none_one_and_several_scrapers_
         exporter.reload()
         eventually(lambda: "configuration reloaded" in exporter.log(), within=5)
         metrics = scrape(exporter)
-        assert handshakes(metrics, network.hub.name, "near") == 2
+        assert handshakes(metrics, network.hub.name, "near") == made
         assert metrics.one("wireguard_peer_endpoint_changes_total", interface=network.hub.name, peer="near") == 2
 
 
-def endpoint_of_near(network: Star) -> str:
+def near_by_wg(network: Star) -> PeerDump:
+    """The spoke as `wg` on the hub tells of it."""
     key = network.keys["near"].public
-    (endpoint,) = (peer.endpoint for peer in dump(network.hub).peers if peer.public_key == key)
-    return endpoint
+    (row,) = (peer for peer in dump(network.hub).peers if peer.public_key == key)
+    return row
 
 
 def handshakes(metrics: Metrics, interface: str, peer: str) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import shutil
-import statistics
 import subprocess
 import time
 from typing import TYPE_CHECKING
@@ -259,8 +258,8 @@ def test_wrong_ones_too_long_ones_and_unknown_users_take_the_same_time():
             begun = time.perf_counter()
             asked(passwords, header)
             took.setdefault(kind, []).append(time.perf_counter() - begun)
-    medians = [statistics.median(times) for times in took.values()]
-    assert max(medians) < 1.5 * min(medians)
+    best = [min(times) for times in took.values()]  # a busy machine only adds to a time
+    assert max(best) < 1.3 * min(best)
     begun = time.perf_counter()
     asked(passwords, basic("anna", "secret"))
     first = time.perf_counter() - begun
