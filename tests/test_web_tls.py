@@ -19,6 +19,8 @@ import bcrypt
 import pytest
 
 from tests.lab import eventually, free_port
+from tests.serving import running
+from wg_exporter.web.policy import made
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,6 +142,28 @@ def test_metrics_come_over_tls_to_who_knows_the_password(directory, arguments):
         with pytest.raises((OSError, http.client.HTTPException)):
             one.ask(tls=False, **ANNA)
         assert "anybody who reaches" not in one.log()
+
+
+PIECE = 64 * 1024
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+def test_pages_of_any_size_come_whole_over_tls_again_and_again(directory, version):
+    files = {"cert": str(directory / "one.crt"), "key": str(directory / "one.key")}
+    policy = made("tls_server_config: {cert_file: one.crt, key_file: one.key}", "web.yml", files)
+    context = ssl.create_default_context(cafile=files["cert"])
+    context.maximum_version = version
+    with running(policy=policy) as server:
+        client = http.client.HTTPSConnection("localhost", server.port, timeout=10, context=context)
+        with contextlib.closing(client):
+            for size in (0, 1, PIECE - 1, PIECE, PIECE + 1, 8_000_000, 5):
+                server.app.body = lambda _path, _wanted, size=size: (
+                    [b"x" * 10_000] * (size // 10_000) + [b"y" * (size % 10_000)]
+                )
+                client.request("GET", "/metrics")
+                answer = client.getresponse().read()
+                assert len(answer) == size
+                assert answer.count(b"y") == size % 10_000
 
 
 @BOTH

@@ -60,7 +60,9 @@ class Connection(asyncio.BufferedProtocol):
         local = transport.get_extra_info("socket").family == socket.AF_UNIX
         self.address = "" if local else str((transport.get_extra_info("peername") or ("unknown",))[0])
         self._exchange = Exchange(local=local)
-        transport.set_write_buffer_limits(high=0)  # a write is done when the kernel has it all
+        # A write is done when the kernel has it all. With a limit of 0 asyncio's TLS pauses a buffer that is empty, and
+        # nothing resumes it: more than the first piece of a page would never leave.
+        transport.set_write_buffer_limits(high=int(self._tls))
         self._wait(self._clients.limits.head)
         stranger = self._tls and not self._clients.may_come_in(transport.get_extra_info("peercert"))
         if stranger or self._clients.stopping or not self._clients.admit(self):
