@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench import probes, scrapes, sizes
+from bench import probes, scrapes, serving, sizes
 from bench.binaries import CACHE, OTHERS, find
-from bench.guest import BEFORE, COMPAT, OURS
+from bench.guest import ALONE, BEFORE, COMPAT, OURS
 from bench.native import soak, starts
 from bench.report import render
 from tests.vm.harness import Vm
@@ -44,7 +44,8 @@ def main() -> None:
         "missing": {},
     }
     serve = [sys.executable, "-m", "wg_exporter.cli", "serve", "--web.listen-address=127.0.0.1:PORT"]
-    contestants = {OURS: [*serve, "--config.file=CONFIG"], COMPAT: [*serve, "--config.file=CONFIG"]}
+    ours = [*serve, "--config.file=CONFIG"]
+    contestants = {OURS: ours, ALONE: [*ours, "--no-privsep"], COMPAT: ours}
     if options.before:
         contestants[BEFORE] = [str(options.before.resolve() / ".venv/bin/wg-exporter"), *contestants[OURS][3:]]
     for other in OTHERS:
@@ -57,6 +58,7 @@ def main() -> None:
     figures["starts"], figures["idle_rss"] = starts()
     figures["probes"] = probes.measure()
     figures["mtu"] = sizes.measure()
+    figures["serving"] = serving.measure()
     figures["scrapes"] = scrapes.measure()
     figures["native_soak"] = "left out (--quick)" if options.quick else soak(10_000, 1000)
     plan = {

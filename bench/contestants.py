@@ -6,6 +6,7 @@ the server starts (one of the contestants spawns `wg`).
 
 from __future__ import annotations
 
+import base64
 import os
 import resource
 import select
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator, Sequence
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -33,10 +35,24 @@ class Cost(NamedTuple):
 class Client:
     """A client as lean as can be, which keeps its connection from scrape to scrape, as Prometheus does."""
 
-    def __init__(self, port: int, timeout: float = 120) -> None:
-        """Connects. Raises OSError if nobody listens, and later TimeoutError after `timeout` seconds of silence."""
+    def __init__(
+        self,
+        port: int,
+        timeout: float = 120,
+        *,
+        tls: ssl.SSLContext | None = None,
+        login: tuple[str, str] | None = None,
+    ) -> None:
+        """Connects. Raises OSError if nobody listens, and later TimeoutError after `timeout` seconds of silence.
+
+        `login` is a user and a password, given with each request.
+        """
         self._port = port
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+        if tls is not None:
+            self._socket = tls.wrap_socket(self._socket, server_hostname="localhost")
+        given = base64.b64encode(":".join(login).encode()).decode() if login else ""
+        self._login = f"Authorization: Basic {given}\r\n" if login else ""
 
     def get(self, *, path: str = "/metrics", gzip: bool = False, keep: list[bytes] | None = None) -> int:
         """GET a page; the size of the body, with the frames of its chunks if the server sends it in such.
@@ -44,7 +60,8 @@ class Client:
         Appends the answer to `keep`, if given. Raises OSError if the answer is not a 200, or has no end.
         """
         accept = "Accept-Encoding: gzip\r\n" if gzip else ""
-        self._socket.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/plain\r\n{accept}\r\n".encode())
+        fields = f"Host: localhost\r\nAccept: text/plain\r\n{accept}{self._login}"
+        self._socket.sendall(f"GET {path} HTTP/1.1\r\n{fields}\r\n".encode())
         head, size, length, tail = b"", 0, None, b""
         while length is None or (size < length if length >= 0 else tail != b"0\r\n\r\n"):
             count = self._socket.recv_into(_BUFFER)

@@ -106,7 +106,7 @@ def soak(peers: int, scrapes: int) -> list[int] | str:
     missing = [tool for tool in ("wireguard-go", "wg", "ip") if shutil.which(tool) is None]
     if os.geteuid() != 0 or missing or not Path("/dev/net/tun").exists():
         return f"needs root and /dev/net/tun; missing programs: {', '.join(missing) or 'none'}"
-    with _userspace_device(peers), _serving() as (port, pid, _):
+    with userspace_device(peers), _serving() as (port, pid, _):
         _first_scrape(port)
         _until_states_are_steady(port, peers)
         seen = []
@@ -118,7 +118,8 @@ def soak(peers: int, scrapes: int) -> list[int] | str:
 
 
 @contextmanager
-def _userspace_device(peers: int) -> Iterator[None]:
+def userspace_device(peers: int) -> Iterator[None]:
+    """A device `DEVICE` of wireguard-go with so many peers, of which none answers."""
     _clean()
     subprocess.run(["ip", "netns", "add", NAMESPACE], check=True)
     command = ["ip", "netns", "exec", NAMESPACE, "wireguard-go", "-f", DEVICE]
