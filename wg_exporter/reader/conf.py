@@ -21,6 +21,7 @@ from wg_exporter.conffile import parse_netdev, parse_wg_quick
 from wg_exporter.linux.errors import DeniedError
 from wg_exporter.model import ConfFile
 from wg_exporter.reader import networkd
+from wg_exporter.reader.conftext import ConfText
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -76,6 +77,7 @@ class ConfSource:
         self._patterns = tuple(patterns)
         self._wall_ns = wall_ns
         self._networkd_directories = tuple(networkd_directories)
+        self._content = ConfText()
         self._parsed: dict[Path, _Parsed] = {}
         self._rows: tuple[ConfFile, ...] = ()
         self.idle_patterns: tuple[str, ...] = ()
@@ -154,8 +156,10 @@ class ConfSource:
         known = self._parsed.get(path)
         if known is not None and _signature(known.watched) == known.signature:
             return known.row
-        is_netdev = path.suffix == ".netdev"
-        parsed = _parse_netdev_files(path, self._networkd_directories) if is_netdev else _parse_conf_file(path)
+        if path.suffix == ".netdev":
+            parsed = _parse_netdev_files(path, self._networkd_directories, self._content)
+        else:
+            parsed = _parse_conf_file(path, self._content)
         newest = max((stamp for signature in parsed.signature for stamp in signature[:2]), default=0)
         age = self._wall_ns() - newest
         if known is not None and 0 <= age < BEING_WRITTEN_NS and len(parsed.row.peers) < len(known.row.peers):
@@ -167,23 +171,23 @@ class ConfSource:
         return parsed.row
 
 
-def _parse_conf_file(path: Path) -> _Parsed:
+def _parse_conf_file(path: Path, content: ConfText) -> _Parsed:
     watched = (path,)
     signature = _signature(watched)
-    return _Parsed(parse_wg_quick(_read(path), _shown(path)), watched, signature)
+    return _Parsed(parse_wg_quick(_read(path, content), _shown(path)), watched, signature)
 
 
-def _parse_netdev_files(path: Path, directories: Sequence[Path]) -> _Parsed:
+def _parse_netdev_files(path: Path, directories: Sequence[Path], content: ConfText) -> _Parsed:
     """A .netdev, its drop-ins (networkd.py), and the key files that they name."""
     watched = [path, *networkd.drop_in_directories(path, directories)]
     before = _signature(watched)
     if networkd.masks(path.stat()):
         return _Parsed(ConfFile(_shown(path), ""), (path,), before[:1])
-    text = _read(path)
+    text = _read(path, content)
     drop_ins = networkd.find_drop_ins(watched[1:], _listing)[:MAX_FILES]
     watched += drop_ins
     before += _signature(drop_ins)
-    texts = [(_shown(drop_in), _read(drop_in)) for drop_in in drop_ins if not networkd.masks(drop_in.stat())]
+    texts = [(_shown(drop_in), _read(drop_in, content)) for drop_in in drop_ins if not networkd.masks(drop_in.stat())]
 
     def read_key(name: str) -> str | None:
         nonlocal before
@@ -193,7 +197,7 @@ def _parse_netdev_files(path: Path, directories: Sequence[Path]) -> _Parsed:
         watched.append(key_path)
         before += _signature((key_path,))
         try:
-            return _read(key_path, MAX_KEY_BYTES)
+            return _read(key_path, content, MAX_KEY_BYTES, secrets=False)
         except (OSError, ValueError, _UnreadableError):
             return None
 
@@ -216,20 +220,17 @@ def _stat_signature(path: Path) -> tuple[int, ...]:
     return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_dev)
 
 
-def _read(path: Path, limit: int = MAX_BYTES) -> str:
-    """The text of a regular file, UTF-8, and where a line is not, Latin-1. Raises OSError and _UnreadableError."""
+def _read(path: Path, text: ConfText, limit: int = MAX_BYTES, *, secrets: bool = True) -> str:
+    """The text of a regular file without the secrets in it. Raises OSError and _UnreadableError."""
     # Checked before it is opened, for opening a device can have an effect, and after, for it may be another file then.
     _check(path.stat(), limit)
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    with os.fdopen(descriptor, "rb") as file:
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
         _check(os.fstat(descriptor), limit)
-        content = file.read(limit + 1)
-    if len(content) > limit:
+        content = text.read(file, limit, secrets=secrets)
+    if content is None:
         raise _UnreadableError(f"larger than {limit} bytes")
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return "\n".join(_decoded(line) for line in content.split(b"\n"))
+    return content
 
 
 def _check(status: os.stat_result, limit: int) -> None:
@@ -237,13 +238,6 @@ def _check(status: os.stat_result, limit: int) -> None:
         raise _UnreadableError("not a regular file")
     if status.st_size > limit:
         raise _UnreadableError(f"larger than {limit} bytes")
-
-
-def _decoded(line: bytes) -> str:
-    try:
-        return line.decode()
-    except UnicodeDecodeError:
-        return line.decode("latin-1")
 
 
 def _is_glob(text: str) -> bool:
