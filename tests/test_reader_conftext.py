@@ -86,7 +86,7 @@ def test_a_file_that_holds_a_public_key_by_its_name_is_left_alone():
 
 
 def test_a_file_larger_than_the_buffer_is_read_whole_and_a_larger_one_than_the_limit_not():
-    peers = "".join(f"[Peer]\nPublicKey = {key(n)}\nPresharedKey = {PRESHARED}\n" for n in range(3000))
+    peers = "".join(f"[Peer]\nPublicKey = {key(n + 10)}\nPresharedKey = {PRESHARED}\n" for n in range(3000))
     assert len(peers) > 4 * ROOM
     assert read(peers) == peers.replace(" " + PRESHARED, "0" * 45)
     for size in (ROOM - 1, ROOM, ROOM + 1):
