@@ -304,7 +304,7 @@ def test_lines_that_nobody_takes_are_dropped_and_counted_and_nothing_waits(ends)
     begun = time.monotonic()
     for number in range(3000):
         logger.info("%s%d", "x" * 500, number)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 30, "it waited for somebody to take lines"
     assert os.get_blocking(writes), "others may use it too"
     found = taken(reads).splitlines()
     assert 20 < len(found) < 3000
