@@ -35,6 +35,7 @@ class App:
         self.found = Status(0.0)
         self.paused: list[dict[str, str]] = []
         self.refusal = ""
+        self.reloads = 0
         self.host = ""
         self.gate = threading.Event()
         self.gate.set()
@@ -55,6 +56,14 @@ class App:
         self.paused.append(dict(asked))
         return self.refusal
 
+    async def reload(self) -> str:
+        self.reloads += 1
+        await self.reloaded()
+        return self.refusal
+
+    async def reloaded(self) -> None:
+        """How long a reload takes."""
+
     def ready(self) -> str:
         return self.problem
 
@@ -72,6 +81,8 @@ def running(
     telemetry_path: str = "/metrics",
     limits: Limits | None = None,
     unix: UnixSocket | None = None,
+    *,
+    lifecycle: bool = False,
 ) -> Iterator[Running]:
     """A started server, stopped at the end. It fails if that takes long."""
     sockets = [*bind([parse_listen(listen)]), *([unix.socket] if unix else [])]
@@ -81,7 +92,7 @@ def running(
     thread.start()
 
     async def start() -> Server:
-        server = Server(app, PAGES, telemetry_path, limits)
+        server = Server(app, PAGES, telemetry_path, limits, lifecycle=lifecycle)
         await server.start(sockets)
         return server
 

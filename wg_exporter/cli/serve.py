@@ -51,6 +51,12 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="TLS, passwords and a limit of requests, in the format of all Prometheus exporters.",
 )
+@click.option(
+    "--web.enable-lifecycle",
+    "lifecycle",
+    is_flag=True,
+    help="Answer POST /-/reload over TCP too, not on the Unix socket alone.",
+)
 @config_option
 @click.option(
     "--log.level",
@@ -79,6 +85,7 @@ def serve(  # noqa: PLR0917 - click passes them by name
     telemetry_path: str,
     unix_socket: str,
     web_file: Path | None,
+    lifecycle: bool,  # noqa: FBT001 - click passes it by name
     config_file: Path | None,
     log_level: str,
     log_format: str,
@@ -86,8 +93,8 @@ def serve(  # noqa: PLR0917 - click passes them by name
 ) -> None:
     """Serve the metrics of every WireGuard tunnel of this host.
 
-    Needs CAP_NET_ADMIN, and root for userspace devices and for names out of /etc/wireguard. SIGHUP reads the
-    configuration file again, SIGTERM and Ctrl-C stop.
+    Needs CAP_NET_ADMIN, and root for userspace devices and for names out of /etc/wireguard. SIGHUP and POST /-/reload
+    read the configuration file again, SIGTERM and Ctrl-C stop.
     """
     config = load_config(config_file)
     check_flags(listen, telemetry_path)
@@ -97,7 +104,7 @@ def serve(  # noqa: PLR0917 - click passes them by name
 
     log.setup(log_level, log_format)
     log.catch_threads()
-    asked = Asked(config, config_file, listen, telemetry_path, unix_socket, web_file)
+    asked = Asked(config, config_file, listen, telemetry_path, unix_socket, web_file, lifecycle)
     sys.exit(run_server(asked, privsep=not one_process))
 
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Asked(NamedTuple):
     """What `serve` was asked for by its flags: the configuration and its file, where to listen, and under which path.
 
-    An empty `unix_socket`: none. `web_file` is the web configuration.
+    An empty `unix_socket`: none. `web_file` is the web configuration. `lifecycle`: a reload may be asked for over TCP
+    too.
     """
 
     config: Config
@@ -28,6 +29,7 @@ class Asked(NamedTuple):
     telemetry_path: str
     unix_socket: str = ""
     web_file: Path | None = None
+    lifecycle: bool = False
 
 
 @dataclass

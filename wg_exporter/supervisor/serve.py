@@ -32,7 +32,7 @@ def run(asked: Asked) -> int:
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is handled, a reload would end the process
     be_frugal()
-    path = parse_telemetry_path(asked.telemetry_path)
+    parse_telemetry_path(asked.telemetry_path)
     doors = open_doors(asked.listen, asked.unix_socket)
     held = effective()
     net_raw = None if held is None else CAP_NET_RAW in held
@@ -41,7 +41,7 @@ def run(asked: Asked) -> int:
         from wg_exporter.daemon import apart  # noqa: PLC0415 - see above
 
         roles.become_web()
-        return apart.run(sock, doors, path, asked, net_raw=net_raw)
+        return apart.run(sock, doors, asked, net_raw=net_raw)
 
     web_files = None if asked.web_file is None else WebFiles(asked.web_file)
     try:

@@ -37,6 +37,7 @@ class Limits:
     """How long (seconds) and how much a client may keep the server busy."""
 
     scrape: float = 30.0  # the wait for a scrape, far above the deadline of the sources: after it, one is stuck
+    reload: float = 30.0  # the wait for a reload, which takes seconds where a source is stuck
     write: float = 30.0  # for one whole response; Prometheus itself gives up after 10 by default
     head: float = 10.0  # from the connection, or the first byte of a later request, to the end of its head
     keepalive: float = 310.0  # longer than Prometheus keeps an idle connection (300), so none is closed under it

@@ -43,7 +43,9 @@ __all__ = ["Application", "Format", "Limits", "Page", "Server", "Status", "Unhea
 _PAGE = "/"
 STATUS_PATH = "/api/v1/status"
 PAUSE_PATH = "/api/v1/pause"
+RELOAD_PATH = "/-/reload"
 
+MOST_RELOADING = 8  # requests that wait for a reload: each is one of the answers that are given at a time
 WORKERS = 2  # one thread renders and one compresses; more would only wait for the interpreter's lock
 
 _JSON = {"Content-Type": "application/json", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -90,6 +92,11 @@ class Application(Protocol):
         says why not. Called in the event loop, so it must not block.
         """
 
+    async def reload(self) -> str:
+        """Read the configuration again. Returns why nothing has changed, its problems a line each; empty if it is in
+        use. Called in the event loop, so it must not block; it may be cancelled.
+        """
+
     def ready(self) -> str:
         """Empty when ready, else one line why not. Called in the event loop, so it must not block."""
 
@@ -114,13 +121,17 @@ class Server:
         telemetry_path: str = "/metrics",
         limits: Limits | None = None,
         policy: Policy | None = None,
+        *,
+        lifecycle: bool = False,
     ) -> None:
+        """`lifecycle`: a reload may be asked for over TCP too."""
         self.addresses: tuple[str, ...] = ()  # where it really listens, known after start()
         self._app = app
         self._limits = limits or Limits()
         self._log = Log(__name__)
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="scrape")
         self._under_way: dict[_Job, asyncio.Task[Body | _Failed]] = {}
+        self._reloading = 0
         self._problems: dict[str, str] = {}  # the last failure of each page, while it lasts
         self._clients: Clients | None = None
         self._acceptor: Acceptor | None = None
@@ -128,7 +139,8 @@ class Server:
         self._page, self._page_headers = Landing(telemetry_path, pages), dict(headers())
         self._compressors = {page.path: Compressor() for page in pages}
         scrapes = [Route(page.url(telemetry_path), self._scraper(page.path)) for page in pages]
-        self._routes = Routes([*self._table(), *scrapes], f"not found; metrics are at {telemetry_path}\n")
+        hint = f"not found; metrics are at {telemetry_path}\n"
+        self._routes = Routes([*self._table(), *scrapes], hint, lifecycle=lifecycle)
 
     def _table(self) -> tuple[Route, ...]:
         """All paths but those of the metrics."""
@@ -136,6 +148,7 @@ class Server:
             Route("/", self._landing),
             Route("/-/healthy", self._healthy),
             Route("/-/ready", self._ready),
+            Route(RELOAD_PATH, self._reload, ("POST", "PUT"), Where.LIFECYCLE),
             Route(STATUS_PATH, self._status),
             Route(PAUSE_PATH, self._pause, ("POST",), Where.OWNER),
         )
@@ -212,6 +225,23 @@ class Server:
     async def _pause(self, request: Request) -> Response:
         problem = self._app.pause(request.query)
         return line(400 if problem else 200, f"{problem or 'done'}\n")
+
+    async def _reload(self, _request: Request) -> Response:
+        if self._reloading >= MOST_RELOADING:
+            return line(429, "too many wait for a reload\n")
+        self._reloading += 1
+        try:
+            async with asyncio.timeout(self._limits.reload):
+                problem = await self._app.reload()
+        except TimeoutError:
+            return line(503, "the reload has not ended yet; the log of wg-exporter will say how it does\n")
+        finally:
+            self._reloading -= 1
+        if not problem:
+            return line(200, "configuration reloaded\n")
+        first, *others = problem.split("\n")
+        more = f" (and {len(others)} more; the log of wg-exporter has all)" if others else ""
+        return line(500, f"configuration not reloaded: {first}{more}\n")
 
     def _scraper(self, path: str) -> Handler:
         async def answer(request: Request) -> Response:
