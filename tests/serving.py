@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from wg_exporter.web.listen import bind, parse_listen
-from wg_exporter.web.server import Format, Limits, Page, Server, Status
+from wg_exporter.web.server import Format, Limits, NotKnownError, Page, Server, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +35,7 @@ class App:
         self.found = Status(0.0)
         self.paused: list[dict[str, str]] = []
         self.refusal = ""
+        self.unknown = ""
         self.reloads = 0
         self.host = ""
         self.gate = threading.Event()
@@ -51,6 +52,11 @@ class App:
         self.begun.set()
         assert self.gate.wait(10)
         return [b'{"private":', b"true}" if private else b"false}"]
+
+    def targets(self, port: int) -> Sequence[bytes]:
+        if self.unknown:
+            raise NotKnownError(self.unknown)
+        return [f'[{{"targets":["10.0.0.2:{port}"]}}]'.encode()]
 
     def pause(self, asked: Mapping[str, str]) -> str:
         self.paused.append(dict(asked))

@@ -20,9 +20,10 @@ from wg_exporter.daemon.page import status_of
 from wg_exporter.daemon.reloads import Reloads
 from wg_exporter.linux.systemd import notify
 from wg_exporter.log import Log
+from wg_exporter.status.discovery import UnknownTargetsError, targets
 from wg_exporter.web.listen import parse_telemetry_path
 from wg_exporter.web.negotiation import Format
-from wg_exporter.web.server import Page, Server, Status
+from wg_exporter.web.server import NotKnownError, Page, Server, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,6 +51,15 @@ class _Application:
 
     def document(self, *, private: bool) -> list[bytes]:
         return [self._exporter.document(private=private)]
+
+    def targets(self, port: int) -> list[bytes]:
+        problem = self._exporter.ready()
+        if problem:
+            raise NotKnownError(problem)
+        try:
+            return [targets(self._exporter.overview(), port)]
+        except UnknownTargetsError as error:
+            raise NotKnownError(str(error)) from None
 
     def pause(self, asked: Mapping[str, str]) -> str:
         return self._exporter.pause_probes(asked)

@@ -27,6 +27,8 @@ _Address = tuple[str | int | bytes, ...]  # as getaddrinfo(3) gives it, for bind
 
 _PORT = re.compile(r"[0-9]{1,5}")
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
+# Paths of our own, which metrics must not cover, with all that is below them.
+_TAKEN = {"/-": "the health checks", "/api": "programs", "/sd": "the discovery of targets"}
 _PATH = re.compile(r"/|(/[A-Za-z0-9._~-]+)+/?")
 
 
@@ -83,10 +85,9 @@ def parse_telemetry_path(text: str) -> str:
         raise ListenError(
             f"telemetry path {text!r}: not a plain URL path; write it as /metrics, of letters, digits and . _ ~ -"
         )
-    if path.startswith("/-/") or path == "/-":
-        raise ListenError(f"telemetry path {text!r}: /-/ is for the health checks; use another path, such as /metrics")
-    if path.startswith("/api/") or path == "/api":
-        raise ListenError(f"telemetry path {text!r}: /api/ is for programs; use another path, such as /metrics")
+    for taken, purpose in _TAKEN.items():
+        if path == taken or path.startswith(f"{taken}/"):
+            raise ListenError(f"telemetry path {text!r}: {taken} is for {purpose}; use another path, such as /metrics")
     return path
 
 

@@ -12,6 +12,7 @@ copy has 21 MB. The limits of clients are in clients.py.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,18 +39,23 @@ if TYPE_CHECKING:
     from wg_exporter.web.http import Request
     from wg_exporter.web.routes import Handler
 
-__all__ = ["Application", "Format", "Limits", "Page", "Server", "Status", "UnhealthyRow"]
+__all__ = ["Application", "Format", "Limits", "NotKnownError", "Page", "Server", "Status", "UnhealthyRow"]
 
 _PAGE = "/"
 STATUS_PATH = "/api/v1/status"
 PAUSE_PATH = "/api/v1/pause"
 RELOAD_PATH = "/-/reload"
+TARGETS_PATH = "/sd"
 
 MOST_RELOADING = 8  # requests that wait for a reload: each is one of the answers that are given at a time
 WORKERS = 2  # one thread renders and one compresses; more would only wait for the interpreter's lock
 
 _JSON = {"Content-Type": "application/json", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _VARIED_JSON = {**_JSON, "Vary": "Accept-Encoding"}
+
+
+class NotKnownError(Exception):
+    """What was asked for is not known at the moment: one line that says why."""
 
 
 class Audience(Enum):
@@ -86,6 +92,11 @@ class Application(Protocol):
 
     def document(self, *, private: bool) -> Sequence[bytes]:
         """The chunks of the status document; `private`: for the Unix socket. As `scrape`, in a worker thread."""
+
+    def targets(self, port: int) -> Sequence[bytes]:
+        """The chunks of the list of targets for Prometheus, to be scraped at this port. As `scrape`, in a worker
+        thread. Raises NotKnownError.
+        """
 
     def pause(self, asked: Mapping[str, str]) -> str:
         """Act on a request to pause probes, of which these are the parameters. Empty if it was done, else one line that
@@ -150,6 +161,7 @@ class Server:
             Route("/-/ready", self._ready),
             Route(RELOAD_PATH, self._reload, ("POST", "PUT"), Where.LIFECYCLE),
             Route(STATUS_PATH, self._status),
+            Route(TARGETS_PATH, self._targets),
             Route(PAUSE_PATH, self._pause, ("POST",), Where.OWNER),
         )
 
@@ -222,6 +234,15 @@ class Server:
         make = partial(self._app.document, private=request.local)
         return await self._answer(request, STATUS_PATH, audience, partial(self._in_pool, make), _VARIED_JSON)
 
+    async def _targets(self, request: Request) -> Response:
+        port = request.query.get("port", "")
+        if not (re.fullmatch("[0-9]{1,5}", port) and 1 <= int(port) <= 65535):
+            return line(
+                400, f"say at which port the peers are to be scraped, from 1 to 65535: {TARGETS_PATH}?port=9100\n"
+            )
+        make = partial(self._in_pool, partial(self._app.targets, int(port)))
+        return await self._answer(request, TARGETS_PATH, int(port), make, _VARIED_JSON)
+
     async def _pause(self, request: Request) -> Response:
         problem = self._app.pause(request.query)
         return line(400 if problem else 200, f"{problem or 'done'}\n")
@@ -293,6 +314,8 @@ class Server:
             else:
                 chunks = await make()
             body = Body(tuple(chunks), sum(map(len, chunks)))
+        except NotKnownError as error:
+            return _Failed(503, f"{error}\n")
         except Exception as error:  # noqa: BLE001 - whatever a scrape raises, the server goes on
             self._report("scrape failed", job.page, error)
             return _Failed(500, "the scrape failed; the log of wg-exporter says why\n")
