@@ -99,7 +99,7 @@ def running(
 
     async def start() -> Server:
         server = Server(app, PAGES, telemetry_path, limits, lifecycle=lifecycle)
-        await server.start(sockets)
+        await server.start(sockets, unix.socket if unix else None)
         return server
 
     try:

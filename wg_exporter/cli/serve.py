@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     help="Where to listen, such as :9586, 127.0.0.1:9586 or [::1]:9586. May be given several times.",
 )
 @click.option(
+    "--web.systemd-socket",
+    "systemd_socket",
+    is_flag=True,
+    help="Listen on the sockets that systemd passes (wg-exporter.socket), and not on --web.listen-address.",
+)
+@click.option(
     "--web.telemetry-path",
     "telemetry_path",
     default="/metrics",
@@ -82,6 +88,7 @@ if TYPE_CHECKING:
 )
 def serve(  # noqa: PLR0917 - click passes them by name
     listen: tuple[str, ...],
+    systemd_socket: bool,  # noqa: FBT001 - click passes it by name
     telemetry_path: str,
     unix_socket: str,
     web_file: Path | None,
@@ -104,7 +111,7 @@ def serve(  # noqa: PLR0917 - click passes them by name
 
     log.setup(log_level, log_format)
     log.catch_threads()
-    asked = Asked(config, config_file, listen, telemetry_path, unix_socket, web_file, lifecycle)
+    asked = Asked(config, config_file, listen, telemetry_path, unix_socket, web_file, lifecycle, systemd_socket)
     sys.exit(run_server(asked, privsep=not one_process))
 
 
@@ -113,6 +120,7 @@ def run_server(asked: Asked, *, privsep: bool = False) -> int:
     this process must have no other thread.
     """
     from wg_exporter.config.web import WebConfigError
+    from wg_exporter.linux.systemd import PassedSocketsError
     from wg_exporter.web.listen import ListenError
 
     try:
@@ -127,6 +135,9 @@ def run_server(asked: Asked, *, privsep: bool = False) -> int:
         raise click.ClickException(str(error)) from None
     except WebConfigError as error:
         click.echo(str(error), err=True)
+        return 2
+    except PassedSocketsError as error:
+        click.echo(f"Error: {error}", err=True)
         return 2
 
 

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 def run(asked: Asked) -> int:
     """Serve until a signal comes, in this process but for the prober. Returns the exit code.
 
-    Raises ListenError if an address or the path can't be served; nothing is left open then.
+    Raises ListenError if an address or the path can't be served; nothing is left open then. Raises PassedSocketsError.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is handled, a reload would end the process
     be_frugal()
     parse_telemetry_path(asked.telemetry_path)
     watched = None if asked.web_file is None else _Watched(asked.web_file)
-    doors = open_doors(asked.listen, asked.unix_socket)
+    doors = open_doors(asked)
     exporter = Exporter(asked.config, asked.config_file, host_sources, prober=Probing(asked.config))
     try:
         return asyncio.run(_serve(exporter, doors, asked, watched))

@@ -115,7 +115,7 @@ async def serve(exporter: Exporter, doors: Doors, asked: Asked, hooks: Hooks, po
         policies.use = lambda policy: _later(loop, partial(server.use, policy))
         if server.policy is not policies.now:  # another one came in between
             server.use(policies.now)
-    await server.start(doors.sockets)
+    await server.start(doors.sockets, doors.local.socket if doors.local else None)
     if server.policy.open_to_all:
         _say_who_can_read(doors)
     for address in server.addresses:

@@ -34,12 +34,16 @@ class Acceptor:
         sockets: Sequence[socket.socket],
         clients: Clients,
         tls: Callable[[socket.socket], ssl.SSLContext | None] = lambda _sock: None,
+        owner: socket.socket | None = None,
     ) -> None:
-        """`tls` says for each listening socket with what its connections are encrypted, if they are."""
+        """`tls` says for each listening socket with what its connections are encrypted, if they are. `owner` is the
+        one that belongs to the user of this process.
+        """
         self._loop = asyncio.get_running_loop()
         self._sockets = list(sockets)
         self._clients = clients
         self._tls = tls
+        self._owner = owner
         self._log = Log(__name__)
         self._say_again = float("-inf")
         self._opening: set[asyncio.Task[object]] = set()
@@ -73,7 +77,7 @@ class Acceptor:
         context = self._tls(listening)
         try:
             await self._loop.connect_accepted_socket(
-                lambda: Connection(self._clients, tls=context is not None),
+                lambda: Connection(self._clients, tls=context is not None, local=listening is self._owner),
                 connection,
                 ssl=context,
                 ssl_handshake_timeout=TLS_TIMEOUT if context else None,

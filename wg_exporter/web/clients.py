@@ -78,7 +78,7 @@ class Response(NamedTuple):
 class Client(Protocol):
     """A connection, as far as it matters who has to go. Times are the event loop's seconds."""
 
-    address: str  # empty for the Unix socket
+    address: str  # empty for the Unix socket of our own user
     sending: Body | None
     answered: bool  # once at least
     active_at: float  # when it came, or its last response was sent

@@ -33,8 +33,10 @@ LINGER = 1.0  # seconds for a client that was refused to read why, while it stil
 class Connection(asyncio.BufferedProtocol):
     """One connection: reads a request, has it answered, writes the response, and only then reads the next."""
 
-    def __init__(self, clients: Clients, *, tls: bool = False) -> None:
-        self.address = ""  # of the client, empty for the Unix socket
+    def __init__(self, clients: Clients, *, tls: bool = False, local: bool = False) -> None:
+        """`local`: it came over the socket of the user of this process."""
+        self.address = ""  # of the client, empty if it is local
+        self._local = local
         self.sending: Body | None = None
         self.active_at = 0.0  # when it came, or its last response was sent (the loop's seconds)
         self.answered = False  # once at least
@@ -57,9 +59,10 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         self.active_at = self._loop.time()
-        local = transport.get_extra_info("socket").family == socket.AF_UNIX
-        self.address = "" if local else str((transport.get_extra_info("peername") or ("unknown",))[0])
-        self._exchange = Exchange(local=local)
+        if not self._local:
+            unix = transport.get_extra_info("socket").family == socket.AF_UNIX
+            self.address = "unix" if unix else str((transport.get_extra_info("peername") or ("unknown",))[0])
+        self._exchange = Exchange(local=self._local)
         transport.set_write_buffer_limits(high=0)  # a write is done when the kernel has it all
         self._wait(self._clients.limits.head)
         stranger = self._tls and not self._clients.may_come_in(transport.get_extra_info("peercert"))

@@ -107,10 +107,18 @@ def bind(listens: Sequence[Listen]) -> tuple[socket.socket, ...]:
     return tuple(sockets)
 
 
+def adopt(sock: socket.socket) -> socket.socket:
+    """A listening socket that somebody else made, with what all of ours have."""
+    if sock.family != socket.AF_UNIX:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+    return sock
+
+
 def describe(sock: socket.socket) -> str:
     """The address that a socket is bound to, as `host:port` with IPv6 in brackets, or `unix:PATH`."""
     if sock.family == socket.AF_UNIX:
-        return f"unix:{sock.getsockname()}"
+        name = sock.getsockname()
+        return f"unix:@{name[1:].decode(errors='replace')}" if isinstance(name, bytes) else f"unix:{name}"
     host, port, *_ = sock.getsockname()
     return _join(host, port)
 

@@ -1,8 +1,8 @@
 """The HTTP server: metrics, a landing page, an API and health checks. What it serves is handed in; WireGuard is unknown
 here.
 
-The same server answers on TCP and on a Unix socket: whoever reaches a port is anybody, while the socket belongs to one
-user. `routes` says what is answered where; the table itself is `Server._table`.
+The same server answers on TCP and on a Unix socket: whoever reaches a port is anybody, while our own Unix socket
+belongs to one user. `routes` says what is answered where; the table itself is `Server._table`.
 
 A scrape runs in a worker thread, and everybody who asks for the same page meanwhile gets its bytes. So twenty scrapers
 cost one read, and a stuck read is not started twice. Bodies stay in the chunks they came in, because at 10,000 peers a
@@ -18,7 +18,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum, auto
 from functools import partial
-from socket import AF_UNIX
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from wg_exporter.log import Log
@@ -145,6 +144,7 @@ class Server:
         self._reloading = 0
         self._problems: dict[str, str] = {}  # the last failure of each page, while it lasts
         self._clients: Clients | None = None
+        self._owner: socket.socket | None = None
         self._acceptor: Acceptor | None = None
         self._policy = policy or Policy(OPEN)
         self._page, self._page_headers = Landing(telemetry_path, pages), dict(headers())
@@ -165,11 +165,16 @@ class Server:
             Route(PAUSE_PATH, self._pause, ("POST",), Where.OWNER),
         )
 
-    async def start(self, sockets: Sequence[socket.socket]) -> None:
-        """Serve on sockets that are bound and listening already (listen.bind). The server closes them."""
+    async def start(self, sockets: Sequence[socket.socket], owner: socket.socket | None = None) -> None:
+        """Serve on sockets that are bound and listening already (listen.bind). The server closes them.
+
+        `owner` is the one of them that only the user of this process can reach: who comes by it is asked for nothing.
+        A Unix socket that somebody else made, with a mode that we don't know, is like any other.
+        """
+        self._owner = owner
         self._clients = Clients(self._serve, self._limits, self._may_come_in)
         self.addresses = tuple(describe(sock) for sock in sockets)
-        self._acceptor = Acceptor(sockets, self._clients, self._encrypted)
+        self._acceptor = Acceptor(sockets, self._clients, self._encrypted, owner)
 
     def use(self, policy: Policy) -> None:
         """Let this decide who may ask from now on. Connections that are there are asked again with each request."""
@@ -185,7 +190,7 @@ class Server:
         return self._policy.may_come_in(certificate)
 
     def _encrypted(self, listening: socket.socket) -> ssl.SSLContext | None:
-        return None if listening.family == AF_UNIX else self._policy.tls
+        return None if listening is self._owner else self._policy.tls
 
     async def stop(self) -> None:
         """Accept nothing more, give what is being sent `Limits.stop` to finish, then close everything."""
