@@ -16,6 +16,7 @@ from wg_exporter.web.server import Format, Limits, NotKnownError, Page, Server, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from wg_exporter.web.policy import Policy
     from wg_exporter.web.unix import UnixSocket
 
 PAGES = (
@@ -89,6 +90,7 @@ def running(
     unix: UnixSocket | None = None,
     *,
     lifecycle: bool = False,
+    policy: Policy | None = None,
 ) -> Iterator[Running]:
     """A started server, stopped at the end. It fails if that takes long."""
     sockets = [*bind([parse_listen(listen)]), *([unix.socket] if unix else [])]
@@ -98,7 +100,7 @@ def running(
     thread.start()
 
     async def start() -> Server:
-        server = Server(app, PAGES, telemetry_path, limits, lifecycle=lifecycle)
+        server = Server(app, PAGES, telemetry_path, limits, policy, lifecycle=lifecycle)
         await server.start(sockets, unix.socket if unix else None)
         return server
 

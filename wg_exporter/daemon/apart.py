@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wg_exporter.config import Config
+    from wg_exporter.config.tree import Problem
     from wg_exporter.daemon.doors import Asked, Doors
     from wg_exporter.remote.process import Process
     from wg_exporter.sources import Clock
@@ -123,11 +124,13 @@ class _Handed(Policies):
     def hand_over(self, message: WebMaterial, files: list[int]) -> None:
         """Take what the supervisor hands over, and close the files."""
         try:
-            if message.problems or len(files) != len(message.names) + 1:
-                self._begin_or(WebConfigError(message.problems), lambda: self.fail(message.problems))
+            if len(files) != len(message.names) + 1:
+                self._begin_or(message.problems, lambda: self.fail(message.problems))
                 return
-            size = os.fstat(files[0]).st_size
-            text = os.pread(files[0], size, 0).decode()
+            text = os.pread(files[0], os.fstat(files[0]).st_size, 0).decode()
+            if message.problems:
+                self._begin_or(message.problems, lambda: self.lack(text, message.problems))
+                return
             paths = {name: f"/proc/self/fd/{file}" for name, file in zip(message.names, files[1:], strict=True)}
             if self._told.is_set():
                 self.take(text, paths)
@@ -140,9 +143,9 @@ class _Handed(Policies):
         finally:
             close_all(files)
 
-    def _begin_or(self, error: WebConfigError, otherwise: Callable[[], None]) -> None:
+    def _begin_or(self, problems: tuple[Problem, ...], otherwise: Callable[[], None]) -> None:
         if self._told.is_set():
             otherwise()
             return
-        self._problem = str(error)
+        self._problem = str(WebConfigError(problems)) or "the web configuration was not handed over whole"
         self._told.set()

@@ -63,7 +63,9 @@ class Connection(asyncio.BufferedProtocol):
             unix = transport.get_extra_info("socket").family == socket.AF_UNIX
             self.address = "unix" if unix else str((transport.get_extra_info("peername") or ("unknown",))[0])
         self._exchange = Exchange(local=self._local)
-        transport.set_write_buffer_limits(high=0)  # a write is done when the kernel has it all
+        # A write is done when the kernel has it all. Not 0: asyncio's TLS pauses at this size, so at 0 it would pause
+        # with nothing in its buffer, and nothing would end that.
+        transport.set_write_buffer_limits(high=1)
         self._wait(self._clients.limits.head)
         stranger = self._tls and not self._clients.may_come_in(transport.get_extra_info("peercert"))
         if stranger or self._clients.stopping or not self._clients.admit(self):
@@ -257,21 +259,23 @@ class Connection(asyncio.BufferedProtocol):
     async def _until_room(self, fd: int) -> None:
         """Wait until the kernel takes more. Raises ConnectionError when the client is gone."""
         self._room = ready = self._loop.create_future()
+        try:
+            await self._watch(fd, ready, self.resume_writing)
+        finally:
+            self._room = None
+
+    async def _watch(self, fd: int, ready: asyncio.Future[None], taken: Callable[[], object]) -> None:
+        """Wait for `ready`; `taken` is called whenever the kernel has room, as the client has taken something."""
         self.stalled_at = self._loop.time()
         own = os.dup(fd)  # the loop keeps the other for the transport
-
-        def tell() -> None:
-            if not ready.done():
-                ready.set_result(None)
-
         try:
-            self._loop.add_writer(own, tell)
+            self._loop.add_writer(own, taken)
             try:
                 await ready
             finally:
                 self._loop.remove_writer(own)
         finally:
-            self._room = self.stalled_at = None
+            self.stalled_at = None
             os.close(own)
 
     async def _encrypt(self, views: deque[memoryview]) -> None:
@@ -281,7 +285,10 @@ class Connection(asyncio.BufferedProtocol):
                 raise ConnectionResetError("the client is gone")
             self._transport.write(_take(views, TLS_PIECE))
             if self._room is not None:
-                await self._room
+                await self._watch(self._transport.get_extra_info("socket").fileno(), self._room, self._not_stalled)
+
+    def _not_stalled(self) -> None:
+        self.stalled_at = self._loop.time()
 
 
 def _take(views: deque[memoryview], most: int) -> bytes:
