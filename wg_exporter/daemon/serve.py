@@ -129,8 +129,8 @@ async def serve(exporter: Exporter, doors: Doors, asked: Asked, hooks: Hooks, po
     await stopping.wait()
     log.info("stopping")
     hooks.stopping()
-    exporter.stop()
-    await server.stop()
+    await server.stop()  # first, as who is being answered needs the sources
+    await loop.run_in_executor(None, exporter.stop)
     return 0
 
 

@@ -239,15 +239,24 @@ class Clients:
         self._cut_off.clear()
 
     async def stop(self) -> None:
-        """End all connections; those that are being answered have `Limits.stop` to finish."""
+        """End all connections; those that are being answered have `Limits.stop` to finish, and who has just come has a
+        moment to ask.
+        """
         self.stopping = True
-        for connection in [one for idle in self._idle.values() for one in idle]:
-            connection.close()
-        deadline = asyncio.get_running_loop().time() + self.limits.stop
-        while (self._busy or self._queued) and asyncio.get_running_loop().time() < deadline:
+        now = asyncio.get_running_loop().time
+        deadline = now() + self.limits.stop
+        await asyncio.sleep(STOP_LOOK)  # requests that are here already are read: to close on them would be a reset
+        while now() < deadline:
+            waiting = [one for idle in self._idle.values() for one in idle]
+            fresh = [one for one in waiting if not one.answered and now() - one.active_at < FRESH]
+            for connection in waiting:
+                if connection not in fresh:
+                    connection.close()
+            if not (fresh or self._busy or self._queued):
+                break
             await asyncio.sleep(STOP_LOOK)
         if self._retry is not None:
             self._retry.cancel()
-        for connection in [*self._queued, *self._busy]:
+        for connection in [*self._queued, *self._busy, *(one for idle in self._idle.values() for one in idle)]:
             connection.reset()
             self.leave(connection)

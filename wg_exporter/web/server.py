@@ -195,7 +195,7 @@ class Server:
     async def stop(self) -> None:
         """Accept nothing more, give what is being sent `Limits.stop` to finish, then close everything."""
         if self._acceptor is not None and self._clients is not None:
-            self._acceptor.close()
+            await self._acceptor.close()
             await self._clients.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
