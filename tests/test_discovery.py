@@ -99,7 +99,9 @@ def test_while_a_device_can_not_be_read_there_is_no_list():
             listed(of_device(row(2)), outcomes=(outcome(source, Cause.DENIED),))
 
 
-def test_what_has_no_peers_may_fail():
+def test_what_was_read_and_what_has_no_peers_keeps_no_list_back():
+    good = outcome(SourceName.KERNEL, Cause.OTHER)._replace(success=True, problem="")
+    assert len(listed(of_device(row(2)), outcomes=(good,))) == 1
     for source, cause in ((SourceName.CONF, Cause.OTHER), (SourceName.KERNEL, Cause.NAMESPACE_GONE)):
         assert len(listed(of_device(row(2)), outcomes=(outcome(source, cause),))) == 1
 

@@ -133,7 +133,7 @@ def test_whoever_asks_during_a_reload_gets_the_outcome_of_the_next_one():
         await asyncio.sleep(0.1)
         assert len(begun) == 3
 
-    asyncio.run(ask())
+    asyncio.run(asyncio.wait_for(ask(), 20))
 
 
 # --- the exporter -----------------------------------------------------------------------------------------------------
