@@ -54,6 +54,8 @@ need_test() {
     need qemu-system-x86_64 qemu-system-x86
     need modprobe kmod
     need tcpdump tcpdump
+    need systemd-analyze systemd
+    need systemd-socket-activate systemd
     need file file
     need mke2fs e2fsprogs
 }

@@ -93,6 +93,8 @@ scrape_configs:
 - A mistake at the start is exit code 2, with a line for each. While the exporter runs, a file with a mistake makes
   every request over TCP fail with 500, and the log says why: to go on as before would keep a password in use that was
   taken away.
+- A certificate and its key that are replaced one after the other cost no request: while they are no pair, or one is
+  missing, the pair before stays in use for up to 10 seconds. Passwords that changed meanwhile hold at once.
 - The files may be root's alone (0600). Where the exporter is several processes, the one that answers has no right to
   open them: they are handed to it as open files, and the key is in no other process.
 - A wrong password, one of more than 72 bytes (all that bcrypt looks at) and an unknown user take the same time and get

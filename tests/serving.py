@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from wg_exporter.web.listen import bind, parse_listen
-from wg_exporter.web.server import Format, Limits, Page, Server, Status
+from wg_exporter.web.server import Format, Limits, NotKnownError, Page, Server, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +36,8 @@ class App:
         self.found = Status(0.0)
         self.paused: list[dict[str, str]] = []
         self.refusal = ""
+        self.unknown = ""
+        self.reloads = 0
         self.host = ""
         self.gate = threading.Event()
         self.gate.set()
@@ -52,9 +54,22 @@ class App:
         assert self.gate.wait(10)
         return [b'{"private":', b"true}" if private else b"false}"]
 
+    def targets(self, port: int) -> Sequence[bytes]:
+        if self.unknown:
+            raise NotKnownError(self.unknown)
+        return [f'[{{"targets":["10.0.0.2:{port}"]}}]'.encode()]
+
     def pause(self, asked: Mapping[str, str]) -> str:
         self.paused.append(dict(asked))
         return self.refusal
+
+    async def reload(self) -> str:
+        self.reloads += 1
+        await self.reloaded()
+        return self.refusal
+
+    async def reloaded(self) -> None:
+        """How long a reload takes."""
 
     def ready(self) -> str:
         return self.problem
@@ -73,6 +88,8 @@ def running(
     telemetry_path: str = "/metrics",
     limits: Limits | None = None,
     unix: UnixSocket | None = None,
+    *,
+    lifecycle: bool = False,
     policy: Policy | None = None,
 ) -> Iterator[Running]:
     """A started server, stopped at the end. It fails if that takes long."""
@@ -83,8 +100,8 @@ def running(
     thread.start()
 
     async def start() -> Server:
-        server = Server(app, PAGES, telemetry_path, limits, policy)
-        await server.start(sockets)
+        server = Server(app, PAGES, telemetry_path, limits, policy, lifecycle=lifecycle)
+        await server.start(sockets, unix.socket if unix else None)
         return server
 
     try:

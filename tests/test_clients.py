@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import gc
 import socket
+import ssl
+import threading
 import time
 import tracemalloc
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.certificates import certificate
 from tests.serving import App, eventually, read_all, running
+from wg_exporter.web.policy import Policy, made
 from wg_exporter.web.server import Limits
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.serving import Running
 
 REQUEST = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -104,6 +114,72 @@ def test_a_client_that_stops_reading_is_cut_off_and_others_are_served_meanwhile(
         assert not closed(stuck)
         eventually(lambda: closed(stuck))
         assert [r.fields["reason"] for r in caplog.records] == ["too slow"]
+
+
+class Encrypted:
+    """How to serve over TLS, or not, and how to ask then."""
+
+    def __init__(self, directory: Path, kind: str) -> None:
+        self.policy: Policy | None = None
+        self._context: ssl.SSLContext | None = None
+        if kind == "tls":
+            certificate(directory, "one")
+            paths = {"cert": str(directory / "one.crt"), "key": str(directory / "one.key")}
+            self.policy = made("tls_server_config: {cert_file: c, key_file: k}\n", "web.yml", paths)
+            self._context = ssl.create_default_context(cafile=paths["cert"])
+
+    def connect(self, server: Running, receive_buffer: int = 0) -> socket.socket:
+        sock = server.connect(receive_buffer)
+        return self._context.wrap_socket(sock, server_hostname="127.0.0.1") if self._context else sock
+
+    def ask(self, server: Running) -> bytes:
+        with self.connect(server) as sock:
+            sock.sendall(REQUEST.replace(b"Host: x", b"Host: x\r\nConnection: close"))
+            return read_all(sock)
+
+
+@pytest.fixture(params=["plain", "tls"])
+def encrypted(request, tmp_path) -> Encrypted:
+    return Encrypted(tmp_path, request.param)
+
+
+def test_a_client_that_takes_nothing_is_cut_off_as_soon_as_others_wait(encrypted, caplog):
+    caplog.set_level("INFO")
+    with running(serving(8 << 20), limits=Limits(answers=1), policy=encrypted.policy) as server:
+        stuck = encrypted.connect(server, 4096)
+        stuck.sendall(REQUEST)
+        assert stuck.recv(1) == b"H"
+        begun = time.monotonic()
+        assert len(encrypted.ask(server)) > 8 << 20
+        assert time.monotonic() - begun < 6, "and not after the 30 s that a response may take"
+        assert [r.fields["reason"] for r in caplog.records] == ["too slow while others wait"]
+        stuck.close()
+
+
+def test_a_client_that_is_slow_but_takes_on_and_on_is_not_cut_off(encrypted, caplog):
+    caplog.set_level("INFO")
+    with running(
+        App(lambda path, wanted: [b"x" * (400 << 10)]), limits=Limits(answers=1), policy=encrypted.policy
+    ) as server:
+        for sock in server.server._acceptor._sockets:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 << 10)  # a large one is filled in long steps
+        slow = encrypted.connect(server, 16 << 10)
+        slow.sendall(REQUEST)
+        got = len(slow.recv(1))
+        other = threading.Thread(target=lambda: answers.append(len(encrypted.ask(server))))
+        answers: list[int] = []
+        other.start()
+        begun = time.monotonic()
+        while got < 400 << 10:
+            part = slow.recv(16 << 10)
+            assert part, "it was cut off"
+            got += len(part)
+            time.sleep(0.2)
+        assert time.monotonic() - begun > 3, "longer than anybody may take nothing"
+        other.join(10)
+        assert answers[0] > 400 << 10
+        assert not caplog.records
+        slow.close()
 
 
 def test_a_client_that_reads_a_trickle_is_cut_off_too():

@@ -121,6 +121,17 @@ def test_the_health_checks_cannot_be_covered(text):
         parse_telemetry_path(text)
 
 
+@pytest.mark.parametrize("text", ["/api", "/api/v1", "/sd", "/sd/x"])
+def test_paths_of_our_own_cannot_be_covered(text):
+    with pytest.raises(ListenError, match=r"is for .*; use another path, such as /metrics"):
+        parse_telemetry_path(text)
+
+
+@pytest.mark.parametrize("text", ["/apis", "/sdx", "/sd-card/api"])
+def test_a_path_that_only_begins_like_one_of_ours_is_taken(text):
+    assert parse_telemetry_path(text) == text
+
+
 def close(sockets):
     for sock in sockets:
         sock.close()

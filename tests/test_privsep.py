@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import http.client
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -215,7 +218,14 @@ def test_when_the_reader_dies_the_scrape_says_so_and_all_comes_back(running):
     assert exporter.get("/-/ready").status == 200
     after = family(exporter)
     assert {name for name in ROLES if after[name].pid != before[name].pid} == {"wg-read"}
-    assert "the reader was killed by SIGKILL; it is started again in 1 s" in exporter.log()
+    eventually(lambda: "the reader reads again" in exporter.log(), within=10)
+    time.sleep(6)  # a tick
+    told = [line for line in exporter.log().splitlines() if "level=info msg=peers" not in line]
+    [died] = [line for line in told if "the reader was killed by SIGKILL; it is started again in 1 s" in line]
+    assert 'level=error msg="nothing can be read"' in died
+    assert "kernel" in died
+    assert "userspace" in died
+    assert [line for line in told if "source failed" in line or "not read" in line or "works again" in line] == []
 
 
 def test_when_the_prober_dies_it_is_started_again_and_its_counts_go_on(running):
@@ -242,6 +252,43 @@ def test_when_the_supervisor_is_killed_nobody_is_left(running):
     running.exporter.process.kill()
     running.exporter.process.wait(5)
     eventually(lambda: not any(alive(process.pid) for process in found.values()), within=10)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["told to end", "its supervisor killed"])
+def test_whoever_is_being_answered_when_it_ends_gets_the_answer(running, number):
+    """No reset and no 500: an answer, or a refused connection."""
+    found, seen = family(running.exporter), Counter()
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            client = http.client.HTTPConnection("127.0.0.1", running.exporter.port, timeout=15)
+            with contextlib.closing(client):
+                try:
+                    client.request("GET", "/metrics")
+                    answer = client.getresponse()
+                    answer.read()
+                    seen[answer.status] += 1
+                except ConnectionRefusedError:
+                    seen["refused"] += 1
+                    return
+                except (OSError, http.client.HTTPException) as error:
+                    seen[type(error).__name__] += 1
+
+    clients = [threading.Thread(target=ask) for _ in range(8)]
+    for client in clients:
+        client.start()
+    eventually(lambda: seen[200] > 8, within=10)
+    begun = time.monotonic()
+    running.exporter.process.send_signal(number)
+    running.exporter.process.wait(10)
+    eventually(lambda: not any(alive(process.pid) for process in found.values()), within=10)
+    assert time.monotonic() - begun < 4
+    over.set()
+    for client in clients:
+        client.join(20)
+    assert set(seen) == {200, "refused"}
+    assert "level=error" not in running.exporter.log()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -345,7 +392,7 @@ def test_whatever_is_imported_late_is_there_although_only_root_may_read_the_prog
         assert exporter.stop() == 0
         assert "unexpected" not in exporter.log()
         errors = [line for line in exporter.log().splitlines() if "level=error" in line]
-        expected = ("configuration not reloaded", "source failed")
+        expected = ("configuration not reloaded", "nothing can be read")
         assert [line for line in errors if not any(one in line for one in expected)] == []
 
 

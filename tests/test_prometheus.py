@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
+import signal
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -12,9 +14,11 @@ import pytest
 
 from tests.lab import eventually, keypair, servers, start_exporter
 from tests.lab.exporting import OPENMETRICS, Metrics, lab_or_skip, scrape, star
+from wg_exporter.names.tunnel import tunnel_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.lab import Exporter
     from tests.lab.exporting import Star
@@ -220,3 +224,63 @@ def test_prometheus_knows_types_and_units_of_our_metrics(prometheus: Server) -> 
     assert {row["type"] for row in metadata["wireguard_peer_receive_bytes"]} == {"counter"}
     assert {row["unit"] for row in metadata["wireguard_peer_receive_bytes"]} >= {"bytes"}
     assert {row["type"] for row in metadata["wireguard_interface_up"]} == {"gauge"}
+
+
+@pytest.mark.prometheus
+def test_prometheus_finds_the_peers_behind_the_tunnels(
+    network: Star, exporter: Exporter, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """By http_sd, and with names. What it scrapes is our own page, as nothing here may leave the machine."""
+    needs("prometheus")
+    ours = f"127.0.0.1:{exporter.port}"
+    relabelling = [
+        {"source_labels": [f"__meta_wireguard_{name}"], "target_label": name}
+        for name in ("peer", "interface", "netns", "public_key", "expected_up", "tunnel")
+    ]
+    relabelling += [
+        {"source_labels": ["__address__"], "target_label": "instance"},
+        {"target_label": "__address__", "replacement": ours},
+    ]
+    discovery = {"url": f"http://{ours}/sd?port=9100", "refresh_interval": "1s"}
+    job = {"job_name": "behind", "http_sd_configs": [discovery], "relabel_configs": relabelling}
+    settings = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": [job]}
+    with servers.prometheus(tmp_path_factory.mktemp("discovering"), settings) as server:
+        found = eventually(lambda: server.query('up{job="behind"}'), within=30, every=0.2)
+        of_hub = {
+            labels["instance"]: labels
+            for labels, value in found
+            if labels["interface"] == network.hub.name and value == 1
+        }
+        assert set(of_hub) == {"10.0.0.2:9100", "10.0.0.3:9100"}
+        near = of_hub["10.0.0.2:9100"]
+        assert (near["peer"], near["netns"]) == (AWKWARD, "centre")
+        assert near["public_key"] == network.keys["near"].public
+        assert near["tunnel"] == tunnel_name(network.keys["hub"].public, network.keys["near"].public)
+        assert of_hub["10.0.0.3:9100"]["expected_up"] == "true"
+        # The peers of the device that is called twin have no allowed IPs.
+        assert not [labels for labels, _ in found if labels["interface"].endswith("twin")]
+        discovered = server.api("targets")["activeTargets"][0]["discoveredLabels"]
+        assert {name for name in discovered if name.startswith("__meta_wireguard_")} == {
+            f"__meta_wireguard_{name}"
+            for name in ("interface", "netns", "public_key", "peer", "tunnel", "expected_up", "state")
+        }
+        assert "level=error" not in server.log()
+
+
+def test_while_a_daemon_is_dead_there_is_no_list_of_targets(tmp_path: Path) -> None:
+    with lab_or_skip(tmp_path / "lab") as lab:
+        dying = star(lab)
+        with start_exporter(directory=tmp_path, config=dying.config()) as exporter:
+            answer = exporter.get("/sd?port=9100")
+            assert answer.status == 200
+            assert {one["targets"][0] for one in json.loads(answer.body)} >= {"10.0.0.2:9100", "10.0.0.3:9100"}
+            assert dying.far.process
+            os.kill(dying.far.process.pid, signal.SIGSTOP)
+            try:
+                answer = exporter.get("/sd?port=9100")
+                assert answer.status == 503
+                assert answer.text.startswith(f"{dying.far.name}")
+                assert "can't be read" in answer.text
+            finally:
+                os.kill(dying.far.process.pid, signal.SIGCONT)
+            eventually(lambda: exporter.get("/sd?port=9100").status == 200, within=10)

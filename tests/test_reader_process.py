@@ -61,13 +61,17 @@ class Played:
         self.lives: list[Life] = []
         self.lines: list[str] = []
         self.refuse = ""
-        self.reader = ReaderProcess(self._start, self.time.clock, self.lines.append)
+        self.reader = ReaderProcess(self._start, self.time.clock, self._tell)
 
     def _start(self, fd: int) -> Life:
         if self.refuse:
             raise OSError(self.refuse)
         self.lives.append(Life(fd, self.host, self.time))
         return self.lives[-1]
+
+    def _tell(self, problem: str, sources: str) -> None:
+        self.lines.append(problem)
+        self.concerned = sources
 
     def outcomes(self, snapshot: Snapshot) -> set[bool]:
         return {outcome.success for outcome in snapshot.outcomes}
@@ -136,7 +140,9 @@ def test_when_it_dies_nothing_is_read_what_was_there_is_not_gone_and_it_is_start
     line = "the reader was killed by SIGKILL; it is started again in 1 s"
     assert [one.problem for one in lost.failed] == [line]
     assert played.reader.problem == line
+    assert lost.unread
     assert played.lines == [line]
+    assert played.concerned == ", ".join(one.source for one in first.outcomes)
     assert played.reader.usage is None
     # Not before its time; and it still says so.
     played.time.advance(handle.FIRST_PAUSE - 0.1)
@@ -147,7 +153,8 @@ def test_when_it_dies_nothing_is_read_what_was_there_is_not_gone_and_it_is_start
     assert back.devices == first.devices
     assert played.reader.problem == ""
     assert len(played.lives) == 2
-    assert len(played.lines) == 1
+    assert not back.unread
+    assert played.lines == [line, ""], "it is back"
 
 
 def test_the_pause_doubles_until_one_lives_long(played):
@@ -185,7 +192,7 @@ class RealTime(Played):
         self.reader.stop()
         from wg_exporter.sources import SYSTEM_CLOCK
 
-        self.reader = ReaderProcess(self._start, SYSTEM_CLOCK, self.lines.append)
+        self.reader = ReaderProcess(self._start, SYSTEM_CLOCK, self._tell)
 
 
 @pytest.fixture
@@ -211,6 +218,7 @@ def test_one_that_hangs_is_said_to_and_its_late_answer_is_the_next_pass(real):
     found = eventually(lambda: (now := real.reader.read()) and real.outcomes(now) == {True} and now, within=5)
     assert found.devices
     assert real.reader.problem == ""
+    assert real.lines == ["the reader gave no answer within 0.1 s", ""], "once, however many passes it costs"
     assert real.host.reads[SourceName.CONF] <= reads + 2
     assert len(real.lives) == 1
 
@@ -222,8 +230,8 @@ def test_one_that_hangs_for_long_is_killed_and_replaced(real, monkeypatch):
     real.reader._pause = 0.05
     real.reader.read()
     real.host.stuck[SourceName.CONF] = threading.Event()
-    eventually(lambda: real.reader.read() and real.lines, within=5)
-    assert real.lines == ["the reader said nothing for 0.2 s, and was killed; it is started again in 0.05 s"]
+    died = "the reader said nothing for 0.2 s, and was killed; it is started again in 0.05 s"
+    eventually(lambda: real.reader.read() and died in real.lines, within=5)
     assert real.lives[0].killed
     real.host.stuck[SourceName.CONF].set()
     del real.host.stuck[SourceName.CONF]

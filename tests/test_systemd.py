@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
 UNITS = Path(__file__).parents[1] / "deploy/systemd"
 UNIT = UNITS / "wg-exporter.service"
 NAMESPACES = UNITS / "wg-exporter.service.d/namespaces.conf"
+
+
+SOCKET = UNITS / "wg-exporter.socket"
 
 
 def under_the_capabilities_of(*units: Path) -> list[str]:
@@ -55,6 +61,30 @@ def test_the_capabilities_of_the_unit_suffice_to_probe(lab: Lab, tmp_path: Path)
         eventually(
             lambda: re.search(r"^wireguard_probe_up{.*} 1$", exporter.get("/metrics").text, re.MULTILINE), within=15
         )
+
+
+def test_systemd_has_nothing_to_say_about_the_units(tmp_path: Path) -> None:
+    """With a program that is there, as it looks for that too; the drop-ins as they are installed."""
+    for unit in (UNIT, SOCKET, *UNIT.with_suffix(".service.d").iterdir()):
+        copy = tmp_path / unit.relative_to(UNITS)
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_text(unit.read_text().replace("/opt/wg-exporter/bin/wg-exporter", sys.executable))
+    for drop_in in ("namespaces.conf", "unprivileged.conf"):
+        alone = tmp_path / drop_in.removesuffix(".conf")
+        (alone / "wg-exporter.service.d").mkdir(parents=True)
+        for name in ("wg-exporter.service", "wg-exporter.socket", f"wg-exporter.service.d/{drop_in}"):
+            (alone / name).write_text((tmp_path / name).read_text())
+        command = ["systemd-analyze", "verify", "--man=no", "wg-exporter.socket", "wg-exporter.service"]
+        env = {**os.environ, "SYSTEMD_UNIT_PATH": f"{alone}:/lib/systemd/system"}
+        done = subprocess.run(command, cwd=alone, env=env, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), drop_in
+
+
+def test_the_socket_unit_belongs_to_the_service_and_to_stream_sockets() -> None:
+    lines = SOCKET.read_text().splitlines()
+    assert SOCKET.stem == UNIT.stem, "by its name systemd finds the service"
+    assert "ListenStream=9586" in lines
+    assert not any(line.startswith(("Accept=", "ListenDatagram=")) for line in lines)
 
 
 def test_the_filter_of_the_unit_lets_processes_give_up_their_rights() -> None:

@@ -237,7 +237,7 @@ def test_ready_says_why_not():
         "/%ff%fe",
         "/%",
         "/metrics;x=1",
-        "/-/reload",
+        "/-/reload/",
         "/-/",
     ],
 )

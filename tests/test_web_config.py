@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import bcrypt
 import pytest
 
+from tests.certificates import certificate
 from wg_exporter.config.web import ClientAuth, TlsVersion, WebConfigError, parse_web
 from wg_exporter.web import tls
 from wg_exporter.web.passwords import MOST_WAITING, Passwords, TooBusyError
@@ -63,22 +64,9 @@ OURS_ALONE = [  # what promtool takes, some of it because it is old
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a certificate c.pem and its key k.pem."""
     directory = tmp_path_factory.mktemp("tls")
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=gw1",
-    ]
-    names = ["-keyout", "k.pem", "-out", "c.pem", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    subprocess.run([*command, *names], cwd=directory, check=True, capture_output=True)
+    certificate(directory, "gw1")
+    (directory / "gw1.crt").rename(directory / "c.pem")
+    (directory / "gw1.key").rename(directory / "k.pem")
     return directory
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import bcrypt
 import pytest
 
+from tests.certificates import certificate
 from tests.lab import eventually, free_port
 from tests.serving import running
 from wg_exporter.web.policy import made
@@ -31,27 +32,6 @@ USERS = f"basic_auth_users: {{anna: '{bcrypt.hashpw(b'secret', bcrypt.gensalt(4)
 ANNA = {"Authorization": "Basic " + base64.b64encode(b"anna:secret").decode()}
 TLS = "tls_server_config: {cert_file: c.pem, key_file: k.pem}\n"
 BOTH = pytest.mark.parametrize("arguments", [(), ("--no-privsep",)], ids=["apart", "together"])
-
-
-def certificate(directory: Path, name: str, signed_by: str = "") -> None:
-    """NAME.crt and NAME.key, valid for localhost and, as a name, for NAME."""
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-days",
-        "2",
-    ]
-    command += ["-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.crt"]
-    command += ["-addext", f"subjectAltName=DNS:localhost,DNS:{name}"]
-    if signed_by:
-        command += ["-CA", f"{signed_by}.crt", "-CAkey", f"{signed_by}.key"]
-    subprocess.run(command, cwd=directory, check=True, capture_output=True)
 
 
 @pytest.fixture
@@ -108,13 +88,13 @@ class Secured:
             self.body = answer.read()
             return answer.status
 
-    def until(self, status: int, **how: str) -> None:
+    def until(self, status: int, within: float = 15, **how: str) -> None:
         def asked() -> bool:
             with contextlib.suppress(OSError, http.client.HTTPException):
                 return self.ask(**how) == status
             return False
 
-        eventually(asked, within=15, every=0.1)
+        eventually(asked, within=within, every=0.1)
 
 
 @contextlib.contextmanager
@@ -186,6 +166,70 @@ def test_a_certificate_and_a_password_are_exchanged_without_a_restart(directory,
         assert one.process.poll() is None
 
 
+def put(directory: Path, name: str, place: str) -> None:
+    shutil.copy(directory / name, directory / "new")
+    (directory / "new").rename(directory / place)
+
+
+@BOTH
+def test_a_certificate_and_a_key_that_come_one_after_the_other_cost_no_request(directory, arguments):
+    certificate(directory, "two")
+    with secured(directory, TLS + USERS, *arguments) as one:
+        one.until(200, **ANNA)
+        for first, then in ((".crt", ".key"), (".key", ".crt")):
+            new, old = ("two", "one") if first == ".crt" else ("one", "two")
+            places = {".crt": "c.pem", ".key": "k.pem"}
+            put(directory, new + first, places[first])
+            end = time.monotonic() + 5  # two looks at the files
+            while time.monotonic() < end:
+                assert one.ask(trust=old, **ANNA) == 200
+                time.sleep(0.05)
+            put(directory, new + then, places[then])
+            one.until(200, trust=new, **ANNA)
+        assert "level=error" not in one.log()
+        assert one.log().count("certificate and key are no pair yet, those before stay in use") == 2
+
+
+@BOTH
+def test_a_certificate_whose_key_never_comes_is_500_after_a_while_and_the_log_says_why(directory, arguments):
+    certificate(directory, "two")
+    with secured(directory, TLS + USERS, *arguments) as one:
+        one.until(200, **ANNA)
+        put(directory, "two.crt", "c.pem")
+        begun = time.monotonic()
+        eventually(lambda: one.ask(**ANNA) == 500, within=20, every=0.1)
+        assert time.monotonic() - begun > 8
+        assert "cert_file and key_file: not a certificate and its key" in one.log()
+        put(directory, "two.key", "k.pem")
+        one.until(200, trust="two", **ANNA)
+
+
+@BOTH
+def test_a_key_that_is_gone_for_a_moment_costs_no_request(directory, arguments):
+    with secured(directory, TLS + USERS, *arguments) as one:
+        one.until(200, **ANNA)
+        (directory / "k.pem").unlink()
+        eventually(lambda: "no pair yet" in one.log(), within=10)
+        assert one.ask(**ANNA) == 200
+        put(directory, "one.key", "k.pem")
+        eventually(lambda: one.log().count("web configuration in use") == 1, within=10)
+        assert one.ask(**ANNA) == 200
+
+
+@BOTH
+def test_a_password_that_was_taken_away_is_gone_at_once_even_while_a_pair_is_waited_for(directory, arguments):
+    certificate(directory, "two")
+    with secured(directory, TLS + USERS, *arguments) as one:
+        one.until(200, **ANNA)
+        put(directory, "two.crt", "c.pem")
+        eventually(lambda: "no pair yet" in one.log(), within=10)
+        other = f"basic_auth_users: {{anna: '{bcrypt.hashpw(b'another', bcrypt.gensalt(4)).decode()}'}}\n"
+        one.configure(TLS + other)
+        begun = time.monotonic()
+        one.until(401, **ANNA)
+        assert time.monotonic() - begun < 6
+
+
 @BOTH
 def test_while_the_files_are_bad_nobody_is_answered_and_the_log_says_why(directory, arguments):
     with secured(directory, TLS + USERS, *arguments) as one:
@@ -197,10 +241,10 @@ def test_while_the_files_are_bad_nobody_is_answered_and_the_log_says_why(directo
         one.configure(TLS + USERS)
         one.until(200, **ANNA)
         (directory / "k.pem").write_text("no key\n")
-        one.until(500, **ANNA)
+        one.until(500, within=25, **ANNA)
         assert "cert_file and key_file: not a certificate and its key" in one.log()
         (directory / "k.pem").unlink()
-        eventually(lambda: "No such file" in one.log(), within=10)
+        eventually(lambda: "No such file" in one.log(), within=10)  # nothing is in use that could stay
         shutil.copy(directory / "one.key", directory / "k.pem")
         one.until(200, **ANNA)
 

@@ -293,6 +293,7 @@ class Snapshot(NamedTuple):
     namespace too, what keeps users' packets to an address from going through the device with an index; empty if nothing
     does. What is not in it is not known. `capabilities` are what the reader may do: (name, able), without what is not
     known.
+    `unread`: nothing could be read, as whoever reads is gone or hangs; each outcome says so.
     """
 
     wall: float
@@ -309,6 +310,7 @@ class Snapshot(NamedTuple):
     doubles: tuple[str, ...] = ()
     routes: Mapping[str, Mapping[tuple[int, str], str]] = {}
     capabilities: tuple[tuple[str, bool], ...] = ()
+    unread: bool = False
 
     def namespaces_read(self) -> set[str]:
         """The namespaces whose links were read, or that are gone: a link of theirs that is not in `links` is not there.

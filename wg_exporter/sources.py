@@ -6,7 +6,9 @@ exporter itself reads nothing, so it needs no right.
 
 from __future__ import annotations
 
+import threading
 import time
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from wg_exporter.model import KERNEL_KINDS, FailedDevice
@@ -34,6 +36,33 @@ SYSTEM_CLOCK = Clock(time.time, time.monotonic, time.process_time)
 
 class StoppedError(Exception):
     """The reader was stopped, because another one has taken its place."""
+
+
+class OnePass:
+    """One pass for all who ask while it is under way. Thread-safe."""
+
+    def __init__(self, run: Callable[[], Snapshot]) -> None:
+        """`run` makes a pass; it is called by one thread at a time, of those who ask."""
+        self._run = run
+        self._lock = threading.Lock()
+        self._current: Future[Snapshot] | None = None
+
+    def read(self) -> Snapshot:
+        """The pass that is under way, or a new one. Raises what `run` raises."""
+        with self._lock:
+            current, mine = self._current, self._current is None
+            if current is None:
+                current = self._current = Future()
+        if mine:
+            try:
+                current.set_result(self._run())
+            except BaseException as error:
+                current.set_exception(error)
+                raise
+            finally:
+                with self._lock:
+                    self._current = None
+        return current.result()
 
 
 class Sources(Protocol):

@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     help="Where to listen, such as :9586, 127.0.0.1:9586 or [::1]:9586. May be given several times.",
 )
 @click.option(
+    "--web.systemd-socket",
+    "systemd_socket",
+    is_flag=True,
+    help="Listen on the sockets that systemd passes (wg-exporter.socket), and not on --web.listen-address.",
+)
+@click.option(
     "--web.telemetry-path",
     "telemetry_path",
     default="/metrics",
@@ -50,6 +56,12 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=pathlib.Path),
     metavar="FILE",
     help="TLS, passwords and a limit of requests, in the format of all Prometheus exporters.",
+)
+@click.option(
+    "--web.enable-lifecycle",
+    "lifecycle",
+    is_flag=True,
+    help="Answer POST /-/reload over TCP too, not on the Unix socket alone.",
 )
 @config_option
 @click.option(
@@ -76,9 +88,11 @@ if TYPE_CHECKING:
 )
 def serve(  # noqa: PLR0917 - click passes them by name
     listen: tuple[str, ...],
+    systemd_socket: bool,  # noqa: FBT001 - click passes it by name
     telemetry_path: str,
     unix_socket: str,
     web_file: Path | None,
+    lifecycle: bool,  # noqa: FBT001 - click passes it by name
     config_file: Path | None,
     log_level: str,
     log_format: str,
@@ -86,8 +100,8 @@ def serve(  # noqa: PLR0917 - click passes them by name
 ) -> None:
     """Serve the metrics of every WireGuard tunnel of this host.
 
-    Needs CAP_NET_ADMIN, and root for userspace devices and for names out of /etc/wireguard. SIGHUP reads the
-    configuration file again, SIGTERM and Ctrl-C stop.
+    Needs CAP_NET_ADMIN, and root for userspace devices and for names out of /etc/wireguard. SIGHUP and POST /-/reload
+    read the configuration file again, SIGTERM and Ctrl-C stop.
     """
     config = load_config(config_file)
     check_flags(listen, telemetry_path)
@@ -97,7 +111,7 @@ def serve(  # noqa: PLR0917 - click passes them by name
 
     log.setup(log_level, log_format)
     log.catch_threads()
-    asked = Asked(config, config_file, listen, telemetry_path, unix_socket, web_file)
+    asked = Asked(config, config_file, listen, telemetry_path, unix_socket, web_file, lifecycle, systemd_socket)
     sys.exit(run_server(asked, privsep=not one_process))
 
 
@@ -106,6 +120,7 @@ def run_server(asked: Asked, *, privsep: bool = False) -> int:
     this process must have no other thread.
     """
     from wg_exporter.config.web import WebConfigError
+    from wg_exporter.linux.systemd import PassedSocketsError
     from wg_exporter.web.listen import ListenError
 
     try:
@@ -120,6 +135,9 @@ def run_server(asked: Asked, *, privsep: bool = False) -> int:
         raise click.ClickException(str(error)) from None
     except WebConfigError as error:
         click.echo(str(error), err=True)
+        return 2
+    except PassedSocketsError as error:
+        click.echo(f"Error: {error}", err=True)
         return 2
 
 

@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 def run(asked: Asked) -> int:
     """Serve until a signal comes, in this process but for the prober. Returns the exit code.
 
-    Raises ListenError if an address or the path can't be served; nothing is left open then.
+    Raises ListenError if an address or the path can't be served; nothing is left open then. Raises PassedSocketsError.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is handled, a reload would end the process
     be_frugal()
-    path = parse_telemetry_path(asked.telemetry_path)
+    parse_telemetry_path(asked.telemetry_path)
     watched = None if asked.web_file is None else _Watched(asked.web_file)
-    doors = open_doors(asked.listen, asked.unix_socket)
+    doors = open_doors(asked)
     exporter = Exporter(asked.config, asked.config_file, host_sources, prober=Probing(asked.config))
     try:
-        return asyncio.run(_serve(exporter, doors, path, watched))
+        return asyncio.run(_serve(exporter, doors, asked, watched))
     finally:
         doors.remove()
 
@@ -69,11 +69,11 @@ class _Watched:
                 self.policies.take(*material)
 
 
-async def _serve(exporter: Exporter, doors: Doors, path: str, watched: _Watched | None) -> int:
+async def _serve(exporter: Exporter, doors: Doors, asked: Asked, watched: _Watched | None) -> int:
     if watched is None:
-        return await serve(exporter, doors, path, Hooks())
+        return await serve(exporter, doors, asked, Hooks())
     following = asyncio.create_task(watched.follow())
     try:
-        return await serve(exporter, doors, path, Hooks(), watched.policies)
+        return await serve(exporter, doors, asked, Hooks(), watched.policies)
     finally:
         following.cancel()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wg_exporter.config import Config
+    from wg_exporter.config.tree import Problem
     from wg_exporter.daemon.doors import Asked, Doors
     from wg_exporter.remote.process import Process
     from wg_exporter.sources import Clock
@@ -56,7 +57,7 @@ class _Hooks(Hooks):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def run(sock: socket.socket, doors: Doors, path: str, asked: Asked, *, net_raw: bool | None) -> int:
+def run(sock: socket.socket, doors: Doors, asked: Asked, *, net_raw: bool | None) -> int:
     """Serve until the supervisor ends it. `sock` leads to it. Returns the exit code."""
     policies = None if asked.web_file is None else _Handed(place(asked.web_file))
     where = place(asked.config_file) if asked.config_file else ""
@@ -75,7 +76,7 @@ def run(sock: socket.socket, doors: Doors, path: str, asked: Asked, *, net_raw: 
         costs=lambda: [supervisor.usage] if supervisor.usage else [],
     )
     try:
-        return asyncio.run(serve(exporter, doors, path, _Hooks(supervisor), policies))
+        return asyncio.run(serve(exporter, doors, asked, _Hooks(supervisor), policies))
     finally:
         supervisor.close()
 
@@ -95,15 +96,19 @@ class _Readers:
         """One that has read everything once, so that nobody waits for it after a reload: the one before serves
         meanwhile. The very first is waited for by nobody either, as nothing is served yet.
         """
-        reader = ReaderProcess(partial(_start, self._supervisor, Role.READER, config), clock, _warn)
+        reader = ReaderProcess(partial(_start, self._supervisor, Role.READER, config), clock, _tell)
         if not self._first:
             reader.read()
         self._first = False
         return reader
 
 
-def _warn(problem: str) -> None:
-    Log(__name__).warn("reading", problem=problem)
+def _tell(problem: str, sources: str) -> None:
+    log = Log(__name__)
+    if problem:
+        log.error("nothing can be read", problem=problem, sources=sources)
+    else:
+        log.info("the reader reads again", sources=sources)
 
 
 class _Handed(Policies):
@@ -123,11 +128,13 @@ class _Handed(Policies):
     def hand_over(self, message: WebMaterial, files: list[int]) -> None:
         """Take what the supervisor hands over, and close the files."""
         try:
-            if message.problems or len(files) != len(message.names) + 1:
-                self._begin_or(WebConfigError(message.problems), lambda: self.fail(message.problems))
+            if len(files) != len(message.names) + 1:
+                self._begin_or(message.problems, lambda: self.fail(message.problems))
                 return
-            size = os.fstat(files[0]).st_size
-            text = os.pread(files[0], size, 0).decode()
+            text = os.pread(files[0], os.fstat(files[0]).st_size, 0).decode()
+            if message.problems:
+                self._begin_or(message.problems, lambda: self.lack(text, message.problems))
+                return
             paths = {name: f"/proc/self/fd/{file}" for name, file in zip(message.names, files[1:], strict=True)}
             if self._told.is_set():
                 self.take(text, paths)
@@ -140,9 +147,9 @@ class _Handed(Policies):
         finally:
             close_all(files)
 
-    def _begin_or(self, error: WebConfigError, otherwise: Callable[[], None]) -> None:
+    def _begin_or(self, problems: tuple[Problem, ...], otherwise: Callable[[], None]) -> None:
         if self._told.is_set():
             otherwise()
             return
-        self._problem = str(error)
+        self._problem = str(WebConfigError(problems)) or "the web configuration was not handed over whole"
         self._told.set()

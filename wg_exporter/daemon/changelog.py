@@ -28,9 +28,13 @@ class ChangeLog:
     def report(self, snapshot: Snapshot, expected: int, others: int, unprobed: Mapping[PeerKey, str]) -> None:
         """Log what is new in `snapshot`.
 
+        Where nothing could be read that is one trouble, of which whoever asks the reader tells.
+
         `expected` is the number of peers expected up, `others` that of the rest. `unprobed` are the peers that should
         be probed and can't be, each with the reason.
         """
+        if snapshot.unread:
+            return
         self._sources(snapshot)
         self._devices(snapshot)
         self._files(snapshot)

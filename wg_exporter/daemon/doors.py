@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.web.listen import bind, parse_listen
+from wg_exporter.linux.systemd import PassedSocketsError, passed_sockets
+from wg_exporter.log import Log
+from wg_exporter.web.listen import adopt, bind, parse_listen
 from wg_exporter.web.unix import UnixSocket, UnixSocketError
 
 if TYPE_CHECKING:
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
 class Asked(NamedTuple):
     """What `serve` was asked for by its flags: the configuration and its file, where to listen, and under which path.
 
-    An empty `unix_socket`: none. `web_file` is the web configuration.
+    `listen` is not used with `systemd_socket`: then the sockets are those that systemd passes.
+    An empty `unix_socket`: none. `web_file` is the web configuration. `lifecycle`: a reload may be asked for over TCP
+    too.
     """
 
     config: Config
@@ -28,11 +32,15 @@ class Asked(NamedTuple):
     telemetry_path: str
     unix_socket: str = ""
     web_file: Path | None = None
+    lifecycle: bool = False
+    systemd_socket: bool = False
 
 
 @dataclass
 class Doors:
-    """The sockets to serve on, open. `problem` says why there is no Unix socket, if one was asked for."""
+    """The sockets to serve on, open. `local` is among them: that of whoever runs the exporter. `problem` says why there
+    is none, if it was asked for.
+    """
 
     sockets: list[socket.socket]
     local: UnixSocket | None = None
@@ -44,14 +52,28 @@ class Doors:
             self.local.close()
 
 
-def open_doors(listen: Sequence[str], unix_socket: str) -> Doors:
+def open_doors(asked: Asked) -> Doors:
     """Without the Unix socket (empty path, or it can't be had) all goes on, but `show` and `mtu` have nobody to ask.
 
-    Raises ListenError if an address can't be served; nothing is left open then.
+    Raises ListenError if an address can't be served, and nothing is left open then; PassedSocketsError if systemd
+    passed no sockets, or others.
     """
-    doors = Doors(list(bind([parse_listen(address) for address in listen])))
+    passed = passed_sockets()
+    if asked.systemd_socket:
+        if not passed:
+            raise PassedSocketsError(
+                "systemd passed no sockets: start wg-exporter.socket before the service, or leave out "
+                "--web.systemd-socket"
+            )
+        doors = Doors([adopt(sock) for sock in passed])
+    else:
+        if passed:  # whoever connects to them would wait for ever
+            Log(__name__).warn("sockets of systemd not used", fix="start with --web.systemd-socket")
+        for sock in passed:
+            sock.close()
+        doors = Doors(list(bind([parse_listen(address) for address in asked.listen])))
     try:
-        doors.local = UnixSocket(unix_socket) if unix_socket else None
+        doors.local = UnixSocket(asked.unix_socket) if asked.unix_socket else None
     except UnixSocketError as error:
         doors.problem = str(error)
     if doors.local:

@@ -17,15 +17,18 @@ from typing import TYPE_CHECKING
 
 from wg_exporter import __version__
 from wg_exporter.daemon.page import status_of
+from wg_exporter.daemon.reloads import Reloads
 from wg_exporter.linux.systemd import notify
 from wg_exporter.log import Log
+from wg_exporter.status.discovery import UnknownTargetsError, targets
+from wg_exporter.web.listen import parse_telemetry_path
 from wg_exporter.web.negotiation import Format
-from wg_exporter.web.server import Page, Server, Status
+from wg_exporter.web.server import NotKnownError, Page, Server, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from wg_exporter.daemon.doors import Doors
+    from wg_exporter.daemon.doors import Asked, Doors
     from wg_exporter.daemon.exporter import Exporter
     from wg_exporter.daemon.policies import Policies
 
@@ -39,8 +42,9 @@ PAGES = (
 class _Application:
     """What the server serves, as `web.server.Application`."""
 
-    def __init__(self, exporter: Exporter) -> None:
+    def __init__(self, exporter: Exporter, reloads: Reloads) -> None:
         self._exporter = exporter
+        self._reloads = reloads
 
     def scrape(self, path: str, format: Format, /) -> list[bytes]:  # noqa: A002 - the server's word
         return self._exporter.scrape(path, openmetrics=format is Format.OPENMETRICS)
@@ -48,8 +52,20 @@ class _Application:
     def document(self, *, private: bool) -> list[bytes]:
         return [self._exporter.document(private=private)]
 
+    def targets(self, port: int) -> list[bytes]:
+        problem = self._exporter.ready()
+        if problem:
+            raise NotKnownError(problem)
+        try:
+            return [targets(self._exporter.overview(), port)]
+        except UnknownTargetsError as error:
+            raise NotKnownError(str(error)) from None
+
     def pause(self, asked: Mapping[str, str]) -> str:
         return self._exporter.pause_probes(asked)
+
+    async def reload(self) -> str:
+        return await asyncio.shield(self._reloads.ask())
 
     def ready(self) -> str:
         return self._exporter.ready()
@@ -76,23 +92,30 @@ class Hooks:
         """`reload` and `stop` may be called from now on, in any thread."""
 
 
-async def serve(exporter: Exporter, doors: Doors, path: str, hooks: Hooks, policies: Policies | None = None) -> int:
+async def serve(exporter: Exporter, doors: Doors, asked: Asked, hooks: Hooks, policies: Policies | None = None) -> int:
     """Serve until a signal comes. Returns the exit code. `policies` say who may ask over TCP; None = anybody."""
     log = Log(__name__)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
-    reload = _Reloads(exporter).ask
+    reloads = Reloads(exporter.reload)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    loop.add_signal_handler(signal.SIGHUP, reload)
-    hooks.listen(lambda: _later(loop, reload), lambda: _later(loop, stopping.set))
+    loop.add_signal_handler(signal.SIGHUP, reloads.ask)
+    hooks.listen(lambda: _later(loop, reloads.ask), lambda: _later(loop, stopping.set))
 
-    server = Server(_Application(exporter), PAGES, path, policy=policies.now if policies else None)
+    path = parse_telemetry_path(asked.telemetry_path)
+    server = Server(
+        _Application(exporter, reloads),
+        PAGES,
+        path,
+        policy=policies.now if policies else None,
+        lifecycle=asked.lifecycle,
+    )
     if policies:
         policies.use = lambda policy: _later(loop, partial(server.use, policy))
         if server.policy is not policies.now:  # another one came in between
             server.use(policies.now)
-    await server.start(doors.sockets)
+    await server.start(doors.sockets, doors.local.socket if doors.local else None)
     if server.policy.open_to_all:
         _say_who_can_read(doors)
     for address in server.addresses:
@@ -106,8 +129,8 @@ async def serve(exporter: Exporter, doors: Doors, path: str, hooks: Hooks, polic
     await stopping.wait()
     log.info("stopping")
     hooks.stopping()
-    exporter.stop()
-    await server.stop()
+    await server.stop()  # first, as who is being answered needs the sources
+    await loop.run_in_executor(None, exporter.stop)
     return 0
 
 
@@ -121,30 +144,7 @@ def _say_who_can_read(doors: Doors) -> None:
         )
 
 
-class _Reloads:
-    """Reloads as they are asked for: one at a time, and however many are asked for meanwhile, one more."""
-
-    def __init__(self, exporter: Exporter) -> None:
-        self._exporter = exporter
-        self._task: asyncio.Future[str] | None = None
-        self._again = False
-
-    def ask(self) -> None:
-        """Reload now, or after the reload that is under way. In the event loop."""
-        if self._task is not None:
-            self._again = True
-            return
-        self._again = False
-        self._task = asyncio.get_running_loop().run_in_executor(None, self._exporter.reload)
-        self._task.add_done_callback(self._done)
-
-    def _done(self, _task: asyncio.Future[str]) -> None:
-        self._task = None
-        if self._again:
-            self.ask()
-
-
-def _later(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+def _later(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
     """Call it in the event loop, from any thread; not any more once that has ended."""
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(call)

@@ -69,7 +69,8 @@ class Loaded(Message):
 
 class WebMaterial(Message):
     """The web configuration has changed, or is told for the first time. With it come, as open files, its text and then
-    the files that it names, in the order of `names`; nothing if it can't be read, for these reasons.
+    the files that it names, in the order of `names`. If it can't be read there is nothing but the reasons; if its
+    certificate or key can't be, its text and the reasons.
     """
 
     names: tuple[str, ...]

@@ -28,7 +28,7 @@ from wg_exporter.model import (
     SourceName,
 )
 from wg_exporter.reader.rights import capabilities
-from wg_exporter.sources import StoppedError
+from wg_exporter.sources import OnePass, StoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -182,28 +182,14 @@ class Reader:
         self._workers = workers
         self._clock = clock
         self._deadline = deadline
-        self._lock = threading.Lock()
-        self._current: Future[Snapshot] | None = None
+        self._passes = OnePass(self._pass)
         self._conf: tuple[ConfFile, ...] = ()
         self._idle_patterns: tuple[str, ...] = ()
         self._homes: dict[str, str] = {}  # the namespace in which each userspace device was last seen
 
     def read(self) -> Snapshot:
         """One pass over all sources, or the one that is under way. Takes no longer than the deadline."""
-        with self._lock:
-            current, mine = self._current, self._current is None
-            if current is None:
-                current = self._current = Future()
-        if mine:
-            try:
-                current.set_result(self._pass())
-            except BaseException as error:
-                current.set_exception(error)
-                raise
-            finally:
-                with self._lock:
-                    self._current = None
-        return current.result()
+        return self._passes.read()
 
     def ask(self, questions: Questions) -> None:
         """Which routes to look at from the next pass on, by namespace: each to an address, and into the device with an

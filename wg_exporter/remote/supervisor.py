@@ -193,6 +193,9 @@ class Supervisor:
             pass
         with self._lock:
             waiting = list(self._answers.values())
+            children, self._children = self._children, {}
+        for child in children.values():
+            child.end(0)  # nobody will tell: they end when they see that their connection is closed
         for future in waiting:
             future.set_exception(SupervisorGoneError("the supervisor is gone"))
         if not self._gone:

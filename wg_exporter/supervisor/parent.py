@@ -7,13 +7,11 @@ the end of a child, and never for anything else.
 from __future__ import annotations
 
 import contextlib
-import errno
 import gc
 import os
 import select
 import signal
 import socket
-import stat
 import time
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
@@ -42,6 +40,7 @@ from wg_exporter.messages.supervisor import (
     ToSupervisor,
     WebMaterial,
 )
+from wg_exporter.supervisor.copies import copy, holding
 from wg_exporter.web.files import LOOK_EVERY
 
 if TYPE_CHECKING:
@@ -62,6 +61,8 @@ END_TIMEOUT = 2.0  # seconds for the others, once the exporter has ended
 NEVER = inf
 KEPT = 16  # configurations
 LEAST_PAUSE = 0.2  # seconds between two starts of one role for one configuration
+
+PAIR = ("cert", "key")  # files of the web configuration that are written one after the other
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
@@ -277,9 +278,8 @@ class Parent:
             del self._configurations[old]
         known = self._configurations
         self._started = {child: at for child, at in self._started.items() if child.configuration in known}
-        file = os.memfd_create("configuration", os.MFD_CLOEXEC)
+        file = holding(text.encode())
         try:
-            os.write(file, text.encode())
             self._tell(Loaded(request, number), (file,))
         finally:
             os.close(file)
@@ -289,15 +289,18 @@ class Parent:
         if self._web_files is None or not self._web_files.changed():
             return
         files: list[int] = []
+        pair = False
         try:
             material = self._web_files.read()
-            files.append(_copied(material.text.encode()))
-            files.extend(map(_copy, material.files.values()))
+            files.append(holding(material.text.encode()))
+            for name, path in material.files.items():
+                pair = name in PAIR
+                files.append(copy(path))
         except WebConfigError as error:
             self._tell(WebMaterial((), error.problems[:MOST_PROBLEMS]))
         except OSError as error:
             problem = Problem(self._web_files.where, f"{error.filename}: {error.strerror}", "correct the path")
-            self._tell(WebMaterial((), (problem,)))
+            self._tell(WebMaterial((), (problem,)), tuple(files[:1] if pair else ()))
         else:
             self._tell(WebMaterial(tuple(material.files)), tuple(files))
         finally:
@@ -326,26 +329,3 @@ class Parent:
 
 
 MOST_PROBLEMS = 50  # lines about a configuration, which all go into one packet
-MOST_BYTES = 1 << 20  # of a certificate or a key
-
-
-def _copied(data: bytes) -> int:
-    """An open file with this in it."""
-    file = os.memfd_create("handed over", os.MFD_CLOEXEC)
-    os.write(file, data)
-    return file
-
-
-def _copy(path: str) -> int:
-    """An open file with what is at `path`, which may be a private key: the kernel copies it, not we. Raises OSError."""
-    source = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        if not stat.S_ISREG(os.fstat(source).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", path)
-        file = _copied(b"")
-        while os.sendfile(file, source, None, MOST_BYTES):
-            if os.fstat(file).st_size >= MOST_BYTES:
-                break
-        return file
-    finally:
-        os.close(source)

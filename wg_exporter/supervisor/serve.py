@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 def run(asked: Asked) -> int:
     """Serve until a signal comes. Returns the exit code.
 
-    Raises ListenError if an address or the path can't be served; nothing is left open then.
+    Raises ListenError if an address or the path can't be served; nothing is left open then. Raises PassedSocketsError.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is handled, a reload would end the process
     be_frugal()
-    path = parse_telemetry_path(asked.telemetry_path)
-    doors = open_doors(asked.listen, asked.unix_socket)
+    parse_telemetry_path(asked.telemetry_path)
+    doors = open_doors(asked)
     held = effective()
     net_raw = None if held is None else CAP_NET_RAW in held
 
@@ -41,7 +41,7 @@ def run(asked: Asked) -> int:
         from wg_exporter.daemon import apart  # noqa: PLC0415 - see above
 
         roles.become_web()
-        return apart.run(sock, doors, path, asked, net_raw=net_raw)
+        return apart.run(sock, doors, asked, net_raw=net_raw)
 
     web_files = None if asked.web_file is None else WebFiles(asked.web_file)
     try:

@@ -9,7 +9,9 @@ import errno
 from typing import TYPE_CHECKING
 
 from wg_exporter.log import Log
+from wg_exporter.web.clients import FRESH
 from wg_exporter.web.connection import Connection
+from wg_exporter.web.listen import BACKLOG
 
 if TYPE_CHECKING:
     import socket
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from wg_exporter.web.clients import Clients
 
 AT_ONCE = 32  # connections, between which others are served
+LAST = 2 * BACKLOG  # connections that are taken at the end
 BREATH = 0.2  # seconds without taking any, where there is no room
 SAY_EVERY = 60.0  # seconds
 TLS_TIMEOUT = 10.0  # seconds for a handshake
@@ -34,12 +37,16 @@ class Acceptor:
         sockets: Sequence[socket.socket],
         clients: Clients,
         tls: Callable[[socket.socket], ssl.SSLContext | None] = lambda _sock: None,
+        owner: socket.socket | None = None,
     ) -> None:
-        """`tls` says for each listening socket with what its connections are encrypted, if they are."""
+        """`tls` says for each listening socket with what its connections are encrypted, if they are. `owner` is the
+        one that belongs to the user of this process.
+        """
         self._loop = asyncio.get_running_loop()
         self._sockets = list(sockets)
         self._clients = clients
         self._tls = tls
+        self._owner = owner
         self._log = Log(__name__)
         self._say_again = float("-inf")
         self._opening: set[asyncio.Task[object]] = set()
@@ -47,12 +54,16 @@ class Acceptor:
             sock.settimeout(0)
             self._loop.add_reader(sock.fileno(), self._accept, sock)
 
-    def close(self) -> None:
-        """Take no more, and close the sockets."""
+    async def close(self) -> None:
+        """Take those who have connected already, and no more; then close the sockets."""
         for sock in self._sockets:
             self._loop.remove_reader(sock.fileno())
-            sock.close()
+            for _ in range(LAST // AT_ONCE):
+                self._accept(sock)
+            sock.close()  # whoever is still in its queue gets a reset
         self._sockets.clear()
+        if self._opening:
+            await asyncio.wait(self._opening, timeout=FRESH)
 
     def _accept(self, sock: socket.socket) -> None:
         for _ in range(AT_ONCE):
@@ -73,7 +84,7 @@ class Acceptor:
         context = self._tls(listening)
         try:
             await self._loop.connect_accepted_socket(
-                lambda: Connection(self._clients, tls=context is not None),
+                lambda: Connection(self._clients, tls=context is not None, local=listening is self._owner),
                 connection,
                 ssl=context,
                 ssl_handshake_timeout=TLS_TIMEOUT if context else None,

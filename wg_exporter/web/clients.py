@@ -37,6 +37,7 @@ class Limits:
     """How long (seconds) and how much a client may keep the server busy."""
 
     scrape: float = 30.0  # the wait for a scrape, far above the deadline of the sources: after it, one is stuck
+    reload: float = 30.0  # the wait for a reload, which takes seconds where a source is stuck
     write: float = 30.0  # for one whole response; Prometheus itself gives up after 10 by default
     head: float = 10.0  # from the connection, or the first byte of a later request, to the end of its head
     keepalive: float = 310.0  # longer than Prometheus keeps an idle connection (300), so none is closed under it
@@ -77,7 +78,7 @@ class Response(NamedTuple):
 class Client(Protocol):
     """A connection, as far as it matters who has to go. Times are the event loop's seconds."""
 
-    address: str  # empty for the Unix socket
+    address: str  # empty for the Unix socket of our own user
     sending: Body | None
     answered: bool  # once at least
     active_at: float  # when it came, or its last response was sent
@@ -238,15 +239,24 @@ class Clients:
         self._cut_off.clear()
 
     async def stop(self) -> None:
-        """End all connections; those that are being answered have `Limits.stop` to finish."""
+        """End all connections; those that are being answered have `Limits.stop` to finish, and who has just come has a
+        moment to ask.
+        """
         self.stopping = True
-        for connection in [one for idle in self._idle.values() for one in idle]:
-            connection.close()
-        deadline = asyncio.get_running_loop().time() + self.limits.stop
-        while (self._busy or self._queued) and asyncio.get_running_loop().time() < deadline:
+        now = asyncio.get_running_loop().time
+        deadline = now() + self.limits.stop
+        await asyncio.sleep(STOP_LOOK)  # requests that are here already are read: to close on them would be a reset
+        while now() < deadline:
+            waiting = [one for idle in self._idle.values() for one in idle]
+            fresh = [one for one in waiting if not one.answered and now() - one.active_at < FRESH]
+            for connection in waiting:
+                if connection not in fresh:
+                    connection.close()
+            if not (fresh or self._busy or self._queued):
+                break
             await asyncio.sleep(STOP_LOOK)
         if self._retry is not None:
             self._retry.cancel()
-        for connection in [*self._queued, *self._busy]:
+        for connection in [*self._queued, *self._busy, *(one for idle in self._idle.values() for one in idle)]:
             connection.reset()
             self.leave(connection)

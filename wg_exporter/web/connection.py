@@ -33,8 +33,10 @@ LINGER = 1.0  # seconds for a client that was refused to read why, while it stil
 class Connection(asyncio.BufferedProtocol):
     """One connection: reads a request, has it answered, writes the response, and only then reads the next."""
 
-    def __init__(self, clients: Clients, *, tls: bool = False) -> None:
-        self.address = ""  # of the client, empty for the Unix socket
+    def __init__(self, clients: Clients, *, tls: bool = False, local: bool = False) -> None:
+        """`local`: it came over the socket of the user of this process."""
+        self.address = ""  # of the client, empty if it is local
+        self._local = local
         self.sending: Body | None = None
         self.active_at = 0.0  # when it came, or its last response was sent (the loop's seconds)
         self.answered = False  # once at least
@@ -57,12 +59,13 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         self.active_at = self._loop.time()
-        local = transport.get_extra_info("socket").family == socket.AF_UNIX
-        self.address = "" if local else str((transport.get_extra_info("peername") or ("unknown",))[0])
-        self._exchange = Exchange(local=local)
-        # A write is done when the kernel has it all. With a limit of 0 asyncio's TLS pauses a buffer that is empty, and
-        # nothing resumes it: more than the first piece of a page would never leave.
-        transport.set_write_buffer_limits(high=int(self._tls))
+        if not self._local:
+            unix = transport.get_extra_info("socket").family == socket.AF_UNIX
+            self.address = "unix" if unix else str((transport.get_extra_info("peername") or ("unknown",))[0])
+        self._exchange = Exchange(local=self._local)
+        # A write is done when the kernel has it all. Not 0: asyncio's TLS pauses at this size, so at 0 it would pause
+        # with nothing in its buffer, and nothing would end that.
+        transport.set_write_buffer_limits(high=1)
         self._wait(self._clients.limits.head)
         stranger = self._tls and not self._clients.may_come_in(transport.get_extra_info("peercert"))
         if stranger or self._clients.stopping or not self._clients.admit(self):
@@ -256,21 +259,23 @@ class Connection(asyncio.BufferedProtocol):
     async def _until_room(self, fd: int) -> None:
         """Wait until the kernel takes more. Raises ConnectionError when the client is gone."""
         self._room = ready = self._loop.create_future()
+        try:
+            await self._watch(fd, ready, self.resume_writing)
+        finally:
+            self._room = None
+
+    async def _watch(self, fd: int, ready: asyncio.Future[None], taken: Callable[[], object]) -> None:
+        """Wait for `ready`; `taken` is called whenever the kernel has room, as the client has taken something."""
         self.stalled_at = self._loop.time()
         own = os.dup(fd)  # the loop keeps the other for the transport
-
-        def tell() -> None:
-            if not ready.done():
-                ready.set_result(None)
-
         try:
-            self._loop.add_writer(own, tell)
+            self._loop.add_writer(own, taken)
             try:
                 await ready
             finally:
                 self._loop.remove_writer(own)
         finally:
-            self._room = self.stalled_at = None
+            self.stalled_at = None
             os.close(own)
 
     async def _encrypt(self, views: deque[memoryview]) -> None:
@@ -280,7 +285,10 @@ class Connection(asyncio.BufferedProtocol):
                 raise ConnectionResetError("the client is gone")
             self._transport.write(_take(views, TLS_PIECE))
             if self._room is not None:
-                await self._room
+                await self._watch(self._transport.get_extra_info("socket").fileno(), self._room, self._not_stalled)
+
+    def _not_stalled(self) -> None:
+        self.stalled_at = self._loop.time()
 
 
 def _take(views: deque[memoryview], most: int) -> bytes:

@@ -22,7 +22,7 @@ MOST_PARAMETERS = 32
 
 class Request(NamedTuple):
     """What a client wants. `path` is without its query and with percent signs resolved. Names of headers are in lower
-    case. `local`: it came over the Unix socket.
+    case. `local`: it came over the Unix socket of our own user.
     """
 
     method: str

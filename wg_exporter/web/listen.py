@@ -27,6 +27,8 @@ _Address = tuple[str | int | bytes, ...]  # as getaddrinfo(3) gives it, for bind
 
 _PORT = re.compile(r"[0-9]{1,5}")
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
+# Paths of our own, which metrics must not cover, with all that is below them.
+_TAKEN = {"/-": "the health checks", "/api": "programs", "/sd": "the discovery of targets"}
 _PATH = re.compile(r"/|(/[A-Za-z0-9._~-]+)+/?")
 
 
@@ -83,10 +85,9 @@ def parse_telemetry_path(text: str) -> str:
         raise ListenError(
             f"telemetry path {text!r}: not a plain URL path; write it as /metrics, of letters, digits and . _ ~ -"
         )
-    if path.startswith("/-/") or path == "/-":
-        raise ListenError(f"telemetry path {text!r}: /-/ is for the health checks; use another path, such as /metrics")
-    if path.startswith("/api/") or path == "/api":
-        raise ListenError(f"telemetry path {text!r}: /api/ is for programs; use another path, such as /metrics")
+    for taken, purpose in _TAKEN.items():
+        if path == taken or path.startswith(f"{taken}/"):
+            raise ListenError(f"telemetry path {text!r}: {taken} is for {purpose}; use another path, such as /metrics")
     return path
 
 
@@ -106,10 +107,18 @@ def bind(listens: Sequence[Listen]) -> tuple[socket.socket, ...]:
     return tuple(sockets)
 
 
+def adopt(sock: socket.socket) -> socket.socket:
+    """A listening socket that somebody else made, with what all of ours have."""
+    if sock.family != socket.AF_UNIX:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+    return sock
+
+
 def describe(sock: socket.socket) -> str:
     """The address that a socket is bound to, as `host:port` with IPv6 in brackets, or `unix:PATH`."""
     if sock.family == socket.AF_UNIX:
-        return f"unix:{sock.getsockname()}"
+        name = sock.getsockname()
+        return f"unix:@{name[1:].decode(errors='replace')}" if isinstance(name, bytes) else f"unix:{name}"
     host, port, *_ = sock.getsockname()
     return _join(host, port)
 

@@ -98,6 +98,16 @@ def made(text: str, where: str, files: Mapping[str, str]) -> Policy:
     return Policy(config, None if server is None else tls.context(server, files))
 
 
+def with_tls_of(before: Policy, text: str, where: str) -> Policy | None:
+    """The policy of a web configuration, with the certificate of one before; None where the configuration wants TLS to
+    be another than that was. Raises WebConfigError.
+    """
+    config = parse_web(text, where)
+    if before.tls is None or config.tls_server_config != before.config.tls_server_config:
+        return None
+    return Policy(config, before.tls)
+
+
 def broken(error: WebConfigError | tls.TlsError, before: Policy) -> Policy:
     """What holds while a configuration can't be used: nobody is answered, over the encryption that there was."""
     return Policy(OPEN, before.tls, " ".join(str(error).split("\n")))

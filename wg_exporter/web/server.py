@@ -1,8 +1,8 @@
 """The HTTP server: metrics, a landing page, an API and health checks. What it serves is handed in; WireGuard is unknown
 here.
 
-The same server answers on TCP and on a Unix socket. What only tells is answered on both, what acts on the second alone:
-whoever reaches a port is anybody, while the socket belongs to one user.
+The same server answers on TCP and on a Unix socket: whoever reaches a port is anybody, while our own Unix socket
+belongs to one user. `routes` says what is answered where; the table itself is `Server._table`.
 
 A scrape runs in a worker thread, and everybody who asks for the same page meanwhile gets its bytes. So twenty scrapers
 cost one read, and a stuck read is not started twice. Bodies stay in the chunks they came in, because at 10,000 peers a
@@ -12,13 +12,13 @@ copy has 21 MB. The limits of clients are in clients.py.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum, auto
 from functools import partial
-from socket import AF_UNIX
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from wg_exporter.log import Log
 from wg_exporter.web.acceptor import Acceptor
@@ -28,37 +28,59 @@ from wg_exporter.web.landing import Landing, Page, Status, UnhealthyRow, headers
 from wg_exporter.web.listen import describe
 from wg_exporter.web.negotiation import Format, accepts_gzip, choose_format
 from wg_exporter.web.policy import OPEN, Policy, Refusal
+from wg_exporter.web.routes import Route, Routes, Where, line
 
 if TYPE_CHECKING:
     import socket
     import ssl
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Hashable, Mapping
 
     from wg_exporter.web.http import Request
+    from wg_exporter.web.routes import Handler
 
-__all__ = ["Application", "Format", "Limits", "Page", "Server", "Status", "UnhealthyRow"]
+__all__ = ["Application", "Format", "Limits", "NotKnownError", "Page", "Server", "Status", "UnhealthyRow"]
 
 _PAGE = "/"
 STATUS_PATH = "/api/v1/status"
 PAUSE_PATH = "/api/v1/pause"
+RELOAD_PATH = "/-/reload"
+TARGETS_PATH = "/sd"
 
+MOST_RELOADING = 8  # requests that wait for a reload: each is one of the answers that are given at a time
 WORKERS = 2  # one thread renders and one compresses; more would only wait for the interpreter's lock
 
-_TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
 _JSON = {"Content-Type": "application/json", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_VARIED_JSON = {**_JSON, "Vary": "Accept-Encoding"}
 
-_Handler = Callable[["Request"], Awaitable[Response]]
+
+class NotKnownError(Exception):
+    """What was asked for is not known at the moment: one line that says why."""
 
 
 class Audience(Enum):
-    """For whom a page or a document is made. Exposition formats are for anybody."""
+    """For whom a document is made. All else is for anybody."""
 
     ANYBODY = auto()
     OWNER = auto()  # who asks over the Unix socket
 
 
-_Key = tuple[str, Format | Audience, bool]
-"""A body that can be shared: its path, its format or audience, and whether it is compressed."""
+class _Job(NamedTuple):
+    """A body that is made once for all who ask meanwhile: of which page, and in which of its variants."""
+
+    page: str
+    variant: Hashable
+    gzip: bool
+
+
+_Make = Callable[[], Awaitable[Sequence[bytes]]]
+"""Makes the chunks of a body."""
+
+
+class _Failed(NamedTuple):
+    """What those who wait for a body get instead."""
+
+    status: int
+    line: str
 
 
 class Application(Protocol):
@@ -70,9 +92,19 @@ class Application(Protocol):
     def document(self, *, private: bool) -> Sequence[bytes]:
         """The chunks of the status document; `private`: for the Unix socket. As `scrape`, in a worker thread."""
 
+    def targets(self, port: int) -> Sequence[bytes]:
+        """The chunks of the list of targets for Prometheus, to be scraped at this port. As `scrape`, in a worker
+        thread. Raises NotKnownError.
+        """
+
     def pause(self, asked: Mapping[str, str]) -> str:
         """Act on a request to pause probes, of which these are the parameters. Empty if it was done, else one line that
         says why not. Called in the event loop, so it must not block.
+        """
+
+    async def reload(self) -> str:
+        """Read the configuration again. Returns why nothing has changed, its problems a line each; empty if it is in
+        use. Called in the event loop, so it must not block; it may be cancelled.
         """
 
     def ready(self) -> str:
@@ -99,36 +131,50 @@ class Server:
         telemetry_path: str = "/metrics",
         limits: Limits | None = None,
         policy: Policy | None = None,
+        *,
+        lifecycle: bool = False,
     ) -> None:
+        """`lifecycle`: a reload may be asked for over TCP too."""
         self.addresses: tuple[str, ...] = ()  # where it really listens, known after start()
         self._app = app
         self._limits = limits or Limits()
         self._log = Log(__name__)
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="scrape")
-        # Bodies that are being made, by page, format and whether they are compressed.
-        self._under_way: dict[_Key, asyncio.Task[Body | None]] = {}
+        self._under_way: dict[_Job, asyncio.Task[Body | _Failed]] = {}
+        self._reloading = 0
         self._problems: dict[str, str] = {}  # the last failure of each page, while it lasts
         self._clients: Clients | None = None
+        self._owner: socket.socket | None = None
         self._acceptor: Acceptor | None = None
         self._policy = policy or Policy(OPEN)
-        self._hint = f"not found; metrics are at {telemetry_path}\n"
         self._page, self._page_headers = Landing(telemetry_path, pages), dict(headers())
-        self._routes: dict[str, dict[str, _Handler]] = {
-            "/": {"GET": self._landing},
-            "/-/healthy": {"GET": self._healthy},
-            "/-/ready": {"GET": self._ready},
-            STATUS_PATH: {"GET": self._status},
-            PAUSE_PATH: {"POST": self._pause},
-        }
         self._compressors = {page.path: Compressor() for page in pages}
-        for page in pages:
-            self._routes[page.url(telemetry_path)] = {"GET": self._scraper(page.path)}
+        scrapes = [Route(page.url(telemetry_path), self._scraper(page.path)) for page in pages]
+        hint = f"not found; metrics are at {telemetry_path}\n"
+        self._routes = Routes([*self._table(), *scrapes], hint, lifecycle=lifecycle)
 
-    async def start(self, sockets: Sequence[socket.socket]) -> None:
-        """Serve on sockets that are bound and listening already (listen.bind). The server closes them."""
+    def _table(self) -> tuple[Route, ...]:
+        """All paths but those of the metrics."""
+        return (
+            Route("/", self._landing),
+            Route("/-/healthy", self._healthy),
+            Route("/-/ready", self._ready),
+            Route(RELOAD_PATH, self._reload, ("POST", "PUT"), Where.LIFECYCLE),
+            Route(STATUS_PATH, self._status),
+            Route(TARGETS_PATH, self._targets),
+            Route(PAUSE_PATH, self._pause, ("POST",), Where.OWNER),
+        )
+
+    async def start(self, sockets: Sequence[socket.socket], owner: socket.socket | None = None) -> None:
+        """Serve on sockets that are bound and listening already (listen.bind). The server closes them.
+
+        `owner` is the one of them that only the user of this process can reach: who comes by it is asked for nothing.
+        A Unix socket that somebody else made, with a mode that we don't know, is like any other.
+        """
+        self._owner = owner
         self._clients = Clients(self._serve, self._limits, self._may_come_in)
         self.addresses = tuple(describe(sock) for sock in sockets)
-        self._acceptor = Acceptor(sockets, self._clients, self._encrypted)
+        self._acceptor = Acceptor(sockets, self._clients, self._encrypted, owner)
 
     def use(self, policy: Policy) -> None:
         """Let this decide who may ask from now on. Connections that are there are asked again with each request."""
@@ -144,12 +190,12 @@ class Server:
         return self._policy.may_come_in(certificate)
 
     def _encrypted(self, listening: socket.socket) -> ssl.SSLContext | None:
-        return None if listening.family == AF_UNIX else self._policy.tls
+        return None if listening is self._owner else self._policy.tls
 
     async def stop(self) -> None:
         """Accept nothing more, give what is being sent `Limits.stop` to finish, then close everything."""
         if self._acceptor is not None and self._clients is not None:
-            self._acceptor.close()
+            await self._acceptor.close()
             await self._clients.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
@@ -157,120 +203,133 @@ class Server:
 
     async def _serve(self, request: Request) -> Response:
         if request.local:
-            return await self._route(request)
+            return await self._routes.answer(request)
         policy = self._policy
         try:
             await policy.admit(request.header("Authorization"))
         except Refusal as refusal:
-            return _line(refusal.status, refusal.line, refusal.headers | policy.headers)
+            return line(refusal.status, refusal.line, refusal.headers | policy.headers)
         if not self._app.allows_host(request.header("Host")):
-            return _line(421, "this name is not in web.allowed_hosts of the configuration\n")
-        response = await self._route(request)
+            return line(421, "this name is not in web.allowed_hosts of the configuration\n")
+        response = await self._routes.answer(request)
         return response._replace(headers={**response.headers, **policy.headers}) if policy.headers else response
 
-    async def _route(self, request: Request) -> Response:
-        methods = self._routes.get(request.path)
-        if methods is None:
-            return _line(404, self._hint)
-        handler = methods.get("GET" if request.method == "HEAD" else request.method)
-        if handler is None:
-            allowed = ", ".join(sorted(methods.keys() | ({"HEAD"} if "GET" in methods else set())))
-            return _line(405, f"method not allowed; use {allowed}\n", {"Allow": allowed})
-        return await handler(request)
-
     async def _landing(self, request: Request) -> Response:
-        return await self._answer(request, _PAGE, Audience.ANYBODY, {**self._page_headers, "Vary": "Accept-Encoding"})
+        headers = {**self._page_headers, "Vary": "Accept-Encoding"}
+        # Not in the pool: scrapes of a stuck source may fill it.
+        return await self._answer(request, _PAGE, None, lambda: asyncio.to_thread(self._html), headers)
 
     def _html(self) -> tuple[bytes, ...]:
         return (self._page.html(self._app.status(), self._app.ready(), time.time()),)
 
     async def _healthy(self, _request: Request) -> Response:
-        return _line(200, "wg-exporter is healthy.\n")
+        return line(200, "wg-exporter is healthy.\n")
 
     async def _ready(self, _request: Request) -> Response:
         problem = self._app.ready()
         if problem:
-            return _line(503, f"wg-exporter is not ready: {problem}\n")
-        return _line(200, "wg-exporter is ready.\n")
+            return line(503, f"wg-exporter is not ready: {problem}\n")
+        return line(200, "wg-exporter is ready.\n")
 
     async def _status(self, request: Request) -> Response:
         problem = self._app.ready()
         if problem:
-            return _line(503, f"{problem}\n")
+            return line(503, f"{problem}\n")
         audience = Audience.OWNER if request.local else Audience.ANYBODY
-        return await self._answer(request, STATUS_PATH, audience, {**_JSON, "Vary": "Accept-Encoding"})
+        make = partial(self._app.document, private=request.local)
+        return await self._answer(request, STATUS_PATH, audience, partial(self._in_pool, make), _VARIED_JSON)
+
+    async def _targets(self, request: Request) -> Response:
+        port = request.query.get("port", "")
+        if not (re.fullmatch("[0-9]{1,5}", port) and 1 <= int(port) <= 65535):
+            return line(
+                400, f"say at which port the peers are to be scraped, from 1 to 65535: {TARGETS_PATH}?port=9100\n"
+            )
+        make = partial(self._in_pool, partial(self._app.targets, int(port)))
+        return await self._answer(request, TARGETS_PATH, int(port), make, _VARIED_JSON)
 
     async def _pause(self, request: Request) -> Response:
-        if not request.local:
-            return _line(403, "this acts, so it is answered on the Unix socket alone\n")
         problem = self._app.pause(request.query)
-        return _line(400 if problem else 200, f"{problem or 'done'}\n")
+        return line(400 if problem else 200, f"{problem or 'done'}\n")
 
-    def _scraper(self, path: str) -> _Handler:
+    async def _reload(self, _request: Request) -> Response:
+        if self._reloading >= MOST_RELOADING:
+            return line(429, "too many wait for a reload\n")
+        self._reloading += 1
+        try:
+            async with asyncio.timeout(self._limits.reload):
+                problem = await self._app.reload()
+        except TimeoutError:
+            return line(503, "the reload has not ended yet; the log of wg-exporter will say how it does\n")
+        finally:
+            self._reloading -= 1
+        if not problem:
+            return line(200, "configuration reloaded\n")
+        first, *others = problem.split("\n")
+        more = f" (and {len(others)} more; the log of wg-exporter has all)" if others else ""
+        return line(500, f"configuration not reloaded: {first}{more}\n")
+
+    def _scraper(self, path: str) -> Handler:
         async def answer(request: Request) -> Response:
             wanted = choose_format(request.header("Accept"))
             headers = {"Content-Type": wanted.content_type, "Vary": "Accept, Accept-Encoding"}
-            return await self._answer(request, path, wanted, headers)
+            make = partial(self._in_pool, partial(self._app.scrape, path, wanted))
+            return await self._answer(request, path, wanted, make, headers)
 
         return answer
 
     # Bodies that take time
 
+    async def _in_pool(self, make: Callable[[], Sequence[bytes]]) -> Sequence[bytes]:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, make)
+
     async def _answer(
-        self, request: Request, path: str, wanted: Format | Audience, headers: dict[str, str]
+        self, request: Request, page: str, variant: Hashable, make: _Make, headers: Mapping[str, str]
     ) -> Response:
+        """The body that `make` makes, or that is being made of this variant of the page already; compressed for those
+        who want that.
+        """
         gzip = accepts_gzip(request.header("Accept-Encoding"))
         try:
             async with asyncio.timeout(self._limits.scrape):
-                body = await self._body((path, wanted, gzip))
+                body = await self._body(_Job(page, variant, gzip), make)
         except TimeoutError:
-            self._report("scrape does not end", path, None)
-            return _line(503, "the scrape does not end; a source of the host is stuck\n")
-        if body is None:
-            return _line(500, "the scrape failed; the log of wg-exporter says why\n")
-        if gzip:
-            headers["Content-Encoding"] = "gzip"
-        return Response(200, headers, body)
+            self._report("scrape does not end", page, None)
+            return line(503, "the scrape does not end; a source of the host is stuck\n")
+        if isinstance(body, _Failed):
+            return line(body.status, body.line)
+        return Response(200, {**headers, "Content-Encoding": "gzip"} if gzip else headers, body)
 
-    async def _body(self, key: _Key) -> Body | None:
-        """The body of a scrape, None if it failed. All who ask while it is made share it; any of them may leave."""
-        making = self._under_way.get(key)
+    async def _body(self, job: _Job, make: _Make) -> Body | _Failed:
+        """The body, or why there is none. All who ask while it is made share it; any of them may leave."""
+        making = self._under_way.get(job)
         if making is None:
-            making = self._under_way[key] = asyncio.create_task(self._make(*key))
-            making.add_done_callback(lambda _: self._under_way.pop(key))
+            making = self._under_way[job] = asyncio.create_task(self._made(job, make))
+            making.add_done_callback(lambda _: self._under_way.pop(job))
         return await asyncio.shield(making)
 
-    async def _make(self, path: str, wanted: Format | Audience, gzip: bool) -> Body | None:  # noqa: FBT001 - parts of a key
-        loop = asyncio.get_running_loop()
+    async def _made(self, job: _Job, make: _Make) -> Body | _Failed:
         try:
-            if gzip:
-                plain = await self._body((path, wanted, False))
-                if plain is None:
-                    return None
-                compressor = self._compressors.get(path) or Compressor()  # a document is another each time
-                chunks = await loop.run_in_executor(self._pool, compressor.compress, plain.chunks)
-            elif path == _PAGE:
-                chunks = await asyncio.to_thread(self._html)  # not in the pool: scrapes of a stuck source may fill it
-            elif isinstance(wanted, Format):
-                chunks = tuple(await loop.run_in_executor(self._pool, self._app.scrape, path, wanted))
+            if job.gzip:
+                plain = await self._body(job._replace(gzip=False), make)
+                if isinstance(plain, _Failed):
+                    return plain
+                compressor = self._compressors.get(job.page) or Compressor()  # a document is another each time
+                chunks = await self._in_pool(partial(compressor.compress, plain.chunks))
             else:
-                make = partial(self._app.document, private=wanted is Audience.OWNER)
-                chunks = tuple(await loop.run_in_executor(self._pool, make))
-            body = Body(chunks, sum(map(len, chunks)))
+                chunks = await make()
+            body = Body(tuple(chunks), sum(map(len, chunks)))
+        except NotKnownError as error:
+            return _Failed(503, f"{error}\n")
         except Exception as error:  # noqa: BLE001 - whatever a scrape raises, the server goes on
-            self._report("scrape failed", path, error)
-            return None
-        self._problems.pop(path, None)
+            self._report("scrape failed", job.page, error)
+            return _Failed(500, "the scrape failed; the log of wg-exporter says why\n")
+        self._problems.pop(job.page, None)
         return body
 
-    def _report(self, event: str, path: str, error: Exception | None) -> None:
+    def _report(self, event: str, page: str, error: Exception | None) -> None:
         """Log a failure once, until a scrape of the page succeeds or fails in another way."""
         problem = f"{event}: {type(error).__name__}: {error}"
-        if self._problems.get(path) != problem:
-            self._problems[path] = problem
-            self._log.error(event, exc=error, page=path)
-
-
-def _line(status: int, line: str, headers: dict[str, str] | None = None) -> Response:
-    text = line.encode()
-    return Response(status, _TEXT | (headers or {}), Body((text,), len(text)))
+        if self._problems.get(page) != problem:
+            self._problems[page] = problem
+            self._log.error(event, exc=error, page=page)

@@ -32,8 +32,14 @@ class TlsError(Exception):
     """The files can't be used: one line that says which, and why. It quotes nothing of them."""
 
 
+class PairError(TlsError):
+    """The certificate and the key are no pair. They may be one in a moment, when somebody has written the other."""
+
+
 def context(tls: TlsServer, files: Mapping[str, str]) -> ssl.SSLContext:
-    """What connections are encrypted with. `files` are paths by name: `cert`, `key`, `client_ca`. Raises TlsError."""
+    """What connections are encrypted with. `files` are paths by name: `cert`, `key`, `client_ca`. Raises TlsError,
+    of which PairError is one.
+    """
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version, made.maximum_version = _VERSIONS[tls.min_version], _VERSIONS[tls.max_version]
     made.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
@@ -54,13 +60,16 @@ def context(tls: TlsServer, files: Mapping[str, str]) -> ssl.SSLContext:
 
 
 def _load_own(made: ssl.SSLContext, tls: TlsServer, files: Mapping[str, str]) -> None:
-    with _as_file(tls.cert, files.get("cert")) as cert, _as_file(tls.key, files.get("key")) as key:
+    with (
+        _as_file(tls.cert, files.get("cert"), PairError) as cert,
+        _as_file(tls.key, files.get("key"), PairError) as key,
+    ):
         try:
             made.load_cert_chain(cert, key, _no_password)
         except ssl.SSLError as error:
-            raise TlsError(f"cert_file and key_file: not a certificate and its key ({_reason(error)})") from None
+            raise PairError(f"cert_file and key_file: not a certificate and its key ({_reason(error)})") from None
         except OSError as error:
-            raise TlsError(f"cert_file or key_file: {error.strerror or error}") from None
+            raise PairError(f"cert_file or key_file: {error.strerror or error}") from None
 
 
 def _load_signers(made: ssl.SSLContext, tls: TlsServer, files: Mapping[str, str]) -> None:
@@ -79,13 +88,13 @@ def _no_password() -> str:
 
 
 @contextlib.contextmanager
-def _as_file(text: str | None, path: str | None) -> Iterator[str]:
-    """A path to this text, or the path itself: OpenSSL's functions read files alone."""
+def _as_file(text: str | None, path: str | None, wrong: type[TlsError] = TlsError) -> Iterator[str]:
+    """A path to this text, or the path itself: OpenSSL's functions read files alone. Raises `wrong`."""
     if text is None:
         try:
             os.close(os.open(path or "", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
         except OSError as error:  # OpenSSL would not say which of its files it was
-            raise TlsError(f"{path}: {error.strerror}") from None
+            raise wrong(f"{path}: {error.strerror}") from None
         yield path or ""
         return
     file = os.memfd_create("inline", os.MFD_CLOEXEC)

@@ -10,7 +10,6 @@ import select
 import socket
 import threading
 import warnings
-from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from wg_exporter.messages.channel import Connection, ConnectionEndedError
@@ -18,7 +17,7 @@ from wg_exporter.messages.reader import LONGEST, Ask, FromReader, Read
 from wg_exporter.messages.snapshots import Unpacker, UnpackError
 from wg_exporter.model import Cause, FailedDevice, Outcome, Snapshot, SourceName
 from wg_exporter.remote.process import ended
-from wg_exporter.sources import StoppedError
+from wg_exporter.sources import OnePass, StoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +31,7 @@ SILENCE = 30.0  # seconds for a pass after which the process hangs, and is kille
 LATE = 15.0  # seconds: an answer that came later than its pass is given to the next one, if it is not older
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds from a death to the next start
 LONG_LIFE = 60.0  # seconds: after a longer life the pause begins at `FIRST_PAUSE` again
+ALWAYS = (SourceName.KERNEL, SourceName.LINKS, SourceName.USERSPACE, SourceName.CONF)  # sources of every host
 STOP_TIMEOUT = 2.0  # seconds for the process to end before it is killed
 
 
@@ -107,16 +107,18 @@ class _Life:
 class ReaderProcess:
     """The sources of the host in another process, as `sources.Sources`. Thread-safe.
 
-    `start` starts a process, which gets its end of the socket as a file descriptor; it raises OSError. `log` gets a
-    line when one died or can't be started.
+    `start` starts a process, which gets its end of the socket as a file descriptor; it raises OSError. `log` is told in
+    a line why nothing can be read (one died, hangs or can't be started), with an empty one that it can be again, and
+    the sources that this concerns.
     """
 
-    def __init__(self, start: Callable[[int], Process], clock: Clock, log: Callable[[str], None]) -> None:
+    def __init__(self, start: Callable[[int], Process], clock: Clock, log: Callable[[str, str], None]) -> None:
         self._start = start
         self._clock = clock
         self._log = log
         self._lock = threading.Lock()
-        self._current: Future[Snapshot] | None = None
+        self._passes = OnePass(self._whole_pass)
+        self._passing = False
         self._stopped = False
         self._life: _Life | None = None
         self._problem = ""
@@ -150,31 +152,30 @@ class ReaderProcess:
         """End the process. Does not wait: a pass that is under way ends by its deadline, and then the process."""
         with self._lock:
             self._stopped = True
-            life, self._life = (None, self._life) if self._current else (self._life, None)
+            life, self._life = (None, self._life) if self._passing else (self._life, None)
         if life is not None:
             threading.Thread(target=life.end, args=("stopped",), name="reader ends", daemon=True).start()
 
     def read(self) -> Snapshot:
         """As `sources.Sources`."""
+        if self._stopped:
+            raise StoppedError
+        return self._passes.read()
+
+    def _whole_pass(self) -> Snapshot:
+        """A pass, and the end of the process if somebody asked for it meanwhile."""
         with self._lock:
             if self._stopped:
                 raise StoppedError
-            current, mine = self._current, self._current is None
-            if current is None:
-                current = self._current = Future()
-        if mine:
-            try:
-                current.set_result(self._pass())
-            except BaseException as error:
-                current.set_exception(error)
-                raise
-            finally:
-                with self._lock:
-                    self._current = None
-                    life, self._life = (self._life, None) if self._stopped else (None, self._life)
-                if life is not None:
-                    life.end("stopped")
-        return current.result()
+            self._passing = True
+        try:
+            return self._pass()
+        finally:
+            with self._lock:
+                self._passing = False
+                life, self._life = (self._life, None) if self._stopped else (None, self._life)
+            if life is not None:
+                life.end("stopped")
 
     def _pass(self) -> Snapshot:
         """Called by one thread at a time."""
@@ -187,14 +188,19 @@ class ReaderProcess:
                 life.ask(self._questions)
             snapshot = life.read()
         except _LateError as error:
-            self._problem = f"the reader gave {error}"
-            return self._nothing(self._problem)
+            problem, before = f"the reader gave {error}", self._problem
+            self._problem = problem
+            if problem != before:
+                self._log(problem, self._sources())
+            return self._nothing(problem)
         except _DiedError as error:
             self._life = None
             self._died(life.end(str(error)), self._clock.monotonic() - life.begun)
             return self._nothing(self._problem)
-        self._problem = ""
+        before, self._problem = self._problem, ""
         self._last = snapshot
+        if before:
+            self._log("", self._sources())
         return snapshot
 
     def _begin(self) -> _Life | None:
@@ -219,17 +225,21 @@ class ReaderProcess:
         if lived >= LONG_LIFE:
             self._pause = FIRST_PAUSE
         self._problem = f"the reader {how}; it is started again in {self._pause:g} s"
-        self._log(self._problem)
+        self._log(self._problem, self._sources())
         self._not_before = self._clock.monotonic() + self._pause
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
+    def _outcomes(self, problem: str) -> tuple[Outcome, ...]:
+        """Of all sources, that they failed for this reason."""
+        known = [(one.source, one.netns) for one in self._last.outcomes] or [(name, "") for name in ALWAYS]
+        return tuple(Outcome(*one, success=False, duration=0.0, problem=problem) for one in known)
+
+    def _sources(self) -> str:
+        return ", ".join(f"{one.source} in {one.netns}" if one.netns else one.source for one in self._outcomes(""))
+
     def _nothing(self, problem: str) -> Snapshot:
         """A pass that read nothing. What was there may still be: a device is not gone because nobody can look."""
-        last = self._last
-        outcomes = tuple(one._replace(success=False, duration=0.0, problem=problem) for one in last.outcomes) or tuple(
-            Outcome(name, "", success=False, duration=0.0, problem=problem)
-            for name in (SourceName.KERNEL, SourceName.LINKS, SourceName.USERSPACE, SourceName.CONF)
-        )
+        last, outcomes = self._last, self._outcomes(problem)
         there = [(device.netns, device.name, device.backend) for device in last.devices]
         there += [(device.netns, device.name, device.backend) for device in last.failed]
         return Snapshot(
@@ -242,4 +252,5 @@ class ReaderProcess:
             outcomes,
             left_out=last.left_out,
             idle_patterns=last.idle_patterns,
+            unread=True,
         )
