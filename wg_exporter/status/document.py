@@ -148,6 +148,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     hidden: list[str]
     capabilities: dict[str, bool] = {}
     unmatched: list[str] = []
+    doubles: list[str] = []
     notes: list[str] = []
 
 
@@ -195,6 +196,7 @@ def _builtins(overview: Overview, endpoints: str) -> object:
             hidden=_texts(overview.hidden),
             capabilities={_text(name): able for name, able in overview.capabilities},
             unmatched=_texts(overview.unmatched_entries),
+            doubles=_texts(overview.doubles),
             notes=_texts(overview.notes),
         )
     )

@@ -49,6 +49,7 @@ def _overview(found: Document) -> Overview:
         unasked=found.unasked or "",
         capabilities=tuple(found.capabilities.items()),
         unmatched_entries=tuple(found.unmatched),
+        doubles=tuple(found.doubles),
         notes=tuple(found.notes),
     )
 

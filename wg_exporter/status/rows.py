@@ -98,7 +98,8 @@ class Overview(NamedTuple):
     `by_one_look`: the state of at least one peer that is expected up is a snapshot judgement.
     `teller` is the exporter that says all this; None = whoever shows it has looked itself, because of what is in
     `unasked`. `capabilities` are (name, able) of whoever has read the host, `unmatched_entries` are those lines of
-    `problems` that are about entries of the configuration, and `notes` are lines about what is no failure.
+    `problems` that are about entries of the configuration, `doubles` those about devices of one name, and `notes` are
+    lines about what is no failure.
     """
 
     wall: float
@@ -112,6 +113,7 @@ class Overview(NamedTuple):
     unasked: str = ""
     capabilities: tuple[tuple[str, bool], ...] = ()
     unmatched_entries: tuple[str, ...] = ()
+    doubles: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -176,6 +178,7 @@ def from_view(
         teller=teller,
         capabilities=view.exporter.capabilities,
         unmatched_entries=view.unmatched,
+        doubles=snapshot.doubles,
         notes=snapshot.notes,
     )
 
