@@ -30,8 +30,8 @@ WRONG = Kind(
 FUTURE = Kind(
     "handshake-in-future",
     Severity.WARNING,
-    "A handshake was later than now: the clock went back after it. Peers that were called then refuse new handshakes until it "
-    "has caught up.",
+    "A handshake was later than now: the clock went back after it. Peers that were called then refuse "
+    "new handshakes until it has caught up.",
     "Set the clock, and have it kept right. A peer is reached at once after its own daemon or interface was restarted.",
 )
 UNSYNCHRONISED = Kind(

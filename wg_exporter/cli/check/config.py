@@ -107,7 +107,8 @@ def _unmatched(facts: Facts) -> Iterator[Judged]:
         return
     where = Where(facts.config.file.path if facts.config.file else "")
     for line in overview.unmatched_entries:
-        yield UNMATCHED.at(where, line.replace(" in the configuration: ", ": ", 1))
+        what, _, fix = line.replace(" in the configuration: ", ": ", 1).partition("; ")
+        yield UNMATCHED.at(where, what, fix)
 
 
 CHECKS = (

@@ -39,7 +39,7 @@ def blocks(report: Report, encoding: str = "utf-8") -> Iterator[RenderableType]:
         head = text(f"{finding.severity:<{_INDENT}}", _STYLES[finding.severity])
         head.append(words.plain(str(finding.where) or "this host", encoding), "bold").append(f"  {finding.id}", "dim")
         yield head
-        yield Padding(text(_sentence(finding.what)), (0, 0, 0, _INDENT))
+        yield Padding(text(finding.what), (0, 0, 0, _INDENT))
         yield Padding(text(f"fix: {finding.fix}"), (0, 0, 0, _INDENT))
     yield from (text(line, "dim") for line in _more(report))
     if report.not_known:
@@ -76,10 +76,6 @@ def _noun(severity: Severity) -> str:
 
 def _of(unknown: NotKnown) -> str:
     return f"{unknown.subject}: {unknown.why}"
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}"
 
 
 def _shown(report: Report) -> Iterator[Finding]:
