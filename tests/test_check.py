@@ -138,6 +138,15 @@ BLIND = Aim("", "none", "no endpoint yet: WireGuard does not know where to send 
 QUIET = Aim("", "none", "the configuration turns probing off for it", wanted=False)
 
 
+EXPECTED = parse("expect: [{interface: wg0, state: up}]\ninterfaces: {expect: [wg9]}\n", "x")
+
+
+def expecting(found):
+    """An exporter that waits for wg9, and sees this."""
+    told = found._replace(teller=TELLER._replace(fingerprint=fingerprint(EXPECTED)))
+    return config(exporter(overview=told), config=EXPECTED)
+
+
 class Case(NamedTuple):
     """What it is, the facts, and the ids that must be found."""
 
@@ -228,6 +237,11 @@ CASES = [
     Case("userspace devices, and no module", here(kernel=KernelFacts(False, False))),
     Case("no device", here(exporter(overview=overview()._replace(devices=())), conf=()), ("no-devices",)),
     Case("an interface is gone", seen(device(BERLIN), gone(BERLIN)), ("interface-gone",)),
+    Case("an interface that is expected never came", expecting(overview(device(BERLIN))), ("interface-gone",)),
+    Case("an interface that is expected is the only one", expecting(overview()._replace(devices=())),
+         ("interface-gone", "interface-absent")),
+    Case("an interface that is expected can't be seen", expecting(overview(
+        device(BERLIN), outcomes=(outcome("busy", SourceName.LINKS),))), ("source-unread",)),
     Case("a device can't be read", seen(device(BERLIN), failed("its daemon did not answer")), ("device-unread",)),
     Case("a device was read half", seen(device(BERLIN, fresh=False)), ("device-unread",)),
     Case("a socket without a daemon", seen(notes=("/var/run/wireguard/wg9.sock: a socket whose daemon is gone; x",)),

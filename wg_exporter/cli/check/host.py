@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from wg_exporter.cli.check.facts import Facts
+    from wg_exporter.status.rows import Overview
 
 SOURCE_UNREAD = Kind(
     "source-unread",
@@ -147,13 +148,16 @@ def _devices(facts: Facts) -> Iterator[Judged]:
     unread = [
         outcome for outcome in overview.outcomes if not outcome.success and outcome.source not in {"conf", "links"}
     ]
-    if not overview.devices and not unread:
+    lacking = list(_lacking(facts, overview))
+    for netns, name in lacking:
+        yield GONE.at(Where(netns=netns, interface=name), "the configuration expects it, and it is not there")
+    if not overview.devices and not unread and not lacking:
         if overview.hidden:
             what = f"the configuration leaves out every device there is: {first_of(overview.hidden)}"
             yield NO_DEVICES.at(NOWHERE, what, "change `interfaces` in the configuration")
         else:
             yield NO_DEVICES.at(NOWHERE, "there is no WireGuard device")
-    elif not overview.devices:
+    elif not overview.devices and unread:
         yield NotKnown("devices", "not all sources could be read")
     for row in overview.devices:
         netns, name = whose(row)
@@ -168,6 +172,17 @@ def _devices(facts: Facts) -> Iterator[Judged]:
                 yield UNREAD.at(where, what, fix)
         elif row.device and not row.device.fresh:
             yield UNREAD.at(where, "the last read failed half way", "look at the log of the exporter")
+
+
+def _lacking(facts: Facts, overview: Overview) -> Iterator[tuple[str, str]]:
+    """Interfaces that the configuration expects, and of which nothing is left, in namespaces that could be read."""
+    config = facts.config.config
+    there = set(map(whose, overview.devices))
+    unread = {outcome.netns for outcome in overview.outcomes if not outcome.success and outcome.source != "conf"}
+    userspace = any(outcome.source == "userspace" and not outcome.success for outcome in overview.outcomes)
+    for netns, name in config.interfaces.expected if config else ():
+        if (netns, name) not in there and netns not in unread and not userspace:
+            yield netns, name
 
 
 def _sockets(facts: Facts) -> Iterator[Judged]:

@@ -51,11 +51,13 @@ def _paged(facts: Facts) -> Iterator[Judged]:
     assert facts.host is not None  # noqa: S101 - for the type checker
     overview = facts.host.exporter.overview
     config = facts.config.config
+    if config and config.interfaces.expected:
+        return
     if overview is None or not overview.devices or config is None:
         yield NotKnown("whether anything can page", "no device could be looked at")
         return
     expected = sum(peer.expected_up for device in overview.devices for peer in device.peers)
-    if expected or config.interfaces.expected:
+    if expected:
         return
     if not all(outcome.success for outcome in overview.outcomes if outcome.source == "conf"):
         yield NotKnown("whether anything can page", "WireGuard's files, which say who is called, could not be read")
