@@ -42,14 +42,12 @@ With a file and without `--host` only what stands in the files is judged: not wh
 what they match on this host. A certificate that a web configuration names, and that is not there, is `not known`. So it
 can go where files are made:
 
-```yaml
-- ansible.builtin.template:
-    src: wg-exporter.yml.j2
-    dest: /etc/wg-exporter/config.yml
-    mode: "0644"
-    validate: /opt/wg-exporter/bin/wg-exporter check --config.file=%s
-  notify: reload wg-exporter
-```
+    - ansible.builtin.template:
+        src: wg-exporter.yml.j2
+        dest: /etc/wg-exporter/config.yml
+        mode: "0644"
+        validate: /opt/wg-exporter/bin/wg-exporter check --config.file=%s
+      notify: reload wg-exporter
 
 A web configuration with a certificate that ends soon should still be deployed: `--fail-on=error`.
 

@@ -11,7 +11,9 @@ import click
 from wg_exporter.cli.common import SOCKET, check_flags, config_option, output
 
 if TYPE_CHECKING:
+    from wg_exporter.cli.check.facts import Facts
     from wg_exporter.cli.check.finding import Report
+    from wg_exporter.cli.check.look.alone import Wish
 
 # ruff: noqa: PLC0415 - imported where they are used: `--help` answers at once, the daemon stays small
 
@@ -90,17 +92,23 @@ def check(  # noqa: PLR0917 - click passes them by name
     from wg_exporter import log
     from wg_exporter.cli.check import checks
     from wg_exporter.cli.check.finding import WORST_FIRST
-    from wg_exporter.cli.check.look import gather
+    from wg_exporter.cli.check.look import alone
 
     log.setup("error", "logfmt")
-    wish = gather.Wish(config_file, web_file, listen, socket_path)
-    report = checks.judge(gather.of_files(wish) if files_only else gather.of_host(wish))
+    wish = alone.Wish(config_file, web_file, listen, socket_path)
+    report = checks.judge(alone.of_files(wish) if files_only else _host(wish))
     with output():
         _print(report, as_json=as_json)
     if checks.unusable(report):
         sys.exit(2)
     failing = WORST_FIRST[: [str(severity) for severity in WORST_FIRST].index(fail_on) + 1]
     sys.exit(1 if any(finding.severity in failing for finding in report.findings) else 0)
+
+
+def _host(wish: Wish) -> Facts:
+    from wg_exporter.cli.check.look import gather
+
+    return gather.of_host(wish)
 
 
 def _print(report: Report, *, as_json: bool) -> None:

@@ -1,16 +1,16 @@
-"""Gathers all facts: of files alone, or of this host as the exporter that runs here sees it."""
+"""Gathers the facts of this host, as the exporter that runs here sees it."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from wg_exporter.cli.check.facts import ConfigFacts, ExporterFacts, Facts, HostFacts
+from wg_exporter.cli.check.look.alone import clock_facts
 from wg_exporter.cli.check.look.exporter import find
 from wg_exporter.cli.check.look.files import conf_facts, config_facts
 from wg_exporter.cli.check.look.system import (
-    clock_facts,
     kernel_facts,
     listen_facts,
     missing_users,
@@ -21,27 +21,11 @@ from wg_exporter.cli.check.look.web import web_facts
 from wg_exporter.cli.show.looking import Looks
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from wg_exporter.cli.check.look.alone import Wish
     from wg_exporter.cli.check.look.exporter import Found
     from wg_exporter.status.rows import Overview
 
 DEFAULT_LISTEN = (":9586",)
-
-
-class Wish(NamedTuple):
-    """What was asked for: files, None or empty = as the exporter that runs has them."""
-
-    config_file: Path | None
-    web_file: Path | None
-    listen: Sequence[str]
-    socket: str
-
-
-def of_files(wish: Wish) -> Facts:
-    """What the files say, whatever host they are for."""
-    web = wish.web_file and web_facts(wish.web_file, host=False)
-    return Facts(config_facts(wish.config_file), clock_facts(), web or None, uid=os.geteuid())
 
 
 def of_host(wish: Wish) -> Facts:

@@ -1,4 +1,4 @@
-"""Facts about the system: the kernel, systemd, users, addresses and the clock."""
+"""Facts about the system: the kernel, systemd, users, namespaces and addresses."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ import pwd
 import shutil
 import socket
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import wg_exporter
-from wg_exporter.cli.check.facts import ClockFacts, KernelFacts, ListenFact, NamespaceFact, Owner, UnitFacts
+from wg_exporter.cli.check.facts import KernelFacts, ListenFact, NamespaceFact, Owner, UnitFacts
 from wg_exporter.cli.check.service import UNIT
-from wg_exporter.linux.clock import synchronised
 from wg_exporter.linux.errors import SourceError
 from wg_exporter.linux.listeners import listeners, owner
 from wg_exporter.linux.netlink import NETLINK_GENERIC, Families, Netlink
@@ -169,8 +166,3 @@ def _is_ours(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     except OSError:
         return address.version == 6 and address.is_link_local  # that takes a scope, which is not looked up
     return True
-
-
-def clock_facts() -> ClockFacts:
-    """The clock, and the time of the program's own files."""
-    return ClockFacts(time.time(), Path(wg_exporter.__file__).stat().st_mtime, synchronised())
