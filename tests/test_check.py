@@ -251,6 +251,10 @@ CASES = [
     Case("a namespace", NAMESPACED),
     Case("a namespace that does not exist",
          here(NAMESPACED, namespaces=(NamespaceFact("blue", "/run/netns/blue", there=False),)), ("namespace-absent",)),
+    Case("a namespace that does not exist is one finding, not two",
+         here(NAMESPACED, namespaces=(NamespaceFact("blue", "/run/netns/blue", there=False),),
+              exporter=NAMESPACED.host.exporter._replace(overview=NAMESPACED.host.exporter.overview._replace(
+                  outcomes=(outcome("it does not exist")._replace(netns="blue"),)))), ("namespace-absent",)),
     Case("a unit that can't enter it",
          here(NAMESPACED, unit=HOST.unit), ("unit-no-namespaces",)),
     # The exporter
@@ -272,6 +276,8 @@ CASES = [
          here(exporter=NOBODY_RUNS, listen=(ListenFact("10.0.0.1:9586", taken=Owner(7, "wg-exporter")),)),
          ("exporter-not-asked",)),
     Case("the exporter has its port", here(listen=(ListenFact("10.0.0.1:9586", taken=Owner(7, "wg-exporter")),))),
+    Case("an exporter that listens in another network namespace",
+         here(listen=(ListenFact("10.9.9.9:9586", problem="this host has no such address", taken=Owner(7, "nginx")),))),
     Case("an address that this host has not",
          here(exporter=NOBODY_RUNS, listen=(ListenFact("10.9.9.9:9586", problem="this host has no such address"),)),
          ("address-absent", "exporter-not-asked")),
@@ -290,6 +296,7 @@ CASES = [
          ("clock-unsynchronised",)),
     # Paging
     Case("nobody is expected up", seen(device(PHONE)), ("nothing-can-page",)),
+    Case("nobody is there", seen(device()), ("nothing-can-page",)),
     Case("an interface is expected",
          config(seen(device(PHONE), teller=TELLER._replace(
              fingerprint=fingerprint(parse("interfaces: {expect: [wg0]}", "x")))),
@@ -413,6 +420,11 @@ def test_an_older_exporter_does_not_say_which_configuration_it_goes_by():
 )  # fmt: skip
 def test_what_could_not_be_found_out_is_said(facts, subject):
     assert subject in unknown(facts)
+
+
+def test_where_a_device_has_no_peer_its_interface_is_what_can_be_expected():
+    [found] = judge(seen(device())).findings
+    assert found.fix == "expect the interface: interfaces: {expect: [wg0]}"
 
 
 # --- files alone ----------------------------------------------------------------------------------------------------
