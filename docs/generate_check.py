@@ -16,7 +16,8 @@ PAGE = """\
 <!-- Written by docs/generate_check.py from wg_exporter/cli/check/. Do not edit by hand. -->
 # Check
 
-`wg-exporter check` says what is wrong with an installation before it matters, and how to mend it. It changes nothing.
+`wg-exporter check` says what is wrong with an installation before it matters, and how to mend it. It changes
+nothing, and runs no program but `systemctl show`.
 
     sudo wg-exporter check                                   # this host, as the exporter that runs here has it
     wg-exporter check --config.file=FILE                     # a file alone: no rights, no exporter, any host
