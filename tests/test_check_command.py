@@ -80,6 +80,14 @@ def written(path: Path, text: str, mode: int = 0o600) -> Path:
     return path
 
 
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """A directory that every user may enter; pytest's own are closed."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 # --- files alone ----------------------------------------------------------------------------------------------------
 
 
@@ -108,20 +116,18 @@ def test_a_file_that_is_not_there_is_exit_code_2(tmp_path: Path) -> None:
         assert "none.yml: can't be read: No such file or directory" in out
 
 
-def test_it_validates_a_file_as_a_user_without_any_right(anyone: Anyone) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        for text, wanted in (("names: []\n", 0), ("names: [\n", 2)):
-            path = written(Path(name, "c.yml"), text, 0o644)
-            done = subprocess.run(
-                [*NOBODY, anyone.python, "-m", "wg_exporter.cli", "check", f"--config.file={path}"],
-                cwd="/",
-                env=anyone.env,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert (done.returncode, done.stderr) == (wanted, "")
+def test_it_validates_a_file_as_a_user_without_any_right(open_directory: Path, anyone: Anyone) -> None:
+    for text, wanted in (("names: []\n", 0), ("names: [\n", 2)):
+        path = written(open_directory / "c.yml", text, 0o644)
+        done = subprocess.run(
+            [*NOBODY, anyone.python, "-m", "wg_exporter.cli", "check", f"--config.file={path}"],
+            cwd="/",
+            env=anyone.env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (wanted, "")
 
 
 def test_a_pipe_in_place_of_a_file_does_not_hang(tmp_path: Path) -> None:
@@ -163,7 +169,8 @@ def ended(path: Path, key_path: Path) -> None:
     path.write_bytes(made.public_bytes(serialization.Encoding.PEM))
 
 
-def test_real_certificates_are_looked_into(tmp_path: Path) -> None:
+def test_real_certificates_are_looked_into(open_directory: Path) -> None:
+    tmp_path = open_directory
     certificate(tmp_path, "one")
     certificate(tmp_path, "two")
     users = f"basic_auth_users: {{anna: '{hashed()}'}}\n"
@@ -179,8 +186,6 @@ def test_real_certificates_are_looked_into(tmp_path: Path) -> None:
     assert "tls-expired" in found("late.crt", "one.key")
     # With the host, who can read the key counts, and a file that is not there.
     (tmp_path / "one.key").chmod(0o644)
-    for directory in (tmp_path, *tmp_path.parents[:2]):
-        directory.chmod(0o755)
     web = f"--web.config.file={tmp_path / 'web.yml'}"
     on_host = ("--host", "--socket=", f"--config.file={written(tmp_path / 'c.yml', NOTHING)}", web)
     found("one.crt", "one.key")
