@@ -25,8 +25,8 @@ HEAD = """\
 | exit code | meaning |
 |---|---|
 | 0 | done; a server was told to stop |
-| 1 | it could not be done: the port is in use, nothing may be read, nothing matches |
-| 2 | a flag or the configuration can't be used; each mistake is a line on standard error, and nothing was opened |
+| 1 | it could not be done: the port is in use, nothing may be read, nothing matches; `check` found something |
+| 2 | a flag or the configuration can't be used; each mistake is a line on standard error (`check`: a finding) |
 | 130 | stopped with Ctrl-C |
 | 141 | the reader of the output left before its end, as in `wg-exporter show \\| head` |
 """

@@ -62,7 +62,8 @@ WEB_HEAD = """\
 # TLS and passwords
 
 `--web.config.file=FILE` is the file that all Prometheus exporters share: what works for node_exporter works here, and
-`promtool check web-config FILE` checks it too.
+`promtool check web-config FILE` checks it too. [`wg-exporter check`](check.md) says more: when the certificate
+ends, and who can read the key.
 
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 -subj /CN=gw1 \\
         -addext subjectAltName=DNS:gw1.example.org,IP:10.0.0.1 -keyout web.key -out web.crt

@@ -75,6 +75,31 @@ def test_whoever_reads_it_sees_what_the_exporter_sees():
     assert (lost.gone, lost.name, lost.health) == (True, "berlin", down)
 
 
+def test_whoever_checks_the_host_learns_which_configuration_is_in_use_and_what_matches_nothing():
+    teller = TELLER._replace(fingerprint="0123456789abcdef", reload_successful=False)
+    overview = office()._replace(
+        teller=teller,
+        capabilities=(("net_admin", True), ("net_raw", False)),
+        unmatched_entries=("expect[0] in the configuration: no peer",),
+        doubles=("wg0: several daemons",),
+        notes=("wg9.sock: a socket",),
+    )
+    seen = there_and_back(overview)
+    for name in ("teller", "capabilities", "unmatched_entries", "doubles", "notes"):
+        assert getattr(seen, name) == getattr(overview, name), name
+
+
+def test_a_document_of_an_older_exporter_is_read_and_what_it_lacks_is_not_known():
+    old = json.loads(encode(office()._replace(teller=TELLER)))
+    for name in ("capabilities", "unmatched", "doubles", "notes"):
+        del old[name]
+    del old["exporter"]["config_fingerprint"], old["exporter"]["config_reload_success"]
+    seen = decode(json.dumps(old).encode())
+    assert seen.teller == TELLER
+    assert (seen.teller.fingerprint, seen.teller.reload_successful) == ("", None)
+    assert (seen.capabilities, seen.unmatched_entries, seen.doubles, seen.notes) == ((), (), (), ())
+
+
 def test_the_office_is_drawn_the_same_from_a_document():
     from tests.test_show import text
 

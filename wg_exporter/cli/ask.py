@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os.path
 import socket
+import struct
 import time
 from http.client import HTTPException, HTTPResponse
 from io import BytesIO
@@ -29,10 +30,16 @@ LONGEST = 512 << 20  # bytes of an answer; 10,000 peers are 10 MB
 
 _STATUS = "/api/v1/status"
 _PAUSE = "/api/v1/pause"
+_READY = "/-/ready"
+_CREDENTIALS = struct.Struct("@3i")  # struct ucred (unix(7))
 
 
 class NotAskedError(Exception):
     """Nobody could be asked. The message says why, as the rest of a sentence that begins with "looked once, as"."""
+
+
+class NotPermittedError(NotAskedError):
+    """Somebody may be there, and we may not ask."""
 
 
 def status(path: str, config_file: Path | None = None, within: float = STATUS_SECONDS) -> Overview:
@@ -66,6 +73,24 @@ def pause(path: str, key: PeerKey, seconds: float, within: float = PAUSE_SECONDS
     return "" if found == 200 else _line(body)
 
 
+def ready(path: str, within: float = PAUSE_SECONDS) -> str:
+    """Why the exporter is not ready, in one line; empty if it is. Raises NotAskedError."""
+    found, body = _ask(path, "GET", _READY, within)
+    return "" if found == 200 else _line(body)
+
+
+def listener(path: str) -> tuple[int, int]:
+    """Process and user of whoever made the socket listen; pid 0 if it lives in a namespace that we can't see.
+
+    Raises OSError if nobody listens.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
+        sock.settimeout(PAUSE_SECONDS)
+        sock.connect(path)
+        pid, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return pid, uid
+
+
 def _ask(path: str, method: str, target: str, within: float) -> tuple[int, bytes]:
     """The status and the body of an answer."""
     if not path:
@@ -76,7 +101,8 @@ def _ask(path: str, method: str, target: str, within: float) -> tuple[int, bytes
     except TimeoutError:
         raise NotAskedError(f"the exporter at {path} did not answer within {within:g} s") from None
     except OSError as error:
-        raise NotAskedError(_why(path, error)) from None
+        kind = NotPermittedError if isinstance(error, PermissionError) else NotAskedError
+        raise kind(_why(path, error)) from None
     try:
         response = HTTPResponse(cast("socket.socket", _Received(data)))
         response.begin()

@@ -11,6 +11,7 @@ import signal
 import click
 
 from wg_exporter import __version__
+from wg_exporter.cli.check.command import check
 from wg_exporter.cli.common import drop_output
 from wg_exporter.cli.demo.command import demo
 from wg_exporter.cli.mtu.command import mtu
@@ -44,5 +45,5 @@ def main() -> None:
     """Prometheus exporter and health monitor for WireGuard tunnels."""
 
 
-for command in (serve, show, mtu, demo):
+for command in (serve, show, mtu, check, demo):
     main.add_command(command)

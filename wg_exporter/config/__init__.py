@@ -9,6 +9,7 @@ Patterns are those of a shell, upper and lower case distinguished (`fnmatch.fnma
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import os
 import re
@@ -19,6 +20,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
+import msgspec
 from msgspec import Meta, Struct, field
 
 from wg_exporter.config import fields as kinds  # noqa: TC001  msgspec reads the types of fields at run time
@@ -282,6 +284,11 @@ def parse(text: str, where: str, metric_names: Collection[str] = ()) -> Config:
 def load(path: pathlib.Path, metric_names: Collection[str] = ()) -> Config:
     """The configuration in a file of at most 1 MiB. Raises `ConfigError`, also if the file can't be read."""
     return parse(read(path), place(path), metric_names)
+
+
+def fingerprint(config: Config) -> str:
+    """A short name of all that a configuration says: two of one version of the program are the same if this is."""
+    return hashlib.sha256(msgspec.json.encode(config, order="deterministic")).hexdigest()[:16]
 
 
 def place(path: pathlib.Path) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from wg_exporter import __version__
 from wg_exporter.catalogue import NAMES
-from wg_exporter.config import Config, ConfigError, load
+from wg_exporter.config import Config, ConfigError, fingerprint, load
 from wg_exporter.daemon.changelog import ChangeLog
 from wg_exporter.daemon.host import HostHistory, Status
 from wg_exporter.daemon.pauses import PauseError, Pauses
@@ -204,7 +204,10 @@ class Exporter:
         with self._looking() as (setup, snapshot):
             view = self._view_of_all(setup, snapshot)
             windows = self._history.health.windows()
-            return from_view(snapshot, view, setup.config, setup.planner.aims(), windows=windows, teller=self._teller)
+            teller = self._teller._replace(
+                fingerprint=fingerprint(setup.config), reload_successful=self._reload_successful
+            )
+            return from_view(snapshot, view, setup.config, setup.planner.aims(), windows=windows, teller=teller)
 
     def document(self, *, private: bool) -> bytes:
         """The status document. For strangers (not `private`) it has the endpoints as `/metrics` has them."""

@@ -35,6 +35,8 @@ class ExporterPart(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     config_file: str | None
     started: float
+    config_fingerprint: str | None = None
+    config_reload_success: bool | None = None
 
 
 class ProbePart(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,6 +146,10 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     sources: list[SourcePart]
     problems: list[str]
     hidden: list[str]
+    capabilities: dict[str, bool] = {}
+    unmatched: list[str] = []
+    doubles: list[str] = []
+    notes: list[str] = []
 
 
 # --- writing --------------------------------------------------------------------------------------------------------
@@ -170,6 +176,8 @@ def _builtins(overview: Overview, endpoints: str) -> object:
                 host=_text(teller.host),
                 config_file=_text(teller.config_file) or None,
                 started=teller.started,
+                config_fingerprint=teller.fingerprint or None,
+                config_reload_success=teller.reload_successful,
             ),
             unasked=_text(overview.unasked) or None,
             time=overview.wall,
@@ -186,6 +194,10 @@ def _builtins(overview: Overview, endpoints: str) -> object:
             ],
             problems=_texts(overview.problems),
             hidden=_texts(overview.hidden),
+            capabilities={_text(name): able for name, able in overview.capabilities},
+            unmatched=_texts(overview.unmatched_entries),
+            doubles=_texts(overview.doubles),
+            notes=_texts(overview.notes),
         )
     )
 

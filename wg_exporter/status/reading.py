@@ -13,7 +13,7 @@ from wg_exporter.health.states import PeerHealth
 from wg_exporter.model import SOME_TIME, Backend, Cause
 from wg_exporter.plan.planner import Aim
 from wg_exporter.plan.targets import Origin
-from wg_exporter.status.document import VERSION, DevicePart, Document, MtuPart, PeerPart
+from wg_exporter.status.document import VERSION, DevicePart, Document, ExporterPart, MtuPart, PeerPart
 from wg_exporter.status.rows import DeviceRow, Echoes, Overview, PeerRow, Teller
 
 
@@ -36,7 +36,6 @@ def decode(data: bytes) -> Overview:
 
 
 def _overview(found: Document) -> Overview:
-    teller = found.exporter
     return Overview(
         found.time,
         tuple(map(_device_row, found.devices)),
@@ -46,8 +45,19 @@ def _overview(found: Document) -> Overview:
         ),
         tuple(found.problems),
         tuple(found.hidden),
-        teller=Teller(teller.version, teller.host, teller.config_file or "", teller.started) if teller else None,
+        teller=_teller(found.exporter) if found.exporter else None,
         unasked=found.unasked or "",
+        capabilities=tuple(found.capabilities.items()),
+        unmatched_entries=tuple(found.unmatched),
+        doubles=tuple(found.doubles),
+        notes=tuple(found.notes),
+    )
+
+
+def _teller(part: ExporterPart) -> Teller:
+    fingerprint = part.config_fingerprint or ""
+    return Teller(
+        part.version, part.host, part.config_file or "", part.started, fingerprint, part.config_reload_success
     )
 
 

@@ -31,12 +31,18 @@ if TYPE_CHECKING:
 class Teller(NamedTuple):
     """The exporter that was asked: its version, the host it runs on, its configuration file (empty = none), and since
     when it serves (seconds since the epoch).
+
+    `fingerprint` is that of the configuration in use (`config.fingerprint`), `reload_successful` whether the last
+    reload was: else that configuration is older than its file. Both are empty and None where an older version does not
+    say.
     """
 
     version: str
     host: str
     config_file: str
     started: float
+    fingerprint: str = ""
+    reload_successful: bool | None = None
 
 
 class Echoes(NamedTuple):
@@ -91,7 +97,9 @@ class Overview(NamedTuple):
     `unmatched` says why a selection left nothing; it is empty if something is left or nothing was selected.
     `by_one_look`: the state of at least one peer that is expected up is a snapshot judgement.
     `teller` is the exporter that says all this; None = whoever shows it has looked itself, because of what is in
-    `unasked`.
+    `unasked`. `capabilities` are (name, able) of whoever has read the host, `unmatched_entries` are those lines of
+    `problems` that are about entries of the configuration, `doubles` those about devices of one name, and `notes` are
+    lines about what is no failure.
     """
 
     wall: float
@@ -103,6 +111,10 @@ class Overview(NamedTuple):
     by_one_look: bool = False
     teller: Teller | None = None
     unasked: str = ""
+    capabilities: tuple[tuple[str, bool], ...] = ()
+    unmatched_entries: tuple[str, ...] = ()
+    doubles: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def from_view(
@@ -164,6 +176,10 @@ def from_view(
         tuple(hidden),
         by_one_look=by_one_look and teller is None,
         teller=teller,
+        capabilities=view.exporter.capabilities,
+        unmatched_entries=view.unmatched,
+        doubles=snapshot.doubles,
+        notes=snapshot.notes,
     )
 
 
