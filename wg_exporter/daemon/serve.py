@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from wg_exporter.daemon.doors import Doors
     from wg_exporter.daemon.exporter import Exporter
     from wg_exporter.daemon.policies import Policies
+    from wg_exporter.web.docs import Docs
 
 PAGES = (
     Page("", "Metrics", "every tunnel of this host, for Prometheus"),
@@ -76,8 +77,12 @@ class Hooks:
         """`reload` and `stop` may be called from now on, in any thread."""
 
 
-async def serve(exporter: Exporter, doors: Doors, path: str, hooks: Hooks, policies: Policies | None = None) -> int:
-    """Serve until a signal comes. Returns the exit code. `policies` say who may ask over TCP; None = anybody."""
+async def serve(
+    exporter: Exporter, doors: Doors, path: str, hooks: Hooks, policies: Policies | None = None, *, docs: Docs
+) -> int:
+    """Serve until a signal comes. Returns the exit code. `policies` say who may ask over TCP; None = anybody.
+    `docs` are what is below /docs/.
+    """
     log = Log(__name__)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -87,7 +92,7 @@ async def serve(exporter: Exporter, doors: Doors, path: str, hooks: Hooks, polic
     loop.add_signal_handler(signal.SIGHUP, reload)
     hooks.listen(lambda: _later(loop, reload), lambda: _later(loop, stopping.set))
 
-    server = Server(_Application(exporter), PAGES, path, policy=policies.now if policies else None)
+    server = Server(_Application(exporter), PAGES, path, policy=policies.now if policies else None, docs=docs)
     if policies:
         policies.use = lambda policy: _later(loop, partial(server.use, policy))
         if server.policy is not policies.now:  # another one came in between

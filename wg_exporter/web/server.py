@@ -24,6 +24,7 @@ from wg_exporter.log import Log
 from wg_exporter.web.acceptor import Acceptor
 from wg_exporter.web.clients import Body, Clients, Limits, Response
 from wg_exporter.web.compression import Compressor
+from wg_exporter.web.docs import MOVED, Docs
 from wg_exporter.web.landing import Landing, Page, Status, UnhealthyRow, headers
 from wg_exporter.web.listen import describe
 from wg_exporter.web.negotiation import Format, accepts_gzip, choose_format
@@ -99,6 +100,8 @@ class Server:
         telemetry_path: str = "/metrics",
         limits: Limits | None = None,
         policy: Policy | None = None,
+        *,
+        docs: Docs | None = None,
     ) -> None:
         self.addresses: tuple[str, ...] = ()  # where it really listens, known after start()
         self._app = app
@@ -120,6 +123,9 @@ class Server:
             STATUS_PATH: {"GET": self._status},
             PAUSE_PATH: {"POST": self._pause},
         }
+        self._docs = docs
+        for address in (*docs.paths, *MOVED) if docs else ():
+            self._routes[address] = {"GET": self._doc}
         self._compressors = {page.path: Compressor() for page in pages}
         for page in pages:
             self._routes[page.url(telemetry_path)] = {"GET": self._scraper(page.path)}
@@ -206,6 +212,12 @@ class Server:
         problem = self._app.pause(request.query)
         return _line(400 if problem else 200, f"{problem or 'done'}\n")
 
+    async def _doc(self, request: Request) -> Response:
+        if request.path in MOVED:
+            return _line(301, "moved\n", {"Location": MOVED[request.path]})
+        headers = {**Docs.headers(request.path), "Vary": "Accept-Encoding"}
+        return await self._answer(request, request.path, Audience.ANYBODY, headers)
+
     def _scraper(self, path: str) -> _Handler:
         async def answer(request: Request) -> Response:
             wanted = choose_format(request.header("Accept"))
@@ -251,6 +263,8 @@ class Server:
                 chunks = await loop.run_in_executor(self._pool, compressor.compress, plain.chunks)
             elif path == _PAGE:
                 chunks = await asyncio.to_thread(self._html)  # not in the pool: scrapes of a stuck source may fill it
+            elif self._docs and path in self._docs.paths:
+                chunks = (await asyncio.to_thread(self._docs.body, path),)
             elif isinstance(wanted, Format):
                 chunks = tuple(await loop.run_in_executor(self._pool, self._app.scrape, path, wanted))
             else:
