@@ -16,6 +16,7 @@ from wg_exporter.web.server import Format, Limits, Page, Server, Status
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from wg_exporter.web.docs import Docs
     from wg_exporter.web.unix import UnixSocket
 
 PAGES = (
@@ -72,6 +73,7 @@ def running(
     telemetry_path: str = "/metrics",
     limits: Limits | None = None,
     unix: UnixSocket | None = None,
+    docs: Docs | None = None,
 ) -> Iterator[Running]:
     """A started server, stopped at the end. It fails if that takes long."""
     sockets = [*bind([parse_listen(listen)]), *([unix.socket] if unix else [])]
@@ -81,7 +83,7 @@ def running(
     thread.start()
 
     async def start() -> Server:
-        server = Server(app, PAGES, telemetry_path, limits)
+        server = Server(app, PAGES, telemetry_path, limits, docs=docs)
         await server.start(sockets)
         return server
 
