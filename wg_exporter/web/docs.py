@@ -75,6 +75,7 @@ class Docs:
         except shipped.MissingError as error:  # tunnels are watched without docs, too
             Log(__name__).warn("docs are missing", problem=str(error))
         self._paths = {path(name): name for name in self._texts}
+        self.paths = frozenset({ROOT, *self._paths})  # everything that is answered, but for MOVED
 
     def _read(self, name: str) -> None:
         text = shipped.read(name)
@@ -82,11 +83,6 @@ class Docs:
         if name.endswith(".md"):
             title = re.search(r"^# (.+)$", text, re.MULTILINE)
             self._titles[name] = title[1] if title else name
-
-    @property
-    def paths(self) -> frozenset[str]:
-        """Everything that is answered, but for MOVED."""
-        return frozenset({ROOT, *self._paths})
 
     @staticmethod
     def needs() -> tuple[Path, ...]:
