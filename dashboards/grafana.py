@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from wg_exporter import __version__
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -186,7 +188,7 @@ def page(
     return {
         "uid": uid,
         "title": title,
-        "description": description,
+        "description": f"{description} Of wg-exporter {__version__}.",
         "tags": [TAG, "wireguard"],
         "schemaVersion": SCHEMA,
         "version": 1,

@@ -53,8 +53,14 @@ def _text(command: click.Command) -> str:
 
 def _usage(name: str, command: click.Command) -> str:
     arguments = [param for param in command.params if isinstance(param, click.Argument)]
-    names = [(param.required, (param.name or "").upper()) for param in arguments]
+    names = [(param.required, _argument(param)) for param in arguments]
     return " ".join(["wg-exporter", name, "[FLAGS]", *(word if required else f"[{word}]" for required, word in names)])
+
+
+def _argument(argument: click.Argument) -> str:
+    if isinstance(argument.type, click.Choice):
+        return "|".join(map(str, argument.type.choices))
+    return (argument.metavar or argument.name or "").strip("[]").upper()
 
 
 def _row(option: click.Option) -> tuple[str, str, str]:

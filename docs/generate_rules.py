@@ -1,7 +1,9 @@
-"""Write into alerts/wireguard.rules.yml what reasons mean, so that pages say it in words. With `--check`, only compare.
+"""Write into alerts/wireguard.rules.yml what the code knows: its version, and what reasons mean. With `--check`, only
+compare.
 
-A template of Prometheus can look up a series, and knows no other table. So each reason is a series whose label is its
-meaning: the first sentence of what the rule that finds it says of itself.
+The version is written by this, so that no release is made with the one before: `make lint` would fail. As to reasons, a
+template of Prometheus can look up a series, and knows no other table. So each is a series whose label is its meaning:
+the first sentence of what the rule that finds it says of itself.
 """
 
 from __future__ import annotations
@@ -11,11 +13,34 @@ import sys
 
 from generating import DOCS, run
 
+from wg_exporter import __version__
 from wg_exporter.health.rules import RULES
 from wg_exporter.probed import SendError, Verdict
 
 PAGE = DOCS.parent / "alerts" / "wireguard.rules.yml"
 MARK = "  # What follows is written by docs/generate_rules.py (`make docs`).\n"
+
+# Exporters are upgraded one after the other, so an hour of two versions is nothing.
+VERSION = """
+  # These rules are of wg-exporter {version}.
+  - name: wireguard-version
+    interval: 1m
+    rules:
+      - alert: WireGuardRulesVersionDiffers
+        expr: |
+          max by (job, instance, version) (last_over_time(wireguard_exporter_build_info{{version!="{version}"}}[4m]))
+        for: 1h
+        keep_firing_for: 5m
+        labels:
+          severity: info
+        annotations:
+          summary: A WireGuard exporter and the alert rules are of different versions.
+          description: >-
+            {{{{ $labels.instance }}}} runs wg-exporter {{{{ $labels.version }}}}, and these rules are of {version}.
+            They may ask for what it does not tell. Upgrade the older one: `wg-exporter export rules` writes the rules
+            that fit the program.
+          runbook_url: http://{{{{ $labels.instance }}}}/docs/alerts/WireGuardRulesVersionDiffers
+"""
 
 GROUP = """
   # What a reason means: a series for each, for templates to look up.
@@ -53,7 +78,7 @@ def rules() -> str:
     """The whole rule file."""
     by_hand, mark, _generated = PAGE.read_text().partition(MARK)
     words = (WORD.format(reason=reason, meaning=json.dumps(meaning)) for reason, meaning in meanings().items())
-    return f"{by_hand}{mark}{GROUP}{''.join(words)}"
+    return f"{by_hand}{mark}{VERSION.format(version=__version__)}{GROUP}{''.join(words)}"
 
 
 if __name__ == "__main__":

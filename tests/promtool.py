@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from wg_exporter import __version__
+
 ROOT = Path(__file__).resolve().parents[1]
 RULES = ROOT / "alerts/wireguard.rules.yml"
 EXAMPLE = ROOT / "deploy/alertmanager.example.yml"
@@ -51,6 +53,18 @@ def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def amtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """What amtool says."""
     return run("amtool", *arguments, package="prometheus-alertmanager")
+
+
+def unit_test(path: Path, directory: Path) -> Path:
+    """A unit test as promtool takes it: THIS_VERSION is the version that the rules should be of."""
+    text = path.read_text()
+    if "THIS_VERSION" not in text:
+        return path
+    written = directory / path.name
+    rules = f"rule_files: [{RULES}]"
+    text = text.replace("rule_files: [../../../alerts/wireguard.rules.yml]", rules)
+    written.write_text(text.replace("THIS_VERSION", __version__))
+    return written
 
 
 def alerts() -> list[Rule]:

@@ -16,6 +16,7 @@ from wg_exporter.web.server import Format, Limits, NotKnownError, Page, Server, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from wg_exporter.web.docs import Docs
     from wg_exporter.web.policy import Policy
     from wg_exporter.web.unix import UnixSocket
 
@@ -91,6 +92,7 @@ def running(
     *,
     lifecycle: bool = False,
     policy: Policy | None = None,
+    docs: Docs | None = None,
 ) -> Iterator[Running]:
     """A started server, stopped at the end. It fails if that takes long."""
     sockets = [*bind([parse_listen(listen)]), *([unix.socket] if unix else [])]
@@ -100,7 +102,7 @@ def running(
     thread.start()
 
     async def start() -> Server:
-        server = Server(app, PAGES, telemetry_path, limits, policy, lifecycle=lifecycle)
+        server = Server(app, PAGES, telemetry_path, limits, policy, lifecycle=lifecycle, docs=docs)
         await server.start(sockets, unix.socket if unix else None)
         return server
 

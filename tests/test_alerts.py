@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from tests.promtool import PAGES, ROOT, RULES, UNIT_TESTS, alerts, cases, names, promtool, records
+from tests.promtool import PAGES, ROOT, RULES, UNIT_TESTS, alerts, cases, names, promtool, records, unit_test
+from wg_exporter import __version__
 from wg_exporter.catalogue import METRICS, Kind
 from wg_exporter.health.states import Reason
 from wg_exporter.probed import SendError, Verdict
@@ -18,7 +19,21 @@ if TYPE_CHECKING:
 
     from tests.promtool import Rule
 
-RUNBOOKS = "https://github.com/wg-exporter/wg-exporter/blob/main/docs/alerts"
+# An alert whose exporter is silent, or that has none, leads to the page at any exporter that answers.
+ANY = (
+    '{{ with query "max by (instance) (wireguard_exporter_build_info)" }}%s'
+    '{{ . | sortByLabel "instance" | first | label "instance" }}'
+)
+RUNBOOKS = {
+    **dict.fromkeys(
+        ["WireGuardHubDown", "WireGuardAllPathsDown", "Watchdog"], f"{ANY % 'http://'}/docs/alerts/%s{{{{ end }}}}"
+    ),
+    **dict.fromkeys(
+        ["WireGuardExporterDown", "WireGuardScrapesFailing"],
+        f"http://{ANY % ''}{{{{ else }}}}{{{{ $labels.instance }}}}{{{{ end }}}}/docs/alerts/%s",
+    ),
+}
+RUNBOOK = "http://{{ $labels.instance }}/docs/alerts/%s"
 CATALOGUE = {metric.name: metric for metric in METRICS}
 HISTOGRAMS = {metric.name for metric in METRICS if metric.kind is Kind.HISTOGRAM}
 # What Prometheus adds to every series, what the exporter adds to some, and what a rule makes itself.
@@ -71,8 +86,8 @@ def test_all_files_beside_the_rules_are_rules():
 
 @pytest.mark.prometheus
 @pytest.mark.parametrize("path", UNIT_TESTS, ids=lambda path: path.stem)
-def test_unit_tests_of_promtool_pass(path):
-    done = promtool("test", "rules", path)
+def test_unit_tests_of_promtool_pass(path, tmp_path):
+    done = promtool("test", "rules", unit_test(path, tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -199,7 +214,19 @@ def test_an_alert_says_how_bad_what_where_and_what_to_do(alert):
     assert set(alert.annotations) == {"summary", "description", "runbook_url"}
     assert "{{" not in alert.annotations["summary"]
     assert "$labels" in alert.annotations["description"] or alert.name == "Watchdog"
-    assert alert.annotations["runbook_url"] == f"{RUNBOOKS}/{alert.name}.md"
+    assert alert.annotations["runbook_url"] == RUNBOOKS.get(alert.name, RUNBOOK) % alert.name
+
+
+def test_the_rules_and_their_alert_on_versions_are_of_this_version():
+    (alert,) = (alert for alert in alerts() if alert.name == "WireGuardRulesVersionDiffers")
+    assert f'version!="{__version__}"' in alert.expr
+    assert f"these rules are of {__version__}." in alert.annotations["description"]
+
+
+def test_an_alert_without_an_instance_has_its_page_elsewhere():
+    for alert in alerts():
+        fired = [labels for case in cases() if case.alert == alert.name for labels in case.fires]
+        assert all("instance" in labels for labels in fired) or "query" in alert.annotations["runbook_url"]
 
 
 @pytest.mark.parametrize("reason", [str(reason) for reason in (*Reason, *SendError, Verdict.FILTERED)])

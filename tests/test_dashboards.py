@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from tests.dashboards import ROOT, STRING, Dashboard, Json, Query, dashboards
+from wg_exporter import __version__
 from wg_exporter.catalogue import METRICS, NAMES, Kind
 
 if typing.TYPE_CHECKING:
@@ -83,6 +84,12 @@ def test_a_stale_dashboard_is_found_and_written_again(tmp_path: Path) -> None:
     assert page.read_text() != fresh
     assert generate(copied).returncode == 0
     assert page.read_text() == fresh
+
+
+def test_a_dashboard_says_of_which_version_it_is() -> None:
+    for name in ("fleet", "host", "peer"):
+        page = json.loads((GENERATOR.parent / f"{name}.json").read_text())
+        assert page["description"].endswith(f" Of wg-exporter {__version__}.")
 
 
 # In Grafana's form

@@ -18,6 +18,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import markdown_it
+import mdurl
 import pytest
 
 import wg_exporter
@@ -37,6 +39,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it is what the exporter gives up"),
 ]
 
+ALERT = "/docs/alerts/WireGuardPeerDown"
 ROLES = ("wg-exporter", "wg-web", "wg-read", "wg-probe")
 NET_ADMIN, NET_RAW, SETUID, SETGID, SETPCAP, KILL, DAC_READ_SEARCH = (1 << bit for bit in (12, 13, 7, 6, 8, 5, 2))
 
@@ -372,14 +375,27 @@ def test_whatever_is_imported_late_is_there_although_only_root_may_read_the_prog
     pair = tunnel(lab)
     private = tmp_path / "root"
     private.mkdir(mode=0o700)
-    shutil.copytree(Path(wg_exporter.__file__).parent, private / "wg_exporter", ignore=shutil.ignore_patterns("*.pyc"))
+    ignore = shutil.ignore_patterns("*.pyc", "preview")
+    shutil.copytree(Path(wg_exporter.__file__).parent, private / "wg_exporter", ignore=ignore)
+    for library in (markdown_it, mdurl):
+        shutil.copytree(Path(library.__file__).parent, private / library.__name__)
     config = f"interfaces: {{include: [{pair.hub.name}]}}\nnames: [{pair.hub.conf}]\n"
     env = {"PYTHONPATH": str(private), "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     with start_exporter(directory=tmp_path, config=config, env=env) as exporter:
         assert (family(exporter)["wg-web"].uids, len(family(exporter))) == ({user(WEB, NO_WEB).uid}, 3)
-        for path in ("/metrics", "/metrics/mindflavor", "/metrics/mdlayher", "/", "/api/v1/status", "/-/ready", "/no"):
+        for path in (
+            "/metrics",
+            "/metrics/mindflavor",
+            "/metrics/mdlayher",
+            "/",
+            "/api/v1/status",
+            "/-/ready",
+            "/no",
+            "/docs/",
+            ALERT,
+        ):
             for headers in ({}, {"Accept-Encoding": "gzip"}, OPENMETRICS):
-                assert exporter.get(path, headers).status in {200, 404}, path
+                assert exporter.get(path, headers).status == (404 if path == "/no" else 200), path
         (tmp_path / f"exporter-{exporter.port}.yml").write_text("nonsense")
         exporter.reload()
         eventually(lambda: "not reloaded" in exporter.log(), within=10)

@@ -43,7 +43,7 @@ def open_to_all() -> Iterator[Anyone]:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         directory.chmod(0o755)
-        shutil.copytree(_PACKAGE, directory / _PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(_PACKAGE, directory / _PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__", "preview"))
         for file, path in _needed("wg-exporter", set()):
             if path.is_file() and ".." not in file.parts:
                 (directory / file).parent.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from wg_exporter.daemon.prober import Probing
 from wg_exporter.daemon.serve import Hooks, serve
 from wg_exporter.linux.scarcity import be_frugal
 from wg_exporter.reader.host import host_sources
+from wg_exporter.web.docs import Docs
 from wg_exporter.web.files import LOOK_EVERY, WebFiles
 from wg_exporter.web.listen import parse_telemetry_path
 
@@ -71,9 +72,9 @@ class _Watched:
 
 async def _serve(exporter: Exporter, doors: Doors, asked: Asked, watched: _Watched | None) -> int:
     if watched is None:
-        return await serve(exporter, doors, asked, Hooks())
+        return await serve(exporter, doors, asked, Hooks(), docs=Docs())
     following = asyncio.create_task(watched.follow())
     try:
-        return await serve(exporter, doors, asked, Hooks(), watched.policies)
+        return await serve(exporter, doors, asked, Hooks(), watched.policies, docs=Docs())
     finally:
         following.cancel()

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from wg_exporter.daemon.doors import Asked, Doors
     from wg_exporter.remote.process import Process
     from wg_exporter.sources import Clock
+    from wg_exporter.web.docs import Docs
 
 
 class _Hooks(Hooks):
@@ -57,7 +58,7 @@ class _Hooks(Hooks):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def run(sock: socket.socket, doors: Doors, asked: Asked, *, net_raw: bool | None) -> int:
+def run(sock: socket.socket, doors: Doors, asked: Asked, docs: Docs, *, net_raw: bool | None) -> int:
     """Serve until the supervisor ends it. `sock` leads to it. Returns the exit code."""
     policies = None if asked.web_file is None else _Handed(place(asked.web_file))
     where = place(asked.config_file) if asked.config_file else ""
@@ -76,7 +77,7 @@ def run(sock: socket.socket, doors: Doors, asked: Asked, *, net_raw: bool | None
         costs=lambda: [supervisor.usage] if supervisor.usage else [],
     )
     try:
-        return asyncio.run(serve(exporter, doors, asked, _Hooks(supervisor), policies))
+        return asyncio.run(serve(exporter, doors, asked, _Hooks(supervisor), policies, docs=docs))
     finally:
         supervisor.close()
 

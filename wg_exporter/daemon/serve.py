@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from wg_exporter.daemon.doors import Asked, Doors
     from wg_exporter.daemon.exporter import Exporter
     from wg_exporter.daemon.policies import Policies
+    from wg_exporter.web.docs import Docs
 
 PAGES = (
     Page("", "Metrics", "every tunnel of this host, for Prometheus"),
@@ -92,8 +93,12 @@ class Hooks:
         """`reload` and `stop` may be called from now on, in any thread."""
 
 
-async def serve(exporter: Exporter, doors: Doors, asked: Asked, hooks: Hooks, policies: Policies | None = None) -> int:
-    """Serve until a signal comes. Returns the exit code. `policies` say who may ask over TCP; None = anybody."""
+async def serve(
+    exporter: Exporter, doors: Doors, asked: Asked, hooks: Hooks, policies: Policies | None = None, *, docs: Docs
+) -> int:
+    """Serve until a signal comes. Returns the exit code. `policies` say who may ask over TCP; None = anybody.
+    `docs` are what is below /docs/.
+    """
     log = Log(__name__)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -110,6 +115,7 @@ async def serve(exporter: Exporter, doors: Doors, asked: Asked, hooks: Hooks, po
         path,
         policy=policies.now if policies else None,
         lifecycle=asked.lifecycle,
+        docs=docs,
     )
     if policies:
         policies.use = lambda policy: _later(loop, partial(server.use, policy))

@@ -129,6 +129,14 @@ def open_to_all(path: str) -> bool:
         return True  # it isn't there yet, so nobody knows
 
 
+def readable_by_all(path: Path) -> bool:
+    """Whether any user may read this file."""
+    try:
+        return open_to_all(str(path)) and bool(path.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False
+
+
 class _Libc:
     """The system calls that Python has no functions for. Both raise OSError."""
 

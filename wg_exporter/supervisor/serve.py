@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.catalogue import NAMES
 from wg_exporter.daemon.doors import open_doors
-from wg_exporter.linux.privileges import CAP_NET_RAW, effective
+from wg_exporter.linux.privileges import CAP_NET_RAW, effective, readable_by_all
 from wg_exporter.linux.scarcity import be_frugal
 from wg_exporter.messages.supervisor import Role
 from wg_exporter.supervisor import roles
@@ -39,9 +39,13 @@ def run(asked: Asked) -> int:
 
     def exporter(sock: socket.socket) -> int:
         from wg_exporter.daemon import apart  # noqa: PLC0415 - see above
+        from wg_exporter.web.docs import Docs  # noqa: PLC0415 - see above
 
+        docs = Docs()
+        if not all(map(readable_by_all, docs.needs())):
+            docs.prepare()
         roles.become_web()
-        return apart.run(sock, doors, asked, net_raw=net_raw)
+        return apart.run(sock, doors, asked, docs, net_raw=net_raw)
 
     web_files = None if asked.web_file is None else WebFiles(asked.web_file)
     try:

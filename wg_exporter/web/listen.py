@@ -28,7 +28,7 @@ _Address = tuple[str | int | bytes, ...]  # as getaddrinfo(3) gives it, for bind
 _PORT = re.compile(r"[0-9]{1,5}")
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 # Paths of our own, which metrics must not cover, with all that is below them.
-_TAKEN = {"/-": "the health checks", "/api": "programs", "/sd": "the discovery of targets"}
+_TAKEN = {"/-": "the health checks", "/api": "programs", "/sd": "the discovery of targets", "/docs": "the docs"}
 _PATH = re.compile(r"/|(/[A-Za-z0-9._~-]+)+/?")
 
 

@@ -24,6 +24,7 @@ from wg_exporter.log import Log
 from wg_exporter.web.acceptor import Acceptor
 from wg_exporter.web.clients import Body, Clients, Limits, Response
 from wg_exporter.web.compression import Compressor
+from wg_exporter.web.docs import MOVED, Docs
 from wg_exporter.web.landing import Landing, Page, Status, UnhealthyRow, headers
 from wg_exporter.web.listen import describe
 from wg_exporter.web.negotiation import Format, accepts_gzip, choose_format
@@ -133,8 +134,9 @@ class Server:
         policy: Policy | None = None,
         *,
         lifecycle: bool = False,
+        docs: Docs | None = None,
     ) -> None:
-        """`lifecycle`: a reload may be asked for over TCP too."""
+        """`lifecycle`: a reload may be asked for over TCP too. `docs` are what is below /docs/."""
         self.addresses: tuple[str, ...] = ()  # where it really listens, known after start()
         self._app = app
         self._limits = limits or Limits()
@@ -148,10 +150,12 @@ class Server:
         self._acceptor: Acceptor | None = None
         self._policy = policy or Policy(OPEN)
         self._page, self._page_headers = Landing(telemetry_path, pages), dict(headers())
+        self._docs = docs
         self._compressors = {page.path: Compressor() for page in pages}
         scrapes = [Route(page.url(telemetry_path), self._scraper(page.path)) for page in pages]
         hint = f"not found; metrics are at {telemetry_path}\n"
-        self._routes = Routes([*self._table(), *scrapes], hint, lifecycle=lifecycle)
+        pages_of_docs = [Route(address, self._doc) for address in ((*docs.paths, *MOVED) if docs else ())]
+        self._routes = Routes([*self._table(), *pages_of_docs, *scrapes], hint, lifecycle=lifecycle)
 
     def _table(self) -> tuple[Route, ...]:
         """All paths but those of the metrics."""
@@ -268,6 +272,15 @@ class Server:
         first, *others = problem.split("\n")
         more = f" (and {len(others)} more; the log of wg-exporter has all)" if others else ""
         return line(500, f"configuration not reloaded: {first}{more}\n")
+
+    async def _doc(self, request: Request) -> Response:
+        if request.path in MOVED:
+            return line(301, "moved\n", {"Location": MOVED[request.path]})
+        assert self._docs is not None  # noqa: S101 - for the type checker
+        body = partial(self._docs.body, request.path)
+        make = partial(asyncio.to_thread, lambda: (body(),))
+        headers = {**Docs.headers(request.path), "Vary": "Accept-Encoding"}
+        return await self._answer(request, request.path, Audience.ANYBODY, make, headers)
 
     def _scraper(self, path: str) -> Handler:
         async def answer(request: Request) -> Response:
