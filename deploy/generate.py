@@ -80,10 +80,13 @@ def config() -> str:
 
 
 def completions() -> Iterator[tuple[str, str]]:
-    """(Name, text) of the scripts with which bash and zsh ask the program for completions, as click writes them."""
+    """(Name, text) of the scripts with which bash and zsh ask the program for completions, as click writes them.
+
+    The names are those under which these shells find them.
+    """
     variable = f"_{PROGRAM.replace('-', '_').upper()}_COMPLETE"
-    for shell in (BashComplete, ZshComplete):
-        yield f"{PROGRAM}.{shell.name}", shell(main, {}, PROGRAM, variable).source().strip() + "\n"
+    for name, shell in ((f"bash/{PROGRAM}", BashComplete), (f"zsh/_{PROGRAM}", ZshComplete)):
+        yield name, shell(main, {}, PROGRAM, variable).source().strip() + "\n"
 
 
 def _page(name: str, command: click.Command, usage: list[str]) -> str:
@@ -150,9 +153,10 @@ def _roff(text: str) -> str:
 
 def write(directory: Path) -> None:
     """Write all files into a directory, which is made if it is not there."""
-    directory.mkdir(parents=True, exist_ok=True)
     for name, text in (*man_pages(), *completions(), ("config.yml", config())):
-        (directory / name).write_text(text)
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
 
 
 if __name__ == "__main__":
