@@ -110,6 +110,9 @@ deb: dist ## package for the Debian that this runs on, into dist/
 	rm -f dist/wg-exporter_*.deb
 	$(EPOCH) deploy/debian/build dist/wg_exporter-*.whl dist
 
+release: setup ## check all that a release needs, and build its files into dist/; WITHOUT_TESTS=1 leaves out the tests
+	@$(BIN)/python deploy/release.py build
+
 clean: ## remove what these targets made inside the checkout
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .cache
 	find . -name __pycache__ -type d -not -path './.git/*' -exec rm -rf {} +

@@ -56,6 +56,9 @@ need_test() {
     need tcpdump tcpdump
     need file file
     need mke2fs e2fsprogs
+    need git git
+    need man man-db
+    need mandoc mandoc
 }
 
 need_bench() {
