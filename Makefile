@@ -59,11 +59,13 @@ fuzz: setup ## hostile input of every kind, made up anew until SECONDS=60 are ov
 	@end=$$(($$(date +%s) + $(SECONDS))); until [ $$(date +%s) -ge $$end ]; do \
 	    $(PYTEST) -q -n 2 --fuzz $(FUZZ_ARGS) || exit 1; done
 
-slow: setup ## what takes an hour, before a release: slow tests, and `make demo` and `make test` on clean machines
+slow: setup ## what takes an hour, before a release: slow tests, and on clean machines `make demo`, `make test` and `make deb`
 	deploy/ensure-packages.sh test
 	$(PYTEST) -m slow
 	.ci/clean-machine bookworm
 	.ci/clean-machine trixie
+	.ci/deb-machine bookworm
+	.ci/deb-machine trixie
 
 mutants: $(VENV)/.mutants ## do the tests notice changes? Draws COUNT=60 by SEED=1 and tries each, in copies (needs root)
 	deploy/ensure-packages.sh test

@@ -53,7 +53,7 @@ USES = {
     "prometheus-client": Use(
         "from prometheus_client.process_collector import ProcessCollector", "`serve`: `process_*`; your own registry"
     ),
-    "bcrypt": Use("import bcrypt", "`serve` with passwords"),
+    "bcrypt": Use("import bcrypt", "`serve`, for passwords"),
     "cryptography": Use(
         "from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey",
         "hosts with userspace devices: their public keys",

@@ -96,7 +96,8 @@ def _changelog(root: Path, version: str) -> list[str]:
     if not found:
         return ["CHANGELOG.md has no heading like ## [1.2.3] - 2026-01-31"]
     if found[1] == "Unreleased":
-        return ["CHANGELOG.md begins with [Unreleased]: run `deploy/release.py prepare`, look at it and commit"]
+        step = ".venv/bin/python deploy/release.py prepare"
+        return [f"CHANGELOG.md begins with [Unreleased]: run `{step}`, look at it and commit"]
     problems = []
     if found[1] != version:
         problems.append(f"CHANGELOG.md begins with {found[1]}, wg_exporter/__init__.py says {version}")

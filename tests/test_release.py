@@ -80,7 +80,12 @@ def test_what_is_not_committed_keeps_it_from_being_released(checkout):
             "0.3.0",
             "CHANGELOG.md begins with 0.2.0, wg_exporter/__init__.py says 0.3.0",
         ),
-        ("CHANGELOG.md", "[0.2.0] - 2026-01-31", "[Unreleased]", "CHANGELOG.md begins with [Unreleased]: run `deploy/"),
+        (
+            "CHANGELOG.md",
+            "[0.2.0] - 2026-01-31",
+            "[Unreleased]",
+            "CHANGELOG.md begins with [Unreleased]: run `.venv/bin/python deploy/",
+        ),
         ("CHANGELOG.md", " - 2026-01-31", "", "CHANGELOG.md has no date for 0.2.0"),
         ("CHANGELOG.md", "2026-01-31", "2026-02-31", "CHANGELOG.md has no date for 0.2.0"),
         ("CHANGELOG.md", "## ", "# ", "CHANGELOG.md has no heading"),
