@@ -28,7 +28,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The environment is made anew unless it was finished, in this directory, and its interpreter still runs.
 USABLE := $(shell test "$$(cat $(VENV)/.ready 2>/dev/null)" = "$(CURDIR)" && $(BIN)/python -c '' 2>/dev/null && echo yes)
 
-.PHONY: help setup demo test fuzz slow mutants lint bench docs clean always
+# All times in what is built are those of the commit, so that it gives the same bytes wherever it is built.
+EPOCH = SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)}
+# Which libraries `make lock` takes anew: LOCK_ARGS= keeps all it can, LOCK_ARGS='--upgrade-package h11' takes one.
+LOCK_ARGS ?= --upgrade
+
+.PHONY: help setup demo test fuzz slow mutants lint bench docs lock dist deb release clean always
 
 help: ## list the targets (default)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,11 +59,13 @@ fuzz: setup ## hostile input of every kind, made up anew until SECONDS=60 are ov
 	@end=$$(($$(date +%s) + $(SECONDS))); until [ $$(date +%s) -ge $$end ]; do \
 	    $(PYTEST) -q -n 2 --fuzz $(FUZZ_ARGS) || exit 1; done
 
-slow: setup ## what takes an hour, before a release: slow tests, and `make demo` and `make test` on clean machines
+slow: setup ## what takes an hour, before a release: slow tests, and on clean machines `make demo`, `make test` and `make deb`
 	deploy/ensure-packages.sh test
 	$(PYTEST) -m slow
 	.ci/clean-machine bookworm
 	.ci/clean-machine trixie
+	.ci/deb-machine bookworm
+	.ci/deb-machine trixie
 
 mutants: $(VENV)/.mutants ## do the tests notice changes? Draws COUNT=60 by SEED=1 and tries each, in copies (needs root)
 	deploy/ensure-packages.sh test
@@ -83,6 +90,31 @@ bench: setup ## measure speed and memory against other exporters, into bench/*.m
 docs: setup ## write the generated pages of docs/ again
 	@set -e; for generator in $(GENERATORS); do echo $$generator; $(BIN)/python $$generator; done
 
+lock: $(VENV)/.lock ## versions and hashes of all libraries anew, in deploy/requirements.lock
+	$(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes --no-emit-package win-inet-pton \
+	    --custom-compile-command 'make lock' $(LOCK_ARGS) pyproject.toml --output-file deploy/requirements.lock
+	@set -e; for python in 3.11 3.12 3.13; do for arch in x86_64 aarch64; do \
+	    echo "wheels for Python $$python on $$arch"; \
+	    $(BIN)/pip download --quiet --no-deps --require-hashes --only-binary :all: --python-version $$python \
+	        $$(for libc in 2_17 2_24 2_26 2_27 2_28 2_31 2_34; do echo --platform manylinux_$${libc}_$$arch; done) --platform manylinux2014_$$arch \
+	        --dest build/wheels --requirement deploy/requirements.lock; done; done
+
+$(VENV)/.lock: $(VENV)/.ready
+	$(BIN)/pip install --quiet --editable '.[lock]'
+	@touch $@
+
+dist: setup ## wheel and sdist, into dist/
+	rm -f dist/wg_exporter-*
+	$(EPOCH) $(BIN)/python -m build --no-isolation
+
+deb: dist ## package for the Debian that this runs on, into dist/
+	deploy/ensure-packages.sh deb
+	rm -f dist/wg-exporter_*.deb
+	$(EPOCH) deploy/debian/build dist/wg_exporter-*.whl dist
+
+release: setup ## check all that a release needs, and build its files into dist/; WITHOUT_TESTS=1 leaves out the tests
+	@$(BIN)/python deploy/release.py build
+
 clean: ## remove what these targets made inside the checkout
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .cache
 	find . -name __pycache__ -type d -not -path './.git/*' -exec rm -rf {} +

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that a task needs, and only those that are missing.
 #
-#   deploy/ensure-packages.sh python|demo|test|bench|clean-machine
+#   deploy/ensure-packages.sh python|demo|test|bench|clean-machine|deb
 #
 # What counts is the command, not the package: a tool built by hand is as good, and so is another distribution that
 # has it. Where something is missing and we may not install it (not root, no apt), the last line is the command to
@@ -58,6 +58,9 @@ need_test() {
     need systemd-socket-activate systemd
     need file file
     need mke2fs e2fsprogs
+    need git git
+    need man man-db
+    need mandoc mandoc
 }
 
 need_bench() {
@@ -71,6 +74,15 @@ need_clean_machine() {
     need unshare util-linux
     need mount mount
     need git git
+}
+
+need_deb() {
+    [ -x /usr/bin/python3 ] || missing="$missing python3" # the one that the package will run with
+    need dh debhelper
+    need dpkg-buildpackage dpkg-dev
+    need strip binutils
+    need lintian lintian
+    need man man-db # lintian lets it read the man pages
 }
 
 # Debian starts a service as soon as its package is installed, and at every boot from then on. We want the program
@@ -107,8 +119,9 @@ demo) need_demo ;;
 test) need_test ;;
 bench) need_bench ;;
 clean-machine) need_clean_machine ;;
+deb) need_deb ;;
 *)
-    echo "usage: $0 python|demo|test|bench|clean-machine" >&2
+    echo "usage: $0 python|demo|test|bench|clean-machine|deb" >&2
     exit 2
     ;;
 esac

@@ -22,20 +22,24 @@ HEAD = """\
 
 `wg-exporter --version` prints the version, `wg-exporter COMMAND --help` what is below.
 
-| exit code | meaning |
-|---|---|
-| 0 | done; a server was told to stop |
-| 1 | it could not be done: the port is in use, nothing may be read, nothing matches; `check` found something |
-| 2 | a flag or the configuration can't be used; each mistake is a line on standard error (`check`: a finding) |
-| 130 | stopped with Ctrl-C |
-| 141 | the reader of the output left before its end, as in `wg-exporter show \\| head` |
 """
+
+EXIT_CODES = (
+    ("0", "done; a server was told to stop"),
+    ("1", "it could not be done: the port is in use, nothing may be read, nothing matches; `check` found something"),
+    (
+        "2",
+        "a flag or the configuration can't be used; each mistake is a line on standard error (`check`: a finding)",
+    ),
+    ("130", "stopped with Ctrl-C"),
+    ("141", "the reader of the output left before its end, as in `wg-exporter show | head`"),
+)
 
 
 def page() -> str:
     """The whole text of docs/cli.md."""
     context = click.Context(main, info_name="wg-exporter")
-    parts = [HEAD.format(help=_text(main))]
+    parts = [HEAD.format(help=_text(main)), table(("exit code", "meaning"), EXIT_CODES)]
     for name in main.list_commands(context):
         command = main.get_command(context, name)
         if command is None or command.hidden:
