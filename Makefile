@@ -18,7 +18,7 @@ FUZZ_ARGS ?=
 MDLAYHER ?= $(WG_BENCH_MDLAYHER)
 MINDFLAVOR ?= $(WG_BENCH_MINDFLAVOR)
 # Each of these writes a page of the docs, or the dashboards, or with --check says whether it is still right.
-GENERATORS := $(sort $(wildcard docs/generate_*.py)) dashboards/generate.py
+GENERATORS := $(sort $(wildcard docs/generate_*.py)) dashboards/generate.py deploy/kubernetes/generate.py
 # -E and -X utf8: no PYTHON* variable and no locale changes the tests. With PYTHONOPTIMIZE all assertions would pass.
 PYTEST := $(BIN)/python -E -X utf8 -m pytest
 
