@@ -1,7 +1,7 @@
 """Write the alert rules and the dashboards as resources of Kubernetes. With `--check`, only compare.
 
-kustomize reads no file outside of the directory of a kustomization, so the rules (alerts/) and the dashboards have to be
-there a second time. This writes them, so that nobody keeps them twice. The tag of the image is the version of the
+kustomize reads no file outside of the directory of a kustomization, so the rules (alerts/) and the dashboards have to
+be there a second time. This writes them, so that nobody keeps them twice. The tag of the image is the version of the
 package.
 """
 
