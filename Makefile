@@ -55,7 +55,7 @@ fuzz: setup ## hostile input of every kind, made up anew until SECONDS=60 are ov
 	    $(PYTEST) -q -n 2 --fuzz $(FUZZ_ARGS) || exit 1; done
 
 slow: setup ## what takes an hour, before a release: slow tests, and `make demo` and `make test` on clean machines
-	deploy/ensure-packages.sh test
+	deploy/ensure-packages.sh slow
 	$(PYTEST) -m slow
 	.ci/clean-machine bookworm
 	.ci/clean-machine trixie

@@ -1,4 +1,4 @@
-"""A bare Debian in a directory, for what installs things: the one of .ci/clean-machine, with a checkout of the last commit.
+"""A bare Debian in a directory, for what installs things, as .ci/clean-machine makes it: with the last commit.
 
 with machine("bookworm", tmp_path) as bare:
     bare.run("apt-get install -y --no-install-recommends ansible-core")
