@@ -141,7 +141,9 @@ class Ran:
     def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
         self.text = done.stdout + done.stderr
         self.code = done.returncode
-        self.handlers = re.findall(r"RUNNING HANDLER \[(?:wg_exporter : )?([^\]]+)\][^\n]*\n(?!skipping)", self.text)
+        # With -v a line of where it stands comes between.
+        ran = re.findall(r"RUNNING HANDLER \[(?:wg_exporter : )?([^\]]+)\].*\n(?:task path.*\n)?(\w+)", self.text)
+        self.handlers = [name for name, result in ran if result != "skipping"]
         recap = re.search(r"^localhost +: ok=\d+ +changed=(\d+) .* failed=(\d+)", self.text, re.MULTILINE)
         assert recap, self.text
         self.changed, self.failed = int(recap[1]), int(recap[2])
