@@ -256,9 +256,9 @@ def test_flags_and_drop_ins_restart_and_what_is_not_wanted_goes(bare: Machine, w
 
 
 @pytest.mark.slow
-def test_a_package_of_debian_is_installed_once(bare: Machine, first: Ran) -> None:
+def test_a_package_of_debian_is_installed_once(bare: Machine) -> None:
     bare.run(
-        "mkdir -p /root/deb/DEBIAN /root/deb/usr/bin /root/deb/lib/systemd/system\n"
+        "umask 022; mkdir -p /root/deb/DEBIAN /root/deb/usr/bin /root/deb/lib/systemd/system\n"
         "printf 'Package: wg-exporter\\nVersion: 9\\nArchitecture: all\\nMaintainer: A <a@example.net>\\n"
         "Description: stands in for the package\\n' >/root/deb/DEBIAN/control\n"
         "printf '#!/bin/sh\\nexit 0\\n' >/root/deb/usr/bin/wg-exporter; chmod 755 /root/deb/usr/bin/wg-exporter\n"
