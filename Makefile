@@ -18,7 +18,7 @@ FUZZ_ARGS ?=
 MDLAYHER ?= $(WG_BENCH_MDLAYHER)
 MINDFLAVOR ?= $(WG_BENCH_MINDFLAVOR)
 # Each of these writes a page of the docs, or the dashboards, or with --check says whether it is still right.
-GENERATORS := $(sort $(wildcard docs/generate_*.py)) dashboards/generate.py
+GENERATORS := $(sort $(wildcard docs/generate_*.py)) dashboards/generate.py deploy/kubernetes/generate.py
 # -E and -X utf8: no PYTHON* variable and no locale changes the tests. With PYTHONOPTIMIZE all assertions would pass.
 PYTEST := $(BIN)/python -E -X utf8 -m pytest
 
@@ -60,7 +60,7 @@ fuzz: setup ## hostile input of every kind, made up anew until SECONDS=60 are ov
 	    $(PYTEST) -q -n 2 --fuzz $(FUZZ_ARGS) || exit 1; done
 
 slow: setup ## what takes an hour, before a release: slow tests, and on clean machines `make demo`, `make test` and `make deb`
-	deploy/ensure-packages.sh test
+	deploy/ensure-packages.sh slow
 	$(PYTEST) -m slow
 	.ci/clean-machine bookworm
 	.ci/clean-machine trixie

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that a task needs, and only those that are missing.
 #
-#   deploy/ensure-packages.sh python|demo|test|bench|clean-machine|deb
+#   deploy/ensure-packages.sh python|demo|test|slow|bench|clean-machine|deb
 #
 # What counts is the command, not the package: a tool built by hand is as good, and so is another distribution that
 # has it. Where something is missing and we may not install it (not root, no apt), the last line is the command to
@@ -69,6 +69,12 @@ need_bench() {
     need tracepath iputils-tracepath
 }
 
+need_slow() {
+    need_test
+    need_clean_machine
+    need buildah buildah
+}
+
 need_clean_machine() {
     need mmdebstrap mmdebstrap
     need unshare util-linux
@@ -117,11 +123,12 @@ case "${1:-}" in
 python) need_python ;;
 demo) need_demo ;;
 test) need_test ;;
+slow) need_slow ;;
 bench) need_bench ;;
 clean-machine) need_clean_machine ;;
 deb) need_deb ;;
 *)
-    echo "usage: $0 python|demo|test|bench|clean-machine|deb" >&2
+    echo "usage: $0 python|demo|test|slow|bench|clean-machine|deb" >&2
     exit 2
     ;;
 esac

@@ -75,8 +75,10 @@ def prometheus(directory: Path, settings: Mapping[str, object], *options: str) -
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], log: Path) -> Iterator[Server]:
-    """A program that is told its address as all of the family are, once it is ready; ended in the end."""
+def running(command: Sequence[str], log: Path, kind: type[Server] = Server) -> Iterator[Server]:
+    """A program that is told its address as all of the family are, once it is ready; ended in the end. `kind` is how it
+    is asked.
+    """
     port = free_port()
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -86,7 +88,7 @@ def running(command: Sequence[str], log: Path) -> Iterator[Server]:
             stderr=output,
             env={**os.environ, "GOMAXPROCS": "1"},
         )
-    server = Server(process, port, log)
+    server = kind(process, port, log)
     try:
         eventually(server.ready, within=PATIENCE, every=0.1)
         yield server

@@ -1,0 +1,1 @@
+../../../../systemd/wg-exporter.service.d
