@@ -43,7 +43,7 @@ def main() -> None:
         "rounds": options.rounds,
         "missing": {},
     }
-    serve = [sys.executable, "-m", "wg_exporter.cli", "serve", "--web.listen-address=127.0.0.1:PORT"]
+    serve = [sys.executable, "-m", "wg_exporter.cli", "serve", "--web.listen-address=127.0.0.1:PORT", "--storage.path="]
     contestants = {OURS: [*serve, "--config.file=CONFIG"], COMPAT: [*serve, "--config.file=CONFIG"]}
     if options.before:
         contestants[BEFORE] = [str(options.before.resolve() / ".venv/bin/wg-exporter"), *contestants[OURS][3:]]

@@ -14,6 +14,7 @@ from wg_exporter import __version__
 from wg_exporter.cli.common import drop_output
 from wg_exporter.cli.demo.command import demo
 from wg_exporter.cli.mtu.command import mtu
+from wg_exporter.cli.quiet import quiet
 from wg_exporter.cli.serve import serve
 from wg_exporter.cli.show.command import show
 from wg_exporter.linux.scarcity import scarce
@@ -44,5 +45,5 @@ def main() -> None:
     """Prometheus exporter and health monitor for WireGuard tunnels."""
 
 
-for command in (serve, show, mtu, demo):
+for command in (serve, show, mtu, quiet, demo):
     main.add_command(command)

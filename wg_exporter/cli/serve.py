@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wg_exporter.cli.common import SOCKET, check_flags, config_option, load_config
+from wg_exporter.cli.common import SOCKET, STORAGE, check_flags, config_option, load_config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     default=SOCKET,
     show_default=True,
     metavar="PATH",
-    help="Unix socket on which `show` and `mtu` ask; only its owner may. Empty: none.",
+    help="Unix socket on which `show`, `mtu` and `quiet` ask; only its owner may. Empty: none.",
 )
 @click.option(
     "--web.config.file",
@@ -50,6 +50,14 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=pathlib.Path),
     metavar="FILE",
     help="TLS, passwords and a limit of requests, in the format of all Prometheus exporters.",
+)
+@click.option(
+    "--storage.path",
+    "storage_path",
+    default=STORAGE,
+    show_default=True,
+    metavar="DIRECTORY",
+    help="Directory for what survives a restart: what `quiet` was asked for. Empty: none.",
 )
 @config_option
 @click.option(
@@ -79,6 +87,7 @@ def serve(  # noqa: PLR0917 - click passes them by name
     telemetry_path: str,
     unix_socket: str,
     web_file: Path | None,
+    storage_path: str,
     config_file: Path | None,
     log_level: str,
     log_format: str,
@@ -97,7 +106,7 @@ def serve(  # noqa: PLR0917 - click passes them by name
 
     log.setup(log_level, log_format)
     log.catch_threads()
-    asked = Asked(config, config_file, listen, telemetry_path, unix_socket, web_file)
+    asked = Asked(config, config_file, listen, telemetry_path, unix_socket, web_file, storage_path)
     sys.exit(run_server(asked, privsep=not one_process))
 
 

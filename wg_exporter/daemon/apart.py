@@ -73,6 +73,7 @@ def run(sock: socket.socket, doors: Doors, path: str, asked: Asked, *, net_raw: 
         net_raw=net_raw,
         read_config=lambda _file: supervisor.load(),
         costs=lambda: [supervisor.usage] if supervisor.usage else [],
+        storage=doors.storage,
     )
     try:
         return asyncio.run(serve(exporter, doors, path, _Hooks(supervisor), policies))

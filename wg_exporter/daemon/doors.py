@@ -1,10 +1,11 @@
-"""The sockets that `serve` answers on: all of them open before anything else begins, or none."""
+"""The sockets that `serve` answers on: all of them open before anything else begins, or none; and its storage."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from wg_exporter.linux.storage import Storage
 from wg_exporter.web.listen import bind, parse_listen
 from wg_exporter.web.unix import UnixSocket, UnixSocketError
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 class Asked(NamedTuple):
     """What `serve` was asked for by its flags: the configuration and its file, where to listen, and under which path.
 
-    An empty `unix_socket`: none. `web_file` is the web configuration.
+    An empty `unix_socket`: none. `web_file` is the web configuration. `storage_path` is the directory for what survives
+    a restart; empty: nothing does.
     """
 
     config: Config
@@ -28,15 +30,19 @@ class Asked(NamedTuple):
     telemetry_path: str
     unix_socket: str = ""
     web_file: Path | None = None
+    storage_path: str = ""
 
 
 @dataclass
 class Doors:
-    """The sockets to serve on, open. `problem` says why there is no Unix socket, if one was asked for."""
+    """The sockets to serve on, open. `problem` says why there is no Unix socket, if one was asked for. `storage` is
+    what survives a restart.
+    """
 
     sockets: list[socket.socket]
     local: UnixSocket | None = None
     problem: str = ""
+    storage: Storage = field(default_factory=Storage)
 
     def remove(self) -> None:
         """Remove the file of the Unix socket. The sockets themselves are closed by the server."""

@@ -15,12 +15,15 @@ from ipaddress import ip_address
 from socket import AF_UNIX
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from wg_exporter import __version__
 from wg_exporter.daemon.page import status_of
 from wg_exporter.linux.systemd import notify
 from wg_exporter.log import Log
+from wg_exporter.quiet.asked import AskedError
 from wg_exporter.web.negotiation import Format
-from wg_exporter.web.server import Page, Server, Status
+from wg_exporter.web.server import Page, RefusedError, Server, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,6 +53,13 @@ class _Application:
 
     def pause(self, asked: Mapping[str, str]) -> str:
         return self._exporter.pause_probes(asked)
+
+    def quiet(self, asked: Mapping[str, str], *, end: bool) -> bytes:
+        quiets = self._exporter.quiets
+        try:
+            return msgspec.json.encode(quiets.end(asked) if end else quiets.begin(asked, self._exporter.name_of))
+        except AskedError as error:
+            raise RefusedError(str(error)) from None
 
     def ready(self) -> str:
         return self._exporter.ready()

@@ -16,7 +16,7 @@ import socket
 import stat
 import time
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from wg_exporter.config import ConfigError, parse, place, read
 from wg_exporter.config.tree import Problem
@@ -66,6 +66,13 @@ LEAST_PAUSE = 0.2  # seconds between two starts of one role for one configuratio
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 
+class Closable(Protocol):
+    """Something open."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
 class _Child(NamedTuple):
     role: Role
     configuration: int
@@ -99,10 +106,10 @@ class Parent:
         self._told_to_end = False
         self._stop_by: float | None = None  # when the exporter is killed
 
-    def run(self, exporter: Callable[[socket.socket], int], handed_over: Sequence[socket.socket] = ()) -> int:
+    def run(self, exporter: Callable[[socket.socket], int], handed_over: Sequence[Closable] = ()) -> int:
         """Serve until the exporter ends; its exit code. Everything that was started has ended then.
 
-        The sockets that are `handed_over` to the exporter are nobody else's: they are closed here.
+        What is `handed_over` to the exporter, its sockets and its storage, is nobody else's: it is closed here.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._packets: Packets[ToSupervisor] = Packets(ours, ToSupervisor)  # type: ignore[arg-type]
@@ -114,8 +121,8 @@ class Parent:
         gc.freeze()  # a collection in a child would write to what all of them share
         try:
             self._web = self._fork(lambda: exporter(theirs), ignore=False)
-            for sock in (theirs, *handed_over):
-                sock.close()
+            for one in (theirs, *handed_over):
+                one.close()
             self._loop()
         finally:
             self._end_all()

@@ -41,10 +41,12 @@ __all__ = ["Application", "Format", "Limits", "Page", "Server", "Status", "Unhea
 _PAGE = "/"
 STATUS_PATH = "/api/v1/status"
 PAUSE_PATH = "/api/v1/pause"
+QUIET_PATH = "/api/v1/quiet"
 
 WORKERS = 2  # one thread renders and one compresses; more would only wait for the interpreter's lock
 
 _TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
+_ACTS = "this acts, so it is answered on the Unix socket alone\n"
 _JSON = {"Content-Type": "application/json", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 _Handler = Callable[["Request"], Awaitable[Response]]
@@ -61,6 +63,10 @@ _Key = tuple[str, Format | Audience, bool]
 """A body that can be shared: its path, its format or audience, and whether it is compressed."""
 
 
+class RefusedError(Exception):
+    """What a request asks for is not done. The message is one line that says why."""
+
+
 class Application(Protocol):
     """What is served. `daemon.serve` implements it."""
 
@@ -73,6 +79,11 @@ class Application(Protocol):
     def pause(self, asked: Mapping[str, str]) -> str:
         """Act on a request to pause probes, of which these are the parameters. Empty if it was done, else one line that
         says why not. Called in the event loop, so it must not block.
+        """
+
+    def quiet(self, asked: Mapping[str, str], *, end: bool) -> bytes:
+        """Begin or end the quiet of a peer or interface, as these parameters say. Returns what was done, as JSON.
+        Called in a thread; may wait for the disk. Raises RefusedError.
         """
 
     def ready(self) -> str:
@@ -119,6 +130,7 @@ class Server:
             "/-/ready": {"GET": self._ready},
             STATUS_PATH: {"GET": self._status},
             PAUSE_PATH: {"POST": self._pause},
+            QUIET_PATH: {"POST": self._quiet, "DELETE": self._quiet},
         }
         self._compressors = {page.path: Compressor() for page in pages}
         for page in pages:
@@ -202,9 +214,19 @@ class Server:
 
     async def _pause(self, request: Request) -> Response:
         if not request.local:
-            return _line(403, "this acts, so it is answered on the Unix socket alone\n")
+            return _line(403, _ACTS)
         problem = self._app.pause(request.query)
         return _line(400 if problem else 200, f"{problem or 'done'}\n")
+
+    async def _quiet(self, request: Request) -> Response:
+        if not request.local:
+            return _line(403, _ACTS)
+        try:
+            # Not in the pool, which scrapes of a stuck source may fill.
+            done = await asyncio.to_thread(self._app.quiet, request.query, end=request.method == "DELETE")
+        except RefusedError as error:
+            return _line(400, f"{error}\n")
+        return Response(200, dict(_JSON), Body((done,), len(done)))
 
     def _scraper(self, path: str) -> _Handler:
         async def answer(request: Request) -> Response:

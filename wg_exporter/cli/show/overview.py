@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from wg_exporter.cli.show import words
 from wg_exporter.health.states import State
 from wg_exporter.model import Cause, SourceName
+from wg_exporter.quiet import QuietNow
 from wg_exporter.status.rows import DeviceRow, Overview, PeerRow, whose
 
 if TYPE_CHECKING:
@@ -33,16 +34,21 @@ class NothingSelected(LookupError):  # noqa: N818 - it is an answer for the user
 
 
 class Standing(IntEnum):
-    """How much a peer asks for attention. DOUBT: it is expected up, and without keepalive idle and dead look alike."""
+    """How much a peer asks for attention. DOUBT: it is expected up, and without keepalive idle and dead look alike.
+    QUIET: something is wrong, and somebody works on it.
+    """
 
     FINE = 0
-    DOUBT = 1
-    DEGRADED = 2
-    BROKEN = 3
+    QUIET = 1
+    DOUBT = 2
+    DEGRADED = 3
+    BROKEN = 4
 
 
 def standing(row: PeerRow) -> Standing:
     """How much attention a peer needs, by its state."""
+    if row.quiet and row.health.state in {State.DOWN, State.DEGRADED}:
+        return Standing.QUIET
     if row.health.state is State.DOWN:
         return Standing.BROKEN
     if row.health.state is State.DEGRADED:
@@ -65,7 +71,7 @@ def select(overview: Overview, interface: str | None = None, peer: str | None = 
     if not devices:
         raise NothingSelected(reason_when_empty(overview))
     if interface is not None and peer is None and all(whose(row)[1] != interface for row in devices):
-        return overview._replace(devices=_only_peer(devices, interface))
+        return _of(overview, _only_peer(devices, interface))
     if interface is not None:
         devices = tuple(row for row in devices if whose(row)[1] == interface)
         if not devices:
@@ -73,7 +79,7 @@ def select(overview: Overview, interface: str | None = None, peer: str | None = 
             raise NothingSelected(f"no WireGuard interface {words.plain(interface)}; there is: {there}")
     if peer is not None:
         devices = _with_peer(devices, peer)
-    return overview._replace(devices=devices)
+    return _of(overview, devices)
 
 
 def selected(overview: Overview, interface: str | None = None, peer: str | None = None) -> Overview:
@@ -82,6 +88,13 @@ def selected(overview: Overview, interface: str | None = None, peer: str | None 
         return select(overview, interface, peer)
     except NothingSelected as nothing:
         return overview._replace(devices=(), unmatched=str(nothing))
+
+
+def _of(overview: Overview, devices: tuple[DeviceRow, ...]) -> Overview:
+    """The overview with these devices alone, and what is quiet of them."""
+    there = {(*whose(row), key) for row in devices for key in ("", *(one.peer.public_key for one in row.peers))}
+    quiet = QuietNow(one for one in overview.quiet.all if one.key in there) if overview.quiet else overview.quiet
+    return overview._replace(devices=devices, quiet=quiet)
 
 
 def _only_peer(devices: tuple[DeviceRow, ...], wanted: str) -> tuple[DeviceRow, ...]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from wg_exporter import model
+    from wg_exporter.quiet import Quiet
     from wg_exporter.status.rows import DeviceRow, Overview, PeerRow
 
 REASONS = 5
@@ -76,6 +77,7 @@ class _Screen:
         tables = [(row, self._lines(row, limit)) for row in self._overview.devices[:limit]]
         every = [line for _, lines in tables for line in lines]
         unused = {name for name in COLUMNS if name.endswith("_rate") and not self._previous}
+        unused |= {"quiet"} if all(line.row.quiet is None for line in every) else set()
         unused |= {"reason"} - {"reason" for line in every if line.row.health.reason}
         unused |= {"rtt", "loss"} if all(line.row.window is None for line in every) else set()
         unused |= {"mtu"} if all(line.row.mtu is None for line in every) else set()
@@ -89,7 +91,7 @@ class _Screen:
                 )
             if len(every) == 1 and lines:
                 config_file = self._overview.teller.config_file if self._overview.teller else ""
-                yield from _closer(row, every[0].row, config_file, encoding)
+                yield from _closer(row, every[0].row, config_file, self._overview.wall, encoding)
             yield Text("")
         left_out = [column.title for name, column in columns.items() if name not in widths]
         if every and left_out:
@@ -123,7 +125,7 @@ class _Screen:
         unread = [_label(row) for row in overview.devices if row.failed]
         if unread:
             yield say(f"! {words.count(len(unread), 'device')} could not be read: {words.first_of(unread)}", "bold red")
-        down = [_label(row) for row in overview.devices if row.link and not row.link.up]
+        down = [_label(row) for row in overview.devices if row.link and not row.link.up and not row.quiet]
         if down:
             yield say(f"! {words.count(len(down), 'device')} down: {words.first_of(down)}", "bold red")
         yield from _peers_verdict(overview, encoding)
@@ -157,12 +159,35 @@ def _peers_verdict(overview: Overview, encoding: str) -> Iterator[tuple[Text, ..
         yield say(f"! {words.count(len(names), 'peer')} can't be probed: {words.first_of(names)}: {reason}", "yellow")
     if degraded:
         yield say(f"! {words.count(len(degraded), 'peer')} degraded", "yellow", degraded)
+    if overview.quiet:
+        names = [_whom(overview, quiet) for quiet in overview.quiet.all]
+        what = "1 is quiet" if len(names) == 1 else f"{len(names):,} are quiet"
+        yield say(f"~ {what}", "cyan", names)
     if overview.teller or overview.unasked or overview.by_one_look:
         yield say(_source(overview), "dim")
     total = f"{words.count(expected, 'peer')} expected up, {len(broken):,} not"
     total += f", {unknown:,} not known" if unknown else ""
-    style = "green" if expected and not unknown else "dim"
+    left = sum(one.expected_up and one.quiet is not None for row in overview.devices for one in row.peers)
+    total += f", {left:,} quiet" if left else ""
+    style = "green" if expected and not unknown and not left else "dim"
     yield say(f"! {total}", "bold red", broken) if broken else say(total, style)
+
+
+def _whom(overview: Overview, quiet: Quiet) -> str:
+    """Who is quiet, until when and why, and how it is."""
+    where = f"{quiet.interface} in {quiet.netns}" if quiet.netns else quiet.interface
+    rows = [row for row in overview.devices if whose(row) == quiet.device]
+    peers = [
+        one for row in rows for one in row.peers if not quiet.public_key or one.peer.public_key == quiet.public_key
+    ]
+    name = (peers[0].name if peers else quiet.name or quiet.public_key[:8]) if quiet.public_key else ""
+    line = f"{name} on {where}" if name else f"all of {where}"
+    line += f" until {words.until(quiet.until, overview.wall)}"
+    line += f": {quiet.reason}" if quiet.reason else ""
+    bad = [one for one in peers if standing(one) is Standing.QUIET]
+    if bad and name:
+        return f"{line}; it is {bad[0].health.state}, {bad[0].health.reason}"
+    return f"{line}; {words.count(len(bad), 'peer')} down or degraded" if bad else line
 
 
 def _source(overview: Overview) -> str:
@@ -207,13 +232,19 @@ def _why(row: DeviceRow, peer: PeerRow, wall: float) -> str:
     return f"{peer.name} on {_label(row)}: {health.state}, {health.reason}: {health.evidence}{since}"
 
 
-def _closer(row: DeviceRow, peer: PeerRow, config_file: str, encoding: str) -> Iterator[Text]:
+def _closer(row: DeviceRow, peer: PeerRow, config_file: str, wall: float, encoding: str) -> Iterator[Text]:
     """More lines about a peer that is the only one on the screen."""
     health = peer.health
     if health.reason:
         yield Text(words.plain(f"  {health.reason}: {health.evidence}", encoding), "bold")
         name = peer.name if peer.named else peer.peer.public_key
         yield Text(words.plain(f"  {advice(health.reason, whose(row)[1], name, config_file, row.entry)}", encoding))
+    if peer.quiet:
+        since = words.ago(int(wall - peer.quiet.since))
+        whole = "" if peer.quiet.public_key else "with the whole interface, "
+        why = f": {peer.quiet.reason}" if peer.quiet.reason else ""
+        line = f"  quiet, {whole}until {words.until(peer.quiet.until, wall)}, begun {since}{why}"
+        yield Text(words.plain(line, encoding), "cyan")
     if peer.mtu:
         found = told(peer.mtu, whose(row)[1], peer.aim.target if peer.aim else "", row.entry)
         yield Text(words.plain(f"  {found}", encoding))
