@@ -72,8 +72,10 @@ def test_while_one_works_on_a_peer_it_is_down_and_quiet_everywhere_and_neither_o
         until(exporter, "wireguard_peer_state", 1, state="down", within=60)
         _, out, _ = show(str(tmp_path / "s"))
         assert re.search(r"^~ +spoke .* down .*\(\d+ minutes\)", out, re.MULTILINE)
-        assert re.search(rf"^~ 1 is quiet: spoke on {pair.hub.name} until .*: new router; it is down, ", out, re.MULTILINE)
-        assert "1 peer expected up, 0 not, 1 quiet" in out
+        assert re.search(
+            rf"^~ 1 is quiet: spoke on {pair.hub.name} until .*: new router; it is down, ", out, re.MULTILINE
+        )
+        assert "1 peer expected up, 0 not, 1 quiet (1 down)" in out
         _, out, _ = show(str(tmp_path / "s"), "spoke")
         assert re.search(r"quiet, until .*, begun .* ago: new router|quiet, until .* begun just now", out)
         _, out, _ = quiet(tmp_path)

@@ -24,6 +24,7 @@ from wg_exporter.cli.show import words
 from wg_exporter.cli.show.overview import Standing, fix_for, probing_of, reason_when_empty, standing, unprobed
 from wg_exporter.cli.show.tables import COLUMNS, Line, draw, layout
 from wg_exporter.health.advice import advice
+from wg_exporter.health.states import State
 from wg_exporter.status.mtu import told
 from wg_exporter.status.rows import whose
 
@@ -167,8 +168,10 @@ def _peers_verdict(overview: Overview, encoding: str) -> Iterator[tuple[Text, ..
         yield say(_source(overview), "dim")
     total = f"{words.count(expected, 'peer')} expected up, {len(broken):,} not"
     total += f", {unknown:,} not known" if unknown else ""
-    left = sum(one.expected_up and one.quiet is not None for row in overview.devices for one in row.peers)
-    total += f", {left:,} quiet" if left else ""
+    left = [one for row in overview.devices for one in row.peers if one.expected_up and one.quiet]
+    silent = sum(one.health.state is State.DOWN for one in left)
+    total += f", {len(left):,} quiet" if left else ""
+    total += f" ({silent:,} down)" if silent else ""
     style = "green" if expected and not unknown and not left else "dim"
     yield say(f"! {total}", "bold red", broken) if broken else say(total, style)
 
