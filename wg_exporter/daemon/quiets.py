@@ -164,8 +164,6 @@ class Quiets:
     def _load(self) -> None:
         storage = self._storage
         if storage.problem:
-            if storage.path:
-                self._log.warn("nothing is kept across restarts", problem=storage.problem)
             return
         try:
             data = storage.read(NAME, LONGEST_FILE)

@@ -109,6 +109,8 @@ async def serve(exporter: Exporter, doors: Doors, path: str, hooks: Hooks, polic
         log.info("listening", address=address, path=path, version=__version__)
     if doors.problem:
         Log(__name__).warn("no unix socket", problem=doors.problem)
+    if doors.storage.path and doors.storage.problem:
+        Log(__name__).warn("nothing is kept across restarts", problem=doors.storage.problem)
     exporter.start()
     await loop.run_in_executor(None, exporter.wait_until_ready, 10.0)
     _spare_collector()
