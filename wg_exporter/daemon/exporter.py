@@ -73,8 +73,7 @@ class Exporter:
     """Everything but HTTP. Thread-safe. `start` it, `scrape` it, `stop` it. It ticks every `every` seconds.
 
     `net_raw` says whether probes can be sent, None = as this process may. `read_config` reads the configuration again,
-    or raises ConfigError. `costs` are those of processes beside the prober's and those of the sources. `storage` is
-    what survives a restart.
+    or raises ConfigError. `costs` are those of other processes. `storage` is what survives a restart.
 
     If it is dropped without `stop`, there is a ResourceWarning, and its threads end.
     """
@@ -113,7 +112,6 @@ class Exporter:
         self._processes = Processes()
         self._pauses = Pauses()
         self.quiets = Quiets(clock, storage)
-        """Who pages nobody for a while."""
         path = os.path.abspath(str(config_path)) if config_path else ""  # noqa: PTH100 - links stay as they are
         self._teller = Teller(__version__, platform.node(), path, clock.wall())
         self._reload_successful = True

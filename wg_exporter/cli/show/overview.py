@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from wg_exporter import model
+    from wg_exporter.quiet import Quiet
 
 _SUDO = "run: sudo wg-exporter show"
 
@@ -133,6 +134,23 @@ def _matching(devices: tuple[DeviceRow, ...], wanted: str) -> tuple[DeviceRow, .
         if any(row.peers for row in kept):
             return tuple(row for row in kept if row.peers)
     return ()
+
+
+def quiet_line(overview: Overview, quiet: Quiet) -> str:
+    """Who is quiet, until when and why, and how it is."""
+    where = f"{quiet.interface} in {quiet.netns}" if quiet.netns else quiet.interface
+    rows = [row for row in overview.devices if whose(row) == quiet.device]
+    peers = [
+        one for row in rows for one in row.peers if not quiet.public_key or one.peer.public_key == quiet.public_key
+    ]
+    name = (peers[0].name if peers else quiet.name or quiet.public_key[:8]) if quiet.public_key else ""
+    line = f"{name} on {where}" if name else f"all of {where}"
+    line += f" until {words.until(quiet.until, overview.wall)}"
+    line += f": {quiet.reason}" if quiet.reason else ""
+    bad = [one for one in peers if standing(one) is Standing.QUIET]
+    if bad and name:
+        return f"{line}; it is {bad[0].health.state}, {bad[0].health.reason}"
+    return f"{line}; {words.count(len(bad), 'peer')} down or degraded" if bad else line
 
 
 def probing_of(row: PeerRow) -> str:

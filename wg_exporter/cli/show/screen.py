@@ -21,7 +21,15 @@ from rich.style import Style
 from rich.text import Text
 
 from wg_exporter.cli.show import words
-from wg_exporter.cli.show.overview import Standing, fix_for, probing_of, reason_when_empty, standing, unprobed
+from wg_exporter.cli.show.overview import (
+    Standing,
+    fix_for,
+    probing_of,
+    quiet_line,
+    reason_when_empty,
+    standing,
+    unprobed,
+)
 from wg_exporter.cli.show.tables import COLUMNS, Line, draw, layout
 from wg_exporter.health.advice import advice
 from wg_exporter.health.states import State
@@ -32,7 +40,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from wg_exporter import model
-    from wg_exporter.quiet import Quiet
     from wg_exporter.status.rows import DeviceRow, Overview, PeerRow
 
 REASONS = 5
@@ -161,7 +168,7 @@ def _peers_verdict(overview: Overview, encoding: str) -> Iterator[tuple[Text, ..
     if degraded:
         yield say(f"! {words.count(len(degraded), 'peer')} degraded", "yellow", degraded)
     if overview.quiet:
-        names = [_whom(overview, quiet) for quiet in overview.quiet.all]
+        names = [quiet_line(overview, quiet) for quiet in overview.quiet.all]
         what = "1 is quiet" if len(names) == 1 else f"{len(names):,} are quiet"
         yield say(f"~ {what}", "cyan", names)
     if overview.teller or overview.unasked or overview.by_one_look:
@@ -174,23 +181,6 @@ def _peers_verdict(overview: Overview, encoding: str) -> Iterator[tuple[Text, ..
     total += f" ({silent:,} down)" if silent else ""
     style = "green" if expected and not unknown and not left else "dim"
     yield say(f"! {total}", "bold red", broken) if broken else say(total, style)
-
-
-def _whom(overview: Overview, quiet: Quiet) -> str:
-    """Who is quiet, until when and why, and how it is."""
-    where = f"{quiet.interface} in {quiet.netns}" if quiet.netns else quiet.interface
-    rows = [row for row in overview.devices if whose(row) == quiet.device]
-    peers = [
-        one for row in rows for one in row.peers if not quiet.public_key or one.peer.public_key == quiet.public_key
-    ]
-    name = (peers[0].name if peers else quiet.name or quiet.public_key[:8]) if quiet.public_key else ""
-    line = f"{name} on {where}" if name else f"all of {where}"
-    line += f" until {words.until(quiet.until, overview.wall)}"
-    line += f": {quiet.reason}" if quiet.reason else ""
-    bad = [one for one in peers if standing(one) is Standing.QUIET]
-    if bad and name:
-        return f"{line}; it is {bad[0].health.state}, {bad[0].health.reason}"
-    return f"{line}; {words.count(len(bad), 'peer')} down or degraded" if bad else line
 
 
 def _source(overview: Overview) -> str:
