@@ -43,7 +43,7 @@ def main() -> None:
         "rounds": options.rounds,
         "missing": {},
     }
-    serve = [sys.executable, "-m", "wg_exporter.cli", "serve", "--web.listen-address=127.0.0.1:PORT"]
+    serve = [sys.executable, "-m", "wg_exporter.cli", "serve", "--web.listen-address=127.0.0.1:PORT", "--storage.path="]
     ours = [*serve, "--config.file=CONFIG"]
     contestants = {OURS: ours, ALONE: [*ours, "--no-privsep"], COMPAT: ours}
     if options.before:

@@ -41,6 +41,7 @@ def _serving() -> Iterator[tuple[int, int, float]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "wg_exporter.cli", "serve", f"--web.listen-address=127.0.0.1:{port}"]
+    command.append("--storage.path=")
     start = time.perf_counter()
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:

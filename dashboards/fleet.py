@@ -23,12 +23,14 @@ from promql import (
     last_change,
     loss,
     mtu_faults,
+    quiet_interfaces,
+    quiet_peers,
     round_trip,
     silent_exporters,
     union,
     unread,
 )
-from shared import FLEET_UID, HOST_UID, STATE_WORDS, hidden, host_link, peer_link, variables
+from shared import FLEET_UID, HOST_UID, QUIET_WORDS, STATE_WORDS, hidden, host_link, peer_link, variables
 
 if TYPE_CHECKING:
     from grafana import Json
@@ -112,8 +114,13 @@ def _numbers() -> list[Panel]:
         ),
         stat(
             "Peers",
-            "How many peers should always be up, of how many that are configured.",
-            [now(f"sum({expected})", "expected up"), now(f"count({expected})", "configured")],
+            "How many peers should always be up, of how many that are configured; and how many page nobody at the "
+            "moment, as somebody works on them.",
+            [
+                now(f"sum({expected})", "expected up"),
+                now(f"count({expected})", "configured"),
+                now(f"count({FLEET('wireguard_peer_quiet')})", "quiet"),
+            ],
             tint="none",
             show="value_and_name",
         ),
@@ -124,8 +131,9 @@ def _broken() -> Panel:
     return table(
         "Broken now",
         "Everything that is not as it should be at this moment. Since: when the state began, as the exporter saw it; "
-        "for interfaces, sources and exporters the last time they were seen well. Click on a name to go there.",
-        [_what_is_broken(), _since()],
+        "for interfaces, sources and exporters the last time they were seen well. Quiet: it pages nobody, for somebody "
+        "works on it. Click on a name to go there.",
+        [_what_is_broken(), _since(), _quiet()],
         [
             Column("state", "State", width=90, mappings=STATE_WORDS, filled=True),
             Column("what", "What", width=80),
@@ -135,6 +143,7 @@ def _broken() -> Panel:
             Column("peer", "Peer", link=peer_link()),
             Column("reason", "Reason", width=190),
             Column("Value #B", "Since", unit="dateTimeFromNow", width=135, mappings=words({}, "before it was watched")),
+            Column("Value #C", "Quiet", width=70, mappings=QUIET_WORDS),
             *hidden("job", "public_key", "Value #A"),
         ],
         width=14,
@@ -166,6 +175,15 @@ def _since() -> str:
         f"and on ({INTERFACE}) {FLEET('wireguard_interface_up')} == 0",
         f"{_last_well(FLEET('wireguard_exporter_build_info'), EXPORTER)}\n"
         f"and on ({EXPORTER}) (({silent_exporters()}) == 1)",
+    )
+
+
+def _quiet() -> str:
+    """Which of them page nobody."""
+    return union(
+        f"{quiet_peers(FLEET)}\nand on ({PEER}) {FLEET('wireguard_peer_reason')}",
+        f"{quiet_interfaces(FLEET)}\nand on ({INTERFACE}) {FLEET('wireguard_interface_up')} == 0",
+        f"{quiet_interfaces(FLEET)}\nand on ({INTERFACE}) {FLEET('wireguard_interface_read_success')} == 0",
     )
 
 

@@ -19,6 +19,8 @@ from promql import (
     in_state,
     loss,
     mtu_faults,
+    quiet_interfaces,
+    quiet_peers,
     round_trip,
     silent_exporters,
     state_number,
@@ -27,6 +29,7 @@ from promql import (
 from shared import (
     HOST_UID,
     PEER_LEGEND,
+    QUIET_WORDS,
     STATE_COLORS,
     STATE_NUMBERS,
     VERDICT_WORDS,
@@ -130,8 +133,8 @@ def _peers() -> Panel:
     return table(
         "Peers",
         "Every configured peer. Handshake: how long ago; a tunnel that carries data has one every two minutes, an idle "
-        "one needs none. Receive and transmit are this host's view, round trip and loss those of five minutes. Click "
-        "on a name for all there is about the peer.",
+        "one needs none. Receive and transmit are this host's view, round trip and loss those of five minutes. Quiet: "
+        "it pages nobody, for somebody works on it. Click on a name for all there is about the peer.",
         [
             f"max by ({NAMED}) ({HOST('wireguard_peer_expected_up')})",
             state_number(HOST, PEER),
@@ -143,9 +146,11 @@ def _peers() -> Panel:
             loss(HOST, recent=True),
             f"max by ({PEER}, verdict) ({HOST('wireguard_mtu_verdict')}) == 1",
             f"max by ({PEER}, endpoint) ({HOST('wireguard_peer_info')})",
+            f"{quiet_peers(HOST)}\nand on ({PEER}) {HOST('wireguard_peer_expected_up')}",
         ],
         [
             Column("Value #B", "State", width=90, mappings=STATE_NUMBERS, filled=True),
+            Column("Value #K", "Quiet", width=70, mappings=QUIET_WORDS),
             Column("peer", "Peer", link=peer_link()),
             Column("interface", "Interface", width=110),
             Column("netns", "Netns", width=90),
@@ -180,17 +185,20 @@ def _states() -> Panel:
 def _interfaces() -> Panel:
     return table(
         "Interfaces",
-        "Every WireGuard interface: whether it is up, its MTU, how many peers it has and how it is implemented.",
+        "Every WireGuard interface: whether it is up, its MTU, how many peers it has and how it is implemented. "
+        "Quiet: neither it nor its peers page, for somebody works on it.",
         [
             f"max by ({INTERFACE}) ({HOST('wireguard_interface_up')})",
             f"max by ({INTERFACE}) ({HOST('wireguard_interface_mtu_bytes')})",
             f"max by ({INTERFACE}) ({HOST('wireguard_interface_peers')})",
             f"max by ({INTERFACE}, listen_port, backend) ({HOST('wireguard_interface_info')})",
+            f"{quiet_interfaces(HOST)}\nand on ({INTERFACE}) {HOST('wireguard_interface_up')}",
         ],
         [
             Column("interface", "Interface"),
             Column("netns", "Netns"),
             Column("Value #A", "Up", width=70, mappings=words({"1": ("up", GOOD), "0": ("down", BAD)}), filled=True),
+            Column("Value #E", "Quiet", width=70, mappings=QUIET_WORDS),
             Column("Value #B", "MTU", width=70),
             Column("Value #C", "Peers", width=70),
             Column("listen_port", "Port", width=80),

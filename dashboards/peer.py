@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from grafana import BAD, GOOD, MUTED, NOTICE, UNKNOWN, WARN, Panel, events, now, page, steps, words
+from grafana import BAD, GOOD, MUTED, NOTICE, QUIET, UNKNOWN, WARN, Panel, events, now, page, steps, words
 from grafana import target as over_time
 from panels import Column, graph, heatmap, row, stat, table, timeline
 from promql import (
@@ -20,6 +20,7 @@ from promql import (
     last_change,
     loss,
     quantile,
+    quiet_peers,
     reason_number,
     round_trip,
     state_number,
@@ -36,6 +37,8 @@ REASON_STEPS = steps((STATES["degraded"], WARN), (STATES["down"], BAD), first=GO
 VERDICT_NUMBERS = words(
     {"1": ("right", GOOD), "2": ("not known", UNKNOWN), "3": ("far side", NOTICE), "4": ("fault", WARN)}
 )
+# Beside the states in a timeline: the peer pages nobody.
+QUIET_NUMBER = 6
 # A session of WireGuard ends after this many seconds: with a handshake older than that, no data can pass.
 SESSION = 180
 
@@ -147,12 +150,14 @@ def _numbers() -> list[Panel]:
 def _states() -> Panel:
     return timeline(
         "State and reason",
-        "The state over time, and below it each reason for as long as it held.",
+        "The state over time, and below it each reason for as long as it held. Quiet: the peer paged nobody, for "
+        "somebody worked on it; its state is the true one.",
         [
             over_time(state_number(ONE_PEER), PEER_ANYWHERE),
             over_time(reason_number(ONE_PEER, f"{NAMED}, reason"), "{{peer}}: {{reason}}"),
+            over_time(f"{QUIET_NUMBER} * {quiet_peers(ONE_PEER, NAMED)}", "{{peer}}: quiet"),
         ],
-        STATE_NUMBERS,
+        [*STATE_NUMBERS, *words({str(QUIET_NUMBER): ("quiet", QUIET)})],
         width=24,
         height=6,
     )

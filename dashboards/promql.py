@@ -92,6 +92,19 @@ def last_change(scope: Scope, by: str) -> str:
     return f"1000 * max by ({by}) ({scope('wireguard_peer_state_last_change_timestamp_seconds')})"
 
 
+# What pages nobody, as somebody works on it: present only while that is so
+
+
+def quiet_peers(scope: Scope, by: str = PEER) -> str:
+    """1 for each peer that is quiet, by itself or with its interface; absent for the others."""
+    return f"max by ({by}) ({scope('wireguard_peer_quiet')})"
+
+
+def quiet_interfaces(scope: Scope) -> str:
+    """1 for each interface that is quiet as a whole; absent for the others."""
+    return f"max by ({INTERFACE}) ({scope('wireguard_interface_quiet')})"
+
+
 # The exporter and what it reads
 
 

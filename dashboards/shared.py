@@ -23,6 +23,8 @@ STATE_WORDS = words(
         "no answer": ("no answer", BAD),
     }
 )
+# What somebody works on pages nobody: `wg-exporter quiet`.
+QUIET_WORDS = words({"1": ("quiet", QUIET)})
 VERDICT_WORDS = words(
     {
         "ok": ("ok", GOOD),

@@ -19,6 +19,7 @@ from wg_exporter.health.advice import advice
 from wg_exporter.health.device import UNREAD_SECONDS
 from wg_exporter.health.rules import RULES
 from wg_exporter.health.states import State
+from wg_exporter.quiet import LONGEST
 from wg_exporter.reader.links.routes import LOOK_SECONDS
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ Is the tunnel up, and if not, why? `wg-exporter serve` answers for every peer, w
    tell.
 3. `journalctl -u wg-exporter` has a line for each change, `msg="peer changed"`, with the evidence: what was sent, what
    was heard, for how long.
-4. The peer need not be up any more, or you work on it: [who should be up](#who-should-be-up).
+4. The peer need not be up any more: [who should be up](#who-should-be-up). You work on it: [let it be
+   quiet](#while-you-work-on-it).
 
 ## States
 
@@ -67,7 +69,35 @@ pocket pages nobody.
 - **A peer that may be away** from now on: `expect: [{{name: berlin, state: any}}]`, and reload the exporter.
 - **A peer that is gone for good**: remove it from WireGuard (`wg set INTERFACE peer KEY remove`, and its section in the
   file). Its metrics end at once, its alert about four minutes later.
-- **For a few hours**: leave this as it is, and [silence its alerts](alerts/README.md#silence).
+- **For a few hours**: leave this as it is, and say so: `wg-exporter quiet berlin --for 2h`
+  ([below](#while-you-work-on-it)).
+
+## While you work on it
+
+    wg-exporter quiet berlin --for 2h --reason "new router"    # one peer
+    wg-exporter quiet wg0 --for 30m                            # an interface with all of its peers, and its being gone
+    wg-exporter quiet                                          # what is quiet, until when and why
+    wg-exporter quiet berlin --end                             # it pages again
+
+- **What it does**: `wireguard_peer_quiet` (`wireguard_interface_quiet` for a whole interface) is 1, and [the
+  rules](alerts/README.md) leave the peer alone: no page, no warning, and it counts neither as down nor in the total
+  where most peers of an interface, or a hub, are down. `WireGuardExporterDown` is not affected.
+- **The other end** of the tunnel is quiet too, where the same Prometheus scrapes an exporter there. Of hosts that share
+  a key, the others are not: the standby has to take over.
+- **What it does not do**: hide anything. State, reason and evidence stay what they are, probes go on, and `show`, the
+  API, the dashboards and the log mark the peer as quiet. Changes of a quiet peer are `level=info` in the log.
+- **It ends by itself**, after {longest} at the latest. If the peer is down then, the page comes with the next scrape.
+  What happened meanwhile is not held against it: loss and latency for 20 minutes, flapping for an hour.
+- **It survives** a restart of the exporter and a reboot, in a file in `--storage.path`. A peer is known by its key,
+  interface and namespace: a new name, an interface made anew and a reload change nothing. Where nothing can be written,
+  the command says that it will not survive.
+- **The host is rebooted meanwhile**: what was quiet when its exporter fell silent stays so until that is back, for an
+  hour at most.
+- **Clocks that jump** never make it longer than was asked for: it ends at its time by the wall clock, or when its
+  seconds have gone by, whichever comes first. If the clock is behind the time at which it was begun when the exporter
+  starts, nobody can know for how long that did not run: then as many seconds are left as when they were last written
+  down, less a minute. A clock that leaps by more than a year was wrong before, and what was begun by it goes on.
+- **For longer, for many hosts, or by label**: silence the alerts [in Alertmanager](alerts/README.md#silence).
 
 ## What counts as evidence
 
@@ -183,6 +213,7 @@ def page() -> str:
         fewest=quality.FEWEST_PROBES,
         learning=duration(quality.LEARNING_SECONDS),
         usual=duration(quality.USUAL_SECONDS),
+        longest=duration(LONGEST),
     )
 
 

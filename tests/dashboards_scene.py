@@ -17,6 +17,7 @@ from tests.grafana import Grafana
 from tests.lab import SOCKETS, eventually, servers, start_exporter
 from tests.lab.exporting import lab_or_skip, star, until
 from tests.test_end_to_end import rubbish
+from wg_exporter.cli import ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,7 +157,9 @@ def live(directory: Path) -> Iterator[Scene]:
         config = directory / "exporter.yml"
         draft = Scene(network, None, None, config)  # type: ignore[arg-type]
         config.write_text(draft.text("near"))
-        exporter = stack.enter_context(start_exporter(directory=directory, config=config))
+        exporter = stack.enter_context(
+            start_exporter(f"--web.unix-socket={directory / 's'}", directory=directory, config=config)
+        )
         ending = stack.enter_context(
             start_exporter(directory=directory, config="interfaces: {include: [none]}\nprobe: {enabled: false}\n")
         )
@@ -164,6 +167,8 @@ def live(directory: Path) -> Iterator[Scene]:
         scene = draft._replace(prometheus=prometheus, exporter=exporter)
         until(exporter, "wireguard_probe_up", 1.0, within=20, peer="far")
         until(exporter, "wireguard_mtu_verdict", 1.0, within=20, peer="near", verdict="remote_smaller")
+        for interface in ("nearby", network.near.name), ("", f"{lab.prefix}rubbish"):
+            ask.quiet(str(directory / "s"), (*interface, ""), 3600.0, "")
         eventually(lambda: len(prometheus.now("wireguard_exporter_build_info")) == 2, within=20, every=0.3)
         ending.stop()
         for link in (network.far.name, "to-hub"):

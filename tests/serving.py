@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from wg_exporter.web.listen import bind, parse_listen
-from wg_exporter.web.server import Format, Limits, NotKnownError, Page, Server, Status
+from wg_exporter.web.server import Format, Limits, NotKnownError, Page, RefusedError, Server, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +36,7 @@ class App:
         self.problem = ""
         self.found = Status(0.0)
         self.paused: list[dict[str, str]] = []
+        self.quieted: list[tuple[dict[str, str], bool]] = []
         self.refusal = ""
         self.unknown = ""
         self.reloads = 0
@@ -71,6 +72,12 @@ class App:
 
     async def reloaded(self) -> None:
         """How long a reload takes."""
+
+    def quiet(self, asked: Mapping[str, str], *, end: bool) -> bytes:
+        self.quieted.append((dict(asked), end))
+        if self.refusal:
+            raise RefusedError(self.refusal)
+        return b'{"done":true}'
 
     def ready(self) -> str:
         return self.problem

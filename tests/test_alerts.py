@@ -43,6 +43,7 @@ ADDED = {*TARGET, "netns", "own_key", "hub"}
 NARROW_JOINS = {
     ("job",): "how often its targets are scraped",
     ("job", "tunnel"): "both ends of one tunnel",
+    ("job", "tunnel", "public_key"): "one end of a tunnel, which hosts may share",
     ("job", "own_key"): "a hub, and what others say of it",
     ("job", "allowed_ips"): "an address that is scraped, and the peer that it is routed to",
     ("job", "instance"): "up and what the exporter says of itself know no namespace",
@@ -56,6 +57,8 @@ FRESH = {
     "wireguard_peer_state": "the last value stands in for it where it is missing",
     "wireguard_peer_reason": "the last value stands in for it where it is missing",
     "wireguard_interface_up": "what was missing stays so while scrapes fail",
+    "wireguard_peer_quiet": "it stays while scrapes fail, and ends with the first one that has it no more",
+    "wireguard_interface_quiet": "it stays while scrapes fail, and ends with the first one that has it no more",
     "wireguard_interface_mtu_bytes": "it says what the same scrape has",
     "wireguard_interface_peers": "it says what the same scrape has",
     "wireguard_peer_info": "it says which exporters can be scraped; what follows from it holds for three minutes more",

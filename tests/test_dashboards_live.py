@@ -70,7 +70,7 @@ def test_a_table_has_what_its_columns_show_and_its_links_need(scene: Scene, page
 
 
 def test_the_table_of_what_is_broken_has_everything_that_is_broken(scene: Scene) -> None:
-    what, since = (query for query in _fleet() if query.panel == "Broken now")
+    what, since, quiet = (query for query in _fleet() if query.panel == "Broken now")
     rows = {
         (row["what"], row["state"], row.get("peer") or row.get("interface") or "", row["reason"]): row
         for row in scene.prometheus.ask(what)
@@ -87,6 +87,8 @@ def test_the_table_of_what_is_broken_has_everything_that_is_broken(scene: Scene)
     begun = scene.prometheus.ask(since)
     assert {labels.get("interface", "") for labels in begun} == {hub, far, ""}
     assert len(begun) == 3
+    rubbish = f"{scene.network.lab.prefix}rubbish"
+    assert [labels["interface"] for labels in scene.prometheus.ask(quiet)] == [rubbish]
 
 
 def test_numbers_say_how_much_is_broken(scene: Scene) -> None:

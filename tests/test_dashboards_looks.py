@@ -164,10 +164,16 @@ def test_of_a_table_only_what_says_how_bad_it_is_has_a_colour_and_what_matters_m
                 looks.setdefault(panel["title"], {})[field.settings["displayName"]] = kind
                 assert field.custom["align"] == ("left" if kind == "color-background" else "auto")
     assert looks == {
-        "Broken now": {"State": "color-background"},
+        "Broken now": {"State": "color-background", "Quiet": "color-text"},
         "Firing alerts": {"Severity": "color-background"},
-        "Peers": {"State": "color-background", "Loss": "color-text", "MTU": "color-text", "Expected": "color-text"},
-        "Interfaces": {"Up": "color-background"},
+        "Peers": {
+            "State": "color-background",
+            "Quiet": "color-text",
+            "Loss": "color-text",
+            "MTU": "color-text",
+            "Expected": "color-text",
+        },
+        "Interfaces": {"Up": "color-background", "Quiet": "color-text"},
         "Verdict and advice": {"Verdict": "color-background"},
     }
 

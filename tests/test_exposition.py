@@ -21,6 +21,7 @@ from wg_exporter.exposition.writer import Writer, everything, render
 from wg_exporter.health.states import Reason, State
 from wg_exporter.history.counts import PeerCounts
 from wg_exporter.names.identity import PeerMeta
+from wg_exporter.quiet import Quiet, QuietNow
 
 
 def slow(shown, included=everything, *, openmetrics=False):
@@ -155,6 +156,9 @@ BUSY = view(
     missing=(("", "wg9"),),
     probes={("", "wg0"): {key(2): probed()}, ("blue", "wg0"): {key(1): probed()}},
     scheduling_delay=0.002,
+    quiet=QuietNow(
+        [Quiet("", "wg0", "", "", WALL, WALL + 60, ""), Quiet("blue", "wg0", key(1), "1", WALL, WALL + 60, "")]
+    ),
 )
 
 

@@ -25,6 +25,7 @@ from wg_exporter.health.states import PeerHealth, Reason, State
 from wg_exporter.model import Peers
 from wg_exporter.names.identity import PeerMeta
 from wg_exporter.probed import MtuReport, Probed, ProbeStats, SendError, Verdict
+from wg_exporter.quiet import Quiet, QuietNow
 
 PROBING = (Scope.PROBE, Scope.MTU)
 NAMES = [metric.name for metric in METRICS if metric.scope in PROBING]
@@ -440,6 +441,9 @@ BUSY = view(
     device_view(device(peer(1), netns="blue"), (PeerMeta('Büro "Nord" \\ 東京', True, True),), at=link(netns="blue")),
     probes={HERE: {key(1): probed(), key(2): probed("fd00::2", None)}, ("blue", "wg0"): {key(1): probed()}},
     scheduling_delay=0.002,
+    quiet=QuietNow(
+        [Quiet("", "wg0", "", "", WALL, WALL + 60, ""), Quiet("blue", "wg0", key(1), "1", WALL, WALL + 60, "")]
+    ),
 )
 
 

@@ -10,6 +10,7 @@ from wg_exporter.exposition.fields import HEALTH_FIELDS
 from wg_exporter.health.states import NOT_JUDGED, PeerHealth, Reason, State
 from wg_exporter.health.summary import Summary, summary
 from wg_exporter.names.identity import PeerMeta
+from wg_exporter.quiet import Quiet, QuietNow
 
 
 def host(*peers, name="wg0"):
@@ -61,8 +62,28 @@ def test_those_that_are_down_come_first_and_of_them_those_that_changed_last():
     assert summary([device], 2)[:3] == (5, 3, 2)
 
 
+def test_those_that_are_quiet_are_counted_as_such_and_come_after_the_others():
+    device = host(
+        ("new", State.DOWN, True, 30.0),
+        ("old", State.DOWN, True, 20.0),
+        ("slow", State.DEGRADED, False, 40.0),
+        ("fine", State.UP, True, 0.0),
+    )
+    quiet = [Quiet("", "wg0", key(n), "", 0.0, 60.0, "") for n in (0, 2, 3)]
+    found = summary([device], 9, QuietNow(quiet))
+    assert (found.expected, found.down, found.degraded) == (3, 2, 1)
+    assert (found.quiet, found.quiet_down, found.quiet_degraded) == (2, 1, 1)
+    assert [(peer.name, peer.quiet) for peer in found.unhealthy] == [
+        ("old", None),
+        ("new", quiet[0]),
+        ("slow", quiet[1]),
+    ]
+    whole = summary([device], 9, QuietNow([Quiet("", "wg0", "", "", 0.0, 60.0, "")]))
+    assert (whole.quiet, whole.quiet_down, whole.quiet_degraded) == (3, 2, 1)
+
+
 def test_of_an_empty_host_there_is_nothing_to_say():
-    assert summary([], 50) == Summary() == (0, 0, 0, 0, (), 0)
+    assert summary([], 50) == Summary() == (0, 0, 0, 0, (), 0, 0, 0, 0)
 
 
 def _series(metric, row):

@@ -90,7 +90,9 @@ def test_the_socket_unit_belongs_to_the_service_and_to_stream_sockets() -> None:
 def test_the_filter_of_the_unit_lets_processes_give_up_their_rights() -> None:
     """These are among the system calls that @privileged takes away; later lines add to earlier ones."""
     filters = [line for line in UNIT.read_text().splitlines() if line.startswith("SystemCallFilter=")]
-    assert filters.index("SystemCallFilter=capset @setuid") > filters.index("SystemCallFilter=~@privileged @resources")
+    assert filters.index("SystemCallFilter=capset @setuid fchown") > filters.index(
+        "SystemCallFilter=~@privileged @resources"
+    )
 
 
 @pytest.mark.lab

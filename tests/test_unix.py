@@ -198,6 +198,29 @@ def test_what_acts_is_answered_on_the_unix_socket_alone(server):
     assert over_unix(server.path, "POST", query) == (400, "name the peer\n")
 
 
+def test_quiet_is_begun_and_ended_on_the_unix_socket_alone(server):
+    path = "/api/v1/quiet?interface=wg0&seconds=5&reason=new%20router"
+    for method in ("POST", "DELETE"):
+        refused = server.get(path, method)
+        assert (refused.status, refused.body) == (403, b"this acts, so it is answered on the Unix socket alone\n")
+    assert server.app.quieted == []
+    assert over_unix(server.path, "POST", path) == (200, '{"done":true}')
+    assert over_unix(server.path, "DELETE", "/api/v1/quiet?interface=wg0") == (200, '{"done":true}')
+    asked = {"interface": "wg0", "seconds": "5", "reason": "new router"}
+    assert server.app.quieted == [(asked, False), ({"interface": "wg0"}, True)]
+    assert over_unix(server.path, "GET", path)[0] == 405
+    server.app.refusal = "seconds is missing"
+    assert over_unix(server.path, "POST", path) == (400, "seconds is missing\n")
+
+
+def test_an_exporter_that_knows_no_quiet_is_told_from_none(path, server):
+    with pytest.raises(ask.NotAskedError, match="no exporter"):
+        ask.quiet(server.path, KEY, 5.0, "")  # it answers what is no answer of ours
+    server.app.refusal = "it is not quiet"
+    with pytest.raises(ask.RefusedError, match=r"^it is not quiet$"):
+        ask.end_quiet(server.path, KEY)
+
+
 def test_a_claim_to_be_local_does_not_help_over_tcp(server):
     for header in ({"Host": "localhost"}, {"X_Forwarded_For": "127.0.0.1"}, {"Forwarded": "for=unix"}):
         assert server.get("/api/v1/pause?interface=a&public_key=b&seconds=1", "POST", **header).status == 403

@@ -10,6 +10,7 @@ from wg_exporter.health.states import NOT_JUDGED, PeerHealth, Reason, State
 from wg_exporter.history.counts import PeerCounts
 from wg_exporter.model import Peers
 from wg_exporter.names.identity import PeerMeta
+from wg_exporter.quiet import Quiet, QuietNow
 
 # Whatever can be in a name but a surrogate: the sources and the configuration let none in.
 names = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from('"\\\n{},= #'), min_size=1, max_size=8)
@@ -41,6 +42,7 @@ steps = st.lists(
         st.tuples(st.just("count"), devices, places, st.builds(PeerCounts, numbers, numbers)),
         st.tuples(st.just("call"), devices, places, st.builds(PeerMeta, names, st.booleans(), st.booleans())),
         st.tuples(st.just("judge"), devices, places, judgements),
+        st.tuples(st.just("quiet"), devices, st.none(), st.integers(0, 9)),
         st.tuples(st.just("vanish"), devices, st.none(), st.none()),
         st.tuples(st.just("device gone"), devices, st.none(), st.none()),
         st.tuples(st.just("share"), devices, st.none(), st.booleans()),
@@ -71,6 +73,7 @@ class World:
         self.kept = [Peers(), Peers(), Peers()]
         self.endpoints = "full"
         self.gone = set()
+        self.quiet = QuietNow()
 
     def step(self, what, where, at, value):
         rows = [] if where is None else self.rows[where]
@@ -81,6 +84,8 @@ class World:
             rows.clear()
         elif what == "vanish":
             self.gone ^= {where}
+        elif what == "quiet":  # a peer, there or not, or with 0 the interface: begun if it is not, else ended
+            self.toggle_quiet(where, value)
         elif what == "share":
             self.shares[where] = value
         elif what == "endpoints":
@@ -101,6 +106,11 @@ class World:
             elif what == "judge":
                 rows[at] = (known, meta, counts, value)
 
+    def toggle_quiet(self, where, n):
+        one = Quiet(*PLACES[where], key(n) if n else "", f"was {n}" if n else "", WALL, WALL + 60, "")
+        others = [known for known in self.quiet.all if known.key != one.key]
+        self.quiet = QuietNow(others if len(others) < len(self.quiet.all) else [*others, one])
+
     def view(self):
         found, gone = [], []
         for index, (netns, name) in enumerate(PLACES):
@@ -112,4 +122,4 @@ class World:
                 self.kept[index] = Peers.of(peers, self.kept[index] if self.shares[index] else None)
                 read = device(netns=netns, name=name, peers=self.kept[index])
                 found.append(device_view(read, metas, counts, link(name, netns=netns), health))
-        return view(*found, endpoints=self.endpoints, gone=tuple(gone))
+        return view(*found, endpoints=self.endpoints, gone=tuple(gone), quiet=self.quiet)

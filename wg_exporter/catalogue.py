@@ -114,6 +114,12 @@ INTERFACE_MTU = _interface(
     "mtu_bytes", Kind.GAUGE, "MTU of the interface: the largest packet it takes into the tunnel."
 )
 INTERFACE_PEERS = _interface("peers", Kind.GAUGE, "Configured peers, connected or not.")
+INTERFACE_QUIET = _interface(
+    "quiet",
+    Kind.GAUGE,
+    "Always 1; somebody works on the interface, so neither it nor its peers page. Absent unless that is so; there also "
+    "while the interface is gone.",
+)
 
 # Metrics that are one field of the link each: (metric, field of model.Link).
 LINK_COUNTERS = tuple(
@@ -199,6 +205,12 @@ PEER_LAST_CHANGE = _peer(
     "state_last_change_timestamp_seconds",
     Kind.GAUGE,
     "When the peer's state last changed, in seconds since 1970; absent before a change was seen.",
+)
+PEER_QUIET = _peer(
+    "quiet",
+    Kind.GAUGE,
+    "Always 1; somebody works on the peer, or on its interface, so it pages nobody. Absent unless that is so. Its "
+    "state is the true one all the while.",
 )
 
 PROBE_UP = _probe("up", Kind.GAUGE, "1 if one of the last 5 probes through the tunnel was answered.")
@@ -330,6 +342,7 @@ METRICS: tuple[Metric, ...] = (
     INTERFACE_READ_SUCCESS,
     INTERFACE_MTU,
     INTERFACE_PEERS,
+    INTERFACE_QUIET,
     *(metric for metric, _field in LINK_COUNTERS),
     PEER_INFO,
     PEER_RECEIVE_BYTES,
@@ -345,6 +358,7 @@ METRICS: tuple[Metric, ...] = (
     PEER_STATE_CHANGES,
     PEER_DOWN_SECONDS,
     PEER_LAST_CHANGE,
+    PEER_QUIET,
     PROBE_UP,
     PROBE_SENT,
     PROBE_LOST,

@@ -233,7 +233,7 @@ def start_exporter(
     """
     port = free_port()
     command = [*wrapper, python, "-m", "wg_exporter.cli", "serve", f"--web.listen-address=127.0.0.1:{port}"]
-    command.append("--web.unix-socket=")  # that of the host is nobody's in a test
+    command += ["--web.unix-socket=", "--storage.path="]  # those of the host are nobody's in a test
     if config is not None:
         if isinstance(config, str):
             path = directory / f"exporter-{port}.yml"

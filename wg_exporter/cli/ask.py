@@ -1,4 +1,5 @@
-"""Asks the exporter that runs on this host, over its Unix socket: what it knows, and to be quiet for a while.
+"""Asks the exporter that runs on this host, over its Unix socket: what it knows, to send no probes for a while, and to
+page nobody for a while.
 
 A question has one deadline for all of it, connecting and the last byte included: an exporter that hangs must not make
 `show` hang. Whatever goes wrong is one line, after which the command looks for itself.
@@ -16,6 +17,9 @@ from io import BytesIO
 from typing import TYPE_CHECKING, cast
 from urllib.parse import quote, urlencode
 
+import msgspec
+
+from wg_exporter.quiet.asked import Answer
 from wg_exporter.status.reading import DocumentError, decode
 
 if TYPE_CHECKING:
@@ -26,12 +30,14 @@ if TYPE_CHECKING:
 
 STATUS_SECONDS = 8.0  # the sources alone may take 3, and 10,000 peers one more
 PAUSE_SECONDS = 2.0
+QUIET_SECONDS = 10.0  # it may wait for the disk
 LONGEST = 512 << 20  # bytes of an answer; 10,000 peers are 10 MB
 
 _STATUS = "/api/v1/status"
 _PAUSE = "/api/v1/pause"
 _READY = "/-/ready"
 _CREDENTIALS = struct.Struct("@3i")  # struct ucred (unix(7))
+_QUIET = "/api/v1/quiet"
 
 
 class NotAskedError(Exception):
@@ -40,6 +46,10 @@ class NotAskedError(Exception):
 
 class NotPermittedError(NotAskedError):
     """Somebody may be there, and we may not ask."""
+
+
+class RefusedError(Exception):
+    """The exporter was asked, and does not do it. The message is one line that says why."""
 
 
 def status(path: str, config_file: Path | None = None, within: float = STATUS_SECONDS) -> Overview:
@@ -89,6 +99,32 @@ def listener(path: str) -> tuple[int, int]:
         sock.connect(path)
         pid, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     return pid, uid
+
+
+def quiet(path: str, key: PeerKey, seconds: float, reason: str, within: float = QUIET_SECONDS) -> Answer:
+    """Have a peer or, without a public key, an interface page nobody for so long.
+
+    Raises NotAskedError and RefusedError.
+    """
+    return _quiet(path, "POST", key, {"seconds": f"{seconds:g}", "reason": reason}, within)
+
+
+def end_quiet(path: str, key: PeerKey, within: float = QUIET_SECONDS) -> Answer:
+    """End that. Raises NotAskedError, RefusedError."""
+    return _quiet(path, "DELETE", key, {}, within)
+
+
+def _quiet(path: str, method: str, key: PeerKey, more: dict[str, str], within: float) -> Answer:
+    asked = {**dict(zip(("netns", "interface", "public_key"), key, strict=True)), **more}
+    found, body = _ask(path, method, f"{_QUIET}?{urlencode(asked, quote_via=quote)}", within)
+    if found == 404:
+        raise RefusedError(f"the exporter at {path} is older than this command: restart it")
+    if found != 200:
+        raise RefusedError(_line(body))
+    try:
+        return msgspec.json.decode(body, type=Answer)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise NotAskedError(f"what answered at {path} is no exporter") from None
 
 
 def _ask(path: str, method: str, target: str, within: float) -> tuple[int, bytes]:

@@ -25,6 +25,10 @@ SOCKET = "/run/wg-exporter/http.sock"
 """Where `serve` answers `show` and `mtu`."""
 
 
+STORAGE = "/var/lib/wg-exporter"
+"""Where `serve` keeps what survives a restart."""
+
+
 class UsageProblem(click.ClickException):
     """Something the user wrote can't be used. The message has a line for each problem; the exit code is 2."""
 

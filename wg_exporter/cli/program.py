@@ -16,6 +16,7 @@ from wg_exporter.cli.common import drop_output
 from wg_exporter.cli.demo.command import demo
 from wg_exporter.cli.export import export
 from wg_exporter.cli.mtu.command import mtu
+from wg_exporter.cli.quiet import quiet
 from wg_exporter.cli.serve import serve
 from wg_exporter.cli.show.command import show
 from wg_exporter.linux.scarcity import scarce
@@ -46,5 +47,5 @@ def main() -> None:
     """Prometheus exporter and health monitor for WireGuard tunnels."""
 
 
-for command in (serve, show, mtu, check, export, demo):
+for command in (serve, show, mtu, quiet, check, export, demo):
     main.add_command(command)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wg_exporter.cli.common import SOCKET, check_flags, config_option, load_config
+from wg_exporter.cli.common import SOCKET, STORAGE, check_flags, config_option, load_config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     default=SOCKET,
     show_default=True,
     metavar="PATH",
-    help="Unix socket on which `show` and `mtu` ask; only its owner may. Empty: none.",
+    help="Unix socket on which `show`, `mtu` and `quiet` ask; only its owner may. Empty: none.",
 )
 @click.option(
     "--web.config.file",
@@ -62,6 +62,14 @@ if TYPE_CHECKING:
     "lifecycle",
     is_flag=True,
     help="Answer POST /-/reload over TCP too, not on the Unix socket alone.",
+)
+@click.option(
+    "--storage.path",
+    "storage_path",
+    default=STORAGE,
+    show_default=True,
+    metavar="DIRECTORY",
+    help="Directory for what survives a restart: what `quiet` was asked for. Empty: none.",
 )
 @config_option
 @click.option(
@@ -93,6 +101,7 @@ def serve(  # noqa: PLR0917 - click passes them by name
     unix_socket: str,
     web_file: Path | None,
     lifecycle: bool,  # noqa: FBT001 - click passes it by name
+    storage_path: str,
     config_file: Path | None,
     log_level: str,
     log_format: str,
@@ -111,7 +120,9 @@ def serve(  # noqa: PLR0917 - click passes them by name
 
     log.setup(log_level, log_format)
     log.catch_threads()
-    asked = Asked(config, config_file, listen, telemetry_path, unix_socket, web_file, lifecycle, systemd_socket)
+    asked = Asked(
+        config, config_file, listen, telemetry_path, unix_socket, web_file, lifecycle, systemd_socket, storage_path
+    )
     sys.exit(run_server(asked, privsep=not one_process))
 
 

@@ -17,6 +17,7 @@ from wg_exporter.daemon.policies import Policies
 from wg_exporter.daemon.prober import Probing
 from wg_exporter.daemon.serve import Hooks, serve
 from wg_exporter.linux.scarcity import be_frugal
+from wg_exporter.linux.storage import open_storage
 from wg_exporter.reader.host import host_sources
 from wg_exporter.web.docs import Docs
 from wg_exporter.web.files import LOOK_EVERY, WebFiles
@@ -38,7 +39,10 @@ def run(asked: Asked) -> int:
     parse_telemetry_path(asked.telemetry_path)
     watched = None if asked.web_file is None else _Watched(asked.web_file)
     doors = open_doors(asked)
-    exporter = Exporter(asked.config, asked.config_file, host_sources, prober=Probing(asked.config))
+    doors.storage = open_storage(asked.storage_path)
+    exporter = Exporter(
+        asked.config, asked.config_file, host_sources, prober=Probing(asked.config), storage=doors.storage
+    )
     try:
         return asyncio.run(_serve(exporter, doors, asked, watched))
     finally:

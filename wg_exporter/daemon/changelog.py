@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from wg_exporter.health.states import State
 from wg_exporter.log import Log, OnChange
 from wg_exporter.names.unmatched import told
+from wg_exporter.quiet import NOBODY, QuietNow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -42,17 +43,19 @@ class ChangeLog:
             self._log.info("peers", devices=len(snapshot.devices), expected_up=expected, not_expected_up=others)
         self._probing(unprobed)
 
-    def tell(self, changes: Iterable[Change], down: int) -> None:
+    def tell(self, changes: Iterable[Change], down: int, quiet: QuietNow = NOBODY) -> None:
         """Log which peers changed, or for another reason, a line each. A peer that is well when it is first judged is
         not logged.
 
-        `down` is the number of peers expected up that are not.
+        `down` is the number of peers expected up that are not. Those that are `quiet` are logged with that mark, and
+        never as a warning: nobody has to look.
         """
         for netns, interface, public_key, name, before, after, reason, evidence in changes:
             unhealthy = after in {State.DOWN, State.DEGRADED}
             if before is None and not unhealthy:
                 continue
-            say = self._log.warn if unhealthy else self._log.info
+            left_alone = {"quiet": True} if quiet.peer((netns, interface), public_key) else {}
+            say = self._log.warn if unhealthy and not left_alone else self._log.info
             say(
                 "reason changed" if before is after else "peer changed",
                 peer=name,
@@ -63,6 +66,7 @@ class ChangeLog:
                 after=after,
                 reason=reason or "",
                 evidence=evidence,
+                **left_alone,
             )
         if self._seen.changed("down", down or ""):
             self._log.info("peers expected up", not_up=down)

@@ -1,10 +1,11 @@
-"""The sockets that `serve` answers on: all of them open before anything else begins, or none."""
+"""The sockets that `serve` answers on: all of them open before anything else begins, or none; and its storage."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from wg_exporter.linux.storage import Storage
 from wg_exporter.linux.systemd import PassedSocketsError, passed_sockets
 from wg_exporter.log import Log
 from wg_exporter.web.listen import adopt, bind, parse_listen
@@ -23,7 +24,7 @@ class Asked(NamedTuple):
 
     `listen` is not used with `systemd_socket`: then the sockets are those that systemd passes.
     An empty `unix_socket`: none. `web_file` is the web configuration. `lifecycle`: a reload may be asked for over TCP
-    too.
+    too. `storage_path` is the directory for what survives a restart; empty: nothing does.
     """
 
     config: Config
@@ -34,17 +35,19 @@ class Asked(NamedTuple):
     web_file: Path | None = None
     lifecycle: bool = False
     systemd_socket: bool = False
+    storage_path: str = ""
 
 
 @dataclass
 class Doors:
     """The sockets to serve on, open. `local` is among them: that of whoever runs the exporter. `problem` says why there
-    is none, if it was asked for.
+    is none, if it was asked for. `storage` is what survives a restart.
     """
 
     sockets: list[socket.socket]
     local: UnixSocket | None = None
     problem: str = ""
+    storage: Storage = field(default_factory=Storage)
 
     def remove(self) -> None:
         """Remove the file of the Unix socket. The sockets themselves are closed by the server."""

@@ -25,6 +25,7 @@ from wg_exporter.daemon.host import HostHistory, Status
 from wg_exporter.daemon.pauses import PauseError, Pauses
 from wg_exporter.daemon.prober import read_counters, unjudged
 from wg_exporter.daemon.processes import Processes
+from wg_exporter.daemon.quiets import Quiets
 from wg_exporter.daemon.setup import Setup
 from wg_exporter.exposition import compat
 from wg_exporter.exposition.samples import metrics, samples
@@ -46,7 +47,8 @@ if TYPE_CHECKING:
     from wg_exporter.daemon.prober import Prober
     from wg_exporter.exposition.parts import Sample
     from wg_exporter.exposition.view import View
-    from wg_exporter.model import DeviceKey, Snapshot, Usage
+    from wg_exporter.linux.storage import Storage
+    from wg_exporter.model import DeviceKey, PeerKey, Snapshot, Usage
     from wg_exporter.plan.planner import Plan
     from wg_exporter.probed import Probed
     from wg_exporter.sources import OpenSources
@@ -71,7 +73,7 @@ class Exporter:
     """Everything but HTTP. Thread-safe. `start` it, `scrape` it, `stop` it. It ticks every `every` seconds.
 
     `net_raw` says whether probes can be sent, None = as this process may. `read_config` reads the configuration again,
-    or raises ConfigError. `costs` are those of processes beside the prober's and those of the sources.
+    or raises ConfigError. `costs` are those of other processes. `storage` is what survives a restart.
 
     If it is dropped without `stop`, there is a ResourceWarning, and its threads end.
     """
@@ -90,6 +92,7 @@ class Exporter:
         net_raw: bool | None = None,
         read_config: Callable[[Path], Config] = _from_file,
         costs: Callable[[], Iterable[Usage]] = tuple,
+        storage: Storage | None = None,
     ) -> None:
         self._clock = clock
         self._sources = sources
@@ -108,6 +111,7 @@ class Exporter:
         self._delay: float | None = None  # of probes, the worst between the last two ticks
         self._processes = Processes()
         self._pauses = Pauses()
+        self.quiets = Quiets(clock, storage)
         path = os.path.abspath(str(config_path)) if config_path else ""  # noqa: PTH100 - links stay as they are
         self._teller = Teller(__version__, platform.node(), path, clock.wall())
         self._reload_successful = True
@@ -139,6 +143,7 @@ class Exporter:
         self._stopping.set()
         self._hurry.set()
         self._setup.reader.stop()
+        self.quiets.stop()
         if self._prober is not None:
             self._prober.stop()
 
@@ -186,6 +191,11 @@ class Exporter:
         """All peers by device as of the last tick. Waits for no source."""
         with self._lock:
             return self._history.known_peers()
+
+    def name_of(self, key: PeerKey) -> str | None:
+        """What a peer is called, as of the last tick; empty for an interface (no public key). None: there is none."""
+        with self._lock:
+            return self._history.name_of(key)
 
     def scrape(self, path: str, openmetrics: bool = False) -> list[bytes]:  # noqa: FBT001, FBT002
         """The chunks of one exposition: ours at the path "", those of others at "mindflavor" and "mdlayher"."""
@@ -323,6 +333,7 @@ class Exporter:
         began = self._clock.cpu()
         with self._looking() as (setup, snapshot):
             devices = self._history.follow(setup.names, snapshot)
+            self.quiets.follow(devices)
             plan = setup.planner.plan(devices, snapshot, setup.names.metas)
             self._probe(plan, snapshot)
             setup.reader.ask(setup.routing.questions(plan, snapshot.conf))
@@ -330,14 +341,15 @@ class Exporter:
             probes = self._probes()
             changes = self._history.judge(setup.config, setup.names, devices, snapshot, probes, obstacles=obstacles)
             open_ones = unjudged(snapshot, setup.names.metas, plan if self._prober else None)
-            found = summary(self._history.health.devices(), STATUS_PEERS)
+            quiet = self.quiets.now()
+            found = summary(self._history.health.devices(), STATUS_PEERS, quiet)
             unmatched = setup.matching.look(snapshot, setup.names.metas)
             problems = islice(chain(self._history.problems(setup.config, snapshot), told(unmatched)), STATUS_PROBLEMS)
             others = self._history.peers - found.expected
             self._status = Status(snapshot.wall, found, tuple(problems), others)
         unprobed = plan.unprobed if self._prober else {}
         self._changelog.report(snapshot, found.expected, others, unprobed)
-        self._changelog.tell(changes, self._history.health.count(State.DOWN))
+        self._changelog.tell(changes, self._history.health.count(State.DOWN), quiet)
         self._changelog.unjudged(open_ones)
         self._changelog.unmatched(unmatched)
         self._took = self._clock.cpu() - began
@@ -364,7 +376,7 @@ class Exporter:
 
     def _view(self, setup: Setup, snapshot: Snapshot) -> View:
         seen = self._history.view(setup.config, setup.names, snapshot, self._facts(snapshot.capabilities))
-        return seen._replace(probes=self._probes(), scheduling_delay=self._delay)
+        return seen._replace(probes=self._probes(), scheduling_delay=self._delay, quiet=self.quiets.now())
 
     def _view_of_all(self, setup: Setup, snapshot: Snapshot) -> View:
         """As `_view`, and which entries of the configuration match nothing, which is no metric."""

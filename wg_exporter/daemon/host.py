@@ -63,6 +63,7 @@ class HostHistory:
     def __init__(self) -> None:
         self.health = Health()
         self._history = History()
+        self._interfaces: frozenset[DeviceKey] = frozenset()
         self._waits_for: tuple[Config | None, Mapping[str, Mapping[str, ConfPeer]]] = (None, {})
 
     @property
@@ -101,6 +102,8 @@ class HostHistory:
     ) -> list[Change]:
         """Judge the peers. Returns what changed. `obstacles` are what keeps users' packets from them."""
         missed = self._expected(config)
+        unread = {(failed.netns, failed.name) for failed in snapshot.failed}
+        self._interfaces = frozenset(missed | unread | {one.key for one in devices})
         changes = self.health.update(
             devices, snapshot, names.metas, probes, missed=missed, limits=config.health, obstacles=obstacles
         )
@@ -185,6 +188,17 @@ class HostHistory:
             gone=self.health.unseen({(device.netns, device.name) for device in snapshot.devices}),
             lacking=self.health.lacking(snapshot.devices),
         )
+
+    def name_of(self, key: PeerKey) -> str | None:
+        """The name of a peer, there or gone, as last judged; empty for an interface (no public key). None: there is no
+        such thing.
+        """
+        *device, public_key = key
+        if not public_key:
+            return "" if tuple(device) in self._interfaces else None
+        known = (found for found in self.health.devices() if found[0] == tuple(device))
+        names = (dict(zip(keys, metas, strict=True)).get(public_key) for _, keys, metas, _ in known)
+        return next((meta.name for meta in names if meta), None)
 
     def known_peers(self) -> list[KnownPeers]:
         """All peers as last judged. Not for each tick."""

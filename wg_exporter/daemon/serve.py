@@ -15,15 +15,18 @@ from ipaddress import ip_address
 from socket import AF_UNIX
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from wg_exporter import __version__
 from wg_exporter.daemon.page import status_of
 from wg_exporter.daemon.reloads import Reloads
 from wg_exporter.linux.systemd import notify
 from wg_exporter.log import Log
+from wg_exporter.quiet.asked import AskedError
 from wg_exporter.status.discovery import UnknownTargetsError, targets
 from wg_exporter.web.listen import parse_telemetry_path
 from wg_exporter.web.negotiation import Format
-from wg_exporter.web.server import NotKnownError, Page, Server, Status
+from wg_exporter.web.server import NotKnownError, Page, RefusedError, Server, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -67,6 +70,13 @@ class _Application:
 
     async def reload(self) -> str:
         return await asyncio.shield(self._reloads.ask())
+
+    def quiet(self, asked: Mapping[str, str], *, end: bool) -> bytes:
+        quiets = self._exporter.quiets
+        try:
+            return msgspec.json.encode(quiets.end(asked) if end else quiets.begin(asked, self._exporter.name_of))
+        except AskedError as error:
+            raise RefusedError(str(error)) from None
 
     def ready(self) -> str:
         return self._exporter.ready()
@@ -128,6 +138,8 @@ async def serve(
         log.info("listening", address=address, path=path, version=__version__)
     if doors.problem:
         Log(__name__).warn("no unix socket", problem=doors.problem)
+    if doors.storage.path and doors.storage.problem:
+        Log(__name__).warn("nothing is kept across restarts", problem=doors.storage.problem)
     exporter.start()
     await loop.run_in_executor(None, exporter.wait_until_ready, 10.0)
     _spare_collector()

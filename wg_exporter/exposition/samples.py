@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from wg_exporter import catalogue as c
 from wg_exporter.exposition.fields import peers, probes
 from wg_exporter.exposition.parts import Sample, samples_of
+from wg_exporter.exposition.quiet import quiet_peers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def metrics(view: View, extra: Iterable[Sample] = ()) -> Parts:
     """The page, in the order of the catalogue. `extra` are samples of other families, which come last."""
-    return (interface_samples(view), peers(view), probes(view), exporter_samples(view), extra)
+    return (interface_samples(view), peers(view), quiet_peers(view), probes(view), exporter_samples(view), extra)
 
 
 def samples(view: View) -> Iterator[Sample]:
@@ -54,6 +55,9 @@ def interface_samples(view: View) -> Iterator[Sample]:
         yield Sample(
             c.INTERFACE_PEERS, labels(c.INTERFACE_PEERS, row.device.netns, row.device.name), len(row.device.peers)
         )
+    for quiet in view.quiet.all:
+        if not quiet.public_key:
+            yield Sample(c.INTERFACE_QUIET, labels(c.INTERFACE_QUIET, quiet.netns, quiet.interface), 1)
     for metric, field in c.LINK_COUNTERS:
         for netns, name, link in links:
             yield Sample(metric, labels(metric, netns, name), getattr(link, field))

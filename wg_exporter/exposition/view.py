@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.config.probe import RTT_BUCKETS
+from wg_exporter.quiet import NOBODY, QuietNow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,7 +51,8 @@ class View(NamedTuple):
     `endpoints` is `full`, `address` or `off`. `probes` holds the peers that are probed, by device and public key; a
     device is the same object as before while nothing changed.
     `rtt_buckets` are the bounds in seconds by which their round trips were counted. `scheduling_delay` is in seconds,
-    None where nothing is probed. `unmatched` are lines about entries of the configuration that match nothing.
+    None where nothing is probed. `unmatched` are lines about entries of the configuration that match nothing. `quiet`
+    is who pages nobody at the moment.
     """
 
     devices: tuple[DeviceView, ...]
@@ -65,3 +67,4 @@ class View(NamedTuple):
     gone: tuple[GoneDevice, ...] = ()
     lacking: tuple[GoneDevice, ...] = ()
     unmatched: tuple[str, ...] = ()
+    quiet: QuietNow = NOBODY

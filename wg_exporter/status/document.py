@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from wg_exporter.health.quality import Window
     from wg_exporter.probed import MtuReport
+    from wg_exporter.quiet import Quiet
     from wg_exporter.status.rows import DeviceRow, Echoes, Overview, PeerRow
 
 VERSION = 1
@@ -67,6 +68,20 @@ class MtuPart(msgspec.Struct, frozen=True, kw_only=True):
     checked: float | None
 
 
+class QuietPart(msgspec.Struct, frozen=True, kw_only=True):
+    """What pages nobody for a while, as somebody works on it. `public_key` and `name` are null for a whole interface.
+    `since` and `until` are in seconds since the epoch.
+    """
+
+    interface: str
+    netns: str
+    public_key: str | None
+    name: str | None
+    since: float
+    until: float
+    reason: str | None
+
+
 class PeerPart(msgspec.Struct, frozen=True, kw_only=True):
     """One peer. A number is null where it is not known, as all are of a peer that is not on the device."""
 
@@ -93,6 +108,7 @@ class PeerPart(msgspec.Struct, frozen=True, kw_only=True):
     target_wanted: bool | None
     probe: ProbePart | None
     mtu: MtuPart | None
+    quiet: QuietPart | None = None
 
 
 class DevicePart(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +137,7 @@ class DevicePart(msgspec.Struct, frozen=True, kw_only=True):
     transmit_errors: int | None
     transmit_dropped: int | None
     peers: list[PeerPart]
+    quiet: QuietPart | None = None
 
 
 class SourcePart(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,6 +167,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     unmatched: list[str] = []
     doubles: list[str] = []
     notes: list[str] = []
+    quiet: list[QuietPart] = []
 
 
 # --- writing --------------------------------------------------------------------------------------------------------
@@ -198,6 +216,7 @@ def _builtins(overview: Overview, endpoints: str) -> object:
             unmatched=_texts(overview.unmatched_entries),
             doubles=_texts(overview.doubles),
             notes=_texts(overview.notes),
+            quiet=[_quiet(quiet) for quiet in overview.quiet.all],
         )
     )
 
@@ -228,6 +247,7 @@ def _device(row: DeviceRow, wall: float, endpoints: str) -> DevicePart:
         transmit_errors=link.tx_errors if link else None,
         transmit_dropped=link.tx_dropped if link else None,
         peers=[_peer(peer, wall, endpoints) for peer in row.peers],
+        quiet=_quiet(row.quiet) if row.quiet else None,
     )
 
 
@@ -258,7 +278,25 @@ def _peer(row: PeerRow, wall: float, endpoints: str) -> PeerPart:
         target_wanted=aim.wanted if aim else None,
         probe=_probe(row.echoes, row.window) if row.echoes else None,
         mtu=_mtu(row.mtu, endpoints) if row.mtu else None,
+        quiet=_quiet(row.quiet) if row.quiet else None,
     )
+
+
+def _quiet(quiet: Quiet) -> QuietPart:
+    return QuietPart(
+        interface=_text(quiet.interface),
+        netns=_text(quiet.netns),
+        public_key=quiet.public_key or None,
+        name=_text(quiet.name) or None,
+        since=quiet.since,
+        until=quiet.until,
+        reason=_text(quiet.reason) or None,
+    )
+
+
+def quiet_to_json(overview: Overview) -> str:
+    """What is quiet alone, as JSON in many lines."""
+    return json.dumps({"quiet": msgspec.to_builtins([_quiet(quiet) for quiet in overview.quiet.all])}, indent=2)
 
 
 def _probe(echoes: Echoes, window: Window | None) -> ProbePart:

@@ -13,7 +13,8 @@ from wg_exporter.health.states import PeerHealth
 from wg_exporter.model import SOME_TIME, Backend, Cause
 from wg_exporter.plan.planner import Aim
 from wg_exporter.plan.targets import Origin
-from wg_exporter.status.document import VERSION, DevicePart, Document, ExporterPart, MtuPart, PeerPart
+from wg_exporter.quiet import Quiet, QuietNow
+from wg_exporter.status.document import VERSION, DevicePart, Document, ExporterPart, MtuPart, PeerPart, QuietPart
 from wg_exporter.status.rows import DeviceRow, Echoes, Overview, PeerRow, Teller
 
 
@@ -51,6 +52,7 @@ def _overview(found: Document) -> Overview:
         unmatched_entries=tuple(found.unmatched),
         doubles=tuple(found.doubles),
         notes=tuple(found.notes),
+        quiet=QuietNow(quiet for part in found.quiet if (quiet := _quiet(part))),
     )
 
 
@@ -76,19 +78,19 @@ def _device_row(part: DevicePart) -> DeviceRow:
             *key, 0, "", bool(part.up), part.mtu,
             rx_packets, tx_packets, rx, tx, rx_errors, tx_errors, rx_dropped, tx_dropped,
         )  # fmt: skip
-    rows, entry = tuple(map(_peer_row, part.peers)), part.netns_entry or ""
+    rows, entry, quiet = tuple(map(_peer_row, part.peers)), part.netns_entry or "", _quiet(part.quiet)
     if part.gone:
-        return DeviceRow(None, None, link, rows, key, entry)
+        return DeviceRow(None, None, link, rows, key, entry, quiet)
     backend = part.backend or Backend.KERNEL
     if part.listen_port is None:
         # The problem says what to do, or the exporter's own log: `Cause.DENIED` keeps advice from being added here.
         failed = model.FailedDevice(*key, backend, part.problem or "", Cause.DENIED)
-        return DeviceRow(None, failed, link, rows, entry=entry)
+        return DeviceRow(None, failed, link, rows, entry=entry, quiet=quiet)
     peers = model.Peers.of([row.peer for row in rows if not row.gone])
     device = model.Device(
         *key, backend, part.public_key or "", part.listen_port, part.fwmark or 0, peers, part.read_success
     )
-    return DeviceRow(device, None, link, rows, entry=entry)
+    return DeviceRow(device, None, link, rows, entry=entry, quiet=quiet)
 
 
 def _peer_row(part: PeerPart) -> PeerRow:
@@ -125,7 +127,15 @@ def _peer_row(part: PeerPart) -> PeerRow:
         echoes=Echoes(probe.up, probe.sent, probe.lost, probe.late) if probe else None,
         mtu=_report(mtu) if mtu else None,
         window=Window(probe.loss_ratio or 0.0, probe.round_trip_seconds) if probe and known else None,
+        quiet=_quiet(part.quiet),
     )
+
+
+def _quiet(part: QuietPart | None) -> Quiet | None:
+    if part is None:
+        return None
+    where = (part.netns, part.interface, part.public_key or "", part.name or "")
+    return Quiet(*where, part.since, part.until, part.reason or "")
 
 
 def _report(part: MtuPart) -> probed.MtuReport:

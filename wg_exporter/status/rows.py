@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from wg_exporter.health.snapshot import judge_snapshot
 from wg_exporter.health.states import NOT_JUDGED, State
 from wg_exporter.model import KERNEL_KINDS, Peer
+from wg_exporter.quiet import NOBODY, QuietNow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from wg_exporter.health.quality import Window
     from wg_exporter.health.states import PeerHealth
     from wg_exporter.plan.planner import Aim
+    from wg_exporter.quiet import Quiet
 
 
 class Teller(NamedTuple):
@@ -61,7 +63,8 @@ class PeerRow(NamedTuple):
 
     `aim` says how it is probed, None = not known. `echoes` are the probes so far, `mtu` is the report on its MTU, and
     `window` the loss and round trip of now: each None if it is not known, and the last of a peer that is down. Of a
-    peer that is `gone`, with its device or from it, `peer` has only the key.
+    peer that is `gone`, with its device or from it, `peer` has only the key. `quiet`: it pages nobody, as somebody
+    works on it or its interface.
     """
 
     peer: Peer
@@ -74,13 +77,14 @@ class PeerRow(NamedTuple):
     echoes: Echoes | None = None
     mtu: probed.MtuReport | None = None
     window: Window | None = None
+    quiet: Quiet | None = None
 
 
 class DeviceRow(NamedTuple):
     """A device that was read (`device`), could not be read (`failed`) or is gone (`gone`), with its link if it has one.
 
     `peers` are those that were read or, of a device that is gone, those that are expected up. `entry` is what a shell
-    command begins with to be run in its namespace.
+    command begins with to be run in its namespace. `quiet`: somebody works on the whole of it.
     """
 
     device: model.Device | None
@@ -89,6 +93,7 @@ class DeviceRow(NamedTuple):
     peers: tuple[PeerRow, ...]
     gone: model.DeviceKey | None = None
     entry: str = ""
+    quiet: Quiet | None = None
 
 
 class Overview(NamedTuple):
@@ -99,7 +104,8 @@ class Overview(NamedTuple):
     `teller` is the exporter that says all this; None = whoever shows it has looked itself, because of what is in
     `unasked`. `capabilities` are (name, able) of whoever has read the host, `unmatched_entries` are those lines of
     `problems` that are about entries of the configuration, `doubles` those about devices of one name, and `notes` are
-    lines about what is no failure.
+    lines about what is no failure. `quiet` is all that pages nobody at present, also
+    peers that are not there.
     """
 
     wall: float
@@ -115,6 +121,7 @@ class Overview(NamedTuple):
     unmatched_entries: tuple[str, ...] = ()
     doubles: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    quiet: QuietNow = NOBODY
 
 
 def from_view(
@@ -155,6 +162,8 @@ def from_view(
     rows += [_gone_row(device) for device in view.gone if (device.netns, device.name) in missing]
     entries = config.entries()
     rows = [row._replace(entry=entries.get(whose(row)[0], "")) for row in rows]
+    if view.quiet:
+        rows = [_with_quiet(row, view.quiet) for row in rows]
     problems = [problem for file in snapshot.conf for problem in file.problems]
     problems += [f"{name} is gone" + (f" from namespace {netns}" if netns else "") for netns, name in view.missing]
     problems += (*snapshot.doubles, *view.unmatched)
@@ -180,7 +189,16 @@ def from_view(
         unmatched_entries=view.unmatched,
         doubles=snapshot.doubles,
         notes=snapshot.notes,
+        quiet=view.quiet,
     )
+
+
+def _with_quiet(row: DeviceRow, quiet: QuietNow) -> DeviceRow:
+    device = whose(row)
+    if device not in quiet.devices:
+        return row
+    peers = tuple(peer._replace(quiet=quiet.peer(device, peer.peer.public_key)) for peer in row.peers)
+    return row._replace(peers=peers, quiet=quiet.interface(device))
 
 
 def _peer_rows(

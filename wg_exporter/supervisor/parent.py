@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from wg_exporter.config import ConfigError, parse, place, read
 from wg_exporter.config.tree import Problem
@@ -67,6 +67,13 @@ PAIR = ("cert", "key")  # files of the web configuration that are written one af
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 
+class Closable(Protocol):
+    """Something open."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
 class _Child(NamedTuple):
     role: Role
     configuration: int
@@ -100,10 +107,10 @@ class Parent:
         self._told_to_end = False
         self._stop_by: float | None = None  # when the exporter is killed
 
-    def run(self, exporter: Callable[[socket.socket], int], handed_over: Sequence[socket.socket] = ()) -> int:
+    def run(self, exporter: Callable[[socket.socket], int], handed_over: Sequence[Closable] = ()) -> int:
         """Serve until the exporter ends; its exit code. Everything that was started has ended then.
 
-        The sockets that are `handed_over` to the exporter are nobody else's: they are closed here.
+        What is `handed_over` to the exporter, its sockets and its storage, is nobody else's: it is closed here.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._packets: Packets[ToSupervisor] = Packets(ours, ToSupervisor)  # type: ignore[arg-type]
@@ -115,8 +122,8 @@ class Parent:
         gc.freeze()  # a collection in a child would write to what all of them share
         try:
             self._web = self._fork(lambda: exporter(theirs), ignore=False)
-            for sock in (theirs, *handed_over):
-                sock.close()
+            for one in (theirs, *handed_over):
+                one.close()
             self._loop()
         finally:
             self._end_all()

@@ -79,7 +79,12 @@ def prober(config: Config) -> Callable[[socket.socket], None]:
 def become_web() -> None:
     """Become the process that strangers talk to: a user of its own, without any right. Raises OSError."""
     name_process("wg-web")
-    keep_only((), user(WEB, NO_WEB))
+    keep_only((), web_user())
+
+
+def web_user() -> User:
+    """Whom it becomes."""
+    return user(WEB, NO_WEB)
 
 
 def user(name: str, otherwise: User) -> User:

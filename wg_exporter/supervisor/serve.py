@@ -13,6 +13,7 @@ from wg_exporter.catalogue import NAMES
 from wg_exporter.daemon.doors import open_doors
 from wg_exporter.linux.privileges import CAP_NET_RAW, effective, readable_by_all
 from wg_exporter.linux.scarcity import be_frugal
+from wg_exporter.linux.storage import open_storage
 from wg_exporter.messages.supervisor import Role
 from wg_exporter.supervisor import roles
 from wg_exporter.supervisor.parent import Parent
@@ -34,6 +35,7 @@ def run(asked: Asked) -> int:
     be_frugal()
     parse_telemetry_path(asked.telemetry_path)
     doors = open_doors(asked)
+    doors.storage = open_storage(asked.storage_path, roles.web_user())
     held = effective()
     net_raw = None if held is None else CAP_NET_RAW in held
 
@@ -53,6 +55,6 @@ def run(asked: Asked) -> int:
         parent = Parent(
             asked.config, asked.config_file, {Role.READER: roles.reader, Role.PROBER: roles.prober}, NAMES, web_files
         )
-        return parent.run(exporter, doors.sockets)
+        return parent.run(exporter, [*doors.sockets, doors.storage])
     finally:
         doors.remove()

@@ -46,6 +46,7 @@ STATUS_PATH = "/api/v1/status"
 PAUSE_PATH = "/api/v1/pause"
 RELOAD_PATH = "/-/reload"
 TARGETS_PATH = "/sd"
+QUIET_PATH = "/api/v1/quiet"
 
 MOST_RELOADING = 8  # requests that wait for a reload: each is one of the answers that are given at a time
 WORKERS = 2  # one thread renders and one compresses; more would only wait for the interpreter's lock
@@ -84,6 +85,10 @@ class _Failed(NamedTuple):
     line: str
 
 
+class RefusedError(Exception):
+    """What a request asks for is not done. The message is one line that says why."""
+
+
 class Application(Protocol):
     """What is served. `daemon.serve` implements it."""
 
@@ -106,6 +111,11 @@ class Application(Protocol):
     async def reload(self) -> str:
         """Read the configuration again. Returns why nothing has changed, its problems a line each; empty if it is in
         use. Called in the event loop, so it must not block; it may be cancelled.
+        """
+
+    def quiet(self, asked: Mapping[str, str], *, end: bool) -> bytes:
+        """Begin or end the quiet of a peer or interface, as these parameters say. Returns what was done, as JSON.
+        Called in a thread; may wait for the disk. Raises RefusedError.
         """
 
     def ready(self) -> str:
@@ -167,6 +177,7 @@ class Server:
             Route(STATUS_PATH, self._status),
             Route(TARGETS_PATH, self._targets),
             Route(PAUSE_PATH, self._pause, ("POST",), Where.OWNER),
+            Route(QUIET_PATH, self._quiet, ("POST", "DELETE"), Where.OWNER),
         )
 
     async def start(self, sockets: Sequence[socket.socket], owner: socket.socket | None = None) -> None:
@@ -281,6 +292,14 @@ class Server:
         make = partial(asyncio.to_thread, lambda: (body(),))
         headers = {**Docs.headers(request.path), "Vary": "Accept-Encoding"}
         return await self._answer(request, request.path, Audience.ANYBODY, make, headers)
+
+    async def _quiet(self, request: Request) -> Response:
+        try:
+            # Not in the pool, which scrapes of a stuck source may fill.
+            done = await asyncio.to_thread(self._app.quiet, request.query, end=request.method == "DELETE")
+        except RefusedError as error:
+            return line(400, f"{error}\n")
+        return Response(200, dict(_JSON), Body((done,), len(done)))
 
     def _scraper(self, path: str) -> Handler:
         async def answer(request: Request) -> Response:

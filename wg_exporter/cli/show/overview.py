@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 from wg_exporter.cli.show import words
 from wg_exporter.health.states import State
 from wg_exporter.model import Cause, SourceName
+from wg_exporter.quiet import QuietNow
 from wg_exporter.status.rows import DeviceRow, Overview, PeerRow, whose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from wg_exporter import model
+    from wg_exporter.quiet import Quiet
 
 _SUDO = "run: sudo wg-exporter show"
 
@@ -33,16 +35,21 @@ class NothingSelected(LookupError):  # noqa: N818 - it is an answer for the user
 
 
 class Standing(IntEnum):
-    """How much a peer asks for attention. DOUBT: it is expected up, and without keepalive idle and dead look alike."""
+    """How much a peer asks for attention. DOUBT: it is expected up, and without keepalive idle and dead look alike.
+    QUIET: something is wrong, and somebody works on it.
+    """
 
     FINE = 0
-    DOUBT = 1
-    DEGRADED = 2
-    BROKEN = 3
+    QUIET = 1
+    DOUBT = 2
+    DEGRADED = 3
+    BROKEN = 4
 
 
 def standing(row: PeerRow) -> Standing:
     """How much attention a peer needs, by its state."""
+    if row.quiet and row.health.state in {State.DOWN, State.DEGRADED}:
+        return Standing.QUIET
     if row.health.state is State.DOWN:
         return Standing.BROKEN
     if row.health.state is State.DEGRADED:
@@ -65,7 +72,7 @@ def select(overview: Overview, interface: str | None = None, peer: str | None = 
     if not devices:
         raise NothingSelected(reason_when_empty(overview))
     if interface is not None and peer is None and all(whose(row)[1] != interface for row in devices):
-        return overview._replace(devices=_only_peer(devices, interface))
+        return _of(overview, _only_peer(devices, interface))
     if interface is not None:
         devices = tuple(row for row in devices if whose(row)[1] == interface)
         if not devices:
@@ -73,7 +80,7 @@ def select(overview: Overview, interface: str | None = None, peer: str | None = 
             raise NothingSelected(f"no WireGuard interface {words.plain(interface)}; there is: {there}")
     if peer is not None:
         devices = _with_peer(devices, peer)
-    return overview._replace(devices=devices)
+    return _of(overview, devices)
 
 
 def selected(overview: Overview, interface: str | None = None, peer: str | None = None) -> Overview:
@@ -82,6 +89,13 @@ def selected(overview: Overview, interface: str | None = None, peer: str | None 
         return select(overview, interface, peer)
     except NothingSelected as nothing:
         return overview._replace(devices=(), unmatched=str(nothing))
+
+
+def _of(overview: Overview, devices: tuple[DeviceRow, ...]) -> Overview:
+    """The overview with these devices alone, and what is quiet of them."""
+    there = {(*whose(row), key) for row in devices for key in ("", *(one.peer.public_key for one in row.peers))}
+    quiet = QuietNow(one for one in overview.quiet.all if one.key in there) if overview.quiet else overview.quiet
+    return overview._replace(devices=devices, quiet=quiet)
 
 
 def _only_peer(devices: tuple[DeviceRow, ...], wanted: str) -> tuple[DeviceRow, ...]:
@@ -120,6 +134,23 @@ def _matching(devices: tuple[DeviceRow, ...], wanted: str) -> tuple[DeviceRow, .
         if any(row.peers for row in kept):
             return tuple(row for row in kept if row.peers)
     return ()
+
+
+def quiet_line(overview: Overview, quiet: Quiet) -> str:
+    """Who is quiet, until when and why, and how it is."""
+    where = f"{quiet.interface} in {quiet.netns}" if quiet.netns else quiet.interface
+    rows = [row for row in overview.devices if whose(row) == quiet.device]
+    peers = [
+        one for row in rows for one in row.peers if not quiet.public_key or one.peer.public_key == quiet.public_key
+    ]
+    name = (peers[0].name if peers else quiet.name or quiet.public_key[:8]) if quiet.public_key else ""
+    line = f"{name} on {where}" if name else f"all of {where}"
+    line += f" until {words.until(quiet.until, overview.wall)}"
+    line += f": {quiet.reason}" if quiet.reason else ""
+    bad = [one for one in peers if standing(one) is Standing.QUIET]
+    if bad and name:
+        return f"{line}; it is {bad[0].health.state}, {bad[0].health.reason}"
+    return f"{line}; {words.count(len(bad), 'peer')} down or degraded" if bad else line
 
 
 def probing_of(row: PeerRow) -> str:

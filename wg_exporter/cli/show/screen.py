@@ -21,9 +21,18 @@ from rich.style import Style
 from rich.text import Text
 
 from wg_exporter.cli.show import words
-from wg_exporter.cli.show.overview import Standing, fix_for, probing_of, reason_when_empty, standing, unprobed
+from wg_exporter.cli.show.overview import (
+    Standing,
+    fix_for,
+    probing_of,
+    quiet_line,
+    reason_when_empty,
+    standing,
+    unprobed,
+)
 from wg_exporter.cli.show.tables import COLUMNS, Line, draw, layout
 from wg_exporter.health.advice import advice
+from wg_exporter.health.states import State
 from wg_exporter.status.mtu import told
 from wg_exporter.status.rows import whose
 
@@ -76,6 +85,7 @@ class _Screen:
         tables = [(row, self._lines(row, limit)) for row in self._overview.devices[:limit]]
         every = [line for _, lines in tables for line in lines]
         unused = {name for name in COLUMNS if name.endswith("_rate") and not self._previous}
+        unused |= {"quiet"} if all(line.row.quiet is None for line in every) else set()
         unused |= {"reason"} - {"reason" for line in every if line.row.health.reason}
         unused |= {"rtt", "loss"} if all(line.row.window is None for line in every) else set()
         unused |= {"mtu"} if all(line.row.mtu is None for line in every) else set()
@@ -89,7 +99,7 @@ class _Screen:
                 )
             if len(every) == 1 and lines:
                 config_file = self._overview.teller.config_file if self._overview.teller else ""
-                yield from _closer(row, every[0].row, config_file, encoding)
+                yield from _closer(row, every[0].row, config_file, self._overview.wall, encoding)
             yield Text("")
         left_out = [column.title for name, column in columns.items() if name not in widths]
         if every and left_out:
@@ -123,7 +133,7 @@ class _Screen:
         unread = [_label(row) for row in overview.devices if row.failed]
         if unread:
             yield say(f"! {words.count(len(unread), 'device')} could not be read: {words.first_of(unread)}", "bold red")
-        down = [_label(row) for row in overview.devices if row.link and not row.link.up]
+        down = [_label(row) for row in overview.devices if row.link and not row.link.up and not row.quiet]
         if down:
             yield say(f"! {words.count(len(down), 'device')} down: {words.first_of(down)}", "bold red")
         yield from _peers_verdict(overview, encoding)
@@ -157,11 +167,19 @@ def _peers_verdict(overview: Overview, encoding: str) -> Iterator[tuple[Text, ..
         yield say(f"! {words.count(len(names), 'peer')} can't be probed: {words.first_of(names)}: {reason}", "yellow")
     if degraded:
         yield say(f"! {words.count(len(degraded), 'peer')} degraded", "yellow", degraded)
+    if overview.quiet:
+        names = [quiet_line(overview, quiet) for quiet in overview.quiet.all]
+        what = "1 is quiet" if len(names) == 1 else f"{len(names):,} are quiet"
+        yield say(f"~ {what}", "cyan", names)
     if overview.teller or overview.unasked or overview.by_one_look:
         yield say(_source(overview), "dim")
     total = f"{words.count(expected, 'peer')} expected up, {len(broken):,} not"
     total += f", {unknown:,} not known" if unknown else ""
-    style = "green" if expected and not unknown else "dim"
+    left = [one for row in overview.devices for one in row.peers if one.expected_up and one.quiet]
+    silent = sum(one.health.state is State.DOWN for one in left)
+    total += f", {len(left):,} quiet" if left else ""
+    total += f" ({silent:,} down)" if silent else ""
+    style = "green" if expected and not unknown and not left else "dim"
     yield say(f"! {total}", "bold red", broken) if broken else say(total, style)
 
 
@@ -207,13 +225,19 @@ def _why(row: DeviceRow, peer: PeerRow, wall: float) -> str:
     return f"{peer.name} on {_label(row)}: {health.state}, {health.reason}: {health.evidence}{since}"
 
 
-def _closer(row: DeviceRow, peer: PeerRow, config_file: str, encoding: str) -> Iterator[Text]:
+def _closer(row: DeviceRow, peer: PeerRow, config_file: str, wall: float, encoding: str) -> Iterator[Text]:
     """More lines about a peer that is the only one on the screen."""
     health = peer.health
     if health.reason:
         yield Text(words.plain(f"  {health.reason}: {health.evidence}", encoding), "bold")
         name = peer.name if peer.named else peer.peer.public_key
         yield Text(words.plain(f"  {advice(health.reason, whose(row)[1], name, config_file, row.entry)}", encoding))
+    if peer.quiet:
+        since = words.ago(int(wall - peer.quiet.since))
+        whole = "" if peer.quiet.public_key else "with the whole interface, "
+        why = f": {peer.quiet.reason}" if peer.quiet.reason else ""
+        line = f"  quiet, {whole}until {words.until(peer.quiet.until, wall)}, begun {since}{why}"
+        yield Text(words.plain(line, encoding), "cyan")
     if peer.mtu:
         found = told(peer.mtu, whose(row)[1], peer.aim.target if peer.aim else "", row.entry)
         yield Text(words.plain(f"  {found}", encoding))

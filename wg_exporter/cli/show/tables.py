@@ -52,7 +52,7 @@ class Column(NamedTuple):
 
 
 def _mark(line: Line, _: int) -> tuple[str, str]:
-    return ("!" if line.standing else ""), _ALARM[line.standing]
+    return _MARKS.get(line.standing, "!"), _ALARM[line.standing]
 
 
 def _name(line: Line, _: int) -> tuple[str, str]:
@@ -62,6 +62,11 @@ def _name(line: Line, _: int) -> tuple[str, str]:
 def _state(line: Line, _: int) -> tuple[str, str]:
     state = line.row.health.state
     return state or _OPEN, _ALARM[line.standing] or ("green" if state is State.UP else "dim")
+
+
+def _quiet(line: Line, _: int) -> tuple[str, str]:
+    quiet = line.row.quiet
+    return (words.until(quiet.until, line.wall), "cyan") if quiet else ("", "")
 
 
 def _handshake(line: Line, _: int) -> tuple[str, str]:
@@ -123,7 +128,14 @@ def _mtu(line: Line, _: int) -> tuple[str, str]:
 
 _UNKNOWN = "-"
 _OPEN = "?"
-_ALARM = {Standing.FINE: "", Standing.DOUBT: "yellow", Standing.DEGRADED: "yellow", Standing.BROKEN: "bold red"}
+_MARKS = {Standing.FINE: "", Standing.QUIET: "~"}
+_ALARM = {
+    Standing.FINE: "",
+    Standing.QUIET: "cyan",
+    Standing.DOUBT: "yellow",
+    Standing.DEGRADED: "yellow",
+    Standing.BROKEN: "bold red",
+}
 
 # In the order on the screen. Rates are shown only with `--watch`, reasons and what probes show only if a peer has one.
 # Round trip and loss are those of now: a peer that is down or silent has none.
@@ -133,6 +145,7 @@ COLUMNS: Mapping[str, Column] = {
     "key": Column("key", _key, low=8, whole=True),
     "state": Column("state", _state),
     "reason": Column("reason", lambda line, _: (line.row.health.reason or "", _ALARM[line.standing])),
+    "quiet": Column("quiet until", _quiet),
     "handshake": Column("latest handshake", _handshake),
     "rx": Column("received", lambda line, _: _bytes(line, line.row.peer.rx_bytes), right=True),
     "rx_rate": Column(
@@ -158,6 +171,7 @@ _NEEDED_FIRST = (
     "mark",
     "name",
     "state",
+    "quiet",
     "handshake",
     "rx_rate",
     "tx_rate",
@@ -213,7 +227,7 @@ def _fit(text: str, width: int, encoding: str) -> str:
 
 def draw(lines: list[Line], columns: Mapping[str, tuple[Column, int]], encoding: str) -> Iterator[list[Segment]]:
     """The peers of one device, a line each, under the titles of the columns."""
-    styles = {name: Style.parse(name) for name in ("", "dim", "bold", "bold red", "yellow", "green")}
+    styles = {name: Style.parse(name) for name in ("", "dim", "bold", "bold red", "yellow", "green", "cyan")}
 
     def line_of(cells: list[tuple[str, str, int, bool]]) -> list[Segment]:
         segments: list[Segment] = []

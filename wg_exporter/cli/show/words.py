@@ -7,6 +7,7 @@ would control the reader's terminal, so `plain` spells out whatever is not print
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from wg_exporter.model import SOME_TIME
@@ -42,6 +43,15 @@ def ago(seconds: int) -> str:
         if seconds >= 2 * length:
             return f"{count(seconds // length, unit)} ago"
     return f"{count(seconds, 'second')} ago" if seconds > 0 else "just now"
+
+
+def until(wall: float, now: float) -> str:
+    """When something ends, by the clock of this host, and in how long: `14:30:00 (2 hours)`, with the day if that is
+    another: `2026-01-02 14:30:00 (3 days)`.
+    """
+    end, today = time.localtime(wall), time.localtime(now)
+    day = "" if end[:3] == today[:3] else "%Y-%m-%d "
+    return f"{time.strftime(f'{day}%H:%M:%S', end)} ({ago(max(int(wall - now), 1)).removesuffix(' ago')})"
 
 
 def handshake_age(last_handshake_ns: int, wall: float) -> int | None:

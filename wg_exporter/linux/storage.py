@@ -1,0 +1,176 @@
+"""What the exporter keeps across restarts: a few small files in a directory of its own, written whole or not at all.
+
+The directory that is named (`--storage.path`) belongs to whoever starts the exporter, mostly root, and nobody else gets
+in. The process that writes may be another user, without any right: it gets a directory below, already open, which is
+its group's to write to. It needs no capability for that, and no path; root needs none either, but to take on a group
+for a moment, for a new directory gets the group of whoever makes it.
+
+One exporter at a time: a lock on the directory lasts as long as the process that has it open, whatever happens to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from wg_exporter.linux.privileges import User
+
+BELOW = "exporter"
+_MODE = 0o770
+_FILE_MODE = 0o644  # nobody else can reach it; the next one to run may be another user
+_LOCK_SECONDS = 2.0  # one that was killed a moment ago may still be ending
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class StorageError(Exception):
+    """Nothing can be read or written there. The message is one line that says why, and what to do."""
+
+
+class Storage:
+    """An open directory; or none, because of a `problem`: then nothing can be read or written."""
+
+    def __init__(self, path: str = "", handle: int = -1, problem: str = "no --storage.path is given") -> None:
+        self.path = path
+        """What was asked for; empty: nothing was."""
+        self.problem = "" if handle >= 0 else problem
+        self._handle = handle
+
+    def close(self) -> None:
+        """Leave it to others."""
+        if self._handle >= 0:
+            os.close(self._handle)
+        self._handle, self.problem = -1, self.problem or "it is closed"
+
+    def read(self, name: str, longest: int) -> bytes | None:
+        """A file of at most so many bytes; None if there is none. Raises StorageError."""
+        with self._saying(name):
+            try:
+                handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._handle)
+            except FileNotFoundError:
+                return None
+            with open(handle, "rb") as file:  # noqa: PTH123 - it is open already
+                if not stat.S_ISREG(os.fstat(handle).st_mode):
+                    raise OSError(errno.EINVAL, "it is no regular file")
+                data = file.read(longest + 1)
+            if len(data) > longest:
+                raise OSError(errno.EFBIG, f"it has more than {longest:,} bytes")
+            return data
+
+    def write(self, name: str, data: bytes) -> None:
+        """Replace a file: whoever reads it, also after a crash, finds the old or the new one. Raises StorageError."""
+        making = f".{name}.new"
+        with self._saying(name):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(making, dir_fd=self._handle)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            handle = os.open(making, flags, _FILE_MODE, dir_fd=self._handle)
+            with open(handle, "wb") as file:  # noqa: PTH123
+                os.fchmod(handle, _FILE_MODE)
+                file.write(data)
+                file.flush()
+                os.fsync(handle)
+            os.rename(making, name, src_dir_fd=self._handle, dst_dir_fd=self._handle)
+            os.fsync(self._handle)
+
+    def set_aside(self, name: str) -> str:
+        """Give a file that can't be used another name, in place of an earlier one. Returns it. Raises StorageError."""
+        aside = f"{name}.bad"
+        with self._saying(name):
+            os.rename(name, aside, src_dir_fd=self._handle, dst_dir_fd=self._handle)
+        return aside
+
+    def check(self) -> None:
+        """Find out whether files can be written. Raises StorageError."""
+        self.write(".check", b"")
+        with self._saying(".check"):
+            os.unlink(".check", dir_fd=self._handle)
+
+    @contextlib.contextmanager
+    def _saying(self, name: str) -> Iterator[None]:
+        if self.problem:
+            raise StorageError(self.problem)
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(f"{self.path}/{BELOW}/{name}: {error.strerror or error}") from None
+
+
+def open_storage(path: str, user: User | None = None) -> Storage:
+    """The storage below `path`, for this `user` to write to, None = for this process. Never fails: it may have a
+    problem. An empty path: there is none.
+    """
+    if not path:
+        return Storage()
+    try:
+        handle = os.open(path, _DIRECTORY)
+    except FileNotFoundError:
+        fix = "make it (the systemd unit does), or name another with --storage.path"
+        return Storage(path, problem=f"there is no directory {path}; {fix}")
+    except OSError as error:
+        return Storage(path, problem=f"{path}: {error.strerror or error}")
+    try:
+        below = _below(handle, user.gid if user else os.getegid())
+    except OSError as error:
+        return Storage(path, problem=f"{path}/{BELOW}: {error.strerror or error}")
+    finally:
+        os.close(handle)
+    try:
+        _own(below, user.gid if user else None)
+        _lock(below)
+    except OSError as error:
+        os.close(below)
+        return Storage(path, problem=f"{path}/{BELOW}: {error.strerror or error}")
+    return Storage(path, below)
+
+
+def _below(parent: int, group: int) -> int:
+    with _of_group(group):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(BELOW, _MODE, dir_fd=parent)
+        return os.open(BELOW, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+
+
+def _own(directory: int, group: int | None) -> None:
+    """Have the group write to a directory that may have been made for another one, or by a careful umask."""
+    found = os.fstat(directory)
+    if found.st_uid != os.geteuid():
+        raise OSError(errno.EPERM, f"it belongs to the user {found.st_uid}; remove it, or name another --storage.path")
+    if group is not None and found.st_gid != group:
+        with _of_group(group):
+            os.fchown(directory, -1, group)
+    if stat.S_IMODE(found.st_mode) != _MODE:
+        os.fchmod(directory, _MODE)
+
+
+@contextlib.contextmanager
+def _of_group(group: int) -> Iterator[None]:
+    """What is made meanwhile is of this group."""
+    before = os.getegid()
+    if group == before:
+        yield
+        return
+    os.setegid(group)
+    try:
+        yield
+    finally:
+        os.setegid(before)
+
+
+def _lock(handle: int) -> None:
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                problem = "another wg-exporter keeps its state there; name another with --storage.path"
+                raise OSError(errno.EWOULDBLOCK, problem) from None
+        time.sleep(0.05)
