@@ -47,7 +47,8 @@ def main() -> None:
     ours = [*serve, "--config.file=CONFIG"]
     contestants = {OURS: ours, ALONE: [*ours, "--no-privsep"], COMPAT: ours}
     if options.before:
-        contestants[BEFORE] = [str(options.before.resolve() / ".venv/bin/wg-exporter"), *contestants[OURS][3:]]
+        flags = [word for word in ours[3:] if word != "--storage.path="]  # which it may not know
+        contestants[BEFORE] = [str(options.before.resolve() / ".venv/bin/wg-exporter"), *flags]
     for other in OTHERS:
         command, reason = find(other)
         if command:

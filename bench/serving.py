@@ -110,7 +110,7 @@ def _serving(directory: Path, config: str, *arguments: str) -> Iterator[int]:
     file = directory / f"{port}.yml"
     file.write_text(config)
     command = [sys.executable, "-m", "wg_exporter.cli", "serve", f"--web.listen-address=127.0.0.1:{port}"]
-    command += ["--web.unix-socket=", f"--config.file={file}", *arguments]
+    command += ["--web.unix-socket=", "--storage.path=", f"--config.file={file}", *arguments]
     nothing = subprocess.DEVNULL
     with subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing) as process:
         try:
