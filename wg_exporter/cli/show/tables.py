@@ -12,10 +12,10 @@ from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 
-from wg_exporter.cli.show import words
 from wg_exporter.cli.show.overview import Standing
 from wg_exporter.health.states import State
 from wg_exporter.probed import Verdict
+from wg_exporter.status import words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
