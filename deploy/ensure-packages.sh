@@ -56,6 +56,7 @@ need_test() {
     need tcpdump tcpdump
     need file file
     need mke2fs e2fsprogs
+    need chromium chromium
 }
 
 need_bench() {

@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from wg_exporter.web.listen import bind, parse_listen
-from wg_exporter.web.server import Format, Limits, Page, Server, Status
+from wg_exporter.web.server import Format, Limits, Page, Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from wg_exporter.status.document import Document
     from wg_exporter.web.unix import UnixSocket
 
 PAGES = (
@@ -32,10 +33,11 @@ class App:
         self.body = body or (lambda path, wanted: [f"{path or 'native'} ".encode(), wanted.value.encode(), b"\n"])
         self.calls: list[tuple[str, Format]] = []
         self.problem = ""
-        self.found = Status(0.0)
+        self.found: Document | None = None
         self.paused: list[dict[str, str]] = []
         self.refusal = ""
         self.host = ""
+        self.round_trips = False
         self.gate = threading.Event()
         self.gate.set()
         self.begun = threading.Event()
@@ -46,9 +48,10 @@ class App:
         assert self.gate.wait(10)
         return self.body(path, wanted)
 
-    def document(self, *, private: bool) -> Sequence[bytes]:
+    def document(self, *, private: bool, round_trips: bool) -> Sequence[bytes]:
         self.begun.set()
         assert self.gate.wait(10)
+        self.round_trips = round_trips
         return [b'{"private":', b"true}" if private else b"false}"]
 
     def pause(self, asked: Mapping[str, str]) -> str:
@@ -61,7 +64,7 @@ class App:
     def allows_host(self, host: str) -> bool:
         return self.host in {"", host}
 
-    def status(self) -> Status:
+    def last(self) -> Document | None:
         return self.found
 
 

@@ -16,11 +16,10 @@ from socket import AF_UNIX
 from typing import TYPE_CHECKING
 
 from wg_exporter import __version__
-from wg_exporter.daemon.page import status_of
 from wg_exporter.linux.systemd import notify
 from wg_exporter.log import Log
 from wg_exporter.web.negotiation import Format
-from wg_exporter.web.server import Page, Server, Status
+from wg_exporter.web.server import Page, Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from wg_exporter.daemon.doors import Doors
     from wg_exporter.daemon.exporter import Exporter
     from wg_exporter.daemon.policies import Policies
+    from wg_exporter.status.document import Document
 
 PAGES = (
     Page("", "Metrics", "every tunnel of this host, for Prometheus"),
@@ -45,8 +45,8 @@ class _Application:
     def scrape(self, path: str, format: Format, /) -> list[bytes]:  # noqa: A002 - the server's word
         return self._exporter.scrape(path, openmetrics=format is Format.OPENMETRICS)
 
-    def document(self, *, private: bool) -> list[bytes]:
-        return [self._exporter.document(private=private)]
+    def document(self, *, private: bool, round_trips: bool) -> list[bytes]:
+        return [self._exporter.document(private=private, round_trips=round_trips)]
 
     def pause(self, asked: Mapping[str, str]) -> str:
         return self._exporter.pause_probes(asked)
@@ -57,8 +57,8 @@ class _Application:
     def allows_host(self, host: str) -> bool:
         return self._exporter.allows_host(host)
 
-    def status(self) -> Status:
-        return status_of(self._exporter)
+    def last(self) -> Document | None:
+        return self._exporter.last()
 
 
 class Hooks:

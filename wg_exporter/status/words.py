@@ -80,6 +80,11 @@ def milliseconds(seconds: float) -> str:
     return f"{number:.{2 if number < 10 else 1 if number < 100 else 0}f} ms"
 
 
+def loss(ratio: float) -> str:
+    """The part of probes that were lost, 0 to 1, in percent, with a decimal below a tenth: `0%`, `2.5%`, `40%`."""
+    return f"{ratio:.1%}" if 0 < ratio < 0.1 else f"{ratio:.0%}"
+
+
 def rate(before: int, after: int, seconds: float) -> str:
     """Bytes per second between two readings of a counter; `-` if it went back (a new device) or no time went by."""
     if seconds < 1e-3 or after < before:

@@ -18,13 +18,13 @@ from concurrent.futures import ThreadPoolExecutor
 from enum import Enum, auto
 from functools import partial
 from socket import AF_UNIX
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from wg_exporter.log import Log
 from wg_exporter.web.acceptor import Acceptor
 from wg_exporter.web.clients import Body, Clients, Limits, Response
 from wg_exporter.web.compression import Compressor
-from wg_exporter.web.landing import Landing, Page, Status, UnhealthyRow, headers
+from wg_exporter.web.landing import Landing, Page
 from wg_exporter.web.listen import describe
 from wg_exporter.web.negotiation import Format, accepts_gzip, choose_format
 from wg_exporter.web.policy import OPEN, Policy, Refusal
@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping, Sequence
 
+    from wg_exporter.status.document import Document
     from wg_exporter.web.http import Request
+    from wg_exporter.web.landing import Asset
 
-__all__ = ["Application", "Format", "Limits", "Page", "Server", "Status", "UnhealthyRow"]
+__all__ = ["Application", "Format", "Limits", "Page", "Server"]
 
 _PAGE = "/"
 STATUS_PATH = "/api/v1/status"
@@ -57,8 +59,15 @@ class Audience(Enum):
     OWNER = auto()  # who asks over the Unix socket
 
 
-_Key = tuple[str, Format | Audience, bool]
-"""A body that can be shared: its path, its format or audience, and whether it is compressed."""
+class Telling(NamedTuple):
+    """A page or a document: for whom it is, and whether round trips of the last minutes are in it."""
+
+    audience: Audience
+    round_trips: bool = False
+
+
+_Key = tuple[str, Format | Telling, bool]
+"""A body that can be shared: its path, its format or for whom it is, and whether it is compressed."""
 
 
 class Application(Protocol):
@@ -67,7 +76,7 @@ class Application(Protocol):
     def scrape(self, path: str, format: Format, /) -> Sequence[bytes]:  # noqa: A002
         """The chunks of one page. `path` is that of a Page. Called in a worker thread; may block for seconds."""
 
-    def document(self, *, private: bool) -> Sequence[bytes]:
+    def document(self, *, private: bool, round_trips: bool) -> Sequence[bytes]:
         """The chunks of the status document; `private`: for the Unix socket. As `scrape`, in a worker thread."""
 
     def pause(self, asked: Mapping[str, str]) -> str:
@@ -81,8 +90,10 @@ class Application(Protocol):
     def allows_host(self, host: str) -> bool:
         """Whether a request over TCP with this header `Host` is answered. Called in the event loop."""
 
-    def status(self) -> Status:
-        """How the host is, for the landing page. Called in a worker thread; must not wait for a source."""
+    def last(self) -> Document | None:
+        """The status document as it was last known, with round trips, for the page; None before anything is known.
+        Called in a worker thread; must not wait for a source.
+        """
 
 
 class Server:
@@ -112,7 +123,7 @@ class Server:
         self._acceptor: Acceptor | None = None
         self._policy = policy or Policy(OPEN)
         self._hint = f"not found; metrics are at {telemetry_path}\n"
-        self._page, self._page_headers = Landing(telemetry_path, pages), dict(headers())
+        self._page = Landing(telemetry_path, pages, STATUS_PATH)
         self._routes: dict[str, dict[str, _Handler]] = {
             "/": {"GET": self._landing},
             "/-/healthy": {"GET": self._healthy},
@@ -120,6 +131,7 @@ class Server:
             STATUS_PATH: {"GET": self._status},
             PAUSE_PATH: {"POST": self._pause},
         }
+        self._routes |= {asset.path: {"GET": partial(_asset, asset)} for asset in self._page.assets}
         self._compressors = {page.path: Compressor() for page in pages}
         for page in pages:
             self._routes[page.url(telemetry_path)] = {"GET": self._scraper(page.path)}
@@ -179,10 +191,11 @@ class Server:
         return await handler(request)
 
     async def _landing(self, request: Request) -> Response:
-        return await self._answer(request, _PAGE, Audience.ANYBODY, {**self._page_headers, "Vary": "Accept-Encoding"})
+        headers = {**self._page.headers, "Vary": "Accept-Encoding"}
+        return await self._answer(request, _PAGE, Telling(Audience.ANYBODY), headers)
 
     def _html(self) -> tuple[bytes, ...]:
-        return (self._page.html(self._app.status(), self._app.ready(), time.time()),)
+        return (self._page.html(self._app.last(), self._app.ready(), time.time()),)
 
     async def _healthy(self, _request: Request) -> Response:
         return _line(200, "wg-exporter is healthy.\n")
@@ -197,8 +210,11 @@ class Server:
         problem = self._app.ready()
         if problem:
             return _line(503, f"{problem}\n")
-        audience = Audience.OWNER if request.local else Audience.ANYBODY
-        return await self._answer(request, STATUS_PATH, audience, {**_JSON, "Vary": "Accept-Encoding"})
+        wish = request.query.get("round_trips", "false")
+        if wish not in {"true", "false"}:
+            return _line(400, "round_trips is true or false\n")
+        told = Telling(Audience.OWNER if request.local else Audience.ANYBODY, wish == "true")
+        return await self._answer(request, STATUS_PATH, told, {**_JSON, "Vary": "Accept-Encoding"})
 
     async def _pause(self, request: Request) -> Response:
         if not request.local:
@@ -216,9 +232,7 @@ class Server:
 
     # Bodies that take time
 
-    async def _answer(
-        self, request: Request, path: str, wanted: Format | Audience, headers: dict[str, str]
-    ) -> Response:
+    async def _answer(self, request: Request, path: str, wanted: Format | Telling, headers: dict[str, str]) -> Response:
         gzip = accepts_gzip(request.header("Accept-Encoding"))
         try:
             async with asyncio.timeout(self._limits.scrape):
@@ -240,7 +254,7 @@ class Server:
             making.add_done_callback(lambda _: self._under_way.pop(key))
         return await asyncio.shield(making)
 
-    async def _make(self, path: str, wanted: Format | Audience, gzip: bool) -> Body | None:  # noqa: FBT001 - parts of a key
+    async def _make(self, path: str, wanted: Format | Telling, gzip: bool) -> Body | None:  # noqa: FBT001 - parts of a key
         loop = asyncio.get_running_loop()
         try:
             if gzip:
@@ -254,7 +268,8 @@ class Server:
             elif isinstance(wanted, Format):
                 chunks = tuple(await loop.run_in_executor(self._pool, self._app.scrape, path, wanted))
             else:
-                make = partial(self._app.document, private=wanted is Audience.OWNER)
+                private, trips = wanted.audience is Audience.OWNER, wanted.round_trips
+                make = partial(self._app.document, private=private, round_trips=trips)
                 chunks = tuple(await loop.run_in_executor(self._pool, make))
             body = Body(chunks, sum(map(len, chunks)))
         except Exception as error:  # noqa: BLE001 - whatever a scrape raises, the server goes on
@@ -269,6 +284,13 @@ class Server:
         if self._problems.get(path) != problem:
             self._problems[path] = problem
             self._log.error(event, exc=error, page=path)
+
+
+async def _asset(asset: Asset, request: Request) -> Response:
+    """A file of the page. Its name changes with what is in it, so it is never asked for again."""
+    gzip = accepts_gzip(request.header("Accept-Encoding"))
+    body = asset.compressed if gzip else asset.plain
+    return Response(200, {**asset.headers, "Content-Encoding": "gzip"} if gzip else asset.headers, body)
 
 
 def _line(status: int, line: str, headers: dict[str, str] | None = None) -> Response:
