@@ -61,6 +61,7 @@ need_test() {
     need git git
     need man man-db
     need mandoc mandoc
+    need chromium chromium
 }
 
 need_bench() {

@@ -28,6 +28,7 @@ LONGEST = (
     "tests/test_prober_idents.py",
     "tests/test_dashboards_live.py",
     "tests/test_deploy_prometheus.py",
+    "tests/test_page",
     "tests/test_prober_process",
     "tests/test_prober_driver",
     "tests/test_demo",

@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from wg_exporter.web.listen import bind, parse_listen
-from wg_exporter.web.server import Format, Limits, NotKnownError, Page, RefusedError, Server, Status
+from wg_exporter.web.server import Format, Limits, NotKnownError, Page, RefusedError, Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from wg_exporter.status.document import Document
     from wg_exporter.web.docs import Docs
     from wg_exporter.web.policy import Policy
     from wg_exporter.web.unix import UnixSocket
@@ -34,13 +35,14 @@ class App:
         self.body = body or (lambda path, wanted: [f"{path or 'native'} ".encode(), wanted.value.encode(), b"\n"])
         self.calls: list[tuple[str, Format]] = []
         self.problem = ""
-        self.found = Status(0.0)
+        self.found: Document | None = None
         self.paused: list[dict[str, str]] = []
         self.quieted: list[tuple[dict[str, str], bool]] = []
         self.refusal = ""
         self.unknown = ""
         self.reloads = 0
         self.host = ""
+        self.round_trips = False
         self.gate = threading.Event()
         self.gate.set()
         self.begun = threading.Event()
@@ -51,9 +53,10 @@ class App:
         assert self.gate.wait(10)
         return self.body(path, wanted)
 
-    def document(self, *, private: bool) -> Sequence[bytes]:
+    def document(self, *, private: bool, round_trips: bool) -> Sequence[bytes]:
         self.begun.set()
         assert self.gate.wait(10)
+        self.round_trips = round_trips
         return [b'{"private":', b"true}" if private else b"false}"]
 
     def targets(self, port: int) -> Sequence[bytes]:
@@ -85,7 +88,7 @@ class App:
     def allows_host(self, host: str) -> bool:
         return self.host in {"", host}
 
-    def status(self) -> Status:
+    def last(self) -> Document | None:
         return self.found
 
 

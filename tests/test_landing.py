@@ -1,4 +1,4 @@
-"""The page at `/`: what it says of a host with unhealthy peers, and that nothing can be smuggled into it."""
+"""The page at `/` as the server makes it: what it says of a host, and that nothing can be smuggled into it."""
 
 from __future__ import annotations
 
@@ -6,115 +6,190 @@ import html
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from time import process_time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.rows import SECOND, STATS, WALL, FakeHost, FakeTime, device, key, link, peer
+from tests.hosts import NOW, device, failed, gone, host, hostile_host, outcome, peer
+from tests.rows import SECOND, STATS, WALL, FakeHost, FakeTime, key, link
+from tests.rows import device as read
+from tests.rows import peer as read_peer
 from tests.serving import PAGES, App, running
-from wg_exporter.config import Config, NamespaceConfig, PeerConfig
+from wg_exporter.config import Config, Metrics, NamespaceConfig, PeerConfig
 from wg_exporter.daemon.exporter import STATUS_PEERS, Exporter
-from wg_exporter.daemon.page import status_of
-from wg_exporter.health.states import PeerHealth, Reason, State
+from wg_exporter.health.quality import Window
+from wg_exporter.health.states import NOT_JUDGED, PeerHealth, Reason, State
 from wg_exporter.health.summary import Summary, summary
+from wg_exporter.history.round_trips import Line
 from wg_exporter.model import SourceName
 from wg_exporter.names.identity import PeerMeta
 from wg_exporter.probed import MtuReport, Probed, Verdict
-from wg_exporter.web.landing import Group, Landing, PeerRow, Status, UnhealthyRow
+from wg_exporter.status.document import document
+from wg_exporter.status.rows import Echoes, Teller
+from wg_exporter.web.html import Templates
+from wg_exporter.web.landing import Landing
 
-NOW = 1_767_225_600.0  # 2026-01-01 00:00:00 UTC
-BERLIN = UnhealthyRow(
-    "berlin", "wg0", "down", "handshake_unanswered", "2 initiations unanswered for 27 s", "Look.", NOW - 240, bad=True
+TELLER = Teller("1.2.3", "hub", "", NOW - 3600)
+DOWN = PeerHealth(
+    State.DOWN,
+    Reason.HANDSHAKE_UNANSWERED,
+    changed_at=NOW - 240,
+    evidence="2 initiations unanswered for 27 s",
+    reason_at=NOW - 240,
 )
+BERLIN = peer("berlin", key="A", age=300, keepalive=25, expected=True, health=DOWN)
+FRAGMENTED = MtuReport(Verdict.FRAGMENTED_PATH, 1420, 1420, 1400, 0, 1480, 1340, None, "192.0.2.1", NOW - 60)
 
 
-def page(*unhealthy, unready="", **more):
-    found = Status(NOW, unhealthy=unhealthy, **more)
-    return Landing("/metrics", PAGES).html(found, unready, NOW).decode()
+def page(*devices, unready="", name="hub", late=0.0, **more):
+    found = host(*devices, **more)._replace(teller=TELLER._replace(host=name))
+    return landing().html(document(found), unready, NOW + late).decode()
+
+
+def landing():
+    return Landing("/metrics", PAGES, "/api/v1/status")
 
 
 def words(text):
     """What a reader sees."""
-    return " ".join(html.unescape(re.sub(r"<style>.*?</style>|<[^>]+>", " ", text, flags=re.DOTALL)).split())
+    text = re.sub(r"<template.*?</template>|<head>.*?</head>", " ", text, flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", text)).split())
+
+
+def well(name, state=State.UP, **more):
+    return peer(name, key=name[0], expected=more.pop("expected", True), health=PeerHealth(state), **more)
 
 
 # --- what it says ----------------------------------------------------------------------------------------------------
 
 
 def test_it_says_how_many_should_be_up_and_are_not():
-    assert "1 of 1 up" in words(page(expected=1))
-    found = words(page(expected=4, down=1, degraded=2, open=1))
-    assert "2 of 4 up; 1 down; 2 degraded; 1 not judged yet" in found
-    quiet = page(expected=3, idle=2)
-    assert "1 of 3 up; 2 quiet: idle or dead" in words(quiet)
-    assert 'class="sum odd"' in quiet
+    fine = page(device(well("a")))
+    assert ("1 of 1 up" in words(fine), 'role="status" class="good"' in fine) == (True, True)
+    rows = [BERLIN, well("b", State.DEGRADED), well("c"), well("d"), well("e")]
+    bad = page(device(*rows))
+    assert "4 of 5 up; 1 down; 1 degraded" in words(bad)
+    assert 'role="status" class="bad"' in bad
+    quiet = page(device(well("a"), well("b", State.IDLE), well("c", State.IDLE)))
+    assert "1 of 3 up; 2 idle or dead" in words(quiet)
+    assert 'role="status" class="odd"' in quiet
+
+
+def test_who_is_not_judged_yet_is_not_counted_as_up():
+    found = device(well("a"), well("b"))
+    found = found._replace(peers=(found.peers[0], found.peers[1]._replace(health=NOT_JUDGED)))
+    text = page(found)
+    assert "1 of 2 up; 1 not judged yet" in words(text)
+    assert '<tr><td class="state"><b>not known</b>' in text
 
 
 def test_the_host_is_named_on_the_page_and_in_its_title():
-    assert "<title>hub &lt;1&gt;: 2 of 3 up - wg-exporter</title>" in page(expected=3, open=1, host="hub <1>")
-    assert "<h1>hub &lt;1&gt; <small>" in page(host="hub <1>")
-    assert "<title>hub: not ready - wg-exporter</title>" in page(host="hub", unready="not yet")
+    assert "<title>hub &lt;1&gt;: 1 of 1 up - wg-exporter</title>" in page(device(well("a")), name="hub <1>")
+    assert '<h1 id="host">hub &lt;1&gt;</h1>' in page(name="hub <1>")
+    assert "<title>hub: not ready - wg-exporter</title>" in page(unready="not yet")
+    assert "<title>hub: 1 down - wg-exporter</title>" in page(device(BERLIN))
 
 
-def test_who_is_down_is_there_with_the_reason_the_evidence_and_since_when():
-    found = words(page(BERLIN, expected=3, down=1))
-    assert "berlin on wg0: down , handshake_unanswered since 2025-12-31 23:56:00 UTC, 4 min ago; seen then: 2" in found
-    assert "seen then: 2 initiations unanswered for 27 s" in found
-    assert "<title>hub: 1 down - wg-exporter</title>" in page(BERLIN, expected=3, down=1, host="hub")
+def test_who_is_down_is_there_with_the_reason_the_evidence_since_when_and_what_to_do():
+    found = words(page(device(BERLIN)))
+    assert "down 4 minutes ago berlin wg0 handshake_unanswered 5 minutes ago - - -" in found
+    assert "since 2025-10-09 08:49:20 UTC, 4 minutes ago; seen then: 2 initiations unanswered for 27 s" in found
+    assert "Then compare its endpoint and port ( wg-exporter show wg0 berlin )" in found
+    assert "<code>wg-exporter show wg0 berlin</code>" in page(device(BERLIN))
+
+
+def test_a_reason_that_was_found_later_than_the_state_has_its_own_time():
+    later = BERLIN._replace(health=DOWN._replace(reason_at=NOW - 60))
+    assert "4 minutes ago; seen 2025-10-09 08:52:20 UTC, 60 seconds ago" in words(page(device(later)))
 
 
 def test_who_was_down_already_when_the_exporter_started_has_no_time():
-    assert "since before wg-exporter was started" in words(page(BERLIN._replace(since=0.0), expected=3, down=1))
+    before = BERLIN._replace(health=DOWN._replace(changed_at=0.0))
+    assert "since before wg-exporter was started; seen 2025-10-09 08:49:20 UTC, 4 minutes ago:" in words(
+        page(device(before))
+    )
 
 
-def test_what_was_found_and_what_to_do_is_with_each_peer():
-    commands = BERLIN._replace(found="`a` found", advice="Try `show` <or> `mtu`.")
-    text = page(commands, expected=3, down=1)
-    assert '<div class="todo">Try <code>show</code> &lt;or&gt; <code>mtu</code>.</div></li>' in text
-    assert "<div><code>a</code> found</div>" in text
+def test_the_worst_comes_first_then_the_latest_then_by_name_with_numbers_in_order():
+    any_state = {"expected": False}
+    rows = [
+        well("up-10"), well("up-9"), well("idle", State.IDLE, **any_state), well("never", State.NEVER, **any_state),
+        well("dead?", State.IDLE), well("bad", State.DEGRADED), BERLIN,
+        BERLIN._replace(name="aachen", health=DOWN._replace(changed_at=NOW - 10)),
+    ]  # fmt: skip
+    found = page(device(*rows))
+    order = ["aachen", "berlin", "bad", "dead?", "up-9", "up-10", "idle", "never"]
+    assert re.findall(r'class="peer"><b>([^<]*)</b>', found)[:-1] == order
 
 
-def test_all_peers_are_there_folded_under_their_interface():
-    rows = (PeerRow("anna", "up", "12.3 ms"), PeerRow("bert", "up"), PeerRow("<phone>", "idle"))
-    text = page(expected=1, groups=(Group("wg0", rows), Group("wg1 in blue", ())))
-    assert "<details><summary>wg0: 2 up, 1 idle</summary>" in text
-    assert "<summary>wg1 in blue: no peers</summary>" in text
-    assert "<tr><td>anna</td><td>up</td><td>12.3 ms</td></tr>" in text
-    assert "<td>&lt;phone&gt;</td>" in text
-    assert "<details open" not in text
+def test_round_trips_loss_and_the_mtu_are_there_as_show_has_them():
+    row = well("paris")._replace(
+        echoes=Echoes(True, 100, 3, 1),
+        window=Window(0.025, 0.0302),
+        mtu=FRAGMENTED,
+        line=Line(NOW, [None, 0.01, 0.02, None, 0.04], [3, 0, 1, 0, 0]),
+    )
+    text = page(device(row))
+    assert "30.2 ms 2.5% fragmented_path, set 1340" in words(text)
+    assert "set 1340: ip link set dev wg0 mtu 1340" in words(text)
+    assert "<title>last 1 minute: 10.0 ms to 40.0 ms, 4 probes lost</title>" in text
+    # 0 is at the bottom, and the longest below the top; a gap where nothing was answered, strokes for what was lost.
+    assert '<path class="mean" d="M30 16.0L50 12.0h0M90 4.0h0"/>' in text
+    assert '<path class="area" d="M30 20L30 16.0L50 12.0V20ZM90 20L90 4.0V20Z"/>' in text
+    assert '<path class="lost" d="M10 20V0M50 20V13"/>' in text
 
 
-def test_those_for_whom_there_is_no_room_are_counted():
-    assert "and 1,233 more" in words(page(BERLIN, expected=2000, down=1200, degraded=34))
-    assert "more" not in words(page(BERLIN, expected=3, down=1))
+def test_a_line_of_which_nothing_was_answered_says_so():
+    row = BERLIN._replace(echoes=Echoes(False, 9, 9, 0), line=Line(NOW, [None] * 40, [1] * 40))
+    assert "last 10 minutes: no answer, 40 probes lost" in page(device(row))
+
+
+def test_only_the_first_of_many_are_unfolded():
+    text = page(device(*(BERLIN._replace(name=f"site-{n}") for n in range(30))))
+    assert (text.count("<details open>"), text.count("<details>")) == (10, 21)  # one of these is the template
 
 
 def test_what_could_not_be_read_is_said_and_nothing_looks_fine():
-    found = page(expected=0, problems=("kernel: Operation not permitted",))
-    assert "kernel: Operation not permitted" in words(found)
-    assert 'class="sum good"' not in found
-    assert 'class="sum good"' in page(expected=1)
+    denied = outcome("Operation not permitted")
+    text = page(
+        device(well("a")), failed("hung"), gone(BERLIN), outcomes=[denied], problems=("names.yml: no such file",)
+    )
+    found = words(text)
+    for line in ("kernel: Operation not permitted", "wg1 could not be read: hung", "names.yml: no such file"):
+        assert line in found
+    assert "wg1 userspace, could not be read" in found
+    assert "wg7 gone, 1 peer expected up" in found
+    assert 'role="status" class="good"' not in text
+    assert "wg0 is down" in words(page(device(well("a"), up=False)))
+    assert "those of an earlier one" in words(page(device(well("a"), fresh=False)))
+
+
+def test_of_very_many_problems_the_first_are_shown_and_the_others_counted():
+    found = words(page(problems=tuple(f"problem {n}" for n in range(100))))
+    assert "problem 19 and 80 more" in found
+    assert "problem 20" not in found
 
 
 def test_a_host_that_waits_for_nobody_is_not_green_but_says_that_nothing_here_can_page():
-    found = page(others=3)
-    assert 'class="sum odd">nothing here can page: of 3 peers none is expected up</p>' in found
-    assert "a hub whose branches call in expects nobody" in words(found)
+    text = page(device(*(well(name, expected=False) for name in "abc")))
+    assert 'class="odd">nothing here can page: of 3 peers none is expected up</p>' in text
+    assert "a hub whose branches call in expects nobody" in words(text)
     assert "nothing here can page: no WireGuard peer was found" in words(page())
-    assert "nothing here can page" not in words(page(expected=1, others=3))
+    assert "nothing here can page" not in words(page(device(well("a"))))
 
 
 def test_a_page_about_a_host_that_is_not_looked_at_any_more_says_so():
-    landing = Landing("/metrics", PAGES)
-    assert "this page is old" not in landing.html(Status(NOW), "", NOW + 30).decode()
-    assert "the devices were last looked at 31 s ago" in landing.html(Status(NOW), "", NOW + 31).decode()
+    assert "this page is old" not in page(late=30)
+    assert "this page is old: the devices were last looked at 31 seconds ago" in page(late=31)
+    assert "as of 2025-10-09 08:53:20 UTC" in words(page())
 
 
 def test_before_the_first_look_there_is_nothing_but_that():
-    found = words(page(unready="the WireGuard devices have not been read yet"))
-    assert "the WireGuard devices have not been read yet" in found
-    assert "expected up" not in found
+    text = landing().html(None, "the WireGuard devices have not been read yet", NOW).decode()
+    assert "the WireGuard devices have not been read yet" in words(text)
+    assert "<tbody" not in re.sub(r"<template.*?</template>", "", text, flags=re.DOTALL)
 
 
 # --- nothing else gets in --------------------------------------------------------------------------------------------
@@ -135,20 +210,30 @@ def tags(text):
     return parser.found
 
 
-@given(st.text(alphabet=st.characters(exclude_categories=[]), max_size=60))
+def rendered(overview, name="hub"):
+    return landing().html(document(overview._replace(teller=TELLER._replace(host=name))), "", NOW).decode()
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=[], exclude_characters="`"), max_size=60))
+@example("<script>alert(1)</script>")
+@example('"><img src=x onerror=alert(1)>')
+@example("{title}")
 def test_whatever_a_peer_is_called_the_page_has_the_same_elements(bad):
-    row = UnhealthyRow(bad, bad, bad, bad, bad, "Look.", NOW - 1, bad=True)
-    usual = page(BERLIN, expected=1, down=1, problems=("x",), groups=(Group("a", (PeerRow("a", "up"),)),))
-    found = page(row, expected=1, down=1, problems=(bad,), host=bad, groups=(Group(bad, (PeerRow(bad, bad, bad),)),))
-    assert tags(found) == tags(usual)
-    assert "script" not in {tag for tag, _ in tags(found)}
+    found = rendered(hostile_host(bad or "x"), bad)
+    assert tags(found) == tags(rendered(hostile_host("x"), "x"))
+    assert [tag for tag, _ in tags(found)].count("script") == 1
 
 
-@pytest.mark.parametrize("bad", ["<script>alert(1)</script>", "{style}", '"><img src=x>', "a\u202eb\x1b[2J\ud83d"])
+@pytest.mark.parametrize("bad", ["<script>alert(1)</script>", "{kind}", '"><img src=x>', "a\u202eb\x1b[2J\ud83d"])
 def test_markup_braces_and_controls_in_a_name_are_text(bad):
-    found = page(BERLIN._replace(peer=bad), expected=1, down=1)
-    seen = "".join(c if c.isprintable() else "\ufffd" for c in bad)
-    assert f"<b>{html.escape(seen)}</b>" in found
+    seen = "".join(c if c.isprintable() else "\ufffd" for c in bad.replace("\ud83d", "?"))
+    assert f"<b>{html.escape(seen)}</b>" in page(device(well("a")._replace(name=bad)))
+
+
+def test_a_template_is_filled_on_the_page_and_bare_for_the_browser():
+    made = Templates('<p>{a}</p>\n<template id="x"><b class="{kind}">{text}</b></template>')
+    assert made.page(a="<1>") == '<p>&lt;1&gt;</p>\n<template id="x"><b class=""></b></template>'
+    assert made.part("x", kind="k", text="{a}&") == '<b class="k">{a}&amp;</b>'
 
 
 # --- the server and the exporter behind it ---------------------------------------------------------------------------
@@ -157,11 +242,11 @@ def test_markup_braces_and_controls_in_a_name_are_text(bad):
 def test_the_server_says_anew_each_time_how_the_host_is():
     app = App()
     with running(app) as server:
-        app.found = Status(NOW, expected=3)
-        assert "3 of 3 up" in server.get("/").body.decode()
-        app.found = Status(NOW, expected=3, down=1, unhealthy=(BERLIN,))
+        app.found = document(host(device(well("a"))))
+        assert "1 of 1 up" in server.get("/").body.decode()
+        app.found = document(host(device(well("a"), BERLIN)))
         answer = server.get("/")
-        assert "2 of 3 up; 1 down" in answer.body.decode()
+        assert "1 of 2 up; 1 down" in answer.body.decode()
         assert answer.headers["Cache-Control"] == "no-store"
         app.problem = "not yet"
         assert "not yet" in server.get("/").body.decode()
@@ -176,25 +261,47 @@ def exporter():
     exporter.stop()
 
 
-def test_the_status_of_an_exporter_is_that_of_its_last_tick(exporter):
-    fresh = peer(1, last_handshake_ns=int((WALL - 10) * SECOND))
-    exporter.host.devices, exporter.host.links = [device(fresh, peer(2), peer(3, persistent_keepalive=0))], [link()]
+def shown(exporter):
+    """What the page says of an exporter now."""
+    return landing().html(exporter.last(), "", exporter.last().time).decode()
+
+
+def test_the_page_of_an_exporter_is_that_of_its_last_tick(exporter):
+    assert exporter.last() is None
+    fresh = read_peer(1, last_handshake_ns=int((WALL - 10) * SECOND))
+    exporter.host.devices = [read(fresh, read_peer(2), read_peer(3, persistent_keepalive=0))]
+    exporter.host.links = [link()]
     exporter.tick()
     assert exporter.status().summary == Summary(expected=2, open=2)
     for _ in range(7):
         exporter.time.advance(5)
         exporter.tick()
-    found = status_of(exporter)
-    assert (found.expected, found.down, found.open, found.at) == (2, 1, 0, WALL + 35)
-    [lost] = found.unhealthy
-    assert (lost.place, lost.state, lost.reason, lost.since, lost.bad) == ("wg0", "down", "never_heard", 0.0, True)
-    assert lost.advice
+    reads = exporter.host.reads.total()
+    found = exporter.last()
+    assert exporter.host.reads.total() == reads, "the page waits for no source"
+    assert found.time == WALL + 35
+    states = [(one.state, one.reason, one.expected_up) for one in found.devices[0].peers]
+    assert states == [("up", None, True), ("down", "never_heard", True), ("never", None, False)]
+    assert found.devices[0].peers[1].advice
+    assert "1 of 2 up; 1 down" in words(landing().html(found, "", WALL + 35).decode())
     exporter.host.devices, exporter.host.links = [], []
     for _ in range(7):
         exporter.time.advance(5)
         exporter.tick()
-    assert {peer.reason for peer in status_of(exporter).unhealthy} == {"interface_gone"}
+    assert {one.reason for part in exporter.last().devices for one in part.peers} == {"interface_gone"}
+    assert exporter.last().problems == ["wg0 is gone"]
     assert exporter.status().problems == ("wg0 is gone",)
+
+
+def test_the_page_tells_strangers_of_endpoints_as_the_metrics_do():
+    host, time = FakeHost(), FakeTime()
+    exporter = Exporter(Config(metrics=Metrics(endpoint="off")), None, host.sources, time.clock)
+    try:
+        host.devices, host.links = [read(read_peer(1))], [link()]
+        exporter.tick()
+        assert exporter.last().devices[0].peers[0].endpoint is None
+    finally:
+        exporter.stop()
 
 
 def test_the_status_of_an_exporter_that_may_read_nothing_names_the_problem(exporter):
@@ -244,7 +351,7 @@ def test_commands_on_the_page_are_led_into_the_namespace_of_the_interface():
     config = Config(namespaces=(NamespaceConfig("blue", pid=42),))
     exporter = Exporter(config, None, host.sources, time.clock, prober=prober)
     try:
-        host.devices = [device(peer(1, last_handshake_ns=int((WALL - 10) * SECOND)), netns="blue")]
+        host.devices = [read(read_peer(1, last_handshake_ns=int((WALL - 10) * SECOND)), netns="blue")]
         host.links = [link(netns="blue")]
         hole = MtuReport(Verdict.BLACKHOLE, 1420, 1380, None, 0, None, 1376, None, "", WALL)
         for second in range(5, 125, 5):
@@ -252,8 +359,8 @@ def test_commands_on_the_page_are_led_into_the_namespace_of_the_interface():
             stats = STATS._replace(sent=second, lost=0, late=0, rtt_sum=second * 0.02, rtt_last=0.02)
             prober.known = {key(1): Probed("10.0.0.2", stats, hole)}
             exporter.tick()
-        [row] = status_of(exporter).unhealthy
-        assert row.found.endswith("; set 1376: `nsenter --net=/proc/42/ns/net ip link set dev wg0 mtu 1376`")
+        [row] = exporter.last().devices[0].peers
+        assert row.mtu.findings.endswith("; set 1376: `nsenter --net=/proc/42/ns/net ip link set dev wg0 mtu 1376`")
         entries = [one.entry for one in exporter.overview().devices]
         assert entries == ["nsenter --net=/proc/42/ns/net "]
     finally:
@@ -265,30 +372,27 @@ def test_the_page_of_an_exporter_has_commands_to_copy_and_sizes_target_and_advic
     config = Config(peers=(PeerConfig(public_key=key(1), name="berlin"), PeerConfig(public_key=key(2), name="a `b` c")))
     exporter = Exporter(config, Path("/etc/my wg.yml"), host.sources, time.clock, prober=prober)
     try:
-        rows = [peer(number, last_handshake_ns=int((WALL - 10) * SECOND)) for number in (1, 2)]
-        host.devices, host.links = [device(*rows)], [link()]
+        rows = [read_peer(number, last_handshake_ns=int((WALL - 10) * SECOND)) for number in (1, 2)]
+        host.devices, host.links = [read(*rows)], [link()]
         hole = MtuReport(Verdict.BLACKHOLE, 1420, 1380, None, 0, None, 1376, None, "", WALL)
         for second in range(5, 125, 5):
             time.advance(5)
             stats = STATS._replace(sent=second, lost=0, late=0, rtt_sum=second * 0.02, rtt_last=0.02)
-            prober.known = {key(1): Probed("10.0.0.2", stats, hole), key(2): Probed("10.0.0.3", stats, hole)}
+            prober.known = {key(1): Probed("10.0.0.1", stats, hole), key(2): Probed("10.0.0.2", stats, hole)}
             exporter.tick()
-        found = status_of(exporter)
-        [group] = found.groups
-        assert next((row.peer, row.state, row.facts) for row in group.peers) == (
-            "berlin", "degraded", "mtu_blackhole, 20.0 ms",
-        )  # fmt: skip
-        said = {row.peer: row for row in found.unhealthy}
+        said = {row.label: row for row in exporter.last().devices[0].peers}
         assert said["berlin"].advice.startswith("`wg-exporter mtu '--config.file=/etc/my wg.yml' wg0 berlin` shows")
-        assert said["berlin"].found == (
-            "MTU blackhole: packets of 1420 bytes were sent to 10.0.0.2; 1380 bytes pass inside the tunnel; set 1376: "
+        assert said["berlin"].mtu.findings == (
+            "MTU blackhole: packets of 1420 bytes were sent to 10.0.0.1; 1380 bytes pass inside the tunnel; set 1376: "
             "`ip link set dev wg0 mtu 1376`"
         )
         # A name that would have to be quoted is not put into a command.
         assert f"wg0 {key(2)}`" in said["a `b` c"].advice
-        text = Landing("/metrics", PAGES).html(found, "", WALL).decode()
-        assert "INTERFACE" not in words(text)
-        assert "PEER" not in words(text)
+        found = words(shown(exporter))
+        assert "mtu_blackhole" in found
+        assert "20.0 ms 0% blackhole, set 1376" in found
+        assert "INTERFACE" not in found
+        assert "PEER" not in found
         # Then it falls silent: what was measured before is not shown as if it were of now.
         for second in range(5, 65, 5):
             time.advance(5)
@@ -297,16 +401,18 @@ def test_the_page_of_an_exporter_has_commands_to_copy_and_sizes_target_and_advic
             )
             prober.known = {key(1): Probed("10.0.0.2", silent, hole)}
             exporter.tick()
-        assert {row.facts for row in status_of(exporter).groups[0].peers if row.peer == "berlin"} == {"not_sent"}
+        berlin = next(row for row in exporter.last().devices[0].peers if row.label == "berlin")
+        assert (berlin.reason, berlin.probe.round_trip_seconds) == ("not_sent", None)
     finally:
         exporter.stop()
 
 
-def test_a_page_of_ten_thousand_peers_is_made_in_a_second_and_lists_all():
-    from time import process_time
-
-    rows = tuple(PeerRow(f"peer-{number}", "up", "12.3 ms") for number in range(10_000))
+def test_a_page_of_ten_thousand_peers_is_made_in_seconds_and_lists_all():
+    line = Line(NOW, [0.02] * 40, [0] * 40)
+    row = well("peer")._replace(echoes=Echoes(True, 100, 3, 1), mtu=FRAGMENTED, window=Window(0.02, 0.0123), line=line)
+    rows = tuple(row._replace(name=f"peer-{n}", peer=row.peer._replace(public_key=f"{n:043d}=")) for n in range(10_000))
+    found = document(host(device(row)._replace(peers=rows)))
     begun = process_time()
-    text = page(expected=10_000, groups=(Group("wg0", rows),))
-    assert process_time() - begun < 1.5
-    assert text.count("<tr>") == 10_000
+    text = landing().html(found, "", NOW).decode()
+    assert process_time() - begun < 8
+    assert text.count('<th scope="row"') == 10_001  # and the template

@@ -8,11 +8,11 @@ import pytest
 
 from tests.rows import conf_file, declared, device, key, link, peer, snapshot
 from wg_exporter.config import Config, parse
-from wg_exporter.daemon.page import status_of
 from wg_exporter.model import USERSPACE_KIND, Backend, FailedDevice, Outcome, SourceName
 from wg_exporter.names.table import Names
 from wg_exporter.names.unmatched import MOST, Matching, told
 from wg_exporter.status.rows import from_view
+from wg_exporter.web.landing import headline_of
 
 
 def configured(text):
@@ -201,5 +201,6 @@ def test_after_a_reload_only_what_is_new_is_logged(rig, caplog, tmp_path):
 def test_the_page_knows_how_many_there_are_that_nobody_waits_for(rig):
     exporter = rig.exporter(Config(expect=configured("expect: [{state: any}]").expect))
     rig.tick(exporter)
-    status = status_of(exporter)
-    assert (status.expected, status.others) == (0, 2)
+    status = exporter.status()
+    assert (status.summary.expected, status.others) == (0, 2)
+    assert headline_of(exporter.last()).text == "nothing here can page: of 2 peers none is expected up"

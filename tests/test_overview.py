@@ -202,6 +202,8 @@ def test_in_json_a_device_that_is_gone_has_its_peers_of_whom_nothing_is_known_bu
         "state": "down",
         "reason": "interface_gone",
         "evidence": "interface gone for 27 s",
+        "advice": "Bring wg7 up again (`wg-quick up`, or restart what made it). If it is gone for good, say so with "
+        "`state: any` under `expect`, and reload.",
     }
     assert set(anna) == set(json.loads(to_json(host(device(peer()))))["devices"][0]["peers"][0])
 

@@ -383,17 +383,10 @@ def test_whatever_is_imported_late_is_there_although_only_root_may_read_the_prog
     env = {"PYTHONPATH": str(private), "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     with start_exporter(directory=tmp_path, config=config, env=env) as exporter:
         assert (family(exporter)["wg-web"].uids, len(family(exporter))) == ({user(WEB, NO_WEB).uid}, 3)
-        for path in (
-            "/metrics",
-            "/metrics/mindflavor",
-            "/metrics/mdlayher",
-            "/",
-            "/api/v1/status",
-            "/-/ready",
-            "/no",
-            "/docs/",
-            ALERT,
-        ):
+        files = tuple(re.findall(r'"\.(/static/[^"]+)"', exporter.get("/").text))
+        assert len(files) == 3
+        telemetry = ("/metrics", "/metrics/mindflavor", "/metrics/mdlayher")
+        for path in (*telemetry, "/", *files, "/api/v1/status", "/-/ready", "/no", "/docs/", ALERT):
             for headers in ({}, {"Accept-Encoding": "gzip"}, OPENMETRICS):
                 assert exporter.get(path, headers).status == (404 if path == "/no" else 200), path
         (tmp_path / f"exporter-{exporter.port}.yml").write_text("nonsense")

@@ -236,9 +236,9 @@ def test_the_document_is_made_only_when_it_is_asked_for_and_once_for_all_who_ask
     app, made = server.app, []
     document = app.document
 
-    def counting(*, private):
+    def counting(*, private, round_trips):
         made.append(private)
-        return document(private=private)
+        return document(private=private, round_trips=round_trips)
 
     app.document = counting
     server.get("/metrics")

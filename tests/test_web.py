@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import logging
 import re
 import threading
@@ -11,6 +12,7 @@ import time
 import pytest
 
 from tests.serving import App, eventually, running
+from wg_exporter.web.landing import Landing
 from wg_exporter.web.server import Format, Limits
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -344,16 +346,52 @@ def test_the_landing_page_links_everything_and_allows_nothing_else():
     with running() as server:
         answer = server.get("/")
         page = answer.body.decode()
-        links = re.findall(r'href="([^"]+)"', page)
-        assert links == ["/metrics", "/metrics/mindflavor", "/metrics/mdlayher", "/-/healthy", "/-/ready"]
-        assert [server.get(link).status for link in links] == [200] * 5
+        links = re.findall(r'<a href="\.([^"]+)"', page)
+        telemetry = ["/metrics", "/metrics/mindflavor", "/metrics/mdlayher"]
+        assert links == [*telemetry, "/api/v1/status", "/-/healthy", "/-/ready"]
+        assert [server.get(link).status for link in links] == [200] * 6
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert re.match(
-        r"default-src 'none'; style-src 'sha256-[A-Za-z0-9+/]{43}='; ", answer.headers["Content-Security-Policy"]
-    )
+    policy = dict(rule.partition(" ")[::2] for rule in answer.headers["Content-Security-Policy"].split("; "))
+    assert (policy["default-src"], policy["script-src"], policy["style-src"]) == ("'none'", "'self'", "'self'")
+    assert not [rule for rule in policy.values() if "unsafe" in rule or "http" in rule or "*" in rule]
+    assert answer.headers["Cache-Control"] == "no-store"
     assert "the names of &lt;another&gt; exporter" in page
-    assert "http" not in page
+    assert not re.search(r"(?:src|href|api)=\"(?!\./)", page)
+
+
+def test_files_of_the_page_are_kept_for_ever_and_have_another_name_when_they_change():
+    with running() as server:
+        page = server.get("/").body.decode()
+        files = re.findall(r'(?:src|href)="\.(/static/[^"]+)"', page)
+        assert [re.sub(r"\.[0-9a-f]{12}\.", ".", name) for name in files] == [
+            "/static/icon.svg", "/static/page.css", "/static/page.js",
+        ]  # fmt: skip
+        for name, kind in zip(files, ("image/svg+xml", "text/css", "text/javascript"), strict=True):
+            answer = server.get(name)
+            assert answer.status == 200
+            assert answer.headers["Content-Type"].startswith(kind)
+            assert answer.headers["Cache-Control"] == "max-age=31536000, immutable"
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            assert hashlib.sha256(answer.body).hexdigest()[:12] in name
+            packed = server.get(name, Accept_Encoding="gzip")
+            assert packed.headers["Content-Encoding"] == "gzip"
+            assert gzip.decompress(packed.body) == answer.body
+        assert server.get("/static/page.js").status == 404
+        assert server.get(files[0], method="POST").status == 405
+
+
+def test_who_asks_for_round_trips_gets_them_and_what_is_no_answer_is_refused():
+    with running() as server:
+        for wish, status, told in (
+            ("", 200, False),
+            ("?round_trips=true", 200, True),
+            ("?round_trips=false", 200, False),
+        ):
+            assert server.get(f"/api/v1/status{wish}").status == status
+            assert server.app.round_trips is told
+        answer = server.get("/api/v1/status?round_trips=1")
+        assert (answer.status, answer.body) == (400, b"round_trips is true or false\n")
 
 
 def test_metrics_can_be_at_the_root():
@@ -368,7 +406,7 @@ def test_metrics_can_be_elsewhere():
         assert server.get("/a/b").body == b"native text\n"
         assert server.get("/a/b/mdlayher").body == b"mdlayher text\n"
         assert server.get("/metrics").status == 404
-        assert b'href="/a/b/mdlayher"' in server.get("/").body
+        assert b'href="./a/b/mdlayher"' in server.get("/").body
 
 
 def test_the_addresses_are_known_after_the_start():
@@ -398,7 +436,7 @@ def test_what_is_being_sent_at_a_stop_still_arrives():
 def test_who_calls_it_by_another_name_is_answered_with_nothing_that_it_knows():
     with running() as server:
         server.app.host = "gw1.example:9586"
-        for path in ("/metrics", "/", "/-/healthy", "/no"):
+        for path in ("/metrics", "/", "/api/v1/status", Landing.assets[0].path, "/-/healthy", "/no"):
             answer = server.get(path, Host="attacker.example:9586")
             assert (answer.status, answer.body) == (
                 421,

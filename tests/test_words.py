@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wg_exporter.cli.show import words
+from wg_exporter.status import words
 
 NOW = 1_760_000_000
 

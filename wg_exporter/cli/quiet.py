@@ -53,7 +53,7 @@ def quiet(  # noqa: PLR0917 - click passes them by name
     seconds = _checked(interface, length, reason, end=end)
 
     from wg_exporter.cli import ask
-    from wg_exporter.cli.show import words
+    from wg_exporter.status import words
     from wg_exporter.status.document import quiet_to_json
 
     try:
@@ -104,8 +104,8 @@ def _checked(interface: str | None, length: str | None, reason: str | None, *, e
 
 def _one(overview: Overview, interface: str, peer: str | None, netns: str | None) -> PeerKey:
     """The peer or, with an empty key, the interface that is meant. Raises ClickException."""
-    from wg_exporter.cli.show import words
     from wg_exporter.cli.show.overview import NothingSelected, select
+    from wg_exporter.status import words
     from wg_exporter.status.rows import whose
 
     if netns is not None:
@@ -127,7 +127,7 @@ def _one(overview: Overview, interface: str, peer: str | None, netns: str | None
 
 def _quiet_one(overview: Overview, interface: str, peer: str | None, netns: str | None) -> PeerKey:
     """The quiet that is meant; what it was begun for may not be there any more. Raises ClickException."""
-    from wg_exporter.cli.show import words
+    from wg_exporter.status import words
 
     known = [one for one in overview.quiet.all if netns in (None, one.netns)]
     named = [one for one in known if interface == one.interface]
@@ -150,7 +150,7 @@ def _matching(overview: Overview, known: list[Quiet], wanted: str) -> list[Quiet
 
 
 def _only(keys: list[PeerKey], wanted: str) -> PeerKey:
-    from wg_exporter.cli.show import words
+    from wg_exporter.status import words
 
     if len(keys) > 1:
         places = words.first_of(
@@ -174,7 +174,7 @@ def _whom(overview: Overview, quiet: Quiet) -> str:
 
 
 def _listed(overview: Overview) -> str:
-    from wg_exporter.cli.show import words
+    from wg_exporter.status import words
 
     lines = []
     for one in overview.quiet.all:
@@ -186,7 +186,7 @@ def _listed(overview: Overview) -> str:
 
 
 def _done(answer: Answer, wall: float, *, end: bool) -> str:
-    from wg_exporter.cli.show import words
+    from wg_exporter.status import words
 
     where = f"{answer.interface} in {answer.netns}" if answer.netns else answer.interface
     whom = f"{answer.name or (answer.public_key or '')[:8]} on {where}" if answer.public_key else f"All of {where}"

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from wg_exporter.daemon.host import KnownPeers
     from wg_exporter.daemon.prober import Prober
     from wg_exporter.exposition.parts import Sample
     from wg_exporter.exposition.view import View
@@ -52,6 +51,7 @@ if TYPE_CHECKING:
     from wg_exporter.plan.planner import Plan
     from wg_exporter.probed import Probed
     from wg_exporter.sources import OpenSources
+    from wg_exporter.status.document import Document
 
 TICK_SECONDS = 5.0
 SUSPECT_TICK_SECONDS = 1.0  # while a peer is suspicious
@@ -107,6 +107,7 @@ class Exporter:
         self._read_config = read_config
         self._costs = costs
         self._status = Status(clock.wall(), Summary(), ())
+        self._snapshot: Snapshot | None = None  # of the last tick; most of it is in the history anyway
         self._took = 0.0  # of processor time by the last tick, in seconds
         self._delay: float | None = None  # of probes, the worst between the last two ticks
         self._processes = Processes()
@@ -170,27 +171,9 @@ class Exporter:
         """How the host was at the last tick. Does not wait."""
         return self._status
 
-    @property
-    def teller(self) -> Teller:
-        """Who this exporter is."""
-        return self._teller
-
     def allows_host(self, host: str) -> bool:
         """Whether a request with this header `Host` is answered."""
         return self._setup.config.web.allows(host)
-
-    def entries(self) -> Mapping[str, str]:
-        """What a shell command begins with to be run in each namespace, by its name."""
-        return self._setup.config.entries()
-
-    def probed(self) -> Mapping[DeviceKey, Mapping[str, Probed]]:
-        """What the prober knows, by device and public key. Does not wait."""
-        return self._probes()
-
-    def peers(self) -> list[KnownPeers]:
-        """All peers by device as of the last tick. Waits for no source."""
-        with self._lock:
-            return self._history.known_peers()
 
     def name_of(self, key: PeerKey) -> str | None:
         """What a peer is called, as of the last tick; empty for an interface (no public key). None: there is none."""
@@ -209,20 +192,22 @@ class Exporter:
                 parts = metrics(view, self._processes.samples(self._usages(setup)))
             return setup.writers[path].write(parts, openmetrics=openmetrics)
 
-    def overview(self) -> Overview:
-        """Read everything, and say how the host is, by what the ticks have seen of it."""
+    def overview(self, *, lines: bool = False) -> Overview:
+        """Read everything, and say how the host is, by what the ticks have seen of it; `lines`: round trips too."""
         with self._looking() as (setup, snapshot):
-            view = self._view_of_all(setup, snapshot)
-            windows = self._history.health.windows()
-            teller = self._teller._replace(
-                fingerprint=fingerprint(setup.config), reload_successful=self._reload_successful
-            )
-            return from_view(snapshot, view, setup.config, setup.planner.aims(), windows=windows, teller=teller)
+            return self._overview(setup, snapshot, lines=lines)
 
-    def document(self, *, private: bool) -> bytes:
+    def document(self, *, private: bool, round_trips: bool = False) -> bytes:
         """The status document. For strangers (not `private`) it has the endpoints as `/metrics` has them."""
-        found = self.overview()
+        found = self.overview(lines=round_trips)
         return document.encode(found, endpoints="full" if private else self._setup.config.metrics.endpoint)
+
+    def last(self) -> Document | None:
+        """The status document for strangers as of the last tick, with round trips; None before. Waits for no source."""
+        with self._lock:
+            setup, snapshot = self._setup, self._snapshot
+            found = snapshot and self._overview(setup, snapshot, lines=True)
+        return found and document.document(found, setup.config.metrics.endpoint)
 
     def pause_probes(self, asked: Mapping[str, str]) -> str:
         """Do as a request to pause probes says. Empty if it was done, else one line why not. Does not wait."""
@@ -346,7 +331,7 @@ class Exporter:
             unmatched = setup.matching.look(snapshot, setup.names.metas)
             problems = islice(chain(self._history.problems(setup.config, snapshot), told(unmatched)), STATUS_PROBLEMS)
             others = self._history.peers - found.expected
-            self._status = Status(snapshot.wall, found, tuple(problems), others)
+            self._status, self._snapshot = Status(snapshot.wall, found, tuple(problems), others), snapshot
         unprobed = plan.unprobed if self._prober else {}
         self._changelog.report(snapshot, found.expected, others, unprobed)
         self._changelog.tell(changes, self._history.health.count(State.DOWN), quiet)
@@ -382,6 +367,18 @@ class Exporter:
         """As `_view`, and which entries of the configuration match nothing, which is no metric."""
         view = self._view(setup, snapshot)
         return view._replace(unmatched=tuple(told(setup.matching.look(snapshot, setup.names.metas))))
+
+    def _overview(self, setup: Setup, snapshot: Snapshot, *, lines: bool) -> Overview:
+        teller = self._teller._replace(fingerprint=fingerprint(setup.config), reload_successful=self._reload_successful)
+        return from_view(
+            snapshot,
+            self._view_of_all(setup, snapshot),
+            setup.config,
+            setup.planner.aims(),
+            windows=self._history.health.windows(),
+            lines=self._history.lines(snapshot) if lines else {},
+            teller=teller,
+        )
 
     def _facts(self, capabilities: tuple[tuple[str, bool], ...]) -> ExporterFacts:
         if self._net_raw is not None:

@@ -11,6 +11,7 @@ from wg_exporter.config import Expected
 from wg_exporter.exposition.view import DeviceView, View
 from wg_exporter.health import NO_OBSTACLES, Health
 from wg_exporter.history.history import History
+from wg_exporter.history.round_trips import RoundTrips
 from wg_exporter.model import USERSPACE_KIND, Backend, Cause, ConfPeer, FailedDevice, SourceName
 
 if TYPE_CHECKING:
@@ -18,12 +19,11 @@ if TYPE_CHECKING:
 
     from wg_exporter.config import Config
     from wg_exporter.exposition.view import ExporterFacts
-    from wg_exporter.health.quality import Window
-    from wg_exporter.health.states import Change, Obstacle, PeerHealth
+    from wg_exporter.health.states import Change, Obstacle
     from wg_exporter.health.summary import Summary
     from wg_exporter.history.devices import DeviceChange
+    from wg_exporter.history.round_trips import Line
     from wg_exporter.model import DeviceKey, Peer, PeerKey, Snapshot
-    from wg_exporter.names.identity import PeerMeta
     from wg_exporter.names.table import Names
     from wg_exporter.probed import Probed
 
@@ -33,16 +33,6 @@ _NOT_MOUNTED = (
     f"{_NO_SOCKET}; if wg-exporter is in a container, mount /var/run/wireguard there, else restart the daemon of the "
     "interface"
 )
-
-
-class KnownPeers(NamedTuple):
-    """The peers of one device, there or gone, in parallel; and loss and round trip where known, of all peers."""
-
-    device: DeviceKey
-    public_key: Sequence[str]
-    metas: Sequence[PeerMeta]
-    rows: Sequence[PeerHealth]
-    windows: Mapping[PeerKey, Window]
 
 
 class Status(NamedTuple):
@@ -64,6 +54,7 @@ class HostHistory:
         self.health = Health()
         self._history = History()
         self._interfaces: frozenset[DeviceKey] = frozenset()
+        self._round_trips = RoundTrips()
         self._waits_for: tuple[Config | None, Mapping[str, Mapping[str, ConfPeer]]] = (None, {})
 
     @property
@@ -104,6 +95,7 @@ class HostHistory:
         missed = self._expected(config)
         unread = {(failed.netns, failed.name) for failed in snapshot.failed}
         self._interfaces = frozenset(missed | unread | {one.key for one in devices})
+        self._round_trips.take(probes, snapshot.monotonic)
         changes = self.health.update(
             devices, snapshot, names.metas, probes, missed=missed, limits=config.health, obstacles=obstacles
         )
@@ -200,10 +192,10 @@ class HostHistory:
         names = (dict(zip(keys, metas, strict=True)).get(public_key) for _, keys, metas, _ in known)
         return next((meta.name for meta in names if meta), None)
 
-    def known_peers(self) -> list[KnownPeers]:
-        """All peers as last judged. Not for each tick."""
-        windows = self.health.windows()
-        return [KnownPeers(*known, windows) for known in self.health.devices()]
+    def lines(self, snapshot: Snapshot) -> dict[PeerKey, Line]:
+        """The round trips of the last ten minutes of all probed peers. Not for each tick."""
+        found = self._round_trips.lines(snapshot.monotonic, snapshot.wall)
+        return {(*device, public_key): line for device, public_key, line in found}
 
     def problems(self, config: Config, snapshot: Snapshot) -> Iterator[str]:
         """What could not be read or is gone, a line each."""

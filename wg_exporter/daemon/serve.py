@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from wg_exporter import __version__
-from wg_exporter.daemon.page import status_of
 from wg_exporter.daemon.reloads import Reloads
 from wg_exporter.linux.systemd import notify
 from wg_exporter.log import Log
@@ -26,7 +25,7 @@ from wg_exporter.quiet.asked import AskedError
 from wg_exporter.status.discovery import UnknownTargetsError, targets
 from wg_exporter.web.listen import parse_telemetry_path
 from wg_exporter.web.negotiation import Format
-from wg_exporter.web.server import NotKnownError, Page, RefusedError, Server, Status
+from wg_exporter.web.server import NotKnownError, Page, RefusedError, Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from wg_exporter.daemon.doors import Asked, Doors
     from wg_exporter.daemon.exporter import Exporter
     from wg_exporter.daemon.policies import Policies
+    from wg_exporter.status.document import Document
     from wg_exporter.web.docs import Docs
 
 PAGES = (
@@ -53,8 +53,8 @@ class _Application:
     def scrape(self, path: str, format: Format, /) -> list[bytes]:  # noqa: A002 - the server's word
         return self._exporter.scrape(path, openmetrics=format is Format.OPENMETRICS)
 
-    def document(self, *, private: bool) -> list[bytes]:
-        return [self._exporter.document(private=private)]
+    def document(self, *, private: bool, round_trips: bool) -> list[bytes]:
+        return [self._exporter.document(private=private, round_trips=round_trips)]
 
     def targets(self, port: int) -> list[bytes]:
         problem = self._exporter.ready()
@@ -84,8 +84,8 @@ class _Application:
     def allows_host(self, host: str) -> bool:
         return self._exporter.allows_host(host)
 
-    def status(self) -> Status:
-        return status_of(self._exporter)
+    def last(self) -> Document | None:
+        return self._exporter.last()
 
 
 class Hooks:

@@ -14,14 +14,18 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from wg_exporter.health.states import Reason, State  # noqa: TC001 - msgspec reads the annotations
+from wg_exporter.history.round_trips import STEP_SECONDS
 from wg_exporter.model import Backend, SourceName  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.probed import Verdict  # noqa: TC001 - msgspec reads the annotations
+from wg_exporter.status.mtu import told
 from wg_exporter.status.rows import whose
+from wg_exporter.status.todo import what_to_do
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from wg_exporter.health.quality import Window
+    from wg_exporter.history.round_trips import Line
     from wg_exporter.probed import MtuReport
     from wg_exporter.quiet import Quiet
     from wg_exporter.status.rows import DeviceRow, Echoes, Overview, PeerRow
@@ -40,6 +44,17 @@ class ExporterPart(msgspec.Struct, frozen=True, kw_only=True):
     config_reload_success: bool | None = None
 
 
+class RoundTripsPart(msgspec.Struct, frozen=True, kw_only=True):
+    """The last ten minutes in steps of equal length, the oldest first: of each the mean round trip in seconds, null
+    where nothing was answered, and the number of probes that were lost. `until` is when the last one ended.
+    """
+
+    until: float
+    step_seconds: float
+    mean_seconds: list[float | None]
+    lost: list[int]
+
+
 class ProbePart(msgspec.Struct, frozen=True, kw_only=True):
     """What the probes to a peer show. Counts are since the exporter started. `loss_ratio` (0 to 1) and
     `round_trip_seconds` are the means of the last minutes (`health.window`), and null where they are not of now.
@@ -51,6 +66,7 @@ class ProbePart(msgspec.Struct, frozen=True, kw_only=True):
     late: int
     loss_ratio: float | None
     round_trip_seconds: float | None
+    round_trips: RoundTripsPart | None = None
 
 
 class MtuPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +82,7 @@ class MtuPart(msgspec.Struct, frozen=True, kw_only=True):
     remote: int | None
     shrinks_at: str | None
     checked: float | None
+    findings: str | None = None
 
 
 class QuietPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +119,7 @@ class PeerPart(msgspec.Struct, frozen=True, kw_only=True):
     reason: Reason | None
     reason_since: float | None
     evidence: str | None
+    advice: str | None = None
     target: str | None
     target_origin: str | None
     target_reason: str | None
@@ -175,53 +193,53 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
 
 def encode(overview: Overview, *, endpoints: str = "full") -> bytes:
     """The overview as one line of JSON. `endpoints`: `full`, `address` (without the port) or `off`."""
-    return json.dumps(_builtins(overview, endpoints), separators=(",", ":")).encode("ascii")
+    return json.dumps(msgspec.to_builtins(document(overview, endpoints)), separators=(",", ":")).encode("ascii")
 
 
 def to_json(overview: Overview) -> str:
     """The overview as JSON in many lines."""
-    return json.dumps(_builtins(overview, "full"), indent=2)
+    return json.dumps(msgspec.to_builtins(document(overview)), indent=2)
 
 
-def _builtins(overview: Overview, endpoints: str) -> object:
+def document(overview: Overview, endpoints: str = "full") -> Document:
+    """The overview as a document; `endpoints` as for `encode`."""
     teller = overview.teller
-    return msgspec.to_builtins(
-        Document(
-            version=VERSION,
-            exporter=teller
-            and ExporterPart(
-                version=teller.version,
-                host=_text(teller.host),
-                config_file=_text(teller.config_file) or None,
-                started=teller.started,
-                config_fingerprint=teller.fingerprint or None,
-                config_reload_success=teller.reload_successful,
-            ),
-            unasked=_text(overview.unasked) or None,
-            time=overview.wall,
-            devices=[_device(row, overview.wall, endpoints) for row in overview.devices],
-            sources=[
-                SourcePart(
-                    source=one.source,
-                    netns=_text(one.netns),
-                    success=one.success,
-                    duration_seconds=one.duration,
-                    problem=_text(one.problem) or None,
-                )
-                for one in overview.outcomes
-            ],
-            problems=_texts(overview.problems),
-            hidden=_texts(overview.hidden),
-            capabilities={_text(name): able for name, able in overview.capabilities},
-            unmatched=_texts(overview.unmatched_entries),
-            doubles=_texts(overview.doubles),
-            notes=_texts(overview.notes),
-            quiet=[_quiet(quiet) for quiet in overview.quiet.all],
-        )
+    config_file = teller.config_file if teller else ""
+    return Document(
+        version=VERSION,
+        exporter=teller
+        and ExporterPart(
+            version=teller.version,
+            host=_text(teller.host),
+            config_file=_text(config_file) or None,
+            started=teller.started,
+            config_fingerprint=teller.fingerprint or None,
+            config_reload_success=teller.reload_successful,
+        ),
+        unasked=_text(overview.unasked) or None,
+        time=overview.wall,
+        devices=[_device(row, overview.wall, endpoints, config_file) for row in overview.devices],
+        sources=[
+            SourcePart(
+                source=one.source,
+                netns=_text(one.netns),
+                success=one.success,
+                duration_seconds=one.duration,
+                problem=_text(one.problem) or None,
+            )
+            for one in overview.outcomes
+        ],
+        problems=_texts(overview.problems),
+        hidden=_texts(overview.hidden),
+        capabilities={_text(name): able for name, able in overview.capabilities},
+        unmatched=_texts(overview.unmatched_entries),
+        doubles=_texts(overview.doubles),
+        notes=_texts(overview.notes),
+        quiet=[_quiet(quiet) for quiet in overview.quiet.all],
     )
 
 
-def _device(row: DeviceRow, wall: float, endpoints: str) -> DevicePart:
+def _device(row: DeviceRow, wall: float, endpoints: str, config_file: str) -> DevicePart:
     device, link = row.device, row.link
     backend = row.device or row.failed
     netns, name = whose(row)
@@ -246,12 +264,12 @@ def _device(row: DeviceRow, wall: float, endpoints: str) -> DevicePart:
         transmit_packets=link.tx_packets if link else None,
         transmit_errors=link.tx_errors if link else None,
         transmit_dropped=link.tx_dropped if link else None,
-        peers=[_peer(peer, wall, endpoints) for peer in row.peers],
+        peers=[_peer(peer, row, wall, endpoints, config_file) for peer in row.peers],
         quiet=_quiet(row.quiet) if row.quiet else None,
     )
 
 
-def _peer(row: PeerRow, wall: float, endpoints: str) -> PeerPart:
+def _peer(row: PeerRow, device: DeviceRow, wall: float, endpoints: str, config_file: str) -> PeerPart:
     peer, aim, health, there = row.peer, row.aim, row.health, not row.gone
     handshake = peer.last_handshake_ns / 1e9 if peer.last_handshake_ns > 0 else None
     return PeerPart(
@@ -272,12 +290,13 @@ def _peer(row: PeerRow, wall: float, endpoints: str) -> PeerPart:
         reason=health.reason,
         reason_since=health.reason_at or None,
         evidence=_text(health.evidence) or None,
+        advice=_text(what_to_do(row, device, config_file)) or None,
         target=(aim.target or None) if aim else None,
         target_origin=aim.origin if aim and aim.target else None,
         target_reason=(_text(aim.reason) or None) if aim else None,
         target_wanted=aim.wanted if aim else None,
-        probe=_probe(row.echoes, row.window) if row.echoes else None,
-        mtu=_mtu(row.mtu, endpoints) if row.mtu else None,
+        probe=_probe(row.echoes, row.window, row.line) if row.echoes else None,
+        mtu=_mtu(row.mtu, row, device, endpoints) if row.mtu else None,
         quiet=_quiet(row.quiet) if row.quiet else None,
     )
 
@@ -299,7 +318,7 @@ def quiet_to_json(overview: Overview) -> str:
     return json.dumps({"quiet": msgspec.to_builtins([_quiet(quiet) for quiet in overview.quiet.all])}, indent=2)
 
 
-def _probe(echoes: Echoes, window: Window | None) -> ProbePart:
+def _probe(echoes: Echoes, window: Window | None, line: Line | None) -> ProbePart:
     return ProbePart(
         up=echoes.up,
         sent=echoes.sent,
@@ -307,14 +326,19 @@ def _probe(echoes: Echoes, window: Window | None) -> ProbePart:
         late=echoes.late,
         loss_ratio=window.loss if window else None,
         round_trip_seconds=window.rtt if window else None,
+        round_trips=line
+        and RoundTripsPart(
+            until=line.until, step_seconds=STEP_SECONDS, mean_seconds=list(line.means), lost=list(line.lost)
+        ),
     )
 
 
-def _mtu(report: MtuReport, endpoints: str) -> MtuPart:
-    # A router on the path, or the endpoint itself: an address too.
-    shrinks_at = report.shrinks_at if endpoints != "off" else ""
-    known = report._asdict() | {"shrinks_at": shrinks_at or None, "checked": report.checked or None}
-    return MtuPart(**{name: known[name] for name in MtuPart.__struct_fields__})
+def _mtu(report: MtuReport, row: PeerRow, device: DeviceRow, endpoints: str) -> MtuPart:
+    if endpoints == "off":  # a router on the path, or the endpoint itself: an address too
+        report = report._replace(shrinks_at="")
+    findings = told(report, whose(device)[1], row.aim.target if row.aim else "", device.entry)
+    known = report._asdict() | {"shrinks_at": report.shrinks_at or None, "checked": report.checked or None}
+    return MtuPart(**known, findings=_text(findings))
 
 
 def _endpoint(endpoint: str, wish: str) -> str | None:

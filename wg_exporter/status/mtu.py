@@ -32,3 +32,8 @@ def told(report: MtuReport, interface: str, target: str, entry: str = "") -> str
 
 def _size(number: int) -> str:
     return f"{number} bytes"
+
+
+def in_short(verdict: Verdict, recommended: int | None) -> str:
+    """A verdict in a cell of a table: the word and, unless all is well, the MTU to set."""
+    return f"{verdict}, set {recommended}" if recommended and verdict is not Verdict.OK else str(verdict)

@@ -10,6 +10,7 @@ import msgspec
 from wg_exporter import model, probed
 from wg_exporter.health.quality import Window
 from wg_exporter.health.states import PeerHealth
+from wg_exporter.history.round_trips import Line
 from wg_exporter.model import SOME_TIME, Backend, Cause
 from wg_exporter.plan.planner import Aim
 from wg_exporter.plan.targets import Origin
@@ -115,6 +116,7 @@ def _peer_row(part: PeerPart) -> PeerRow:
     if part.target_wanted is not None:
         aim = Aim(part.target or "", part.target_origin or Origin.NONE, part.target_reason or "", part.target_wanted)
     probe, mtu = part.probe, part.mtu
+    trips = probe.round_trips if probe else None
     known = probe is not None and probe.loss_ratio is not None
     return PeerRow(
         peer,
@@ -128,6 +130,7 @@ def _peer_row(part: PeerPart) -> PeerRow:
         mtu=_report(mtu) if mtu else None,
         window=Window(probe.loss_ratio or 0.0, probe.round_trip_seconds) if probe and known else None,
         quiet=_quiet(part.quiet),
+        line=Line(trips.until, trips.mean_seconds, trips.lost) if trips else None,
     )
 
 
@@ -139,5 +142,5 @@ def _quiet(part: QuietPart | None) -> Quiet | None:
 
 
 def _report(part: MtuPart) -> probed.MtuReport:
-    known = {name: getattr(part, name) for name in MtuPart.__struct_fields__}
+    known = {name: getattr(part, name) for name in probed.MtuReport._fields}
     return probed.MtuReport(**known | {"shrinks_at": part.shrinks_at or "", "checked": part.checked or 0.0})

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from wg_exporter.health import GoneDevice
     from wg_exporter.health.quality import Window
     from wg_exporter.health.states import PeerHealth
+    from wg_exporter.history.round_trips import Line
     from wg_exporter.plan.planner import Aim
     from wg_exporter.quiet import Quiet
 
@@ -64,7 +65,8 @@ class PeerRow(NamedTuple):
     `aim` says how it is probed, None = not known. `echoes` are the probes so far, `mtu` is the report on its MTU, and
     `window` the loss and round trip of now: each None if it is not known, and the last of a peer that is down. Of a
     peer that is `gone`, with its device or from it, `peer` has only the key. `quiet`: it pages nobody, as somebody
-    works on it or its interface.
+    works on it or its interface. `line` are its round trips of the last ten minutes, None also where nobody asked for
+    them.
     """
 
     peer: Peer
@@ -78,6 +80,7 @@ class PeerRow(NamedTuple):
     mtu: probed.MtuReport | None = None
     window: Window | None = None
     quiet: Quiet | None = None
+    line: Line | None = None
 
 
 class DeviceRow(NamedTuple):
@@ -131,9 +134,11 @@ def from_view(
     aims: Mapping[model.PeerKey, Aim] | None = None,
     *,
     windows: Mapping[model.PeerKey, Window] = MappingProxyType({}),
+    lines: Mapping[model.PeerKey, Line] = MappingProxyType({}),
     teller: Teller | None = None,
 ) -> Overview:
-    """One look at the host (`Exporter.look`) as a person wants to see it; `aims` say how each peer is probed.
+    """One look at the host (`Exporter.look`) as a person wants to see it; `aims` say how each peer is probed, `lines`
+    are round trips of the last ten minutes.
 
     With a `teller`, an exporter that has looked many times, nothing is judged by one look: what it does not know is not
     known.
@@ -147,7 +152,9 @@ def from_view(
             None,
             seen.link,
             (
-                *_peer_rows(seen, view, aims or {}, windows, _health(seen, snapshot.wall, limits)),
+                *_peer_rows(
+                    seen, view, _health(seen, snapshot.wall, limits), aims=aims or {}, windows=windows, lines=lines
+                ),
                 *_gone_peers(lacking.get((seen.device.netns, seen.device.name))),
             ),
         )
@@ -204,9 +211,11 @@ def _with_quiet(row: DeviceRow, quiet: QuietNow) -> DeviceRow:
 def _peer_rows(
     seen: DeviceView,
     view: View,
+    states: Sequence[PeerHealth],
+    *,
     aims: Mapping[model.PeerKey, Aim],
     windows: Mapping[model.PeerKey, Window],
-    states: Sequence[PeerHealth],
+    lines: Mapping[model.PeerKey, Line],
 ) -> Iterator[PeerRow]:
     place = (seen.device.netns, seen.device.name)
     probes = view.probes.get(place, {})
@@ -224,6 +233,7 @@ def _peer_rows(
             echoes=Echoes(stats.up, stats.sent, stats.lost, stats.late) if stats else None,
             mtu=probed.mtu if probed else None,
             window=None if health.state is State.DOWN else windows.get(key),
+            line=lines.get(key),
         )
 
 

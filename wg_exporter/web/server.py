@@ -25,7 +25,7 @@ from wg_exporter.web.acceptor import Acceptor
 from wg_exporter.web.clients import Body, Clients, Limits, Response
 from wg_exporter.web.compression import Compressor
 from wg_exporter.web.docs import MOVED, Docs
-from wg_exporter.web.landing import Landing, Page, Status, UnhealthyRow, headers
+from wg_exporter.web.landing import Landing, Page
 from wg_exporter.web.listen import describe
 from wg_exporter.web.negotiation import Format, accepts_gzip, choose_format
 from wg_exporter.web.policy import OPEN, Policy, Refusal
@@ -36,10 +36,12 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Hashable, Mapping
 
+    from wg_exporter.status.document import Document
     from wg_exporter.web.http import Request
+    from wg_exporter.web.landing import Asset
     from wg_exporter.web.routes import Handler
 
-__all__ = ["Application", "Format", "Limits", "NotKnownError", "Page", "Server", "Status", "UnhealthyRow"]
+__all__ = ["Application", "Format", "Limits", "NotKnownError", "Page", "RefusedError", "Server"]
 
 _PAGE = "/"
 STATUS_PATH = "/api/v1/status"
@@ -95,7 +97,7 @@ class Application(Protocol):
     def scrape(self, path: str, format: Format, /) -> Sequence[bytes]:  # noqa: A002
         """The chunks of one page. `path` is that of a Page. Called in a worker thread; may block for seconds."""
 
-    def document(self, *, private: bool) -> Sequence[bytes]:
+    def document(self, *, private: bool, round_trips: bool) -> Sequence[bytes]:
         """The chunks of the status document; `private`: for the Unix socket. As `scrape`, in a worker thread."""
 
     def targets(self, port: int) -> Sequence[bytes]:
@@ -124,8 +126,10 @@ class Application(Protocol):
     def allows_host(self, host: str) -> bool:
         """Whether a request over TCP with this header `Host` is answered. Called in the event loop."""
 
-    def status(self) -> Status:
-        """How the host is, for the landing page. Called in a worker thread; must not wait for a source."""
+    def last(self) -> Document | None:
+        """The status document as it was last known, with round trips, for the page; None before anything is known.
+        Called in a worker thread; must not wait for a source.
+        """
 
 
 class Server:
@@ -159,13 +163,14 @@ class Server:
         self._owner: socket.socket | None = None
         self._acceptor: Acceptor | None = None
         self._policy = policy or Policy(OPEN)
-        self._page, self._page_headers = Landing(telemetry_path, pages), dict(headers())
+        self._page = Landing(telemetry_path, pages, STATUS_PATH)
         self._docs = docs
         self._compressors = {page.path: Compressor() for page in pages}
         scrapes = [Route(page.url(telemetry_path), self._scraper(page.path)) for page in pages]
         hint = f"not found; metrics are at {telemetry_path}\n"
         pages_of_docs = [Route(address, self._doc) for address in ((*docs.paths, *MOVED) if docs else ())]
-        self._routes = Routes([*self._table(), *pages_of_docs, *scrapes], hint, lifecycle=lifecycle)
+        files = [Route(asset.path, partial(_asset, asset)) for asset in self._page.assets]
+        self._routes = Routes([*self._table(), *files, *pages_of_docs, *scrapes], hint, lifecycle=lifecycle)
 
     def _table(self) -> tuple[Route, ...]:
         """All paths but those of the metrics."""
@@ -230,12 +235,12 @@ class Server:
         return response._replace(headers={**response.headers, **policy.headers}) if policy.headers else response
 
     async def _landing(self, request: Request) -> Response:
-        headers = {**self._page_headers, "Vary": "Accept-Encoding"}
+        headers = {**self._page.headers, "Vary": "Accept-Encoding"}
         # Not in the pool: scrapes of a stuck source may fill it.
         return await self._answer(request, _PAGE, None, lambda: asyncio.to_thread(self._html), headers)
 
     def _html(self) -> tuple[bytes, ...]:
-        return (self._page.html(self._app.status(), self._app.ready(), time.time()),)
+        return (self._page.html(self._app.last(), self._app.ready(), time.time()),)
 
     async def _healthy(self, _request: Request) -> Response:
         return line(200, "wg-exporter is healthy.\n")
@@ -250,9 +255,12 @@ class Server:
         problem = self._app.ready()
         if problem:
             return line(503, f"{problem}\n")
+        wish = request.query.get("round_trips", "false")
+        if wish not in {"true", "false"}:
+            return line(400, "round_trips is true or false\n")
         audience = Audience.OWNER if request.local else Audience.ANYBODY
-        make = partial(self._app.document, private=request.local)
-        return await self._answer(request, STATUS_PATH, audience, partial(self._in_pool, make), _VARIED_JSON)
+        make = partial(self._app.document, private=request.local, round_trips=wish == "true")
+        return await self._answer(request, STATUS_PATH, (audience, wish), partial(self._in_pool, make), _VARIED_JSON)
 
     async def _targets(self, request: Request) -> Response:
         port = request.query.get("port", "")
@@ -365,3 +373,10 @@ class Server:
         if self._problems.get(page) != problem:
             self._problems[page] = problem
             self._log.error(event, exc=error, page=page)
+
+
+async def _asset(asset: Asset, request: Request) -> Response:
+    """A file of the page. Its name changes with what is in it, so it is never asked for again."""
+    gzip = accepts_gzip(request.header("Accept-Encoding"))
+    body = asset.compressed if gzip else asset.plain
+    return Response(200, {**asset.headers, "Content-Encoding": "gzip"} if gzip else asset.headers, body)

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from wg_exporter.cli.check.finding import NOWHERE, Check, Judged, Kind, NotKnown, Severity, Where
-from wg_exporter.cli.show.words import count
 from wg_exporter.status.rows import whose
+from wg_exporter.status.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -129,7 +129,7 @@ def _print(report: Report, *, as_json: bool) -> None:
 
 def _page(url: str) -> None:
     from wg_exporter.cli.check.pager import NAME, PagerError, page
-    from wg_exporter.cli.show.words import first_of
+    from wg_exporter.status.words import first_of
 
     try:
         sent = page(url)

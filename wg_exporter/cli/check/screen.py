@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from wg_exporter.cli.check.finding import WORST_FIRST, Severity
-from wg_exporter.cli.show import words
+from wg_exporter.status import words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.cli.check.config import octal, writable
 from wg_exporter.cli.check.finding import NOWHERE, Check, Judged, Kind, NotKnown, Severity, Where
-from wg_exporter.cli.show.words import first_of
 from wg_exporter.status.rows import whose
+from wg_exporter.status.words import first_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

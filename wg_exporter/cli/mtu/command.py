@@ -64,9 +64,9 @@ def mtu(  # noqa: PLR0917 - click passes them by name
     from wg_exporter.cli.mtu import choice, run, running, screen
     from wg_exporter.cli.mtu.results import CheckError, all_ok, to_json
     from wg_exporter.cli.show import screen as view
-    from wg_exporter.cli.show import words
     from wg_exporter.daemon.exporter import Exporter
     from wg_exporter.reader.host import host_sources
+    from wg_exporter.status import words
 
     log.setup("error", "logfmt")
     lacking = run.lacks_permission()

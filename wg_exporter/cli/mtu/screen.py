@@ -17,9 +17,9 @@ from rich.live import Live
 from rich.text import Text
 
 from wg_exporter.cli.mtu.results import shared_devices
-from wg_exporter.cli.show import words
 from wg_exporter.cli.show.screen import console
 from wg_exporter.probed import Verdict
+from wg_exporter.status import words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -7,10 +7,10 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from wg_exporter.cli.show import words
 from wg_exporter.health.states import State
 from wg_exporter.model import Cause, SourceName
 from wg_exporter.quiet import QuietNow
+from wg_exporter.status import words
 from wg_exporter.status.rows import DeviceRow, Overview, PeerRow, whose
 
 if TYPE_CHECKING:

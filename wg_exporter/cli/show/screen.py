@@ -20,7 +20,6 @@ from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 
-from wg_exporter.cli.show import words
 from wg_exporter.cli.show.overview import (
     Standing,
     fix_for,
@@ -33,6 +32,7 @@ from wg_exporter.cli.show.overview import (
 from wg_exporter.cli.show.tables import COLUMNS, Line, draw, layout
 from wg_exporter.health.advice import advice
 from wg_exporter.health.states import State
+from wg_exporter.status import words
 from wg_exporter.status.mtu import told
 from wg_exporter.status.rows import whose
 

@@ -12,10 +12,11 @@ from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 
-from wg_exporter.cli.show import words
 from wg_exporter.cli.show.overview import Standing
 from wg_exporter.health.states import State
 from wg_exporter.probed import Verdict
+from wg_exporter.status import words
+from wg_exporter.status.mtu import in_short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -114,16 +115,14 @@ def _loss(line: Line, _: int) -> tuple[str, str]:
     window = line.row.window
     if window is None:
         return _UNKNOWN, "dim"
-    return f"{window.loss:.1%}" if 0 < window.loss < 0.1 else f"{window.loss:.0%}", "yellow" if window.loss else ""
+    return words.loss(window.loss), "yellow" if window.loss else ""
 
 
 def _mtu(line: Line, _: int) -> tuple[str, str]:
     mtu = line.row.mtu
     if mtu is None:
         return _UNKNOWN, "dim"
-    fine = mtu.verdict is Verdict.OK
-    wish = f", set {mtu.recommended}" if mtu.recommended and not fine else ""
-    return f"{mtu.verdict}{wish}", "green" if fine else "yellow"
+    return in_short(mtu.verdict, mtu.recommended), "green" if mtu.verdict is Verdict.OK else "yellow"
 
 
 _UNKNOWN = "-"

@@ -7,7 +7,7 @@ would control the reader's terminal, so `plain` spells out whatever is not print
 
 from __future__ import annotations
 
-import time
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from wg_exporter.model import SOME_TIME
@@ -49,9 +49,9 @@ def until(wall: float, now: float) -> str:
     """When something ends, by the clock of this host, and in how long: `14:30:00 (2 hours)`, with the day if that is
     another: `2026-01-02 14:30:00 (3 days)`.
     """
-    end, today = time.localtime(wall), time.localtime(now)
-    day = "" if end[:3] == today[:3] else "%Y-%m-%d "
-    return f"{time.strftime(f'{day}%H:%M:%S', end)} ({ago(max(int(wall - now), 1)).removesuffix(' ago')})"
+    end, today = (datetime.fromtimestamp(when).astimezone() for when in (wall, now))
+    day = "" if end.date() == today.date() else f"{end:%Y-%m-%d} "
+    return f"{day}{end:%H:%M:%S} ({ago(max(int(wall - now), 1)).removesuffix(' ago')})"
 
 
 def handshake_age(last_handshake_ns: int, wall: float) -> int | None:
@@ -88,6 +88,11 @@ def milliseconds(seconds: float) -> str:
         return f"{seconds:.2f} s"
     number = seconds * 1e3
     return f"{number:.{2 if number < 10 else 1 if number < 100 else 0}f} ms"
+
+
+def loss(ratio: float) -> str:
+    """The part of probes that were lost, 0 to 1, in percent, with a decimal below a tenth: `0%`, `2.5%`, `40%`."""
+    return f"{ratio:.1%}" if 0 < ratio < 0.1 else f"{ratio:.0%}"
 
 
 def rate(before: int, after: int, seconds: float) -> str:
