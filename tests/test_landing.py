@@ -26,10 +26,12 @@ from wg_exporter.history.round_trips import Line
 from wg_exporter.model import SourceName
 from wg_exporter.names.identity import PeerMeta
 from wg_exporter.probed import MtuReport, Probed, Verdict
+from wg_exporter.quiet import Quiet
 from wg_exporter.status.document import document
 from wg_exporter.status.rows import Echoes, Teller
 from wg_exporter.web.html import Templates
 from wg_exporter.web.landing import Landing
+from wg_exporter.web.peers import moment
 
 TELLER = Teller("1.2.3", "hub", "", NOW - 3600)
 DOWN = PeerHealth(
@@ -405,6 +407,29 @@ def test_the_page_of_an_exporter_has_commands_to_copy_and_sizes_target_and_advic
         assert (berlin.reason, berlin.probe.round_trip_seconds) == ("not_sent", None)
     finally:
         exporter.stop()
+
+
+def test_a_peer_that_somebody_works_on_is_marked_and_no_alarm():
+    quiet = Quiet("", "wg0", BERLIN.peer.public_key, "berlin", NOW - 60, NOW + 3600, "new router")
+    rows = [BERLIN._replace(quiet=quiet), well("b", State.DEGRADED), well("c")]
+    text = page(device(*rows))
+    assert "2 of 3 up; 1 degraded; 1 quiet" in words(text)
+    assert 'role="status" class="odd"' in text
+    assert "down 4 minutes ago, quiet" in words(text)
+    assert f"quiet until {moment(NOW + 3600)}: new router" in words(text)
+    names = re.findall(r'<th scope="row" class="peer"><b>([^<]*)</b>', text)
+    assert names[:3] == ["b", "berlin", "c"], "worked on already, so below what nobody looks at"
+    alone = page(device(BERLIN._replace(quiet=quiet._replace(reason=""))))
+    assert f"quiet until {moment(NOW + 3600)} " in words(alone)
+    assert "0 of 1 up; 1 quiet" in words(alone)
+
+
+def test_an_interface_that_somebody_works_on_is_marked():
+    quiet = Quiet("", "wg0", "", "", NOW - 60, NOW + 3600, "")
+    row = well("c")._replace(quiet=quiet)
+    assert f"MTU 1420, 1 peer, quiet until {moment(NOW + 3600)}" in words(page(device(row)._replace(quiet=quiet)))
+    lost = gone(BERLIN._replace(quiet=quiet))._replace(quiet=quiet)
+    assert f"gone, 1 peer expected up, quiet until {moment(NOW + 3600)}" in words(page(lost))
 
 
 def test_a_page_of_ten_thousand_peers_is_made_in_seconds_and_lists_all():

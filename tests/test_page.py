@@ -21,6 +21,7 @@ from wg_exporter.history.round_trips import Line
 from wg_exporter.model import SOME_TIME
 from wg_exporter.plan.planner import Aim
 from wg_exporter.probed import MtuReport, Verdict
+from wg_exporter.quiet import Quiet
 from wg_exporter.status.document import document, encode
 from wg_exporter.status.rows import Echoes, Teller
 
@@ -154,6 +155,31 @@ def test_with_and_without_the_script_the_page_is_the_same(browser, served):
     for name, value in without.items():
         assert found[name] == value, name
     assert "fragmented_path,set1340" in found["peers"]
+
+
+def test_who_is_quiet_is_told_alike_with_and_without_the_script(browser):
+    """Of a peer, of a healthy one, of an interface and of one that is gone."""
+    now = time.time()
+    found = night(now)
+    quiet = Quiet("", "wg0", "", "", now - 60, now + 3600, "<b>new router</b>")
+    first, *others = found.devices
+    peers = [peer._replace(quiet=quiet if n in {0, 1, 3, 8} else None) for n, peer in enumerate(first.peers)]
+    lost = others[-1]._replace(quiet=quiet, peers=tuple(peer._replace(quiet=quiet) for peer in others[-1].peers))
+    devices = (first._replace(peers=tuple(peers), quiet=quiet), *others[:-1], lost)
+    with running(Host(found._replace(devices=devices))) as server:
+        with opened(browser, url(server), java_script_enabled=False) as page:
+            without, names = contents(page), texts(page, NAMES)
+        with opened(browser, url(server)) as page:
+            page.wait_for_selector("#search:not([hidden])")
+            assert contents(page) == without
+            assert texts(page, NAMES) == names
+            assert (
+                page.locator("#headline").inner_text().endswith("1 degraded; 2 idle or dead; 1 not judged yet; 5 quiet")
+            )
+            assert page.locator("#headline").get_attribute("class") == "odd"
+            assert "<b>new router</b>" in row(page, "lyon")
+            page.locator("#text").fill("quiet")
+            assert sorted(texts(page, NAMES)) == ["berlin", "lost", "lyon", "new", "oslo"]
 
 
 def test_without_the_script_it_is_a_plain_table_that_asks_for_itself_again(browser, served):

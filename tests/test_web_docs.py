@@ -234,3 +234,10 @@ def test_whether_another_user_may_read_a_file_is_told_by_its_mode_and_its_direct
     file.chmod(0o644)
     file.parent.chmod(0o700)
     assert not readable_by_all(file)
+
+
+def test_the_page_of_the_host_leads_to_the_docs_where_there_are_some():
+    with running(docs=Docs()) as server:
+        assert b'href="./docs/"' in server.get("/").body
+    with running() as server:
+        assert b"/docs/" not in server.get("/").body

@@ -119,9 +119,12 @@ class Landing:
         "Referrer-Policy": "no-referrer",
     }
 
-    def __init__(self, telemetry_path: str, pages: Sequence[Page], status_path: str) -> None:
+    def __init__(self, telemetry_path: str, pages: Sequence[Page], status_path: str, *, docs: bool = False) -> None:
+        """`docs`: there are some below /docs/."""
         links = [(page.url(telemetry_path), page.title, page.description) for page in pages]
         links.append((status_path, "Status", "all that this page says and more, as JSON"))
+        if docs:
+            links.append(("/docs/", "Docs", "each alert, each reason, all settings, of this version"))
         links.append(("/-/healthy", "Healthy", "answers 200 while the process serves"))
         links.append(("/-/ready", "Ready", "answers 200 once the devices were looked at, 503 before that"))
         self._links = joined(
@@ -161,11 +164,12 @@ def headline_of(document: Document) -> Headline:
     """How many of those that should be up are, and what is wrong with the others."""
     every = [peer for device in document.devices for peer in device.peers]
     awaited = Counter(peer.state for peer in every if peer.expected_up)
-    states = Counter(peer.state for peer in every)
+    states = Counter(peer.state for peer in every if not peer.quiet)
+    quiet = sum(1 for peer in every if peer.quiet)
     expected, others = awaited.total(), len(every) - awaited.total()
     down, degraded = states[State.DOWN], states[State.DEGRADED]
     idle, unknown = awaited[State.IDLE], awaited[None]
-    ratio = f"{expected - down - unknown - idle:,} of {expected:,} up"
+    ratio = f"{expected - awaited[State.DOWN] - unknown - idle:,} of {expected:,} up"
     if not expected:
         whom = f"of {words.count(others, 'peer')} none is expected up" if others else "no WireGuard peer was found"
         ratio = f"nothing here can page: {whom}"
@@ -173,7 +177,8 @@ def headline_of(document: Document) -> Headline:
     more += [f"{degraded:,} degraded"] * bool(degraded)
     more += [f"{idle:,} idle or dead"] * bool(idle)
     more += [f"{unknown:,} not judged yet"] * bool(unknown)
-    odd = degraded or idle or unknown or not expected or any(peers.problems_of(document))
+    more += [f"{quiet:,} quiet"] * bool(quiet)
+    odd = quiet or degraded or idle or unknown or not expected or any(peers.problems_of(document))
     kind = "bad" if down else "odd" if odd else "good"
     return Headline("; ".join([ratio, *more]), f"{down:,} down" if down else ratio, kind)
 

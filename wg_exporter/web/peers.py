@@ -63,10 +63,14 @@ def worst_first(document: Document) -> list[tuple[DevicePart, PeerPart]]:
 
 
 def rank(peer: PeerPart) -> int:
-    """How much attention it needs: 0 = the most. One that is expected up and idle may be dead."""
+    """How much attention it needs: 0 = the most. One that is expected up and idle may be dead. On one that is quiet
+    somebody works already.
+    """
     if peer.state is None:
-        return _EXPECTED_UNKNOWN if peer.expected_up else _UNKNOWN
-    return _EXPECTED_IDLE if peer.state is State.IDLE and peer.expected_up else _RANKS[peer.state]
+        needs = _EXPECTED_UNKNOWN if peer.expected_up else _UNKNOWN
+    else:
+        needs = _EXPECTED_IDLE if peer.state is State.IDLE and peer.expected_up else _RANKS[peer.state]
+    return max(needs, _EXPECTED_IDLE) if peer.quiet else needs
 
 
 def row_of(peer: PeerPart, device: DevicePart, now: float, age: float) -> Row:
@@ -74,11 +78,13 @@ def row_of(peer: PeerPart, device: DevicePart, now: float, age: float) -> Row:
     at, probe, mtu = rank(peer), peer.probe, peer.mtu
     trips, rtt, loss = (probe.round_trips, probe.round_trip_seconds, probe.loss_ratio) if probe else (None,) * 3
     endpoint = f", {peer.endpoint}" if peer.endpoint else ""
+    since = [words.ago(int(now - peer.state_since))] if peer.state_since else []
+    since += ["quiet"] if peer.quiet else []
     summary, lines = more(peer, now)
     return Row(
         kind="bad" if at == 0 else "odd" if at <= _EXPECTED_IDLE else "good" if peer.state is State.UP else "dull",
         state=peer.state or NOT_KNOWN,
-        since=words.ago(int(now - peer.state_since)) if peer.state_since else "",
+        since=", ".join(since),
         name=peer.label,
         place=place_of(device) + endpoint,
         reason=peer.reason or "",
@@ -107,6 +113,10 @@ def more(peer: PeerPart, now: float) -> tuple[str, tuple[str, ...]]:
     if peer.target_wanted and peer.target_reason:
         summary = summary or "can't be probed"
         lines.append(f"can't be probed: {peer.target_reason}")
+    if peer.quiet:
+        summary = summary or "pages nobody"
+        why = f": {peer.quiet.reason}" if peer.quiet.reason else ""
+        lines.append(f"quiet until {moment(peer.quiet.until)}{why}")
     return summary, tuple(filter(None, lines))
 
 
@@ -136,13 +146,16 @@ def line_of(trips: RoundTripsPart) -> Line:
 
 def device_of(device: DevicePart) -> tuple[str, str, str]:
     """An interface: its kind as of a row, its name, and what is known of it."""
+    quiet = [f"quiet until {moment(device.quiet.until)}"] if device.quiet else []
     if device.gone:
-        return "bad", place_of(device), f"gone, {words.count(len(device.peers), 'peer')} expected up"
+        facts = [f"gone, {words.count(len(device.peers), 'peer')} expected up", *quiet]
+        return "odd" if quiet else "bad", place_of(device), ", ".join(facts)
     facts = [] if device.up is None else ["up" if device.up else "DOWN"]
     facts += [device.backend] if device.backend else []
     facts += [f"port {device.listen_port}"] if device.listen_port else []
     facts += [f"MTU {device.mtu}"] if device.mtu else []
     facts += [words.count(len(device.peers), "peer")] if device.read_success else ["could not be read"]
+    facts += quiet
     return "dull" if device.read_success and device.up is not False else "bad", place_of(device), ", ".join(facts)
 
 

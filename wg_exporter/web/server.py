@@ -163,7 +163,7 @@ class Server:
         self._owner: socket.socket | None = None
         self._acceptor: Acceptor | None = None
         self._policy = policy or Policy(OPEN)
-        self._page = Landing(telemetry_path, pages, STATUS_PATH)
+        self._page = Landing(telemetry_path, pages, STATUS_PATH, docs=docs is not None)
         self._docs = docs
         self._compressors = {page.path: Compressor() for page in pages}
         scrapes = [Route(page.url(telemetry_path), self._scraper(page.path)) for page in pages]

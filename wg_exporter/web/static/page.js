@@ -66,8 +66,9 @@
   // --- peers, as in web/peers.py ---
 
   function rank(peer) {
-    if (peer.state === null) return peer.expected_up ? 2 : 7;
-    return peer.state === "idle" && peer.expected_up ? 3 : RANKS[peer.state];
+    let needs = peer.state === "idle" && peer.expected_up ? 3 : RANKS[peer.state];
+    if (peer.state === null) needs = peer.expected_up ? 2 : 7;
+    return peer.quiet ? Math.max(needs, 3) : needs;
   }
 
   function rowOf(peer, device, now, age) {
@@ -77,7 +78,7 @@
     return {
       kind: level === 0 ? "bad" : level <= 3 ? "odd" : peer.state === "up" ? "good" : "dull",
       state: peer.state ?? NOT_KNOWN,
-      since: peer.state_since ? ago(now - peer.state_since) : "",
+      since: [peer.state_since && ago(now - peer.state_since), peer.quiet && "quiet"].filter(Boolean).join(", "),
       name: peer.label,
       place: placeOf(device) + (peer.endpoint ? `, ${peer.endpoint}` : ""),
       reason: peer.reason ?? "",
@@ -107,6 +108,10 @@
     if (peer.target_wanted && peer.target_reason) {
       summary ||= "can't be probed";
       lines.push(`can't be probed: ${peer.target_reason}`);
+    }
+    if (peer.quiet) {
+      summary ||= "pages nobody";
+      lines.push(`quiet until ${moment(peer.quiet.until)}${peer.quiet.reason ? `: ${peer.quiet.reason}` : ""}`);
     }
     return [summary, lines.filter(Boolean)];
   }
@@ -145,13 +150,18 @@
 
   function deviceOf(device) {
     const peers = count(device.peers.length, "peer");
-    if (device.gone) return ["bad", placeOf(device), `gone, ${peers} expected up`];
+    const quiet = device.quiet ? `quiet until ${moment(device.quiet.until)}` : "";
+    if (device.gone) {
+      const facts = [`gone, ${peers} expected up`, quiet];
+      return [quiet ? "odd" : "bad", placeOf(device), facts.filter(Boolean).join(", ")];
+    }
     const facts = [
       device.up === null ? "" : device.up ? "up" : "DOWN",
       device.backend,
       device.listen_port ? `port ${device.listen_port}` : "",
       device.mtu ? `MTU ${device.mtu}` : "",
       device.read_success ? peers : "could not be read",
+      quiet,
     ];
     const fine = device.read_success && device.up !== false;
     return [fine ? "dull" : "bad", placeOf(device), facts.filter(Boolean).join(", ")];
@@ -180,8 +190,9 @@
     const peers = everyPeer();
     const number = (test) => peers.filter(test).length;
     const expected = number((peer) => peer.expected_up);
-    const down = number((peer) => peer.state === "down");
-    const degraded = number((peer) => peer.state === "degraded");
+    const down = number((peer) => peer.state === "down" && !peer.quiet);
+    const degraded = number((peer) => peer.state === "degraded" && !peer.quiet);
+    const quiet = number((peer) => peer.quiet);
     const idle = number((peer) => peer.expected_up && peer.state === "idle");
     const unknown = number((peer) => peer.expected_up && peer.state === null);
     const awaitedDown = number((peer) => peer.expected_up && peer.state === "down");
@@ -192,8 +203,9 @@
       ratio = `nothing here can page: ${whom}`;
     }
     const parts = [[down, "down"], [degraded, "degraded"], [idle, "idle or dead"], [unknown, "not judged yet"]];
+    parts.push([quiet, "quiet"]);
     const text = [ratio, ...parts.filter(([value]) => value).map(([value, what]) => `${format(value)} ${what}`)];
-    const odd = degraded || idle || unknown || !expected || problemsOf().length;
+    const odd = quiet || degraded || idle || unknown || !expected || problemsOf().length;
     return { text: text.join("; "), title: down ? `${format(down)} down` : ratio, kind: down ? "bad" : odd ? "odd" : "good" };
   }
 
@@ -374,7 +386,7 @@
 
   function wordsOf({ device, peer }) {
     const parts = [peer.label, placeOf(device), peer.public_key, peer.endpoint, ...(peer.allowed_ips ?? [])];
-    parts.push(peer.state ?? NOT_KNOWN, peer.reason, peer.target, peer.mtu?.verdict);
+    parts.push(peer.state ?? NOT_KNOWN, peer.reason, peer.target, peer.mtu?.verdict, peer.quiet && "quiet");
     return parts.filter(Boolean).join("\n").toLowerCase();
   }
 
