@@ -95,6 +95,11 @@ def test_the_filter_of_the_unit_lets_processes_give_up_their_rights() -> None:
     )
 
 
+def test_the_unit_names_no_user_so_that_systemd_leaves_it_the_right_to_become_another() -> None:
+    """.ci/deb-booted tries it under a real systemd; the tests here have none."""
+    assert not [line for line in UNIT.read_text().splitlines() if line.startswith(("User=", "DynamicUser="))]
+
+
 @pytest.mark.lab
 @pytest.mark.parametrize(("units", "success"), [([UNIT], "0"), ([UNIT, NAMESPACES], "1")])
 def test_another_namespace_takes_the_drop_in(lab: Lab, tmp_path: Path, units: list[Path], success: str) -> None:
