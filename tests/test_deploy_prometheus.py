@@ -175,7 +175,7 @@ def site(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     directory = tmp_path_factory.mktemp("site")
     web = directory / "web"
     web.mkdir(mode=0o700)
-    certificate(web, "one")
+    certificate(web, "one", address=False)
     (web / "config.yml").write_text(network.config)
     hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
     users = (
