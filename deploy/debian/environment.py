@@ -20,8 +20,6 @@ from pathlib import Path
 # Whole libraries that others ask for and wg-exporter never reaches.
 UNUSED = {
     "pygments": "rich colours source code with it",
-    "markdown_it": "rich renders Markdown with it",
-    "mdurl": "markdown_it needs it",
     "cffi": "builds modules; cryptography needs only _cffi_backend, which stays",
     "pycparser": "cffi needs it to build",
 }
@@ -56,6 +54,8 @@ from rich.table import Table
 Console(file=open(os.devnull, "w"), force_terminal=True).print(Table("a", "[bold]b"))
 import bcrypt
 assert bcrypt.checkpw(b"x", bcrypt.hashpw(b"x", bcrypt.gensalt(4)))
+from wg_exporter.web.docs import Docs
+assert b"<h1" in Docs().body("/docs/alerts/WireGuardPeerDown")
 from pyroute2 import netns
 from wg_exporter.config import load
 """
