@@ -86,7 +86,11 @@ def test_without_its_marks_the_shipped_configuration_is_the_example(shipped, tmp
 
 @pytest.mark.parametrize(
     ("typed", "expected"),
-    [("sh", ["show"]), ("", ["demo", "mtu", "serve", "show"]), ("serve --web.l", ["--web.listen-address"])],
+    [
+        ("sh", ["show"]),
+        ("", ["check", "demo", "export", "mtu", "quiet", "serve", "show"]),
+        ("serve --web.l", ["--web.listen-address"]),
+    ],
     ids=["a-command", "nothing", "a-flag"],
 )
 def test_bash_completes(shipped, program, typed, expected):

@@ -70,7 +70,7 @@ class Exporter(App):
     problem_said: str | None = None
     overview = office()
 
-    def document(self, *, private):
+    def document(self, *, private, round_trips=False):
         return [document.encode(self.overview)]
 
     def quiet(self, asked, *, end):

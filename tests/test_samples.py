@@ -13,6 +13,7 @@ from wg_exporter.history.counts import PeerCounts
 from wg_exporter.model import Backend, FailedDevice
 from wg_exporter.names.identity import PeerMeta
 from wg_exporter.names.tunnel import tunnel_name
+from wg_exporter.quiet import Quiet, QuietNow
 
 ROW = peer(1, last_handshake_ns=int(WALL) * SECOND + 500_000_000, allowed_ips=("10.0.0.1/32", "fd00::/64"))
 ANNA = device_view(device(ROW), (PeerMeta("anna", True, True),), (PeerCounts(3, 2),), link())
@@ -21,6 +22,9 @@ ANNA = device_view(device(ROW), (PeerMeta("anna", True, True),), (PeerCounts(3, 
 def found(shown, name):
     """Values of one metric by their labels."""
     return {tuple(sorted(labels)): value for metric, labels, value in flat(samples(shown)) if metric == name}
+
+
+QUIET = QuietNow(Quiet("", "wg0", public_key, "anna", WALL, WALL + 60, "") for public_key in (key(1), ""))
 
 
 def of(shown, name):
@@ -55,7 +59,7 @@ def test_the_labels_of_a_peer_are_interface_key_and_name_and_only_info_has_more(
     plain = labelled(interface="wg0", public_key=key(1), peer="anna")
     for metric in METRICS:
         if metric.scope is Scope.PEER and metric.labels == ("interface", "public_key", "peer"):
-            assert list(found(view(ANNA), metric.name)) == [plain]
+            assert list(found(view(ANNA, quiet=QUIET), metric.name)) == [plain]
     info = {
         "tunnel": tunnel_name(ANNA.device.public_key, key(1)),
         "endpoint": "192.0.0.1:51820",
@@ -171,7 +175,7 @@ def test_all_families_of_the_catalogue_come_each_in_one_piece_and_in_its_order()
     up = JUDGED._replace(state=State.DEGRADED)  # of a peer that is down no sizes are told
     devices = (ANNA, device_view(device(peer(2), name="wg1"), at=link("wg1"), health=(up,)))
     probes = {("", "wg0"): {key(1): probed()}, ("", "wg1"): {key(2): probed()}}
-    names = [sample.metric for sample in samples(view(*devices, probes=probes, scheduling_delay=0.1))]
+    names = [sample.metric for sample in samples(view(*devices, probes=probes, scheduling_delay=0.1, quiet=QUIET))]
     assert list(dict.fromkeys(names)) == list(METRICS)
     pieces = [metric for metric, before in zip(names, [None, *names], strict=False) if metric is not before]
     assert len(pieces) == len(METRICS)
