@@ -411,6 +411,7 @@ def test_in_one_process_it_is_as_before(lab, tmp_path):
     with start_exporter("--no-privsep", directory=tmp_path, config=config) as exporter:
         assert scrape(exporter).all("wireguard_peer_info")
         assert set(family(exporter)) == {Path(sys.executable).name[:15]} or len(family(exporter)) == 1
+        assert "one process" not in exporter.log(), "it was asked for"
 
 
 def test_where_root_may_not_be_another_user_there_is_one_process(tmp_path):
@@ -420,6 +421,7 @@ def test_where_root_may_not_be_another_user_there_is_one_process(tmp_path):
     with start_exporter(directory=tmp_path, config=config, wrapper=wrapper) as exporter:
         assert exporter.get("/metrics").status == 200
         assert len(exporter.processes()) == 1
+        assert 'level=warn msg="one process reads keys and answers strangers"' in exporter.log()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import sys
 from typing import TYPE_CHECKING
@@ -132,6 +133,7 @@ def run_server(asked: Asked, *, privsep: bool = False) -> int:
     """
     from wg_exporter.config.web import WebConfigError
     from wg_exporter.linux.systemd import PassedSocketsError
+    from wg_exporter.log import Log
     from wg_exporter.web.listen import ListenError
 
     try:
@@ -139,6 +141,12 @@ def run_server(asked: Asked, *, privsep: bool = False) -> int:
             from wg_exporter.supervisor import serve as supervisor
 
             return supervisor.run(asked)
+        if privsep and os.geteuid() == 0:
+            Log(__name__).warn(
+                "one process reads keys and answers strangers",
+                problem="it may not change its user",
+                fix="leave it CAP_SETUID, CAP_SETGID and CAP_KILL, as the systemd unit does, or say --no-privsep",
+            )
         from wg_exporter.daemon import alone
 
         return alone.run(asked)
