@@ -54,6 +54,7 @@ USES = {
         "from prometheus_client.process_collector import ProcessCollector", "`serve`: `process_*`; your own registry"
     ),
     "bcrypt": Use("import bcrypt", "`serve`, for passwords"),
+    "markdown-it-py": Use("import markdown_it", "`serve`, once somebody asks for a page below `/docs/`"),
     "cryptography": Use(
         "from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey",
         "hosts with userspace devices: their public keys",

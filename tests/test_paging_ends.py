@@ -9,6 +9,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -120,13 +121,12 @@ def test_when_it_ends_it_is_said_for_how_long_it_was_down(story: Story) -> None:
 
 
 def test_a_test_page_as_it_is_documented_reaches_the_pager(tmp_path: Path) -> None:
-    (lines,) = re.findall(r"^    (amtool .+ alert add (?:.+\\\n)*.+)$", (PAGES / "README.md").read_text(), re.MULTILINE)
+    (line,) = re.findall(r"^    wg-exporter (check --page=.+)$", (PAGES / "README.md").read_text(), re.MULTILINE)
     with inbox() as pager, alertmanager(tmp_path, pager) as manager:
-        command = shlex.split(
-            lines.replace("\\\n", " ").replace("http://localhost:9093", f"http://127.0.0.1:{manager.port}")
-        )
+        words = shlex.split(line.replace("http://localhost:9093", f"http://127.0.0.1:{manager.port}"))
+        command = [sys.executable, "-m", "wg_exporter.cli", *words]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
         assert done.returncode == 0, done.stderr
-        page = pager.wait("WireGuardPeerDown", within=15)
+        page = pager.wait("WireGuardTestPage", within=15)
     assert page.receiver == "pager"
     assert page.annotations["description"]
