@@ -4,9 +4,8 @@ here.
 The same server answers on TCP and on a Unix socket: whoever reaches a port is anybody, while our own Unix socket
 belongs to one user. `routes` says what is answered where; the table itself is `Server._table`.
 
-A scrape runs in a worker thread, and everybody who asks for the same page meanwhile gets its bytes. So twenty scrapers
-cost one read, and a stuck read is not started twice. Bodies stay in the chunks they came in, because at 10,000 peers a
-copy has 21 MB. The limits of clients are in clients.py.
+A scrape runs in a worker thread, once for all who ask meanwhile: see bodies.py. The limits of clients are in
+clients.py.
 """
 
 from __future__ import annotations
@@ -14,16 +13,14 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from enum import Enum, auto
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from wg_exporter.log import Log
 from wg_exporter.web.acceptor import Acceptor
+from wg_exporter.web.bodies import Bodies, NotKnownError
 from wg_exporter.web.clients import Body, Clients, Limits, Response
-from wg_exporter.web.compression import Compressor
 from wg_exporter.web.docs import MOVED, Docs
 from wg_exporter.web.landing import Landing, Page
 from wg_exporter.web.listen import describe
@@ -34,7 +31,7 @@ from wg_exporter.web.routes import Route, Routes, Where, line
 if TYPE_CHECKING:
     import socket
     import ssl
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from wg_exporter.status.document import Document
     from wg_exporter.web.http import Request
@@ -51,14 +48,9 @@ TARGETS_PATH = "/sd"
 QUIET_PATH = "/api/v1/quiet"
 
 MOST_RELOADING = 8  # requests that wait for a reload: each is one of the answers that are given at a time
-WORKERS = 2  # one thread renders and one compresses; more would only wait for the interpreter's lock
 
 _JSON = {"Content-Type": "application/json", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _VARIED_JSON = {**_JSON, "Vary": "Accept-Encoding"}
-
-
-class NotKnownError(Exception):
-    """What was asked for is not known at the moment: one line that says why."""
 
 
 class Audience(Enum):
@@ -66,25 +58,6 @@ class Audience(Enum):
 
     ANYBODY = auto()
     OWNER = auto()  # who asks over the Unix socket
-
-
-class _Job(NamedTuple):
-    """A body that is made once for all who ask meanwhile: of which page, and in which of its variants."""
-
-    page: str
-    variant: Hashable
-    gzip: bool
-
-
-_Make = Callable[[], Awaitable[Sequence[bytes]]]
-"""Makes the chunks of a body."""
-
-
-class _Failed(NamedTuple):
-    """What those who wait for a body get instead."""
-
-    status: int
-    line: str
 
 
 class RefusedError(Exception):
@@ -155,17 +128,14 @@ class Server:
         self._app = app
         self._limits = limits or Limits()
         self._log = Log(__name__)
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="scrape")
-        self._under_way: dict[_Job, asyncio.Task[Body | _Failed]] = {}
+        self._bodies = Bodies([page.path for page in pages], self._limits.scrape)
         self._reloading = 0
-        self._problems: dict[str, str] = {}  # the last failure of each page, while it lasts
         self._clients: Clients | None = None
         self._owner: socket.socket | None = None
         self._acceptor: Acceptor | None = None
         self._policy = policy or Policy(OPEN)
         self._page = Landing(telemetry_path, pages, STATUS_PATH, docs=docs is not None)
         self._docs = docs
-        self._compressors = {page.path: Compressor() for page in pages}
         scrapes = [Route(page.url(telemetry_path), self._scraper(page.path)) for page in pages]
         hint = f"not found; metrics are at {telemetry_path}\n"
         pages_of_docs = [Route(address, self._doc) for address in ((*docs.paths, *MOVED) if docs else ())]
@@ -217,7 +187,7 @@ class Server:
         if self._acceptor is not None and self._clients is not None:
             await self._acceptor.close()
             await self._clients.stop()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._bodies.close()
 
     # Requests
 
@@ -237,7 +207,7 @@ class Server:
     async def _landing(self, request: Request) -> Response:
         headers = {**self._page.headers, "Vary": "Accept-Encoding"}
         # Not in the pool: scrapes of a stuck source may fill it.
-        return await self._answer(request, _PAGE, None, lambda: asyncio.to_thread(self._html), headers)
+        return await self._bodies.answer(request, _PAGE, None, lambda: asyncio.to_thread(self._html), headers)
 
     def _html(self) -> tuple[bytes, ...]:
         return (self._page.html(self._app.last(), self._app.ready(), time.time()),)
@@ -260,7 +230,9 @@ class Server:
             return line(400, "round_trips is true or false\n")
         audience = Audience.OWNER if request.local else Audience.ANYBODY
         make = partial(self._app.document, private=request.local, round_trips=wish == "true")
-        return await self._answer(request, STATUS_PATH, (audience, wish), partial(self._in_pool, make), _VARIED_JSON)
+        return await self._bodies.answer(
+            request, STATUS_PATH, (audience, wish), partial(self._bodies.in_pool, make), _VARIED_JSON
+        )
 
     async def _targets(self, request: Request) -> Response:
         port = request.query.get("port", "")
@@ -268,8 +240,8 @@ class Server:
             return line(
                 400, f"say at which port the peers are to be scraped, from 1 to 65535: {TARGETS_PATH}?port=9100\n"
             )
-        make = partial(self._in_pool, partial(self._app.targets, int(port)))
-        return await self._answer(request, TARGETS_PATH, int(port), make, _VARIED_JSON)
+        make = partial(self._bodies.in_pool, partial(self._app.targets, int(port)))
+        return await self._bodies.answer(request, TARGETS_PATH, int(port), make, _VARIED_JSON)
 
     async def _pause(self, request: Request) -> Response:
         problem = self._app.pause(request.query)
@@ -299,7 +271,7 @@ class Server:
         body = partial(self._docs.body, request.path)
         make = partial(asyncio.to_thread, lambda: (body(),))
         headers = {**Docs.headers(request.path), "Vary": "Accept-Encoding"}
-        return await self._answer(request, request.path, Audience.ANYBODY, make, headers)
+        return await self._bodies.answer(request, request.path, Audience.ANYBODY, make, headers)
 
     async def _quiet(self, request: Request) -> Response:
         try:
@@ -313,66 +285,10 @@ class Server:
         async def answer(request: Request) -> Response:
             wanted = choose_format(request.header("Accept"))
             headers = {"Content-Type": wanted.content_type, "Vary": "Accept, Accept-Encoding"}
-            make = partial(self._in_pool, partial(self._app.scrape, path, wanted))
-            return await self._answer(request, path, wanted, make, headers)
+            make = partial(self._bodies.in_pool, partial(self._app.scrape, path, wanted))
+            return await self._bodies.answer(request, path, wanted, make, headers)
 
         return answer
-
-    # Bodies that take time
-
-    async def _in_pool(self, make: Callable[[], Sequence[bytes]]) -> Sequence[bytes]:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, make)
-
-    async def _answer(
-        self, request: Request, page: str, variant: Hashable, make: _Make, headers: Mapping[str, str]
-    ) -> Response:
-        """The body that `make` makes, or that is being made of this variant of the page already; compressed for those
-        who want that.
-        """
-        gzip = accepts_gzip(request.header("Accept-Encoding"))
-        try:
-            async with asyncio.timeout(self._limits.scrape):
-                body = await self._body(_Job(page, variant, gzip), make)
-        except TimeoutError:
-            self._report("scrape does not end", page, None)
-            return line(503, "the scrape does not end; a source of the host is stuck\n")
-        if isinstance(body, _Failed):
-            return line(body.status, body.line)
-        return Response(200, {**headers, "Content-Encoding": "gzip"} if gzip else headers, body)
-
-    async def _body(self, job: _Job, make: _Make) -> Body | _Failed:
-        """The body, or why there is none. All who ask while it is made share it; any of them may leave."""
-        making = self._under_way.get(job)
-        if making is None:
-            making = self._under_way[job] = asyncio.create_task(self._made(job, make))
-            making.add_done_callback(lambda _: self._under_way.pop(job))
-        return await asyncio.shield(making)
-
-    async def _made(self, job: _Job, make: _Make) -> Body | _Failed:
-        try:
-            if job.gzip:
-                plain = await self._body(job._replace(gzip=False), make)
-                if isinstance(plain, _Failed):
-                    return plain
-                compressor = self._compressors.get(job.page) or Compressor()  # a document is another each time
-                chunks = await self._in_pool(partial(compressor.compress, plain.chunks))
-            else:
-                chunks = await make()
-            body = Body(tuple(chunks), sum(map(len, chunks)))
-        except NotKnownError as error:
-            return _Failed(503, f"{error}\n")
-        except Exception as error:  # noqa: BLE001 - whatever a scrape raises, the server goes on
-            self._report("scrape failed", job.page, error)
-            return _Failed(500, "the scrape failed; the log of wg-exporter says why\n")
-        self._problems.pop(job.page, None)
-        return body
-
-    def _report(self, event: str, page: str, error: Exception | None) -> None:
-        """Log a failure once, until a scrape of the page succeeds or fails in another way."""
-        problem = f"{event}: {type(error).__name__}: {error}"
-        if self._problems.get(page) != problem:
-            self._problems[page] = problem
-            self._log.error(event, exc=error, page=page)
 
 
 async def _asset(asset: Asset, request: Request) -> Response:
