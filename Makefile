@@ -33,7 +33,7 @@ EPOCH = SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)}
 # Which libraries `make lock` takes anew: LOCK_ARGS= keeps all it can, LOCK_ARGS='--upgrade-package h11' takes one.
 LOCK_ARGS ?= --upgrade
 
-.PHONY: help setup demo test fuzz slow mutants lint bench docs lock dist deb release clean always
+.PHONY: help setup demo test fuzz soak slow mutants lint bench docs lock dist deb release clean always
 
 help: ## list the targets (default)
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,11 @@ test: setup ## the whole test suite; PYTEST_ARGS='-k handshake' chooses
 fuzz: setup ## hostile input of every kind, made up anew until SECONDS=60 are over
 	@end=$$(($$(date +%s) + $(SECONDS))); until [ $$(date +%s) -ge $$end ]; do \
 	    $(PYTEST) -q -n 2 --fuzz $(FUZZ_ARGS) || exit 1; done
+
+soak: setup ## an exporter around which everything changes and is killed, for SECONDS=1200; SEED=1 says in which order
+	deploy/ensure-packages.sh test
+	SOAK_SECONDS="$(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),1200)" SOAK_SEED="$(SEED)" \
+	    $(PYTEST) -m slow tests/test_soak.py
 
 slow: setup ## what takes an hour, before a release: slow tests, and on clean machines `make demo`, `make test` and `make deb`
 	deploy/ensure-packages.sh slow

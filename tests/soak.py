@@ -1,0 +1,261 @@
+"""An exporter that is scraped every second, while everything around it changes, is killed and comes back.
+
+200 peers on four devices of wireguard-go, and a tunnel that is probed. At random, by a seed: peers come and go, a
+device is removed and made anew, a daemon is killed, the configuration is read again, a wrong one too, and the
+processes that read and that probe are killed (when one of the others is, all end: test_privsep.py). After each of these
+everything has to be right again within seconds. In the end there are no more files and threads than at the beginning,
+and hardly more memory.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import random
+import signal
+import statistics
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from tests.lab import SOCKETS, eventually, start_exporter, tunnel
+from tests.lab.exporting import dump, scrape, served
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.lab import Exporter, Lab, WireGuard
+    from tests.lab.exporting import Metrics, Series
+
+DEVICES, PEERS = 4, 50
+RIGHT_AGAIN = 30.0  # seconds
+FIRST, LAST = 0.3, 0.3  # of all samples, between which memory is compared
+LARGEST = 30.0  # MB by which memory may grow
+# What only the exporter counts, so that it begins anew with the exporter alone.
+OWN = (
+    "wireguard_peer_handshakes_total",
+    "wireguard_peer_state_changes_total",
+    "wireguard_peer_down_seconds_total",
+    "wireguard_probe_sent_total",
+    "wireguard_probe_lost_total",
+    "wireguard_probe_rtt_seconds_count",
+)
+
+
+class Held(NamedTuple):
+    """What the exporter holds, all its processes together: megabytes (PSS), open files, threads."""
+
+    memory: float
+    files: int
+    threads: int
+
+
+def held(exporter: Exporter) -> Held:
+    """As of now."""
+    memory, files, threads = 0.0, 0, 0
+    for pid in exporter.processes().values():
+        directory = Path(f"/proc/{pid}")
+        memory += int((directory / "smaps_rollup").read_text().split("\nPss:")[1].split()[0]) / 1024
+        files += sum(1 for _ in (directory / "fd").iterdir())
+        threads += sum(1 for _ in (directory / "task").iterdir())
+    return Held(memory, files, threads)
+
+
+class Scraper:
+    """Scrapes every second, and keeps what must never be seen: a counter that goes back, an answer other than 200."""
+
+    def __init__(self, exporter: Exporter) -> None:
+        self._exporter = exporter
+        self._done = threading.Event()
+        self._last: dict[Series, float] = {}
+        self.scrapes = 0
+        self.wrong: list[str] = []
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Scraper:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join(60)
+
+    def _run(self) -> None:
+        while not self._done.wait(1.0):
+            try:
+                self._look(scrape(self._exporter))
+            except (OSError, AssertionError) as error:
+                self.wrong.append(f"scrape {self.scrapes}: {type(error).__name__}: {error}"[:300])
+            self.scrapes += 1
+
+    def _look(self, metrics: Metrics) -> None:
+        now = {series: value for series, value in metrics.series.items() if series[0] in OWN}
+        for series, value in now.items():
+            if value < self._last.get(series, value):
+                self.wrong.append(f"scrape {self.scrapes}: {series} from {self._last[series]} to {value}")
+        self._last = now
+
+
+class Soak:
+    """The network, the exporter, and what happens to both."""
+
+    def __init__(self, lab: Lab, directory: Path, seed: int) -> None:
+        self._lab, self._directory = lab, directory
+        self._random = random.Random(seed)
+        self._pair = tunnel(lab)
+        self._pair.ping()
+        self._hub = self._pair.hub.namespace
+        self._devices: dict[str, WireGuard] = {}
+        for number in range(DEVICES):
+            self._make(f"d{number}")
+        self._config = directory / "soak.yml"
+        self._right = (
+            f'interfaces: {{include: ["{lab.prefix}d*", {self._pair.hub.name}]}}\nnames: [{self._pair.hub.conf}]\n'
+            f'peers: [{{public_key: "{self._pair.spoke_keys.public}", probe: true}}]\n'
+        )
+        self._config.write_text(self._right)
+        self.happened: list[str] = []
+
+    def run(self, seconds: float) -> tuple[list[Held], list[str]]:
+        """For about so long. What the exporter held after each thing that happened, and what went wrong."""
+        found: list[Held] = []
+        with start_exporter(directory=self._directory, config=self._config, namespace=self._hub) as exporter:
+            self._until_right(exporter)
+            with Scraper(exporter) as scraper:
+                end = time.monotonic() + seconds
+                while time.monotonic() < end:
+                    for happens in self._random.sample(self._all(exporter), len(self._all(exporter))):
+                        self.happened.append(happens.__name__)
+                        happens(exporter)
+                        self._until_right(exporter)
+                    found.append(held(exporter))
+            assert scraper.scrapes > seconds / 4
+            zombies = [pid for pid in exporter.processes().values() if _state(pid) == "Z"]
+            return found, scraper.wrong + [f"{len(zombies)} zombies"] * bool(zombies)
+
+    def _all(self, exporter: Exporter) -> list:
+        return [
+            self.peers_come,
+            self.peers_go,
+            self.a_device_is_made_anew,
+            self.a_daemon_is_killed,
+            self.the_configuration_is_read_again,
+            self.a_wrong_configuration_is_read,
+            *([self.the_reader_is_killed] if "wg-read" in exporter.processes() else []),
+            self.the_prober_is_killed,
+        ]
+
+    # What happens
+
+    def peers_come(self, _exporter: Exporter) -> None:
+        device = self._one()
+        device.namespace.run(["wg", "addconf", device.name, "/dev/stdin"], stdin=self._peers(5))
+
+    def peers_go(self, _exporter: Exporter) -> None:
+        device = self._one()
+        for peer in dump(device).peers[:5]:
+            device.namespace.run(["wg", "set", device.name, "peer", peer.public_key, "remove"])
+
+    def a_device_is_made_anew(self, _exporter: Exporter) -> None:
+        name = self._random.choice(list(self._devices))
+        device = self._devices.pop(name)
+        self._hub.ip("link", "delete", device.name)
+        assert device.process is not None
+        device.process.wait(10)
+        self._make(name)
+
+    def a_daemon_is_killed(self, exporter: Exporter) -> None:
+        """And what it leaves behind: its control socket."""
+        name = self._random.choice(list(self._devices))
+        device = self._devices.pop(name)
+        assert device.process is not None
+        device.process.kill()
+        device.process.wait(10)
+        eventually(
+            lambda: not scrape(exporter).all("wireguard_peer_receive_bytes_total", interface=device.name), within=20
+        )
+        (SOCKETS / f"{device.name}.sock").unlink()
+        self._make(name)
+
+    def the_configuration_is_read_again(self, exporter: Exporter) -> None:
+        self._config.write_text(self._right + f"# {self._random.random()}\n")
+        self._reloaded(exporter, 1)
+
+    def a_wrong_configuration_is_read(self, exporter: Exporter) -> None:
+        self._config.write_text("no such key: 1\n")
+        self._reloaded(exporter, 0)
+        self._config.write_text(self._right)
+        self._reloaded(exporter, 1)
+
+    def the_reader_is_killed(self, exporter: Exporter) -> None:
+        os.kill(exporter.processes()["wg-read"], signal.SIGKILL)
+
+    def the_prober_is_killed(self, exporter: Exporter) -> None:
+        for name, pid in exporter.processes().items():
+            if name == "wg-probe":
+                os.kill(pid, signal.SIGKILL)
+
+    # How it is
+
+    def _reloaded(self, exporter: Exporter, well: int) -> None:
+        name = "wireguard_exporter_config_last_reload_successful"
+        exporter.reload()
+        eventually(lambda: scrape(exporter).one(name) == well, within=15, every=0.2)
+
+    def _until_right(self, exporter: Exporter) -> None:
+        """Every device is told of as `wg` shows it, and the tunnel is probed and answers."""
+        eventually(lambda: self._is_right(exporter), within=RIGHT_AGAIN, every=0.3)
+
+    def _is_right(self, exporter: Exporter) -> bool:
+        metrics = scrape(exporter)
+        if {value for _, value in metrics.all("wireguard_exporter_source_success")} != {1}:
+            return False
+        if [value for _, value in metrics.all("wireguard_probe_up")] != [1]:
+            return False
+        there = {labels["interface"] for labels, _ in metrics.all("wireguard_interface_info")}
+        if there != {self._pair.hub.name, *(device.name for device in self._devices.values())}:
+            return False
+        return all(served(metrics, device.name) == dump(device) for device in self._devices.values())
+
+    def _one(self) -> WireGuard:
+        return self._devices[self._random.choice(list(self._devices))]
+
+    def _make(self, name: str) -> None:
+        key = self._random.randbytes(32)
+        conf = f"[Interface]\nPrivateKey = {base64.b64encode(key).decode()}\n{self._peers(PEERS)}"
+        self._devices[name] = self._lab.wireguard(self._hub, name, conf)
+
+    def _peers(self, number: int) -> str:
+        keys = [base64.b64encode(self._random.randbytes(32)).decode() for _ in range(number)]
+        return "".join(f"[Peer]\nPublicKey = {key}\nAllowedIPs = {self._address()}/32\n" for key in keys)
+
+    def _address(self) -> str:
+        return f"10.{self._random.randrange(64, 128)}.{self._random.randrange(256)}.{self._random.randrange(256)}"
+
+
+def grown(found: list[Held]) -> list[str]:
+    """What there is more of at the end than at the beginning, once it has all happened twice."""
+    early = found[2 : max(3, int(len(found) * FIRST)) + 1]
+    late = found[-max(1, int(len(found) * LAST)) :]
+    wrong = []
+    for name, most in (("memory", LARGEST), ("files", 4), ("threads", 2)):
+        before, after = (statistics.median(getattr(one, name) for one in part) for part in (early, late))
+        if after > before + most:
+            wrong.append(f"{name} from {before:g} to {after:g}")
+    return wrong
+
+
+def _state(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return ""
+
+
+def soak(lab: Lab, directory: Path, seconds: float, seed: int) -> Iterator[str]:
+    """Everything that went wrong."""
+    story = Soak(lab, directory, seed)
+    found, wrong = story.run(seconds)
+    yield from wrong
+    yield from grown(found) if len(found) > 4 else ()
