@@ -24,13 +24,14 @@ from tests.lab import SOCKETS, eventually, start_exporter, tunnel
 from tests.lab.exporting import dump, scrape, served
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.lab import Exporter, Lab, WireGuard
     from tests.lab.exporting import Metrics, Series
 
 DEVICES, PEERS = 4, 50
 RIGHT_AGAIN = 30.0  # seconds
+KILLED_EVERY = 8  # rounds, of 10 s each: one that dies again within a minute is left alone for longer and longer
 FIRST, LAST = 0.3, 0.3  # of all samples, between which memory is compared
 LARGEST = 30.0  # MB by which memory may grow
 # What only the exporter counts, so that it begins anew with the exporter alone.
@@ -126,7 +127,8 @@ class Soak:
             with Scraper(exporter) as scraper:
                 end = time.monotonic() + seconds
                 while time.monotonic() < end:
-                    for happens in self._random.sample(self._all(exporter), len(self._all(exporter))):
+                    everything = self._everything(killed=len(found) % KILLED_EVERY == 0)
+                    for happens in self._random.sample(everything, len(everything)):
                         self.happened.append(happens.__name__)
                         happens(exporter)
                         self._until_right(exporter)
@@ -135,17 +137,17 @@ class Soak:
             zombies = [pid for pid in exporter.processes().values() if _state(pid) == "Z"]
             return found, scraper.wrong + [f"{len(zombies)} zombies"] * bool(zombies)
 
-    def _all(self, exporter: Exporter) -> list:
-        return [
+    def _everything(self, *, killed: bool) -> list[Callable[[Exporter], None]]:
+        """All that happens once in a round; also to the exporter's own processes, if they are `killed`."""
+        usual = [
             self.peers_come,
             self.peers_go,
             self.a_device_is_made_anew,
             self.a_daemon_is_killed,
             self.the_configuration_is_read_again,
             self.a_wrong_configuration_is_read,
-            *([self.the_reader_is_killed] if "wg-read" in exporter.processes() else []),
-            self.the_prober_is_killed,
         ]
+        return [*usual, self.the_reader_is_killed, self.the_prober_is_killed] if killed else usual
 
     # What happens
 
@@ -193,9 +195,7 @@ class Soak:
         os.kill(exporter.processes()["wg-read"], signal.SIGKILL)
 
     def the_prober_is_killed(self, exporter: Exporter) -> None:
-        for name, pid in exporter.processes().items():
-            if name == "wg-probe":
-                os.kill(pid, signal.SIGKILL)
+        os.kill(exporter.processes()["wg-probe"], signal.SIGKILL)
 
     # How it is
 
