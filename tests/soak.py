@@ -206,18 +206,30 @@ class Soak:
 
     def _until_right(self, exporter: Exporter) -> None:
         """Every device is told of as `wg` shows it, and the tunnel is probed and answers."""
-        eventually(lambda: self._is_right(exporter), within=RIGHT_AGAIN, every=0.3)
+        deadline = time.monotonic() + RIGHT_AGAIN
+        while problem := self._problem(exporter):
+            if time.monotonic() > deadline:
+                after = self.happened[-1] if self.happened else "the start"
+                raise AssertionError(f"{RIGHT_AGAIN:g} s after {after}: {problem}\n{exporter.log()[-3000:]}")
+            time.sleep(0.3)
 
-    def _is_right(self, exporter: Exporter) -> bool:
+    def _problem(self, exporter: Exporter) -> str:
         metrics = scrape(exporter)
-        if {value for _, value in metrics.all("wireguard_exporter_source_success")} != {1}:
-            return False
-        if [value for _, value in metrics.all("wireguard_probe_up")] != [1]:
-            return False
+        unread = [labels for labels, value in metrics.all("wireguard_exporter_source_success") if value != 1]
+        if unread:
+            return f"not read: {unread}"
+        probes = metrics.all("wireguard_probe_up")
+        if [value for _, value in probes] != [1]:
+            return f"probes: {probes}"
         there = {labels["interface"] for labels, _ in metrics.all("wireguard_interface_info")}
         if there != {self._pair.hub.name, *(device.name for device in self._devices.values())}:
-            return False
-        return all(served(metrics, device.name) == dump(device) for device in self._devices.values())
+            return f"devices: {sorted(there)}"
+        for device in self._devices.values():
+            ours, theirs = served(metrics, device.name), dump(device)
+            if ours != theirs:
+                rows = set(ours.peers) ^ set(theirs.peers)
+                return f"{device.name}: {len(ours.peers)} peers, {len(theirs.peers)} by wg; {sorted(rows)[:4]}"
+        return ""
 
     def _one(self) -> WireGuard:
         return self._devices[self._random.choice(list(self._devices))]
