@@ -192,10 +192,10 @@ class Soak:
         self._reloaded(exporter, 1)
 
     def the_reader_is_killed(self, exporter: Exporter) -> None:
-        os.kill(exporter.processes()["wg-read"], signal.SIGKILL)
+        _kill(exporter, "wg-read")
 
     def the_prober_is_killed(self, exporter: Exporter) -> None:
-        os.kill(exporter.processes()["wg-probe"], signal.SIGKILL)
+        _kill(exporter, "wg-probe")
 
     # How it is
 
@@ -257,6 +257,11 @@ def grown(found: list[Held]) -> list[str]:
         if after > before + most:
             wrong.append(f"{name} from {before:g} to {after:g}")
     return wrong
+
+
+def _kill(exporter: Exporter, name: str) -> None:
+    """proc(5): while others are started or end, the list of children may lack some."""
+    os.kill(eventually(lambda: exporter.processes().get(name), within=10), signal.SIGKILL)
 
 
 def _state(pid: int) -> str:
