@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 DEVICES, PEERS = 4, 50
 RIGHT_AGAIN = 30.0  # seconds
-KILLED_EVERY = 8  # rounds, of 10 s each: one that dies again within a minute is left alone for longer and longer
+KILLED_EVERY = 80.0  # seconds: one that dies again within a minute is left alone for longer and longer
 FIRST, LAST = 0.3, 0.3  # of all samples, between which memory is compared
 LARGEST = 30.0  # MB by which memory may grow
 # What only the exporter counts, so that it begins anew with the exporter alone.
@@ -125,9 +125,11 @@ class Soak:
         with start_exporter(directory=self._directory, config=self._config, namespace=self._hub) as exporter:
             self._until_right(exporter)
             with Scraper(exporter) as scraper:
-                end = time.monotonic() + seconds
+                end, kill_at = time.monotonic() + seconds, 0.0
                 while time.monotonic() < end:
-                    everything = self._everything(killed=len(found) % KILLED_EVERY == 0)
+                    killed = time.monotonic() >= kill_at
+                    kill_at = time.monotonic() + KILLED_EVERY if killed else kill_at
+                    everything = self._everything(killed=killed)
                     for happens in self._random.sample(everything, len(everything)):
                         self.happened.append(happens.__name__)
                         happens(exporter)
