@@ -155,7 +155,7 @@ def test_what_is_generated_is_fresh():
     "name", ["base/kustomization.yaml", "monitoring/prometheusrule.yaml", "monitoring/dashboard-peer.yaml"]
 )
 def test_what_is_stale_is_noticed_and_made_fresh(name, tmp_path):
-    for part in ("wg_exporter", "alerts", "dashboards"):
+    for part in ("wg_exporter", "alerts", "dashboards", "docs"):
         (tmp_path / part).symlink_to(ROOT / part)
     shutil.copytree(KUBERNETES, tmp_path / "deploy/kubernetes")
     page = tmp_path / "deploy/kubernetes" / name

@@ -7,7 +7,6 @@ package.
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from pathlib import Path
@@ -17,8 +16,9 @@ import yaml
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-# The sources beside this page, not a version that happens to be installed.
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "docs"))
+
+from generating import run_all  # noqa: E402
 
 from wg_exporter import __version__  # noqa: E402
 
@@ -87,27 +87,12 @@ def base() -> str:
     return re.sub(r'(?m)^(    newTag: )"[^"]*"', rf'\g<1>"{__version__}"', text)
 
 
-def pages() -> dict[str, str]:
+def pages() -> dict[Path, str]:
     """What each file has to hold."""
     found = {"base/kustomization.yaml": base(), "monitoring/prometheusrule.yaml": rules()}
-    return found | {f"monitoring/dashboard-{name}.yaml": dashboard(name) for name in DASHBOARDS}
-
-
-def main() -> int:
-    """The exit code: 1 if something is stale."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a resource is stale")
-    check = parser.parse_args().check
-    stale = False
-    for name, text in pages().items():
-        page = HERE / name
-        if not check:
-            page.write_text(text)
-        elif not page.exists() or page.read_text() != text:
-            sys.stderr.write(f"{page} is stale: run `make docs`\n")
-            stale = True
-    return int(stale)
+    found |= {f"monitoring/dashboard-{name}.yaml": dashboard(name) for name in DASHBOARDS}
+    return {HERE / name: text for name, text in found.items()}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_all(pages, __doc__))

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
-import time
 from typing import TYPE_CHECKING
+
+from wg_exporter.linux.locks import lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 BELOW = "exporter"
 _MODE = 0o770
 _FILE_MODE = 0o644  # nobody else can reach it; the next one to run may be another user
-_LOCK_SECONDS = 2.0  # one that was killed a moment ago may still be ending
+_HELD = "another wg-exporter keeps its state there; name another with --storage.path"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -124,7 +124,7 @@ def open_storage(path: str, user: User | None = None) -> Storage:
         os.close(handle)
     try:
         _own(below, user.gid if user else None)
-        _lock(below)
+        lock(below, _HELD)
     except OSError as error:
         os.close(below)
         return Storage(path, problem=f"{path}/{BELOW}: {error.strerror or error}")
@@ -162,15 +162,3 @@ def _of_group(group: int) -> Iterator[None]:
         yield
     finally:
         os.setegid(before)
-
-
-def _lock(handle: int) -> None:
-    deadline = time.monotonic() + _LOCK_SECONDS
-    while True:
-        try:
-            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                problem = "another wg-exporter keeps its state there; name another with --storage.path"
-                raise OSError(errno.EWOULDBLOCK, problem) from None
-        time.sleep(0.05)

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import socket
 import stat
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wg_exporter.linux.locks import lock
 from wg_exporter.web.listen import BACKLOG
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 MODE = 0o600
 LONGEST_PATH = 107  # bytes (unix(7))
 _CONNECT_SECONDS = 1.0
-_LOCK_SECONDS = 2.0  # whoever may read the directory can hold a lock on it
 
 
 class UnixSocketError(Exception):
@@ -109,18 +107,7 @@ def _locked(directory: Path) -> Iterator[None]:
     """Nobody else makes or removes a socket there meanwhile. The lock ends with the process, whatever happens to it."""
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _lock(handle)
+        lock(handle, "another process holds a lock on its directory")
         yield
     finally:
         os.close(handle)
-
-
-def _lock(handle: int) -> None:
-    deadline = time.monotonic() + _LOCK_SECONDS
-    while True:
-        try:
-            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise OSError(errno.EWOULDBLOCK, "another process holds a lock on its directory") from None
-        time.sleep(0.05)
