@@ -114,6 +114,14 @@ def _schedstats(pid: int) -> Iterator[Path]:
     return Path(f"/proc/{pid}/task").glob("*/schedstat")
 
 
+def _computed(schedstat: Path) -> int:
+    """Nanoseconds for which a thread has computed; 0 if it ended a moment ago."""
+    try:
+        return int(schedstat.read_text().split()[0])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
 def _probes(pid: int) -> bool:
     """Whether this process is a prober of ours: by its name or, of older versions, by its command."""
     directory = Path(f"/proc/{pid}")
@@ -167,7 +175,7 @@ class Server:
     def cpu_of_prober(self) -> float:
         """CPU seconds used so far by the process that probes, by the scheduler's account of it."""
         probers = set(self._pids()) - set(self._others())
-        return sum(int(path.read_text().split()[0]) for pid in probers for path in _schedstats(pid)) / 1e9
+        return sum(_computed(path) for pid in probers for path in _schedstats(pid)) / 1e9
 
     def memory(self, *, highest: bool = False) -> int:
         """Memory in KiB of all processes but the one that probes: what they share counts once (PSS), but not in the

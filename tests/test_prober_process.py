@@ -390,3 +390,46 @@ def test_scheduling_delay_is_told_once(watched):
     watched.prober.set_peers([peer()])
     eventually(lambda: watched.told() and watched.told().stats.sent > 2, within=5)
     assert 0 < eventually(watched.prober.scheduling_delay, within=3) < 0.5
+
+
+EXPORTER = """
+import sys, time
+from tests.probers import peer
+from wg_exporter.config import ProbeSettings
+from wg_exporter.remote.prober import supervisor
+from wg_exporter.remote.prober.handle import ProberProcess
+
+supervisor.SILENCE = 3.0
+prober = ProberProcess(ProbeSettings(), log=lambda line: print(line, flush=True))
+prober.set_peers([peer()])
+while not prober.results():
+    time.sleep(0.05)
+print(prober.pid, flush=True)
+sys.stdin.read()
+prober.stop()
+"""
+
+
+@root
+def test_one_that_was_stopped_together_with_the_exporter_is_not_taken_for_one_that_hangs():
+    with subprocess.Popen(
+        [sys.executable, "-c", EXPORTER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        start_new_session=True,
+    ) as exporter:
+        prober = int(exporter.stdout.readline())
+        for pid in (exporter.pid, prober):
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(4.5)
+        for pid in (prober, exporter.pid):
+            os.kill(pid, signal.SIGCONT)
+        time.sleep(2.0)
+        os.kill(prober, signal.SIGSTOP)
+        why = "the prober said nothing for 3 s, and was killed"
+        assert exporter.stdout.readline() == f"{why}; it is started again in 1 s\n"
+        assert not Path(f"/proc/{prober}").exists()
+        exporter.stdin.close()
+        assert exporter.wait(20) == 0

@@ -223,6 +223,24 @@ def test_one_that_hangs_is_said_to_and_its_late_answer_is_the_next_pass(real):
     assert len(real.lives) == 1
 
 
+def test_a_pass_during_which_the_whole_host_was_paused_is_waited_for(played, monkeypatch):
+    monkeypatch.setattr(handle, "DEADLINE", 0.2)
+    played.reader.read()
+    gate = played.host.stuck[SourceName.CONF] = threading.Event()
+    reads = played.host.reads[SourceName.CONF]
+    found: list[Snapshot] = []
+    thread = threading.Thread(target=lambda: found.append(played.reader.read()))
+    thread.start()
+    eventually(lambda: played.host.reads[SourceName.CONF] > reads, within=5)
+    played.time.advance(handle.SILENCE + 10)
+    thread.join(0.5)
+    gate.set()
+    thread.join(5)
+    assert found[0].devices
+    assert played.host.reads[SourceName.CONF] == reads + 1, "the answer is not taken for one of long ago"
+    assert (len(played.lives), played.lines) == (1, [])
+
+
 def test_one_that_hangs_for_long_is_killed_and_replaced(real, monkeypatch):
     monkeypatch.setattr(handle, "SILENCE", 0.2)
     monkeypatch.setattr(handle, "STOP_TIMEOUT", 0.05)

@@ -7,6 +7,8 @@ import signal
 import subprocess
 from typing import Protocol
 
+_OVERSLEPT = 1.0  # seconds: no scheduler is that late
+
 
 class Process(Protocol):
     """A process that was started. `pid` is for people, and for tests."""
@@ -33,3 +35,12 @@ def ended(process: Process, timeout: float, why: str) -> str:
         silent = why.startswith("said nothing")
         return f"{why if silent else f'did not end ({why})'}, and was killed"
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended ({why}, exit code {code})"
+
+
+def overslept(until: float, now: float) -> bool:
+    """Whether a wait that was to end at `until` ended so late that nobody can have run: then it begins anew.
+
+    A host that is paused, or a group of processes that is stopped, stops the other process too, which must not be taken
+    for one that hangs. Both are seconds of one clock.
+    """
+    return now - until > _OVERSLEPT

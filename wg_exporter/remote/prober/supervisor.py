@@ -21,7 +21,7 @@ from wg_exporter.messages.channel import Connection, ConnectionEndedError
 from wg_exporter.messages.prober import FromProber
 from wg_exporter.remote.prober.known import Known
 from wg_exporter.remote.prober.pending import Pending
-from wg_exporter.remote.process import ended
+from wg_exporter.remote.process import ended, overslept
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,7 +159,9 @@ class Supervisor:
                 self._tell(connection)
                 poll.register(connection, select.POLLIN | (0 if connection.idle else select.POLLOUT))
                 if not connection.pending():
-                    poll.poll((heard + SILENCE - time.monotonic()) * 1000 + 1)
+                    poll.poll(max(heard + SILENCE - time.monotonic(), 0.0) * 1000 + 1)
+                    if overslept(heard + SILENCE, time.monotonic()):
+                        heard = time.monotonic()
                 self._clear_wake()
                 connection.flush()
                 while (message := connection.receive()) is not None:

@@ -16,7 +16,7 @@ from wg_exporter.messages.channel import Connection, ConnectionEndedError
 from wg_exporter.messages.reader import LONGEST, Ask, FromReader, Read
 from wg_exporter.messages.snapshots import Unpacker, UnpackError
 from wg_exporter.model import Cause, FailedDevice, Outcome, Snapshot, SourceName
-from wg_exporter.remote.process import ended
+from wg_exporter.remote.process import ended, overslept
 from wg_exporter.sources import OnePass, StoppedError
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ class _Life:
                 raise _LateError(f"no answer within {DEADLINE:g} s")
             poll.register(self._connection, select.POLLIN | (0 if self._connection.idle else select.POLLOUT))
             poll.poll(left * 1000)
+            if overslept(deadline, now := self._clock()):
+                self._asked, deadline = now, now + DEADLINE
             self._connection.flush()
 
     def end(self, why: str) -> str:
