@@ -160,14 +160,14 @@ class Supervisor:
                 poll.register(connection, select.POLLIN | (0 if connection.idle else select.POLLOUT))
                 if not connection.pending():
                     poll.poll(max(heard + SILENCE - time.monotonic(), 0.0) * 1000 + 1)
-                    if overslept(heard + SILENCE, time.monotonic()):
-                        heard = time.monotonic()
                 self._clear_wake()
                 connection.flush()
                 while (message := connection.receive()) is not None:
                     heard = time.monotonic()
                     self._take(message)
-                if time.monotonic() >= heard + SILENCE:
+                if overslept(heard + SILENCE, now := time.monotonic()):
+                    heard = now
+                if now >= heard + SILENCE:
                     return f"said nothing for {SILENCE:g} s"
         except ConnectionEndedError as error:
             return str(error)

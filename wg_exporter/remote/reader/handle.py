@@ -88,16 +88,16 @@ class _Life:
             if message is not None:
                 self.usage = message.usage
                 return self._unpacker.unpack(message)
-            left = deadline - self._clock()
+            if overslept(deadline, now := self._clock()):
+                self._asked, deadline = now, now + DEADLINE
+            left = deadline - now
             if left <= 0:
                 assert self._asked is not None  # noqa: S101 - for the type checker
-                if self._clock() - self._asked > SILENCE:
+                if now - self._asked > SILENCE:
                     raise _DiedError(f"said nothing for {SILENCE:g} s")
                 raise _LateError(f"no answer within {DEADLINE:g} s")
             poll.register(self._connection, select.POLLIN | (0 if self._connection.idle else select.POLLOUT))
             poll.poll(left * 1000)
-            if overslept(deadline, now := self._clock()):
-                self._asked, deadline = now, now + DEADLINE
             self._connection.flush()
 
     def end(self, why: str) -> str:
