@@ -58,7 +58,7 @@ def test_serve_imports_no_library_that_only_some_hosts_or_commands_need(tmp_path
     apart = os.geteuid() == 0 and not flags
     if apart:
         assert "wg_exporter.supervisor" in exporter.log()
-    # Where another user can't read the checkout, as below a home of mode 0700, web takes it along before it has no right.
+    # Where others can't read the checkout, as below a home of mode 0700, web takes it along before it has no right.
     early = set() if not apart or all(map(readable_by_all, Docs.needs())) else {"markdown_it"}
     assert found & libraries() == NEEDED | early
 
