@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 SECONDS, SEED = float(os.environ.get("SOAK_SECONDS", "1200")), int(os.environ.get("SOAK_SEED", "1"))
 
 
-@pytest.mark.slow
 @pytest.mark.lab
 def test_whatever_happens_everything_is_right_again(lab: Lab, tmp_path: Path) -> None:
     """All of it once, in a minute."""
