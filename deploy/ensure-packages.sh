@@ -18,6 +18,11 @@ need() {
     command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
 }
 
+# library SONAME PACKAGE
+library() {
+    ldconfig -p 2>/dev/null | grep -q "$1" || missing="$missing $2"
+}
+
 need_python() {
     if ! python=$("$here/find-python.sh" 2>/dev/null); then
         # A wrong PYTHON is the user's to correct: installing another one would not help.
@@ -62,6 +67,8 @@ need_test() {
     need man man-db
     need mandoc mandoc
     need chromium chromium
+    # The driver of the browser brings a node of its own, which wants it.
+    library libatomic.so.1 libatomic1
 }
 
 need_bench() {
