@@ -42,7 +42,7 @@ class Refusal(NamedTuple):
     ipv6: bool
     type: int
     code: int
-    count: int
+    times: int
     proven: int
 
 
@@ -54,7 +54,7 @@ class Sender(NamedTuple):
     address: str
     port: int
     interface: str
-    count: int
+    times: int
 
 
 class Sighting(NamedTuple):
