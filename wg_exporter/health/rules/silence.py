@@ -206,8 +206,8 @@ RULES = (
     Rule(
         State.DOWN,
         Reason.NOT_SENT,
-        "Nothing leaves for it, though probes wait for an answer, or its own initiations do: this host has no way to "
-        "its endpoint.",
+        "Nothing leaves for it, though probes wait for an answer, or its own initiations do, or WireGuard makes "
+        "handshakes that are not seen leaving: this host has no way to its endpoint.",
         "`ip route get` its endpoint (`wg-exporter show {interface} {peer}` prints it): no route, an interface of this "
         "host that is down, or a firewall of its own.",
         _not_sent,
@@ -217,9 +217,9 @@ RULES = (
         Reason.ONE_WAY,
         "What it sends arrives, and it hears nothing: no session comes of its handshake initiations, or it starts "
         "handshakes again and again while probes go unanswered.",
-        "What it sends arrives, what we send does not: look for a firewall or NAT on the way out, here too (the kernel "
-        "counts what its own filter then drops, so it is not known whether it left this host), and compare the "
-        "endpoint that `wg-exporter show {interface} {peer}` prints with where the peer is.",
+        "What it sends arrives, what we send does not: look for a firewall or NAT on the way out, here too unless the "
+        "evidence says that it was seen leaving this host, and compare the endpoint that "
+        "`wg-exporter show {interface} {peer}` prints with where the peer is.",
         _one_way,
     ),
     Rule(
@@ -227,8 +227,8 @@ RULES = (
         Reason.HANDSHAKE_UNANSWERED,
         "Our handshake initiations are not answered: the peer is gone, firewalled, elsewhere, or has another key.",
         "Is the peer running, and has it this interface's public key? Then compare its endpoint and port "
-        "(`wg-exporter show {interface} {peer}`) with where it is, and look for a firewall that drops UDP, here too "
-        "(the kernel counts what its own filter then drops, so it is not known whether it left this host).",
+        "(`wg-exporter show {interface} {peer}`) with where it is, and look for a firewall that drops UDP, here "
+        "too, unless the evidence says that it was seen leaving this host.",
         lambda seen, limits: unanswered(seen, limits) if seen.initiations >= 2 else NO_TIME,
         Given.UNANSWERED,
     ),

@@ -9,6 +9,7 @@ bound to no interface: which one a packet leaves by is for the host's rules to d
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import socket
 import struct
@@ -29,6 +30,12 @@ SIOCGIFINDEX = 0x8933  # linux/sockios.h
 
 RECEIVE_BUFFER = 4 << 20  # bytes: a message takes 800 of them
 LONGEST = 2048  # bytes of a packet: an error quotes 576 or 1280 at most
+
+_REASONS = {
+    errno.EPERM: "CAP_NET_RAW is missing",
+    errno.EACCES: "CAP_NET_RAW is missing",
+    errno.EAFNOSUPPORT: "AF_PACKET is not allowed (RestrictAddressFamilies in the unit), or the kernel has none",
+}
 
 _STATISTICS = struct.Struct("=II")  # struct tpacket_stats: packets, and of them those that found no room
 _IFREQ = struct.Struct("=16si20x")
@@ -85,3 +92,9 @@ class WatchSocket:
         """The index of an interface in the namespace of the socket. Raises OSError."""
         name = interface.encode("utf-8", "surrogateescape")[:15]
         return int(_IFREQ.unpack(fcntl.ioctl(self._socket, SIOCGIFINDEX, _IFREQ.pack(name, 0)))[1])
+
+
+def why(error: OSError, netns: str) -> str:
+    """One line on why there is no socket in this namespace."""
+    reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
+    return f"no packet socket{f' in {netns}' if netns else ''}: {reason}"
