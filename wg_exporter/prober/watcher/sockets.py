@@ -9,8 +9,10 @@ bound to no interface: which one a packet leaves by is for the host's rules to d
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
+import os
 import socket
 import struct
 from typing import TYPE_CHECKING
@@ -39,6 +41,9 @@ _REASONS = {
 
 _STATISTICS = struct.Struct("=II")  # struct tpacket_stats: packets, and of them those that found no room
 _IFREQ = struct.Struct("=16si20x")
+_ADDRESS = struct.Struct("=HHiHBB8x")  # struct sockaddr_ll: family, protocol (big endian), interface, and more
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class WatchSocket:
@@ -55,7 +60,7 @@ class WatchSocket:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)  # up to net.core.rmem_max
             with contextlib.suppress(PermissionError):  # beyond it, with CAP_NET_ADMIN
                 self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
-            self._socket.bind(("", ETH_P_ALL))
+            _bind(self._socket)
         except OSError:
             self._socket.close()
             raise
@@ -92,6 +97,16 @@ class WatchSocket:
         """The index of an interface in the namespace of the socket. Raises OSError."""
         name = interface.encode("utf-8", "surrogateescape")[:15]
         return int(_IFREQ.unpack(fcntl.ioctl(self._socket, SIOCGIFINDEX, _IFREQ.pack(name, 0)))[1])
+
+
+def _bind(sock: socket.socket) -> None:
+    """Take in all protocols of all interfaces from now on, which Python's own bind can't: it wants an interface.
+    Raises OSError.
+    """
+    address = _ADDRESS.pack(socket.AF_PACKET, socket.htons(ETH_P_ALL), 0, 0, 0, 0)
+    if _LIBC.bind(sock.fileno(), address, len(address)):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def why(error: OSError, netns: str) -> str:
