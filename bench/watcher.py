@@ -121,9 +121,9 @@ class Stream:
         self._processes.append(process)
 
     def cpu(self) -> float:
-        """Processor time of all threads that the bytes go through, in seconds."""
+        """Processor time of all threads that the bytes go through, in seconds; 0 where the kernel carries them."""
         stats = (stat for pid in self._processes for stat in Path(f"/proc/{pid}/task").glob("*/schedstat"))
-        return sum(int(stat.read_text().split()[0]) for stat in stats) / 1e9
+        return sum(int(stat.read_text().split()[0]) for stat in stats) / 1e9 if len(self._processes) > 2 else 0.0
 
     def wait(self, timeout: float) -> None:
         """Until it flows. Raises TimeoutError."""
