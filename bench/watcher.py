@@ -1,16 +1,17 @@
 """Write WATCHER.md: what it costs that a packet socket looks for handshakes while a tunnel carries bulk data.
 
 `python -m bench.watcher` measures a tunnel of wireguard-go on this machine, and one of the kernel in a virtual machine.
-TCP goes through the tunnel as fast as it can, which takes all of the processor. The socket is open in one slice of time
-and closed in the next, or the other way round, by lot; each such pair gives a ratio. What is compared is processor time
-for each byte, of all processes that carry it: on a processor that is full, throughput falls by as much, and other work
-of the machine does not change it. In the virtual machine, where it is the kernel that works, it is throughput itself.
+TCP goes through the tunnel as fast as it can, which takes all of the processor. The socket is closed, half open or open
+in slices of time, in an order drawn by lot; each round gives a ratio. What is compared is processor time for each byte,
+of all processes that carry it: on a processor that is full, throughput falls by as much, and other work of the machine
+does not change it. In the virtual machine, where it is the kernel that works, it is throughput itself.
 Needs root, wireguard-go, and for the kernel what tests/vm needs.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import mmap
@@ -21,12 +22,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from tests.lab import lab_prefix
 from tests.vm.harness import Vm
 from wg_exporter.cli.netlab import Lab, keypair
-from wg_exporter.prober.driver import Prober
+from wg_exporter.prober.watcher.leaving import EVERY, TURN
+from wg_exporter.prober.watcher.watcher import Host, Watcher
+from wg_exporter.prober.wire.netns import Namespaces
 from wg_exporter.sighted import WatchPeer
 
 if TYPE_CHECKING:
@@ -34,9 +37,10 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 PORT, TCP_PORT = 51820, 5001
-SETTLED = 0.1  # seconds from opening or closing until it is measured
+SETTLED = 0.3  # seconds from opening or closing until it is measured
 DRAWS = 2000  # of pairs, for the interval
 GOAL = 3.0  # percent
+CLOSED, ARRIVING, ALL = FORMS = ("closed", "arriving", "all")
 
 _RECEIVE = """\
 import mmap, socket, struct, sys
@@ -66,15 +70,17 @@ PAGE = """\
 <!-- Written by `python -m bench.watcher`. Do not edit by hand. -->
 # What watching costs
 
-{date}. TCP through a tunnel as fast as it goes, while the watcher's packet socket is open in one slice of time and
-closed in the next, by lot. The cost is the median over all pairs of such slices, with the interval of 95 % (bootstrap):
-for wireguard-go of the processor time for each byte, which is what bounds its throughput; for the kernel of the
-throughput. The goal is {goal:.0f} % at most.
+{date}. TCP through a tunnel as fast as it goes. In each round there are three slices of time, in an order drawn by lot:
+no packet socket; one that looks at what arrives; one that looks at what leaves too. A cost is the median over all
+rounds, with the interval of 95 % (bootstrap): for wireguard-go of the processor time for each byte, which is what
+bounds its throughput; for the kernel of the throughput. Where this much leaves, the watcher looks at that for
+{turn:.0f} of {every:.0f} seconds, which makes the mean. The goal is {goal:.0f} % at most.
 
-| tunnel | pairs | received while closed, Mbit/s | cost of an open socket | interval |
-|---|---|---|---|---|
+| tunnel | rounds | without, Mbit/s | what arrives | what leaves too | mean |
+|---|---|---|---|---|---|
 {rows}
-Closed, there is no socket and no cost. The virtual machine is an emulated one: its ratio counts, not its speed.
+While nobody is watched there is no socket and no cost. The virtual machine is an emulated one: its ratio counts, not
+its speed.
 """
 
 
@@ -91,11 +97,10 @@ class Slice(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """One tunnel: its slices with the socket closed and open, pair by pair."""
+    """One tunnel: its slices by form, round by round."""
 
     tunnel: str
-    closed: list[Slice]
-    opened: list[Slice]
+    slices: dict[str, list[Slice]]
 
 
 class Stream:
@@ -134,7 +139,7 @@ class Stream:
             time.sleep(0.1)
 
 
-def measure(directory: Path, pairs: int, seconds: float) -> Measured:
+def measure(directory: Path, rounds: int, seconds: float) -> Measured:
     """The tunnel that this machine can have: the kernel's, or wireguard-go."""
     with Lab(lab_prefix(), directory / "lab") as lab:
         near, far = lab.namespace("a"), lab.namespace("b")
@@ -154,85 +159,102 @@ def measure(directory: Path, pairs: int, seconds: float) -> Measured:
         peer = WatchPeer(
             (near.name, ends[0].name, keys[1].public), near.name, f"192.0.2.2:{PORT}", PORT, keys[0].public
         )
-        slices: tuple[list[Slice], list[Slice]] = ([], [])
-        for _ in range(pairs):
-            for opened in random.sample((False, True), 2):
-                slices[opened].append(_slice(stream, peer, seconds, opened=opened))
-        kind = "wireguard-go" if ends[0].process else "kernel"
-        return Measured(kind, *slices)
+        slices: dict[str, list[Slice]] = {form: [] for form in FORMS}
+        for _ in range(rounds):
+            for form in random.sample(FORMS, len(FORMS)):
+                slices[form].append(_slice(stream, peer, seconds, form))
+        return Measured("wireguard-go" if ends[0].process else "kernel", slices)
 
 
-def _slice(stream: Stream, peer: WatchPeer, seconds: float, *, opened: bool) -> Slice:
-    """One slice. The prober runs in both cases, as it does in the exporter."""
-    prober: Prober[int] = Prober(namespaces={peer.underlay: f"/run/netns/{peer.underlay}"})
-    try:
-        if opened:
-            prober.watcher.watch({1: (peer, 3600.0)}, time.monotonic())
-        _run(prober, SETTLED)
-        before, cpu, began = stream.received(), stream.cpu(), time.monotonic()
-        _run(prober, seconds)
-        took = time.monotonic() - began
-        return Slice((stream.received() - before) / took, (stream.cpu() - cpu) / took)
-    finally:
-        prober.close()
+def _slice(stream: Stream, peer: WatchPeer, seconds: float, form: str) -> Slice:
+    """One slice."""
+    with contextlib.closing(Namespaces({peer.underlay: f"/run/netns/{peer.underlay}"})) as namespaces:
+        watcher = Watcher(Host(namespaces.open, _no_routes, _quiet if form == ALL else _busy))
+        try:
+            if form != CLOSED:
+                watcher.watch({1: (peer, 3600.0)}, time.monotonic())
+            _run(watcher, SETTLED)
+            before, cpu, began = stream.received(), stream.cpu(), time.monotonic()
+            _run(watcher, seconds)
+            took = time.monotonic() - began
+            return Slice((stream.received() - before) / took, (stream.cpu() - cpu) / took)
+        finally:
+            watcher.close()
 
 
-def _run(prober: Prober[int], seconds: float) -> None:
+def _quiet(_netns: str) -> int:
+    """So little leaves that it is looked at."""
+    return 0
+
+
+def _busy(_netns: str) -> int:
+    """So much leaves that it is not, for the few seconds of a slice."""
+    return time.monotonic_ns()
+
+
+def _no_routes(_netns: str) -> NoReturn:
+    raise OSError("nobody asks for routes here")
+
+
+def _run(watcher: Watcher, seconds: float) -> None:
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
-        prober.step(left)
+        due = watcher.poll(time.monotonic())
+        time.sleep(max(min(left, due - time.monotonic()), 0.0))
 
 
-def cost(found: Measured) -> tuple[float, float, float]:
-    """The cost in percent: its median, and the interval of 95 %."""
-    pairs = zip(found.closed, found.opened, strict=True)
-    ratios = [
-        100 * (1 - closed.price / opened.price) for closed, opened in pairs if closed.received and opened.received
-    ]
+def cost(found: Measured, form: str) -> tuple[float, float, float]:
+    """The cost of a form in percent: its median, and the interval of 95 %."""
+    rounds = zip(found.slices[CLOSED], found.slices[form], strict=True)
+    ratios = [100 * (1 - closed.price / opened.price) for closed, opened in rounds if closed.received * opened.received]
     drawn = sorted(statistics.median(random.choices(ratios, k=len(ratios))) for _ in range(DRAWS))
     return statistics.median(ratios), drawn[DRAWS // 40], drawn[-DRAWS // 40]
 
 
 def line(found: Measured) -> str:
     """The row of one tunnel."""
-    middle, least, most = cost(found)
-    speed = statistics.median(one.received for one in found.closed) * 8 / 1e6
-    return f"| {found.tunnel} | {len(found.closed)} | {speed:.0f} | {middle:.1f} % | {least:.1f} to {most:.1f} % |\n"
+    without = found.slices[CLOSED]
+    speed = statistics.median(one.received for one in without) * 8 / 1e6
+    costs = [cost(found, form) for form in (ARRIVING, ALL)]
+    cells = " | ".join(f"{middle:.1f} % ({least:.1f} to {most:.1f})" for middle, least, most in costs)
+    (arriving, *_), (everything, *_) = costs
+    mean = (everything * TURN + arriving * (EVERY - TURN)) / EVERY
+    return f"| {found.tunnel} | {len(without)} | {speed:.0f} | {cells} | {mean:.1f} % |\n"
 
 
-def in_guest(series: str, pairs: int, seconds: float) -> Measured:
+def in_guest(series: str, rounds: int, seconds: float) -> Measured:
     """The tunnel of a kernel in a virtual machine. Raises tests.vm.kernels.Unavailable."""
     with Vm(series, cpus=2) as vm:
         result = vm.shared / "result.json"
-        script = f"modprobe wireguard veth\n{sys.executable} -m bench.watcher --here {result} --pairs {pairs}"
-        found = vm.run(f"{script} --seconds {seconds}", timeout=300 + 8 * pairs * (seconds + 1))
-        if found.rc:
-            raise RuntimeError(str(found))
-        kind, *both = json.loads(result.read_text())
-    closed, opened = ([Slice(*row) for row in rows] for rows in both)
-    return Measured(f"{kind} {vm.kernel.release}, in a virtual machine", closed, opened)
+        script = f"modprobe wireguard veth\n{sys.executable} -m bench.watcher --here {result} --rounds {rounds}"
+        told = vm.run(f"{script} --seconds {seconds}", timeout=300 + 8 * rounds * (seconds + 1))
+        if told.rc:
+            raise RuntimeError(str(told))
+        kind, slices = json.loads(result.read_text())
+    rows = {form: [Slice(*row) for row in found] for form, found in slices.items()}
+    return Measured(f"{kind} {vm.kernel.release}, in a virtual machine", rows)
 
 
 def main() -> None:
     """Measure, and write the page."""
     parser = argparse.ArgumentParser(prog="python -m bench.watcher", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=200, help="of slices (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=200, help="of three slices (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.5, help="of a slice (default: %(default)s)")
     parser.add_argument("--kernel", default="6.1", help="of the virtual machine; empty: none (default: %(default)s)")
     parser.add_argument("--here", type=Path, help="measure here alone, and write the slices to this file")
     parser.add_argument("--output", type=Path, default=HERE / "WATCHER.md", help="where the results go")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="wg-exporter-bench-") as name:
-        found = measure(Path(name), options.pairs, options.seconds)
+        found = measure(Path(name), options.rounds, options.seconds)
     if options.here:
         options.here.write_text(json.dumps(found))
         print(line(found), end="")
         return
     rows = line(found)
     if options.kernel:
-        rows += line(in_guest(options.kernel, max(options.pairs // 4, 10), options.seconds * 4))
+        rows += line(in_guest(options.kernel, max(options.rounds // 4, 10), options.seconds * 4))
     date = datetime.datetime.now(datetime.UTC).date()
-    options.output.write_text(PAGE.format(date=date, goal=GOAL, rows=rows))
+    options.output.write_text(PAGE.format(date=date, goal=GOAL, rows=rows, turn=TURN, every=EVERY))
     print(options.output.read_text())
 
 
