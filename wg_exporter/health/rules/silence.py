@@ -55,9 +55,11 @@ def unanswered(seen: Evidence, limits: HealthLimits) -> Span:
 
 def _one_way(seen: Evidence, limits: HealthLimits) -> Span:
     """No session comes of its initiations; or one does, and it goes on calling like one that hears nothing."""
-    begin, end = unanswered(seen, limits) if seen.inbound_initiations >= 2 else NO_TIME
-    since, until = _deaf(seen, limits)
-    return (begin, end) if since == -inf else (since, until) if begin == -inf else (min(begin, since), end)
+    spans = [_deaf(seen, limits), _deaf_on_wire(seen, limits)]
+    if seen.inbound_initiations >= 2:
+        spans.append(unanswered(seen, limits))
+    spans = [span for span in spans if span != NO_TIME]
+    return (min(begin for begin, _ in spans), max(end for _, end in spans)) if spans else NO_TIME
 
 
 def _deaf(seen: Evidence, limits: HealthLimits) -> Span:
@@ -76,6 +78,42 @@ def _deaf(seen: Evidence, limits: HealthLimits) -> Span:
     # Once it is down for this, it is so until it is heard to answer, or nothing like that was seen for long.
     found = seen.state is State.DOWN and seen.reason is Reason.ONE_WAY
     return max(silent + limits.down_after, proven), proven + (STALE_SECONDS if found else SETTLED_SECONDS)
+
+
+def _deaf_on_wire(seen: Evidence, limits: HealthLimits) -> Span:
+    """The same as the watcher saw it: by our responses, which only an initiation from the peer itself brings about. It
+    needs no probes where no handshake comes of them, and no data hides them.
+    """
+    silent = seen.target_silent_since
+    proven, since = _called(seen.wire.taken, -inf if seen.shaken is None else seen.shaken)
+    if silent is not None:
+        proven, since = max(proven, _woken(seen.wire.taken, silent)), min(since, silent)
+    if proven == -inf:
+        return NO_TIME
+    asked = seen.unanswered_since
+    begin = max(min(since, inf if asked is None else asked) + limits.down_after, proven)
+    if seen.state is State.DOWN and seen.reason is Reason.ONE_WAY:  # until a later window shows something else
+        return begin, -inf if seen.wire.refutes(proven) else inf
+    return begin, proven + SETTLED_SECONDS
+
+
+def _called(taken: tuple[float, ...], shaken: float) -> tuple[float, float]:
+    """The last `CALLS` calls without a handshake that came as those of one that hears nothing: when the latest of them
+    came, and the first; (-inf, inf) if there were none.
+    """
+    for end in range(len(taken), CALLS - 1, -1):
+        first, last = taken[end - CALLS], taken[end - 1]
+        if first > shaken and last - first <= CALLS_WITHIN:
+            return last, first
+    return -inf, inf
+
+
+def _woken(taken: tuple[float, ...], silent: float) -> float:
+    """The latest call since `silent` that came as those of one that hears no data; -inf if there was none. Between two
+    windows nobody saw the calls, so later ones at another pace prove nothing else.
+    """
+    ends = range(len(taken) + 1)
+    return max(_pace(taken[:end], silent, (WOKEN, MORE_WOKEN), WOKEN_LEAST, WOKEN_MOST) for end in ends)
 
 
 def _pace(moments: tuple[float, ...], silent: float, numbers: tuple[int, int], least: float, most: float) -> float:
@@ -114,6 +152,8 @@ def _still_down(seen: Evidence, _limits: HealthLimits) -> Span:
 
 def _not_sent(seen: Evidence, limits: HealthLimits) -> Span:
     """Probes are lost, or its own initiations come, and nothing has left for it meanwhile."""
+    if (span := _unseen(seen, limits)) != NO_TIME:
+        return span
     if seen.place.opaque:  # some daemons count nothing but data
         return NO_TIME
     if seen.silent_since is not None:
@@ -124,6 +164,18 @@ def _not_sent(seen: Evidence, limits: HealthLimits) -> Span:
     called = seen.called_since
     if called is not None and seen.inbound_initiations >= 2 and seen.left_at < called:
         return unanswered(seen, limits)
+    return NO_TIME
+
+
+def _unseen(seen: Evidence, limits: HealthLimits) -> Span:
+    """WireGuard sends, by its counters or as it must by now, and the watcher saw nothing leave."""
+    unsent, asked, silent = seen.wire.unsent_at, seen.unanswered_since, seen.target_silent_since
+    if unsent is None:
+        return NO_TIME
+    if asked is not None and unsent >= asked and (span := unanswered(seen, limits)) != NO_TIME:
+        return span
+    if silent is not None and unsent >= silent:  # it is heard all the while
+        return max(silent + limits.down_after, unsent), unsent + STALE_SECONDS
     return NO_TIME
 
 
@@ -154,8 +206,8 @@ RULES = (
     Rule(
         State.DOWN,
         Reason.NOT_SENT,
-        "Nothing leaves for it, though probes wait for an answer, or its own initiations do: this host has no way to "
-        "its endpoint.",
+        "Nothing leaves for it, though probes wait for an answer, or its own initiations do, or WireGuard makes "
+        "handshakes that are not seen leaving: this host has no way to its endpoint.",
         "`ip route get` its endpoint (`wg-exporter show {interface} {peer}` prints it): no route, an interface of this "
         "host that is down, or a firewall of its own.",
         _not_sent,
@@ -165,9 +217,9 @@ RULES = (
         Reason.ONE_WAY,
         "What it sends arrives, and it hears nothing: no session comes of its handshake initiations, or it starts "
         "handshakes again and again while probes go unanswered.",
-        "What it sends arrives, what we send does not: look for a firewall or NAT on the way out, here too (the kernel "
-        "counts what its own filter then drops, so it is not known whether it left this host), and compare the "
-        "endpoint that `wg-exporter show {interface} {peer}` prints with where the peer is.",
+        "What it sends arrives, what we send does not: look for a firewall or NAT on the way out, here too unless the "
+        "evidence says that it was seen leaving this host, and compare the endpoint that "
+        "`wg-exporter show {interface} {peer}` prints with where the peer is.",
         _one_way,
     ),
     Rule(
@@ -175,8 +227,8 @@ RULES = (
         Reason.HANDSHAKE_UNANSWERED,
         "Our handshake initiations are not answered: the peer is gone, firewalled, elsewhere, or has another key.",
         "Is the peer running, and has it this interface's public key? Then compare its endpoint and port "
-        "(`wg-exporter show {interface} {peer}`) with where it is, and look for a firewall that drops UDP, here too "
-        "(the kernel counts what its own filter then drops, so it is not known whether it left this host).",
+        "(`wg-exporter show {interface} {peer}`) with where it is, and look for a firewall that drops UDP, here "
+        "too, unless the evidence says that it was seen leaving this host.",
         lambda seen, limits: unanswered(seen, limits) if seen.initiations >= 2 else NO_TIME,
         Given.UNANSWERED,
     ),
