@@ -84,6 +84,7 @@ def facts(**changes):
         others_received=5000,
         host=host(),
         before=host(at=70.0, udp_received=900),
+        seen_before=seen(),
         dns_name="vpn.example.com",
         resolved=("192.0.2.7",),
         echo=Echo("10.0.0.2", 10, 0),
