@@ -331,11 +331,13 @@ def test_the_endpoint_of_an_error_that_anybody_may_have_sent_is_only_likely():
 
 
 def test_fixes_have_the_real_names_in_them_quoted_for_a_shell():
-    known = facts(sighting=sent(), name="it's", entry="ip netns exec blue ")
+    known = facts(sighting=sent(), conf_path="/etc/it's", entry="ip netns exec blue ")
     fix = " ".join(decide(known).fix)
     assert "`ip netns exec blue wg show wg0 public-key`" in fix
     text = fill(("{peer} {endpoint} {address} {port} {listen_port} {conf} {device} {key}",), known)[0]
-    assert text == f"'it'\"'\"'s' {ENDPOINT} 192.0.2.7 51820 51821 /etc/wireguard/wg0.conf eth0 {PEER}"
+    assert text == f"berlin {ENDPOINT} 192.0.2.7 51820 51821 '/etc/it'\"'\"'s' eth0 {PEER}"
+    for odd in ("", "two words", "-rf", "a\u202eb", "$(reboot)"):
+        assert fill(("{peer}",), known._replace(name=odd)) == (PEER,), "the key goes for a name that needs quoting"
 
 
 def test_braces_in_a_firewall_rule_stay_as_they_are():
