@@ -221,6 +221,10 @@ BUILDS = [
         ),
     ),
     (Cause.DATA_FILTERED, session(filters=(DROP_OUT._replace(data_only=True, grew=3),), received_bytes=92)),
+    (
+        Cause.DATA_FILTERED,
+        works(state=DOWN, reason=Reason.ONE_WAY, handshakes=1, sighting=TAKEN, received_bytes=5000, data_seconds=2.0),
+    ),
     (Cause.NOT_ALLOWED_HERE, works(host=host(owner=""))),
     (Cause.NOT_ALLOWED_HERE, works(reason=Reason.NOT_ALLOWED, host=None)),
     (Cause.OWNED_BY_ANOTHER, works(host=host(owner=OTHER), owner_name="paris")),
@@ -303,6 +307,14 @@ def test_silence_tells_what_was_excluded_and_what_would_decide():
     assert excluded[Cause.OUTPUT_FILTERED] == "handshake messages were seen leaving this host"
     assert any("answers pings" in line for line in found.evidence)
     assert "tcpdump udp port 51820" in found.uncertain
+
+
+def test_a_session_that_outlives_the_line_is_no_proof_that_handshakes_pass():
+    known = facts(reason=Reason.DATA_UNANSWERED, shaken_seconds=40.0, heard_seconds=35.0, data_seconds=35.0)
+    for initiations in (0, 1):
+        found = decide(known._replace(initiations=initiations, sighting=seen(initiations_sent=1, seconds=15.0)))
+        assert (found.cause, found.confidence) == (Cause.SILENT, Confidence.LIKELY)
+        assert Cause.DATA_FILTERED not in found.also
 
 
 def test_who_is_ignored_is_told_apart_only_by_the_private_key():
