@@ -15,7 +15,7 @@ import pytest
 from tests.lab import eventually
 from tests.rows import FakeHost, FakeTime, device, link, peer
 from wg_exporter.config import Config
-from wg_exporter.model import Cause, SourceName
+from wg_exporter.model import Failure, SourceName
 from wg_exporter.reader import process
 from wg_exporter.remote.reader import handle
 from wg_exporter.remote.reader.handle import ReaderProcess
@@ -136,7 +136,7 @@ def test_when_it_dies_nothing_is_read_what_was_there_is_not_gone_and_it_is_start
     assert {one.source for one in lost.outcomes} == {one.source for one in first.outcomes}
     assert lost.devices == ()
     assert lost.links == {}
-    assert [(one.netns, one.name, one.cause) for one in lost.failed] == [("", "wg0", Cause.OTHER)]
+    assert [(one.netns, one.name, one.failure) for one in lost.failed] == [("", "wg0", Failure.OTHER)]
     line = "the reader was killed by SIGKILL; it is started again in 1 s"
     assert [one.problem for one in lost.failed] == [line]
     assert played.reader.problem == line
@@ -287,3 +287,28 @@ def test_what_is_no_message_ends_it(played):
         sock.sendall(b"\0\0\0\1\xc1")
     played.lives[0].thread.join(5)
     assert not played.lives[0].thread.is_alive()
+
+
+def test_the_host_is_looked_at_for_a_peer_while_passes_go_on(played):
+    played.reader.read()
+    asked = ("", "wg0", peer(1).public_key)
+    played.reader.inspect([asked] * 9)
+    found = []
+
+    def look() -> bool:
+        assert played.outcomes(played.reader.read()) == {True}
+        found.extend(played.reader.inspected())
+        return bool(found)
+
+    eventually(look, within=10)
+    assert {row.key for row in found} == {asked}
+    assert played.reader.inspected() == ()
+
+
+def test_what_a_dead_reader_found_is_lost_and_nobody_minds(played):
+    assert played.reader.inspected() == ()
+    played.reader.read()
+    played.reader.inspect([("", "wg0", peer(1).public_key)])
+    played.lives[0].die()
+    assert played.outcomes(played.reader.read()) == {False}
+    assert played.reader.inspected() == ()

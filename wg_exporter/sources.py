@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 from wg_exporter.model import KERNEL_KINDS, FailedDevice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from wg_exporter.config import Config
-    from wg_exporter.model import Snapshot, Usage
+    from wg_exporter.inspected import Inspected
+    from wg_exporter.model import PeerKey, Snapshot, Usage
 
 Questions: TypeAlias = "Mapping[str, tuple[tuple[int, str], ...]]"
 """By namespace: targets whose routes are to be looked at, each with the index of the device that should be taken."""
@@ -82,6 +83,12 @@ class Sources(Protocol):
     def ask(self, questions: Questions) -> None:
         """Which routes to look at from the next pass on. The answers are in `Snapshot.routes`. Does not wait."""
 
+    def inspect(self, keys: Sequence[PeerKey]) -> None:
+        """Look at this host for a few peers, once, in the background. Does not wait."""
+
+    def inspected(self) -> tuple[Inspected, ...]:
+        """What was found for such peers since the last call, after one of the next passes. Does not wait."""
+
     def stop(self) -> None:
         """End it. Does not wait."""
 
@@ -105,5 +112,5 @@ def with_unread(snapshot: Snapshot, wanted: Callable[[str], bool]) -> Snapshot:
         if link.kind in KERNEL_KINDS and (netns, name) not in known and wanted(name):
             source, backend = KERNEL_KINDS[link.kind]
             if failure := failures.get((source, netns)):
-                unread.append(FailedDevice(netns, name, backend, failure.problem, failure.cause))
+                unread.append(FailedDevice(netns, name, backend, failure.problem, failure.failure))
     return snapshot._replace(failed=(*snapshot.failed, *unread)) if unread else snapshot

@@ -8,14 +8,24 @@ from __future__ import annotations
 import msgspec
 
 from wg_exporter import model, probed
+from wg_exporter.causes.cause import Finding
 from wg_exporter.health.quality import Window
 from wg_exporter.health.states import PeerHealth
 from wg_exporter.history.round_trips import Line
-from wg_exporter.model import SOME_TIME, Backend, Cause
+from wg_exporter.model import SOME_TIME, Backend, Failure
 from wg_exporter.plan.planner import Aim
 from wg_exporter.plan.targets import Origin
 from wg_exporter.quiet import Quiet, QuietNow
-from wg_exporter.status.document import VERSION, DevicePart, Document, ExporterPart, MtuPart, PeerPart, QuietPart
+from wg_exporter.status.document import (
+    VERSION,
+    CausePart,
+    DevicePart,
+    Document,
+    ExporterPart,
+    MtuPart,
+    PeerPart,
+    QuietPart,
+)
 from wg_exporter.status.rows import DeviceRow, Echoes, Overview, PeerRow, Teller
 
 
@@ -84,8 +94,8 @@ def _device_row(part: DevicePart) -> DeviceRow:
         return DeviceRow(None, None, link, rows, key, entry, quiet)
     backend = part.backend or Backend.KERNEL
     if part.listen_port is None:
-        # The problem says what to do, or the exporter's own log: `Cause.DENIED` keeps advice from being added here.
-        failed = model.FailedDevice(*key, backend, part.problem or "", Cause.DENIED)
+        # The problem says what to do, or the exporter's own log: `Failure.DENIED` keeps advice from being added here.
+        failed = model.FailedDevice(*key, backend, part.problem or "", Failure.DENIED)
         return DeviceRow(None, failed, link, rows, entry=entry, quiet=quiet)
     peers = model.Peers.of([row.peer for row in rows if not row.gone])
     device = model.Device(
@@ -130,7 +140,22 @@ def _peer_row(part: PeerPart) -> PeerRow:
         mtu=_report(mtu) if mtu else None,
         window=Window(probe.loss_ratio or 0.0, probe.round_trip_seconds) if probe and known else None,
         quiet=_quiet(part.quiet),
+        cause=_cause(part.cause),
         line=Line(trips.until, trips.mean_seconds, trips.lost) if trips else None,
+    )
+
+
+def _cause(part: CausePart | None) -> Finding | None:
+    if part is None:
+        return None
+    return Finding(
+        part.cause,
+        part.confidence,
+        tuple(part.evidence),
+        tuple((one.cause, one.why) for one in part.excluded),
+        tuple(part.also),
+        tuple(part.fix),
+        part.uncertain or "",
     )
 
 
