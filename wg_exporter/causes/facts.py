@@ -1,0 +1,143 @@
+"""The row of everything that a cause may be decided from.
+
+The daemon fills in what it knows from counters, the watcher, the reader and DNS. `wg-exporter diagnose` adds what it
+alone may do: it provokes a handshake, opens the caller's message with the private key, asks the firewall, pings.
+None = not known: nobody looked, or nobody could. No rule takes None for an answer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from wg_exporter.health.states import Reason, State
+    from wg_exporter.inspected import Inspected
+    from wg_exporter.model import Backend, PeerKey
+    from wg_exporter.probed import SendError, Verdict
+    from wg_exporter.sighted import Callers, Sighting
+
+
+class Opened(NamedTuple):
+    """An initiation that the reader opened with the device's private key. Times are seconds since the epoch.
+
+    `key` is the caller's static public key; `peer` the name of the peer here that has it, empty if none does.
+    `stamp` is the caller's clock (TAI64N, leap seconds taken off), `at` ours when it arrived.
+    """
+
+    key: str
+    stamp: float
+    at: float
+    peer: str = ""
+    sender: str = ""  # "address:port", IPv6 in brackets
+
+
+class Filter(NamedTuple):
+    """A rule of this host's firewall that drops or rejects packets of this tunnel.
+
+    `hook` is one of `output` and `input` (outer packets), `inner_output`, `inner_input` and `forward` (inner ones).
+    `rule` is its text, `where` the table and chain, `remove` the command that takes it out. `grew` is by how many
+    packets its counter grew while we looked, None without a counter. `data_only`: it leaves handshakes alone.
+    """
+
+    hook: str
+    rule: str
+    where: str
+    remove: str = ""
+    grew: int | None = None
+    data_only: bool = False
+
+
+class Echo(NamedTuple):
+    """Echoes to one address, and how many came back."""
+
+    to: str
+    sent: int
+    answered: int
+    refused: SendError | None = None  # why this host did not send them
+
+
+class Drift(NamedTuple):
+    """A difference between the running device and its file: a word of `wireguard_config_drift`, and a sentence."""
+
+    kind: str
+    line: str
+
+
+class Facts(NamedTuple):
+    """What is known of one peer.
+
+    `state` is how the peer is *now*: who provoked a handshake and knows better than the last state leaves it None.
+    Counted bytes and handshakes are by how much the counters grew within `seconds`.
+    """
+
+    key: PeerKey
+    name: str = ""  # what commands call it; empty = the start of its key
+    entry: str = ""  # what leads a command into the device's namespace, with a space at its end
+    underlay_entry: str = ""  # and into that of the outer packets
+
+    # What is configured here.
+    backend: Backend | None = None
+    opaque: bool | None = None  # byte counters do not count messages as WireGuard does
+    listen_port: int | None = None
+    fwmark: int | None = None
+    endpoint: str | None = None  # "address:port", IPv6 in brackets; empty = none
+    keepalive: int | None = None  # seconds, 0 = off
+    allowed_ips: tuple[str, ...] | None = None
+    target: str | None = None  # the address inside the tunnel; empty = none
+    mtu: int | None = None
+    expected: bool | None = None
+    conf_path: str = ""
+    conf_endpoint: str | None = None  # what the file says: "host:port"; empty = none
+    owner_name: str = ""  # what the peer is called that has the target (`host.owner`)
+
+    # What health says, by counters and probes.
+    state: State | None = None
+    reason: Reason | None = None
+    heard_seconds: float | None = None  # since something came that a working session sends; inf = never
+    shaken_seconds: float | None = None  # since the last handshake; inf = never
+    initiations: int | None = None  # of ours, by the counters, unanswered
+    inbound_initiations: int | None = None  # of the peer's, by the counters, without a session after them
+
+    # Growth of the counters while it was watched.
+    seconds: float | None = None
+    sent_bytes: int | None = None
+    received_bytes: int | None = None
+    handshakes: int | None = None
+
+    # Of all other peers of the device within `seconds`: did anything come from them?
+    others_received: int | None = None  # bytes
+    others: int | None = None  # how many other peers it has that are expected up
+
+    # The wire.
+    sighting: Sighting | None = None
+    callers: Callers | None = None
+
+    # This host; `before` was looked at before `host`, so that counters can be compared.
+    host: Inspected | None = None
+    before: Inspected | None = None
+
+    # Names. `dns_problem`: why nothing is known (a time-out, SERVFAIL); NXDOMAIN is resolved to nothing.
+    dns_name: str | None = None
+    resolved: tuple[str, ...] | None = None
+    dns_problem: str = ""
+
+    # Probes.
+    echo: Echo | None = None  # to the target, in the last minutes
+    loss: float | None = None  # 0 to 1
+    round_trip: float | None = None  # seconds
+    usual_round_trip: float | None = None
+    verdict: Verdict | None = None
+    recommended_mtu: int | None = None
+
+    # What only `diagnose` finds.
+    provoked: bool | None = None  # whether an inner packet was sent so that a handshake should follow
+    provoke_refused: SendError | None = None  # why this host refused it
+    session: bool | None = None  # whether a handshake was completed since
+    answered: bool | None = None  # whether inner data came back
+    outer_ping: Echo | None = None  # of the endpoint's address, outside the tunnel
+    other_inner: tuple[Echo, ...] | None = None  # other addresses inside: the peer's own, and behind it
+    opened: tuple[Opened, ...] | None = None  # the oldest first; of the endpoint and of strangers
+    filters: tuple[Filter, ...] | None = None  # None = the ruleset could not be read
+    drift: tuple[Drift, ...] | None = None
+    clock: float | None = None  # ours, seconds since the epoch
+    not_looked: tuple[str, ...] = ()  # what could not be looked at, in words
