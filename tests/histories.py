@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.rows import SECOND, STATS, WALL, device, link, peer, snapshot
 from wg_exporter.config.health import HealthLimits
 from wg_exporter.health.states import UNKNOWN, Obstacle, Reason
-from wg_exporter.model import Backend, Cause, FailedDevice, Outcome, SourceName
+from wg_exporter.model import Backend, FailedDevice, Failure, Outcome, SourceName
 from wg_exporter.names.identity import PeerMeta
 from wg_exporter.probed import MtuReport, Probed, SendError, Verdict
 
@@ -127,7 +127,7 @@ class RandomHost:
         self.second, self.wall = 0, WALL
         self.name, self.ifindex, self.backend = "wg0", 7, Backend.KERNEL
         self.up = self.there = self.readable = self.fresh = self.links_read = self.missed = True
-        self.cause = Cause.OTHER
+        self.failure = Failure.OTHER
         self.limits = LIMITS[0]
         self.obstacles = {}
 
@@ -149,7 +149,7 @@ class RandomHost:
         for _ in range(self.random.choice((1, 1, 1, 5))):
             self.second, self.wall = self.second + 1, self.wall + 1
             for one in self.peers:
-                one.pass_second(self.second, self.wall, not self.readable and self.cause is Cause.UNANSWERED)
+                one.pass_second(self.second, self.wall, not self.readable and self.failure is Failure.UNANSWERED)
                 if self.random.random() < 1 / 40:
                     one.change()
         if self.random.random() < 1 / 25:
@@ -163,7 +163,7 @@ class RandomHost:
             at=float(self.second),
             wall=self.wall,
             links=(link(self.name, self.ifindex, up=self.up),) if self.there and self.links_read else (),
-            failed=() if self.readable else (FailedDevice("", self.name, self.backend, "busy", self.cause),),
+            failed=() if self.readable else (FailedDevice("", self.name, self.backend, "busy", self.failure),),
             outcomes=(Outcome(SourceName.LINKS, "", self.links_read, 0.0),),
         )
         metas = self.metas
@@ -182,7 +182,7 @@ class RandomHost:
             case 1:
                 self.there = False
             case 2:
-                self.readable, self.cause = False, self.random.choice((Cause.OTHER, Cause.UNANSWERED))
+                self.readable, self.failure = False, self.random.choice((Failure.OTHER, Failure.UNANSWERED))
             case 3:
                 self.fresh = False
             case 4:

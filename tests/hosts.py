@@ -61,16 +61,16 @@ def gone(*peers, name="wg7", netns=""):
     return DeviceRow(None, None, None, tuple(p._replace(gone=True) for p in peers), (netns, name))
 
 
-def failed(problem, name="wg1", backend=model.Backend.USERSPACE, cause=model.Cause.OTHER):
-    return DeviceRow(None, model.FailedDevice("", name, backend, problem, cause), None, ())
+def failed(problem, name="wg1", backend=model.Backend.USERSPACE, failure=model.Failure.OTHER):
+    return DeviceRow(None, model.FailedDevice("", name, backend, problem, failure), None, ())
 
 
 def host(*devices, wall=NOW, outcomes=(), problems=(), hidden=()):
     return Overview(wall, devices, tuple(outcomes), tuple(problems), hidden)
 
 
-def outcome(problem="", source=model.SourceName.KERNEL, cause=model.Cause.OTHER):
-    return model.Outcome(source, "", not problem, 0.01, problem, cause)
+def outcome(problem="", source=model.SourceName.KERNEL, failure=model.Failure.OTHER):
+    return model.Outcome(source, "", not problem, 0.01, problem, failure)
 
 
 def office():

@@ -42,7 +42,7 @@ from wg_exporter.conffile import parse_wg_quick
 from wg_exporter.conffile.secrets import secrets_in
 from wg_exporter.config import Config, ConfigError, fingerprint, parse
 from wg_exporter.config.tree import Problem
-from wg_exporter.model import Cause, ConfFile, ConfPeer, SourceName
+from wg_exporter.model import ConfFile, ConfPeer, Failure, SourceName
 from wg_exporter.plan.planner import Aim
 from wg_exporter.status.rows import Teller
 
@@ -359,14 +359,14 @@ def test_the_worst_is_said_first():
 
 
 def test_what_we_may_not_read_is_not_known_and_no_fault_of_the_exporter():
-    denied = (outcome("needs CAP_NET_ADMIN; run as root", cause=Cause.DENIED),)
+    denied = (outcome("needs CAP_NET_ADMIN; run as root", failure=Failure.DENIED),)
     facts = here(exporter=NOBODY_RUNS._replace(overview=overview(teller=None, outcomes=denied)), listen=())
     assert ids(facts) == ("exporter-not-asked",)
     assert unknown(facts)["source kernel"] == "needs CAP_NET_ADMIN; run as root"
 
 
 def test_no_device_is_called_missing_while_a_source_can_not_be_read():
-    denied = (outcome("needs CAP_NET_ADMIN; run as root", cause=Cause.DENIED),)
+    denied = (outcome("needs CAP_NET_ADMIN; run as root", failure=Failure.DENIED),)
     own = overview(teller=None, outcomes=denied)._replace(devices=())
     facts = here(exporter=NOBODY_RUNS._replace(overview=own), listen=())
     assert ids(facts) == ("exporter-not-asked",)
@@ -380,7 +380,7 @@ def test_who_may_not_ask_does_not_know_whether_an_exporter_runs():
 
 
 def test_without_names_nobody_says_that_nothing_can_page():
-    unread = (outcome(), outcome("permission denied", SourceName.CONF, Cause.DENIED))
+    unread = (outcome(), outcome("permission denied", SourceName.CONF, Failure.DENIED))
     facts = here(exporter=NOBODY_RUNS._replace(overview=overview(device(PHONE), teller=None, outcomes=unread)))
     assert "nothing-can-page" not in ids(facts)
     assert "whether anything can page" in unknown(facts)

@@ -9,7 +9,7 @@ import pytest
 from tests.rows import device, key, link, peer
 from tests.serving import App, running
 from wg_exporter.health.states import PeerHealth, State
-from wg_exporter.model import Backend, Cause, FailedDevice, Outcome, SourceName
+from wg_exporter.model import Backend, FailedDevice, Failure, Outcome, SourceName
 from wg_exporter.names.tunnel import tunnel_name
 from wg_exporter.status.discovery import UnknownTargetsError, address_of, targets
 from wg_exporter.status.rows import DeviceRow, Overview, PeerRow
@@ -86,8 +86,8 @@ def test_where_there_is_nobody_the_list_is_there_and_empty():
     assert listed(gone, of_device(row(2)))[0]["targets"] == ["10.0.0.2:9100"]
 
 
-def outcome(source: SourceName, cause: Cause) -> Outcome:
-    return Outcome(source, "blue", success=False, duration=0.0, problem="no permission", cause=cause)
+def outcome(source: SourceName, failure: Failure) -> Outcome:
+    return Outcome(source, "blue", success=False, duration=0.0, problem="no permission", failure=failure)
 
 
 def test_while_a_device_can_not_be_read_there_is_no_list():
@@ -96,14 +96,14 @@ def test_while_a_device_can_not_be_read_there_is_no_list():
         listed(of_device(row(2)), failed)
     for source in (SourceName.KERNEL, SourceName.USERSPACE, SourceName.AMNEZIAWG):
         with pytest.raises(UnknownTargetsError, match=rf"^{source} in blue can't be read: no permission$"):
-            listed(of_device(row(2)), outcomes=(outcome(source, Cause.DENIED),))
+            listed(of_device(row(2)), outcomes=(outcome(source, Failure.DENIED),))
 
 
 def test_what_was_read_and_what_has_no_peers_keeps_no_list_back():
-    good = outcome(SourceName.KERNEL, Cause.OTHER)._replace(success=True, problem="")
+    good = outcome(SourceName.KERNEL, Failure.OTHER)._replace(success=True, problem="")
     assert len(listed(of_device(row(2)), outcomes=(good,))) == 1
-    for source, cause in ((SourceName.CONF, Cause.OTHER), (SourceName.KERNEL, Cause.NAMESPACE_GONE)):
-        assert len(listed(of_device(row(2)), outcomes=(outcome(source, cause),))) == 1
+    for source, failure in ((SourceName.CONF, Failure.OTHER), (SourceName.KERNEL, Failure.NAMESPACE_GONE)):
+        assert len(listed(of_device(row(2)), outcomes=(outcome(source, failure),))) == 1
 
 
 # --- over HTTP --------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from tests.rows import SECOND, WALL, FakeHost, FakeTime, device, link, peer
 from wg_exporter.config import Config
 from wg_exporter.daemon.exporter import Exporter
-from wg_exporter.model import USERSPACE_KIND, Backend, Cause, FailedDevice, SourceName
+from wg_exporter.model import USERSPACE_KIND, Backend, FailedDevice, Failure, SourceName
 
 
 class Rig:
@@ -102,7 +102,7 @@ def test_whatever_happens_to_a_daemon_no_number_of_peers_is_negative_or_forgotte
     if how == "killed":
         rig.host.links = []
     elif how == "hangs":
-        rig.host.failed = [FailedDevice("", "wg0", Backend.USERSPACE, "no answer", Cause.UNANSWERED)]
+        rig.host.failed = [FailedDevice("", "wg0", Backend.USERSPACE, "no answer", Failure.UNANSWERED)]
     for _ in range(10):
         rig.tick()
     told = [record.fields for record in caplog.records if record.getMessage() == "peers"]

@@ -8,9 +8,9 @@ from tests.judging import WG0, WG1, Host
 from tests.rows import device, key, peer
 from tests.tunnels import LINKS_READ, LINKS_UNREAD
 from wg_exporter.health.states import NOT_JUDGED, Reason, State
-from wg_exporter.model import Cause, Outcome, SourceName
+from wg_exporter.model import Failure, Outcome, SourceName
 
-ABSENT = Outcome(SourceName.LINKS, "", False, 0.0, "no such namespace", Cause.NAMESPACE_GONE)
+ABSENT = Outcome(SourceName.LINKS, "", False, 0.0, "no such namespace", Failure.NAMESPACE_GONE)
 
 
 # --- who is there ----------------------------------------------------------------------------------------------------

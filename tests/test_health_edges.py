@@ -7,7 +7,7 @@ import pytest
 from tests.rows import SECOND, STATS, WALL, device, link, peer, snapshot
 from tests.tunnels import INITIATION, KEEPALIVE, LIMITS, LINKS_READ, RESPONSE, Echoes, Judge, Tunnel, lively
 from wg_exporter.health.states import Reason, State
-from wg_exporter.model import SOME_TIME, Backend, Cause, FailedDevice
+from wg_exporter.model import SOME_TIME, Backend, FailedDevice, Failure
 from wg_exporter.names.identity import PeerMeta
 from wg_exporter.probed import Probed, Verdict
 
@@ -185,7 +185,7 @@ def test_whoever_is_no_longer_probed_is_judged_without_what_probes_said():
 
 # --- a daemon that hangs ----------------------------------------------------------------------------------------------
 
-HUNG = (FailedDevice("", "wg0", Backend.USERSPACE, "no answer", Cause.UNANSWERED),)
+HUNG = (FailedDevice("", "wg0", Backend.USERSPACE, "no answer", Failure.UNANSWERED),)
 
 
 def hang(tunnel, echoes):
@@ -221,7 +221,7 @@ def test_a_device_whose_daemon_hangs_is_down_25_to_33_seconds_later_for_all_that
     assert tunnel.judged.changes == 1
 
 
-@pytest.mark.parametrize("how", ["answers", "another-cause", "not-expected", "not-probed"])
+@pytest.mark.parametrize("how", ["answers", "another-failure", "not-expected", "not-probed"])
 def test_a_device_that_can_not_be_read_is_not_known_to_hang_unless_all_its_probes_are_silent(how):
     tunnel = lively()
     echoes = Echoes(tunnel)
@@ -230,7 +230,7 @@ def test_a_device_that_can_not_be_read_is_not_known_to_hang_unless_all_its_probe
     hang(tunnel, echoes)
     if how == "answers":
         echoes.lose = lambda _: False
-    elif how == "another-cause":
+    elif how == "another-failure":
         tunnel.failed = UNREADABLE
     elif how == "not-expected":
         tunnel.meta = tunnel.meta._replace(expected_up=False)

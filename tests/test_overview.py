@@ -319,7 +319,7 @@ def test_without_any_device_the_reason_says_how_to_get_one():
 
 
 def test_without_permission_the_reason_names_the_capability_and_the_command():
-    reason = reason_when_empty(host(outcomes=[outcome("it is locked", cause=model.Cause.DENIED)]))
+    reason = reason_when_empty(host(outcomes=[outcome("it is locked", failure=model.Failure.DENIED)]))
     assert "CAP_NET_ADMIN" in reason
     assert "sudo wg-exporter show" in reason
 
@@ -330,10 +330,10 @@ def test_a_source_that_failed_otherwise_is_the_reason_with_its_own_words(problem
     assert reason == f"no WireGuard device could be read: kernel: {problem}"
 
 
-@pytest.mark.parametrize("cause", [model.Cause.OTHER, model.Cause.DENIED])
-def test_conf_files_that_cannot_be_read_are_no_reason_for_missing_devices(cause):
-    failure = outcome("/etc/wireguard: it can't be read", model.SourceName.CONF, cause)
-    assert reason_when_empty(host(outcomes=[failure])).startswith("no WireGuard device here")
+@pytest.mark.parametrize("failure", [model.Failure.OTHER, model.Failure.DENIED])
+def test_conf_files_that_cannot_be_read_are_no_reason_for_missing_devices(failure):
+    unread = outcome("/etc/wireguard: it can't be read", model.SourceName.CONF, failure)
+    assert reason_when_empty(host(outcomes=[unread])).startswith("no WireGuard device here")
 
 
 def test_devices_that_the_configuration_leaves_out_are_named_as_the_reason():
@@ -343,7 +343,7 @@ def test_devices_that_the_configuration_leaves_out_are_named_as_the_reason():
 
 
 def test_a_selection_that_matches_nothing_is_an_overview_that_says_so_instead_of_what_else_may_be_wrong():
-    nothing = selected(host(device(), outcomes=[outcome("no", cause=model.Cause.DENIED)]), "wg9")
+    nothing = selected(host(device(), outcomes=[outcome("no", failure=model.Failure.DENIED)]), "wg9")
     assert nothing.devices == ()
     assert (
         reason_when_empty(nothing)

@@ -9,7 +9,7 @@ from tests.rows import conf_file, declared, device, key, link, peer, snapshot
 from wg_exporter.config import Config, NamespaceConfig, PeerConfig, ProbeSettings, Probing
 from wg_exporter.daemon.exporter import Exporter
 from wg_exporter.history.devices import changes
-from wg_exporter.model import Cause, FailedDevice, Outcome, Peers, SourceName
+from wg_exporter.model import FailedDevice, Failure, Outcome, Peers, SourceName
 from wg_exporter.names.table import Names
 from wg_exporter.plan.planner import NO_ENDPOINT, NO_INTERFACE, NOT_EXPECTED, TURNED_OFF, Planner
 from wg_exporter.plan.targets import Origin
@@ -354,7 +354,7 @@ def test_links_of_another_namespace_that_could_not_be_read_do_not_matter():
 def test_a_namespace_that_is_gone_takes_its_devices_along():
     host = Host(peer(1))
     host.plan()
-    host.devices, host.links, host.outcomes = [], [], (UNREAD[0]._replace(cause=Cause.NAMESPACE_GONE),)
+    host.devices, host.links, host.outcomes = [], [], (UNREAD[0]._replace(failure=Failure.NAMESPACE_GONE),)
     assert host.plan().peers == ()
 
 

@@ -15,7 +15,7 @@ from tests.serving import eventually
 from wg_exporter.config import Config, NamespaceConfig
 from wg_exporter.linux.errors import DeniedError, NamespaceDeniedError, NamespaceGoneError, SourceError
 from wg_exporter.linux.netlink import NetlinkError
-from wg_exporter.model import Backend, Cause, FailedDevice, SourceName
+from wg_exporter.model import Backend, FailedDevice, Failure, SourceName
 from wg_exporter.reader.reader import Reader, Reading, Worker
 from wg_exporter.sources import StoppedError
 
@@ -138,8 +138,8 @@ def test_a_namespace_that_does_not_exist_is_known_and_all_else_is_a_failure_to_l
 def test_the_cause_of_a_failure_is_that_of_the_error_whatever_its_message_says(time_):
     given = [DeniedError("x"), NetlinkError(errno.EACCES), NetlinkError(errno.ENOMEM), SourceError("no permission")]
     with reading(time_, *((LINKS, what, f"n{at}") for at, what in enumerate(given))) as reader:
-        causes = [outcome.cause for outcome in reader.read().outcomes]
-    assert causes == [Cause.DENIED, Cause.DENIED, Cause.OTHER, Cause.OTHER]
+        failures = [outcome.failure for outcome in reader.read().outcomes]
+    assert failures == [Failure.DENIED, Failure.DENIED, Failure.OTHER, Failure.OTHER]
 
 
 def test_names_are_kept_while_files_can_not_be_read_and_renewed_when_they_can(host, reader):
@@ -168,7 +168,7 @@ def test_a_stuck_source_loses_its_rows_at_the_deadline_is_not_read_twice_and_rec
         assert 0.05 < time.monotonic() - begun < 1.5
         assert (found.devices, found.conf) == ((), host.conf)
         assert outcomes(found) == {KERNEL: (False, "no answer within 0.1 s"), LINKS: (True, ""), CONF: (True, "")}
-        assert {outcome.cause for outcome in found.outcomes} == {Cause.OTHER}
+        assert {outcome.failure for outcome in found.outcomes} == {Failure.OTHER}
     host.stuck.pop(KERNEL).set()
     time.sleep(0.05)
     assert host.reads[KERNEL] == 1, "the scrapes in between ordered nothing more"

@@ -7,7 +7,7 @@ import pytest
 from tests.rigs import reading
 from tests.rows import FakeHost, FakeTime, device, link, peer, snapshot
 from wg_exporter.config import Config, NamespaceConfig
-from wg_exporter.model import Backend, Cause, FailedDevice, Outcome, SourceName
+from wg_exporter.model import Backend, FailedDevice, Failure, Outcome, SourceName
 from wg_exporter.reader.reader import Reader, Reading, Worker
 from wg_exporter.sources import with_unread
 
@@ -110,14 +110,14 @@ def test_a_device_that_two_sources_could_not_read_is_told_of_once(time_):
 
 def test_a_kernel_device_whose_source_failed_is_a_failed_device_where_links_can_be_read():
     outcomes = (
-        Outcome(SourceName.KERNEL, "", success=False, duration=0.1, problem="no", cause=Cause.DENIED),
+        Outcome(SourceName.KERNEL, "", success=False, duration=0.1, problem="no", failure=Failure.DENIED),
         Outcome(SourceName.KERNEL, "blue", success=True, duration=0.1),
     )
     links = [link("wg0", kind="wireguard"), link("hidden", kind="wireguard"), link("tun0", kind="tun")]
     links.append(link("wg1", kind="wireguard", netns="blue"))
     seen = snapshot(links=links)._replace(outcomes=outcomes)
     assert with_unread(seen, lambda name: name != "hidden").failed == (
-        FailedDevice("", "wg0", Backend.KERNEL, "no", Cause.DENIED),
+        FailedDevice("", "wg0", Backend.KERNEL, "no", Failure.DENIED),
     )
 
 

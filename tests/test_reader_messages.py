@@ -18,9 +18,9 @@ from wg_exporter.messages.snapshots import Packer, Unpacker, UnpackError
 from wg_exporter.model import (
     SOME_TIME,
     Backend,
-    Cause,
     ConfFile,
     FailedDevice,
+    Failure,
     Outcome,
     Peers,
     Snapshot,
@@ -45,7 +45,7 @@ CONF = (
 )
 OUTCOMES = (
     Outcome(SourceName.KERNEL, "", True, 0.25),
-    Outcome(SourceName.LINKS, "blue", False, 2.5, "it is gone", Cause.NAMESPACE_GONE),
+    Outcome(SourceName.LINKS, "blue", False, 2.5, "it is gone", Failure.NAMESPACE_GONE),
 )
 
 
@@ -57,7 +57,7 @@ def whole() -> Snapshot:
         device(netns="blue", name="wg1", backend=Backend.USERSPACE, fresh=False, opaque=True),
         at=7.25,
         links=(link(addresses=("10.0.0.1/24", "fd00::1/64")), link(netns="blue", name="wg1")),
-        failed=(FailedDevice("", "wg9", Backend.AMNEZIAWG, "busy", Cause.UNANSWERED),),
+        failed=(FailedDevice("", "wg9", Backend.AMNEZIAWG, "busy", Failure.UNANSWERED),),
         conf=CONF,
         outcomes=OUTCOMES,
     )
@@ -109,7 +109,7 @@ def test_a_snapshot_arrives_as_it_was(wire):
     got = wire.carry(given_)
     assert got == given_
     assert wire.message.usage == USAGE
-    assert isinstance(got.failed[0].cause, Cause)
+    assert isinstance(got.failed[0].failure, Failure)
     assert isinstance(got.outcomes[0].source, SourceName)
     assert wire.carry(snapshot()) == snapshot()
 

@@ -15,7 +15,7 @@ import pytest
 from tests.lab import eventually
 from tests.rows import FakeHost, FakeTime, device, link, peer
 from wg_exporter.config import Config
-from wg_exporter.model import Cause, SourceName
+from wg_exporter.model import Failure, SourceName
 from wg_exporter.reader import process
 from wg_exporter.remote.reader import handle
 from wg_exporter.remote.reader.handle import ReaderProcess
@@ -136,7 +136,7 @@ def test_when_it_dies_nothing_is_read_what_was_there_is_not_gone_and_it_is_start
     assert {one.source for one in lost.outcomes} == {one.source for one in first.outcomes}
     assert lost.devices == ()
     assert lost.links == {}
-    assert [(one.netns, one.name, one.cause) for one in lost.failed] == [("", "wg0", Cause.OTHER)]
+    assert [(one.netns, one.name, one.failure) for one in lost.failed] == [("", "wg0", Failure.OTHER)]
     line = "the reader was killed by SIGKILL; it is started again in 1 s"
     assert [one.problem for one in lost.failed] == [line]
     assert played.reader.problem == line

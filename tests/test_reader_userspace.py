@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from wg_exporter.linux.errors import DeniedError, SourceError
-from wg_exporter.model import Backend, Cause, FailedDevice
+from wg_exporter.model import Backend, FailedDevice, Failure
 from wg_exporter.reader.userspace import source as userspace
 from wg_exporter.reader.userspace.source import UserspaceSource
 
@@ -285,7 +285,7 @@ def test_a_hanging_daemon_fails_alone_and_within_the_deadline(daemons, source, b
     assert [d.name for d in devices] == ["wg2"]
     assert [f.name for f in failed] == ["wg0", "wg1"]
     assert failed[0].problem == "its daemon did not answer within 0.4 s; restart it if it hangs"
-    assert failed[0].cause is Cause.UNANSWERED
+    assert failed[0].failure is Failure.UNANSWERED
 
 
 def test_an_answer_in_many_pieces_is_put_together(daemons, source):
@@ -475,7 +475,7 @@ def test_permission_denied_on_one_of_two_sockets_is_one_failed_device(daemons, d
     with unprivileged():
         devices, failed = source.read()
     assert [d.name for d in devices] == ["wg1"]
-    assert failed == [FailedDevice("", "wg0", Backend.USERSPACE, userspace.NEEDS_ROOT, Cause.DENIED)]
+    assert failed == [FailedDevice("", "wg0", Backend.USERSPACE, userspace.NEEDS_ROOT, Failure.DENIED)]
 
 
 def test_permission_denied_beside_another_failure_is_two_failed_devices(daemons, directory, source):

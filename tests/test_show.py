@@ -280,9 +280,9 @@ def test_a_device_that_could_not_be_read_says_why_and_what_to_do():
     assert "! 1 device could not be read: wg7" in screen
 
 
-@pytest.mark.parametrize("cause", [model.Cause.DENIED, model.Cause.UNANSWERED])
-def test_a_problem_that_brings_its_own_fix_is_left_as_it_is(cause):
-    row = failed("it failed; do this", cause=cause)
+@pytest.mark.parametrize("failure", [model.Failure.DENIED, model.Failure.UNANSWERED])
+def test_a_problem_that_brings_its_own_fix_is_left_as_it_is(failure):
+    row = failed("it failed; do this", failure=failure)
     assert line_with("it failed", host(row), 200).endswith("it failed; do this")
 
 
@@ -395,7 +395,7 @@ def test_a_terminal_that_is_not_unicode_gets_what_it_can_show():
 
 
 def test_an_empty_host_is_one_line_on_the_screen():
-    empty = host(outcomes=[outcome("Operation not permitted", cause=model.Cause.DENIED)])
+    empty = host(outcomes=[outcome("Operation not permitted", failure=model.Failure.DENIED)])
     assert text(empty, 200).splitlines() == [reason_when_empty(empty)]
 
 

@@ -300,11 +300,11 @@ def test_an_exporter_that_knows_no_state_yet_does_not_guess_one(exporter):
 
 
 def test_peers_of_a_device_that_can_not_be_read_any_more_are_told_with_their_state(exporter):
-    from wg_exporter.model import Backend, Cause, FailedDevice
+    from wg_exporter.model import Backend, FailedDevice, Failure
 
     go(exporter, 60, answering)
     exporter.host.devices = []
-    exporter.host.failed = [FailedDevice("", "wg0", Backend.USERSPACE, "it hangs", Cause.UNANSWERED)]
+    exporter.host.failed = [FailedDevice("", "wg0", Backend.USERSPACE, "it hangs", Failure.UNANSWERED)]
     go(exporter, 10, answering)
     [found] = json.loads(exporter.document(private=True))["devices"]
     assert (found["read_success"], found["problem"], len(found["peers"])) == (False, "it hangs", 1)

@@ -56,7 +56,7 @@ KERNEL_KINDS: Mapping[str, tuple[SourceName, Backend]] = MappingProxyType(
 USERSPACE_KIND = "tun"
 
 
-class Cause(Enum):
+class Failure(Enum):
     """What kind of failure it was. Code decides by this; the text beside it is for people alone."""
 
     OTHER = "other"
@@ -196,7 +196,7 @@ class FailedDevice(NamedTuple):
     name: str
     backend: Backend
     problem: str
-    cause: Cause = Cause.OTHER
+    failure: Failure = Failure.OTHER
 
 
 class Link(NamedTuple):
@@ -271,7 +271,7 @@ class Usage(NamedTuple):
 class Outcome(NamedTuple):
     """How one read of one source went. `problem` is one line, empty on success. `duration` is in seconds.
 
-    `cause` is the kind of a failure, and says nothing of a success.
+    `failure` is its kind, and says nothing of a success.
     """
 
     source: SourceName
@@ -279,7 +279,7 @@ class Outcome(NamedTuple):
     success: bool
     duration: float
     problem: str = ""
-    cause: Cause = Cause.OTHER
+    failure: Failure = Failure.OTHER
 
 
 class Snapshot(NamedTuple):
@@ -317,4 +317,4 @@ class Snapshot(NamedTuple):
         Of the others it is not known.
         """
         links = [outcome for outcome in self.outcomes if outcome.source is SourceName.LINKS]
-        return {row.netns for row in links if row.success or row.cause is Cause.NAMESPACE_GONE}
+        return {row.netns for row in links if row.success or row.failure is Failure.NAMESPACE_GONE}

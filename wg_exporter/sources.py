@@ -105,5 +105,5 @@ def with_unread(snapshot: Snapshot, wanted: Callable[[str], bool]) -> Snapshot:
         if link.kind in KERNEL_KINDS and (netns, name) not in known and wanted(name):
             source, backend = KERNEL_KINDS[link.kind]
             if failure := failures.get((source, netns)):
-                unread.append(FailedDevice(netns, name, backend, failure.problem, failure.cause))
+                unread.append(FailedDevice(netns, name, backend, failure.problem, failure.failure))
     return snapshot._replace(failed=(*snapshot.failed, *unread)) if unread else snapshot

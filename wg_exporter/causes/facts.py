@@ -103,6 +103,7 @@ class Facts(NamedTuple):
     sent_bytes: int | None = None
     received_bytes: int | None = None
     handshakes: int | None = None
+    entered_packets: int | None = None  # into the interface, from users and probes, for any of its peers
 
     # Of all other peers of the device within `seconds`: did anything come from them?
     others_received: int | None = None  # bytes

@@ -12,7 +12,7 @@ from wg_exporter.exposition.view import DeviceView, View
 from wg_exporter.health import NO_OBSTACLES, Health
 from wg_exporter.history.history import History
 from wg_exporter.history.round_trips import RoundTrips
-from wg_exporter.model import USERSPACE_KIND, Backend, Cause, ConfPeer, FailedDevice, SourceName
+from wg_exporter.model import USERSPACE_KIND, Backend, ConfPeer, FailedDevice, Failure, SourceName
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -146,11 +146,11 @@ class HostHistory:
         if not silent:
             return snapshot
         sources = (row for row in snapshot.outcomes if row.source is SourceName.USERSPACE and not row.success)
-        why = next(((row.problem, row.cause) for row in sources), None)
+        why = next(((row.problem, row.failure) for row in sources), None)
         expected = self._expected(config)
         rows = (
             FailedDevice(
-                *key, Backend.USERSPACE, *(why or (_NO_SOCKET if key in expected else _NOT_MOUNTED, Cause.OTHER))
+                *key, Backend.USERSPACE, *(why or (_NO_SOCKET if key in expected else _NOT_MOUNTED, Failure.OTHER))
             )
             for key in silent
         )

@@ -19,7 +19,7 @@ from wg_exporter.health.device import JudgedDevice
 from wg_exporter.health.judge import Tick
 from wg_exporter.health.missing import MissingPeers
 from wg_exporter.health.states import NOT_JUDGED
-from wg_exporter.model import Cause, same
+from wg_exporter.model import Failure, same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -157,7 +157,7 @@ class Health:
             self._limits = limits
             for device in self._devices.values():
                 device.judge_all()
-        hang = {(row.netns, row.name) for row in snapshot.failed if row.cause is Cause.UNANSWERED}
+        hang = {(row.netns, row.name) for row in snapshot.failed if row.failure is Failure.UNANSWERED}
         kept: dict[DeviceKey, JudgedDevice] = {}
         changes: list[Change] = []
         for found in devices:

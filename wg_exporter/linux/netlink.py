@@ -17,7 +17,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from wg_exporter.linux.errors import SourceError
-from wg_exporter.model import Cause
+from wg_exporter.model import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -72,7 +72,7 @@ class NetlinkError(SourceError):
         super().__init__(os.strerror(number))
         self.errno = number
         if number in (errno.EPERM, errno.EACCES):
-            self.cause = Cause.DENIED
+            self.failure = Failure.DENIED
 
 
 class InterruptedDumpError(SourceError):

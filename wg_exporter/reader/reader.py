@@ -17,11 +17,11 @@ from wg_exporter.linux.errors import SourceError
 from wg_exporter.log import place
 from wg_exporter.model import (
     USERSPACE_KIND,
-    Cause,
     ConfFile,
     Device,
     DeviceKey,
     FailedDevice,
+    Failure,
     Link,
     Outcome,
     Snapshot,
@@ -62,12 +62,12 @@ class Reading(NamedTuple):
 
 
 class _Done(NamedTuple):
-    """How a read ended; `cause` is None on success."""
+    """How a read ended; `failure` is None on success."""
 
     reading: Reading
     problem: str
     duration: float
-    cause: Cause | None
+    failure: Failure | None
 
 
 def nothing() -> None:
@@ -146,15 +146,15 @@ class Worker:
     def _run(self) -> None:
         while (order := self._orders.get()) is not None:
             begun = self._clock.monotonic()
-            reading, problem, cause = Reading(), "", None
+            reading, problem, failure = Reading(), "", None
             try:
                 self._enter()
                 reading = self._read()
             except SourceError as error:
-                problem, cause = str(error), error.cause
+                problem, failure = str(error), error.failure
             except Exception as error:  # noqa: BLE001 - a bug in one source must not stop the others, nor go unseen
-                problem, cause = f"unexpected {type(error).__name__} in {place(error)}", Cause.OTHER
-            order.set_result(_Done(reading, problem, self._clock.monotonic() - begun, cause))
+                problem, failure = f"unexpected {type(error).__name__} in {place(error)}", Failure.OTHER
+            order.set_result(_Done(reading, problem, self._clock.monotonic() - begun, failure))
         self._close()
         if self._namespace is not None:
             self._namespace.close()
@@ -215,11 +215,11 @@ class Reader:
                 done = future.result(left)
             except FutureTimeoutError:
                 worker.was_late()
-                done = _Done(Reading(), f"no answer within {self._deadline} s", self._deadline, Cause.OTHER)
-            success, cause = done.cause is None, done.cause or Cause.OTHER
+                done = _Done(Reading(), f"no answer within {self._deadline} s", self._deadline, Failure.OTHER)
+            success, failure = done.failure is None, done.failure or Failure.OTHER
             if worker.name is SourceName.CONF and success:
                 self._conf, self._idle_patterns = done.reading.conf, done.reading.idle_patterns
-            outcomes.append(Outcome(worker.name, worker.netns, success, done.duration, done.problem, cause))
+            outcomes.append(Outcome(worker.name, worker.netns, success, done.duration, done.problem, failure))
             readings.append((worker, done.reading))
         return self._snapshot(wall, monotonic, readings, tuple(outcomes))
 

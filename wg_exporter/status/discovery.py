@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from wg_exporter.model import Cause, SourceName
+from wg_exporter.model import Failure, SourceName
 from wg_exporter.names.tunnel import tunnel_name
 from wg_exporter.plan.targets import parse
 
@@ -68,7 +68,7 @@ def address_of(peer: model.Peer, own: Sequence[str]) -> str:
 def _unread(overview: Overview) -> Iterator[str]:
     for outcome in overview.outcomes:
         # A namespace that does not exist has no peers, and that is known.
-        if outcome.source in OF_DEVICES and not outcome.success and outcome.cause is not Cause.NAMESPACE_GONE:
+        if outcome.source in OF_DEVICES and not outcome.success and outcome.failure is not Failure.NAMESPACE_GONE:
             yield f"{outcome.source}{_within(outcome.netns)} can't be read: {outcome.problem}"
     for row in overview.devices:
         if row.failed is not None:

@@ -11,7 +11,7 @@ from wg_exporter import model, probed
 from wg_exporter.health.quality import Window
 from wg_exporter.health.states import PeerHealth
 from wg_exporter.history.round_trips import Line
-from wg_exporter.model import SOME_TIME, Backend, Cause
+from wg_exporter.model import SOME_TIME, Backend, Failure
 from wg_exporter.plan.planner import Aim
 from wg_exporter.plan.targets import Origin
 from wg_exporter.quiet import Quiet, QuietNow
@@ -84,8 +84,8 @@ def _device_row(part: DevicePart) -> DeviceRow:
         return DeviceRow(None, None, link, rows, key, entry, quiet)
     backend = part.backend or Backend.KERNEL
     if part.listen_port is None:
-        # The problem says what to do, or the exporter's own log: `Cause.DENIED` keeps advice from being added here.
-        failed = model.FailedDevice(*key, backend, part.problem or "", Cause.DENIED)
+        # The problem says what to do, or the exporter's own log: `Failure.DENIED` keeps advice from being added here.
+        failed = model.FailedDevice(*key, backend, part.problem or "", Failure.DENIED)
         return DeviceRow(None, failed, link, rows, entry=entry, quiet=quiet)
     peers = model.Peers.of([row.peer for row in rows if not row.gone])
     device = model.Device(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.cli.check.finding import NOWHERE, Check, Judged, Kind, NotKnown, Severity, Where
 from wg_exporter.cli.show.overview import fix_for
-from wg_exporter.model import Cause
+from wg_exporter.model import Failure
 from wg_exporter.status.rows import whose
 from wg_exporter.status.words import first_of
 
@@ -104,7 +104,7 @@ def _sources(facts: Facts) -> Iterator[Judged]:
         if outcome.success or outcome.netns in absent:
             continue
         where = f"{outcome.source} in {outcome.netns}" if outcome.netns else str(outcome.source)
-        if exporter.overview.teller is None and outcome.cause is Cause.DENIED:  # it is we who may not
+        if exporter.overview.teller is None and outcome.failure is Failure.DENIED:  # it is we who may not
             yield NotKnown(f"source {where}", outcome.problem)
             continue
         what, _, fix = outcome.problem.partition("; ")
@@ -166,7 +166,7 @@ def _devices(facts: Facts) -> Iterator[Judged]:
             yield GONE.at(where, "it is not there")
         elif row.failed:
             what, _, fix = f"{row.failed.problem}{fix_for(row.failed)}".partition("; ")
-            if overview.teller is None and row.failed.cause is Cause.DENIED:
+            if overview.teller is None and row.failed.failure is Failure.DENIED:
                 yield NotKnown(f"device {name}", row.failed.problem)
             else:
                 yield UNREAD.at(where, what, fix)

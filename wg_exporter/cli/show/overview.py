@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from wg_exporter.health.states import State
-from wg_exporter.model import Cause, SourceName
+from wg_exporter.model import Failure, SourceName
 from wg_exporter.quiet import QuietNow
 from wg_exporter.status import words
 from wg_exporter.status.rows import DeviceRow, Overview, PeerRow, whose
@@ -179,7 +179,7 @@ def reason_when_empty(overview: Overview) -> str:
     if overview.unmatched:
         return overview.unmatched
     failures = [outcome for outcome in overview.outcomes if not outcome.success]
-    if any(outcome.cause is Cause.DENIED for outcome in failures if outcome.source is not SourceName.CONF):
+    if any(outcome.failure is Failure.DENIED for outcome in failures if outcome.source is not SourceName.CONF):
         return f"no permission to read WireGuard devices: this needs CAP_NET_ADMIN; {_SUDO}"
     devices_unread = [outcome for outcome in failures if outcome.source not in (SourceName.LINKS, SourceName.CONF)]
     if devices_unread:
@@ -207,5 +207,5 @@ def reason_for_failure(overview: Overview) -> str:
 
 
 def fix_for(failed: model.FailedDevice) -> str:
-    """What to do about a device that could not be read; empty for known causes, whose problem says it."""
-    return f"; compare with: wg show {failed.name}" if failed.cause is Cause.OTHER else ""
+    """What to do about a device that could not be read; empty for known failures, whose problem says it."""
+    return f"; compare with: wg show {failed.name}" if failed.failure is Failure.OTHER else ""

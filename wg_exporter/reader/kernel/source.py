@@ -25,7 +25,7 @@ from wg_exporter.linux.netlink import (
     attribute,
     open_socket,
 )
-from wg_exporter.model import Backend, Cause, Device, FailedDevice, Peers
+from wg_exporter.model import Backend, Device, FailedDevice, Failure, Peers
 from wg_exporter.reader.kernel.dump import WGDEVICE_A_IFINDEX, Extractor
 from wg_exporter.reader.kernel.peers import PeerTable
 from wg_exporter.reader.links.links import LinkReader
@@ -99,7 +99,7 @@ class KernelSource:
             if not links:
                 self._check_permission(family)
         except NetlinkError as error:
-            if error.cause is Cause.DENIED:
+            if error.failure is Failure.DENIED:
                 raise DeniedError(NO_PERMISSION) from None
             raise
         present = {link.ifindex for link in links}
@@ -113,10 +113,10 @@ class KernelSource:
         try:
             device = self._dump(family, ifindex)
         except NetlinkError as error:
-            if error.cause is Cause.DENIED:
+            if error.failure is Failure.DENIED:
                 raise
             if error.errno not in _GONE:
-                failed.append(FailedDevice("", name, self._backend, f"reading it failed: {error}", error.cause))
+                failed.append(FailedDevice("", name, self._backend, f"reading it failed: {error}", error.failure))
         except InterruptedDumpError as error:
             last = self._last.get(ifindex)
             if last is None:
@@ -126,7 +126,7 @@ class KernelSource:
         except SourceError as error:
             self._known.pop(ifindex, None)
             self._last.pop(ifindex, None)
-            failed.append(FailedDevice("", name, self._backend, f"reading it failed: {error}", error.cause))
+            failed.append(FailedDevice("", name, self._backend, f"reading it failed: {error}", error.failure))
         else:
             self._last[ifindex] = device
             devices.append(device)
@@ -167,7 +167,7 @@ class KernelSource:
         try:
             self._dump(family, 1)
         except NetlinkError as error:
-            if error.cause is Cause.DENIED:
+            if error.failure is Failure.DENIED:
                 raise
         except (InterruptedDumpError, DecodeError):
             pass

@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from wg_exporter.linux.errors import DeniedError, SourceError
-from wg_exporter.model import Backend, Cause, Device, FailedDevice, Peers
+from wg_exporter.model import Backend, Device, FailedDevice, Failure, Peers
 from wg_exporter.reader.userspace.secrets import overwrite
 from wg_exporter.reader.userspace.uapi import Answer, DecodeError, KeptPeer, decode
 
@@ -114,12 +114,12 @@ class UserspaceSource:
                 read[talk.path] = peers
                 known[talk.path] = answer.known
             if talk.state is _State.FAILED:
-                failed.append(FailedDevice("", talk.path.stem, talk.backend, talk.problem, talk.cause))
+                failed.append(FailedDevice("", talk.path.stem, talk.backend, talk.problem, talk.failure))
                 known[talk.path] = before
         self._known, self._peers = known, read
         self._leftovers = tuple(str(talk.path) for talk in talks if talk.state is _State.LEFTOVER)
         self.doubles = tuple(_doubles(talks))
-        denied = [talk for talk in talks if talk.cause is Cause.DENIED]
+        denied = [talk for talk in talks if talk.failure is Failure.DENIED]
         if denied and not devices and len(denied) == len(failed):
             raise DeniedError(f"{denied[0].path}: {NEEDS_ROOT}")
         return devices, failed
@@ -170,7 +170,7 @@ class _Conversation:
         self.path = path
         self.state = _State.WAITING
         self.problem = ""
-        self.cause = Cause.OTHER
+        self.failure = Failure.OTHER
         self.socket: socket.socket | None = None
         self.answer = bytearray()
         self.answered_at_ns = 0
@@ -190,7 +190,7 @@ class _Conversation:
         except FileNotFoundError:
             self.state = _State.GONE
         except PermissionError:
-            self.fail(NEEDS_ROOT, Cause.DENIED)
+            self.fail(NEEDS_ROOT, Failure.DENIED)
         except OSError as error:
             self.fail(f"cannot ask its daemon: {error.strerror or error}")
         return True
@@ -215,10 +215,10 @@ class _Conversation:
         elif len(self.answer) > MAX_ANSWER:
             self.fail(f"its daemon sent more than {MAX_ANSWER >> 20} MiB")
 
-    def fail(self, problem: str, cause: Cause = Cause.OTHER) -> None:
+    def fail(self, problem: str, failure: Failure = Failure.OTHER) -> None:
         self.state = _State.FAILED
         self.problem = problem
-        self.cause = cause
+        self.failure = failure
 
     def close(self) -> None:
         if self.socket is not None:
@@ -255,7 +255,7 @@ def _converse(talks: Sequence[_Conversation], timeout: float) -> None:
     overwrite(scratch)
     for talk in talks:
         if talk.state is _State.WAITING:
-            talk.fail(f"its daemon did not answer within {timeout:g} s; restart it if it hangs", Cause.UNANSWERED)
+            talk.fail(f"its daemon did not answer within {timeout:g} s; restart it if it hangs", Failure.UNANSWERED)
 
 
 def _fail_the_longest(talks: Sequence[_Conversation], selector: selectors.BaseSelector) -> None:

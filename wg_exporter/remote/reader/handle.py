@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from wg_exporter.messages.channel import Connection, ConnectionEndedError
 from wg_exporter.messages.reader import LONGEST, Ask, FromReader, Read
 from wg_exporter.messages.snapshots import Unpacker, UnpackError
-from wg_exporter.model import Cause, FailedDevice, Outcome, Snapshot, SourceName
+from wg_exporter.model import FailedDevice, Failure, Outcome, Snapshot, SourceName
 from wg_exporter.remote.process import ended
 from wg_exporter.sources import OnePass, StoppedError
 
@@ -246,7 +246,7 @@ class ReaderProcess:
             self._clock.wall(),
             self._clock.monotonic(),
             (),
-            tuple(FailedDevice(*device, problem, Cause.OTHER) for device in there),
+            tuple(FailedDevice(*device, problem, Failure.OTHER) for device in there),
             {},
             last.conf,
             outcomes,

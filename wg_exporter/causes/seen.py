@@ -1,0 +1,150 @@
+"""What the facts say about one question each. True, False or a number; None = not known.
+
+The questions are those that an engineer asks in this order: does anything leave, does anything come back, does a
+session come of it, does data pass?
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import TYPE_CHECKING
+
+from wg_exporter.health.states import Reason, State
+from wg_exporter.wireguard import INITIATION, RESPONSE
+
+if TYPE_CHECKING:
+    from wg_exporter.causes.facts import Filter, Facts
+
+# WireGuard tries a handshake again every 5 to 5.33 s (REKEY_TIMEOUT and its jitter): within this time one is sent.
+WATCHED_SECONDS = 6.0
+
+# REJECT_AFTER_TIME: a session older than this sends and takes nothing.
+SESSION_SECONDS = 180.0
+
+# A peer with nothing to send acknowledges data within 10 s (KEEPALIVE_TIMEOUT): later an answer is overdue.
+OVERDUE_SECONDS = 15.0
+
+# One message may be lost, or forged; two that say the same are believed.
+ENOUGH = 2
+
+_OF_HANDSHAKES = frozenset({Reason.HANDSHAKE_UNANSWERED, Reason.NEVER_HEARD})
+
+
+def split(endpoint: str) -> tuple[str, str]:
+    """The address and the port of "address:port"; an IPv6 address loses its brackets."""
+    address, _, port = endpoint.rpartition(":")
+    return address.strip("[]"), port
+
+
+def watched(facts: Facts) -> bool:
+    """Whether the watcher was open for long enough to see an attempt."""
+    sighting = facts.sighting
+    return sighting is not None and sighting.seconds >= WATCHED_SECONDS
+
+
+def tried(facts: Facts) -> bool | None:
+    """Whether this host has had a reason to send: it counts initiations, or inner packets were sent."""
+    if facts.initiations or facts.provoked or (facts.echo is not None and facts.echo.sent):
+        return True
+    return None if facts.initiations is None and facts.provoked is None and facts.echo is None else False
+
+
+def left(facts: Facts) -> int | None:
+    """How many handshake messages left this host for the endpoint, seen on the wire; 0 only after a long enough look."""
+    sighting = facts.sighting
+    if sighting is None:
+        return None
+    number = sighting.initiations_sent + sighting.responses_sent + sighting.cookies_sent
+    return number or (0 if watched(facts) else None)
+
+
+def came(facts: Facts) -> int | None:
+    """How many handshake messages made for our key came from the endpoint, seen on the wire."""
+    sighting = facts.sighting
+    if sighting is None:
+        return None
+    number = sighting.initiations_received + sighting.responses_received + sighting.cookies_received
+    return number or (0 if watched(facts) else None)
+
+
+def refused(facts: Facts) -> bool:
+    """Whether an ICMP error quoted what we sent."""
+    return facts.sighting is not None and bool(facts.sighting.refusals)
+
+
+def shakes(facts: Facts) -> bool | None:
+    """Whether handshakes come to a session."""
+    if facts.session is not None:
+        return facts.session
+    if facts.handshakes:
+        return True
+    sighting = facts.sighting
+    stuck = (facts.initiations or 0) >= ENOUGH or (facts.inbound_initiations or 0) >= ENOUGH
+    if stuck or facts.reason in _OF_HANDSHAKES:
+        return False
+    if sighting is not None and facts.handshakes == 0:
+        both = max(sighting.initiations_sent, sighting.initiations_received, sighting.misdirected)
+        if both >= ENOUGH:
+            return False
+    if facts.shaken_seconds is not None and facts.shaken_seconds < SESSION_SECONDS:
+        return True
+    return False if facts.reason is Reason.STALE_HANDSHAKE else None
+
+
+def data_came(facts: Facts) -> bool | None:
+    """Whether more came from the peer than handshake messages, within `seconds`: a keepalive at least."""
+    if facts.answered or (facts.echo is not None and facts.echo.answered and facts.state is not State.DOWN):
+        return True
+    if facts.received_bytes is None or facts.opaque:
+        return None
+    if not facts.received_bytes:
+        return False
+    sighting = facts.sighting
+    if sighting is None:
+        return None
+    shaking = sighting.initiations_received * INITIATION + sighting.responses_received * RESPONSE
+    if facts.received_bytes > shaking:
+        return True
+    return False
+
+
+def echoes_lost(facts: Facts) -> bool | None:
+    """Whether echoes to the target were sent and none came back."""
+    if facts.answered:
+        return False
+    if facts.echo is None or not facts.echo.sent:
+        return None if facts.answered is None else True
+    return facts.echo.answered == 0
+
+
+def filters(facts: Facts, *hooks: str, data_only: bool = False) -> tuple[Filter, ...]:
+    """The rules of the firewall at these hooks that drop packets of the tunnel: those for data, or all others."""
+    return tuple(one for one in facts.filters or () if one.hook in hooks and one.data_only is data_only)
+
+
+def grew(facts: Facts, counter: str) -> int | None:
+    """By how much a counter of the host grew from the first look at it to the second."""
+    if facts.host is None or facts.before is None:
+        return None
+    now, then = getattr(facts.host, counter), getattr(facts.before, counter)
+    return None if now is None or then is None or now < then else now - then
+
+
+def not_read(facts: Facts) -> bool:
+    """Whether all of the firewall is known, and nothing in it drops packets of the tunnel."""
+    return facts.filters is None
+
+
+def span(seconds: float) -> str:
+    """Seconds in whole units, cut. A larger unit is used from two of it on."""
+    if not isfinite(seconds):
+        return "ever"
+    for length, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def number(count: int, noun: str, nouns: str = "") -> str:
+    """A number of things: `1 packet`, `2 packets`."""
+    return f"{count} {noun if count == 1 else nouns or noun + 's'}"
