@@ -262,7 +262,7 @@ def _capturing(
             tunnels.setdefault(peer.key[0], set()).add(peer.key[1])
             tunnels.setdefault(peer.underlay, set())
         for netns, names in tunnels.items():
-            capture.listen(netns, names)
+            capture.probes(netns, names)
         yield capture
     if capture.dropped:
         warn(f"{path}: the kernel dropped {capture.dropped:,} packets that could not be read in time")

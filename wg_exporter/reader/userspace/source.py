@@ -142,7 +142,7 @@ def whole_answer(backend: Backend, path: Path, timeout: float = 2.0) -> Iterator
     try:
         _converse([talk], timeout)
         if talk.state is not _State.ANSWERED:
-            kind = DeniedError if talk.cause is Cause.DENIED else SourceError
+            kind = DeniedError if talk.failure is Failure.DENIED else SourceError
             raise kind(f"{path}: {talk.problem or 'no daemon answers there'}")
         yield talk.answer
     finally:
