@@ -42,7 +42,7 @@ class Refusal(NamedTuple):
     ipv6: bool
     type: int
     code: int
-    count: int
+    times: int
     proven: int
 
 
@@ -54,7 +54,7 @@ class Sender(NamedTuple):
     address: str
     port: int
     interface: str
-    count: int
+    times: int
 
 
 class Sighting(NamedTuple):
@@ -88,7 +88,8 @@ class Caller(NamedTuple):
     """Somebody who sends messages to a device and is no watched peer's endpoint, while WireGuard does not answer.
 
     `for_us`: mac1 is made for the device's public key. `initiation` is the last one from there (148 bytes), empty if
-    only other messages came. It may be a healthy peer that nobody watches for, whose response was lost: compare endpoints.
+    only other messages came. It may be a healthy peer that nobody watches for, whose response was lost, or one that
+    moved: compare endpoints.
     """
 
     sender: Sender

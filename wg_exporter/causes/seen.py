@@ -13,7 +13,7 @@ from wg_exporter.health.states import Reason, State
 from wg_exporter.wireguard import INITIATION, RESPONSE
 
 if TYPE_CHECKING:
-    from wg_exporter.causes.facts import Filter, Facts
+    from wg_exporter.causes.facts import Facts, Filter
 
 # WireGuard tries a handshake again every 5 to 5.33 s (REKEY_TIMEOUT and its jitter): within this time one is sent.
 WATCHED_SECONDS = 6.0
@@ -23,6 +23,9 @@ SESSION_SECONDS = 180.0
 
 # A peer with nothing to send acknowledges data within 10 s (KEEPALIVE_TIMEOUT): later an answer is overdue.
 OVERDUE_SECONDS = 15.0
+
+# An initiation is on its way for less than this, and clocks that are kept by NTP differ by less.
+STALE_STAMP_SECONDS = 30.0
 
 # One message may be lost, or forged; two that say the same are believed.
 ENOUGH = 2
@@ -50,12 +53,12 @@ def tried(facts: Facts) -> bool | None:
 
 
 def left(facts: Facts) -> int | None:
-    """How many handshake messages left this host for the endpoint, seen on the wire; 0 only after a long enough look."""
+    """How many handshake messages left for the endpoint, seen on the wire; 0 only after a long enough look."""
     sighting = facts.sighting
     if sighting is None:
         return None
     number = sighting.initiations_sent + sighting.responses_sent + sighting.cookies_sent
-    return number or (0 if watched(facts) else None)
+    return number or (0 if watched(facts) and not sighting.missed else None)
 
 
 def came(facts: Facts) -> int | None:
@@ -64,12 +67,18 @@ def came(facts: Facts) -> int | None:
     if sighting is None:
         return None
     number = sighting.initiations_received + sighting.responses_received + sighting.cookies_received
-    return number or (0 if watched(facts) else None)
+    return number or (0 if watched(facts) and not sighting.missed else None)
 
 
-def refused(facts: Facts) -> bool:
-    """Whether an ICMP error quoted what we sent."""
-    return facts.sighting is not None and bool(facts.sighting.refusals)
+def calls(facts: Facts) -> bool:
+    """Whether the peer calls: its initiations came, by the wire or by the counters."""
+    seen = facts.sighting.initiations_received if facts.sighting else 0
+    return bool(seen or facts.inbound_initiations)
+
+
+def own(facts: Facts, address: str) -> bool:
+    """Whether the address is one that this host sends from, so that it was this host that said something."""
+    return bool(facts.host and facts.host.to_endpoint and facts.host.to_endpoint.source == address)
 
 
 def shakes(facts: Facts) -> bool | None:
@@ -103,9 +112,18 @@ def data_came(facts: Facts) -> bool | None:
     if sighting is None:
         return None
     shaking = sighting.initiations_received * INITIATION + sighting.responses_received * RESPONSE
-    if facts.received_bytes > shaking:
-        return True
-    return False
+    return facts.received_bytes > shaking
+
+
+def answered(facts: Facts) -> bool:
+    """Whether what was sent inside the tunnel was answered, other than by WireGuard itself."""
+    return bool(facts.answered) or (facts.answered is None and facts.echo is not None and facts.echo.answered > 0)
+
+
+def silent_endpoint(facts: Facts) -> bool:
+    """Whether what leaves for the endpoint comes to nothing, by the wire: no answer, no refusal."""
+    sighting = facts.sighting
+    return sighting is not None and came(facts) == 0 and not sighting.misdirected and not sighting.refusals
 
 
 def echoes_lost(facts: Facts) -> bool | None:
@@ -128,11 +146,6 @@ def grew(facts: Facts, counter: str) -> int | None:
         return None
     now, then = getattr(facts.host, counter), getattr(facts.before, counter)
     return None if now is None or then is None or now < then else now - then
-
-
-def not_read(facts: Facts) -> bool:
-    """Whether all of the firewall is known, and nothing in it drops packets of the tunnel."""
-    return facts.filters is None
 
 
 def span(seconds: float) -> str:
