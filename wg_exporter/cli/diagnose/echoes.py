@@ -1,0 +1,198 @@
+"""Echoes to one peer, inside the tunnel and outside of it: the first one inside provokes a handshake.
+
+Inside it is the prober of the daemon, in this process and in more of a hurry; so what is answered, lost and too large is
+judged as there. Outside, a small echo now and then asks the endpoint's host whether it is there at all.
+"""
+
+from __future__ import annotations
+
+import os
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec.structs import replace
+
+from wg_exporter.causes.facts import Echo
+from wg_exporter.config import ProbeSettings
+from wg_exporter.prober.driver import Prober
+from wg_exporter.prober.mtu.verdict import judge
+from wg_exporter.prober.wire import packet
+from wg_exporter.prober.wire.packet import IcmpKind
+from wg_exporter.prober.wire.sockets import ProbeSocket, SocketKey, address_for, leave_by, reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from wg_exporter.probed import MtuReport, ProbePeer, ProbeStats, SendError
+    from wg_exporter.prober.mtu.verdict import Findings
+    from wg_exporter.prober.transport import Tap
+    from wg_exporter.prober.wire.sockets import Opener
+
+INTERVAL = 0.2  # seconds between echoes inside
+TIMEOUT = 2.0  # seconds until one is lost; the configured time, if that is shorter
+OUTSIDE_EVERY = 0.5
+OUTSIDE_MOST = 6
+OUTSIDE_SIZE = 84  # bytes, as ping(8) has them
+ENOUGH_TO_JUDGE = 20  # echoes with a known fate, before a loss is told
+MAIN = ""
+
+
+class Inside(NamedTuple):
+    """What is known of the target and of other addresses inside. `loss` is None before enough is known."""
+
+    echo: Echo
+    loss: float | None
+    round_trip: float | None
+    others: tuple[Echo, ...]
+    findings: Findings | None
+
+
+class Echoes:
+    """Echoes inside. `start`, `step` again and again, `close`."""
+
+    def __init__(
+        self, peer: ProbePeer, settings: ProbeSettings, paths: Mapping[str, str], tap: Tap | None = None
+    ) -> None:
+        quick = replace(ProbeSettings(), timeout=min(settings.timeout, TIMEOUT))
+        self._peer = peer
+        self._prober: Prober[str] = Prober(quick, paths, tap=tap)
+        self._stats: dict[str, ProbeStats] = {}
+        self._reports: dict[str, MtuReport | None] = {}
+        self._searched = False
+        self._others: tuple[str, ...] = ()
+
+    def start(self) -> None:
+        """Send the first one."""
+        self._prober.update({MAIN: self._peer})
+
+    def ask_others(self, addresses: Sequence[str]) -> None:
+        """Send echoes to these addresses inside too."""
+        if not self._others and addresses:
+            self._others = tuple(addresses)
+            self._prober.update({one: self._peer._replace(target=one, endpoint="") for one in addresses})
+
+    def step(self, longest: float) -> None:
+        """Send what is due and take answers, for so many seconds at most."""
+        self._prober.step(longest)
+        changes = self._prober.changes(100)
+        self._stats |= {name: stats for name, (_, stats) in changes.echoes.items()}
+        if self.answered and not self._searched and self._peer.endpoint:
+            self._searched = True
+            self._prober.search(MAIN)
+
+    def counters(self, rx: int, tx: int) -> None:
+        """Take the peer's byte counters, which have just been read."""
+        self._prober.counters({MAIN: (rx, tx)})
+
+    @property
+    def answered(self) -> bool:
+        """Whether the target has answered."""
+        return _answered(self._stats.get(MAIN)) > 0
+
+    @property
+    def refused(self) -> SendError | None:
+        """Why this host does not send them; None if it does."""
+        stats = self._stats.get(MAIN)
+        return stats.refused if stats else None
+
+    @property
+    def measured(self) -> bool:
+        """Whether loss and sizes are known, after it answered."""
+        stats = self._stats.get(MAIN)
+        if stats is None or stats.sent + stats.extra_sent < ENOUGH_TO_JUDGE:
+            return False
+        return not self._searched or not self._prober.busy(MAIN)
+
+    def inside(self) -> Inside:
+        """What is known so far."""
+        stats = self._stats.get(MAIN)
+        sent = stats.sent + stats.extra_sent if stats else 0
+        lost = stats.lost + stats.extra_lost if stats else 0
+        answered = _answered(stats)
+        known = stats is not None and sent >= ENOUGH_TO_JUDGE
+        in_time = answered - (stats.late if stats else 0)
+        return Inside(
+            _echo(self._peer.target, stats),
+            lost_ratio(lost, stats.late if stats else 0, sent) if known else None,
+            stats.rtt_sum / in_time if stats and in_time > 0 and not stats.extra_sent else None,
+            tuple(_echo(one, self._stats.get(one)) for one in self._others),
+            self._prober.findings(MAIN) if self._searched else None,
+        )
+
+    def close(self) -> None:
+        """Close all sockets."""
+        self._prober.close()
+
+
+def lost_ratio(lost: int, late: int, sent: int) -> float:
+    """The part that was lost; what came late was not."""
+    return max(lost - late, 0) / sent if sent else 0.0
+
+
+def verdict(findings: Findings | None) -> object:
+    """The verdict of the MTU probes; None without any."""
+    return judge(findings) if findings is not None else None
+
+
+def _answered(stats: ProbeStats | None) -> int:
+    return stats.sent + stats.extra_sent - stats.lost - stats.extra_lost + stats.late if stats else 0
+
+
+def _echo(to: str, stats: ProbeStats | None) -> Echo:
+    if stats is None:
+        return Echo(to, 0, 0)
+    return Echo(to, stats.sent + stats.extra_sent, _answered(stats), stats.refused)
+
+
+class Outside:
+    """Small echoes to the endpoint's host, outside the tunnel."""
+
+    def __init__(self, address: str, netns: str, mark: int, open_socket: Opener) -> None:
+        """Raises OSError where there is no permission (CAP_NET_RAW) or no such namespace."""
+        self._address = ip_address(address.partition("%")[0])
+        random = int.from_bytes(os.urandom(2))
+        self._tag, self._ident = random, random | 1
+        self._socket = ProbeSocket(SocketKey(netns, self._address.version == 6, mark), self._tag, random, open_socket)
+        self._tokens: set[int] = set()
+        self._sent = self._answered = 0
+        self._refused: SendError | None = None
+        self._next = 0.0
+
+    def step(self, now: float) -> None:
+        """Send one if it is due, and take answers. `now` is monotonic seconds."""
+        if now >= self._next and self._sent < OUTSIDE_MOST:
+            self._next = now + OUTSIDE_EVERY
+            self._send()
+        while (arrival := self._socket.receive()) is not None:
+            answer = arrival.answer
+            if answer.kind is IcmpKind.REPLY and answer.token in self._tokens:
+                self._tokens.discard(answer.token)
+                self._answered += 1
+
+    def echo(self) -> Echo:
+        """How many were sent and answered."""
+        return Echo(str(self._address), self._sent, self._answered, self._refused if not self._answered else None)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def _send(self) -> None:
+        token = int.from_bytes(os.urandom(8))
+        self._sent += 1
+        ipv6 = self._address.version == 6
+        make: Callable[[], bytearray] = (
+            (lambda: packet.echo_v6(OUTSIDE_SIZE + 20, self._ident, self._sent, token, self._tag))
+            if ipv6
+            else (
+                lambda: packet.echo_v4(
+                    self._address.packed, OUTSIDE_SIZE, self._ident, self._sent, token, tag=self._tag
+                )
+            )
+        )
+        try:
+            self._socket.send(make(), leave_by(0, ipv6=ipv6), address_for(self._address.packed, 0))
+        except OSError as error:
+            self._refused = reason(error)
+            return
+        self._tokens.add(token)
