@@ -24,6 +24,7 @@ from wg_exporter.prober.mtu.machine import PathMtu
 from wg_exporter.prober.path import Path, tunnel, usable
 from wg_exporter.prober.schedule import Schedule, Slots
 from wg_exporter.prober.transport import Transport
+from wg_exporter.prober.watcher.watcher import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -80,6 +81,7 @@ class Prober(Generic[Id]):
             tap=tap,
         )
         self._engine = self._transport.engine
+        self.watcher = Watcher(self._transport.open_socket, self._transport.routes_in)
         self._paths: dict[Hashable, Path] = {}
         self._silent: set[Path] = set()  # their verdict may change by time or byte counters alone
         self._schedule: Schedule[Path] = Schedule()
@@ -194,6 +196,7 @@ class Prober(Generic[Id]):
 
     def close(self) -> None:
         """Close all sockets."""
+        self.watcher.close()
         self._transport.close()
 
     # --- peers --------------------------------------------------------------------------------------------------------
@@ -260,13 +263,15 @@ class Prober(Generic[Id]):
     def _poll(self, now: float) -> float:
         if now >= self._next_namespaces:
             self._next_namespaces = now + NAMESPACE_INTERVAL
-            self._transport.follow_namespaces()
+            for netns in self._transport.follow_namespaces():
+                self.watcher.forget(netns, now)
+        others = min(self._next_namespaces, self.watcher.poll(now))
         for _ in range(IN_A_ROW):
             due = self._schedule.next_due()
             if due > now:
-                return min(due, self._next_namespaces)
+                return min(due, others)
             if now < self._transport.free_at:
-                return min(self._transport.free_at, self._next_namespaces)
+                return min(self._transport.free_at, others)
             self._run(self._schedule.take(), now)
         return now
 

@@ -26,6 +26,7 @@ from wg_exporter.prober.echo.book import EchoBook
 from wg_exporter.prober.mtu.probes import SMALL, Layer, LocalTooBig, NotSent, ProbeKind, Route
 from wg_exporter.prober.wire.engine import Engine, Order
 from wg_exporter.prober.wire.in_flight import InFlight, Outgoing, meaning
+from wg_exporter.prober.wire.kinds import TUNNELS
 from wg_exporter.prober.wire.netns import Namespaces
 from wg_exporter.prober.wire.packet import UDP, IcmpKind
 from wg_exporter.prober.wire.repeats import Arrived, Repeats
@@ -47,9 +48,6 @@ if TYPE_CHECKING:
     """Gets every packet of a probe and of its answers: ("sent" or "received", netns, layer, the IP packet as
     `engine.Tapped` has it, wall clock in seconds)."""
 
-TUNNELS = frozenset({"wireguard", "amneziawg", "tun"})
-"""Kinds of devices that peers send packets into; "tun" is WireGuard in userspace."""
-
 RATE = 1_000_000  # bytes a second, all MTU probing together
 
 
@@ -70,6 +68,7 @@ class Transport:
         """`echoed` is called when the statistics of small echoes changed, `arrived` gets each answer to what a path
         sent, `poll` is called each round (see `Engine`)."""
         self._namespaces = Namespaces(namespaces)
+        self.open_socket: Opener = open_socket or self._namespaces.open
         self._arrived = arrived
         self._tap = tap
         self.engine = Engine(
@@ -77,7 +76,7 @@ class Transport:
             other=self._answer,
             poll=poll,
             tap=self._show if tap else None,
-            open_socket=open_socket or self._namespaces.open,
+            open_socket=self.open_socket,
         )
         self.free_at = 0.0
         self._timeout = settings.timeout
@@ -103,12 +102,14 @@ class Transport:
         if key is not None:
             self.engine.sockets.release(key)
 
-    def follow_namespaces(self) -> None:
-        """Close what was opened in a namespace that is gone or was replaced."""
-        for netns in self._namespaces.moved():
+    def follow_namespaces(self) -> list[str]:
+        """Close what was opened in a namespace that is gone or was replaced. Returns the names of these."""
+        moved = self._namespaces.moved()
+        for netns in moved:
             self.engine.forget(netns)
             if netns in self._routes:
                 self._routes.pop(netns).close()
+        return moved
 
     def send(self, path: Path, send: Send) -> None:
         """Send this now. If it can't be sent, its machine is told before this returns."""
@@ -146,7 +147,7 @@ class Transport:
         if not path.endpoint:
             return
         try:
-            found = self._routes_in(path.peer.underlay).look_up(path.endpoint, path.peer.fwmark, path.scope)
+            found = self.routes_in(path.peer.underlay).look_up(path.endpoint, path.peer.fwmark, path.scope)
         except OSError as error:
             path.machine.handle(NotSent(send.probe, reason(error)), now)
         else:
@@ -158,7 +159,7 @@ class Transport:
         The engine's sockets don't heed it (IP_PMTUDISC_INTERFACE), but everybody else's packets have to.
         """
         try:
-            return self._routes_in(path.peer.key[0]).look_up(path.address, ifindex=path.peer.ifindex).egress
+            return self.routes_in(path.peer.key[0]).look_up(path.address, ifindex=path.peer.ifindex).egress
         except OSError:
             return 0
 
@@ -170,14 +171,15 @@ class Transport:
         peer = path.peer
         try:
             if send.kind is ProbeKind.OUTER_ECHO:
-                size = self._routes_in(peer.underlay).look_up(path.endpoint, peer.fwmark, path.scope).egress
+                size = self.routes_in(peer.underlay).look_up(path.endpoint, peer.fwmark, path.scope).egress
             else:
-                size = self._routes_in(peer.key[0]).look_up(path.address, ifindex=peer.ifindex).size
+                size = self.routes_in(peer.key[0]).look_up(path.address, ifindex=peer.ifindex).size
         except OSError:
             return 0
         return size if size < send.size else 0
 
-    def _routes_in(self, netns: str) -> Routes:
+    def routes_in(self, netns: str) -> Routes:
+        """The routes of a namespace."""
         known = self._routes.get(netns)
         if known is None:
             known = self._routes[netns] = Routes(
@@ -205,7 +207,7 @@ class Transport:
             return True
         if outgoing.layer is Layer.INNER:
             return answer.token is not None or answer.ifindex == path.peer.ifindex
-        routes = self._routes_in(path.peer.underlay)
+        routes = self.routes_in(path.peer.underlay)
         try:
             if routes.kind(answer.ifindex) not in TUNNELS:
                 return True

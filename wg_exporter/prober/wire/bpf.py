@@ -18,7 +18,7 @@ from wg_exporter.prober.wire.packet import TAG_AT
 _INSTRUCTION = Struct("=HBBI")  # struct sock_filter: code, jump if true, jump if false, constant
 
 LOAD_BYTE, LOAD_HALF, LOAD_WORD = 0x30, 0x28, 0x20  # at a fixed offset
-LOAD_BYTE_X, LOAD_HALF_X = 0x50, 0x48  # at an offset from X
+LOAD_BYTE_X, LOAD_HALF_X, LOAD_WORD_X = 0x50, 0x48, 0x40  # at an offset from X
 X_IS, X_IS_HEADER = 0x01, 0xB1  # X = the constant; X = 4 * (byte & 15), the length of an IPv4 header
 STORE, LOAD_STORED, TO_X = 0x02, 0x60, 0x07
 AND, SHIFT, ADD_X, SUBTRACT_X = 0x54, 0x64, 0x0C, 0x1C

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 RTM_GETLINK, RTM_GETROUTE = 18, 26
 NLM_F_ACK = 0x4
 RTM_F_CLONED, RTM_F_FIB_MATCH = 0x200, 0x2000
+RTN_LOCAL = 2
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_METRICS, RTA_CACHEINFO, RTA_MARK, RTA_VIA = 1, 4, 5, 8, 12, 16, 18
 RTAX_MTU = 2
 IFLA_MTU, IFLA_LINKINFO, IFLA_INFO_KIND, IFLA_AF_SPEC, IFLA_INET6_CONF = 4, 18, 1, 26, 2
@@ -99,6 +100,18 @@ class Routes(Netlink):
             raise OSError(errno.EIO, str(error)) from None
         egress = min(base.mtu or device, device)
         return RouteAnswer(found.ifindex, found.gateway, egress, found.mtu if found.exception else None)
+
+    def is_local(self, address: bytes) -> bool:
+        """Whether packets to a packed address are for this host itself. Raises OSError."""
+        family = socket.AF_INET6 if len(address) == 16 else socket.AF_INET
+        request = _RTMSG.pack(family, len(address) * 8, 0, 0, 0, 0, 0, 0, 0) + attribute(RTA_DST, address)
+        try:
+            answer = self._ask(RTM_GETROUTE, request)
+        except NetlinkError as error:
+            raise OSError(error.errno, str(error)) from None
+        except SourceError as error:
+            raise OSError(errno.EIO, str(error)) from None
+        return len(answer) >= _RTMSG.size and _RTMSG.unpack_from(answer)[7] == RTN_LOCAL
 
     def kind(self, ifindex: int) -> str:
         """The kind of a device as `ip -d link` has it: "wireguard", "tun"; empty = it has none. Raises OSError."""
