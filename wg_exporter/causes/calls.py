@@ -179,8 +179,8 @@ RULES = (
         "WireGuard takes its initiations and answers, the answers were seen leaving, and it calls again and again.",
         (
             (
-                "Look for a filter on the way from here to {endpoint}, and in the input chain of the far side; also for a"
-                " line that fails one way."
+                "Look for a filter on the way from here to {endpoint}, and in the input chain of the far side; also for"
+                " a line that fails one way."
             ),
             "Do answers leave by the interface on which its calls arrive? `{underlay}ip route get {address}`.",
         ),

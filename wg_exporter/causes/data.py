@@ -200,10 +200,8 @@ def _mtu(facts: Facts) -> Judgement:
     line = _MTU_FAULTS.get(facts.verdict)
     if line is None:
         return None
-    fix: tuple[str, ...] = ()
-    if facts.recommended_mtu:
-        fix = ((f"`{{entry}}ip link set {{interface}} mtu {facts.recommended_mtu}`, and MTU = {facts.recommended_mtu} in"
-               " {conf}."),)  # fmt: skip
+    mtu = facts.recommended_mtu
+    fix = (f"`{{entry}}ip link set {{interface}} mtu {mtu}`, and MTU = {mtu} in {{conf}}.",) if mtu else ()
     return Holds(certain().confidence, (f"{line} (verdict of the MTU probes: {facts.verdict})",), fix)
 
 
@@ -285,8 +283,8 @@ RULES = (
         "Data is acknowledged, as only WireGuard itself does, and nothing inside the tunnel answers.",
         (
             (
-                "On the far side: `wg show` must list the addresses of {interface} under the allowed IPs of our key, and"
-                " the input rules must let them in."
+                "On the far side: `wg show` must list the addresses of {interface} under the allowed IPs of our key,"
+                " and the input rules must let them in."
             ),
         ),
         _not_there,

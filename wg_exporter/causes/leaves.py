@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.causes import seen
 from wg_exporter.causes.cause import Cause
-from wg_exporter.causes.rule import Excluded, Judgement, Rule, certain, likely, literal
+from wg_exporter.causes.rule import Excluded, Judgement, Rule, certain, likely, literal, possible
 from wg_exporter.health.states import Reason
 from wg_exporter.inspected import PathKind, PortOwner
 from wg_exporter.model import Backend
@@ -96,14 +96,22 @@ def _output(facts: Facts) -> Judgement:
     if seen.left(facts) != 0 or not _may_leave(facts) or host is None:
         return None
     if rejected:
-        return likely("nothing left this host, and it said itself that it refused", apart="")
+        return likely("nothing left this host, and it said itself that it refused")
+    judge = likely if facts.filters is None else _beside_nftables
     counted = facts.sent_bytes if facts.backend is not Backend.USERSPACE else None
     if counted and sighting:
-        lines = [f"WireGuard counted {counted} bytes to it within {seen.span(facts.seconds or 0)}, and none of its"]
-        return likely(lines[0] + " handshake messages left this host")
+        within = seen.span(facts.seconds or 0.0)
+        return judge(
+            f"WireGuard counted {counted} bytes to it within {within}, and no handshake message left this host"
+        )
     if facts.backend is Backend.USERSPACE and seen.tried(facts) and facts.entered_packets != 0 and sighting:
-        return likely(f"packets went into {facts.key[1]}, and no handshake message left in {sighting.seconds:.0f} s")
+        return judge(f"packets went into {facts.key[1]}, and no handshake message left in {sighting.seconds:.0f} s")
     return None
+
+
+def _beside_nftables(line: str) -> Judgement:
+    """The ruleset was read, and no rule of it drops these packets."""
+    return possible(line, apart="No nftables rule drops it: look at `tc filter`, eBPF and `iptables-legacy -S`.")
 
 
 def _may_leave(facts: Facts) -> bool:

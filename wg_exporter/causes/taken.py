@@ -176,8 +176,8 @@ RULES = (
         " peer's.",
         (
             (
-                "Let UDP to port {listen_port} in from anywhere, as peers may roam: `{underlay}nft list ruleset` shows the"
-                " input rules."
+                "Let UDP to port {listen_port} in from anywhere, as peers may roam: `{underlay}nft list ruleset` shows"
+                " the input rules."
             ),
         ),
         _roamed,
@@ -211,8 +211,8 @@ RULES = (
         "Responses to our own initiations arrive, made for our public key, and no session comes of them.",
         (
             (
-                "Set the same preshared key on both sides: `{entry}wg set {interface} peer {key} preshared-key FILE`, and"
-                " in {conf}; or none on both."
+                "Set the same preshared key on both sides: `{entry}wg set {interface} peer {key} preshared-key FILE`,"
+                " and in {conf}; or none on both."
             ),
         ),
         _preshared,
