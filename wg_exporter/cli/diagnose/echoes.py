@@ -1,7 +1,8 @@
 """Echoes to one peer, inside the tunnel and outside of it: the first one inside provokes a handshake.
 
-Inside it is the prober of the daemon, in this process and in more of a hurry; so what is answered, lost and too large is
-judged as there. Outside, a small echo now and then asks the endpoint's host whether it is there at all.
+Inside it is the prober of the daemon, in this process and in more of a hurry; so what is answered, lost and too large
+is judged as there, and its watcher looks at the wire. Outside, a small echo now and then asks the endpoint's host
+whether it is there at all.
 """
 
 from __future__ import annotations
@@ -15,18 +16,20 @@ from msgspec.structs import replace
 from wg_exporter.causes.facts import Echo
 from wg_exporter.config import ProbeSettings
 from wg_exporter.prober.driver import Prober
-from wg_exporter.prober.mtu.verdict import judge
 from wg_exporter.prober.wire import packet
 from wg_exporter.prober.wire.packet import IcmpKind
 from wg_exporter.prober.wire.sockets import ProbeSocket, SocketKey, address_for, leave_by, reason
+from wg_exporter.sighted import Callers, Sighting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from wg_exporter.probed import MtuReport, ProbePeer, ProbeStats, SendError
+    from wg_exporter.model import DeviceKey
+    from wg_exporter.probed import ProbePeer, ProbeStats, SendError
     from wg_exporter.prober.mtu.verdict import Findings
     from wg_exporter.prober.transport import Tap
     from wg_exporter.prober.wire.sockets import Opener
+    from wg_exporter.sighted import WatchPeer
 
 INTERVAL = 0.2  # seconds between echoes inside
 TIMEOUT = 2.0  # seconds until one is lost; the configured time, if that is shorter
@@ -47,36 +50,53 @@ class Inside(NamedTuple):
     findings: Findings | None
 
 
-class Echoes:
-    """Echoes inside. `start`, `step` again and again, `close`."""
+class Probing:
+    """Watches for one peer and sends echoes inside. `watch`, `start`, `step` again and again, `close`."""
 
-    def __init__(
-        self, peer: ProbePeer, settings: ProbeSettings, paths: Mapping[str, str], tap: Tap | None = None
-    ) -> None:
+    def __init__(self, settings: ProbeSettings, paths: Mapping[str, str], tap: Tap | None = None) -> None:
         quick = replace(ProbeSettings(), timeout=min(settings.timeout, TIMEOUT))
-        self._peer = peer
+        self._peer: ProbePeer | None = None
         self._prober: Prober[str] = Prober(quick, paths, tap=tap)
         self._stats: dict[str, ProbeStats] = {}
-        self._reports: dict[str, MtuReport | None] = {}
         self._searched = False
         self._others: tuple[str, ...] = ()
+        self._watched: DeviceKey | None = None
+        self.sighting: Sighting | None = None
+        """What was seen of the peer on the wire so far; None if nobody could look."""
+        self.callers: Callers | None = None
+        """Who else called the device; None if nobody could look."""
 
-    def start(self) -> None:
-        """Send the first one."""
-        self._prober.update({MAIN: self._peer})
+    def watch(self, peer: WatchPeer, seconds: float, now: float) -> str:
+        """Look at the wire from now on. Returns why that is not possible, in one line; empty if it is."""
+        self._prober.watcher.watch({0: (peer, seconds)}, now)
+        problem = self._prober.watcher.problem
+        if not problem:
+            self._watched = peer.key[:2]
+            self.sighting, self.callers = Sighting(now, 0.0), Callers(self._watched, ())
+        return problem
+
+    def start(self, peer: ProbePeer) -> None:
+        """Send the first echo."""
+        self._peer = peer
+        self._prober.update({MAIN: peer})
 
     def ask_others(self, addresses: Sequence[str]) -> None:
         """Send echoes to these addresses inside too."""
-        if not self._others and addresses:
+        if self._peer and not self._others and addresses:
             self._others = tuple(addresses)
             self._prober.update({one: self._peer._replace(target=one, endpoint="") for one in addresses})
 
-    def step(self, longest: float) -> None:
-        """Send what is due and take answers, for so many seconds at most."""
+    def step(self, longest: float, now: float) -> None:
+        """Send what is due and take what came, for so many seconds at most. `now` is monotonic seconds."""
         self._prober.step(longest)
         changes = self._prober.changes(100)
         self._stats |= {name: stats for name, (_, stats) in changes.echoes.items()}
-        if self.answered and not self._searched and self._peer.endpoint:
+        looked = self._prober.watcher.changes(100, now)
+        if self.sighting is not None:
+            seen = looked.rows.get(0, self.sighting)
+            self.sighting = seen._replace(seconds=max(now - seen.began, 0.0)) if seen.open else seen
+            self.callers = next((one for one in looked.callers if one.device == self._watched), self.callers)
+        if self.answered and not self._searched and self._peer and self._peer.endpoint:
             self._searched = True
             self._prober.search(MAIN)
 
@@ -90,12 +110,6 @@ class Echoes:
         return _answered(self._stats.get(MAIN)) > 0
 
     @property
-    def refused(self) -> SendError | None:
-        """Why this host does not send them; None if it does."""
-        stats = self._stats.get(MAIN)
-        return stats.refused if stats else None
-
-    @property
     def measured(self) -> bool:
         """Whether loss and sizes are known, after it answered."""
         stats = self._stats.get(MAIN)
@@ -103,18 +117,19 @@ class Echoes:
             return False
         return not self._searched or not self._prober.busy(MAIN)
 
-    def inside(self) -> Inside:
-        """What is known so far."""
+    def inside(self) -> Inside | None:
+        """What is known so far; None before the first echo."""
+        if self._peer is None:
+            return None
         stats = self._stats.get(MAIN)
         sent = stats.sent + stats.extra_sent if stats else 0
         lost = stats.lost + stats.extra_lost if stats else 0
-        answered = _answered(stats)
-        known = stats is not None and sent >= ENOUGH_TO_JUDGE
-        in_time = answered - (stats.late if stats else 0)
+        late = stats.late if stats else 0
+        timed = stats.sent - stats.lost if stats else 0  # whose round trips are in the sum
         return Inside(
             _echo(self._peer.target, stats),
-            lost_ratio(lost, stats.late if stats else 0, sent) if known else None,
-            stats.rtt_sum / in_time if stats and in_time > 0 and not stats.extra_sent else None,
+            max(lost - late, 0) / sent if sent >= ENOUGH_TO_JUDGE else None,
+            stats.rtt_sum / timed if stats and timed > 0 else None,
             tuple(_echo(one, self._stats.get(one)) for one in self._others),
             self._prober.findings(MAIN) if self._searched else None,
         )
@@ -122,16 +137,6 @@ class Echoes:
     def close(self) -> None:
         """Close all sockets."""
         self._prober.close()
-
-
-def lost_ratio(lost: int, late: int, sent: int) -> float:
-    """The part that was lost; what came late was not."""
-    return max(lost - late, 0) / sent if sent else 0.0
-
-
-def verdict(findings: Findings | None) -> object:
-    """The verdict of the MTU probes; None without any."""
-    return judge(findings) if findings is not None else None
 
 
 def _answered(stats: ProbeStats | None) -> int:
@@ -181,17 +186,13 @@ class Outside:
         token = int.from_bytes(os.urandom(8))
         self._sent += 1
         ipv6 = self._address.version == 6
-        make: Callable[[], bytearray] = (
-            (lambda: packet.echo_v6(OUTSIDE_SIZE + 20, self._ident, self._sent, token, self._tag))
-            if ipv6
-            else (
-                lambda: packet.echo_v4(
-                    self._address.packed, OUTSIDE_SIZE, self._ident, self._sent, token, tag=self._tag
-                )
-            )
-        )
+        if ipv6:
+            message = packet.echo_v6(OUTSIDE_SIZE + 20, self._ident, self._sent, token, self._tag)
+        else:
+            to = self._address.packed
+            message = packet.echo_v4(to, OUTSIDE_SIZE, self._ident, self._sent, token, tag=self._tag)
         try:
-            self._socket.send(make(), leave_by(0, ipv6=ipv6), address_for(self._address.packed, 0))
+            self._socket.send(message, leave_by(0, ipv6=ipv6), address_for(self._address.packed, 0))
         except OSError as error:
             self._refused = reason(error)
             return

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wg_exporter.cli import pcap
-from wg_exporter.cli.mtu.frames import FRAGMENT, ICMP, ICMPV6, UDP, Fragments
+from wg_exporter.cli.frames import FRAGMENT, ICMP, ICMPV6, UDP, Fragments
 from wg_exporter.cli.pcap import PACKET_OUTGOING, PACKET_TYPE
 from wg_exporter.prober.wire import bpf
 from wg_exporter.prober.wire.bpf import Step

@@ -14,7 +14,7 @@ import time
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
-from wg_exporter.cli.mtu.frames import token_of
+from wg_exporter.cli.frames import token_of
 from wg_exporter.cli.mtu.results import Result, conclude, countable, so_far, unprobed
 from wg_exporter.cli.mtu.running import Quiet
 from wg_exporter.cli.mtu.screen import REDRAW, Doing, Phase

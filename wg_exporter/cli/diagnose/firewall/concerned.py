@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.causes.facts import Filter
 from wg_exporter.cli.diagnose.firewall import walk
-from wg_exporter.cli.diagnose.firewall.ruleset import FAMILIES, INPUT, OUTPUT, POSTROUTING, PREROUTING
+from wg_exporter.cli.diagnose.firewall.ruleset import FAMILIES, INPUT, OUTPUT, PLAIN, POSTROUTING, PREROUTING
 from wg_exporter.cli.diagnose.firewall.walk import AFTER_ALL, BEFORE_ALL, Drop, Packet
 
 if TYPE_CHECKING:
@@ -57,26 +57,29 @@ class Flow(NamedTuple):
 
 
 class Way(NamedTuple):
-    """A packet, and the hooks through which it goes; `hook` is what `Filter` calls them."""
+    """A packet, and the hooks through which it goes; `hook` is what `Filter` calls them, `accepted` is a match of nft
+    for such packets.
+    """
 
     hook: str
     packet: Packet
     hooks: tuple[int, ...]
+    accepted: str
     data: bool = False
 
 
 def outer(flow: Flow) -> Iterator[Way]:
     """The tunnel's messages on their way out and in."""
     for kind in (INITIATION, DATA):
-        yield Way("output", _udp(flow, kind, out=True), LEAVING, kind == DATA)
+        yield Way("output", _udp(flow, kind, out=True), LEAVING, f"udp sport {flow.port}", kind == DATA)
     for kind in (RESPONSE, DATA):
-        yield Way("input", _udp(flow, kind, out=False), ARRIVING, kind == DATA)
+        yield Way("input", _udp(flow, kind, out=False), ARRIVING, f"udp dport {flow.port}", kind == DATA)
 
 
 def inner(flow: Flow) -> Iterator[Way]:
     """An echo to the target, and its reply."""
-    yield Way("inner_output", _echo(flow, out=True), LEAVING)
-    yield Way("inner_input", _echo(flow, out=False), ARRIVING)
+    yield Way("inner_output", _echo(flow, out=True), LEAVING, f'oifname "{flow.interface}"')
+    yield Way("inner_input", _echo(flow, out=False), ARRIVING, f'iifname "{flow.interface}"')
 
 
 def filters(
@@ -93,7 +96,7 @@ def filters(
     counted = {
         (chain.family, chain.table, rule.handle): rule.packets for chain in before.chains for rule in chain.rules
     }
-    found: dict[tuple[str, int, str, str, int], tuple[Drop, set[bool]]] = {}
+    found: dict[tuple[str, int, str, str, int], tuple[Drop, set[bool], str]] = {}
     for way in ways:
         for drop in walk.drops(after, way.packet, way.hooks):
             grew = _grew(drop, counted)
@@ -101,10 +104,10 @@ def filters(
                 continue
             chain = drop.chain
             place = (way.hook, chain.family, chain.table, chain.name, drop.rule.handle if drop.rule else 0)
-            found.setdefault(place, (drop, set()))[1].add(way.data)
+            found.setdefault(place, (drop, set(), way.accepted))[1].add(way.data)
     return [
-        _filter(place[0], drop, _grew(drop, counted), entry, texts, data_only=kinds == {True})
-        for place, (drop, kinds) in found.items()
+        _filter(place[0], drop, _grew(drop, counted), entry, texts, accepted=accepted, data_only=kinds == {True})
+        for place, (drop, kinds, accepted) in found.items()
     ]
 
 
@@ -122,15 +125,20 @@ def _filter(
     entry: str,
     texts: Callable[[Chain], Mapping[int, str]],
     *,
+    accepted: str,
     data_only: bool,
 ) -> Filter:
+    """`accepted` is what nft calls the packets that were dropped."""
     chain = drop.chain
     family = FAMILIES.get(chain.family, str(chain.family))
     where = f"table {family} {chain.table}, chain {chain.name}"
+    nameable = PLAIN.fullmatch(chain.table) and PLAIN.fullmatch(chain.name)
+    place = f"{family} {chain.table} {chain.name}"
     if drop.rule is None:
-        return Filter(hook, "policy drop, and no rule before accepts it", where, "", grew, data_only)
+        let = f"{entry}nft insert rule {place} {accepted} accept" if nameable and accepted else ""
+        return Filter(hook, "its policy is drop, and no rule before accepts it", where, let, grew, data_only)
     text = texts(chain).get(drop.rule.handle, "") or ("a rule that rejects" if drop.rejects else "a rule that drops")
-    remove = f"{entry}nft delete rule {family} {chain.table} {chain.name} handle {drop.rule.handle}"
+    remove = f"{entry}nft delete rule {place} handle {drop.rule.handle}" if nameable else ""
     return Filter(hook, text, f"{where}, handle {drop.rule.handle}", remove, grew, data_only)
 
 

@@ -7,6 +7,7 @@ under the names of the kernel's attributes without their prefix.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 INET, IPV4, NETDEV, IPV6 = 1, 2, 5, 10  # families (linux/netfilter.h: NFPROTO_*)
 FAMILIES: Mapping[int, str] = {INET: "inet", IPV4: "ip", NETDEV: "netdev", IPV6: "ip6"}
+
+PLAIN = re.compile(r"[A-Za-z0-9_./-]+")
+"""Names that may stand in a command for nft, which reads its arguments as one text."""
 
 DROP, ACCEPT, STOLEN, QUEUE, REPEAT, STOP = range(6)  # verdicts (linux/netfilter.h: NF_*)
 CONTINUE, BREAK, JUMP, GOTO, RETURN = -1, -2, -3, -4, -5  # and those of nf_tables.h: NFT_*

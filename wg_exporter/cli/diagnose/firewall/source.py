@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wg_exporter.cli.diagnose.firewall import decode
-from wg_exporter.cli.diagnose.firewall.ruleset import FAMILIES, Ruleset
+from wg_exporter.cli.diagnose.firewall.ruleset import FAMILIES, PLAIN, Ruleset
 from wg_exporter.linux.errors import DeniedError, SourceError
 from wg_exporter.linux.netlink import InterruptedDumpError, Netlink, NetlinkError, attribute, open_socket
 from wg_exporter.model import Failure
@@ -88,12 +88,14 @@ def legacy() -> bool:
     return False
 
 
-def texts(chain: Chain, inside: Callable[[list[str]], list[str]]) -> dict[int, str]:
-    """The rules of a chain as nft writes them, by handle; none where it is missing. `inside` leads into a namespace."""
-    command = ["nft", "-a", "list", "chain", FAMILIES.get(chain.family, "?"), chain.table, chain.name]
+def texts(chain: Chain) -> dict[int, str]:
+    """The rules of a chain as nft writes them, by handle; none where it is missing. In the namespace of the thread."""
+    if not (PLAIN.fullmatch(chain.table) and PLAIN.fullmatch(chain.name) and chain.family in FAMILIES):
+        return {}
+    command = ["nft", "-a", "list", "chain", FAMILIES[chain.family], chain.table, chain.name]
     try:
         done = subprocess.run(  # noqa: S603 - names of the kernel's, never a shell
-            inside(command), capture_output=True, timeout=NFT_SECONDS, check=False, stdin=subprocess.DEVNULL
+            command, capture_output=True, timeout=NFT_SECONDS, check=False, stdin=subprocess.DEVNULL
         )
     except (OSError, subprocess.TimeoutExpired, ValueError):
         return {}
