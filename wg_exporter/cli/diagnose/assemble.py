@@ -83,7 +83,7 @@ def facts(known: Known) -> Facts:
         endpoint=now.endpoint if now else None,
         keepalive=now.persistent_keepalive if now else None,
         allowed_ips=now.allowed_ips if now else None,
-        target=chosen.target,
+        target=chosen.target or chosen.meant,
         mtu=chosen.link.mtu if chosen.link else None,
         expected=chosen.expected,
         conf_path=chosen.conf.path if chosen.conf else "",

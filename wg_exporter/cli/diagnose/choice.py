@@ -42,7 +42,8 @@ class ChoiceError(Exception):
 class Chosen(NamedTuple):
     """The peer, its device and what is configured of both; None = it is not there, or could not be read.
 
-    `target` is the address inside the tunnel that stands for the peer, empty with `why_no_target` if there is none.
+    `target` is the address inside the tunnel that stands for the peer, empty with `why_no_target` if there is none;
+    `meant` is the one that should, by the configuration or the device's file, while packets to it do not go there.
     `provoke` is one to which a packet leads to this peer: `target` if there is one, else perhaps nobody's; empty if
     there is none. `health` is how the exporter that runs here says that it is (`told`), or what one look shows. `usual`
     is the round trip that it knows, in seconds. `entry` and `underlay_entry` lead commands into namespaces, `underlay`
@@ -57,6 +58,7 @@ class Chosen(NamedTuple):
     expected: bool = False
     target: str = ""
     why_no_target: str = ""
+    meant: str = ""
     provoke: str = ""
     health: PeerHealth = NOT_JUDGED
     told: bool = False
@@ -208,7 +210,8 @@ def _chosen(
     if here is None or row.device is None:
         return chosen
     plan = planned(Planner(_probing_all(config)), snapshot, view)
-    return _aimed(chosen, row.device, here, plan, entries)
+    aimed = _aimed(chosen, row.device, here, plan, entries)
+    return aimed if aimed.target else aimed._replace(meant=_meant(config, key, conf_peer))
 
 
 def _aimed(chosen: Chosen, device: Device, peer: Peer, plan: Plan, entries: dict[str, str]) -> Chosen:
@@ -227,6 +230,22 @@ def _aimed(chosen: Chosen, device: Device, peer: Peer, plan: Plan, entries: dict
         underlay=underlay,
         underlay_entry=entries.get(underlay or "", ""),
     )
+
+
+def _meant(config: Config, key: PeerKey, described: ConfPeer | None) -> str:
+    """The address that users send to, as somebody wrote it down; empty if nobody did."""
+    named = (one.target for one in config.peers if one.public_key == key[2] and one.interface in (None, key[1]))
+    single = (text.partition("/")[0] for text in (described.allowed_ips if described else ()) if _is_single(text))
+    for text in (*named, *single):
+        try:
+            return str(ip_address(text))
+        except ValueError:
+            continue
+    return ""
+
+
+def _is_single(text: str) -> bool:
+    return text.endswith("/128" if ":" in text else "/32")
 
 
 def leading_to(device: Device, peer: Peer, addresses: Sequence[str]) -> str:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 RTM_GETLINK, RTM_GETROUTE = 18, 26
 RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH = 0x1000, 0x2000
-RTA_DST, RTA_SRC, RTA_OIF, RTA_GATEWAY, RTA_MULTIPATH, RTA_TABLE, RTA_MARK, RTA_VIA = 1, 2, 4, 5, 9, 15, 16, 18
+RTA_DST, RTA_SRC, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_MULTIPATH, RTA_TABLE = 1, 2, 4, 5, 7, 9, 15
+RTA_MARK, RTA_VIA = 16, 18
 RTN_LOCAL, RTN_BLACKHOLE, RTN_UNREACHABLE, RTN_PROHIBIT = 2, 6, 7, 8
 IFLA_IFNAME, IFLA_MASTER, IFLA_LINKINFO = 3, 10, 18
 IFLA_INFO_KIND, IFLA_INFO_SLAVE_KIND = 1, 4
@@ -68,12 +69,13 @@ class Asked(NamedTuple):
 
 
 class Route(NamedTuple):
-    """Where a packet goes: `ifindices` are those of all next hops, `gateway` is packed, empty without one."""
+    """Where a packet goes: `ifindices` are those of all next hops; `gateway` and `source` are packed, or empty."""
 
     kind: int
     ifindices: tuple[int, ...]
     gateway: bytes
     table: int
+    source: bytes = b""
 
 
 class LinkPlace(NamedTuple):
@@ -94,19 +96,21 @@ def decode_route(answer: bytes) -> Route:
     if len(answer) < RTMSG.size:
         raise DecodeError("route message cut short")
     _family, _dst, _src, _tos, table, _protocol, _scope, kind, _flags = RTMSG.unpack_from(answer)
-    gateway, hops = b"", []
+    gateway, source, hops = b"", b"", []
     for found, start, end in attributes(answer, RTMSG.size, len(answer)):
         if found == RTA_OIF and end - start == 4:
             hops.append(_INT.unpack_from(answer, start)[0])
         elif found == RTA_GATEWAY:
             gateway = answer[start:end]
+        elif found == RTA_PREFSRC:
+            source = answer[start:end]
         elif found == RTA_VIA:  # a gateway of the other family: its number comes first
             gateway = answer[start + 2 : end]
         elif found == RTA_TABLE and end - start == 4:
             (table,) = _UNSIGNED.unpack_from(answer, start)
         elif found == RTA_MULTIPATH:
             hops += _next_hops(answer, start, end)
-    return Route(kind, tuple(hops), gateway, table)
+    return Route(kind, tuple(hops), gateway, table, source)
 
 
 def _next_hops(answer: bytes, start: int, end: int) -> Iterator[int]:

@@ -1,0 +1,122 @@
+"""Who has a UDP port in the network namespace of the calling thread: a device's own daemon, another process, nobody.
+
+The kernel's own sockets belong to no process, so a kernel device is known to have its port only if no process has it
+and no other device claims it. Without CAP_SYS_PTRACE the files of other users' processes can't be looked at; then
+nothing is said that would need it.
+
+Sources: net/ipv4/udp.c (udp4_format_sock), proc(5) (/proc/PID/fd), unix(7) (SO_PEERCRED).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+NET = Path("/proc/thread-self/net")
+PROC = Path("/proc")
+
+MOST_BYTES = 32 << 20  # of the list of sockets
+MOST_PROCESSES = 4096
+MOST_FILES = 65536  # of all processes together
+
+CONNECT_SECONDS = 0.5
+_CREDENTIALS = struct.Struct("=iII")  # struct ucred: process, user, group
+
+
+class Holder(NamedTuple):
+    """A process that has the port open."""
+
+    pid: int
+    name: str
+
+
+class Found(NamedTuple):
+    """The sockets on a port. `complete`: all processes could be looked at, so that no other one has it."""
+
+    inodes: frozenset[int]
+    holders: tuple[Holder, ...]
+    complete: bool
+
+
+def inodes(port: int, net: Path = NET) -> frozenset[int] | None:
+    """The inodes of the UDP sockets bound to a port, of both families; None if the list can't be read."""
+    found: set[int] = set()
+    for name in ("udp", "udp6"):
+        try:
+            with (net / name).open("rb") as file:
+                found |= set(decode(file.read(MOST_BYTES).splitlines()[1:], port))
+        except FileNotFoundError:
+            if name == "udp":
+                return None
+        except OSError:
+            return None
+    return frozenset(found)
+
+
+def decode(lines: Iterable[bytes], port: int) -> Iterator[int]:
+    """The inodes in lines like `  12: 00000000:CA6C 00000000:0000 07 0:0 0:0 0 0 0 4711 ...` of this port."""
+    for line in lines:
+        fields = line.split(None, 10)
+        digits = fields[1].rpartition(b":")[2] if len(fields) > 9 else b""
+        with suppress(ValueError):
+            if len(digits) == 4 and digits.isalnum() and int(digits, 16) == port and fields[9].isdigit():
+                yield int(fields[9])
+
+
+def look(port: int, net: Path = NET, proc: Path = PROC) -> Found | None:
+    """Who has the port here. None if it can't be read."""
+    wanted = inodes(port, net)
+    if wanted is None:
+        return None
+    if not wanted:
+        return Found(wanted, (), complete=True)
+    links = {f"socket:[{inode}]" for inode in wanted}
+    holders: list[Holder] = []
+    complete, files = True, 0
+    processes = [name for name in os.listdir(proc) if name.isdigit()]  # noqa: PTH208 - names alone
+    if len(processes) > MOST_PROCESSES:
+        complete = False
+    for name in processes[:MOST_PROCESSES]:
+        try:
+            opened = os.listdir(proc / name / "fd")  # noqa: PTH208 - names alone
+        except FileNotFoundError:
+            continue  # it ended
+        except OSError:
+            complete = False
+            continue
+        files += len(opened)
+        if files > MOST_FILES:
+            return Found(wanted, tuple(holders), complete=False)
+        if any(_link(proc / name / "fd" / number) in links for number in opened):
+            holders.append(Holder(int(name), _name(proc / name)))
+    return Found(wanted, tuple(holders), complete=complete)
+
+
+def daemon_of(control: Path) -> int | None:
+    """The process that listens on a control socket (/var/run/wireguard/NAME.sock); None if it can't be asked."""
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as opened:
+        opened.settimeout(CONNECT_SECONDS)
+        opened.connect(str(control))
+        pid, _user, _group = _CREDENTIALS.unpack(opened.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return int(pid) or None
+    return None
+
+
+def _link(path: Path) -> str:
+    try:
+        return os.readlink(path)  # noqa: PTH115 - text is what is compared
+    except OSError:
+        return ""
+
+
+def _name(process: Path) -> str:
+    with suppress(OSError):
+        return (process / "comm").read_bytes()[:64].decode(errors="replace").strip()
+    return ""
