@@ -234,7 +234,7 @@ def _aimed(chosen: Chosen, device: Device, peer: Peer, plan: Plan, entries: dict
 
 def _meant(config: Config, key: PeerKey, described: ConfPeer | None) -> str:
     """The address that users send to, as somebody wrote it down; empty if nobody did."""
-    named = (one.target for one in config.peers if one.public_key == key[2] and one.interface in (None, key[1]))
+    named = (one.target or "" for one in config.peers if one.public_key == key[2] and one.interface in (None, key[1]))
     single = (text.partition("/")[0] for text in (described.allowed_ips if described else ()) if _is_single(text))
     for text in (*named, *single):
         try:

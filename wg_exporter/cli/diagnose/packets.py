@@ -41,7 +41,10 @@ def described(caught: Sequence[Caught], keys: Keys, began: float) -> Iterator[st
                 ends = f"{packet.src}:{packet[UDP].sport} > {packet.dst}:{packet[UDP].dport}"
                 meaning = _meaning(message, bytes(packet[UDP].payload), keys, sent, outgoing=one.outgoing)
             elif ICMP in packet:
-                ends, meaning = f"{packet.src} > {packet.dst}", _refusal(packet[ICMP].type, packet[ICMP].code, ipv6=False)
+                ends, meaning = (
+                    f"{packet.src} > {packet.dst}",
+                    _refusal(packet[ICMP].type, packet[ICMP].code, ipv6=False),
+                )
             else:
                 kind, code = one.data[40], one.data[41]
                 ends, meaning = f"{packet.src} > {packet.dst}", _refusal(kind, code, ipv6=True)

@@ -39,8 +39,8 @@ def _all(facts: Facts) -> Iterator[str]:
         yield f"{facts.target} answers"
     if facts.outer_ping is not None and facts.outer_ping.answered:
         yield f"the host {facts.outer_ping.to} answers pings outside the tunnel"
-    for one in facts.filters or ():
-        yield f"a rule of this host drops packets of this tunnel: {one.rule} ({one.where})"
+    for rule in facts.filters or ():
+        yield f"a rule of this host drops packets of this tunnel: {rule.rule} ({rule.where})"
     if facts.dns_name and facts.resolved is not None:
         yield f"{facts.dns_name} resolves to {', '.join(facts.resolved[:4]) or 'nothing'}"
     if facts.verdict is not None and facts.answered:

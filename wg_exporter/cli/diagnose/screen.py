@@ -45,6 +45,10 @@ class Progress:
             text = Text(f"{seconds:5.1f} s  ", "dim").append(_plain(line, self._console), "")
             self._console.print(text, soft_wrap=True)
 
+    def say(self, line: str) -> None:
+        """A line without a time, whoever reads."""
+        self._console.print(Text(_plain(line, self._console)), soft_wrap=True)
+
 
 def show(result: Result, console: Console) -> None:
     """Print the result."""

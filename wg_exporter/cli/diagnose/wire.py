@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.cli.frames import ICMP, ICMPV6, Fragments, token_of
 from wg_exporter.cli.pcap import Capture
-from wg_exporter.prober.mtu.probes import Layer
 from wg_exporter.prober.watcher import filters
 from wg_exporter.prober.wire import bpf
 from wg_exporter.prober.wire.bpf import Step
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wg_exporter.cli.pcap import Caught
+    from wg_exporter.prober.mtu.probes import Layer
     from wg_exporter.prober.wire.sockets import Opener
 
 MOST_SHOWN = 200  # packets that are kept for `--packets`

@@ -41,8 +41,8 @@ LEAVING, ARRIVING = (OUTPUT, POSTROUTING, AFTER_ALL), (BEFORE_ALL, PREROUTING, I
 class Flow(NamedTuple):
     """Addresses and interfaces of one tunnel, for one namespace. Empty and 0 = not known.
 
-    `indices` are those of interfaces by name. `established`: outer packets have come back before. `mark` is the
-    device's fwmark. `entry` leads commands into the namespace.
+    `indices` are those of interfaces by name. `established`: packets went both ways before, so that connection tracking
+    knows the flow; `asked`: ours were sent, so that it knows those that answer. `mark` is the device's fwmark.
     """
 
     here: str
@@ -52,8 +52,8 @@ class Flow(NamedTuple):
     far_port: int = 0
     mark: int = 0
     established: bool = False
+    asked: bool = False
     indices: Mapping[str, int] = {}
-    entry: str = ""
 
 
 class Way(NamedTuple):
@@ -149,7 +149,7 @@ def _udp(flow: Flow, kind: int, *, out: bool) -> Packet:
     length = _LENGTHS[kind]
     ports = (flow.port, flow.far_port) if out else (flow.far_port, flow.port)
     segment = struct.pack("!HHHH", *ports, 8 + length, 0) + bytes([kind, 0, 0, 0]) + bytes(length - 4)
-    return _packet(flow, UDP, segment, out=out, established=flow.established)
+    return _packet(flow, UDP, segment, out=out, established=flow.established or (flow.asked and not out))
 
 
 def _echo(flow: Flow, *, out: bool) -> Packet:
