@@ -13,6 +13,7 @@ import time
 from itertools import cycle
 from typing import TYPE_CHECKING, NamedTuple
 
+from tests.probers import Unwatched
 from tests.rows import WALL, FakeHost, FakeTime, device, link, peer, probed
 from wg_exporter.config import Config
 from wg_exporter.daemon.exporter import Exporter
@@ -60,7 +61,7 @@ CASES = (
 YARDSTICK = CASES[2]
 
 
-class FakeProber:
+class FakeProber(Unwatched):
     """Says of some peers what the benchmark wants, by the dictionary in which the handle of the real one keeps it."""
 
     def __init__(self) -> None:

@@ -20,7 +20,8 @@ from wg_exporter.remote.prober.known import Known
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from wg_exporter.model import PeerKey
+    from wg_exporter.model import DeviceKey, PeerKey
+    from wg_exporter.sighted import Caller, Sighting, WatchPeer
 
 STATS = ProbeStats(True, 3, 1, 0, 0, ((SendError.NO_KEY, 2),), (1, 1), 0.5, 0.1, 0.2, 0.01)
 SILENT = STATS._replace(up=False, silent_since=12.5)
@@ -60,6 +61,21 @@ class KeyedProber(Prober["PeerKey"]):
         changes = self.changes(most)
         self._known.take(*changes)
         return {key: self._known[key] for key in (*changes.echoes, *changes.reports)}
+
+
+class Unwatched:
+    """What an `Exporter` wants of its prober besides probes: it watches for nobody, and remembers whom it should."""
+
+    watch_problem = ""
+
+    def watch(self, peers: Iterable[WatchPeer], seconds: float) -> None:
+        self.windows = [*getattr(self, "windows", ()), (tuple(peers), seconds)]
+
+    def sightings(self) -> Mapping[PeerKey, Sighting]:
+        return self.__dict__.setdefault("seen", {})
+
+    def callers(self) -> Mapping[DeviceKey, tuple[Caller, ...]]:
+        return {}
 
 
 class Life:

@@ -84,6 +84,7 @@ def facts(**changes):
         others_received=5000,
         host=host(),
         before=host(at=70.0, udp_received=900),
+        seen_before=seen(),
         dns_name="vpn.example.com",
         resolved=("192.0.2.7",),
         echo=Echo("10.0.0.2", 10, 0),
@@ -98,19 +99,20 @@ def sent(**changes):
 
 def diagnosed(**changes):
     """As `diagnose` knows a peer: a handshake was provoked, and no exporter says how it is."""
-    known = dict(state=None, reason=None, initiations=None, inbound_initiations=None, provoked=True, session=False)
-    return facts(**(known | dict(answered=False, filters=(), echo=Echo("10.0.0.2", 4, 0)) | changes))
+    known = {"state": None, "reason": None, "initiations": None, "inbound_initiations": None, "provoked": True}
+    known |= {"session": False, "answered": False, "filters": (), "echo": Echo("10.0.0.2", 4, 0)}
+    return facts(**(known | changes))
 
 
 def works(**changes):
     """Its session is fine, and what `changes` says is not."""
-    known = dict(reason=Reason.TARGET_SILENT, state=DEGRADED, initiations=0, shaken_seconds=20.0, heard_seconds=5.0)
-    known |= dict(sighting=seen(), received_bytes=96, sent_bytes=400)
+    known = {"reason": Reason.TARGET_SILENT, "state": DEGRADED, "initiations": 0, "shaken_seconds": 20.0}
+    known |= {"heard_seconds": 5.0, "sighting": seen(), "received_bytes": 96, "sent_bytes": 400}
     return facts(**(known | changes))
 
 
 def session(**changes):
-    return diagnosed(**(dict(session=True, received_bytes=32, sighting=seen(initiations_sent=1)) | changes))
+    return diagnosed(**({"session": True, "received_bytes": 32, "sighting": seen(initiations_sent=1)} | changes))
 
 
 def refusal(by, number, code, *, ipv6=False, times=5, proven=5):
@@ -149,8 +151,12 @@ BUILDS = [
     (Cause.OUTPUT_FILTERED, diagnosed(backend=Backend.USERSPACE, sent_bytes=0, sighting=seen(), filters=None)),
     (Cause.OUTPUT_FILTERED, diagnosed(filters=(DROP_OUT._replace(grew=4),), sighting=seen())),
     (Cause.PORT_UNREACHABLE, facts(sighting=refusal("192.0.2.7", 3, 3))),
-    (Cause.PORT_UNREACHABLE, facts(sighting=refusal("2001:db8::7", 1, 4, ipv6=True), endpoint="[2001:db8::7]:51820",
-                                   resolved=("2001:db8::7",))),  # fmt: skip
+    (
+        Cause.PORT_UNREACHABLE,
+        facts(
+            sighting=refusal("2001:db8::7", 1, 4, ipv6=True), endpoint="[2001:db8::7]:51820", resolved=("2001:db8::7",)
+        ),
+    ),
     (Cause.HOST_UNREACHABLE, facts(sighting=refusal("198.51.100.1", 3, 1))),
     (Cause.HOST_UNREACHABLE, diagnosed(sighting=refusal("2001:db8::1", 1, 0, ipv6=True, times=2, proven=0))),
     (Cause.PROHIBITED, facts(sighting=refusal("198.51.100.1", 3, 13))),
@@ -165,27 +171,55 @@ BUILDS = [
     (Cause.PRESHARED_KEY, diagnosed(sighting=sent(responses_received=2, answered=2, initiations_received=1))),
     (Cause.INPUT_FILTERED, facts(sighting=sent(responses_received=6, answered=6), host=host(udp_received=902))),
     (Cause.INPUT_FILTERED, diagnosed(sighting=CALLED, filters=(DROP_IN._replace(grew=5),))),
-    (Cause.OUTER_REVERSE_PATH, facts(sighting=sent(responses_received=6, answered=6),
-                                     host=host(outer_rp_filter=1, outer_rp_drops=11))),  # fmt: skip
-    (Cause.OUTER_REVERSE_PATH, diagnosed(sighting=sent(responses_received=3, answered=3),
-                                         host=host(outer_rp_filter=1, outer_rp_drops=8))),  # fmt: skip
+    (
+        Cause.OUTER_REVERSE_PATH,
+        facts(sighting=sent(responses_received=6, answered=6), host=host(outer_rp_filter=1, outer_rp_drops=11)),
+    ),
+    (
+        Cause.OUTER_REVERSE_PATH,
+        diagnosed(sighting=sent(responses_received=3, answered=3), host=host(outer_rp_filter=1, outer_rp_drops=8)),
+    ),
     (Cause.UNDER_LOAD, facts(sighting=sent(cookies_received=5))),
     (Cause.UNDER_LOAD, diagnosed(sighting=sent(cookies_received=1))),
     (Cause.ROAMED, diagnosed(sighting=sent(), opened=(Opened(PEER, 1000.0, 1000.1, "berlin", "203.0.113.9:4000"),))),
-    (Cause.ROAMED, diagnosed(sighting=sent(), filters=(DROP_IN,),
-                             opened=(Opened(PEER, 1000.0, 1000.1, "berlin", "203.0.113.9:4000"),))),  # fmt: skip
+    (
+        Cause.ROAMED,
+        diagnosed(
+            sighting=sent(), filters=(DROP_IN,), opened=(Opened(PEER, 1000.0, 1000.1, "berlin", "203.0.113.9:4000"),)
+        ),
+    ),
     (Cause.OLD_KEY, facts(sighting=sent(misdirected=5))),
     (Cause.OLD_KEY, diagnosed(sighting=sent(misdirected=1), filters=None)),
-    (Cause.UNKNOWN_CALLER, diagnosed(sent_bytes=0, sighting=CALLED, opened=(Opened(OTHER, 1000.0, 1000.1, "", ENDPOINT),))),
+    (
+        Cause.UNKNOWN_CALLER,
+        diagnosed(sent_bytes=0, sighting=CALLED, opened=(Opened(OTHER, 1000.0, 1000.1, "", ENDPOINT),)),
+    ),
     (Cause.UNKNOWN_CALLER, facts(sighting=CALLED, initiations=0, sent_bytes=0, reason=Reason.STALE_HANDSHAKE)),
-    (Cause.CLOCK_BACK, diagnosed(sent_bytes=0, sighting=CALLED, opened=(Opened(PEER, 1000.0, 9000.0, "berlin", ENDPOINT),))),
-    (Cause.CLOCK_BACK, diagnosed(sent_bytes=0, sighting=CALLED, opened=(Opened(PEER, 9000.0, 9000.0, "berlin", ENDPOINT),
-                                                          Opened(PEER, 8980.0, 9005.0, "berlin", ENDPOINT)))),  # fmt: skip
+    (
+        Cause.CLOCK_BACK,
+        diagnosed(sent_bytes=0, sighting=CALLED, opened=(Opened(PEER, 1000.0, 9000.0, "berlin", ENDPOINT),)),
+    ),
+    (
+        Cause.CLOCK_BACK,
+        diagnosed(
+            sent_bytes=0,
+            sighting=CALLED,
+            opened=(Opened(PEER, 9000.0, 9000.0, "berlin", ENDPOINT), Opened(PEER, 8980.0, 9005.0, "berlin", ENDPOINT)),
+        ),
+    ),
     (Cause.RESPONSES_LOST, facts(sighting=TAKEN, inbound_initiations=5, initiations=0, reason=Reason.ONE_WAY)),
     (Cause.RESPONSES_LOST, diagnosed(sighting=TAKEN._replace(initiations_sent=3))),
     (Cause.RESPONSES_LOST, facts(sighting=None, inbound_initiations=5, reason=Reason.ONE_WAY)),
-    (Cause.DATA_FILTERED, works(state=DOWN, reason=Reason.DATA_UNANSWERED, handshakes=2, received_bytes=184,
-                                sighting=seen(initiations_sent=2, responses_received=2, answered=2))),  # fmt: skip
+    (
+        Cause.DATA_FILTERED,
+        works(
+            state=DOWN,
+            reason=Reason.DATA_UNANSWERED,
+            handshakes=2,
+            received_bytes=184,
+            sighting=seen(initiations_sent=2, responses_received=2, answered=2),
+        ),
+    ),
     (Cause.DATA_FILTERED, session(filters=(DROP_OUT._replace(data_only=True, grew=3),), received_bytes=92)),
     (Cause.NOT_ALLOWED_HERE, works(host=host(owner=""))),
     (Cause.NOT_ALLOWED_HERE, works(reason=Reason.NOT_ALLOWED, host=None)),
@@ -196,8 +230,7 @@ BUILDS = [
     (Cause.INNER_REVERSE_PATH, works(host=host(inner_rp_filter=1, inner_rp_drops=15))),
     (Cause.INNER_REVERSE_PATH, session(host=host(inner_rp_filter=1, inner_rp_drops=7))),
     (Cause.INNER_FILTERED, session(filters=(DROP_INSIDE._replace(grew=4),))),
-    (Cause.INNER_FILTERED, works(reason=Reason.PROBES_BLOCKED,
-                                 echo=Echo("10.0.0.2", 0, 0, SendError.NO_PERMISSION))),  # fmt: skip
+    (Cause.INNER_FILTERED, works(reason=Reason.PROBES_BLOCKED, echo=Echo("10.0.0.2", 0, 0, SendError.NO_PERMISSION))),
     (Cause.INNER_FILTERED, diagnosed(entered_packets=0, sent_bytes=0, sighting=seen(), session=None, filters=None)),
     (Cause.NO_ADDRESS, works(host=host(addresses=()))),
     (Cause.NO_ADDRESS, session(host=host(addresses=("fe80::1/64",)))),
@@ -209,8 +242,10 @@ BUILDS = [
     (Cause.ECHOES_FILTERED, works(received_bytes=5_000, seconds=20.0, sighting=seen(responses_received=1))),
     (Cause.LOSSY, works(reason=Reason.LOSSY, loss=0.3, echo=Echo("10.0.0.2", 60, 42))),
     (Cause.LOSSY, session(loss=0.5, echo=Echo("10.0.0.2", 10, 5), answered=True)),
-    (Cause.SLOW, works(reason=Reason.SLOW, loss=0.0, round_trip=0.3, usual_round_trip=0.01,
-                       echo=Echo("10.0.0.2", 60, 60))),  # fmt: skip
+    (
+        Cause.SLOW,
+        works(reason=Reason.SLOW, loss=0.0, round_trip=0.3, usual_round_trip=0.01, echo=Echo("10.0.0.2", 60, 60)),
+    ),
     (Cause.SLOW, works(reason=Reason.SLOW, echo=Echo("10.0.0.2", 60, 59))),
     (Cause.MTU, works(reason=Reason.MTU_BLACKHOLE, verdict=Verdict.BLACKHOLE, echo=Echo("10.0.0.2", 60, 60))),
     (Cause.MTU, session(verdict=Verdict.FRAGMENTED_LOCAL, answered=True, recommended_mtu=1380)),
@@ -220,7 +255,7 @@ BUILDS = [
     (Cause.IDLE, facts(state=IDLE, reason=None, initiations=None, host=None, echo=None, endpoint="")),
     (Cause.UNKNOWN, Facts(("", "wg0", PEER))),
     (Cause.UNKNOWN, Facts(("", "wg0", PEER), state=DOWN, reason=Reason.STALE_HANDSHAKE)),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("cause", "known"), BUILDS, ids=[f"{cause}-{n}" for n, (cause, _) in enumerate(BUILDS)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.probers import Unwatched
 from tests.rigs import found, of, shaken
 from tests.rows import device, key, link, peer
 from wg_exporter.config import Config, Expected, ExpectRule, NamespaceConfig, ProbeSettings
@@ -9,7 +10,7 @@ from wg_exporter.model import Usage
 from wg_exporter.probed import Probed, ProbeStats
 
 
-class FakeProber:
+class FakeProber(Unwatched):
     """Remembers what it was told, and knows what the test says."""
 
     def __init__(self):

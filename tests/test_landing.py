@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.hosts import NOW, device, failed, gone, host, hostile_host, outcome, peer
+from tests.probers import Unwatched
 from tests.rows import SECOND, STATS, WALL, FakeHost, FakeTime, key, link
 from tests.rows import device as read
 from tests.rows import peer as read_peer
@@ -329,7 +330,7 @@ def test_of_many_the_latest_that_went_down_come_first_and_degraded_ones_last():
     assert found.down == 10_000
 
 
-class _Prober:
+class _Prober(Unwatched):
     """One that found a hole on the way to peer 1, and that peer 2 answers."""
 
     def __init__(self, netns=""):

@@ -11,9 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.rows import declared, device, link, peer, snapshot
+from tests.rows import declared, device, key, link, peer, snapshot
+from wg_exporter.inspected import Inspected, Path, PathKind, PortOwner
 from wg_exporter.messages.channel import Connection, ConnectionEndedError
-from wg_exporter.messages.reader import LONGEST, Ask, FromReader, Pass, Read, ToReader
+from wg_exporter.messages.reader import (
+    LONGEST,
+    MOST_INSPECTED,
+    Ask,
+    FromReader,
+    Inspect,
+    Inspections,
+    Pass,
+    Read,
+    ToReader,
+)
 from wg_exporter.messages.snapshots import Packer, Unpacker, UnpackError
 from wg_exporter.model import (
     SOME_TIME,
@@ -115,9 +126,25 @@ def test_a_snapshot_arrives_as_it_was(wire):
 
 
 def test_what_is_asked_arrives(wire):
-    for message in (Read(), Ask({"": ((3, "10.0.0.2"),), "blue": ()})):
+    for message in (Read(), Ask({"": ((3, "10.0.0.2"),), "blue": ()}), Inspect((("blue", "wg0", key(1)),))):
         wire.exporter.send(message)
         assert wire.reader.receive() == message
+
+
+def test_what_was_found_for_a_peer_arrives_as_it_was(wire):
+    path = Path("192.0.2.7", PathKind.BLACKHOLE, "eth0", "192.0.2.1", "192.0.2.2", 51820)
+    row = Inspected(("", "wg0", key(1)), 7.5, "", "192.0.2.7:51820", path, path._replace(tunnel=True), ("10.0.0.1/24",),
+                    key(2), PortOwner.OTHER, "nginx (pid 3)", 1, 2, 3, 4, 5, "", ("busy",))  # fmt: skip
+    wire.reader.send(Inspections((row, Inspected(("", "wg0", key(2)), 8.0))))
+    got = wire.exporter.receive()
+    assert got == Inspections((row, Inspected(("", "wg0", key(2)), 8.0)))
+    assert got.rows[0].port_owner is PortOwner.OTHER
+
+
+def test_more_peers_than_the_reader_looks_at_are_no_message(wire):
+    wire.exporter.send(Inspect((("", "wg0", key(1)),) * (MOST_INSPECTED + 1)))
+    with pytest.raises(ConnectionEndedError, match="malformed"):
+        wire.reader.receive()
 
 
 def test_what_did_not_change_does_not_cross_and_is_the_same_object(wire):
@@ -184,9 +211,9 @@ def test_no_bytes_do_anything_else_than_end_the_connection(data):
         with contextlib.closing(Connection(ours, incoming)) as connection, theirs:
             theirs.send(struct.pack("!I", len(data)) + data)
             with contextlib.suppress(ConnectionEndedError):
-                assert isinstance(connection.receive(), (Read, Ask, Pass))
+                assert isinstance(connection.receive(), (Read, Ask, Inspect, Inspections, Pass))
 
 
 def test_there_is_no_field_for_a_secret():
-    names = {name for kind in (Read, Ask, Pass) for name in kind.__struct_fields__}
+    names = {name for kind in (Read, Ask, Inspect, Inspections, Pass) for name in kind.__struct_fields__}
     assert not {name for name in names if "private" in name or "preshared" in name or "path" in name}

@@ -269,3 +269,28 @@ def test_what_is_no_message_ends_it(played):
         sock.sendall(b"\0\0\0\1\xc1")
     played.lives[0].thread.join(5)
     assert not played.lives[0].thread.is_alive()
+
+
+def test_the_host_is_looked_at_for_a_peer_while_passes_go_on(played):
+    played.reader.read()
+    asked = ("", "wg0", peer(1).public_key)
+    played.reader.inspect([asked] * 9)
+    found = []
+
+    def look() -> bool:
+        assert played.outcomes(played.reader.read()) == {True}
+        found.extend(played.reader.inspected())
+        return bool(found)
+
+    eventually(look, within=10)
+    assert {row.key for row in found} == {asked}
+    assert played.reader.inspected() == ()
+
+
+def test_what_a_dead_reader_found_is_lost_and_nobody_minds(played):
+    assert played.reader.inspected() == ()
+    played.reader.read()
+    played.reader.inspect([("", "wg0", peer(1).public_key)])
+    played.lives[0].die()
+    assert played.outcomes(played.reader.read()) == {False}
+    assert played.reader.inspected() == ()

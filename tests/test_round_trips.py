@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from tests.probers import Unwatched
 from tests.rows import SECOND, STATS, WALL, FakeHost, FakeTime, device, key, link, peer
 from wg_exporter.config import Config
 from wg_exporter.daemon.exporter import Exporter
@@ -145,7 +146,7 @@ def test_ten_thousand_probed_peers_cost_little_memory_and_time():
     assert sys.getsizeof(one) + sum(sys.getsizeof(getattr(one, name)) for name in one.__slots__) < 1000
 
 
-class _Prober:
+class _Prober(Unwatched):
     def __init__(self):
         self.known = {}
 

@@ -15,6 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.hosts import NOW, device, failed, gone, host, hostile_host, office, outcome, peer
+from tests.probers import Unwatched
 from tests.rows import SECOND, STATS, WALL, FakeHost, FakeTime
 from tests.rows import device as read
 from tests.rows import key as public_key
@@ -197,7 +198,7 @@ def test_no_key_of_the_document_could_hold_a_secret():
 # --- of an exporter -------------------------------------------------------------------------------------------------
 
 
-class _Prober:
+class _Prober(Unwatched):
     """One that has sent what the test says."""
 
     def __init__(self):

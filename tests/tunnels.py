@@ -27,11 +27,13 @@ class Judge(Health):
         super().__init__()
         self._known = {}
 
-    def look(self, found, metas, probes, missed, limits, obstacles=None):
+    def look(self, found, metas, probes, missed, limits, obstacles=None, sightings=None):
         self.found = devices = changes(self._known, found)
         self._known = {change.key: change.left for change in devices}
         known = obstacles or {}
-        return self.update(devices, found, metas, probes, missed=missed, limits=limits, obstacles=known)
+        return self.update(
+            devices, found, metas, probes, missed=missed, limits=limits, obstacles=known, sightings=sightings or {}
+        )
 
 
 class Tunnel:
@@ -50,7 +52,7 @@ class Tunnel:
         self.link = link()
         self.present, self.fresh, self.missed = True, True, True
         self.failed, self.outcomes = (), (LINKS_READ,)
-        self.probed = self.obstacle = None
+        self.probed = self.obstacle = self.sighting = None
         self.changes = []
         self.wall_offset = 0.0
         self.look()
@@ -68,7 +70,10 @@ class Tunnel:
         probes = {("", "wg0"): {self.row.public_key: self.probed}} if self.probed else {}
         missed = {("", "wg0")} if self.missed else set()
         obstacles = {("", "wg0"): {self.row.public_key: self.obstacle}} if self.obstacle else {}
-        self.changes += self.health.look(found, lambda _: (self.meta,), probes, missed, self.limits, obstacles)
+        sightings = {("", "wg0"): {self.row.public_key: self.sighting}} if self.sighting else {}
+        self.changes += self.health.look(
+            found, lambda _: (self.meta,), probes, missed, self.limits, obstacles, sightings
+        )
 
     def rx(self, number=0):
         self.row = self.row._replace(rx_bytes=self.row.rx_bytes + number)

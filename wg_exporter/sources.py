@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 from wg_exporter.model import KERNEL_KINDS, FailedDevice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from wg_exporter.config import Config
-    from wg_exporter.model import Snapshot, Usage
+    from wg_exporter.inspected import Inspected
+    from wg_exporter.model import PeerKey, Snapshot, Usage
 
 Questions: TypeAlias = "Mapping[str, tuple[tuple[int, str], ...]]"
 """By namespace: targets whose routes are to be looked at, each with the index of the device that should be taken."""
@@ -81,6 +82,12 @@ class Sources(Protocol):
 
     def ask(self, questions: Questions) -> None:
         """Which routes to look at from the next pass on. The answers are in `Snapshot.routes`. Does not wait."""
+
+    def inspect(self, keys: Sequence[PeerKey]) -> None:
+        """Look at this host for a few peers, once, in the background. Does not wait."""
+
+    def inspected(self) -> tuple[Inspected, ...]:
+        """What was found for such peers since the last call, after one of the next passes. Does not wait."""
 
     def stop(self) -> None:
         """End it. Does not wait."""

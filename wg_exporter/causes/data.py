@@ -77,7 +77,9 @@ def _owner(facts: Facts) -> str | None:
 def _not_here(facts: Facts) -> Judgement:
     owner = _owner(facts)
     if owner is None:
-        return certain("its allowed IPs here do not hold the target") if facts.reason is Reason.NOT_ALLOWED else None
+        if facts.reason is not Reason.NOT_ALLOWED:
+            return None
+        return certain(facts.obstacle or "its allowed IPs here do not hold the target")
     if owner:
         return Excluded(f"the allowed IPs of a peer hold {facts.target}")
     return certain(f"the allowed IPs of no peer of {facts.key[1]} hold {facts.target}")
@@ -97,7 +99,7 @@ def _routed(facts: Facts) -> Judgement:
     path = facts.host.to_target if facts.host else None
     if path is None:
         if facts.reason is Reason.NOT_ROUTED:
-            return likely("users' packets to its target do not go into the interface")
+            return certain(facts.obstacle or "users' packets to its target do not go into the interface")
         return None
     if path.kind is PathKind.SENT and path.tunnel:
         return Excluded(f"the route to {path.to} leads into {facts.key[1]}")

@@ -93,7 +93,9 @@ class Facts(NamedTuple):
     # What health says, by counters and probes.
     state: State | None = None
     reason: Reason | None = None
+    obstacle: str = ""  # what keeps users' packets from it, in words, as the reason says (not_routed, not_allowed)
     heard_seconds: float | None = None  # since something came that a working session sends; inf = never
+    data_seconds: float | None = None  # since data or a keepalive came, no handshake; inf = never
     shaken_seconds: float | None = None  # since the last handshake; inf = never
     initiations: int | None = None  # of ours, by the counters, unanswered
     inbound_initiations: int | None = None  # of the peer's, by the counters, without a session after them
@@ -112,6 +114,7 @@ class Facts(NamedTuple):
     # The wire.
     sighting: Sighting | None = None
     callers: Callers | None = None
+    seen_before: Sighting | None = None  # what `sighting` was when `before` was looked at; None: it began later
 
     # This host; `before` was looked at before `host`, so that counters can be compared.
     host: Inspected | None = None

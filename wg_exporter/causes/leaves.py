@@ -93,7 +93,7 @@ def _output(facts: Facts) -> Judgement:
         return certain(*lines, fix=fix) if grew or seen.left(facts) == 0 else likely(*lines, fix=fix)
     sighting, host = facts.sighting, facts.host
     rejected = [one for one in sighting.refusals if seen.own(facts, one.by)] if sighting else []
-    if seen.left(facts) != 0 or not _may_leave(facts) or host is None:
+    if seen.left(facts) != 0 or not _may_leave(facts) or host is None or not _due(facts):
         return None
     if rejected:
         return likely("nothing left this host, and it said itself that it refused")
@@ -112,6 +112,12 @@ def _output(facts: Facts) -> Judgement:
 def _beside_nftables(line: str) -> Judgement:
     """The ruleset was read, and no rule of it drops these packets."""
     return possible(line, apart="No nftables rule drops it: look at `tc filter`, eBPF and `iptables-legacy -S`.")
+
+
+def _due(facts: Facts) -> bool:
+    """Whether an initiation would have left by now: WireGuard tries again within 5.3 s, while data is unanswered."""
+    long = facts.sighting is not None and facts.sighting.seconds >= 2 * seen.WATCHED_SECONDS
+    return facts.reason is Reason.NOT_SENT or bool(facts.provoked) or long
 
 
 def _may_leave(facts: Facts) -> bool:

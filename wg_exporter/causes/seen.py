@@ -70,6 +70,17 @@ def came(facts: Facts) -> int | None:
     return number or (0 if watched(facts) and not sighting.missed else None)
 
 
+def came_between(facts: Facts) -> int | None:
+    """How many messages came from the endpoint between the two looks at this host's counters, made for our key."""
+    sighting, before = facts.sighting, facts.before
+    if sighting is None or before is None:
+        return None
+    number = came(facts) or 0
+    if facts.seen_before is not None and facts.seen_before.began == sighting.began:
+        return max(number - (came(facts._replace(sighting=facts.seen_before)) or 0), 0)
+    return number if sighting.began >= before.at else None
+
+
 def calls(facts: Facts) -> bool:
     """Whether the peer calls: its initiations came, by the wire or by the counters."""
     seen = facts.sighting.initiations_received if facts.sighting else 0
@@ -104,6 +115,8 @@ def data_came(facts: Facts) -> bool | None:
     """Whether more came from the peer than handshake messages, within `seconds`: a keepalive at least."""
     if facts.answered or (facts.echo is not None and facts.echo.answered and facts.state is not State.DOWN):
         return True
+    if facts.data_seconds is not None:
+        return facts.data_seconds < max(facts.seconds or 0.0, OVERDUE_SECONDS)
     if facts.received_bytes is None or facts.opaque:
         return None
     if not facts.received_bytes:

@@ -26,10 +26,11 @@ def _reached(facts: Facts) -> bool | None:
         return None
     if sighting.taken_at or facts.inbound_initiations:  # WireGuard answered, or counted
         return True
-    datagrams = seen.grew(facts, "udp_received")
-    if datagrams is None:
+    datagrams, between = seen.grew(facts, "udp_received"), seen.came_between(facts)
+    if datagrams is None or between is None:
         return None
-    return False if datagrams < _arrived(facts) else None  # others may have sent these
+    # Others may have sent these. What is on its way at a look is in one of the two counts alone.
+    return False if between - datagrams >= seen.ENOUGH else None
 
 
 def _input(facts: Facts) -> Judgement:
@@ -52,33 +53,33 @@ def _input(facts: Facts) -> Judgement:
         return None
     if seen.grew(facts, "outer_rp_drops"):
         return None  # that is why
-    datagrams = seen.grew(facts, "udp_received") or 0
+    datagrams, between = seen.grew(facts, "udp_received") or 0, seen.came_between(facts) or 0
     return likely(
-        f"{seen.number(arrived, 'message')} for WireGuard arrived at this host, while its UDP sockets got"
+        f"{seen.number(between, 'message')} for WireGuard arrived at this host, while its UDP sockets got"
         f" {datagrams or 'none'} in all",
         *(["rp_filter dropped nothing meanwhile"] if seen.grew(facts, "outer_rp_drops") == 0 else []),
     )
 
 
 def _reverse(facts: Facts) -> Judgement:
-    drops = seen.grew(facts, "outer_rp_drops")
+    drops, between = seen.grew(facts, "outer_rp_drops"), seen.came_between(facts)
     mode = facts.host.outer_rp_filter if facts.host else None
     if seen.shakes(facts):
         return Excluded("handshakes pass")
     if mode == 0:
         return Excluded("rp_filter is off")
-    if drops == 0 and _arrived(facts):
+    if drops == 0 and between:
         return Excluded("rp_filter dropped nothing while messages arrived")
-    if not drops or not _arrived(facts) or _reached(facts):
+    if not drops or not between or _reached(facts):
         return None
     lines = (
         (
-            f"{seen.number(_arrived(facts), 'message')} for WireGuard arrived, and rp_filter dropped"
+            f"{seen.number(between, 'message')} for WireGuard arrived, and rp_filter dropped"
             f" {seen.number(drops, 'packet')} meanwhile (IPReversePathFilter)"
         ),
         *([f"rp_filter is {'strict' if mode == _STRICT else 'loose'} where they arrive"] if mode else []),
     )
-    return certain(*lines) if drops >= _arrived(facts) and mode == _STRICT else likely(*lines)
+    return certain(*lines) if drops >= between and mode == _STRICT else likely(*lines)
 
 
 def _load(facts: Facts) -> Judgement:

@@ -73,15 +73,22 @@ class ProbeSettings(Struct, frozen=True, forbid_unknown_fields=True):
             "probed peer."
         ),
     ] = RTT_BUCKETS
+    watch: Annotated[
+        bool,
+        _text(
+            "Look at the handshakes of a peer on the wire while it is doubtful that it is well. That sends nothing, and "
+            "looks at no data."
+        ),
+    ] = True
     mtu: Annotated[MtuProbe, _text("How often the MTU is looked at.")] = MtuProbe()
 
     def for_all(self) -> ProbeSettings:
-        """What all probed peers share: without `enabled` and `interval`, which are left at their defaults.
+        """What all probed peers share: without `enabled`, `interval` and `watch`, which are left at their defaults.
 
-        The row of each peer says whether and how often it is probed, so a change of these two restarts no prober.
+        The exporter says which peer is probed how often, or watched, so a change of these restarts no prober.
         """
         usual = ProbeSettings()
-        return replace(self, enabled=usual.enabled, interval=usual.interval)
+        return replace(self, enabled=usual.enabled, interval=usual.interval, watch=usual.watch)
 
 
 def check_probe(document: Document) -> None:

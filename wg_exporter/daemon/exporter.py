@@ -27,6 +27,7 @@ from wg_exporter.daemon.prober import read_counters, unjudged
 from wg_exporter.daemon.processes import Processes
 from wg_exporter.daemon.quiets import Quiets
 from wg_exporter.daemon.setup import Setup
+from wg_exporter.daemon.watching import Watched
 from wg_exporter.exposition import compat
 from wg_exporter.exposition.samples import metrics, samples
 from wg_exporter.exposition.view import ExporterFacts
@@ -112,6 +113,7 @@ class Exporter:
         self._delay: float | None = None  # of probes, the worst between the last two ticks
         self._processes = Processes()
         self._pauses = Pauses()
+        self.watched = Watched(prober)
         self.quiets = Quiets(clock, storage)
         path = os.path.abspath(str(config_path)) if config_path else ""  # noqa: PTH100 - links stay as they are
         self._teller = Teller(__version__, platform.node(), path, clock.wall())
@@ -324,7 +326,16 @@ class Exporter:
             setup.reader.ask(setup.routing.questions(plan, snapshot.conf))
             obstacles = setup.routing.obstacles(plan, snapshot)
             probes = self._probes()
-            changes = self._history.judge(setup.config, setup.names, devices, snapshot, probes, obstacles=obstacles)
+            changes = self._history.judge(
+                setup.config,
+                setup.names,
+                devices,
+                snapshot,
+                probes,
+                obstacles=obstacles,
+                sightings=self.watched.by_device(),
+            )
+            self.watched.follow(self._history.health.doubtful(), snapshot, setup)
             open_ones = unjudged(snapshot, setup.names.metas, plan if self._prober else None)
             quiet = self.quiets.now()
             found = summary(self._history.health.devices(), STATUS_PEERS, quiet)

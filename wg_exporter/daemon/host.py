@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.config import Expected
 from wg_exporter.exposition.view import DeviceView, View
-from wg_exporter.health import NO_OBSTACLES, Health
+from wg_exporter.health import NO_OBSTACLES, NO_SIGHTINGS, Health
 from wg_exporter.history.history import History
 from wg_exporter.history.round_trips import RoundTrips
 from wg_exporter.model import USERSPACE_KIND, Backend, ConfPeer, FailedDevice, Failure, SourceName
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from wg_exporter.model import DeviceKey, Peer, PeerKey, Snapshot
     from wg_exporter.names.table import Names
     from wg_exporter.probed import Probed
+    from wg_exporter.sighted import Sighting
 
 
 _NO_SOCKET = "the interface is there, but its control socket is not"
@@ -90,14 +91,24 @@ class HostHistory:
         probes: Mapping[DeviceKey, Mapping[str, Probed]],
         *,
         obstacles: Mapping[DeviceKey, Mapping[str, Obstacle]] = NO_OBSTACLES,
+        sightings: Mapping[DeviceKey, Mapping[str, Sighting]] = NO_SIGHTINGS,
     ) -> list[Change]:
-        """Judge the peers. Returns what changed. `obstacles` are what keeps users' packets from them."""
+        """Judge the peers. Returns what changed. `obstacles` are what keeps users' packets from them, `sightings` what
+        the watcher saw of them.
+        """
         missed = self._expected(config)
         unread = {(failed.netns, failed.name) for failed in snapshot.failed}
         self._interfaces = frozenset(missed | unread | {one.key for one in devices})
         self._round_trips.take(probes, snapshot.monotonic)
         changes = self.health.update(
-            devices, snapshot, names.metas, probes, missed=missed, limits=config.health, obstacles=obstacles
+            devices,
+            snapshot,
+            names.metas,
+            probes,
+            missed=missed,
+            limits=config.health,
+            obstacles=obstacles,
+            sightings=sightings,
         )
         if self._waits_for[0] is not config:
             self._waits_for = config, _waited_for(config)

@@ -8,7 +8,7 @@ from wg_exporter.log import Log
 from wg_exporter.remote.prober.handle import ProberProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence, Set
+    from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
     from wg_exporter.config import Config, ProbeSettings
     from wg_exporter.model import Device, DeviceKey, PeerKey, Snapshot, Usage
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wg_exporter.plan.planner import Plan
     from wg_exporter.probed import Probed, ProbePeer
     from wg_exporter.remote.process import Process
+    from wg_exporter.sighted import Caller, Sighting, WatchPeer
 
 
 class Prober(Protocol):
@@ -35,6 +36,19 @@ class Prober(Protocol):
 
     def results(self) -> Mapping[DeviceKey, Mapping[str, Probed]]:
         """What is known of each peer, by device and public key; a device is the same object while nothing changed."""
+
+    def watch(self, peers: Iterable[WatchPeer], seconds: float) -> None:
+        """Watch for these peers on the wire for so many seconds from now on."""
+
+    def sightings(self) -> Mapping[PeerKey, Sighting]:
+        """What was seen of each peer in its last window; the same object until more is seen."""
+
+    def callers(self) -> Mapping[DeviceKey, tuple[Caller, ...]]:
+        """Who sends handshake messages to a device and is no watched peer's endpoint, of the last windows."""
+
+    @property
+    def watch_problem(self) -> str:
+        """Why the last window could not be opened, one line; empty if it could."""
 
     def scheduling_delay(self) -> float | None:
         """The longest time in seconds by which a probe left late, since the last call; None if nothing is probed."""
@@ -100,6 +114,23 @@ class Probing:
     def results(self) -> Mapping[DeviceKey, Mapping[str, Probed]]:
         """As `Prober`."""
         return self._process.results()
+
+    def watch(self, peers: Iterable[WatchPeer], seconds: float) -> None:
+        """As `Prober`."""
+        self._process.watch(peers, seconds)
+
+    def sightings(self) -> Mapping[PeerKey, Sighting]:
+        """As `Prober`."""
+        return self._process.sightings()
+
+    def callers(self) -> Mapping[DeviceKey, tuple[Caller, ...]]:
+        """As `Prober`."""
+        return self._process.callers()
+
+    @property
+    def watch_problem(self) -> str:
+        """As `Prober`."""
+        return self._process.watch_problem
 
     def scheduling_delay(self) -> float | None:
         """As `Prober`."""

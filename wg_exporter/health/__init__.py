@@ -32,10 +32,13 @@ if TYPE_CHECKING:
     from wg_exporter.model import ConfPeer, Device, DeviceKey, Peer, PeerKey, Snapshot
     from wg_exporter.names.identity import PeerMeta
     from wg_exporter.probed import Probed
+    from wg_exporter.sighted import Sighting
 
 
 _NO_OBSTACLE: Mapping[str, Obstacle] = MappingProxyType({})
 NO_OBSTACLES: Mapping[DeviceKey, Mapping[str, Obstacle]] = MappingProxyType({})
+_NO_SIGHTING: Mapping[str, Sighting] = MappingProxyType({})
+NO_SIGHTINGS: Mapping[DeviceKey, Mapping[str, Sighting]] = MappingProxyType({})
 
 
 class GoneDevice(NamedTuple):
@@ -64,6 +67,12 @@ class Health:
     def suspicious(self) -> bool:
         """Whether any peer is suspicious, so that the next tick should come in a second."""
         return any(device.suspicious for device in self._devices.values())
+
+    def doubtful(self) -> Iterator[tuple[DeviceKey, str, PeerHealth]]:
+        """The peers that are suspicious, down, or silent behind their target: device, public key, and how they are."""
+        for key, device in self._devices.items():
+            for at in device.doubtful:
+                yield key, device.peers.public_key[at], device.rows[at]
 
     def of(self, device: Device) -> Sequence[PeerHealth]:
         """How the device's peers are, in its order; the same object as before while nothing changed."""
@@ -147,11 +156,13 @@ class Health:
         missed: Collection[DeviceKey],
         limits: HealthLimits,
         obstacles: Mapping[DeviceKey, Mapping[str, Obstacle]] = NO_OBSTACLES,
+        sightings: Mapping[DeviceKey, Mapping[str, Sighting]] = NO_SIGHTINGS,
     ) -> list[Change]:
         """Take in a look at the host, and judge. Returns what changed.
 
         `devices` are those that are there and those that the history remembers. `metas` is `Names.metas`. `missed` are
-        the devices that somebody waits for. `obstacles` are what keeps users' packets from peers, by public key.
+        the devices that somebody waits for. `obstacles` are what keeps users' packets from peers, by public key,
+        `sightings` what the watcher saw of them.
         """
         if limits != self._limits:
             self._limits = limits
@@ -169,7 +180,10 @@ class Health:
             kept[found.key] = judged
             hangs = found.key in hang
             known, theirs = probes.get(found.key, {}), obstacles.get(found.key, _NO_OBSTACLE)
-            changes += judged.look(found, metas, known, snapshot, limits, hangs=hangs, obstacles=theirs)
+            sighted = sightings.get(found.key, _NO_SIGHTING)
+            changes += judged.look(
+                found, metas, known, snapshot, limits, hangs=hangs, obstacles=theirs, sightings=sighted
+            )
         self._devices = kept
         self._find_gone()
         return changes

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from wg_exporter.model import Device, DeviceKey, Snapshot
     from wg_exporter.names.identity import PeerMeta
     from wg_exporter.probed import Probed
+    from wg_exporter.sighted import Sighting
 
 # The state of the peers of a device that can't be read is withdrawn after this time, unless they are down.
 UNREAD_SECONDS = 30.0
@@ -47,7 +48,9 @@ class JudgedDevice:
         "_probed",  # whether any peer was at the last look
         "_read_at",
         "_seen",
+        "_sighted",  # at the last look
         "_stood_still",  # whether its daemon did not answer at the last look
+        "doubtful",  # the indices of those that are suspicious, down, or silent behind their target
         "metas",
         "peers",
         "place",
@@ -61,7 +64,9 @@ class JudgedDevice:
         self.metas: Sequence[PeerMeta] = ()
         self.rows: tuple[PeerHealth, ...] = ()
         self.suspicious = False
+        self.doubtful: list[int] = []
         self._seen: list[Evidence] = []
+        self._sighted: Mapping[str, Sighting] = {}
         self._deadlines: list[float] = []
         self._probed = self._stood_still = False
         self._obstacles: Mapping[str, Obstacle] = {}
@@ -93,9 +98,10 @@ class JudgedDevice:
         *,
         hangs: bool,
         obstacles: Mapping[str, Obstacle],
+        sightings: Mapping[str, Sighting],
     ) -> Iterator[Change]:
-        """Take in a look, and judge. Yields what changed. `hangs`: its daemon did not answer. `obstacles` are those of
-        its peers, by public key.
+        """Take in a look, and judge. Yields what changed. `hangs`: its daemon did not answer. `obstacles` and
+        `sightings` are those of its peers, by public key.
         """
         now = snapshot.monotonic
         self.suspicious = False
@@ -105,6 +111,7 @@ class JudgedDevice:
             changed = self._read(found.read, metas(found.read), snapshot, anew=found.anew)
         self._take_probes(probes, now, limits, changed)
         changed |= self._obstruct(obstacles, now)
+        changed |= self._sight(sightings)
         self._suspect(found, hangs=hangs)
         tick = Tick(now, snapshot.wall, now - self._judged_at)
         if found.read is not None or found.gone:
@@ -217,6 +224,17 @@ class JudgedDevice:
                 changed.add(at)
         return changed
 
+    def _sight(self, sightings: Mapping[str, Sighting]) -> set[int]:
+        """Take in what the watcher saw. Returns the indices of the peers that have to be judged for it."""
+        before, self._sighted = self._sighted, sightings
+        if before is sightings or not sightings:
+            return set()
+        fresh = {key: row for key, row in sightings.items() if before.get(key) is not row}
+        changed = {at for at, key in enumerate(self.peers.public_key) if key in fresh} if fresh else set()
+        for at in changed:
+            self._seen[at].sight(fresh[self.peers.public_key[at]])
+        return changed
+
     def _suspect(self, found: DeviceChange, *, hangs: bool) -> None:
         """Bring `place.hung_since` up to date: the last time at which anything was known to answer."""
         place, before = self.place, self.place.hung_since
@@ -239,13 +257,16 @@ class JudgedDevice:
     def _judge(self, key: DeviceKey, chosen: set[int], tick: Tick, limits: HealthLimits) -> Iterator[Change]:
         """Judge the chosen peers, by their indices. Yields what changed."""
         self._judged_at = tick.now
+        self.doubtful = []
         rows: list[PeerHealth] | None = None
         for at in sorted(chosen):
             seen, row = self._seen[at], self.rows[at]
             before = seen.state, seen.reason
             found, self._deadlines[at] = judge(seen, row, tick, limits)
-            if not self.suspicious and suspected_from(seen) <= tick.now:
-                self.suspicious = True
+            suspicious = suspected_from(seen) <= tick.now
+            self.suspicious = self.suspicious or suspicious
+            if suspicious or seen.state is State.DOWN or seen.reason is Reason.TARGET_SILENT:
+                self.doubtful.append(at)
             if found is not row:
                 rows = list(self.rows) if rows is None else rows
                 rows[at] = found

@@ -15,6 +15,7 @@ from wg_exporter.health import traffic
 from wg_exporter.health.quality import Quality
 from wg_exporter.health.states import UNKNOWN, Reason, State
 from wg_exporter.health.timing import ANSWER_SECONDS, MORE_CALLS, MORE_WOKEN, SETTLED_SECONDS, STALE_SECONDS
+from wg_exporter.health.wire import Wire
 from wg_exporter.model import SOME_TIME
 from wg_exporter.probed import SendError
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from wg_exporter.model import Peer
     from wg_exporter.names.identity import PeerMeta
     from wg_exporter.probed import Probed, ProbeStats, Verdict
+    from wg_exporter.sighted import Sighting
 
 
 # What probes find that is no loss of the tunnel's, and not counted as that afterwards. So is `down`.
@@ -77,6 +79,7 @@ class Evidence:
         "state",  # of the last judgement
         "target_silent_since",  # since when a target that used to answer does not
         "verdict",  # on the MTU
+        "wire",  # what the watcher saw
         "woken",  # when each of the latest handshakes was made that the peer began
     )
 
@@ -103,6 +106,7 @@ class Evidence:
     attempts: int
     lost_before: int | None
     lost_total: int
+    wire: Wire
     calls: tuple[float, ...]
     woken: tuple[float, ...]
 
@@ -137,6 +141,7 @@ class Evidence:
         self.left_at = self.lost_at = -inf
         self.lost_total = self.answered = 0
         self.calls = self.woken = ()
+        self.wire = Wire()
         self._wait_for_nothing()
 
     @property
@@ -224,6 +229,8 @@ class Evidence:
             self.left_at = now
         if self.place.opaque:
             return self._move_opaque(received, handshake=handshake, now=now)
+        if traffic.shook(sent):
+            self.wire.make(now - seconds, now)
         self.lapse(now)
         came = traffic.received(received, seconds, handshake=handshake)
         if handshake:
@@ -314,6 +321,10 @@ class Evidence:
         # The silence of a target that never answers may have begun before the peer was last heard.
         elif asked is None and self.probes >= 2:
             self.data_since = now
+
+    def sight(self, row: Sighting) -> None:
+        """Take in what the watcher saw of it."""
+        self.wire.take(row, self.data_since, self.data_asked, self.shaken)
 
     def obstruct(self, obstacle: Obstacle | None, now: float) -> None:
         """Take in what keeps users' packets from it; None if nothing does."""

@@ -53,3 +53,15 @@ ACKNOWLEDGEMENTS_SECONDS = 50.0
 
 # Between two looks at the counters, mostly: what happened may have been seen this much later.
 LOOK_SECONDS = 5.0
+
+# Handshake messages that WireGuard made by its counters, and that were not seen leaving: this many prove that nothing
+# leaves.
+MADE = 2
+
+# An initiation is tried again within 5.3 s, for 90 s. Two tries take this long, and a pause between two such times.
+RETRIED_SECONDS = 11.0
+RETRIES_SECONDS = 90.0
+CALLS_LEFT_SECONDS = 22.0
+
+# A peer that hears no data calls every 15 s: whoever did not within this time, while it was watched, does so no more.
+WATCHED_SECONDS = 18.0

@@ -79,6 +79,11 @@ def sent(grown: int, seconds: float, keepalive: int, came: Received = NOTHING, m
     return Sent(initiations, data=rest % KEEPALIVE != 0 or rest > keepalives * KEEPALIVE)
 
 
+def shook(grown: int) -> bool:
+    """Whether there was certainly a handshake message in what went to a peer. Not knowing is False."""
+    return 0 < grown < NO_FULL_PACKET and grown % 16 != 0
+
+
 def _fitting(seconds: float) -> int:
     """How many initiations one side can send in `seconds`."""
     return 1 + int(min(seconds / REKEY_TIMEOUT, MOST_INITIATIONS - 1))

@@ -39,12 +39,25 @@ def in_words(seen: Evidence, now: float) -> str:
         parts.append(f"probes unanswered{_for(now - seen.silent_since)}")
         if seen.reason is Reason.ONE_WAY:
             parts.append("it starts handshakes again and again")
+    parts += _on_the_wire(seen)
     measured = seen.quality if seen.state is not State.DOWN else None  # what was measured before is not of now
     if measured is not None and measured.lossy:
         parts.append(f"{measured.loss:.0%} of probes lost")
     if measured is not None and measured.slow and measured.rtt is not None:
         parts.append(f"round trips of {measured.rtt * 1e3:.1f} ms, usually {measured.usual * 1e3:.1f} ms")
     return ", ".join(parts)
+
+
+def _on_the_wire(seen: Evidence) -> list[str]:
+    """What the watcher saw that decides, or that tells whether it was this host."""
+    row = seen.wire.row
+    if row is None or seen.state is not State.DOWN:
+        return []
+    if seen.reason is Reason.NOT_SENT and seen.wire.unsent_at is not None:
+        return ["nothing was seen leaving this host"]
+    parts = [_number(row.initiations_sent, "initiation")] if row.initiations_sent else []
+    parts += [_number(row.responses_sent, "response")] if row.responses_sent else []
+    return [f"{_listed(parts)} seen leaving this host"] if parts else []
 
 
 def _heard(seen: Evidence, now: float) -> str:

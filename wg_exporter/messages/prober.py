@@ -10,6 +10,7 @@ from wg_exporter.config.probe import ProbeSettings  # noqa: TC001 - msgspec read
 from wg_exporter.messages.channel import Message
 from wg_exporter.model import Usage
 from wg_exporter.probed import MtuReport, ProbePeer, ProbeStats  # noqa: TC001 - msgspec reads the annotations
+from wg_exporter.sighted import Callers, Sighting, WatchPeer  # noqa: TC001 - msgspec reads the annotations
 
 PORTION = 500  # peers in a message, which are 200,000 bytes
 
@@ -34,6 +35,15 @@ class Counters(Message):
     rows: dict[int, tuple[int, int]]
 
 
+class Watch(Message):
+    """Whom to watch for on the wire, by number, each for so many seconds from now on, or as long as was said before.
+
+    These numbers are others than those of the peers that are probed.
+    """
+
+    put: dict[int, tuple[WatchPeer, float]]
+
+
 class Results(Message):
     """What changed of some peers, by number (see `driver.Changes`).
 
@@ -46,5 +56,18 @@ class Results(Message):
     usage: Usage = Usage()
 
 
-ToProber = Setup | Peers | Counters
-FromProber = Results
+class Watched(Message):
+    """What the watcher saw: sightings that changed, by number, and callers of the devices where they changed.
+
+    `now` is monotonic: all windows that are open are so until then at least. `problem` is why the last one could not be
+    opened, empty if it could.
+    """
+
+    rows: dict[int, Sighting]
+    callers: tuple[Callers, ...]
+    now: float
+    problem: str = ""
+
+
+ToProber = Setup | Peers | Counters | Watch
+FromProber = Results | Watched

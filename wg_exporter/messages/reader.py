@@ -6,8 +6,11 @@ could hold a secret, as in `model`. Of what is large only what changed crosses: 
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
+from wg_exporter.inspected import Inspected  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.messages.channel import Message
 from wg_exporter.model import (  # noqa: TC001 - msgspec reads the annotations
     Backend,
@@ -15,9 +18,11 @@ from wg_exporter.model import (  # noqa: TC001 - msgspec reads the annotations
     FailedDevice,
     Link,
     Outcome,
+    PeerKey,
     Usage,
 )
 
+MOST_INSPECTED = 4  # peers that can be asked for at a time
 LONGEST = 256 << 20  # bytes of an answer; 65,536 peers with a few allowed IPs each are 20 MB
 
 
@@ -29,6 +34,14 @@ class Ask(Message):
     """Look at these routes from the next pass on: by namespace, (index of a device, address)."""
 
     questions: dict[str, tuple[tuple[int, str], ...]]
+
+
+class Inspect(Message):
+    """Look at this host for these peers, once, while passes go on. Known by their device and public key alone: what is
+    looked at follows from what the reader has read.
+    """
+
+    keys: Annotated[tuple[PeerKey, ...], msgspec.Meta(max_length=MOST_INSPECTED)]
 
 
 class Columns(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -80,5 +93,11 @@ class Pass(Message):
     usage: Usage
 
 
-ToReader = Read | Ask
-FromReader = Pass
+class Inspections(Message):
+    """What was found of peers that were asked for. It comes before a pass."""
+
+    rows: tuple[Inspected, ...]
+
+
+ToReader = Read | Ask | Inspect
+FromReader = Pass | Inspections

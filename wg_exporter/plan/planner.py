@@ -142,6 +142,10 @@ class Planner:
                     found[key] = Aim("", Origin.NONE, reason, wanted=False)
         return found
 
+    def underlays(self) -> dict[DeviceKey, str | None]:
+        """The namespace of the UDP socket of each device of the last plan, None where none that is read has it."""
+        return {key: known.underlay for key, known in self._known.items()}
+
     def _probing(self, wishes: Mapping[str, Wish], public_key: str) -> Probing:
         wish = wishes.get(public_key)
         return wish.probe if wish and wish.probe is not None else self._probe.enabled

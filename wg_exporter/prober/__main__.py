@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from wg_exporter.linux import privileges
 from wg_exporter.linux.usage import Meter
 from wg_exporter.messages.channel import Connection, ConnectionEndedError
-from wg_exporter.messages.prober import Counters, Peers, Results, Setup, ToProber
+from wg_exporter.messages.prober import Counters, Peers, Results, Setup, ToProber, Watch, Watched
 from wg_exporter.prober.driver import Prober
 from wg_exporter.prober.mtu.probes import NEVER
 
@@ -47,6 +47,8 @@ class Child:
         self._told_at = float("-inf")
         self._not_before = float("-inf")  # for the next results, while the exporter is busy
         self._steady_at = NEVER
+        self._watched_due = float("-inf")  # for what was seen on the wire
+        self._told_problem = ""  # of the watcher
         self._left = 0  # of the peers that had changed when results were due, how many are still to be sent
 
     def run(self) -> None:
@@ -57,6 +59,7 @@ class Child:
             if self._connection.pending():
                 self._hear()
             self._tell()
+            self._tell_watched()
             if time.monotonic() >= self._steady_at:
                 # Otherwise the garbage collector goes through 10,000 peers every minute, which takes 0.2 s.
                 self._steady_at = NEVER
@@ -71,7 +74,14 @@ class Child:
         """Seconds. What wakes the prober before may bring the next results forward."""
         if self._connection.pending() or self._left:
             return 0.0
-        return max(self._due - time.monotonic(), 0.0)
+        due = min(self._due, self._watched_due) if self._watching else self._due
+        return max(due - time.monotonic(), 0.0)
+
+    @property
+    def _watching(self) -> bool:
+        """Whether there is anything to tell of the watcher: that nothing was seen is told too."""
+        watcher = self._prober.watcher
+        return watcher.open or watcher.changed or watcher.problem != self._told_problem
 
     def _hear(self) -> None:
         """Take one message. Probes that are due go out before the next."""
@@ -81,6 +91,8 @@ class Child:
             self._prober.update(message.put, message.gone)
         elif isinstance(message, Counters):
             self._prober.counters(message.rows)
+        elif isinstance(message, Watch):
+            self._prober.watcher.watch(message.put, time.monotonic())
         elif message is not None:
             raise ConnectionEndedError("a second setup")
 
@@ -101,6 +113,21 @@ class Child:
         self._connection.send(
             Results(changes.echoes, changes.reports, self._prober.scheduling_delay(), self._meter.read())
         )
+
+    def _tell_watched(self) -> None:
+        """Send one portion of what was seen on the wire."""
+        now = time.monotonic()
+        if not self._watching or now < self._watched_due:
+            return
+        self._connection.flush()
+        if not self._connection.idle:
+            self._watched_due = now + BUSY
+            return
+        watcher = self._prober.watcher
+        looked = watcher.changes(AT_ONCE, now)
+        self._told_problem = watcher.problem
+        self._connection.send(Watched(looked.rows, looked.callers, now, watcher.problem))
+        self._watched_due = now + (0.0 if len(looked.rows) == AT_ONCE else TELL)
 
 
 def setup(connection: Connection[ToProber]) -> Setup:

@@ -13,7 +13,7 @@ from wg_exporter.reader.reader import Reader, Reading, Worker, unasked
 from wg_exporter.reader.userspace.source import UserspaceSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from wg_exporter.config import Config
     from wg_exporter.sources import Clock
@@ -24,11 +24,13 @@ CONF_SECONDS = 4.0
 
 def host_sources(config: Config, clock: Clock) -> Reader:
     """A reader of all sources of this host, as `sources.OpenSources`."""
-    return reader_of(host_workers(config, clock), clock)
+    return reader_of(host_workers(config, clock), clock, {place.name: place.path for place in config.namespaces})
 
 
-def reader_of(workers: Iterable[Worker], clock: Clock) -> Reader:
-    """A reader of these, which are made here: those that were made are stopped if another one can't be."""
+def reader_of(workers: Iterable[Worker], clock: Clock, namespaces: Mapping[str, str] | None = None) -> Reader:
+    """A reader of these, which are made here: those that were made are stopped if another one can't be. `namespaces`
+    are the paths of the configured ones, by name.
+    """
     made: list[Worker] = []
     try:
         made.extend(workers)
@@ -36,7 +38,7 @@ def reader_of(workers: Iterable[Worker], clock: Clock) -> Reader:
         for worker in made:
             worker.stop()
         raise
-    return Reader(made, clock)
+    return Reader(made, clock, namespaces=namespaces or {})
 
 
 def host_workers(config: Config, clock: Clock) -> Iterator[Worker]:

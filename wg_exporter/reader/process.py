@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.linux.usage import Meter
 from wg_exporter.messages.channel import Connection, ConnectionEndedError
-from wg_exporter.messages.reader import Ask, Read, ToReader
+from wg_exporter.messages.reader import Ask, Inspect, Inspections, Read, ToReader
 from wg_exporter.messages.snapshots import Packer
 
 if TYPE_CHECKING:
@@ -46,9 +46,14 @@ def _answer(connection: Connection[ToReader], sources: Sources) -> None:
             continue
         message = connection.receive()
         if isinstance(message, Read):
-            connection.send(packer.pack(sources.read(), meter.read()))
+            snapshot = sources.read()
+            if inspected := sources.inspected():
+                connection.send(Inspections(inspected))
+            connection.send(packer.pack(snapshot, meter.read()))
             passes += 1
             if passes == STEADY:
                 gc.freeze()  # rows of peers form no cycles
         elif isinstance(message, Ask):
             sources.ask(message.questions)
+        elif isinstance(message, Inspect):
+            sources.inspect(message.keys)

@@ -11,6 +11,7 @@ import threading
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from queue import SimpleQueue
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.linux.errors import SourceError
@@ -27,13 +28,16 @@ from wg_exporter.model import (
     Snapshot,
     SourceName,
 )
+from wg_exporter.reader.inspect.background import Inspector
 from wg_exporter.reader.rights import capabilities
 from wg_exporter.sources import OnePass, StoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from wg_exporter.inspected import Inspected
     from wg_exporter.linux.namespaces import Entrance
+    from wg_exporter.model import PeerKey
     from wg_exporter.sources import Clock, Questions
 
 # A scrape must be over well before Prometheus gives up, which is after 10 s unless told otherwise.
@@ -42,6 +46,8 @@ DEADLINE_SECONDS = 2.5
 # An answer that came too late is given to the next pass, if its read began less than this many seconds before.
 LATE_SECONDS = 15.0
 
+
+_NO_NAMESPACES: Mapping[str, str] = MappingProxyType({})
 
 _KERNELS = "the kernel's is shown, and the peers of the other are not: rename one"
 
@@ -178,11 +184,20 @@ class Reader:
     problem = ""
     usage = None  # its threads are this process's
 
-    def __init__(self, workers: Sequence[Worker], clock: Clock, deadline: float = DEADLINE_SECONDS) -> None:
+    def __init__(
+        self,
+        workers: Sequence[Worker],
+        clock: Clock,
+        deadline: float = DEADLINE_SECONDS,
+        namespaces: Mapping[str, str] = _NO_NAMESPACES,
+    ) -> None:
+        """`namespaces` are the paths of those that are configured, by name."""
         self._workers = workers
         self._clock = clock
         self._deadline = deadline
         self._passes = OnePass(self._pass)
+        self._inspector = Inspector(namespaces, clock.monotonic)
+        self._last: Snapshot | None = None
         self._conf: tuple[ConfFile, ...] = ()
         self._idle_patterns: tuple[str, ...] = ()
         self._homes: dict[str, str] = {}  # the namespace in which each userspace device was last seen
@@ -197,6 +212,15 @@ class Reader:
         """
         for worker in self._workers:
             worker.ask(questions.get(worker.netns, ()))
+
+    def inspect(self, keys: Sequence[PeerKey]) -> None:
+        """As `sources.Sources`: by what the last pass has read."""
+        if self._last is not None:
+            self._inspector.ask(keys, self._last)
+
+    def inspected(self) -> tuple[Inspected, ...]:
+        """As `sources.Sources`."""
+        return self._inspector.take()
 
     def stop(self) -> None:
         """Let all threads end."""
@@ -221,7 +245,8 @@ class Reader:
                 self._conf, self._idle_patterns = done.reading.conf, done.reading.idle_patterns
             outcomes.append(Outcome(worker.name, worker.netns, success, done.duration, done.problem, failure))
             readings.append((worker, done.reading))
-        return self._snapshot(wall, monotonic, readings, tuple(outcomes))
+        self._last = self._snapshot(wall, monotonic, readings, tuple(outcomes))
+        return self._last
 
     def _snapshot(
         self, wall: float, monotonic: float, readings: list[tuple[Worker, Reading]], outcomes: tuple[Outcome, ...]

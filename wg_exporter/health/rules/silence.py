@@ -55,9 +55,11 @@ def unanswered(seen: Evidence, limits: HealthLimits) -> Span:
 
 def _one_way(seen: Evidence, limits: HealthLimits) -> Span:
     """No session comes of its initiations; or one does, and it goes on calling like one that hears nothing."""
-    begin, end = unanswered(seen, limits) if seen.inbound_initiations >= 2 else NO_TIME
-    since, until = _deaf(seen, limits)
-    return (begin, end) if since == -inf else (since, until) if begin == -inf else (min(begin, since), end)
+    spans = [_deaf(seen, limits), _deaf_on_wire(seen, limits)]
+    if seen.inbound_initiations >= 2:
+        spans.append(unanswered(seen, limits))
+    spans = [span for span in spans if span != NO_TIME]
+    return (min(begin for begin, _ in spans), max(end for _, end in spans)) if spans else NO_TIME
 
 
 def _deaf(seen: Evidence, limits: HealthLimits) -> Span:
@@ -76,6 +78,27 @@ def _deaf(seen: Evidence, limits: HealthLimits) -> Span:
     # Once it is down for this, it is so until it is heard to answer, or nothing like that was seen for long.
     found = seen.state is State.DOWN and seen.reason is Reason.ONE_WAY
     return max(silent + limits.down_after, proven), proven + (STALE_SECONDS if found else SETTLED_SECONDS)
+
+
+def _deaf_on_wire(seen: Evidence, limits: HealthLimits) -> Span:
+    """The same as the watcher saw it: by our responses, which only an initiation from the peer itself brings about. It
+    needs no probes where no handshake comes of them, and no data hides them.
+    """
+    wire, silent = seen.wire, seen.target_silent_since
+    last = wire.taken[-CALLS:]
+    proven, since = -inf, inf
+    if len(last) == CALLS and last[-1] - last[0] <= CALLS_WITHIN and (seen.shaken is None or seen.shaken < last[0]):
+        proven, since = last[-1], last[0]
+    if silent is not None:
+        woken = _pace(wire.taken, silent, (WOKEN, MORE_WOKEN), WOKEN_LEAST, WOKEN_MOST)
+        proven, since = max(proven, woken), min(since, silent)
+    if proven == -inf:
+        return NO_TIME
+    asked = seen.unanswered_since
+    begin = max(min(since, inf if asked is None else asked) + limits.down_after, proven)
+    if seen.state is State.DOWN and seen.reason is Reason.ONE_WAY:  # until a later window shows something else
+        return begin, -inf if wire.refutes(proven) else inf
+    return begin, proven + SETTLED_SECONDS
 
 
 def _pace(moments: tuple[float, ...], silent: float, numbers: tuple[int, int], least: float, most: float) -> float:
@@ -114,6 +137,8 @@ def _still_down(seen: Evidence, _limits: HealthLimits) -> Span:
 
 def _not_sent(seen: Evidence, limits: HealthLimits) -> Span:
     """Probes are lost, or its own initiations come, and nothing has left for it meanwhile."""
+    if (span := _unseen(seen, limits)) != NO_TIME:
+        return span
     if seen.place.opaque:  # some daemons count nothing but data
         return NO_TIME
     if seen.silent_since is not None:
@@ -124,6 +149,18 @@ def _not_sent(seen: Evidence, limits: HealthLimits) -> Span:
     called = seen.called_since
     if called is not None and seen.inbound_initiations >= 2 and seen.left_at < called:
         return unanswered(seen, limits)
+    return NO_TIME
+
+
+def _unseen(seen: Evidence, limits: HealthLimits) -> Span:
+    """WireGuard sends, by its counters or as it must by now, and the watcher saw nothing leave."""
+    unsent, asked, silent = seen.wire.unsent_at, seen.unanswered_since, seen.target_silent_since
+    if unsent is None:
+        return NO_TIME
+    if asked is not None and unsent >= asked and (span := unanswered(seen, limits)) != NO_TIME:
+        return span
+    if silent is not None and unsent >= silent:  # it is heard all the while
+        return max(silent + limits.down_after, unsent), unsent + STALE_SECONDS
     return NO_TIME
 
 

@@ -16,12 +16,13 @@ from wg_exporter.remote.prober import supervisor
 from wg_exporter.remote.prober.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from wg_exporter.config.probe import ProbeSettings
     from wg_exporter.model import DeviceKey, PeerKey, Usage
     from wg_exporter.probed import Probed, ProbePeer
     from wg_exporter.remote.process import Process
+    from wg_exporter.sighted import Caller, Sighting, WatchPeer
 
 _NOTHING: Mapping[DeviceKey, Mapping[str, Probed]] = MappingProxyType({})
 
@@ -29,8 +30,8 @@ _NOTHING: Mapping[DeviceKey, Mapping[str, Probed]] = MappingProxyType({})
 class ProberProcess:
     """Probes from now on until `stop`. Thread-safe; only `stop` waits.
 
-    The process is started when there is a first peer to probe. If the handle is dropped without `stop`, there is a
-    ResourceWarning, and the process ends.
+    The process is started when there is a first peer to probe or to watch for. If the handle is dropped without `stop`,
+    there is a ResourceWarning, and the process ends.
     """
 
     def __init__(
@@ -95,6 +96,29 @@ class ProberProcess:
             if time.monotonic() > self._supervisor.heard_at + supervisor.SILENCE:
                 return _NOTHING
             return self._supervisor.known.by_device()
+
+    def watch(self, peers: Iterable[WatchPeer], seconds: float) -> None:
+        """Watch for these peers on the wire for so many seconds from now on. Whoever is watched for longer stays so."""
+        with self._supervisor.lock:
+            self._supervisor.watched.watch(peers, seconds, time.monotonic())
+            self._supervisor.wake()
+
+    def sightings(self) -> Mapping[PeerKey, Sighting]:
+        """What was seen of each peer in its last window, by key; the same object until more is seen. A peer that is
+        not in it was not watched in the last 20 minutes, or could not be.
+        """
+        with self._supervisor.lock:
+            return self._supervisor.watched.sightings()
+
+    def callers(self) -> Mapping[DeviceKey, tuple[Caller, ...]]:
+        """Who sends handshake messages to a device and is no watched peer's endpoint, of the last windows."""
+        with self._supervisor.lock:
+            return self._supervisor.watched.callers()
+
+    @property
+    def watch_problem(self) -> str:
+        """Why the last window could not be opened, one line; empty if it could."""
+        return self._supervisor.watched.problem
 
     def scheduling_delay(self) -> float:
         """The longest time in seconds by which a small echo left after it was due, since the last call."""

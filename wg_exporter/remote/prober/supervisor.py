@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wg_exporter.messages.channel import Connection, ConnectionEndedError
-from wg_exporter.messages.prober import FromProber
+from wg_exporter.messages.prober import FromProber, Watched
 from wg_exporter.remote.prober.known import Known
 from wg_exporter.remote.prober.pending import Pending
+from wg_exporter.remote.prober.watched import WatchedPeers
 from wg_exporter.remote.process import ended
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ _ROOT = str(Path(__file__).resolve().parents[3])
 
 
 class Supervisor:
-    """The thread, and what it shares with the handle: `pending`, `known` and `setup`, all three under `lock`.
+    """The thread, and what it shares with the handle: `pending`, `known`, `watched` and `setup`, all under `lock`.
 
     It holds no reference to the handle, so that a dropped handle is collected.
     """
@@ -50,6 +51,7 @@ class Supervisor:
         self.setup = setup
         self.pending = Pending()
         self.known = Known()
+        self.watched = WatchedPeers()
         self.heard_at = float("-inf")  # when the process last said something, by the monotonic clock
         self.usage: Usage | None = None  # of the process, None while there is none
         self.delay = 0.0  # the worst scheduling delay since it was last asked for, in seconds
@@ -98,6 +100,7 @@ class Supervisor:
                 break
             with self.lock:
                 self.known.end_silences()
+                self.watched.end()
             if self._restart:
                 continue
             if time.monotonic() - started >= LONG_LIFE:
@@ -110,10 +113,10 @@ class Supervisor:
             self._wake = -1
 
     def _wait_for_peers(self) -> None:
-        """A host without peers to probe needs no process."""
+        """A host without peers to probe or to watch for needs no process."""
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
-        while not self.stopping and not self.pending:
+        while not self.stopping and not self.pending and not self.watched:
             poll.poll(1000)
             self._clear_wake()
 
@@ -139,7 +142,7 @@ class Supervisor:
             except OSError as error:
                 return f"could not be started: {error}"
             self.process = process
-            why = self._talk(Connection(ours, FromProber))
+            why = self._talk(Connection(ours, FromProber))  # type: ignore[arg-type]
         how = ended(process, STOP_TIMEOUT, why)
         self.process = self.usage = None
         return how
@@ -149,6 +152,7 @@ class Supervisor:
         with self.lock:
             self.known.begin()
             self.pending.begin()
+            self.watched.begin()
             setup = self.setup
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
@@ -175,7 +179,7 @@ class Supervisor:
         """Send as many portions as the socket takes now."""
         while connection.idle:
             with self.lock:
-                message = self.pending.take()
+                message = self.pending.take() or self.watched.take(time.monotonic())
             if message is None:
                 return
             connection.send(message)
@@ -184,6 +188,9 @@ class Supervisor:
         with self.lock:
             if self._restart:
                 return  # it still counts by the old setup; what it told earlier stays
+            if isinstance(message, Watched):
+                self.watched.told(message)
+                return
             self.heard_at = time.monotonic()
             self.delay = max(self.delay, message.delay)
             self.usage = message.usage

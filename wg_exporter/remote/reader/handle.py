@@ -10,19 +10,21 @@ import select
 import socket
 import threading
 import warnings
+from collections import deque
 from typing import TYPE_CHECKING
 
 from wg_exporter.messages.channel import Connection, ConnectionEndedError
-from wg_exporter.messages.reader import LONGEST, Ask, FromReader, Read
+from wg_exporter.messages.reader import LONGEST, MOST_INSPECTED, Ask, FromReader, Inspect, Inspections, Read
 from wg_exporter.messages.snapshots import Unpacker, UnpackError
 from wg_exporter.model import FailedDevice, Failure, Outcome, Snapshot, SourceName
 from wg_exporter.remote.process import ended
 from wg_exporter.sources import OnePass, StoppedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from wg_exporter.model import Usage
+    from wg_exporter.inspected import Inspected
+    from wg_exporter.model import PeerKey, Usage
     from wg_exporter.remote.process import Process
     from wg_exporter.sources import Clock, Questions
 
@@ -50,7 +52,8 @@ class _Life:
         self.process = process
         self.begun = clock()
         self.usage: Usage | None = None
-        self._connection: Connection[FromReader] = Connection(sock, FromReader, LONGEST)
+        self.inspected: deque[Inspected] = deque(maxlen=MOST_INSPECTED)
+        self._connection: Connection[FromReader] = Connection(sock, FromReader, LONGEST)  # type: ignore[arg-type]
         self._unpacker = Unpacker()
         self._clock = clock
         self._asked: float | None = None  # when a pass was asked for that was not answered yet
@@ -59,6 +62,13 @@ class _Life:
         """Tell which routes to look at. Raises _DiedError."""
         try:
             self._connection.send(Ask(dict(questions)))
+        except ConnectionEndedError as error:
+            raise _DiedError(str(error)) from None
+
+    def inspect(self, keys: tuple[PeerKey, ...]) -> None:
+        """Have it look at the host for these peers. Raises _DiedError."""
+        try:
+            self._connection.send(Inspect(keys))
         except ConnectionEndedError as error:
             raise _DiedError(str(error)) from None
 
@@ -85,6 +95,9 @@ class _Life:
         poll = select.poll()
         while True:
             message = self._connection.receive()
+            if isinstance(message, Inspections):
+                self.inspected.extend(message.rows)
+                continue
             if message is not None:
                 self.usage = message.usage
                 return self._unpacker.unpack(message)
@@ -127,6 +140,7 @@ class ReaderProcess:
         self._last = Snapshot(0.0, 0.0, (), (), {}, (), ())
         self._questions: Questions = {}
         self._told: Questions | None = {}  # what the process was asked last
+        self._to_inspect: tuple[PeerKey, ...] = ()
 
     def __del__(self) -> None:
         if not getattr(self, "_stopped", True):
@@ -147,6 +161,17 @@ class ReaderProcess:
     def ask(self, questions: Questions) -> None:
         """As `sources.Sources`: told with the next pass."""
         self._questions = questions
+
+    def inspect(self, keys: Sequence[PeerKey]) -> None:
+        """As `sources.Sources`: asked for with the next pass."""
+        self._to_inspect = tuple(keys)[:MOST_INSPECTED]
+
+    def inspected(self) -> tuple[Inspected, ...]:
+        """As `sources.Sources`."""
+        life, found = self._life, []
+        while life is not None and life.inspected:
+            found.append(life.inspected.popleft())
+        return tuple(found)
 
     def stop(self) -> None:
         """End the process. Does not wait: a pass that is under way ends by its deadline, and then the process."""
@@ -186,6 +211,9 @@ class ReaderProcess:
             if self._questions != self._told:
                 self._told = self._questions
                 life.ask(self._questions)
+            keys, self._to_inspect = self._to_inspect, ()
+            if keys:
+                life.inspect(keys)
             snapshot = life.read()
         except _LateError as error:
             problem, before = f"the reader gave {error}", self._problem
