@@ -16,8 +16,8 @@ from scapy.utils import PcapNgReader
 
 from tests.lab import eventually
 from tests.promtool import run as tool
-from wg_exporter.cli.mtu.capture import Capture, capture_filter
 from wg_exporter.cli.frames import MOST_FRAGMENTED, Fragments, token_of
+from wg_exporter.cli.mtu.capture import Capture, capture_filter
 from wg_exporter.cli.pcap import CaptureError
 from wg_exporter.prober.wire.in_flight import FIRST_PORT
 from wg_exporter.prober.wire.sockets import attach_filter, open_here

@@ -91,8 +91,8 @@ def run(
     options: Options = Options(),  # noqa: B008 - a row, immutable
     warn: Callable[[str], None] = print,
 ) -> Result:
-    """Diagnose one peer. `look` reads the devices, `first` is what it gave when the peer was chosen. `began` is when the
-    command was given (monotonic seconds), `tell` gets (seconds since then, line). Raises CaptureError.
+    """Diagnose one peer. `look` reads the devices, `first` is what it gave when the peer was chosen. `began` is when
+    the command was given (monotonic seconds), `tell` gets (seconds since then, line). Raises CaptureError.
     """
     course = _Course(began, tell)
     wall = time.time() - (time.monotonic() - began)
