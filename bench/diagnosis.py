@@ -21,7 +21,12 @@ OUTPUT = Path(__file__).with_name("causes.json")
 
 def measure(scene: Scene) -> Said:
     """Build it, and ask."""
-    with tempfile.TemporaryDirectory(prefix="wg-exporter-causes-") as name, Lab(lab_prefix(), Path(name, "lab"), kernel=False) as lab:  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="wg-exporter-causes-") as name:
+        return _measured(scene, Path(name))
+
+
+def _measured(scene: Scene, directory: Path) -> Said:
+    with Lab(lab_prefix(), directory / "lab", kernel=False) as lab:
         world = World(lab)
         scene.build(world)
         return diagnose(world)

@@ -94,7 +94,7 @@ class World:
             mtu=mtu,
         )  # fmt: skip
         if shake:
-            eventually(lambda: self.ping(), within=15, every=0.2)
+            eventually(self.ping, within=15, every=0.2)
 
     def ping(self, address: str = THERE, namespace: Namespace | None = None) -> bool:
         """Whether an echo comes back, within a second."""
@@ -118,7 +118,8 @@ class World:
     ) -> None:
         """A rule of nftables."""
         script = (
-            f"add table inet fault\nadd chain inet fault {hook} {{ type {kind} hook {hook} priority 0; policy {policy}; }}\n"
+            f"add table inet fault\n"
+            f"add chain inet fault {hook} {{ type {kind} hook {hook} priority 0; policy {policy}; }}\n"
             + "".join(f"add rule inet fault {hook} {one}\n" for one in rule.split("; ") if one)
         )
         namespace.run(["nft", "-f", "-"], stdin=script)

@@ -88,7 +88,7 @@ def told(*chains: Chain, flow: Flow = FLOW, sets=None, before: Ruleset | None = 
     """The filters of the outer packets, as (hook, handle or policy, data only)."""
     after = Ruleset(chains, sets or {})
     found = concerned.filters(before or after, after, concerned.outer(flow))
-    return [(one.hook, one.where.rpartition("handle ")[2] if "handle" in one.where else "policy", one.data_only) for one in found]  # fmt: skip
+    return [(one.hook, one.where.partition(", handle ")[2] or "policy", one.data_only) for one in found]
 
 
 # --- single rules -----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""`wg-exporter diagnose` on real tunnels, broken in the ways that tests/causes_lab.py knows: it names what was broken."""
+"""`wg-exporter diagnose` on real tunnels, broken as tests/causes_lab.py knows to: it names what is broken."""
 
 from __future__ import annotations
 

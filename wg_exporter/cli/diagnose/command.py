@@ -18,7 +18,8 @@ class CouldNotLook(UsageProblem):
 
 
 @click.command(short_help="Why does this tunnel not work, and what mends it?")
-@click.argument("words", nargs=-1, required=True, metavar="[INTERFACE] PEER")
+@click.argument("interface", required=False)
+@click.argument("peer", required=False)
 @config_option
 @socket_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
@@ -39,7 +40,8 @@ class CouldNotLook(UsageProblem):
     "known who calls and what the clock there shows.",
 )
 def diagnose(  # noqa: PLR0917 - click passes them by name
-    words: tuple[str, ...],
+    interface: str | None,
+    peer: str | None,
     config_file: Path | None,
     socket_path: str,
     as_json: bool,  # noqa: FBT001 - a flag of the command line
@@ -48,7 +50,8 @@ def diagnose(  # noqa: PLR0917 - click passes them by name
     decrypt: bool,  # noqa: FBT001
 ) -> None:
     """Find out why the tunnel to one PEER (its name, its key or the start of its key) does not work: what is the cause,
-    what shows it, what it is not, what to do, and what remains uncertain. It takes 20 seconds at most.
+    what shows it, what it is not, what to do, and what remains uncertain. It takes 20 seconds at most. A single word is
+    a peer, or an interface with a single one.
 
     It asks the exporter that runs here, if there is one, then looks by itself: it watches the handshake messages on the
     wire, sends a few echoes into the tunnel and to its endpoint, and reads routes, rules, sockets, the firewall and the
@@ -59,9 +62,9 @@ def diagnose(  # noqa: PLR0917 - click passes them by name
     be said.
     """
     began = time.monotonic()
-    if len(words) > 2:
-        raise click.UsageError(f"Got unexpected extra argument ({words[2]})")
-    wanted = (words[0], words[1]) if len(words) == 2 else (None, words[0])
+    if interface is None:
+        raise UsageProblem("name a peer: wg-exporter diagnose [INTERFACE] PEER")
+    wanted = (None, interface) if peer is None else (interface, peer)
     config = load_config(config_file)
 
     from wg_exporter import log
