@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from tests.rows import FACTS, JUDGED, WALL, device, device_view, flat, key, link, parsed, peer, probed, view
 from tests.worlds import World, steps
 from wg_exporter.catalogue import METRICS, PEER_EXPECTED_UP, Kind, Metric, Scope
+from wg_exporter.causes.cause import Cause, Confidence, Finding
 from wg_exporter.exposition.parts import Sample
 from wg_exporter.exposition.samples import metrics, samples
 from wg_exporter.exposition.table import BLOCK
@@ -156,6 +157,7 @@ BUSY = view(
     missing=(("", "wg9"),),
     probes={("", "wg0"): {key(2): probed()}, ("blue", "wg0"): {key(1): probed()}},
     scheduling_delay=0.002,
+    causes={("", "wg0"): {key(1): Finding(Cause.MTU, Confidence.CERTAIN)}},
     quiet=QuietNow(
         [Quiet("", "wg0", "", "", WALL, WALL + 60, ""), Quiet("blue", "wg0", key(1), "1", WALL, WALL + 60, "")]
     ),

@@ -6,6 +6,7 @@ import pytest
 
 from tests.rows import JUDGED, SECOND, WALL, device, device_view, flat, key, link, peer, probed, view
 from wg_exporter.catalogue import LINK_COUNTERS, METRICS, Scope
+from wg_exporter.causes.cause import Cause, Confidence, Finding
 from wg_exporter.exposition.fields import allowed_ips_label, endpoint_label
 from wg_exporter.exposition.samples import samples
 from wg_exporter.health.states import State
@@ -171,11 +172,39 @@ def test_the_exporter_says_what_it_is_and_how_its_sources_do():
     assert of(shown, "wireguard_exporter_clock_steps_total") == [2]
 
 
+SILENT = Finding(Cause.SILENT, Confidence.LIKELY, ("3 initiations left, nothing came back",))
+
+
+def test_a_cause_is_shown_only_of_peers_that_are_down_or_degraded_now():
+    rows = device(*map(peer, range(1, 6)))
+    states = (State.DOWN, State.DEGRADED, State.UP, State.IDLE, None)
+    health = tuple(JUDGED._replace(state=state) for state in states)
+    causes = {("", "wg0"): {key(n): SILENT for n in range(1, 6)} | {key(99): SILENT}, ("", "gone"): {key(1): SILENT}}
+    shown = view(device_view(rows, health=health), causes=causes)
+    assert {dict(labels)["public_key"] for labels in found(shown, "wireguard_peer_cause")} == {key(1), key(2)}
+    assert {dict(labels)["cause"] for labels in found(shown, "wireguard_peer_cause")} == {"silent"}
+    assert found(view(device_view(rows, health=health)), "wireguard_peer_cause") == {}
+
+
+def test_the_cause_of_a_peer_that_is_gone_with_its_interface_or_from_it_is_shown():
+    meta = PeerMeta("anna", True, True)
+    gone = GoneDevice("", "wg9", (key(1),), (meta,), (JUDGED,))
+    lacking = GoneDevice("", "wg0", (key(2),), (meta,), (JUDGED,))
+    causes = {("", "wg9"): {key(1): SILENT}, ("", "wg0"): {key(2): SILENT}}
+    shown = view(device_view(device(peer(1))), gone=(gone,), lacking=(lacking,), causes=causes)
+    labels = [dict(labels) for labels in found(shown, "wireguard_peer_cause")]
+    assert {(one["interface"], one["public_key"], one["peer"]) for one in labels} == {
+        ("wg9", key(1), "anna"),
+        ("wg0", key(2), "anna"),
+    }
+
+
 def test_all_families_of_the_catalogue_come_each_in_one_piece_and_in_its_order():
     up = JUDGED._replace(state=State.DEGRADED)  # of a peer that is down no sizes are told
     devices = (ANNA, device_view(device(peer(2), name="wg1"), at=link("wg1"), health=(up,)))
     probes = {("", "wg0"): {key(1): probed()}, ("", "wg1"): {key(2): probed()}}
-    names = [sample.metric for sample in samples(view(*devices, probes=probes, scheduling_delay=0.1, quiet=QUIET))]
+    more = {"quiet": QUIET, "causes": {("", "wg0"): {key(1): SILENT}}}
+    names = [sample.metric for sample in samples(view(*devices, probes=probes, scheduling_delay=0.1, **more))]
     assert list(dict.fromkeys(names)) == list(METRICS)
     pieces = [metric for metric, before in zip(names, [None, *names], strict=False) if metric is not before]
     assert len(pieces) == len(METRICS)

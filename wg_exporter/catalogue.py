@@ -206,6 +206,14 @@ PEER_LAST_CHANGE = _peer(
     Kind.GAUGE,
     "When the peer's state last changed, in seconds since 1970; absent before a change was seen.",
 )
+PEER_CAUSE = _peer(
+    "cause",
+    Kind.GAUGE,
+    "Always 1; why the peer's tunnel does not work, as the wire, the routes and sockets of this host and the files "
+    "say. Found in the background, some seconds after the state; absent where nothing was found, and unless the peer "
+    "is degraded or down.",
+    "cause",
+)
 PEER_QUIET = _peer(
     "quiet",
     Kind.GAUGE,
@@ -358,6 +366,7 @@ METRICS: tuple[Metric, ...] = (
     PEER_STATE_CHANGES,
     PEER_DOWN_SECONDS,
     PEER_LAST_CHANGE,
+    PEER_CAUSE,
     PEER_QUIET,
     PROBE_UP,
     PROBE_SENT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from wg_exporter.health.states import State
@@ -12,9 +13,15 @@ from wg_exporter.quiet import NOBODY, QuietNow
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from wg_exporter.causes.cause import Finding
+    from wg_exporter.daemon.causes import Found
     from wg_exporter.health.states import Change
-    from wg_exporter.model import PeerKey, Snapshot
+    from wg_exporter.model import DeviceKey, PeerKey, Snapshot
     from wg_exporter.names.unmatched import Unmatched
+
+    CausesNow = Mapping[DeviceKey, Mapping[str, Finding]]
+
+_NO_CAUSES: CausesNow = MappingProxyType({})
 
 
 class ChangeLog:
@@ -43,18 +50,23 @@ class ChangeLog:
             self._log.info("peers", devices=len(snapshot.devices), expected_up=expected, not_expected_up=others)
         self._probing(unprobed)
 
-    def tell(self, changes: Iterable[Change], down: int, quiet: QuietNow = NOBODY) -> None:
+    def tell(
+        self, changes: Iterable[Change], down: int, quiet: QuietNow = NOBODY, causes: CausesNow = _NO_CAUSES
+    ) -> None:
         """Log which peers changed, or for another reason, a line each. A peer that is well when it is first judged is
         not logged.
 
         `down` is the number of peers expected up that are not. Those that are `quiet` are logged with that mark, and
-        never as a warning: nobody has to look.
+        never as a warning: nobody has to look. `causes` are those that are known already, by device and public key.
         """
         for netns, interface, public_key, name, before, after, reason, evidence in changes:
             unhealthy = after in {State.DOWN, State.DEGRADED}
             if before is None and not unhealthy:
                 continue
-            left_alone = {"quiet": True} if quiet.peer((netns, interface), public_key) else {}
+            more: dict[str, object] = {"quiet": True} if quiet.peer((netns, interface), public_key) else {}
+            left_alone = bool(more)
+            if unhealthy and (finding := causes.get((netns, interface), {}).get(public_key)):
+                more = {"cause": finding.cause, **more}
             say = self._log.warn if unhealthy and not left_alone else self._log.info
             say(
                 "reason changed" if before is after else "peer changed",
@@ -66,10 +78,27 @@ class ChangeLog:
                 after=after,
                 reason=reason or "",
                 evidence=evidence,
-                **left_alone,
+                **more,
             )
         if self._seen.changed("down", down or ""):
             self._log.info("peers expected up", not_up=down)
+
+    def causes(self, found: Iterable[Found], quiet: QuietNow = NOBODY) -> None:
+        """Log each cause that was found by a search, or is another than before."""
+        for (netns, interface, public_key), name, finding in found:
+            left_alone = quiet.peer((netns, interface), public_key) is not None
+            say = self._log.info if left_alone else self._log.warn
+            say(
+                "cause found",
+                peer=name,
+                interface=interface,
+                netns=netns,
+                public_key=public_key,
+                cause=finding.cause,
+                confidence=finding.confidence,
+                evidence="; ".join(finding.evidence),
+                **({"quiet": True} if left_alone else {}),
+            )
 
     def unjudged(self, number: int) -> None:
         """Log the number of peers that look the same idle and dead."""

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING
 from wg_exporter import __version__
 from wg_exporter.catalogue import NAMES
 from wg_exporter.config import Config, ConfigError, fingerprint, load
+from wg_exporter.daemon.causes import Causes
 from wg_exporter.daemon.changelog import ChangeLog
+from wg_exporter.daemon.facts import Look, Places
 from wg_exporter.daemon.host import HostHistory, Status
 from wg_exporter.daemon.pauses import PauseError, Pauses
 from wg_exporter.daemon.prober import read_counters, unjudged
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from wg_exporter.daemon.causes import Found
     from wg_exporter.daemon.prober import Prober
     from wg_exporter.exposition.parts import Sample
     from wg_exporter.exposition.view import View
@@ -114,6 +117,7 @@ class Exporter:
         self._processes = Processes()
         self._pauses = Pauses()
         self.watched = Watched(prober)
+        self._causes, self._places = Causes(), Places()
         self.quiets = Quiets(clock, storage)
         path = os.path.abspath(str(config_path)) if config_path else ""  # noqa: PTH100 - links stay as they are
         self._teller = Teller(__version__, platform.node(), path, clock.wall())
@@ -345,10 +349,28 @@ class Exporter:
             self._status, self._snapshot = Status(snapshot.wall, found, tuple(problems), others), snapshot
         unprobed = plan.unprobed if self._prober else {}
         self._changelog.report(snapshot, found.expected, others, unprobed)
-        self._changelog.tell(changes, self._history.health.count(State.DOWN), quiet)
+        found_causes = self._seek(setup, snapshot, plan)  # after all is published, as it must not delay that
+        self._changelog.tell(changes, self._history.health.count(State.DOWN), quiet, self._causes.now())
+        self._changelog.causes(found_causes, quiet)
         self._changelog.unjudged(open_ones)
         self._changelog.unmatched(unmatched)
         self._took = self._clock.cpu() - began
+
+    def _seek(self, setup: Setup, snapshot: Snapshot, plan: Plan) -> list[Found]:
+        """Go on seeking the causes of peers that are down or degraded."""
+        self._places.take(snapshot)
+        look = Look(
+            snapshot,
+            self._history.health,
+            plan,
+            setup.config,
+            self._probes(),
+            self.watched.sightings(),
+            self.watched.callers(),
+            setup.planner.underlays(),
+            self._places,
+        )
+        return self._causes.follow(look, setup.reader)
 
     def _probe(self, plan: Plan, snapshot: Snapshot) -> None:
         """Tell the prober whom to probe, and their byte counters."""
@@ -372,7 +394,12 @@ class Exporter:
 
     def _view(self, setup: Setup, snapshot: Snapshot) -> View:
         seen = self._history.view(setup.config, setup.names, snapshot, self._facts(snapshot.capabilities))
-        return seen._replace(probes=self._probes(), scheduling_delay=self._delay, quiet=self.quiets.now())
+        return seen._replace(
+            probes=self._probes(),
+            scheduling_delay=self._delay,
+            quiet=self.quiets.now(),
+            causes=self._causes.now(),
+        )
 
     def _view_of_all(self, setup: Setup, snapshot: Snapshot) -> View:
         """As `_view`, and which entries of the configuration match nothing, which is no metric."""

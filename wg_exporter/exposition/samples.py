@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wg_exporter import catalogue as c
+from wg_exporter.exposition.causes import peer_causes
 from wg_exporter.exposition.fields import peers, probes
 from wg_exporter.exposition.parts import Sample, samples_of
 from wg_exporter.exposition.quiet import quiet_peers
@@ -20,7 +21,15 @@ if TYPE_CHECKING:
 
 def metrics(view: View, extra: Iterable[Sample] = ()) -> Parts:
     """The page, in the order of the catalogue. `extra` are samples of other families, which come last."""
-    return (interface_samples(view), peers(view), quiet_peers(view), probes(view), exporter_samples(view), extra)
+    return (
+        interface_samples(view),
+        peers(view),
+        peer_causes(view),
+        quiet_peers(view),
+        probes(view),
+        exporter_samples(view),
+        extra,
+    )
 
 
 def samples(view: View) -> Iterator[Sample]:

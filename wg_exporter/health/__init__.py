@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from wg_exporter.config.health import HealthLimits
+    from wg_exporter.health.evidence import Evidence
     from wg_exporter.health.missing import MissingDevicePeers
     from wg_exporter.health.quality import Window
     from wg_exporter.health.states import Change, Obstacle, PeerHealth, State
@@ -67,6 +68,11 @@ class Health:
     def suspicious(self) -> bool:
         """Whether any peer is suspicious, so that the next tick should come in a second."""
         return any(device.suspicious for device in self._devices.values())
+
+    def evidence(self, key: PeerKey) -> Evidence | None:
+        """What was seen of a peer whose device is there; for whoever drives the ticks alone."""
+        device = self._devices.get(key[:2])
+        return device.seen(key[2]) if device is not None else None
 
     def doubtful(self) -> Iterator[tuple[DeviceKey, str, PeerHealth]]:
         """The peers that are suspicious, down, or silent behind their target: device, public key, and how they are."""

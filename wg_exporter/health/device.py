@@ -82,6 +82,11 @@ class JudgedDevice:
         """Whether any of its peers should be up."""
         return any(meta.expected_up for meta in self.metas)
 
+    def seen(self, public_key: str) -> Evidence | None:
+        """What was seen of a peer; None if it has none of that key."""
+        known = self.peers.public_key
+        return self._seen[known.index(public_key)] if public_key in known else None
+
     def windows(self) -> Iterator[tuple[str, Window]]:
         """Loss and round trip of the peers of which they are known at present, by public key."""
         for key, seen in zip(self.peers.public_key, self._seen, strict=True):

@@ -1,0 +1,275 @@
+"""Seeks the causes of peers that are down or degraded, in the background, a few at a time.
+
+The tick publishes states first, then comes here: no page waits for a cause. Nothing is sent for it. What WireGuard's
+counters, the probes and the watcher know is there; of the host the reader is asked, twice, so that counters can be
+compared. Two peers at a time are sought for, those first that explain most: whoever is down before whoever is degraded,
+and a hub, with wide allowed IPs, before a laptop. A peer is sought for again when what is known of it has changed, once
+a minute at most.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from itertools import islice
+from math import inf
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
+
+from wg_exporter.causes.cause import Cause, Confidence
+from wg_exporter.causes.decide import decide
+from wg_exporter.causes.facts import Facts
+from wg_exporter.daemon.facts import Mark, Two, facts, mark
+from wg_exporter.health.states import Reason, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from wg_exporter.causes.cause import Finding
+    from wg_exporter.daemon.facts import Look
+    from wg_exporter.health.states import PeerHealth
+    from wg_exporter.inspected import Inspected
+    from wg_exporter.model import DeviceKey, PeerKey
+    from wg_exporter.names.identity import PeerMeta
+    from wg_exporter.sources import Sources
+
+AT_ONCE = 2  # peers that are sought for
+AGAIN_SECONDS = 60.0  # from one search for a peer to the next
+COMPARED_SECONDS = 15.0  # from one look at the host to the next: three tries of a handshake
+SEARCH_SECONDS = 45.0  # at most: whatever has not come by then does not come
+CHECKED = 256  # peers whose evidence is compared at one tick
+
+_ILL = frozenset({State.DOWN, State.DEGRADED})
+
+# Reasons that are causes themselves: nothing has to be looked at.
+_PLAIN = frozenset({Reason.INTERFACE_GONE, Reason.INTERFACE_DOWN, Reason.UNREADABLE, Reason.MISSING})
+
+
+class Found(NamedTuple):
+    """A cause that was found, or another one than before."""
+
+    key: PeerKey
+    name: str
+    finding: Finding
+
+
+class _Case:
+    """A peer that is down or degraded."""
+
+    __slots__ = ("begun", "evidence", "finding", "meta", "queued", "row", "sought_at")
+
+    def __init__(self, row: PeerHealth, meta: PeerMeta, begun: Mark | None) -> None:
+        self.row = row
+        self.meta = meta
+        self.begun = begun
+        self.sought_at = -inf
+        self.evidence: tuple[object, ...] = ()  # by which it was sought for
+        self.finding: Finding | None = None
+        self.queued = False
+
+
+class _Search:
+    """One search for the cause of one peer."""
+
+    __slots__ = ("asked", "begun", "two")
+
+    def __init__(self, begun: float) -> None:
+        self.begun = begun
+        self.asked = -inf  # when the reader was asked last
+        self.two = Two()
+
+
+class Causes:
+    """Driven by the tick (`follow`); `now` is for all. It changes nothing but what it remembers."""
+
+    def __init__(self) -> None:
+        self._cases: dict[PeerKey, _Case] = {}
+        self._marks: dict[PeerKey, Mark] = {}  # of peers in doubt, from when that began
+        self._queue: list[tuple[bool, bool, float, int, PeerKey]] = []
+        self._searches: dict[PeerKey, _Search] = {}
+        self._number = 0
+        self._checking: Iterator[PeerKey] = iter(())
+        self._plain: dict[tuple[DeviceKey, Reason], Finding] = {}
+        self._now: Mapping[DeviceKey, Mapping[str, Finding]] = MappingProxyType({})
+
+    def now(self) -> Mapping[DeviceKey, Mapping[str, Finding]]:
+        """The causes found, by device and public key. A device is the same object while nothing of it changes."""
+        return self._now
+
+    def follow(self, look: Look, sources: Sources) -> list[Found]:
+        """Take in a tick, and go on seeking. Returns what was found by a search and is new. Waits for nothing."""
+        now = look.snapshot.monotonic
+        changed: set[PeerKey] = set()
+        self._take(look, changed)
+        self._mark(look)
+        self._check(look, now)
+        found = [*self._seek(look, sources, now, changed)]
+        if changed:
+            self._publish({(key[0], key[1]) for key in changed})
+        return found
+
+    def _take(self, look: Look, changed: set[PeerKey]) -> None:
+        """Take in who is down or degraded. Where the reason is the cause itself, nothing is sought."""
+        ill: set[PeerKey] = set()
+        for device, keys, metas, rows in look.health.devices():
+            for public_key, meta, row in zip(keys, metas, rows, strict=False):
+                if row.state not in _ILL:
+                    continue
+                key = (*device, public_key)
+                ill.add(key)
+                case = self._cases.get(key)
+                if case is None or case.row.state is not row.state:
+                    if case is not None and case.finding is not None:
+                        changed.add(key)
+                    case = self._cases[key] = _Case(row, meta, self._marks.get(key))
+                    self._searches.pop(key, None)
+                    if row.reason not in _PLAIN:
+                        self._enqueue(key, case, look)
+                case.row, case.meta = row, meta
+                if row.reason in _PLAIN and row.reason is not None:
+                    self._settle(key, case, self._plainly(key, row.reason, look), changed)
+        for key in self._cases.keys() - ill:
+            if self._cases.pop(key).finding is not None:
+                changed.add(key)
+            self._searches.pop(key, None)
+
+    def _plainly(self, key: PeerKey, reason: Reason, look: Look) -> Finding:
+        """The finding of all peers of a device with such a reason."""
+        of = ((key[0], key[1]), reason)
+        if of not in self._plain:
+            if len(self._plain) > CHECKED:
+                self._plain.clear()
+            entry = look.config.entries().get(key[0], "")
+            self._plain[of] = decide(Facts((*of[0], ""), entry=entry, state=State.DOWN, reason=reason))
+        return self._plain[of]
+
+    def _mark(self, look: Look) -> None:
+        """Remember the counters of peers from when they come into doubt."""
+        doubtful = {(*device, public_key) for device, public_key, _row in look.health.doubtful()}
+        self._marks = {key: one for key, one in self._marks.items() if key in doubtful or key in self._cases}
+        for key in islice((key for key in (*doubtful, *self._cases) if key not in self._marks), CHECKED):
+            if (counters := mark(key, look)) is not None:
+                self._marks[key] = counters
+                if key in self._cases and self._cases[key].begun is None:
+                    self._cases[key].begun = counters
+
+    def _enqueue(self, key: PeerKey, case: _Case, look: Look) -> None:
+        if case.queued:
+            return
+        case.queued = True
+        self._number += 1
+        width = _width(key, look)
+        place = (case.sought_at > -inf, case.row.state is not State.DOWN, -width, self._number, key)
+        heappush(self._queue, place)
+
+    def _check(self, look: Look, now: float) -> None:
+        """Seek again for those of whom other things are known than when they were sought for: a few at each tick."""
+        for _ in range(min(CHECKED, len(self._cases))):
+            key = next(self._checking, None)
+            if key is None:
+                self._checking = iter(tuple(self._cases))
+                break
+            case = self._cases.get(key)
+            if case is None or case.queued or key in self._searches or case.row.reason in _PLAIN:
+                continue
+            if now - case.sought_at >= AGAIN_SECONDS and _evidence(key, case, look) != case.evidence:
+                self._enqueue(key, case, look)
+
+    def _seek(self, look: Look, sources: Sources, now: float, changed: set[PeerKey]) -> Iterator[Found]:
+        while self._queue and len(self._searches) < AT_ONCE:
+            key = heappop(self._queue)[-1]
+            case = self._cases.get(key)
+            if case is None or not case.queued:
+                continue
+            case.queued = False
+            if case.sought_at > -inf:  # the counters of the first search are those from the beginning of the doubt
+                case.begun = mark(key, look)
+            case.sought_at, case.evidence = now, _evidence(key, case, look)
+            self._searches[key] = _Search(now)
+        came = {row.key: row for row in sources.inspected()}
+        for key, search in list(self._searches.items()):
+            yield from self._go_on(key, search, came.get(key), look, changed)
+        due = [
+            key
+            for key, search in self._searches.items()
+            if now - search.asked >= COMPARED_SECONDS and look.places.find(key) is not None
+        ]
+        for key in due:
+            self._searches[key].asked = now
+        if due:
+            sources.inspect(due)
+
+    def _go_on(
+        self, key: PeerKey, search: _Search, row: Inspected | None, look: Look, changed: set[PeerKey]
+    ) -> Iterator[Found]:
+        """Decide by what is known now, and end the search if nothing more will come of it."""
+        if look.places.find(key) is None:  # its device can't be read now: what was found stays
+            del self._searches[key]
+            return
+        case, now, two = self._cases[key], look.snapshot.monotonic, search.two
+        if row is not None and two.host is None:
+            search.two = two = Two(None, row, look.sightings.get(key))
+        elif row is not None and row.at > (two.host.at if two.host else 0.0):
+            search.two = two = two._replace(before=two.before or two.host, host=row)
+        last = two.before is not None or now - search.begun >= SEARCH_SECONDS
+        finding = decide(facts(key, (case.meta, case.row), look, case.begun, two))
+        if finding.cause.fault and (last or finding.confidence is not Confidence.POSSIBLE):
+            if self._settle(key, case, finding, changed):
+                yield Found(key, case.meta.name, finding)
+        elif last and case.finding is not None and finding.cause is Cause.UNKNOWN:
+            case.finding = None  # what it was found by is not so any more
+            changed.add(key)
+        if last or (finding.confidence is Confidence.CERTAIN and finding.cause.fault and two.host is not None):
+            del self._searches[key]
+
+    def _settle(self, key: PeerKey, case: _Case, finding: Finding, changed: set[PeerKey]) -> bool:
+        """Keep what was found. Returns whether it is another cause than before."""
+        before, case.finding = case.finding, finding
+        if before is not finding and before != finding:
+            changed.add(key)
+        return before is None or before.cause is not finding.cause
+
+    def _publish(self, devices: Iterable[DeviceKey]) -> None:
+        rows = dict(self._now)
+        for device in devices:
+            rows.pop(device, None)
+        touched = set(devices)
+        anew: dict[DeviceKey, dict[str, Finding]] = {}
+        for key, case in self._cases.items():
+            if case.finding is not None and (key[0], key[1]) in touched:
+                anew.setdefault((key[0], key[1]), {})[key[2]] = case.finding
+        self._now = MappingProxyType(rows | anew)
+
+
+def _width(key: PeerKey, look: Look) -> int:
+    """How much a peer explains: the bits that its widest allowed IP leaves open. A hub has /0 or a whole network."""
+    place = look.places.find(key)
+    networks = place[0].peers.allowed_ips[place[1]] if place else ()
+    return max(map(_open_bits, networks), default=0)
+
+
+def _open_bits(network: str) -> int:
+    length = network.rpartition("/")[2]
+    return min((128 if ":" in network else 32) - int(length), 32) if length.isdigit() else 0
+
+
+def _evidence(key: PeerKey, case: _Case, look: Look) -> tuple[object, ...]:
+    """What, when it is another, is reason to seek again: kinds of things, no counts."""
+    row, sighting = case.row, look.sightings.get(key)
+    place = look.places.find(key)
+    endpoint = place[0].peers.endpoint[place[1]] if place else ""
+    wire: tuple[object, ...] = ()
+    if sighting is not None:
+        flags = (
+            sighting.initiations_sent,
+            sighting.responses_sent,
+            sighting.initiations_received,
+            sighting.responses_received,
+            sighting.cookies_received,
+            sighting.misdirected,
+            sighting.answered,
+        )
+        refusals = frozenset((one.by, one.type, one.code) for one in sighting.refusals)
+        # Of a window that is open still, what was not seen may be seen yet.
+        wire = (sighting.open, *map(bool, flags), refusals)
+    strangers = frozenset((one.sender.address, one.for_us) for one in look.callers.get(key[:2], ()))
+    return (row.reason, endpoint, wire, strangers)

@@ -1,0 +1,235 @@
+"""What the exporter knows of one peer, as the row from which its cause is decided. No clock: the snapshot has the time.
+
+Everything here was found out for something else, or was asked of the reader. Nothing is sent or waited for.
+"""
+
+from __future__ import annotations
+
+from math import inf, isfinite
+from typing import TYPE_CHECKING, NamedTuple
+
+from wg_exporter.causes.facts import Echo, Facts
+from wg_exporter.health.states import Reason
+from wg_exporter.plan.targets import NotAllowed
+from wg_exporter.sighted import Callers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from wg_exporter.config import Config
+    from wg_exporter.health import Health
+    from wg_exporter.health.evidence import Evidence
+    from wg_exporter.health.states import PeerHealth
+    from wg_exporter.inspected import Inspected
+    from wg_exporter.model import Device, DeviceKey, PeerKey, Snapshot
+    from wg_exporter.names.identity import PeerMeta
+    from wg_exporter.plan.planner import Plan
+    from wg_exporter.probed import Probed, ProbeStats
+    from wg_exporter.sighted import Caller, Sighting
+
+
+class Places:
+    """Where each peer is in the columns of its device. Kept while the column of keys is the same object."""
+
+    def __init__(self) -> None:
+        self._devices: dict[DeviceKey, tuple[Device, Mapping[str, int]]] = {}
+        self._received: dict[DeviceKey, tuple[Sequence[int], int]] = {}
+
+    def take(self, snapshot: Snapshot) -> None:
+        """Take in what was read. A device whose list is not complete is not there."""
+        before, self._devices = self._devices, {}
+        for device in snapshot.devices:
+            if device.fresh:
+                key = (device.netns, device.name)
+                known = before.get(key)
+                keys = device.peers.public_key
+                same = known is not None and known[0].peers.public_key is keys
+                places = known[1] if same and known is not None else {one: at for at, one in enumerate(keys)}
+                self._devices[key] = device, places
+        self._received = {key: row for key, row in self._received.items() if key in self._devices}
+
+    def find(self, key: PeerKey) -> tuple[Device, int] | None:
+        """The device of a peer, and the peer's place in it; None if it was not read, or has no such peer."""
+        device, places = self._devices.get(key[:2], (None, {}))
+        at = places.get(key[2])
+        return None if device is None or at is None else (device, at)
+
+    def received(self, device: Device) -> int:
+        """The bytes that came from all peers of a device together."""
+        key, column = (device.netns, device.name), device.peers.rx_bytes
+        known = self._received.get(key)
+        if known is None or known[0] is not column:
+            known = self._received[key] = column, sum(column)
+        return known[1]
+
+
+class Look(NamedTuple):
+    """What one tick has."""
+
+    snapshot: Snapshot
+    health: Health
+    plan: Plan
+    config: Config
+    probes: Mapping[DeviceKey, Mapping[str, Probed]]
+    sightings: Mapping[PeerKey, Sighting]
+    callers: Mapping[DeviceKey, tuple[Caller, ...]]
+    underlays: Mapping[DeviceKey, str | None]
+    places: Places
+
+
+class Mark(NamedTuple):
+    """Counters of a peer at one time (monotonic seconds): of itself, of the other peers, and of its interface."""
+
+    at: float
+    rx: int
+    tx: int
+    handshake_ns: int
+    others_rx: int
+    entered: int | None
+
+
+class Two(NamedTuple):
+    """What the reader found at two times, and what the watcher had seen at the first. None = not yet."""
+
+    before: Inspected | None = None
+    host: Inspected | None = None
+    seen_before: Sighting | None = None
+
+
+def mark(key: PeerKey, look: Look) -> Mark | None:
+    """The counters of now; None if the device has no such peer, or could not be read."""
+    place = look.places.find(key)
+    if place is None:
+        return None
+    device, at = place
+    rx, link = device.peers.rx_bytes[at], look.snapshot.links.get(key[:2])
+    return Mark(
+        look.snapshot.monotonic,
+        rx,
+        device.peers.tx_bytes[at],
+        device.peers.last_handshake_ns[at],
+        look.places.received(device) - rx,
+        link.tx_packets if link else None,
+    )
+
+
+def facts(key: PeerKey, who: tuple[PeerMeta, PeerHealth], look: Look, begun: Mark | None, two: Two) -> Facts:
+    """All that is known. `begun` are the counters from which growth is told."""
+    meta, row = who
+    snapshot, entries = look.snapshot, look.config.entries()
+    underlay = look.underlays.get(key[:2])
+    known = Facts(
+        key,
+        meta.name,
+        entries.get(key[0], ""),
+        entries.get(underlay, "") if underlay is not None else "",
+        state=row.state,
+        reason=row.reason,
+        expected=meta.expected_up,
+    )
+    place = look.places.find(key)
+    if place is None:
+        return known
+    device, at = place
+    peers = device.peers
+    evidence = look.health.evidence(key)
+    known = known._replace(
+        backend=device.backend,
+        opaque=device.opaque,
+        listen_port=device.listen_port,
+        fwmark=device.fwmark,
+        endpoint=peers.endpoint[at],
+        keepalive=peers.persistent_keepalive[at],
+        allowed_ips=peers.allowed_ips[at],
+        sighting=look.sightings.get(key),
+        callers=Callers((key[0], key[1]), look.callers[key[:2]]) if key[:2] in look.callers else None,
+        seen_before=two.seen_before,
+        before=two.before,
+    )
+    link = snapshot.links.get(key[:2])
+    known = _described(known, snapshot)._replace(mtu=link.mtu if link else None)
+    known = _aimed(known, look, two.host)
+    if begun is not None:
+        known = _grown(known, begun, look)
+    if evidence is not None:
+        known = _seen(known, evidence, snapshot.monotonic)
+    probed = look.probes.get(key[:2], {}).get(key[2])
+    return known if probed is None else _probed(known, probed, evidence)
+
+
+def _described(known: Facts, snapshot: Snapshot) -> Facts:
+    """What a configuration file says of it."""
+    for file in snapshot.conf:
+        if file.interface == known.key[1]:
+            known = known._replace(conf_path=file.path)
+            for row in file.peers:
+                if row.public_key == known.key[2]:
+                    known = known._replace(conf_endpoint=row.endpoint)
+    return known
+
+
+def _aimed(known: Facts, look: Look, host: Inspected | None) -> Facts:
+    """Its target, and whom WireGuard gives that to: the plan has made sure of it, or says why it can't be."""
+    target = look.plan.targets.get(known.key[:2], {}).get(known.key[2])
+    if target is None:
+        return known._replace(host=host)
+    if host is not None and target.address and not isinstance(target, NotAllowed):
+        host = host._replace(owner=known.key[2])
+    return known._replace(host=host, target=target.address)
+
+
+def _grown(known: Facts, begun: Mark, look: Look) -> Facts:
+    now = mark(known.key, look)
+    if now is None or now.rx < begun.rx or now.tx < begun.tx:
+        return known  # the device or the peer was made anew
+    entered = None if now.entered is None or begun.entered is None else now.entered - begun.entered
+    return known._replace(
+        seconds=now.at - begun.at,
+        sent_bytes=now.tx - begun.tx,
+        received_bytes=now.rx - begun.rx,
+        handshakes=int(now.handshake_ns != begun.handshake_ns),
+        entered_packets=entered if entered is None or entered >= 0 else None,
+        others_received=max(now.others_rx - begun.others_rx, 0),
+    )
+
+
+def _seen(known: Facts, evidence: Evidence, now: float) -> Facts:
+    obstacle = evidence.obstacle
+    return known._replace(
+        obstacle=obstacle.line if obstacle is not None and obstacle.reason is known.reason else "",
+        heard_seconds=_since(evidence.heard, now),
+        data_seconds=None if known.opaque or known.reason in _OF_DEVICES else _since(evidence.heard_data, now),
+        shaken_seconds=_since(evidence.shaken, now),
+        initiations=evidence.initiations,
+        inbound_initiations=evidence.inbound_initiations,
+    )
+
+
+_OF_DEVICES = frozenset({Reason.INTERFACE_GONE, Reason.INTERFACE_DOWN, Reason.UNREADABLE, Reason.MISSING})
+
+
+def _since(moment: float | None, now: float) -> float:
+    """Seconds since then; infinite if it never was, or nobody knows when."""
+    return inf if moment is None or not isfinite(moment) else max(now - moment, 0.0)
+
+
+def _probed(known: Facts, probed: Probed, evidence: Evidence | None) -> Facts:
+    quality = evidence.quality if evidence else None
+    window = quality.window() if quality else None
+    report = probed.mtu
+    return known._replace(
+        target=known.target or probed.target,
+        echo=_echo(probed.target, probed.stats, evidence),
+        loss=window.loss if window else None,
+        round_trip=window.rtt if window else None,
+        usual_round_trip=quality.usual if quality and quality.usual else None,
+        verdict=report.verdict if report else None,
+        recommended_mtu=report.recommended if report else None,
+    )
+
+
+def _echo(target: str, stats: ProbeStats, evidence: Evidence | None) -> Echo:
+    """The echoes that tell how it is now: in a silence those of it."""
+    if stats.silent_since is None:
+        return Echo(target, stats.sent, max(stats.sent - stats.lost, 0), stats.refused)
+    return Echo(target, max(evidence.probes if evidence else 0, 1), 0, stats.refused)
