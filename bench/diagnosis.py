@@ -63,7 +63,8 @@ def main() -> None:
         right = "" if said.cause in {scene.cause, *scene.also} else f"  WRONG: {said.cause}"
         print(f"{scene.id:28} {scene.cause:20} {said.answer['elapsed_seconds']:5.1f} s{right}", flush=True)
         if options.verbose or right:
-            print(said.steps, json.dumps(said.answer, indent=1), flush=True)
+            shown = {name: value for name, value in said.answer.items() if name != "excluded"}
+            print(said.steps, json.dumps(shown, indent=1), flush=True)
     if not options.only:
         options.output.write_text(document(seen))
         print(f"written: {options.output}")

@@ -261,14 +261,14 @@ def unreachable_route(world: World) -> None:
 
 @scene(Cause.ROUTE_LOOP, "a full tunnel without fwmark: 0.0.0.0/1 and 128.0.0.0/1 lead into it", quick=True)
 def full_tunnel(world: World) -> None:
-    world.up(allowed="0.0.0.0/0")
+    world.up(allowed="0.0.0.0/0", shake=False)
     for half in ("0.0.0.0/1", "128.0.0.0/1"):
         world.here.ip("route", "add", half, "dev", world.name)
 
 
 @scene(Cause.ROUTE_LOOP, "a rule that sends all unmarked packets into the tunnel, and no fwmark set")
 def rule_without_mark(world: World) -> None:
-    world.up(allowed="0.0.0.0/0")
+    world.up(allowed="0.0.0.0/0", shake=False)
     world.here.ip("route", "add", "default", "dev", world.name, "table", "100")
     world.here.ip("rule", "add", "not", "fwmark", "51820", "table", "100")
 

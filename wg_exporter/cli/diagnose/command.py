@@ -79,7 +79,7 @@ def diagnose(  # noqa: PLR0917 - click passes them by name
     if config_file is None and serving.config_file:
         config_file = Path(serving.config_file)
         config = load_config(config_file)
-    progress = screen.Progress(quiet=as_json)
+    progress = screen.Progress()
     exporter = Exporter(config, config_file, host_sources)
     try:
         seen = exporter.look()

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from wg_exporter.model import Snapshot
 
 ALL = 19.0  # seconds for everything, from the command on
+LEAST_WATCHED = 7.5  # seconds for which packets are watched, also on a host so busy that looking took most of the time
 FIRST_LOOKS = 2.0  # seconds for what has to be read before the first packet
 LAST_LOOKS = 0.8  # and after the last one
 ROUND = 0.02  # seconds between two rounds
@@ -108,7 +109,7 @@ def run(
         gathering.wait_for_host(FIRST_LOOKS)
         sent = time.monotonic()
         gathering.begin(sent, ALL)
-        end, due = began + ALL - LAST_LOOKS, 0.0
+        end, due = max(began + ALL - LAST_LOOKS, sent + LEAST_WATCHED), 0.0
         while (now := time.monotonic()) < end:
             gathering.step(ROUND, now)
             if wire is not None:
@@ -118,7 +119,7 @@ def run(
                 course.judge(gathering.known(now))
                 if course.over(gathering, now, sent):
                     break
-        gathering.finish(min(LAST_LOOKS, max(began + ALL - time.monotonic(), 0.1)))
+        gathering.finish(LAST_LOOKS)
         course.judge(known := gathering.known(time.monotonic()))
         if wire is not None:
             wire.drain()

@@ -35,15 +35,13 @@ _SURE = {
 class Progress:
     """Lines on standard error, with the seconds since the beginning."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self) -> None:
         self._console = console(sys.stderr)
-        self._quiet = quiet and not self._console.is_terminal
 
     def tell(self, seconds: float, line: str) -> None:
         """One line."""
-        if not self._quiet:
-            text = Text(f"{seconds:5.1f} s  ", "dim").append(_plain(line, self._console), "")
-            self._console.print(text, soft_wrap=True)
+        text = Text(f"{seconds:5.1f} s  ", "dim").append(_plain(line, self._console), "")
+        self._console.print(text, soft_wrap=True)
 
     def say(self, line: str) -> None:
         """A line without a time, whoever reads."""

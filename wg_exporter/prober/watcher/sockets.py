@@ -9,7 +9,9 @@ bound to no interface: which one a packet leaves by is for the host's rules to d
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
+import os
 import socket
 import struct
 from typing import TYPE_CHECKING
@@ -48,7 +50,7 @@ class WatchSocket:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)  # up to net.core.rmem_max
             with contextlib.suppress(PermissionError):  # beyond it, with CAP_NET_ADMIN
                 self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
-            self._socket.bind(("", ETH_P_ALL))
+            _bind(self._socket)
         except OSError:
             self._socket.close()
             raise
@@ -85,3 +87,12 @@ class WatchSocket:
         """The index of an interface in the namespace of the socket. Raises OSError."""
         name = interface.encode("utf-8", "surrogateescape")[:15]
         return int(_IFREQ.unpack(fcntl.ioctl(self._socket, SIOCGIFINDEX, _IFREQ.pack(name, 0)))[1])
+
+
+def _bind(sock: socket.socket) -> None:
+    """Bind to all interfaces: the socket module knows names alone, and an empty one is none. Raises OSError."""
+    address = struct.pack("=HHiHBB8x", socket.AF_PACKET, socket.htons(ETH_P_ALL), 0, 0, 0, 0)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.bind(sock.fileno(), address, len(address)):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
