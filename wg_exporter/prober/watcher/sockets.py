@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import socket
@@ -32,8 +33,17 @@ SIOCGIFINDEX = 0x8933  # linux/sockios.h
 RECEIVE_BUFFER = 4 << 20  # bytes: a message takes 800 of them
 LONGEST = 2048  # bytes of a packet: an error quotes 576 or 1280 at most
 
+_REASONS = {
+    errno.EPERM: "CAP_NET_RAW is missing",
+    errno.EACCES: "CAP_NET_RAW is missing",
+    errno.EAFNOSUPPORT: "AF_PACKET is not allowed (RestrictAddressFamilies in the unit), or the kernel has none",
+}
+
 _STATISTICS = struct.Struct("=II")  # struct tpacket_stats: packets, and of them those that found no room
 _IFREQ = struct.Struct("=16si20x")
+_ADDRESS = struct.Struct("=HHiHBB8x")  # struct sockaddr_ll: family, protocol (big endian), interface, and more
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class WatchSocket:
@@ -90,9 +100,16 @@ class WatchSocket:
 
 
 def _bind(sock: socket.socket) -> None:
-    """Bind to all interfaces: the socket module knows names alone, and an empty one is none. Raises OSError."""
-    address = struct.pack("=HHiHBB8x", socket.AF_PACKET, socket.htons(ETH_P_ALL), 0, 0, 0, 0)
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.bind(sock.fileno(), address, len(address)):
+    """Take in all protocols of all interfaces from now on, which Python's own bind can't: it wants an interface.
+    Raises OSError.
+    """
+    address = _ADDRESS.pack(socket.AF_PACKET, socket.htons(ETH_P_ALL), 0, 0, 0, 0)
+    if _LIBC.bind(sock.fileno(), address, len(address)):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def why(error: OSError, netns: str) -> str:
+    """One line on why there is no socket in this namespace."""
+    reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
+    return f"no packet socket{f' in {netns}' if netns else ''}: {reason}"
