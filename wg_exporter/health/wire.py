@@ -58,7 +58,7 @@ class Wire:
     def refutes(self, proven: float) -> bool:
         """Whether a later window shows that the peer does not call any more."""
         row = self.row
-        return row is not None and row.began > proven and row.seconds >= WATCHED_SECONDS and not row.taken_at
+        return row is not None and row.began >= proven and row.seconds >= WATCHED_SECONDS and not row.taken_at
 
 
 def _overdue(quiet: float, until: float, data_since: float | None, data_asked: float, shaken: float | None) -> float:

@@ -10,7 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.prober.watcher.book import Book
-from wg_exporter.prober.watcher.sockets import WatchSocket
+from wg_exporter.prober.watcher.sockets import WatchSocket, why
 from wg_exporter.prober.wire.kinds import TUNNELS
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Watcher:
                 place.listen()
                 self.problem = ""
         except OSError as error:
-            self.problem = f"no packet socket{f' in {netns}' if netns else ''}: {error.strerror or error}"
+            self.problem = why(error, netns)
             self._places.pop(netns).close()  # what was not watched is not told
             return
         if not place.book:
