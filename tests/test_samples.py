@@ -9,6 +9,7 @@ from wg_exporter.catalogue import LINK_COUNTERS, METRICS, Scope
 from wg_exporter.causes.cause import Cause, Confidence, Finding
 from wg_exporter.exposition.fields import allowed_ips_label, endpoint_label
 from wg_exporter.exposition.samples import samples
+from wg_exporter.health import GoneDevice
 from wg_exporter.health.states import State
 from wg_exporter.history.counts import PeerCounts
 from wg_exporter.model import Backend, FailedDevice

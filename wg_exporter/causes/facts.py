@@ -115,6 +115,7 @@ class Facts(NamedTuple):
     sighting: Sighting | None = None
     callers: Callers | None = None
     seen_before: Sighting | None = None  # what `sighting` was when `before` was looked at; None: it began later
+    seen_then: Sighting | None = None  # and when `host` was; None: as it is now
 
     # This host; `before` was looked at before `host`, so that counters can be compared.
     host: Inspected | None = None

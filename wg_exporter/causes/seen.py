@@ -72,10 +72,10 @@ def came(facts: Facts) -> int | None:
 
 def came_between(facts: Facts) -> int | None:
     """How many messages came from the endpoint between the two looks at this host's counters, made for our key."""
-    sighting, before = facts.sighting, facts.before
+    sighting, before = facts.seen_then or facts.sighting, facts.before
     if sighting is None or before is None:
         return None
-    number = came(facts) or 0
+    number = came(facts._replace(sighting=sighting)) or 0
     if facts.seen_before is not None and facts.seen_before.began == sighting.began:
         return max(number - (came(facts._replace(sighting=facts.seen_before)) or 0), 0)
     return number if sighting.began >= before.at else None

@@ -1,10 +1,12 @@
 """Seeks the causes of peers that are down or degraded, in the background, a few at a time.
 
-The tick publishes states first, then comes here: no page waits for a cause. Nothing is sent for it. What WireGuard's
-counters, the probes and the watcher know is there; of the host the reader is asked, twice, so that counters can be
-compared. Two peers at a time are sought for, those first that explain most: whoever is down before whoever is degraded,
-and a hub, with wide allowed IPs, before a laptop. A peer is sought for again when what is known of it has changed, once
-a minute at most.
+The tick publishes states first, then comes here: no page waits for a cause. But a page is sent once, so what is to be
+asked is asked while a peer is only in doubt, and what is known when it goes down is decided by in the same tick.
+
+Nothing is sent for it. What WireGuard's counters, the probes and the watcher know is there; of the host the reader is
+asked, twice, so that counters can be compared. For two peers at a time, those first that explain most: whoever is down
+before whoever is degraded, and a hub, with wide allowed IPs, before a laptop. A peer is sought for again when what is
+known of it has changed, once a minute at most.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from wg_exporter.causes.decide import decide
 from wg_exporter.causes.facts import Facts
 from wg_exporter.daemon.facts import Mark, Two, facts, mark
 from wg_exporter.health.states import Reason, State
+from wg_exporter.names.identity import PeerMeta
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from wg_exporter.health.states import PeerHealth
     from wg_exporter.inspected import Inspected
     from wg_exporter.model import DeviceKey, PeerKey
-    from wg_exporter.names.identity import PeerMeta
+    from wg_exporter.sighted import Sighting
     from wg_exporter.sources import Sources
 
 AT_ONCE = 2  # peers that are sought for
@@ -37,6 +40,7 @@ AGAIN_SECONDS = 60.0  # from one search for a peer to the next
 COMPARED_SECONDS = 15.0  # from one look at the host to the next: three tries of a handshake
 SEARCH_SECONDS = 45.0  # at most: whatever has not come by then does not come
 CHECKED = 256  # peers whose evidence is compared at one tick
+AT_FIRST = 64  # peers that are decided at once by what is known when they go down: 0.1 ms each
 
 _ILL = frozenset({State.DOWN, State.DEGRADED})
 
@@ -53,29 +57,34 @@ class Found(NamedTuple):
 
 
 class _Case:
-    """A peer that is down or degraded."""
+    """A peer that is down or degraded, or in doubt; of one that is only in doubt nothing is decided."""
 
-    __slots__ = ("begun", "evidence", "finding", "meta", "queued", "row", "sought_at")
+    __slots__ = ("begun", "evidence", "finding", "meta", "queued", "row", "sought_at", "two")
 
-    def __init__(self, row: PeerHealth, meta: PeerMeta, begun: Mark | None) -> None:
+    def __init__(self, row: PeerHealth, begun: Mark | None) -> None:
         self.row = row
-        self.meta = meta
+        self.meta: PeerMeta | None = None
         self.begun = begun
+        self.two = Two()
         self.sought_at = -inf
         self.evidence: tuple[object, ...] = ()  # by which it was sought for
         self.finding: Finding | None = None
         self.queued = False
 
+    @property
+    def ill(self) -> bool:
+        """Whether it is down or degraded."""
+        return self.row.state in _ILL
+
 
 class _Search:
     """One search for the cause of one peer."""
 
-    __slots__ = ("asked", "begun", "two")
+    __slots__ = ("asked", "begun")
 
     def __init__(self, begun: float) -> None:
         self.begun = begun
         self.asked = -inf  # when the reader was asked last
-        self.two = Two()
 
 
 class Causes:
@@ -84,7 +93,7 @@ class Causes:
     def __init__(self) -> None:
         self._cases: dict[PeerKey, _Case] = {}
         self._marks: dict[PeerKey, Mark] = {}  # of peers in doubt, from when that began
-        self._queue: list[tuple[bool, bool, float, int, PeerKey]] = []
+        self._queue: list[tuple[int, bool, int, int, PeerKey]] = []
         self._searches: dict[PeerKey, _Search] = {}
         self._number = 0
         self._checking: Iterator[PeerKey] = iter(())
@@ -99,38 +108,73 @@ class Causes:
         """Take in a tick, and go on seeking. Returns what was found by a search and is new. Waits for nothing."""
         now = look.snapshot.monotonic
         changed: set[PeerKey] = set()
-        self._take(look, changed)
-        self._mark(look)
+        # Right after the start everybody is in doubt, and most are well.
+        doubtful = {(*device, key): row for device, key, row in look.health.doubtful() if row.state is not None}
+        self._mark(doubtful, look)
+        fresh = self._take(doubtful, look, changed)
+        found = [*self._at_first(fresh, look, changed)]
         self._check(look, now)
-        found = [*self._seek(look, sources, now, changed)]
+        found += self._seek(look, sources, now, changed)
         if changed:
             self._publish({(key[0], key[1]) for key in changed})
         return found
 
-    def _take(self, look: Look, changed: set[PeerKey]) -> None:
-        """Take in who is down or degraded. Where the reason is the cause itself, nothing is sought."""
-        ill: set[PeerKey] = set()
+    def _take(self, doubtful: Mapping[PeerKey, PeerHealth], look: Look, changed: set[PeerKey]) -> list[PeerKey]:
+        """Take in who is down or degraded, and who is in doubt. Returns those that fell ill. Where the reason is the
+        cause itself, nothing is sought.
+        """
+        kept: set[PeerKey] = set()
+        fresh: list[PeerKey] = []
         for device, keys, metas, rows in look.health.devices():
             for public_key, meta, row in zip(keys, metas, rows, strict=False):
                 if row.state not in _ILL:
                     continue
                 key = (*device, public_key)
-                ill.add(key)
-                case = self._cases.get(key)
-                if case is None or case.row.state is not row.state:
-                    if case is not None and case.finding is not None:
-                        changed.add(key)
-                    case = self._cases[key] = _Case(row, meta, self._marks.get(key))
-                    self._searches.pop(key, None)
-                    if row.reason not in _PLAIN:
-                        self._enqueue(key, case, look)
-                case.row, case.meta = row, meta
+                kept.add(key)
+                case = self._case(key, row, look, changed)
+                case.meta = meta
                 if row.reason in _PLAIN and row.reason is not None:
                     self._settle(key, case, self._plainly(key, row.reason, look), changed)
-        for key in self._cases.keys() - ill:
+                elif case.finding is None and case.sought_at == -inf:
+                    fresh.append(key)
+        for key, row in doubtful.items():
+            if key not in kept:
+                kept.add(key)
+                self._case(key, row, look, changed)
+        for key in self._cases.keys() - kept:
             if self._cases.pop(key).finding is not None:
                 changed.add(key)
             self._searches.pop(key, None)
+        return fresh
+
+    def _case(self, key: PeerKey, row: PeerHealth, look: Look, changed: set[PeerKey]) -> _Case:
+        """The case of a peer, a new one if its state is another. What was found out while it was in doubt stays."""
+        before = self._cases.get(key)
+        if before is not None and (before.row.state is row.state):
+            before.row = row
+            return before
+        case = self._cases[key] = _Case(row, self._marks.get(key))
+        if before is not None and not before.ill:
+            case.two, case.begun = before.two, before.begun
+        else:
+            self._searches.pop(key, None)
+        if before is not None and before.finding is not None:
+            changed.add(key)
+        if row.reason not in _PLAIN:
+            self._enqueue(key, case, look)
+        return case
+
+    def _at_first(self, fresh: list[PeerKey], look: Look, changed: set[PeerKey]) -> Iterator[Found]:
+        """Decide by what is known about those that fell ill just now: their page may leave with the next scrape."""
+        for key in fresh[:AT_FIRST]:
+            case = self._cases[key]
+            finding = self._decide(key, case, look)
+            if finding.cause.fault and finding.confidence is not Confidence.POSSIBLE:
+                yield from self._tell(key, case, finding, changed)
+
+    def _decide(self, key: PeerKey, case: _Case, look: Look) -> Finding:
+        meta = case.meta or PeerMeta(key[2][:8], False, False)  # noqa: FBT003
+        return decide(facts(key, (meta, case.row), look, case.begun, case.two))
 
     def _plainly(self, key: PeerKey, reason: Reason, look: Look) -> Finding:
         """The finding of all peers of a device with such a reason."""
@@ -142,9 +186,8 @@ class Causes:
             self._plain[of] = decide(Facts((*of[0], ""), entry=entry, state=State.DOWN, reason=reason))
         return self._plain[of]
 
-    def _mark(self, look: Look) -> None:
+    def _mark(self, doubtful: Mapping[PeerKey, PeerHealth], look: Look) -> None:
         """Remember the counters of peers from when they come into doubt."""
-        doubtful = {(*device, public_key) for device, public_key, _row in look.health.doubtful()}
         self._marks = {key: one for key, one in self._marks.items() if key in doubtful or key in self._cases}
         for key in islice((key for key in (*doubtful, *self._cases) if key not in self._marks), CHECKED):
             if (counters := mark(key, look)) is not None:
@@ -153,13 +196,15 @@ class Causes:
                     self._cases[key].begun = counters
 
     def _enqueue(self, key: PeerKey, case: _Case, look: Look) -> None:
+        """Have it sought for: whoever was not yet before whoever was, down before degraded before in doubt, and of
+        those the widest first.
+        """
         if case.queued:
             return
         case.queued = True
         self._number += 1
-        width = _width(key, look)
-        place = (case.sought_at > -inf, case.row.state is not State.DOWN, -width, self._number, key)
-        heappush(self._queue, place)
+        rank = 0 if case.row.state is State.DOWN else 1 if case.ill else 2
+        heappush(self._queue, (rank, case.sought_at > -inf, -_width(key, look), self._number, key))
 
     def _check(self, look: Look, now: float) -> None:
         """Seek again for those of whom other things are known than when they were sought for: a few at each tick."""
@@ -167,9 +212,9 @@ class Causes:
             key = next(self._checking, None)
             if key is None:
                 self._checking = iter(tuple(self._cases))
-                break
+                key = next(self._checking)
             case = self._cases.get(key)
-            if case is None or case.queued or key in self._searches or case.row.reason in _PLAIN:
+            if case is None or not case.ill or case.queued or key in self._searches or case.row.reason in _PLAIN:
                 continue
             if now - case.sought_at >= AGAIN_SECONDS and _evidence(key, case, look) != case.evidence:
                 self._enqueue(key, case, look)
@@ -182,17 +227,13 @@ class Causes:
                 continue
             case.queued = False
             if case.sought_at > -inf:  # the counters of the first search are those from the beginning of the doubt
-                case.begun = mark(key, look)
+                case.begun, case.two = mark(key, look), Two()
             case.sought_at, case.evidence = now, _evidence(key, case, look)
-            self._searches[key] = _Search(now)
+            self._searches.setdefault(key, _Search(now))
         came = {row.key: row for row in sources.inspected()}
         for key, search in list(self._searches.items()):
             yield from self._go_on(key, search, came.get(key), look, changed)
-        due = [
-            key
-            for key, search in self._searches.items()
-            if now - search.asked >= COMPARED_SECONDS and look.places.find(key) is not None
-        ]
+        due = [key for key, search in self._searches.items() if now - search.asked >= COMPARED_SECONDS]
         for key in due:
             self._searches[key].asked = now
         if due:
@@ -202,24 +243,30 @@ class Causes:
         self, key: PeerKey, search: _Search, row: Inspected | None, look: Look, changed: set[PeerKey]
     ) -> Iterator[Found]:
         """Decide by what is known now, and end the search if nothing more will come of it."""
+        case, now = self._cases[key], look.snapshot.monotonic
         if look.places.find(key) is None:  # its device can't be read now: what was found stays
             del self._searches[key]
             return
-        case, now, two = self._cases[key], look.snapshot.monotonic, search.two
-        if row is not None and two.host is None:
-            search.two = two = Two(None, row, look.sightings.get(key))
-        elif row is not None and row.at > (two.host.at if two.host else 0.0):
-            search.two = two = two._replace(before=two.before or two.host, host=row)
-        last = two.before is not None or now - search.begun >= SEARCH_SECONDS
-        finding = decide(facts(key, (case.meta, case.row), look, case.begun, two))
+        if row is not None:
+            case.two = _next(case.two, row, look.sightings.get(key))
+        late = now - search.begun >= SEARCH_SECONDS
+        if not case.ill:
+            if late:
+                del self._searches[key]
+            return
+        last = case.two.before is not None or late
+        finding = self._decide(key, case, look)
         if finding.cause.fault and (last or finding.confidence is not Confidence.POSSIBLE):
-            if self._settle(key, case, finding, changed):
-                yield Found(key, case.meta.name, finding)
+            yield from self._tell(key, case, finding, changed)
         elif last and case.finding is not None and finding.cause is Cause.UNKNOWN:
             case.finding = None  # what it was found by is not so any more
             changed.add(key)
-        if last or (finding.confidence is Confidence.CERTAIN and finding.cause.fault and two.host is not None):
+        if last or (finding.confidence is Confidence.CERTAIN and finding.cause.fault and case.two.host is not None):
             del self._searches[key]
+
+    def _tell(self, key: PeerKey, case: _Case, finding: Finding, changed: set[PeerKey]) -> Iterator[Found]:
+        if self._settle(key, case, finding, changed) and case.meta is not None:
+            yield Found(key, case.meta.name, finding)
 
     def _settle(self, key: PeerKey, case: _Case, finding: Finding, changed: set[PeerKey]) -> bool:
         """Keep what was found. Returns whether it is another cause than before."""
@@ -238,6 +285,17 @@ class Causes:
             if case.finding is not None and (key[0], key[1]) in touched:
                 anew.setdefault((key[0], key[1]), {})[key[2]] = case.finding
         self._now = MappingProxyType(rows | anew)
+
+
+def _next(two: Two, row: Inspected, sighting: Sighting | None) -> Two:
+    """The first look at the host stays, to be compared with the latest."""
+    if two.host is None:
+        return Two(None, row, None, sighting)
+    if row.at <= two.host.at:
+        return two
+    if two.before is None:
+        return Two(two.host, row, two.seen_then, sighting)
+    return two._replace(host=row, seen_then=sighting)
 
 
 def _width(key: PeerKey, look: Look) -> int:

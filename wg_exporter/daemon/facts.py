@@ -89,11 +89,12 @@ class Mark(NamedTuple):
 
 
 class Two(NamedTuple):
-    """What the reader found at two times, and what the watcher had seen at the first. None = not yet."""
+    """What the reader found at two times, and what the watcher had seen at each. None = not yet."""
 
     before: Inspected | None = None
     host: Inspected | None = None
     seen_before: Sighting | None = None
+    seen_then: Sighting | None = None
 
 
 def mark(key: PeerKey, look: Look) -> Mark | None:
@@ -144,6 +145,7 @@ def facts(key: PeerKey, who: tuple[PeerMeta, PeerHealth], look: Look, begun: Mar
         sighting=look.sightings.get(key),
         callers=Callers((key[0], key[1]), look.callers[key[:2]]) if key[:2] in look.callers else None,
         seen_before=two.seen_before,
+        seen_then=two.seen_then,
         before=two.before,
     )
     link = snapshot.links.get(key[:2])

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from wg_exporter import model, probed
+    from wg_exporter.causes.cause import Finding
     from wg_exporter.config import Config
     from wg_exporter.config.health import HealthLimits
     from wg_exporter.exposition.view import DeviceView, View
@@ -66,7 +67,7 @@ class PeerRow(NamedTuple):
     `window` the loss and round trip of now: each None if it is not known, and the last of a peer that is down. Of a
     peer that is `gone`, with its device or from it, `peer` has only the key. `quiet`: it pages nobody, as somebody
     works on it or its interface. `line` are its round trips of the last ten minutes, None also where nobody asked for
-    them.
+    them. `cause` is why it is down or degraded, None where nothing was found.
     """
 
     peer: Peer
@@ -81,6 +82,7 @@ class PeerRow(NamedTuple):
     window: Window | None = None
     quiet: Quiet | None = None
     line: Line | None = None
+    cause: Finding | None = None
 
 
 class DeviceRow(NamedTuple):
@@ -169,6 +171,8 @@ def from_view(
     rows += [_gone_row(device) for device in view.gone if (device.netns, device.name) in missing]
     entries = config.entries()
     rows = [row._replace(entry=entries.get(whose(row)[0], "")) for row in rows]
+    if view.causes:
+        rows = [_with_causes(row, view.causes.get(whose(row), {})) for row in rows]
     if view.quiet:
         rows = [_with_quiet(row, view.quiet) for row in rows]
     problems = [problem for file in snapshot.conf for problem in file.problems]
@@ -206,6 +210,21 @@ def _with_quiet(row: DeviceRow, quiet: QuietNow) -> DeviceRow:
         return row
     peers = tuple(peer._replace(quiet=quiet.peer(device, peer.peer.public_key)) for peer in row.peers)
     return row._replace(peers=peers, quiet=quiet.interface(device))
+
+
+_ILL = frozenset({State.DOWN, State.DEGRADED})
+
+
+def _with_causes(row: DeviceRow, causes: Mapping[str, Finding]) -> DeviceRow:
+    """With the causes of those peers that are down or degraded still."""
+    if not causes:
+        return row
+    return row._replace(
+        peers=tuple(
+            peer._replace(cause=causes.get(peer.peer.public_key)) if peer.health.state in _ILL else peer
+            for peer in row.peers
+        )
+    )
 
 
 def _peer_rows(

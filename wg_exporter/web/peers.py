@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from wg_exporter.health.states import State
 from wg_exporter.probed import Verdict
 from wg_exporter.status import words
+from wg_exporter.status.cause import in_a_line
 from wg_exporter.status.mtu import in_short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from wg_exporter.status.document import DevicePart, Document, PeerPart, RoundTripsPart
+    from wg_exporter.status.document import CausePart, DevicePart, Document, PeerPart, RoundTripsPart
 
 NOT_KNOWN = "not known"
 NOTHING = "-"
@@ -87,7 +88,7 @@ def row_of(peer: PeerPart, device: DevicePart, now: float, age: float) -> Row:
         since=", ".join(since),
         name=peer.label,
         place=place_of(device) + endpoint,
-        reason=peer.reason or "",
+        reason=(peer.reason or "") + (f": {peer.cause.cause}" if peer.cause else ""),
         handshake=_handshake(peer, age),
         rtt=NOTHING if rtt is None else words.milliseconds(rtt),
         line=line_of(trips) if trips else None,
@@ -106,7 +107,7 @@ def more(peer: PeerPart, now: float) -> tuple[str, tuple[str, ...]]:
         summary = f"since {_moment_ago(since, now)}" if since else "since before wg-exporter was started"
         # What was seen is told as it was then, so it has a time of its own.
         summary += f"; seen {_moment_ago(seen, now) if seen and seen > (since or 0) + 1 else 'then'}:"
-        lines += [peer.evidence or "", peer.advice or ""]
+        lines += [peer.evidence or "", *_cause(peer.cause, peer.advice or "")]
     if peer.mtu and peer.mtu.findings and peer.mtu.verdict not in _NOTHING_FOUND:
         summary = summary or "what was found about its MTU"
         lines.append(peer.mtu.findings)
@@ -118,6 +119,14 @@ def more(peer: PeerPart, now: float) -> tuple[str, tuple[str, ...]]:
         why = f": {peer.quiet.reason}" if peer.quiet.reason else ""
         lines.append(f"quiet until {moment(peer.quiet.until)}{why}")
     return summary, tuple(filter(None, lines))
+
+
+def _cause(cause: CausePart | None, advice: str) -> tuple[str, ...]:
+    """The cause with what to do about it, which is better than the advice that the reason has for everybody."""
+    if cause is None:
+        return (advice,)
+    line = in_a_line(cause.cause, cause.confidence, cause.evidence, cause.also)
+    return (line, *(cause.fix or (advice,)))
 
 
 def line_of(trips: RoundTripsPart) -> Line:

@@ -33,6 +33,7 @@ from wg_exporter.cli.show.tables import COLUMNS, Line, draw, layout
 from wg_exporter.health.advice import advice
 from wg_exporter.health.states import State
 from wg_exporter.status import words
+from wg_exporter.status.cause import in_a_line
 from wg_exporter.status.mtu import told
 from wg_exporter.status.rows import whose
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from wg_exporter import model
+    from wg_exporter.causes.cause import Finding
     from wg_exporter.status.rows import DeviceRow, Overview, PeerRow
 
 REASONS = 5
@@ -87,6 +89,7 @@ class _Screen:
         unused = {name for name in COLUMNS if name.endswith("_rate") and not self._previous}
         unused |= {"quiet"} if all(line.row.quiet is None for line in every) else set()
         unused |= {"reason"} - {"reason" for line in every if line.row.health.reason}
+        unused |= {"cause"} if all(line.row.cause is None for line in every) else set()
         unused |= {"rtt", "loss"} if all(line.row.window is None for line in every) else set()
         unused |= {"mtu"} if all(line.row.mtu is None for line in every) else set()
         columns = {name: column for name, column in COLUMNS.items() if name not in unused}
@@ -222,7 +225,8 @@ def _who(row: DeviceRow, peer: PeerRow, wall: float) -> str:
 def _why(row: DeviceRow, peer: PeerRow, wall: float) -> str:
     health = peer.health
     since = f" (seen {words.ago(int(wall - health.changed_at))})" if health.changed_at else ""
-    return f"{peer.name} on {_label(row)}: {health.state}, {health.reason}: {health.evidence}{since}"
+    cause = f"; cause: {peer.cause.cause}" if peer.cause else ""
+    return f"{peer.name} on {_label(row)}: {health.state}, {health.reason}: {health.evidence}{since}{cause}"
 
 
 def _closer(row: DeviceRow, peer: PeerRow, config_file: str, wall: float, encoding: str) -> Iterator[Text]:
@@ -231,7 +235,11 @@ def _closer(row: DeviceRow, peer: PeerRow, config_file: str, wall: float, encodi
     if health.reason:
         yield Text(words.plain(f"  {health.reason}: {health.evidence}", encoding), "bold")
         name = peer.name if peer.named else peer.peer.public_key
-        yield Text(words.plain(f"  {advice(health.reason, whose(row)[1], name, config_file, row.entry)}", encoding))
+        todo = advice(health.reason, whose(row)[1], name, config_file, row.entry)
+        for line in () if peer.cause and peer.cause.fix else (todo,):
+            yield Text(words.plain(f"  {line}", encoding))
+    if peer.cause:
+        yield from _cause(peer.cause, encoding)
     if peer.quiet:
         since = words.ago(int(wall - peer.quiet.since))
         whole = "" if peer.quiet.public_key else "with the whole interface, "
@@ -243,6 +251,18 @@ def _closer(row: DeviceRow, peer: PeerRow, config_file: str, wall: float, encodi
         yield Text(words.plain(f"  {found}", encoding))
     if probing := probing_of(peer):
         yield Text(words.plain(f"  {probing}", encoding), "dim")
+
+
+def _cause(found: Finding, encoding: str) -> Iterator[Text]:
+    line = in_a_line(found.cause, found.confidence, found.evidence, found.also)
+    yield Text(words.plain(f"  {line}", encoding), "bold")
+    for fix in found.fix:
+        yield Text(words.plain(f"  {fix}", encoding))
+    if found.uncertain:
+        yield Text(words.plain(f"  {found.uncertain}", encoding), "dim")
+    if found.excluded:
+        excluded = "; ".join(f"{cause}: {why}" for cause, why in found.excluded)
+        yield Text(words.plain(f"  excluded: {excluded}", encoding), "dim")
 
 
 def _heading(row: DeviceRow, encoding: str) -> Iterator[Text]:

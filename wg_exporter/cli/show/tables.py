@@ -136,7 +136,8 @@ _ALARM = {
     Standing.BROKEN: "bold red",
 }
 
-# In the order on the screen. Rates are shown only with `--watch`, reasons and what probes show only if a peer has one.
+# In the order on the screen. Rates are shown only with `--watch`, reasons, causes and what probes show only if a peer
+# has one.
 # Round trip and loss are those of now: a peer that is down or silent has none.
 COLUMNS: Mapping[str, Column] = {
     "mark": Column("", _mark),
@@ -144,6 +145,7 @@ COLUMNS: Mapping[str, Column] = {
     "key": Column("key", _key, low=8, whole=True),
     "state": Column("state", _state),
     "reason": Column("reason", lambda line, _: (line.row.health.reason or "", _ALARM[line.standing])),
+    "cause": Column("cause", lambda line, _: (line.row.cause.cause if line.row.cause else "", _ALARM[line.standing])),
     "quiet": Column("quiet until", _quiet),
     "handshake": Column("latest handshake", _handshake),
     "rx": Column("received", lambda line, _: _bytes(line, line.row.peer.rx_bytes), right=True),
@@ -178,6 +180,7 @@ _NEEDED_FIRST = (
     "tx",
     "endpoint",
     "reason",
+    "cause",
     "rtt",
     "loss",
     "mtu",

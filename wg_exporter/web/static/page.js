@@ -81,7 +81,7 @@
       since: [peer.state_since && ago(now - peer.state_since), peer.quiet && "quiet"].filter(Boolean).join(", "),
       name: peer.label,
       place: placeOf(device) + (peer.endpoint ? `, ${peer.endpoint}` : ""),
-      reason: peer.reason ?? "",
+      reason: (peer.reason ?? "") + (peer.cause ? `: ${peer.cause.cause}` : ""),
       handshake: handshake(peer, age),
       rtt: probe?.round_trip_seconds == null ? NOTHING : milliseconds(probe.round_trip_seconds),
       line: probe?.round_trips ? lineOf(probe.round_trips) : null,
@@ -99,7 +99,7 @@
       const [since, seen] = [peer.state_since, peer.reason_since];
       summary = since ? `since ${momentAgo(since, now)}` : "since before wg-exporter was started";
       summary += `; seen ${seen > since + 1 ? momentAgo(seen, now) : "then"}:`; // of null, 0 is taken
-      lines.push(peer.evidence, peer.advice);
+      lines.push(peer.evidence, ...cause(peer.cause, peer.advice));
     }
     if (peer.mtu?.findings && !["ok", "unknown", "unreachable"].includes(peer.mtu.verdict)) {
       summary ||= "what was found about its MTU";
@@ -114,6 +114,14 @@
       lines.push(`quiet until ${moment(peer.quiet.until)}${peer.quiet.reason ? `: ${peer.quiet.reason}` : ""}`);
     }
     return [summary, lines.filter(Boolean)];
+  }
+
+  function cause(found, advice) {
+    if (!found) return [advice];
+    let line = `cause: ${found.cause} (${found.confidence})`;
+    if (found.evidence.length) line += `: ${found.evidence.join("; ")}`;
+    if (found.also.length) line += `; also possible: ${found.also.join(", ")}`;
+    return [line, ...(found.fix.length ? found.fix : [advice])];
   }
 
   function handshake(peer, age) {
@@ -386,7 +394,7 @@
 
   function wordsOf({ device, peer }) {
     const parts = [peer.label, placeOf(device), peer.public_key, peer.endpoint, ...(peer.allowed_ips ?? [])];
-    parts.push(peer.state ?? NOT_KNOWN, peer.reason, peer.target, peer.mtu?.verdict, peer.quiet && "quiet");
+    parts.push(peer.state ?? NOT_KNOWN, peer.reason, peer.cause?.cause, peer.target, peer.mtu?.verdict, peer.quiet && "quiet");
     return parts.filter(Boolean).join("\n").toLowerCase();
   }
 

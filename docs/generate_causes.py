@@ -1,0 +1,117 @@
+"""Write docs/causes.md from the table of causes. With `--check`, only compare.
+
+What each cause means, how it is told and what to do is in wg_exporter/causes/, a file for each subject.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING
+
+from generating import DOCS, run, table
+
+from wg_exporter.causes import calls, data, fine, leaves, refused, silence, taken
+from wg_exporter.causes.cause import Confidence
+from wg_exporter.causes.decide import NO_PROOF, RULES
+from wg_exporter.causes.rule import fill
+from wg_exporter.daemon.causes import AGAIN_SECONDS, AT_ONCE, COMPARED_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from wg_exporter.causes.rule import Rule
+
+PAGE = """\
+<!-- Written by docs/generate_causes.py from wg_exporter/causes/. Do not edit by hand. -->
+# Causes
+
+The [state and the reason](health.md) say what is seen of a peer: it does not answer, nothing leaves, data is lost. The
+**cause** says why, and what to do: a port that is closed, a filter here, another preshared key, a host name that moved.
+It stands
+
+- in the page that Alertmanager sends, in the log (`msg="cause found"`, and `cause=` in `msg="peer changed"`),
+- on the page at `http://HOST:9586/` and in `wg-exporter show INTERFACE PEER`, with evidence and commands,
+- in the metric `wireguard_peer_cause{{cause="..."}}`, which is 1 for the one that was found and absent otherwise,
+- in [`/api/v1/status`](api.md#causepart), with what was excluded.
+
+`wg-exporter diagnose INTERFACE PEER` looks closer, as it may do what the exporter never does by itself: it sends a
+packet so that a handshake follows, reads the firewall, and has the caller's message opened with the private key.
+
+## How it is sought
+
+When a peer becomes `down` or `degraded` its cause is sought in the background, and again when something else is seen of
+it, every {again:g} s at most. Of all peers {at_once:d} are sought for at a time, those first that explain most: down
+before degraded, and a hub (wide allowed IPs) before a laptop. Where the reason is the cause itself, as of an interface
+that is gone, nothing has to be sought. No page waits for it: the state is told first, the cause some seconds later.
+
+Nothing on the host is changed, and nothing is sent. What is used: WireGuard's counters, the probes, the handshake
+messages that are seen on the wire, ICMP errors, and from the reader routes, the UDP port, addresses, rp_filter and its
+counters, twice, {compared:g} s apart.
+
+A cause is named only with proof, and never for a peer that works. What strangers can forge proves nothing by itself: a
+response counts where it answers an initiation that was seen leaving, an ICMP error where it quotes one.
+
+| confidence | meaning |
+|---|---|
+{confidence}
+Where nothing is proved and nothing comes back it is [`silent`](#silent), with what was excluded and what would decide.
+
+## All causes
+
+The first that is certain or likely is named: who has no route sends nothing, and who sends nothing hears nothing.
+
+{index}
+{sections}"""
+
+CONFIDENCE = {
+    Confidence.CERTAIN: "nothing else gives this evidence",
+    Confidence.LIKELY: "something else could give it, and is much rarer",
+    Confidence.POSSIBLE: "others fit as well; they are named beside it, with what would decide",
+}
+
+SUBJECTS: tuple[tuple[str, tuple[Rule, ...]], ...] = (
+    ("Nothing leaves this host", (*leaves.RULES, *leaves.INNER_RULES)),
+    ("It leaves and is refused", refused.RULES),
+    ("It leaves, and nothing comes back", (*silence.RULES, *silence.LAST_RULES)),
+    ("Something comes back, and is not taken", taken.RULES),
+    ("The far side calls, and gets nowhere", calls.RULES),
+    ("The session is fine, and the data is not", data.RULES),
+    ("Nothing is wrong, or nothing is known", (*fine.RULES, NO_PROOF)),
+)
+
+
+def page() -> str:
+    """The page."""
+    return PAGE.format(
+        again=AGAIN_SECONDS,
+        at_once=AT_ONCE,
+        compared=COMPARED_SECONDS,
+        confidence="".join(f"| `{one}` | {CONFIDENCE[one]} |\n" for one in Confidence),
+        index=table(("cause", "meaning"), _index()),
+        sections="\n".join(_subject(name, rules) for name, rules in SUBJECTS),
+    )
+
+
+def _index() -> Iterable[tuple[str, str]]:
+    for rule in (*RULES, NO_PROOF):
+        yield f"[`{rule.cause}`](#{rule.cause})", rule.meaning.replace("{{", "{").replace("}}", "}")
+
+
+def _subject(name: str, rules: tuple[Rule, ...]) -> str:
+    return f"## {name}\n\n" + "\n".join(map(_section, rules))
+
+
+def _section(rule: Rule) -> str:
+    lines = [f"### {rule.cause}", "", rule.meaning, "", f"How it is told: {rule.told_by}", ""]
+    if rule.fix:
+        lines += ["What to do:", "", *(f"- {_wrapped(line)}" for line in fill(rule.fix, None)), ""]
+    return "\n".join(lines)
+
+
+def _wrapped(line: str) -> str:
+    return re.sub(r"\s+", " ", line)
+
+
+if __name__ == "__main__":
+    sys.exit(run(DOCS / "causes.md", page, __doc__))

@@ -1,0 +1,283 @@
+"""Causes in the exporter: sought in the background, hub first, told where states are, and never for who is well."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+
+import pytest
+
+from tests.rigs import found, of
+from tests.rows import SECOND, WALL, device, key, link, peer
+from tests.test_exporter_probing import FakeProber
+from wg_exporter.config import Config, Metrics
+from wg_exporter.daemon import causes as seeking
+from wg_exporter.inspected import Inspected, Path, PathKind, PortOwner
+from wg_exporter.sighted import Sighting
+
+CAUSE = "wireguard_peer_cause"
+OUT = Path("192.0.0.1", PathKind.SENT, "eth0", "198.51.100.1", "198.51.100.2")
+
+
+class Sources:
+    """The reader of an exporter, whose looks at the host the test plays."""
+
+    def __init__(self, exporter):
+        reader = exporter._setup.reader
+        self.asked, self.rows, self.answer, self.waiting = [], {}, True, []
+        self.exporter = exporter
+        reader.inspect, reader.inspected = self.inspect, self.inspected
+
+    def inspect(self, keys):
+        self.asked.append(list(keys))
+        self.waiting = list(keys)
+
+    def inspected(self):
+        keys, self.waiting = self.waiting, []
+        at = self.exporter._snapshot.monotonic
+        return tuple(self.rows.get(one, inspected(one))._replace(at=at) for one in keys if self.answer)
+
+
+def inspected(one, **changes):
+    row = Inspected(one, 0.0, "", "192.0.0.1:51820", OUT, None, ("10.0.0.254/24",), None, PortOwner.DEVICE)
+    return row._replace(outer_rp_filter=0, outer_rp_drops=0, udp_received=5, **changes)
+
+
+class Scene:
+    """An exporter over a fake host, one tick after the other; peers in `mute` get our initiations and say nothing."""
+
+    def __init__(self, rig, peers=(1,), **config):
+        self.rig, self.prober = rig, FakeProber()
+        self.prober.seen = {}
+        rig.host.links = [link(addresses=("10.0.0.254/24",))]
+        self.rows = {n: peer(n, last_handshake_ns=int(WALL) * SECOND) for n in peers}
+        self.exporter = rig.exporter(prober=self.prober, **config)
+        self.sources = Sources(self.exporter)
+        self.mute, self.sent = set(), {}
+
+    def tick(self, times=1):
+        for _ in range(times):
+            for n, row in self.rows.items():
+                if n in self.mute:
+                    self.rows[n] = row._replace(tx_bytes=row.tx_bytes + 148)
+                    self.sent[n] = self.sent.get(n, 0) + 1
+                else:
+                    self.rows[n] = row._replace(tx_bytes=row.tx_bytes + 64, rx_bytes=row.rx_bytes + 64)
+            self.rig.tick(self.exporter, device(*self.rows.values()))
+
+    def see(self, n, began, **changes):
+        now = self.rig.time.monotonic
+        self.prober.seen = self.prober.seen | {("", "wg0", key(n)): Sighting(began, now - began)._replace(**changes)}
+
+    def down(self, *numbers, ticks=8):
+        """Let these fall silent: what is sent to them leaves, and nothing comes back."""
+        self.mute |= set(numbers)
+        began = self.rig.time.monotonic
+        for _ in range(ticks):
+            self.tick()
+            for n in numbers:
+                self.see(n, began, initiations_sent=self.sent[n])
+
+    def causes(self):
+        return {dict(at)["peer"]: dict(at)["cause"] for at in found(self.exporter, CAUSE)}
+
+    def states(self):
+        rows = found(self.exporter, "wireguard_peer_state").items()
+        return {dict(at)["peer"]: dict(at)["state"] for at, value in rows if value}
+
+    def asked_for(self):
+        return [[int.from_bytes(base64.b64decode(one[2])[:2], "little") for one in asked]
+                for asked in self.sources.asked]  # fmt: skip
+
+
+@pytest.fixture
+def scene(rig):
+    return Scene(rig)
+
+
+def document(exporter, *, private=True):
+    made = json.loads(exporter.document(private=private))
+    return {one["label"]: one["cause"] for row in made["devices"] for one in row["peers"]}
+
+
+def test_nothing_is_sought_while_all_is_well(scene):
+    scene.tick(10)
+    assert scene.sources.asked == []
+    assert scene.causes() == {}
+    assert list(document(scene.exporter).values()) == [None]
+
+
+def test_the_tick_that_finds_a_peer_down_has_its_cause(scene):
+    scene.tick(3)
+    scene.mute.add(1)
+    began = scene.rig.time.monotonic
+    for _ in range(12):
+        scene.tick()
+        scene.see(1, began, initiations_sent=scene.sent[1])
+        if "down" in scene.states().values():
+            break
+    assert list(scene.causes().values()) == ["silent"]
+    (told,) = document(scene.exporter).values()
+    assert told["confidence"] == "likely"
+    assert "nothing came back" in told["evidence"][0]
+    assert any("wg show wg0 public-key" in line for line in told["fix"])
+    assert {one["cause"] for one in told["excluded"]} >= {"no_route", "no_socket", "output_filtered"}
+
+
+def test_states_are_published_before_causes_are_sought(scene, monkeypatch):
+    scene.tick(3)
+    seen = []
+    follow = seeking.Causes.follow
+
+    def slow(self, look, sources):
+        seen.append((scene.exporter.status().summary.down, scene.exporter._lock.locked()))
+        return follow(self, look, sources)
+
+    monkeypatch.setattr(seeking.Causes, "follow", slow)
+    scene.down(1)
+    assert (1, False) in seen
+    assert not any(locked for _, locked in seen), "a scrape must not wait for it"
+
+
+def test_the_host_is_looked_at_while_a_peer_is_only_in_doubt_and_twice(scene):
+    scene.tick(3)
+    scene.mute.add(1)
+    asked_when = {}
+    for _ in range(10):
+        scene.tick()
+        asked_when.setdefault(len(scene.sources.asked), next(iter(scene.states().values())))
+    assert asked_when[1] == "up", "it was not down yet"
+    assert len(scene.sources.asked) == 2
+
+
+def test_a_peer_that_comes_back_has_no_cause_any_more(scene):
+    scene.tick(3)
+    scene.down(1)
+    assert scene.causes() != {}
+    scene.mute.clear()
+    scene.tick()
+    assert scene.causes() == {}
+    assert list(document(scene.exporter).values()) == [None]
+    scene.tick(20)
+    assert scene.causes() == {}
+
+
+def test_a_route_that_is_missing_is_found_by_the_reader_alone(scene):
+    scene.tick(3)
+    scene.sources.rows = {
+        ("", "wg0", key(1)): inspected(("", "wg0", key(1)), to_endpoint=Path("192.0.0.1", PathKind.NONE))
+    }
+    scene.mute.add(1)
+    scene.tick(10)
+    assert list(scene.causes().values()) == ["no_route"]
+
+
+def test_without_the_reader_and_the_watcher_less_is_said_and_nothing_wrong(rig):
+    scene = Scene(rig)
+    scene.sources.answer = False
+    scene.tick(3)
+    scene.mute.add(1)
+    scene.tick(25)
+    assert list(scene.causes().values()) in ([], ["silent"])
+    for told in document(scene.exporter).values():
+        assert told is None or told["confidence"] == "possible"
+
+
+def test_two_peers_are_sought_for_at_a_time_and_the_hub_comes_first(rig):
+    scene = Scene(rig, range(1, 9))
+    scene.rows[5] = scene.rows[5]._replace(allowed_ips=("0.0.0.0/0",))
+    scene.tick(3)
+    scene.sources.answer = False
+    scene.mute |= set(range(1, 9))
+    scene.tick(9)
+    first = scene.asked_for()[0]
+    assert len(first) == 2
+    assert first[0] == 5
+    assert all(len(asked) <= 2 for asked in scene.asked_for())
+    scene.tick(60)
+    assert {n for asked in scene.asked_for() for n in asked} == set(range(1, 9))
+
+
+def test_a_peer_is_sought_for_again_when_something_else_is_seen_and_once_a_minute_at_most(scene):
+    scene.tick(3)
+    scene.down(1)
+    before = len(scene.sources.asked)
+    scene.tick(30)
+    assert len(scene.sources.asked) == before, "nothing else was seen"
+    for n in range(24):  # another address calls at each look, for two minutes
+        began = scene.rig.time.monotonic - 20
+        scene.see(1, began, initiations_sent=4, misdirected=n % 2 * 3)
+        scene.tick()
+    again = len(scene.sources.asked) - before
+    assert 1 <= again <= 6  # two looks for each search, at most
+
+
+def test_another_cause_is_told_when_it_is_found(scene, caplog):
+    caplog.set_level(logging.INFO)
+    scene.tick(3)
+    scene.down(1)
+    assert list(scene.causes().values()) == ["silent"]
+    for _ in range(20):
+        scene.tick()
+        scene.see(1, scene.rig.time.monotonic - 20, initiations_sent=4, responses_received=4, answered=4)
+    assert list(scene.causes().values()) == ["preshared_key"]
+    lines = [line.fields for line in caplog.records if line.getMessage() == "cause found"]
+    assert [line["cause"] for line in lines] == ["silent", "preshared_key"]
+    assert all(line["evidence"] and line["confidence"] and line["peer"] for line in lines)
+
+
+def test_where_the_reason_is_the_cause_nothing_is_looked_at_and_the_line_of_the_change_has_it(scene, caplog):
+    caplog.set_level(logging.INFO)
+    scene.tick(3)
+    scene.rig.host.links = [link(up=False, addresses=("10.0.0.254/24",))]
+    scene.tick(8)
+    assert list(scene.causes().values()) == ["interface_down"]
+    assert scene.sources.asked == []
+    (line,) = [line.fields for line in caplog.records if line.getMessage() == "peer changed"]
+    assert line["cause"] == "interface_down"
+    assert "cause found" not in [line.getMessage() for line in caplog.records]
+
+
+def test_the_cause_of_a_peer_stays_while_its_device_can_not_be_read(scene):
+    scene.tick(3)
+    scene.down(1)
+    rows = [device(*scene.rows.values(), fresh=False)]
+    for _ in range(20):
+        scene.rig.tick(scene.exporter, *rows)
+    assert list(scene.causes().values()) == ["silent"]
+
+
+def test_peers_of_an_interface_that_is_gone_have_a_cause(scene):
+    scene.tick(3)
+    scene.rig.host.links = []
+    for _ in range(8):
+        scene.rig.host.devices = []
+        scene.rig.time.advance(5)
+        scene.exporter.tick()
+    assert list(scene.causes().values()) == ["interface_gone"]
+
+
+def test_strangers_get_no_line_with_an_address_unless_endpoints_are_told_in_full(rig):
+    scene = Scene(rig, config=Config(metrics=Metrics(endpoint="off")))
+    scene.tick(3)
+    scene.down(1)
+    (told,) = document(scene.exporter, private=False).values()
+    assert told["cause"] == "silent"
+    assert (told["evidence"], told["fix"], told["excluded"], told["uncertain"]) == ([], [], [], None)
+    assert document(scene.exporter)[next(iter(scene.causes()))]["evidence"]
+
+
+def test_of_ten_thousand_peers_that_go_down_together_few_are_decided_at_one_tick(rig, monkeypatch):
+    decided = []
+    decide = seeking.decide
+    monkeypatch.setattr(seeking, "decide", lambda known: decided.append(known.key) or decide(known))
+    scene = Scene(rig, range(1, 10_001))
+    scene.tick(2)
+    scene.mute |= set(range(1, 10_001))
+    for _ in range(12):
+        decided.clear()
+        scene.tick()
+        assert len(decided) <= seeking.AT_FIRST + 2 * seeking.AT_ONCE
+    assert of(scene.exporter, "wireguard_peer_state").count(1) >= 10_000
+    assert all(len(asked) <= seeking.AT_ONCE for asked in scene.sources.asked)
