@@ -48,7 +48,9 @@ def says(serving: Serving, chosen: Chosen) -> str:
     if not chosen.told or not health.state:
         return "the exporter that runs here does not know yet how the peer is"
     said = ", ".join(filter(None, (health.state, health.reason)))
-    return f"the exporter that runs here says: {said}" + (f": {health.evidence}" if health.evidence else "")
+    said += f": {health.evidence}" if health.evidence else ""
+    cause = f"; the cause that it found: {chosen.found.cause}, {chosen.found.confidence}" if chosen.found else ""
+    return f"the exporter that runs here says: {said}{cause}"
 
 
 def around(seen: tuple[Snapshot, View, Config], chosen: Chosen) -> Around:

@@ -25,6 +25,7 @@ from wg_exporter.status.rows import from_view, whose
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from wg_exporter.causes.cause import Finding
     from wg_exporter.config import Config
     from wg_exporter.exposition.view import View
     from wg_exporter.model import ConfFile, ConfPeer, Device, Link, Peer, PeerKey, Snapshot
@@ -45,9 +46,9 @@ class Chosen(NamedTuple):
     `target` is the address inside the tunnel that stands for the peer, empty with `why_no_target` if there is none;
     `meant` is the one that should, by the configuration or the device's file, while packets to it do not go there.
     `provoke` is one to which a packet leads to this peer: `target` if there is one, else perhaps nobody's; empty if
-    there is none. `health` is how the exporter that runs here says that it is (`told`), or what one look shows. `usual`
-    is the round trip that it knows, in seconds. `entry` and `underlay_entry` lead commands into namespaces, `underlay`
-    is that of the outer packets (None: none that can be looked into).
+    there is none. `health` is how the exporter that runs here says that it is (`told`), or what one look shows; `found`
+    is the cause that the exporter found, `usual` the round trip that it knows, in seconds. `entry` and `underlay_entry`
+    lead commands into namespaces, `underlay` is that of the outer packets (None: none that can be looked into).
     """
 
     key: PeerKey
@@ -62,6 +63,7 @@ class Chosen(NamedTuple):
     provoke: str = ""
     health: PeerHealth = NOT_JUDGED
     told: bool = False
+    found: Finding | None = None
     usual: float | None = None
     entry: str = ""
     underlay: str | None = ""
@@ -186,7 +188,8 @@ def _chosen(
     row, one = found
     place = whose(row)
     key = (*place, one.peer.public_key)
-    health, usual = _as_told(told, key)
+    row_told = _as_told(told, key)
+    health = row_told.health if row_told else None
     entries = config.entries()
     conf, conf_peer = _file(snapshot, key)
     here = one.peer if row.device is not None and not one.gone else None
@@ -199,7 +202,8 @@ def _chosen(
         one.expected_up,
         health=health or _at_a_glance(row, one, snapshot.links.get(place)),
         told=health is not None,
-        usual=usual,
+        found=row_told.cause if row_told else None,
+        usual=row_told.window.rtt if row_told and row_told.window else None,
         entry=entries.get(place[0], ""),
         underlay=place[0],
         underlay_entry=entries.get(place[0], ""),
@@ -271,12 +275,12 @@ def leading_to(device: Device, peer: Peer, addresses: Sequence[str]) -> str:
     return ""
 
 
-def _as_told(told: Overview | None, key: PeerKey) -> tuple[PeerHealth | None, float | None]:
+def _as_told(told: Overview | None, key: PeerKey) -> PeerRow | None:
     for row in told.devices if told else ():
         for one in row.peers:
             if (*whose(row), one.peer.public_key) == key:
-                return one.health, one.window.rtt if one.window else None
-    return None, None
+                return one
+    return None
 
 
 def _at_a_glance(row: DeviceRow, one: PeerRow, link: Link | None) -> PeerHealth:

@@ -10,6 +10,7 @@ import time
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, NamedTuple
 
+from wg_exporter.causes.cause import Cause
 from wg_exporter.causes.decide import decide
 from wg_exporter.cli.diagnose import assemble, progress
 from wg_exporter.cli.diagnose.assemble import Known
@@ -133,8 +134,11 @@ def run(
 
 
 def _result(chosen: Chosen, course: _Course, began: float, not_looked: tuple[str, ...] = ()) -> Result:
-    assert course.finding is not None  # noqa: S101 - for the type checker
-    return Result(chosen, course.finding, time.monotonic() - began, not_looked)
+    finding = course.finding
+    assert finding is not None  # noqa: S101 - for the type checker
+    if finding.cause is Cause.UNKNOWN and chosen.found is not None:
+        finding = chosen.found._replace(evidence=(*chosen.found.evidence, "so says the exporter that runs here"))
+    return Result(chosen, finding, time.monotonic() - began, not_looked)
 
 
 def _wire(stack: ExitStack, chosen: Chosen, config: Config, options: Options) -> Wire | None:
