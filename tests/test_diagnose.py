@@ -30,8 +30,8 @@ from wg_exporter.cli.diagnose.screen import show
 from wg_exporter.cli.pcap import Caught
 from wg_exporter.config import Config, PeerConfig
 from wg_exporter.health.states import PeerHealth, Reason, State
-from wg_exporter.linux.errors import SourceError
-from wg_exporter.model import Backend, FailedDevice
+from wg_exporter.linux.errors import DeniedError, SourceError
+from wg_exporter.model import Backend, FailedDevice, SourceName
 from wg_exporter.prober.mtu.probes import Layer
 from wg_exporter.sighted import Caller, Callers, Refusal, Sender, Sighting
 from wg_exporter.status.rows import DeviceRow, Overview, PeerRow, Teller
@@ -87,6 +87,13 @@ def test_nobody_and_several_are_an_error_of_one_line(seen):
     with pytest.raises(ChoiceError, match="no WireGuard device here") as raised:
         choose(*seen(links=(), conf=()), (None, "x"))
     assert "show" not in str(raised.value)
+
+
+def test_without_permission_one_line_says_what_to_do(rig):
+    rig.host.devices, rig.host.links, rig.host.conf = (), (), ()
+    rig.host.problems[SourceName.KERNEL] = DeniedError("reading WireGuard devices needs CAP_NET_ADMIN")
+    with pytest.raises(ChoiceError, match="CAP_NET_ADMIN; run: sudo wg-exporter diagnose$"):
+        choose(*rig.exporter().look(), (None, "berlin"))
 
 
 def test_names_that_would_drive_a_terminal_are_harmless_in_an_error(seen):
@@ -216,6 +223,7 @@ def test_a_handshake_is_a_stamp_that_moved_by_more_than_it_wobbles():
     ("more", "session"),
     [
         ({"inside": inside(answered=1)}, True),
+        ({"inside": inside(), "knocked": True}, True),
         ({"handshakes": 1}, True),
         ({"sighting": sighting()}, None),
         ({"sighting": sighting(initiations_sent=2)}, False),
@@ -260,8 +268,10 @@ def test_what_the_exporter_said_holds_until_we_know_better(health, more, state):
 
 def test_ages_of_handshakes():
     shaken = peer(1, last_handshake_ns=int(WALL - 60) * SECOND)
-    assert assemble.facts(known(shaken)).shaken_seconds == pytest.approx(65, abs=0.1)
-    assert assemble.facts(known(peer(1, last_handshake_ns=0))).shaken_seconds == inf
+    assert assemble.facts(known(shaken, seconds=6.0)).shaken_seconds == pytest.approx(66, abs=0.1)
+    assert assemble.facts(known(shaken, seconds=5.0)).shaken_seconds is None  # it says nothing of now
+    assert assemble.facts(known(shaken, handshakes=1)).shaken_seconds == pytest.approx(65, abs=0.1)
+    assert assemble.facts(known(peer(1, last_handshake_ns=0), seconds=6.0)).shaken_seconds == inf
     assert assemble.facts(known(inside=inside(answered=1))).heard_seconds == 0.0
 
 

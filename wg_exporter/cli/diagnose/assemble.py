@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SAME_HANDSHAKE = 2_500_000_000  # nanoseconds by which the stamp of one handshake may wobble (reader/userspace/uapi.py)
 ANSWER_SECONDS = 1.5  # after which an initiation counts as unanswered
+SETTLED_SECONDS = 5.5  # after the first packet: less than enough.HANDSHAKES
 ENOUGH = 2  # handshake messages that come to nothing
 
 _NOT_THERE = frozenset({Reason.INTERFACE_GONE, Reason.INTERFACE_DOWN, Reason.UNREADABLE, Reason.MISSING})
@@ -34,7 +35,8 @@ class Known(NamedTuple):
     """All that was looked at so far; None = nobody could, or it is not there yet. Times are monotonic seconds.
 
     `first` and `last` are what was read of the device before the first packet and lately, `handshakes` counts stamps
-    that moved in between. `provoked`: an inner packet was sent. `names` are those of all peers of the device.
+    that moved in between. `provoked`: an inner packet was sent. `knocked`: the target answered something else than an
+    echo. `names` are those of all peers of the device.
     """
 
     chosen: Chosen
@@ -45,6 +47,7 @@ class Known(NamedTuple):
     handshakes: int = 0
     provoked: bool = False
     inside: Inside | None = None
+    knocked: bool = False
     outer: Echo | None = None
     sighting: Sighting | None = None
     callers: Callers | None = None
@@ -64,7 +67,7 @@ def facts(known: Known) -> Facts:
     chosen, inside = known.chosen, known.inside
     now, then = peer_in(known.last, chosen.key), peer_in(known.first, chosen.key)
     device = device_in(known.last, chosen.key) or chosen.device
-    answered = inside.echo.answered > 0 if inside is not None and chosen.target else None
+    answered = inside.echo.answered > 0 or known.knocked if inside is not None and chosen.target else None
     session = _session(known, answered=bool(answered))
     received = _growth(then, now, "rx_bytes")
     state, reason = _told(known, answered=bool(answered), received=received or 0)
@@ -92,7 +95,7 @@ def facts(known: Known) -> Facts:
         state=state,
         reason=reason,
         heard_seconds=0.0 if answered else _shaken(known, now),
-        shaken_seconds=_shaken(known, now),
+        shaken_seconds=_shaken(known, now) if _settled(known) else None,
         seconds=known.last.monotonic - known.first.monotonic,
         sent_bytes=_growth(then, now, "tx_bytes"),
         received_bytes=received,
@@ -108,7 +111,7 @@ def facts(known: Known) -> Facts:
         resolved=known.resolved.addresses if known.resolved and not known.resolved.problem else None,
         dns_problem=known.resolved.problem if known.resolved else "",
         echo=inside.echo if inside and chosen.target else None,
-        loss=inside.loss if inside and chosen.target else None,
+        loss=inside.loss if inside and chosen.target and inside.echo.answered else None,
         round_trip=inside.round_trip if inside else None,
         usual_round_trip=chosen.usual,
         verdict=judge(findings) if findings else None,
@@ -180,6 +183,12 @@ def _growth(before: Peer | None, after: Peer | None, counter: str) -> int | None
         return None
     grew = int(getattr(after, counter)) - int(getattr(before, counter))
     return grew if grew >= 0 else None
+
+
+def _settled(known: Known) -> bool:
+    """Whether an old handshake tells anything: in the first seconds it says nothing of how the tunnel is now."""
+    since = known.last.monotonic - known.first.monotonic
+    return not known.provoked or bool(known.handshakes) or since >= SETTLED_SECONDS
 
 
 def _shaken(known: Known, peer: Peer | None) -> float | None:

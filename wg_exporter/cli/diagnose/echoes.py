@@ -7,7 +7,10 @@ whether it is there at all.
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
+from contextlib import suppress
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,7 +25,7 @@ from wg_exporter.prober.wire.sockets import ProbeSocket, SocketKey, address_for,
 from wg_exporter.sighted import Callers, Sighting
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from wg_exporter.model import DeviceKey
     from wg_exporter.probed import ProbePeer, ProbeStats, SendError
@@ -37,6 +40,8 @@ OUTSIDE_EVERY = 0.5
 OUTSIDE_MOST = 6
 OUTSIDE_SIZE = 84  # bytes, as ping(8) has them
 ENOUGH_TO_JUDGE = 20  # echoes with a known fate, before a loss is told
+KNOCK_UDP, KNOCK_TCP = 33_434, 1  # ports at which nobody listens: the first of traceroute(8), and tcpmux
+KNOCKS_MOST = 6
 MAIN = ""
 
 
@@ -197,3 +202,65 @@ class Outside:
             self._refused = reason(error)
             return
         self._tokens.add(token)
+
+
+class Knocks:
+    """Datagrams and a connection to closed ports of the target: a host that drops echoes refuses these, mostly.
+
+    So it is known to be there, and that the far side lets our packets in. What answers is the kernel of the target, by
+    an ICMP error or a reset (RFC 1122, 4.1.3.1; RFC 9293, 3.10.7.1).
+    """
+
+    def __init__(self, address: str, netns: str, interface: str, open_socket: Opener) -> None:
+        """Raises OSError where there is no permission (CAP_NET_RAW) or no such namespace."""
+        self._address = ip_address(address)
+        self._family = socket.AF_INET6 if self._address.version == 6 else socket.AF_INET
+        self._interface = interface.encode()
+        self._sockets: list[socket.socket] = []
+        self._next = 0.0
+        self._knocks = 0
+        self.answered = False
+        """Whether it refused one, or took the connection."""
+        try:
+            self._datagrams = self._opened(netns, socket.SOCK_DGRAM, KNOCK_UDP, open_socket)
+            self._stream = self._opened(netns, socket.SOCK_STREAM, KNOCK_TCP, open_socket)
+        except OSError:
+            self.close()
+            raise
+
+    def step(self, now: float) -> None:
+        """Send one if it is due, and look for answers. `now` is monotonic seconds."""
+        if self.answered:
+            return
+        if now >= self._next and self._knocks < KNOCKS_MOST:
+            self._next = now + OUTSIDE_EVERY
+            self._knocks += 1
+            with suppress(BlockingIOError):
+                self._refused(lambda: self._datagrams.send(bytes(8)))
+        with suppress(BlockingIOError):
+            self._refused(lambda: self._datagrams.recv(1))
+        error = self._stream.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        self.answered = self.answered or error == errno.ECONNREFUSED
+
+    def close(self) -> None:
+        """Close the sockets."""
+        for sock in self._sockets:
+            sock.close()
+
+    def _opened(self, netns: str, kind: int, port: int, open_socket: Opener) -> socket.socket:
+        sock = open_socket(netns, self._family, kind, 0)
+        self._sockets.append(sock)
+        sock.settimeout(0)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self._interface)
+        sock.connect_ex((str(self._address), port))
+        return sock
+
+    def _refused(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except ConnectionRefusedError:
+            self.answered = True
+        except BlockingIOError:
+            raise
+        except OSError:  # no route, or a firewall of this host: others say so
+            return

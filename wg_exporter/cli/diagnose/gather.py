@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from wg_exporter.causes.facts import Opened
 from wg_exporter.cli.diagnose import assemble, host
 from wg_exporter.cli.diagnose.assemble import Known, peer_in
-from wg_exporter.cli.diagnose.echoes import INTERVAL, Outside, Probing
+from wg_exporter.cli.diagnose.echoes import INTERVAL, Knocks, Outside, Probing
 from wg_exporter.cli.diagnose.filtering import filters
 from wg_exporter.model import Backend
 from wg_exporter.prober.wire.netns import Namespaces
@@ -70,6 +70,8 @@ class Gathering:
         self._provoked = False
         self._probing = Probing(config.probe, self._paths, tap)
         self._outside: Outside | None = None
+        self._knocks: Knocks | None = None
+        self._asked_others = False
         self._opener = _Opener(chosen, self._paths)
         self._texts: dict[tuple[str, Chain], Mapping[int, str]] = {}
         self._filtered: tuple[object, tuple[Filter, ...] | None] = (None, None)
@@ -119,7 +121,9 @@ class Gathering:
         if fresh is not None and fresh is not self._last:
             self._take(fresh)
         if not self._probing.answered and now - self._begun >= OTHERS_AFTER and self._chosen.target:
-            self._probing.ask_others(assemble.other_addresses(self._chosen))
+            self._ask_others()
+        if self._knocks is not None:
+            self._knocks.step(now)
         if self._decrypt:
             self._opener.take(self._probing.sighting, self._probing.callers)
 
@@ -140,12 +144,13 @@ class Gathering:
     @property
     def answered(self) -> bool:
         """Whether the target has answered."""
-        return self._probing.answered and bool(self._chosen.target)
+        knocked = self._knocks is not None and self._knocks.answered
+        return (self._probing.answered or knocked) and bool(self._chosen.target)
 
     @property
     def measured(self) -> bool:
-        """Whether loss and sizes are known."""
-        return self._probing.measured
+        """Whether loss and sizes are known, or can't be, as it answers no echo."""
+        return self._probing.measured or not self._probing.answered
 
     def known(self, now: float) -> Known:
         """All that is known at the moment."""
@@ -159,6 +164,7 @@ class Gathering:
             self._handshakes,
             provoked=self._provoked,
             inside=self._probing.inside(),
+            knocked=self._knocks is not None and self._knocks.answered,
             outer=self._outside.echo() if self._outside else None,
             sighting=self._probing.sighting,
             callers=self._probing.callers,
@@ -174,10 +180,11 @@ class Gathering:
 
     def close(self) -> None:
         """Close all sockets, and let go of the threads."""
-        for one in (self._devices, self._routes, self._rules):
-            one.stop()
-        if self._outside is not None:
-            self._outside.close()
+        for looks in (self._devices, self._routes, self._rules):
+            looks.stop()
+        for one in (self._outside, self._knocks):
+            if one is not None:
+                one.close()
         self._probing.close()
         self._namespaces.close()
 
@@ -191,6 +198,16 @@ class Gathering:
         self._provoked = True
         if not self._chosen.target:
             self._lacks(f"whether data is answered inside the tunnel ({self._chosen.why_no_target})")
+
+    def _ask_others(self) -> None:
+        """The target answers no echo: ask other addresses inside, and whether it answers anything else."""
+        if self._asked_others:
+            return
+        self._asked_others = True
+        self._probing.ask_others(assemble.other_addresses(self._chosen))
+        netns, interface, _ = self._chosen.key
+        with suppress(OSError):
+            self._knocks = Knocks(self._chosen.target, netns, interface, self._namespaces.open)
 
     def _take(self, fresh: Snapshot) -> None:
         before, now = self._peer(self._last), self._peer(fresh)
