@@ -18,6 +18,7 @@ from promql import (
     NAMED,
     PEER,
     PROBES,
+    cause,
     in_state,
     labelled,
     last_change,
@@ -131,9 +132,9 @@ def _broken() -> Panel:
     return table(
         "Broken now",
         "Everything that is not as it should be at this moment. Since: when the state began, as the exporter saw it; "
-        "for interfaces, sources and exporters the last time they were seen well. Quiet: it pages nobody, for somebody "
-        "works on it. Click on a name to go there.",
-        [_what_is_broken(), _since(), _quiet()],
+        "for interfaces, sources and exporters the last time they were seen well. Cause: why a peer is not well, where "
+        "that was found out. Quiet: it pages nobody, for somebody works on it. Click on a name to go there.",
+        [_what_is_broken(), _since(), _quiet(), f"{cause(FLEET)}\nand on ({PEER}) {FLEET('wireguard_peer_reason')}"],
         [
             Column("state", "State", width=90, mappings=STATE_WORDS, filled=True),
             Column("what", "What", width=80),
@@ -142,9 +143,10 @@ def _broken() -> Panel:
             Column("interface", "Interface", width=110),
             Column("peer", "Peer", link=peer_link()),
             Column("reason", "Reason", width=190),
+            Column("cause", "Cause", width=150),
             Column("Value #B", "Since", unit="dateTimeFromNow", width=135, mappings=words({}, "before it was watched")),
             Column("Value #C", "Quiet", width=70, mappings=QUIET_WORDS),
-            *hidden("job", "public_key", "Value #A"),
+            *hidden("job", "public_key", "Value #A", "Value #D"),
         ],
         width=14,
         nothing="nothing is broken",

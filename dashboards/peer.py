@@ -16,6 +16,7 @@ from promql import (
     PEER,
     PROBES,
     STATES,
+    cause,
     handshake_age,
     last_change,
     loss,
@@ -39,6 +40,7 @@ VERDICT_NUMBERS = words(
 )
 # Beside the states in a timeline: the peer pages nobody.
 QUIET_NUMBER = 6
+CAUSE_NUMBER = 7  # and why it is not well
 # A session of WireGuard ends after this many seconds: with a handshake older than that, no data can pass.
 SESSION = 180
 
@@ -150,14 +152,15 @@ def _numbers() -> list[Panel]:
 def _states() -> Panel:
     return timeline(
         "State and reason",
-        "The state over time, and below it each reason for as long as it held. Quiet: the peer paged nobody, for "
-        "somebody worked on it; its state is the true one.",
+        "The state over time, and below it each reason and each cause for as long as it held: by what it is seen, and "
+        "why that is so. Quiet: the peer paged nobody, for somebody worked on it; its state is the true one.",
         [
             over_time(state_number(ONE_PEER), PEER_ANYWHERE),
             over_time(reason_number(ONE_PEER, f"{NAMED}, reason"), "{{peer}}: {{reason}}"),
+            over_time(f"{CAUSE_NUMBER} * {cause(ONE_PEER, NAMED)}", "{{peer}}: {{cause}}"),
             over_time(f"{QUIET_NUMBER} * {quiet_peers(ONE_PEER, NAMED)}", "{{peer}}: quiet"),
         ],
-        [*STATE_NUMBERS, *words({str(QUIET_NUMBER): ("quiet", QUIET)})],
+        [*STATE_NUMBERS, *words({str(QUIET_NUMBER): ("quiet", QUIET), str(CAUSE_NUMBER): ("cause", NOTICE)})],
         width=24,
         height=6,
     )

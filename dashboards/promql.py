@@ -87,6 +87,11 @@ def reason_number(scope: Scope, by: str) -> str:
     return f"max by ({by}) (\n{union(*parts)}\n)"
 
 
+def cause(scope: Scope, by: str = PEER) -> str:
+    """1 for each peer whose cause was found, which is in `cause`; absent for the others."""
+    return f"max by ({by}, cause) ({scope('wireguard_peer_cause')})"
+
+
 def last_change(scope: Scope, by: str) -> str:
     """When the state last changed, in milliseconds since 1970, as Grafana counts."""
     return f"1000 * max by ({by}) ({scope('wireguard_peer_state_last_change_timestamp_seconds')})"

@@ -34,7 +34,8 @@ PAGE = """\
 Is the tunnel up, and if not, why? `wg-exporter serve` answers for every peer, whether or not anyone scrapes:
 
 - `wireguard_peer_state` is 1 for one of {states}.
-- `wireguard_peer_reason` says why a peer is `down` or `degraded`, and is absent otherwise.
+- `wireguard_peer_reason` says by what a peer is seen to be `down` or `degraded`, and is absent otherwise.
+- `wireguard_peer_cause` says what causes that, where it could be found out: [causes.md](causes.md).
 - `wireguard_peer_down_seconds_total` and `wireguard_peer_state_changes_total` keep what happened between two scrapes.
 
 ## What to do at night

@@ -1,9 +1,9 @@
-"""Write into alerts/wireguard.rules.yml what the code knows: its version, and what reasons mean. With `--check`, only
-compare.
+"""Write into alerts/wireguard.rules.yml what the code knows: its version, and what reasons and causes mean. With
+`--check`, only compare.
 
-The version is written by this, so that no release is made with the one before: `make lint` would fail. As to reasons, a
-template of Prometheus can look up a series, and knows no other table. So each is a series whose label is its meaning:
-the first sentence of what the rule that finds it says of itself.
+The version is written by this, so that no release is made with the one before: `make lint` would fail. As to reasons
+and causes, a template of Prometheus can look up a series, and knows no other table. So each is a series whose label is
+its meaning: the first sentence of what the rule that finds it says of itself.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 from generating import DOCS, run
 
 from wg_exporter import __version__
+from wg_exporter.causes.decide import RULES as CAUSES
 from wg_exporter.health.rules import RULES
 from wg_exporter.probed import SendError, Verdict
 
@@ -43,16 +44,16 @@ VERSION = """
 """
 
 GROUP = """
-  # What a reason means: a series for each, for templates to look up.
+  # What a reason and a cause mean: a series for each, for templates to look up.
   - name: wireguard-words
     interval: 15s
     rules:
 """
 
 WORD = """\
-      - record: wireguard:reason_meaning
+      - record: wireguard:{kind}_meaning
         expr: vector(1)
-        labels: {{reason: {reason}, meaning: {meaning}}}
+        labels: {{{kind}: {word}, meaning: {meaning}}}
 """
 
 # Why nothing is known of a peer that is probed, for WireGuardProbingImpaired.
@@ -70,14 +71,28 @@ IMPAIRED = {
 
 def meanings() -> dict[str, str]:
     """What each reason means, in one sentence."""
-    found = {str(rule.reason): f"{rule.meaning.split('. ')[0].removesuffix('.')}." for rule in RULES if rule.reason}
+    found = {str(rule.reason): _first(rule.meaning) for rule in RULES if rule.reason}
     return found | {str(reason): meaning for reason, meaning in IMPAIRED.items()}
+
+
+def causes() -> dict[str, str]:
+    """What each cause means, in one sentence."""
+    return {str(rule.cause): _first(rule.meaning) for rule in CAUSES if rule.cause.fault}
+
+
+def _first(text: str) -> str:
+    """The first sentence."""
+    return f"{text.split('. ', maxsplit=1)[0].removesuffix('.')}."
 
 
 def rules() -> str:
     """The whole rule file."""
     by_hand, mark, _generated = PAGE.read_text().partition(MARK)
-    words = (WORD.format(reason=reason, meaning=json.dumps(meaning)) for reason, meaning in meanings().items())
+    words = [
+        WORD.format(kind=kind, word=word, meaning=json.dumps(meaning))
+        for kind, found in (("reason", meanings()), ("cause", causes()))
+        for word, meaning in found.items()
+    ]
     return f"{by_hand}{mark}{VERSION.format(version=__version__)}{GROUP}{''.join(words)}"
 
 

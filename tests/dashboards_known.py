@@ -92,6 +92,7 @@ class Peer(NamedTuple):
     mtu: Mtu | None = None
     probes: Probes | None = None
     netns: str = ""
+    cause: str = ""
 
 
 HUB = (
@@ -103,7 +104,7 @@ HUB = (
     Peer(
         "bob", "wg0", "down", "unreachable", transmit=40, handshake=400, endpoint="192.0.2.2:51820", changed=DOWN,
         mtu=Mtu("unreachable"),
-        probes=Probes(1, 1),
+        probes=Probes(1, 1), cause="silent",
     ),
     Peer(
         "carol", "wg0", "degraded", "lossy", receive=300, transmit=600, handshake=60, endpoint="[2001:db8::3]:51820",
@@ -264,6 +265,8 @@ def _peer(where: dict[str, str], peer: Peer) -> Iterator[Series]:
         yield one("peer_state", int(state == peer.state), state=state)
     if peer.reason:
         yield one("peer_reason", 1, state=peer.state, reason=peer.reason)
+    if peer.cause:
+        yield one("peer_cause", 1, cause=peer.cause)
     changed = peer.changed
     yield one("peer_state_changes_total", lambda before: 3 + float(before < changed))
     down = DOWN if peer.state == "down" else 0

@@ -11,6 +11,7 @@ import yaml
 from tests.promtool import PAGES, ROOT, RULES, UNIT_TESTS, alerts, cases, names, promtool, records, unit_test
 from wg_exporter import __version__
 from wg_exporter.catalogue import METRICS, Kind
+from wg_exporter.causes.cause import Cause
 from wg_exporter.health.states import Reason
 from wg_exporter.probed import SendError, Verdict
 
@@ -56,6 +57,7 @@ UNIQUE = {"wireguard:interface_key", "wireguard:interface_names", "wireguard:pee
 FRESH = {
     "wireguard_peer_state": "the last value stands in for it where it is missing",
     "wireguard_peer_reason": "the last value stands in for it where it is missing",
+    "wireguard_peer_cause": "an old cause is no cause",
     "wireguard_interface_up": "what was missing stays so while scrapes fail",
     "wireguard_peer_quiet": "it stays while scrapes fail, and ends with the first one that has it no more",
     "wireguard_interface_quiet": "it stays while scrapes fail, and ends with the first one that has it no more",
@@ -240,6 +242,16 @@ def test_a_reason_has_words_for_a_page(reason):
         if rule.get("record") == "wireguard:reason_meaning"
     }
     assert re.fullmatch(r"[A-Z`].+[^.]\.", words[reason])
+
+
+@pytest.mark.parametrize("cause", [str(cause) for cause in Cause if cause.fault])
+def test_a_cause_has_words_for_a_page(cause):
+    words = {
+        rule["labels"]["cause"]: rule["labels"]["meaning"]
+        for rule in shipped()
+        if rule.get("record") == "wireguard:cause_meaning"
+    }
+    assert re.fullmatch(r"[A-Z].+[^.]\.", words[cause])
 
 
 @pytest.mark.parametrize("alert", [alert for alert in alerts() if "$labels.peer" in alert.annotations["description"]])

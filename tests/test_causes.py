@@ -167,7 +167,7 @@ BUILDS = [
     (Cause.SILENT, diagnosed(sighting=sent(), outer_ping=Echo("192.0.2.7", 3, 3), dns_name=None, resolved=None)),
     (Cause.NAT_FORGOT, facts(sighting=sent(), conf_endpoint="", keepalive=0, dns_name=None, resolved=None)),
     (Cause.NAT_FORGOT, diagnosed(sighting=sent(), conf_endpoint="", keepalive=0, heard_seconds=3600.0)),
-    (Cause.PRESHARED_KEY, facts(sighting=sent(responses_received=6, answered=6))),
+    (Cause.PRESHARED_KEY, facts(sighting=sent(responses_received=6, answered=6), host=host(udp_received=907))),
     (Cause.PRESHARED_KEY, diagnosed(sighting=sent(responses_received=2, answered=2, initiations_received=1))),
     (Cause.INPUT_FILTERED, facts(sighting=sent(responses_received=6, answered=6), host=host(udp_received=902))),
     (Cause.INPUT_FILTERED, diagnosed(sighting=CALLED, filters=(DROP_IN._replace(grew=5),))),
@@ -313,10 +313,16 @@ def test_who_is_ignored_is_told_apart_only_by_the_private_key():
 
 
 def test_responses_and_a_filter_that_could_not_be_read_are_both_named():
-    quiet = host(udp_received=None)
-    found = decide(facts(sighting=sent(responses_received=4, answered=4), host=quiet))
-    assert (found.cause, found.confidence) == (Cause.PRESHARED_KEY, Confidence.LIKELY)
-    assert "filter" in found.uncertain
+    for received in (None, 1000):  # others have as much traffic
+        found = decide(facts(sighting=sent(responses_received=4, answered=4), host=host(udp_received=received)))
+        assert (found.cause, found.confidence) == (Cause.PRESHARED_KEY, Confidence.POSSIBLE)
+        assert Cause.INPUT_FILTERED in found.also
+        assert "reads the firewall" in found.uncertain
+
+
+def test_a_peer_whose_answers_and_calls_arrive_and_are_all_ignored_is_filtered_here():
+    found = decide(facts(sighting=sent(responses_received=4, answered=4, initiations_received=4)))
+    assert (found.cause, found.confidence) == (Cause.INPUT_FILTERED, Confidence.LIKELY)
 
 
 def test_the_endpoint_of_an_error_that_anybody_may_have_sent_is_only_likely():

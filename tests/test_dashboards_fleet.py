@@ -32,18 +32,18 @@ def test_a_number_says_how_many_there_are(grafana: Grafana, title: str, shown: l
 def test_what_is_broken_is_listed_by_kind_the_newest_first(grafana: Grafana) -> None:
     unread, unseen = "see the log of the exporter", "before it was watched"
     assert grafana.table("fleet", "Broken now") == [
-        ("State", "What", "Instance", "Netns", "Interface", "Peer", "Reason", "Since"),
-        ("not read red", "interface", "deaf", "red", "wg0", "-", unread, unseen),
-        ("not read red", "interface", "hub", "-", "wg9", "-", unread, unseen),
-        ("not read red", "interface", "spoke", "-", "wg2", "-", unread, unseen),
-        ("not read red", "source", "blind", "-", "-", "-", "userspace", unseen),
-        ("not read red", "source", "hub", "-", "-", "-", "userspace", unseen),
-        ("no answer red", "exporter", "gone", "-", "-", "-", "no scrape succeeds", "600 s ago"),
-        ("down red", "peer", "hub", "-", "wg0", "bob", "unreachable", "90 s ago"),
-        ("down red", "interface", "spoke", "-", "wg5", "-", "down or gone", "480 s ago"),  # to the minute
-        ("degraded orange", "peer", "hub", "-", "wg0", "carol", "lossy", "700 s ago"),
-        ("degraded orange", "peer", "hub", "-", "wg9", "zoe", "slow", unseen),
-        ("degraded orange", "peer", "tired", "-", "wg0", "tim", "slow", unseen),
+        ("State", "What", "Instance", "Netns", "Interface", "Peer", "Reason", "Cause", "Since"),
+        ("not read red", "interface", "deaf", "red", "wg0", "-", unread, "-", unseen),
+        ("not read red", "interface", "hub", "-", "wg9", "-", unread, "-", unseen),
+        ("not read red", "interface", "spoke", "-", "wg2", "-", unread, "-", unseen),
+        ("not read red", "source", "blind", "-", "-", "-", "userspace", "-", unseen),
+        ("not read red", "source", "hub", "-", "-", "-", "userspace", "-", unseen),
+        ("no answer red", "exporter", "gone", "-", "-", "-", "no scrape succeeds", "-", "600 s ago"),
+        ("down red", "peer", "hub", "-", "wg0", "bob", "unreachable", "silent", "90 s ago"),
+        ("down red", "interface", "spoke", "-", "wg5", "-", "down or gone", "-", "480 s ago"),  # to the minute
+        ("degraded orange", "peer", "hub", "-", "wg0", "carol", "lossy", "-", "700 s ago"),
+        ("degraded orange", "peer", "hub", "-", "wg9", "zoe", "slow", "-", unseen),
+        ("degraded orange", "peer", "tired", "-", "wg0", "tim", "slow", "-", unseen),
     ]
 
 

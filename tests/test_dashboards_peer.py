@@ -51,9 +51,10 @@ def test_reason_and_verdict_are_words_in_the_colour_of_how_bad_they_are(grafana:
 
 
 def test_below_the_states_are_the_reasons_in_the_colours_of_the_states(grafana: Grafana) -> None:
-    *states, bob, carol = grafana.timeline("peer", "State and reason")
+    *states, bob, carol, why = grafana.timeline("peer", "State and reason")
     assert [f"{name}: {text}" for name, text in states] == grafana.stat("peer", "State")
     assert (bob, carol) == (("bob: unreachable", "down red"), ("carol: lossy", "degraded orange"))
+    assert why == ("bob: silent", "cause yellow")
 
 
 def test_handshakes_are_shown_by_age_in_seconds_and_by_number(grafana: Grafana) -> None:

@@ -268,16 +268,16 @@ def test_strangers_get_no_line_with_an_address_unless_endpoints_are_told_in_full
     assert document(scene.exporter)[next(iter(scene.causes()))]["evidence"]
 
 
-def test_of_ten_thousand_peers_that_go_down_together_few_are_decided_at_one_tick(rig, monkeypatch):
+def test_of_thousands_of_peers_that_go_down_together_few_are_decided_at_one_tick(rig, monkeypatch):
     decided = []
     decide = seeking.decide
     monkeypatch.setattr(seeking, "decide", lambda known: decided.append(known.key) or decide(known))
-    scene = Scene(rig, range(1, 10_001))
+    scene = Scene(rig, range(1, 2_001))
     scene.tick(2)
-    scene.mute |= set(range(1, 10_001))
+    scene.mute |= set(range(1, 2_001))
     for _ in range(12):
         decided.clear()
         scene.tick()
         assert len(decided) <= seeking.AT_FIRST + 2 * seeking.AT_ONCE
-    assert of(scene.exporter, "wireguard_peer_state").count(1) >= 10_000
+    assert of(scene.exporter, "wireguard_peer_state").count(1) >= 2_000
     assert all(len(asked) <= seeking.AT_ONCE for asked in scene.sources.asked)

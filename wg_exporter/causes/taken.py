@@ -26,6 +26,8 @@ def _reached(facts: Facts) -> bool | None:
         return None
     if sighting.taken_at or facts.inbound_initiations:  # WireGuard answered, or counted
         return True
+    if sighting.answered and sighting.initiations_received >= seen.ENOUGH and not sighting.missed:
+        return False  # it has our key and its own, so that WireGuard would have answered
     datagrams, between = seen.grew(facts, "udp_received"), seen.came_between(facts)
     if datagrams is None or between is None:
         return None
@@ -49,16 +51,40 @@ def _input(facts: Facts) -> Judgement:
     reached = _reached(facts)
     if reached:
         return Excluded("WireGuard takes messages of it")
-    if reached is None:
-        return None
     if seen.grew(facts, "outer_rp_drops"):
         return None  # that is why
-    datagrams, between = seen.grew(facts, "udp_received") or 0, seen.came_between(facts) or 0
+    if reached is None:
+        answered = facts.sighting.answered if facts.sighting else 0
+        if answered < seen.ENOUGH or facts.filters is not None or _accounted(facts):
+            return None
+        return possible(_responses(answered), apart=_FILTER_OR_KEY)
+    not_dropped = ["rp_filter dropped nothing meanwhile"] if seen.grew(facts, "outer_rp_drops") == 0 else []
+    datagrams, between = seen.grew(facts, "udp_received"), seen.came_between(facts) or 0
+    if datagrams is None or between - datagrams < seen.ENOUGH:
+        line = f"{seen.number(arrived, 'message')} for WireGuard arrived here, and it answered none of its calls"
+        return likely(line, *not_dropped)
     return likely(
         f"{seen.number(between, 'message')} for WireGuard arrived at this host, while its UDP sockets got"
         f" {datagrams or 'none'} in all",
-        *(["rp_filter dropped nothing meanwhile"] if seen.grew(facts, "outer_rp_drops") == 0 else []),
+        *not_dropped,
     )
+
+
+_FILTER_OR_KEY = (
+    "A filter here between the wire and WireGuard and preshared keys that differ look the same: `wg-exporter diagnose`"
+    " reads the firewall."
+)
+
+
+def _responses(answered: int) -> str:
+    what = seen.number(answered, "response")
+    return f"{what} to our own initiations arrived, made for our key, and no session came of it"
+
+
+def _accounted(facts: Facts) -> bool:
+    """Whether the UDP sockets got about as many datagrams as messages arrived, so that these must be among them."""
+    datagrams, between = seen.grew(facts, "udp_received"), seen.came_between(facts)
+    return datagrams is not None and between is not None and seen.ENOUGH <= between <= datagrams <= 2 * between + 2
 
 
 def _reverse(facts: Facts) -> Judgement:
@@ -102,26 +128,21 @@ def _preshared(facts: Facts) -> Judgement:
         return Excluded("handshakes pass")
     if not sighting.answered:
         return None
-    what = seen.number(sighting.answered, "response")
-    line = f"{what} to our own initiations arrived, made for our key, and no session came of it"
+    line = _responses(sighting.answered)
     if sighting.answered < seen.ENOUGH:
         return possible(line, apart="More responses without a session decide.")
     if _reached(facts) is False:
         return Excluded("what arrives does not reach WireGuard")
-    not_filtered = _reached(facts) or facts.filters == ()
     not_dropped = seen.grew(facts, "outer_rp_drops") == 0 or bool(facts.host and facts.host.outer_rp_filter == 0)
-    reasons = (
-        *(["WireGuard takes the far side's own initiations, so nothing is dropped on this host"] if _reached(facts)
-          else ["no firewall rule here drops them"] if not_filtered else []),
-        *(["rp_filter drops nothing"] if not_dropped else []),
-    )  # fmt: skip
-    if not_filtered and (_reached(facts) or not_dropped):
-        return certain(line, *reasons)
-    return likely(
-        line,
-        *reasons,
-        apart="A filter here between the wire and WireGuard gives the same: `diagnose` reads the firewall.",
-    )
+    more = ["rp_filter drops nothing"] if not_dropped else []
+    if _reached(facts):
+        return certain(line, "WireGuard takes its own initiations, so nothing is dropped on this host", *more)
+    if facts.filters is not None and not seen.filters(facts, "input"):
+        line_2 = "no firewall rule here drops them"
+        return certain(line, line_2, *more) if not_dropped else likely(line, line_2, apart=_FILTER_OR_KEY)
+    if _accounted(facts):
+        return likely(line, "the UDP sockets of this host got as many datagrams", *more, apart=_FILTER_OR_KEY)
+    return possible(line, *more, apart=_FILTER_OR_KEY)
 
 
 def _roamed(facts: Facts) -> Judgement:
@@ -184,6 +205,18 @@ RULES = (
         _roamed,
     ),
     Rule(
+        Cause.PRESHARED_KEY,
+        "The preshared keys of both sides differ: everything else of the handshake is right.",
+        "Responses to our own initiations arrive, made for our public key, and no session comes of them.",
+        (
+            (
+                "Set the same preshared key on both sides: `{entry}wg set {interface} peer {key} preshared-key FILE`,"
+                " and in {conf}; or none on both."
+            ),
+        ),
+        _preshared,
+    ),
+    Rule(
         Cause.INPUT_FILTERED,
         "A filter of this host drops what comes for WireGuard.",
         "Messages were seen arriving, and the counter of UDP datagrams (/proc/net/snmp) shows that they did not reach a"
@@ -205,17 +238,5 @@ RULES = (
             "Several devices behind one address share its limit of handshakes.",
         ),
         _load,
-    ),
-    Rule(
-        Cause.PRESHARED_KEY,
-        "The preshared keys of both sides differ: everything else of the handshake is right.",
-        "Responses to our own initiations arrive, made for our public key, and no session comes of them.",
-        (
-            (
-                "Set the same preshared key on both sides: `{entry}wg set {interface} peer {key} preshared-key FILE`,"
-                " and in {conf}; or none on both."
-            ),
-        ),
-        _preshared,
     ),
 )
