@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tests.initiator import cookie_reply, initiation, party, response
-from tests.rows import SECOND, WALL, conf_file, declared, device, key, link, peer, snapshot
+from tests.rows import SECOND, STATS, WALL, conf_file, declared, device, key, link, peer, snapshot
 from wg_exporter.causes.cause import Cause, Confidence, Finding
 from wg_exporter.causes.decide import decide
 from wg_exporter.causes.facts import Echo, Facts
 from wg_exporter.cli.diagnose import assemble, host, progress
 from wg_exporter.cli.diagnose.assemble import Known
 from wg_exporter.cli.diagnose.choice import ANYWHERE, ChoiceError, Chosen, choose, leading_to
-from wg_exporter.cli.diagnose.echoes import Inside
+from wg_exporter.cli.diagnose.echoes import Inside, lost_ratio
 from wg_exporter.cli.diagnose.enough import DATA, HANDSHAKES, LONGEST, MEASURED, STEADY, Progress, enough
 from wg_exporter.cli.diagnose.packets import Keys, described
 from wg_exporter.cli.diagnose.result import FAULT, FINE, NOT_LOOKED, Result, to_json
@@ -308,6 +308,22 @@ def test_the_host_name_of_an_endpoint(endpoint, name):
     assert assemble.host_name(endpoint) == name
 
 
+@pytest.mark.parametrize(
+    ("changes", "ratio"),
+    [
+        ({"sent": 19}, None),
+        ({"sent": 20}, 0.0),
+        ({"sent": 20, "lost": 1}, None),  # one of twenty is no rate
+        ({"sent": 60, "lost": 3}, 0.05),
+        ({"sent": 20, "lost": 2, "late": 2}, 0.0),  # slow, not lost
+        ({"sent": 40, "extra_sent": 20, "lost": 6, "extra_lost": 6}, 0.2),
+    ],
+)
+def test_a_loss_is_told_when_there_were_enough_echoes(changes, ratio):
+    none = {"sent": 0, "lost": 0, "late": 0, "extra_sent": 0, "extra_lost": 0}
+    assert lost_ratio(STATS._replace(**(none | changes))) == ratio
+
+
 # --- when enough is known ---------------------------------------------------------------------------------------------
 
 PORT = Finding(Cause.PORT_UNREACHABLE, Confidence.CERTAIN)
@@ -483,6 +499,16 @@ def test_what_goes_wrong_in_the_background_is_said():
     repeated = host.Repeated("fails", fail, 0.01)
     assert repeated.wait(5) is None
     assert repeated.problem == "the resolver is gone"
+
+
+def test_what_nobody_foresaw_is_said_without_what_was_read(capsys):
+    def fail():
+        raise KeyError("secret")
+
+    job = host.Job("fails", fail)
+    job.wait(5)
+    assert job.problem == "unexpected KeyError"
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_once_more_is_an_answer_to_a_question_that_was_asked_later():

@@ -22,7 +22,14 @@ class CouldNotLook(UsageProblem):
 @click.argument("peer", required=False)
 @config_option
 @socket_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print an object, for scripts: `cause`, `confidence` (certain, likely, possible), "
+    "`evidence`, `excluded` (each with `cause` and `because`), `also`, `fix`, `uncertain`, `elapsed_seconds`; and "
+    "whom it is about.",
+)
 @click.option(
     "--pcap",
     type=click.Path(path_type=Path, dir_okay=False),

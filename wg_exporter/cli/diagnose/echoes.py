@@ -34,12 +34,13 @@ if TYPE_CHECKING:
     from wg_exporter.prober.wire.sockets import Opener
     from wg_exporter.sighted import WatchPeer
 
-INTERVAL = 0.2  # seconds between echoes inside
+INTERVAL = 0.1  # seconds between echoes inside
 TIMEOUT = 2.0  # seconds until one is lost; the configured time, if that is shorter
 OUTSIDE_EVERY = 0.5
 OUTSIDE_MOST = 6
 OUTSIDE_SIZE = 84  # bytes, as ping(8) has them
-ENOUGH_TO_JUDGE = 20  # echoes with a known fate, before a loss is told
+ENOUGH_TO_JUDGE = 20  # echoes with a known fate, if none was lost
+ENOUGH_OF_LOSSY = 60  # and if one was: so that a single one is no twentieth of all
 KNOCK_UDP, KNOCK_TCP = 33_434, 1  # ports at which nobody listens: the first of traceroute(8), and tcpmux
 KNOCKS_MOST = 6
 MAIN = ""
@@ -117,8 +118,7 @@ class Probing:
     @property
     def measured(self) -> bool:
         """Whether loss and sizes are known, after it answered."""
-        stats = self._stats.get(MAIN)
-        if stats is None or stats.sent + stats.extra_sent < ENOUGH_TO_JUDGE:
+        if lost_ratio(self._stats.get(MAIN)) is None:
             return False
         return not self._searched or not self._prober.busy(MAIN)
 
@@ -127,13 +127,10 @@ class Probing:
         if self._peer is None:
             return None
         stats = self._stats.get(MAIN)
-        sent = stats.sent + stats.extra_sent if stats else 0
-        lost = stats.lost + stats.extra_lost if stats else 0
-        late = stats.late if stats else 0
         timed = stats.sent - stats.lost if stats else 0  # whose round trips are in the sum
         return Inside(
             _echo(self._peer.target, stats),
-            max(lost - late, 0) / sent if sent >= ENOUGH_TO_JUDGE else None,
+            lost_ratio(stats),
             stats.rtt_sum / timed if stats and timed > 0 else None,
             tuple(_echo(one, self._stats.get(one)) for one in self._others),
             self._prober.findings(MAIN) if self._searched else None,
@@ -142,6 +139,15 @@ class Probing:
     def close(self) -> None:
         """Close all sockets."""
         self._prober.close()
+
+
+def lost_ratio(stats: ProbeStats | None) -> float | None:
+    """The part that was lost, 0 to 1, without what came late; None before enough is known."""
+    if stats is None:
+        return None
+    sent = stats.sent + stats.extra_sent
+    lost = max(stats.lost + stats.extra_lost - stats.late, 0)
+    return lost / sent if sent >= (ENOUGH_OF_LOSSY if lost else ENOUGH_TO_JUDGE) else None
 
 
 def _answered(stats: ProbeStats | None) -> int:

@@ -21,7 +21,7 @@ STEADY = 0.5  # seconds for which a certain cause is the same one, before it is 
 HANDSHAKES = 6.6  # a second initiation was sent, and had its time
 DATA = 16.0  # data was not acknowledged, and a new handshake was begun
 LONGEST = 17.5
-MEASURED = 7.0  # after the first answer: loss and sizes are known, or won't be
+MEASURED = 9.0  # after the first answer: loss and sizes are known, or won't be
 
 
 class Progress(NamedTuple):

@@ -46,8 +46,8 @@ class Job(Generic[T]):
     def _run(self) -> None:
         try:
             self.value = self._work()
-        except (OSError, SourceError, RuntimeError, ValueError) as error:
-            self.problem = str(getattr(error, "strerror", None) or error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and the rest goes on
+            self.problem = _said(error)
         self.done = True
 
 
@@ -87,8 +87,8 @@ class Repeated(Generic[T]):
             began = time.monotonic()
             try:
                 self.last = self._work()
-            except (OSError, SourceError, RuntimeError, ValueError) as error:
-                self.problem = str(getattr(error, "strerror", None) or error)
+            except Exception as error:  # noqa: BLE001 - as above; the devices' reader is stopped at the end, too
+                self.problem = _said(error)
                 if self.first is None:
                     break
             else:
@@ -99,6 +99,13 @@ class Repeated(Generic[T]):
             self._stop.wait(max(self._every, 2 * (time.monotonic() - began)))
         with self._fresh:
             self._fresh.notify_all()
+
+
+def _said(error: Exception) -> str:
+    """What went wrong, in one line that quotes nothing of what was read."""
+    if isinstance(error, SourceError | RuntimeError):
+        return str(error)
+    return error.strerror or "it failed" if isinstance(error, OSError) else f"unexpected {type(error).__name__}"
 
 
 # --- names ----------------------------------------------------------------------------------------------------------
