@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.causes_lab import World
     from tests.lab import Namespace
 
-LONGEST = 40.0  # seconds on a busy machine; it ends by itself within 20
+PATIENCE = 60.0  # seconds on a busy machine; it ends by itself within 20
 _HOSTS = 'test -z "$HOSTS" || mount --bind "$HOSTS" /etc/hosts; exec "$@"'
 
 
@@ -34,9 +34,9 @@ class Said(NamedTuple):
         return str(self.answer["cause"])
 
 
-def command(world: World, *arguments: str, socket: str = "") -> list[str]:
+def command(world: World, *arguments: str, socket: str = "", config: Path | None = None) -> list[str]:
     """The command line, from the near host, with its own /etc/hosts."""
-    config = world.lab.write("diagnose.yml", world.exporter_config())
+    config = config or world.lab.write("diagnose.yml", world.exporter_config())
     hosts = world.lab.write("hosts", f"127.0.0.1 localhost\n{world.hosts}")
     argv = [sys.executable, "-m", "wg_exporter.cli", "diagnose", f"--config.file={config}", f"--socket={socket}"]
     return world.here.inside(
@@ -44,12 +44,12 @@ def command(world: World, *arguments: str, socket: str = "") -> list[str]:
     )
 
 
-def diagnose(world: World, *arguments: str, socket: str = "") -> Said:
+def diagnose(world: World, *arguments: str, socket: str = "", config: Path | None = None) -> Said:
     """Ask, and wait for the answer as JSON."""
     began = time.monotonic()
     done = subprocess.run(
-        command(world, "--json", *arguments, socket=socket),
-        capture_output=True, text=True, timeout=LONGEST, check=False, stdin=subprocess.DEVNULL,
+        command(world, "--json", *arguments, socket=socket, config=config),
+        capture_output=True, text=True, timeout=PATIENCE, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     seconds = time.monotonic() - began
     assert "Traceback" not in done.stderr, done.stderr

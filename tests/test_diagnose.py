@@ -10,7 +10,7 @@ from io import StringIO
 from math import inf
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -92,7 +92,7 @@ def test_nobody_and_several_are_an_error_of_one_line(seen):
 def test_without_permission_one_line_says_what_to_do(rig):
     rig.host.devices, rig.host.links, rig.host.conf = (), (), ()
     rig.host.problems[SourceName.KERNEL] = DeniedError("reading WireGuard devices needs CAP_NET_ADMIN")
-    with pytest.raises(ChoiceError, match="CAP_NET_ADMIN; run: sudo wg-exporter diagnose$"):
+    with pytest.raises(ChoiceError, match=r"CAP_NET_ADMIN; run: sudo wg-exporter diagnose$"):
         choose(*rig.exporter().look(), (None, "berlin"))
 
 
@@ -174,6 +174,7 @@ def test_a_packet_that_provokes_goes_to_an_address_of_this_peer_alone(allowed, e
     assert leading_to(rows, rows.peers[0], OWN) == expected
 
 
+@settings(deadline=None)
 @given(st.lists(st.ip_addresses(network="10.0.0.0/24").map(lambda one: f"{one}/32"), max_size=3))
 def test_whatever_is_allowed_the_address_is_one_of_it(allowed):
     rows = device(peer(1, allowed_ips=tuple(dict.fromkeys(allowed))))
@@ -358,6 +359,7 @@ def test_it_ends_when_enough_is_known(progress, facts, finding, over):
     assert enough(progress, facts, finding) is over
 
 
+@settings(deadline=None)
 @given(
     st.builds(Progress, st.floats(LONGEST, 100), st.floats(0, 10), st.none() | st.floats(0, 100)),
     st.sampled_from([PORT, GUESS, NOTHING]),
@@ -472,6 +474,7 @@ def test_errors_are_told_in_words():
     assert line.endswith("ICMP 3/3, port unreachable: it quotes a message of ours")
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=1, max_size=200))
 def test_whatever_was_caught_is_one_line(data):
     (line,) = described([Caught(WALL, "eth0", Layer.OUTER, False, data, b"")], KEYS, WALL)

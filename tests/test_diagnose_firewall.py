@@ -7,7 +7,7 @@ import struct
 from sys import byteorder
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.netlinking import nla
@@ -348,6 +348,7 @@ def test_a_set_and_its_elements():
     assert decode.elements(message) == [Element(b"\0\x16"), Element(b"\0\x17", ends=True)]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_whatever_the_kernel_says_nothing_is_raised(data):
     decode.chain(data)
@@ -384,6 +385,7 @@ _names = [
 _steps = st.builds(Step, _kinds, st.dictionaries(st.sampled_from(_names), _values, max_size=6))
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(_steps, max_size=6), max_size=5))
 def test_whatever_rules_there_are_a_walk_ends_and_raises_nothing(rules):
     told(chain(*(rule(*steps) for steps in rules), accepts=False), sets=port_set(Element(b"\1\2"), intervals=True))

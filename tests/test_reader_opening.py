@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.initiator import hash_, initiation, mac, party, tai64n
@@ -76,17 +76,20 @@ def test_one_bit_changed_opens_nothing(at):
     assert open_initiation(HUB.key, remade(message)) is None
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_whatever_comes_it_is_no_initiation(data):
     assert open_initiation(HUB.key, data) is None
     assert open_initiation(HUB.key, data.ljust(148, b"\0")[:148]) is None
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=148, max_size=148))
 def test_whatever_has_the_right_mac_raises_nothing(data):
     assert open_initiation(HUB.key, remade(bytearray(b"\1\0\0\0" + data[4:]))) is None
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=12, max_size=12))
 def test_whatever_stamp_a_peer_of_ours_makes_is_a_number(stamp):
     made = party()
