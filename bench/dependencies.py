@@ -46,8 +46,10 @@ class Use(NamedTuple):
 # The packages that `serve` imports on any host first; tests/test_imports.py holds that it imports no other.
 USES = {
     "click": Use("import click", "always: the command line"),
-    "msgspec": Use("import msgspec", "`serve`, `show`, `mtu`: configuration, messages between processes, JSON"),
-    "pyyaml": Use("import yaml", "`serve`, `show`, `mtu`: configuration"),
+    "msgspec": Use(
+        "import msgspec", "`serve`, `show`, `mtu`, `diagnose`: configuration, messages between processes, JSON"
+    ),
+    "pyyaml": Use("import yaml", "`serve`, `show`, `mtu`, `diagnose`: configuration"),
     "h11": Use("import h11", "`serve`: HTTP"),
     "isal": Use("from isal import isal_zlib", "`serve`: gzip"),
     "prometheus-client": Use(
@@ -57,11 +59,11 @@ USES = {
     "markdown-it-py": Use("import markdown_it", "`serve`, once somebody asks for a page below `/docs/`"),
     "cryptography": Use(
         "from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey",
-        "hosts with userspace devices: their public keys",
+        "hosts with userspace devices: their public keys; `diagnose`: who calls",
     ),
     "pyroute2": Use("from pyroute2 import netns", "`namespaces:` on Python 3.11"),
-    "rich": Use("import rich.live, rich.text, rich.console", "`show`, `mtu`: the screen"),
-    "scapy": Use("from scapy.utils import PcapNgWriter", "`mtu --pcap`: the capture"),
+    "rich": Use("import rich.live, rich.text, rich.console", "`show`, `mtu`, `diagnose`: the screen"),
+    "scapy": Use("from scapy.utils import PcapNgWriter", "`mtu --pcap`, `diagnose --pcap` and `--packets`: captures"),
 }
 
 

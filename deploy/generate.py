@@ -44,7 +44,7 @@ CONFIG_HEAD = """\
 FILES = (
     ("/etc/wg-exporter/config.yml", "The configuration that the service of the Debian package uses."),
     ("/etc/default/wg-exporter", "More flags of the service, in ARGS."),
-    (SOCKET, "The Unix socket on which the service answers `show` and `mtu`."),
+    (SOCKET, "The Unix socket on which the service answers `show`, `mtu` and `diagnose`."),
 )
 
 

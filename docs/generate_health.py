@@ -46,9 +46,12 @@ Is the tunnel up, and if not, why? `wg-exporter serve` answers for every peer, w
 2. `sudo wg-exporter show INTERFACE PEER` has the endpoint and the latest handshake. It asks the exporter, so it says
    what the page says. Where it can't ask, it [looks once](#special-cases), says so, and shows `?` for what that can't
    tell.
-3. `journalctl -u wg-exporter` has a line for each change, `msg="peer changed"`, with the evidence: what was sent, what
+3. `sudo wg-exporter diagnose INTERFACE PEER` looks for the cause, within 20 s: it watches the wire, provokes a
+   handshake, reads routes, sockets, the firewall and DNS, and says what shows the cause, what it is not, and what to
+   do. It changes nothing.
+4. `journalctl -u wg-exporter` has a line for each change, `msg="peer changed"`, with the evidence: what was sent, what
    was heard, for how long.
-4. The peer need not be up any more: [who should be up](#who-should-be-up). You work on it: [let it be
+5. The peer need not be up any more: [who should be up](#who-should-be-up). You work on it: [let it be
    quiet](#while-you-work-on-it).
 
 ## States

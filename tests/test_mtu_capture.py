@@ -16,8 +16,9 @@ from scapy.utils import PcapNgReader
 
 from tests.lab import eventually
 from tests.promtool import run as tool
-from wg_exporter.cli.mtu.capture import Capture, CaptureError, capture_filter
-from wg_exporter.cli.mtu.frames import MOST_FRAGMENTED, Fragments, token_of
+from wg_exporter.cli.frames import MOST_FRAGMENTED, Fragments, token_of
+from wg_exporter.cli.mtu.capture import Capture, capture_filter
+from wg_exporter.cli.pcap import CaptureError
 from wg_exporter.prober.wire.in_flight import FIRST_PORT
 from wg_exporter.prober.wire.sockets import attach_filter, open_here
 
@@ -119,7 +120,7 @@ def echoes(tmp_path):
     """A capture on loopback while two echoes go over it, ours and a stranger's; and when that was."""
     path = tmp_path / "probes.pcapng"
     capture = Capture(path, open_here)
-    capture.listen("", {"tunnel0"})
+    capture.probes("", {"tunnel0"})
     before = time.time()
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
         for token in (TOKEN, TOKEN + 1):
@@ -211,7 +212,7 @@ def test_without_permission_the_missing_capability_is_named(tmp_path):
 
     capture = Capture(tmp_path / "x", denied)
     with pytest.raises(CaptureError, match="CAP_NET_RAW"):
-        capture.listen("", set())
+        capture.probes("", set())
     capture.close()
 
 
@@ -246,7 +247,7 @@ def test_the_kernel_drops_all_other_traffic(packet):
 @needs_root
 def test_of_udp_only_what_is_sent_to_the_ports_of_probes_is_kept(tmp_path):
     capture = Capture(tmp_path / "x", open_here)
-    capture.listen("", set())
+    capture.probes("", set())
     sock, _ = capture._sockets[0]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         for port in (FIRST_PORT, 9, FIRST_PORT + 1):

@@ -23,9 +23,16 @@ UNUSED = {
     "cffi": "builds modules; cryptography needs only _cffi_backend, which stays",
     "pycparser": "cffi needs it to build",
 }
-# Of scapy, the writer of captures is used.
+# Of scapy, the writer of captures is used, and what `diagnose --packets` takes apart.
+KEPT = {
+    f"scapy/{name}"
+    for name in (
+        *("layers/__init__.py", "layers/inet.py", "layers/inet6.py", "layers/l2.py"),
+        *("contrib/__init__.py", "contrib/wireguard.py"),
+    )
+}
 LEFT_OUT = (
-    *("scapy/contrib", "scapy/layers", "scapy/modules", "scapy/tools", "scapy/cbor"),
+    *("scapy/contrib/*", "scapy/layers/*", "scapy/modules", "scapy/tools", "scapy/cbor"),
     *("bin", "share", "click/testing.py"),
     *("**/*.pyi", "**/*.pyx", "**/*.pxd", "**/*.h", "**/*.c", "**/py.typed"),
     # Of use to pip alone, and with the path of this directory in it.
@@ -41,14 +48,20 @@ for module in pkgutil.walk_packages(wg_exporter.__path__, "wg_exporter."):
         importlib.import_module(module.name)
 from wg_exporter.reader.userspace.secrets import derived_public_key
 assert derived_public_key(bytearray(b"private_key=" + b"77" * 32 + b"\\n"))
-from wg_exporter.cli.mtu.capture import Caught, Capture
+from wg_exporter.cli.pcap import Caught, Capture
 from wg_exporter.prober.mtu.probes import Layer
 with tempfile.TemporaryDirectory() as directory:
     path = Path(directory, "x.pcapng")
     capture = Capture(path, None)
-    capture._write(Caught(1.5, "wg0", Layer.INNER, True, b"\\x45" + bytes(40), bytes(16)))
+    capture.write(Caught(1.5, "wg0", Layer.INNER, True, b"\\x45" + bytes(40), bytes(16)))
     capture.close()
     assert path.stat().st_size > 100
+from scapy.contrib.wireguard import Wireguard
+from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import IPv6
+assert Wireguard(bytes([2]) + bytes(91)).payload.receiver_index == 0
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+assert ChaCha20Poly1305(bytes(32)).encrypt(bytes(12), b"x", None)
 from rich.console import Console
 from rich.table import Table
 Console(file=open(os.devnull, "w"), force_terminal=True).print(Table("a", "[bold]b"))
@@ -79,7 +92,8 @@ def make(directory: Path, python: Path, lock: Path, wheel: Path) -> Path:
             _remove(info)
     for pattern in LEFT_OUT:
         for path in site.glob(pattern):
-            _remove(path)
+            if str(path.relative_to(site)) not in KEPT:
+                _remove(path)
     for module in site.rglob("*.py"):
         text = module.read_bytes()
         if text.startswith(b"#!"):  # some libraries have it in modules that are no programs

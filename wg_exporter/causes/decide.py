@@ -63,6 +63,11 @@ def decide(facts: Facts) -> Finding:
     return _finding(named, holding[named], holding, tuple(excluded), facts)
 
 
+def meaning(cause: Cause) -> str:
+    """What is wrong, for a person."""
+    return _BY_CAUSE[cause].meaning
+
+
 def _finding(
     cause: Cause,
     holds: Holds,

@@ -42,6 +42,11 @@ _SAID: Mapping[tuple[bool, int, int], tuple[str, Cause]] = {
 }
 
 
+def words(kind: int, code: int, *, ipv6: bool) -> str:
+    """What an ICMP error says, for a person; empty for one that refuses nothing."""
+    return _SAID.get((ipv6, kind, code), ("", None))[0]
+
+
 def _refused(cause: Cause) -> Callable[[Facts], Judgement]:
     def judge(facts: Facts) -> Judgement:
         sighting = facts.sighting

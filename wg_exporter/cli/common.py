@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 SOCKET = "/run/wg-exporter/http.sock"
-"""Where `serve` answers `show` and `mtu`."""
+"""Where `serve` answers `show`, `mtu` and `diagnose`."""
 
 
 STORAGE = "/var/lib/wg-exporter"

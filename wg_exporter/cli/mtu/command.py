@@ -63,6 +63,7 @@ def mtu(  # noqa: PLR0917 - click passes them by name
     from wg_exporter import log
     from wg_exporter.cli.mtu import choice, run, running, screen
     from wg_exporter.cli.mtu.results import CheckError, all_ok, to_json
+    from wg_exporter.cli.pcap import CaptureError
     from wg_exporter.cli.show import screen as view
     from wg_exporter.daemon.exporter import Exporter
     from wg_exporter.reader.host import host_sources
@@ -91,7 +92,7 @@ def mtu(  # noqa: PLR0917 - click passes them by name
             quiet=serving.quiet,
             warn=lambda line: click.echo(line, err=True),
         )
-    except CheckError as error:
+    except (CheckError, CaptureError) as error:
         raise click.ClickException(str(error)) from None
     finally:
         exporter.stop()

@@ -14,7 +14,7 @@ import time
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
-from wg_exporter.cli.mtu.frames import token_of
+from wg_exporter.cli.frames import token_of
 from wg_exporter.cli.mtu.results import Result, conclude, countable, so_far, unprobed
 from wg_exporter.cli.mtu.running import Quiet
 from wg_exporter.cli.mtu.screen import REDRAW, Doing, Phase
@@ -262,7 +262,7 @@ def _capturing(
             tunnels.setdefault(peer.key[0], set()).add(peer.key[1])
             tunnels.setdefault(peer.underlay, set())
         for netns, names in tunnels.items():
-            capture.listen(netns, names)
+            capture.probes(netns, names)
         yield capture
     if capture.dropped:
         warn(f"{path}: the kernel dropped {capture.dropped:,} packets that could not be read in time")

@@ -1,7 +1,8 @@
 """The two things that are done with the secrets in a userspace daemon's answer: one is used, all are overwritten.
 
-The private key gives the device's public key, which the protocol does not send. Nothing else looks at an answer before
-`overwrite_secrets` was over it. Both work in the caller's buffer, so that no immutable object ever holds a key.
+The private key gives the device's public key, which the protocol does not send, and opens initiations where somebody
+asks who calls in vain (reader/opening.py). Nothing else looks at an answer before `overwrite_secrets` was over it. All
+work in the caller's buffer, so that no immutable object ever holds a key.
 
 What this can promise: no bytes, string or row that outlives the call has a key in it. What it can't: a growing buffer
 may have left a copy behind in memory that was freed, and the kernel's socket buffer is not ours to clear.
@@ -41,12 +42,9 @@ def derived_public_key(answer: bytearray) -> str:
     Derived anew at every read: 50 microseconds, and there is nothing to keep. Raises ValueError, whose text holds
     nothing of the answer, if the private key is not 64 hex digits.
     """
-    start = 0 if answer.startswith(PRIVATE_KEY) else answer.find(b"\n" + PRIVATE_KEY) + 1
-    if start == 0 and not answer.startswith(PRIVATE_KEY):
-        return ""
     private_key = bytearray(32)
     try:
-        _unhex_into(private_key, answer, start + len(PRIVATE_KEY))
+        take_private_key(private_key, answer)
         if not any(private_key):
             return ""
         # Imported here because it costs 8 MB and 25 ms, which only hosts with a userspace device should pay.
@@ -56,6 +54,16 @@ def derived_public_key(answer: bytearray) -> str:
     finally:
         overwrite(private_key)
     return b2a_base64(public_key, newline=False).decode("ascii")
+
+
+def take_private_key(private_key: bytearray, answer: bytearray) -> None:
+    """Write the device's private key into these 32 bytes, which the caller overwrites; they stay zero if it has none.
+
+    Raises ValueError, whose text holds nothing of the answer, if it is not 64 hex digits.
+    """
+    start = 0 if answer.startswith(PRIVATE_KEY) else answer.find(b"\n" + PRIVATE_KEY) + 1
+    if start or answer.startswith(PRIVATE_KEY):
+        _unhex_into(private_key, answer, start + len(PRIVATE_KEY))
 
 
 def _unhex_into(key: bytearray, answer: bytearray, start: int) -> None:

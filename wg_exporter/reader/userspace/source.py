@@ -14,6 +14,7 @@ import selectors
 import socket
 import stat
 import time
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
@@ -132,6 +133,20 @@ class UserspaceSource:
                 except DecodeError as error:
                     talk.fail(f"its answer cannot be used: {error}")
                 talk.wipe()
+
+
+@contextmanager
+def whole_answer(backend: Backend, path: Path, timeout: float = 2.0) -> Iterator[bytearray]:
+    """The answer of one daemon with all its secrets, which is overwritten after the block. Raises SourceError."""
+    talk = _Conversation(backend, path)
+    try:
+        _converse([talk], timeout)
+        if talk.state is not _State.ANSWERED:
+            kind = DeniedError if talk.failure is Failure.DENIED else SourceError
+            raise kind(f"{path}: {talk.problem or 'no daemon answers there'}")
+        yield talk.answer
+    finally:
+        talk.forget()
 
 
 def _doubles(talks: Sequence[_Conversation]) -> Iterator[str]:

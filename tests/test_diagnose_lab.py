@@ -1,0 +1,94 @@
+"""`wg-exporter diagnose` on real tunnels, broken as tests/causes_lab.py knows to: it names what is broken."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+from scapy.utils import PcapNgReader
+
+from tests.causes_lab import SCENES, World
+from tests.diagnosing import PATIENCE, command, diagnose, traces
+from tests.lab import eventually, start_exporter
+from wg_exporter.causes.cause import Cause
+from wg_exporter.cli import ask
+from wg_exporter.cli.diagnose.enough import LONGEST
+from wg_exporter.cli.diagnose.run import ALL, LAST_LOOKS
+
+pytestmark = pytest.mark.lab
+
+_all = [
+    pytest.param(one, id=one.id, marks=[] if one.quick else [pytest.mark.slow]) for one in SCENES
+]  # the others are slow together: `python -m bench.diagnosis` has the table
+
+
+@pytest.mark.parametrize("scene", _all)
+def test_the_cause_is_named_that_was_made(lab, scene):
+    world = World(lab)
+    scene.build(world)
+    said = diagnose(world)
+    assert said.cause in {scene.cause, *scene.also}, json.dumps(said.answer, indent=1) + said.steps
+    assert said.code == (1 if scene.cause.fault else 0)
+    assert bool(said.answer["fix"]) is scene.cause.fault
+    assert said.answer["evidence"]
+
+
+def test_it_promises_to_end_within_20_seconds():
+    """On a host that is not busy: what it waits for, all together."""
+    assert ALL + LAST_LOOKS <= 20.0
+    assert LONGEST <= ALL
+
+
+def test_nothing_is_left_behind_on_the_host(lab, tmp_path):
+    world = World(lab)
+    world.up()
+    world.filter(world.here, "output", "udp dport 51820 counter drop")
+    before = traces(world.here), traces(world.there)
+    said = diagnose(world, f"--pcap={tmp_path}/wire.pcapng")
+    assert said.cause == Cause.OUTPUT_FILTERED
+    after = traces(world.here), traces(world.there)
+    assert after == before
+
+
+def test_packets_are_shown_with_what_they_mean_and_kept_in_a_file(lab, tmp_path):
+    world = World(lab)
+    world.up(shake=False)
+    file = tmp_path / "wire.pcapng"
+    done = subprocess.run(
+        command(world, "--packets", f"--pcap={file}"), capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "a call for a handshake, made for the peer's key" in done.stdout
+    assert "to an initiation of ours that was seen leaving" in done.stdout
+    assert "fine" in done.stdout
+    with PcapNgReader(str(file)) as reader:
+        packets = [bytes(packet) for packet in reader]
+    assert any(b"\x01\0\0\0" in packet and len(packet) == 16 + 28 + 148 for packet in packets)
+    assert not any(packet[16 + 28 : 16 + 32] == b"\x04\0\0\0" for packet in packets)  # no data of users
+
+
+def test_closed_messages_are_left_closed_if_asked(lab):
+    world = World(lab)
+    next(one for one in SCENES if one.id == "unknown_caller").build(world)
+    said = diagnose(world, "--no-decrypt")
+    assert world.far_keys.public not in json.dumps(said.answer["evidence"])
+    assert any("no-decrypt" in line for line in said.answer["uncertain"])
+
+
+def test_the_exporter_that_runs_is_asked_how_the_peer_is(lab, tmp_path):
+    world = World(lab)
+    world.up(keepalive=25)
+    path = str(tmp_path / "http.sock")
+    config = world.lab.write("exporter.yml", world.exporter_config())
+    with start_exporter(f"--web.unix-socket={path}", directory=tmp_path, config=config, namespace=world.here):
+        eventually(lambda: state_of(path) == "up", within=40, every=0.5)
+        said = diagnose(world, socket=path, config=config)
+    assert (said.cause, said.answer["state"]) == (Cause.FINE, "up")
+    assert "the exporter that runs here says: up" in said.steps
+
+
+def state_of(path: str) -> str | None:
+    """How the exporter says that the only peer is."""
+    ((row,),) = (one.peers for one in ask.status(path).devices)
+    return row.health.state

@@ -1,0 +1,62 @@
+"""When enough is known to say it. No clock: seconds are handed in.
+
+WireGuard has its own times, and what is waited for follows from them: it tries a handshake again after 5 to 5.33 s, it
+begins one when data was not answered for 15 s, and a peer that got data and has none to send says so after 10 s
+(protocol, section 6; drivers/net/wireguard/timers.c).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from wg_exporter.causes import seen
+from wg_exporter.causes.cause import Confidence
+
+if TYPE_CHECKING:
+    from wg_exporter.causes.cause import Finding
+    from wg_exporter.causes.facts import Facts
+
+LEAST = 1.0  # seconds: what comes together comes within it
+STEADY = 0.5  # seconds for which a certain cause is the same one, before it is believed
+HANDSHAKES = 6.6  # a second initiation was sent, and had its time
+DATA = 16.0  # data was not acknowledged, and a new handshake was begun
+LONGEST = 17.5
+MEASURED = 9.0  # after the first answer: loss and sizes are known, or won't be
+
+
+class Progress(NamedTuple):
+    """How far it got, in seconds since the first packet; `since` is how long the finding has been the same one.
+
+    `answering`: since the target answered for the first time, None if it does not. `measured`: loss and sizes are
+    known. `ready`: what the host says of itself was read.
+    """
+
+    seconds: float
+    since: float
+    answering: float | None = None
+    measured: bool = False
+    ready: bool = True
+
+
+def enough(progress: Progress, facts: Facts, finding: Finding) -> bool:
+    """Whether to stop looking."""
+    if progress.seconds >= LONGEST:
+        return True
+    if not progress.ready and progress.seconds < HANDSHAKES:
+        return False
+    if progress.answering is not None:
+        return progress.measured or progress.answering >= MEASURED
+    if progress.seconds < LEAST:
+        return False
+    if finding.cause.fault and finding.confidence is Confidence.CERTAIN and progress.since >= STEADY:
+        return True
+    if facts.session or (facts.session is None and seen.shakes(facts)):
+        return _of_data(progress, facts)
+    return progress.seconds >= HANDSHAKES
+
+
+def _of_data(progress: Progress, facts: Facts) -> bool:
+    """There is a session, and the target is silent: is what was sent acknowledged at least?"""
+    if progress.seconds < HANDSHAKES:
+        return False
+    return bool(seen.data_came(facts)) or progress.seconds >= DATA

@@ -1,0 +1,79 @@
+"""Which rules of this host's firewall concern the tunnel, from rulesets read before and after."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wg_exporter.cli.diagnose.firewall import concerned
+from wg_exporter.cli.diagnose.firewall.concerned import Flow, Way
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from wg_exporter.causes.facts import Filter
+    from wg_exporter.cli.diagnose.assemble import Known
+    from wg_exporter.cli.diagnose.firewall.ruleset import Chain
+    from wg_exporter.cli.diagnose.host import Firewall
+    from wg_exporter.model import Snapshot
+
+
+def filters(
+    before: Firewall, after: Firewall, known: Known, texts: Callable[[str, Chain], Mapping[int, str]]
+) -> tuple[Filter, ...]:
+    """The rules that end packets of this tunnel; `texts` are those of a chain in a namespace."""
+    chosen = known.chosen
+    netns, underlay = chosen.key[0], chosen.underlay or ""
+    found = concerned.filters(
+        before.outer, after.outer, _outer(known), lambda chain: texts(underlay, chain), chosen.underlay_entry
+    )
+    found += concerned.filters(
+        before.inner, after.inner, _inner(known), lambda chain: texts(netns, chain), chosen.entry
+    )
+    return tuple(dict.fromkeys(found))
+
+
+def _outer(known: Known) -> Iterator[Way]:
+    chosen, seen, host = known.chosen, known.sighting, known.host
+    if chosen.device is None or not chosen.endpoint:
+        return
+    path = host.to_endpoint if host else None
+    asked = seen is not None and bool(seen.initiations_sent)
+    flow = Flow(
+        here=path.source if path else "",
+        there=chosen.endpoint,
+        interface=path.interface if path else "",
+        port=chosen.device.listen_port,
+        far_port=_port(chosen.peer.endpoint if chosen.peer else ""),
+        mark=chosen.device.fwmark,
+        established=bool(seen and (seen.responses_received or seen.responses_sent)) or bool(known.handshakes),
+        asked=asked,
+        indices=_indices(known.last, chosen.underlay or ""),
+    )
+    yield from concerned.outer(flow)
+    for caller in known.callers.callers if known.callers else ():
+        if caller.for_us:
+            sender = caller.sender
+            stranger = flow._replace(
+                there=sender.address, far_port=sender.port, interface=sender.interface, established=False, asked=False
+            )
+            yield from (way for way in concerned.outer(stranger) if way.hook == "input" and not way.data)
+
+
+def _inner(known: Known) -> Iterator[Way]:
+    chosen = known.chosen
+    if not chosen.target or chosen.link is None:
+        return
+    version = ":" in chosen.target
+    own = [address.partition("/")[0] for address in chosen.link.addresses if (":" in address) is version]
+    yield from concerned.inner(
+        Flow(own[0] if own else "", chosen.target, chosen.key[1], indices=_indices(known.last, chosen.key[0]))
+    )
+
+
+def _indices(snapshot: Snapshot, netns: str) -> dict[str, int]:
+    return {name: link.ifindex for (where, name), link in snapshot.links.items() if where == netns}
+
+
+def _port(endpoint: str) -> int:
+    port = endpoint.rpartition(":")[2]
+    return int(port) if port.isdigit() else 0
