@@ -19,8 +19,11 @@ from wg_exporter.model import (
     SOME_TIME,
     Backend,
     Cause,
+    ConfDevice,
     ConfFile,
     FailedDevice,
+    KeyComparison,
+    KeysDiffer,
     Outcome,
     Peers,
     Snapshot,
@@ -35,12 +38,15 @@ CONF = (
         "wg0",
         (
             declared(1, "anna", "vpn.example.org:51820", allowed_ips=("10.0.0.0/8",), persistent_keepalive=25),
-            declared(2),
+            declared(2, unclear=("endpoint",)),
         ),
         ("line 3: not understood",),
         saved=True,
         labels=(("key", (("team", "core"),)),),
         own_table=True,
+        device=ConfDevice(51820, 7, 1420, ("10.0.0.1/24",)),
+        left_out=1,
+        hooked=True,
     ),
 )
 OUTCOMES = (
@@ -69,6 +75,7 @@ def whole() -> Snapshot:
         doubles=("wg0: twice",),
         routes={"": {(3, "10.0.0.2"): "leads into eth0", (3, "10.0.0.3"): ""}},
         capabilities=(("net_admin", True), ("netns", False)),
+        keys=(KeyComparison("wg0", "/etc/wireguard/wg0.conf", False, (("key", KeysDiffer.OTHER),)),),
     )
 
 

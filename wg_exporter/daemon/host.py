@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.config import Expected
+from wg_exporter.drift.book import Drifts
 from wg_exporter.exposition.view import DeviceView, View
 from wg_exporter.health import NO_OBSTACLES, Health
 from wg_exporter.history.history import History
@@ -55,6 +56,7 @@ class HostHistory:
         self._history = History()
         self._interfaces: frozenset[DeviceKey] = frozenset()
         self._round_trips = RoundTrips()
+        self._drifts = Drifts()
         self._waits_for: tuple[Config | None, Mapping[str, Mapping[str, ConfPeer]]] = (None, {})
 
     @property
@@ -179,6 +181,7 @@ class HostHistory:
             rtt_buckets=config.probe.rtt_buckets,
             gone=self.health.unseen({(device.netns, device.name) for device in snapshot.devices}),
             lacking=self.health.lacking(snapshot.devices),
+            drifts=self._drifts.look(snapshot),
         )
 
     def name_of(self, key: PeerKey) -> str | None:

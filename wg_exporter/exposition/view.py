@@ -11,6 +11,7 @@ from wg_exporter.quiet import NOBODY, QuietNow
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from wg_exporter.drift.kinds import Drift
     from wg_exporter.health import GoneDevice
     from wg_exporter.health.states import PeerHealth
     from wg_exporter.history.counts import PeerCounts
@@ -52,7 +53,7 @@ class View(NamedTuple):
     device is the same object as before while nothing changed.
     `rtt_buckets` are the bounds in seconds by which their round trips were counted. `scheduling_delay` is in seconds,
     None where nothing is probed. `unmatched` are lines about entries of the configuration that match nothing. `quiet`
-    is who pages nobody at the moment.
+    is who pages nobody at the moment. `drifts` are how devices differ from the files that describe them.
     """
 
     devices: tuple[DeviceView, ...]
@@ -68,3 +69,4 @@ class View(NamedTuple):
     lacking: tuple[GoneDevice, ...] = ()
     unmatched: tuple[str, ...] = ()
     quiet: QuietNow = NOBODY
+    drifts: Mapping[DeviceKey, Drift] = MappingProxyType({})

@@ -13,6 +13,7 @@ from wg_exporter.model import (  # noqa: TC001 - msgspec reads the annotations
     Backend,
     ConfFile,
     FailedDevice,
+    KeyComparison,
     Link,
     Outcome,
     Usage,
@@ -58,7 +59,8 @@ class DevicePart(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 
 
 class Pass(Message):
-    """What a pass brought (see `model.Snapshot`). `conf` and `udp_ports` are None while they are as in the last answer.
+    """What a pass brought (see `model.Snapshot`). `conf`, `udp_ports` and `keys` are None while they are as in the last
+    answer.
 
     `usage` is what the reader has cost so far.
     """
@@ -78,6 +80,7 @@ class Pass(Message):
     routes: dict[str, tuple[tuple[int, str, str], ...]]
     capabilities: tuple[tuple[str, bool], ...]
     usage: Usage
+    keys: tuple[KeyComparison, ...] | None
 
 
 ToReader = Read | Ask

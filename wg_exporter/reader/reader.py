@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from wg_exporter.linux.namespaces import Entrance
+    from wg_exporter.reader.keys import Comparisons, FileKeys
     from wg_exporter.sources import Clock, Questions
 
 # A scrape must be over well before Prometheus gives up, which is after 10 s unless told otherwise.
@@ -59,6 +60,7 @@ class Reading(NamedTuple):
     idle_patterns: tuple[str, ...] = ()
     doubles: tuple[str, ...] = ()
     routes: Mapping[tuple[int, str], str] | None = None
+    keys: Mapping[str, FileKeys] = {}
 
 
 class _Done(NamedTuple):
@@ -178,13 +180,20 @@ class Reader:
     problem = ""
     usage = None  # its threads are this process's
 
-    def __init__(self, workers: Sequence[Worker], clock: Clock, deadline: float = DEADLINE_SECONDS) -> None:
+    def __init__(
+        self,
+        workers: Sequence[Worker],
+        clock: Clock,
+        deadline: float = DEADLINE_SECONDS,
+        keys: Comparisons | None = None,
+    ) -> None:
         self._workers = workers
         self._clock = clock
         self._deadline = deadline
         self._passes = OnePass(self._pass)
         self._conf: tuple[ConfFile, ...] = ()
         self._idle_patterns: tuple[str, ...] = ()
+        self._keys = keys
         self._homes: dict[str, str] = {}  # the namespace in which each userspace device was last seen
 
     def read(self) -> Snapshot:
@@ -219,6 +228,8 @@ class Reader:
             success, cause = done.cause is None, done.cause or Cause.OTHER
             if worker.name is SourceName.CONF and success:
                 self._conf, self._idle_patterns = done.reading.conf, done.reading.idle_patterns
+                if self._keys is not None:
+                    self._keys.describe(self._conf, done.reading.keys)
             outcomes.append(Outcome(worker.name, worker.netns, success, done.duration, done.problem, cause))
             readings.append((worker, done.reading))
         return self._snapshot(wall, monotonic, readings, tuple(outcomes))
@@ -261,6 +272,7 @@ class Reader:
             tuple(doubles),
             {worker.netns: reading.routes for worker, reading in readings if reading.routes is not None},
             capabilities(outcomes),
+            keys=self._keys.now() if self._keys is not None else (),
         )
 
     def _home(self, worker: Worker, name: str, links: dict[DeviceKey, Link]) -> str:

@@ -21,11 +21,13 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.linux.errors import DeniedError, SourceError
 from wg_exporter.model import Backend, Cause, Device, FailedDevice, Peers
-from wg_exporter.reader.userspace.secrets import overwrite
-from wg_exporter.reader.userspace.uapi import Answer, DecodeError, KeptPeer, decode
+from wg_exporter.reader.userspace.secrets import digested, overwrite
+from wg_exporter.reader.userspace.uapi import MAX_PEERS, Answer, DecodeError, KeptPeer, decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from wg_exporter.reader.keys import KeyLooks
 
 DIRECTORIES: Mapping[Backend, Sequence[str]] = MappingProxyType(
     {Backend.USERSPACE: ("/var/run/wireguard",), Backend.AMNEZIAWG: ("/var/run/amneziawg",)}
@@ -49,7 +51,8 @@ class _State(Enum):
 class UserspaceSource:
     """Reads the userspace devices of the host. Not for several threads at once: the last read is kept, to compare.
 
-    `wanted` is asked with the name of each device. `timeout` is in seconds, for all devices together.
+    `wanted` is asked with the name of each device. `timeout` is in seconds, for all devices together. With `looks`, it
+    gives the digests of keys to that, when they are due.
     """
 
     def __init__(
@@ -57,7 +60,9 @@ class UserspaceSource:
         directories: Mapping[Backend, Sequence[str]] = DIRECTORIES,
         wanted: Callable[[str], bool] = lambda _name: True,
         timeout: float = 2.0,
+        looks: KeyLooks | None = None,
     ) -> None:
+        self._looks = looks
         self._directories = directories
         self._wanted = wanted
         self._timeout = timeout
@@ -128,6 +133,8 @@ class UserspaceSource:
         for talk in sorted(talks, key=lambda one: len(one.answer)):
             if talk.state is _State.ANSWERED:
                 try:
+                    if self._looks and self._looks.due(talk.path.stem):
+                        self._looks.keep(talk.path.stem, digested(talk.answer, self._looks.digests, MAX_PEERS))
                     talk.decoded = decode(talk.answer, talk.answered_at_ns, self._known.get(talk.path, {}), overdue)
                 except DecodeError as error:
                     talk.fail(f"its answer cannot be used: {error}")
