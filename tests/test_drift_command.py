@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from tests.hosts import HOSTILE, NOW, failed, gone, host, link, outcome
 from tests.rows import device, key, peer
 from tests.serving import App, running
+from tests.test_show import text
 from wg_exporter.cli import main
 from wg_exporter.cli.show.overview import reason_when_empty
 from wg_exporter.drift.advice import MOST_COMMANDS, to_keep, to_load
@@ -258,6 +259,15 @@ def test_more_commands_than_anybody_copies_are_one():
     assert len(to_load(drift(*extra), "wg0", None)) == MOST_COMMANDS
     (only,) = to_load(drift(*extra, MISSING), "wg0", None)
     assert only.startswith("wg-quick down wg0 && wg-quick up wg0 ")
+
+
+# Elsewhere.
+
+
+def test_show_says_which_interfaces_differ_and_how_to_see_where():
+    shown = text(host(row(drift(PORT, EXTRA)), row(drift(), "wg1")), 200)
+    assert f"! wg0 differs from {PATH} in 2 places: wg-exporter drift wg0\n" in shown
+    assert "wg1 differs" not in shown
 
 
 # The document.
