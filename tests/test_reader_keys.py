@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.netlinking import Shape, State, bytes_within, device_attributes, spellings, text_key, written
 from tests.netlinking import key as raw_key
 from wg_exporter.conffile import read_netdev, read_wg_quick
-from wg_exporter.model import ConfFile, KeyComparison, KeysDiffer
+from wg_exporter.model import Backend, ConfFile, KeyComparison, KeysDiffer
 from wg_exporter.reader.conf import ConfSource
 from wg_exporter.reader.conftext import ConfText
 from wg_exporter.reader.kernel.secrets import KeyTaster
@@ -268,22 +268,34 @@ def test_keys_are_looked_at_every_30_s_and_only_of_devices_that_a_file_describes
     now = [0.0]
     looks = KeyLooks(DIGESTS, lambda: now[0])
     comparisons = Comparisons(looks)
-    assert not looks.due("wg0")
+    wg0, there = ("wg0", Backend.KERNEL), {"wg0": Backend.KERNEL}
+    assert not looks.due(*wg0)
     comparisons.describe((ConfFile("p", "wg0"), ConfFile("q", "wg1"), ConfFile("r", "")), {"p": FileKeys(b"1")})
-    assert looks.due("wg0")
-    assert not looks.due("wg1"), "its file could not be read"
-    assert comparisons.now() == ()
-    looks.keep("wg0", DeviceKeys(b"1", {}))
-    assert not looks.due("wg0")
-    first = comparisons.now()
+    assert looks.due(*wg0)
+    assert not looks.due("wg1", Backend.KERNEL), "its file could not be read"
+    assert comparisons.now(there) == ()
+    looks.keep(*wg0, DeviceKeys(b"1", {}))
+    assert not looks.due(*wg0)
+    first = comparisons.now(there)
     assert first == (KeyComparison("wg0", "p", True),)
     now[0] = LOOK_SECONDS
-    assert looks.due("wg0")
-    looks.keep("wg0", DeviceKeys(b"1", {}))
-    assert comparisons.now() is first
+    assert looks.due(*wg0)
+    looks.keep(*wg0, DeviceKeys(b"1", {}))
+    assert comparisons.now(there) is first
     comparisons.describe((), {})
-    assert comparisons.now() == ()
-    assert looks.found("wg0") is None
+    assert comparisons.now(there) == ()
+    assert looks.found(*wg0) is None
+
+
+def test_a_userspace_device_of_another_namespace_is_not_taken_for_the_one_of_its_name_here():
+    """All daemons have their control sockets in one directory."""
+    looks = KeyLooks(DIGESTS, lambda: 0.0)
+    comparisons = Comparisons(looks)
+    comparisons.describe((ConfFile("p", "wg0"),), {"p": FileKeys(b"1")})
+    looks.keep("wg0", Backend.USERSPACE, DeviceKeys(b"2", {}))
+    assert comparisons.now({"wg0": Backend.KERNEL}) == comparisons.now({}) == ()
+    looks.keep("wg0", Backend.KERNEL, DeviceKeys(b"1", {}))
+    assert comparisons.now({"wg0": Backend.KERNEL}) == (KeyComparison("wg0", "p", True),)
 
 
 # Memory.

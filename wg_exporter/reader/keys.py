@@ -19,7 +19,7 @@ import secrets
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.model import KeyComparison, KeysDiffer
+from wg_exporter.model import Backend, KeyComparison, KeysDiffer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,6 +37,9 @@ _BAD = 255
 _HEX = bytes(int(chr(byte), 16) if chr(byte) in "0123456789abcdefABCDEF" else _BAD for byte in range(256))
 _DIGITS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _BASE64 = bytes(_DIGITS.index(byte) if byte in _DIGITS else _BAD for byte in range(256))
+
+
+_Device = tuple[str, Backend]
 
 
 class DeviceKeys(NamedTuple):
@@ -120,39 +123,42 @@ class KeyDigests:
 class KeyLooks:
     """Which devices' keys are to be looked at now, and what was found. Thread-safe, if each device has one thread.
 
-    Only those of devices are looked at which a file describes.
+    Only those of devices are looked at which a file describes. A device is known by its name and its backend, for a
+    userspace daemon may have the name of a kernel device in another namespace.
     """
 
     def __init__(self, digests: KeyDigests, monotonic: Callable[[], float]) -> None:
         self.digests = digests
         self._described: frozenset[str] = frozenset()
         self._monotonic = monotonic
-        self._looked: dict[str, float] = {}
-        self._found: dict[str, DeviceKeys] = {}
+        self._looked: dict[_Device, float] = {}
+        self._found: dict[_Device, DeviceKeys] = {}
 
     def describe(self, interfaces: frozenset[str]) -> None:
         """These are the interfaces that files describe. What is known of others is dropped."""
         self._described = interfaces
-        for interface in {*self._looked, *self._found} - interfaces:
-            self._looked.pop(interface, None)
-            self._found.pop(interface, None)
+        for device in {*self._looked, *self._found}:
+            if device[0] not in interfaces:
+                self._looked.pop(device, None)
+                self._found.pop(device, None)
 
-    def due(self, interface: str) -> bool:
+    def due(self, interface: str, backend: Backend) -> bool:
         """Whether to look at the keys of this device."""
         if interface not in self._described:
             return False
-        looked = self._looked.get(interface)
+        looked = self._looked.get((interface, backend))
         return looked is None or self._monotonic() - looked >= LOOK_SECONDS
 
-    def keep(self, interface: str, keys: DeviceKeys) -> None:
+    def keep(self, interface: str, backend: Backend, keys: DeviceKeys) -> None:
         """These are the keys of the device now."""
-        self._looked[interface] = self._monotonic()
-        if self._found.get(interface) != keys:
-            self._found[interface] = keys
+        device = interface, backend
+        self._looked[device] = self._monotonic()
+        if self._found.get(device) != keys:
+            self._found[device] = keys
 
-    def found(self, interface: str) -> DeviceKeys | None:
+    def found(self, interface: str, backend: Backend) -> DeviceKeys | None:
         """The keys of a device as last looked at: the same object while they are the same. None: not yet."""
-        return self._found.get(interface)
+        return self._found.get((interface, backend))
 
 
 class Comparisons:
@@ -170,11 +176,15 @@ class Comparisons:
         self._files = {place: keys[place[1]] for place in described if place[1] in keys}
         self._looks.describe(frozenset(interface for interface, _ in self._files))
 
-    def now(self) -> tuple[KeyComparison, ...]:
-        """All that can be compared; the same object as before while nothing changed."""
+    def now(self, backends: Mapping[str, Backend]) -> tuple[KeyComparison, ...]:
+        """All that can be compared; the same object as before while nothing changed.
+
+        `backends` has the devices that files can describe: those of this process's own namespace.
+        """
         known: dict[tuple[str, str], tuple[FileKeys, DeviceKeys, KeyComparison]] = {}
         for place, file in self._files.items():
-            device = self._looks.found(place[0])
+            backend = backends.get(place[0])
+            device = self._looks.found(place[0], backend) if backend else None
             if device is None:
                 continue
             before = self._known.get(place)

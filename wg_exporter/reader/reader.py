@@ -257,6 +257,7 @@ class Reader:
             for problem in reading.failed:
                 netns = self._home(worker, problem.name, links)
                 failed.setdefault((netns, problem.name), problem._replace(netns=netns))
+        here = {name: device.backend for (netns, name), device in devices.items() if not netns}
         return Snapshot(
             wall,
             monotonic,
@@ -272,7 +273,7 @@ class Reader:
             tuple(doubles),
             {worker.netns: reading.routes for worker, reading in readings if reading.routes is not None},
             capabilities(outcomes),
-            keys=self._keys.now() if self._keys is not None else (),
+            keys=self._keys.now(here) if self._keys is not None else (),
         )
 
     def _home(self, worker: Worker, name: str, links: dict[DeviceKey, Link]) -> str:

@@ -145,7 +145,9 @@ class KernelSource:
         for attempt in range(1, ATTEMPTS + 1):
             known = self._known.setdefault(ifindex, _Decoders(Extractor(), PeerTable()))
             known.extractor.begin()
-            taster = KeyTaster(self._looks.digests) if self._looks and self._looks.due(interface) else None
+            taster = (
+                KeyTaster(self._looks.digests) if self._looks and self._looks.due(interface, self._backend) else None
+            )
             try:
                 with closing(self._generic.dump(family, request)) as answers:
                     for data, start, end in answers:
@@ -166,7 +168,7 @@ class KernelSource:
                     continue
                 peers = Peers.of(seen[key] for key in peers.public_key)
             if self._looks and taster:
-                self._looks.keep(interface, taster.finish())
+                self._looks.keep(interface, self._backend, taster.finish())
             name, key, port, mark = facts.name, facts.public_key, facts.listen_port, facts.fwmark
             return Device("", name, self._backend, key, port, mark, peers)
         raise InterruptedDumpError("the kernel left out what it knows of a peer")

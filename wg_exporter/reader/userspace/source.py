@@ -133,8 +133,9 @@ class UserspaceSource:
         for talk in sorted(talks, key=lambda one: len(one.answer)):
             if talk.state is _State.ANSWERED:
                 try:
-                    if self._looks and self._looks.due(talk.path.stem):
-                        self._looks.keep(talk.path.stem, digested(talk.answer, self._looks.digests, MAX_PEERS))
+                    device, looks = (talk.path.stem, talk.backend), self._looks
+                    if looks and looks.due(*device):
+                        looks.keep(*device, digested(talk.answer, looks.digests, MAX_PEERS))
                     talk.decoded = decode(talk.answer, talk.answered_at_ns, self._known.get(talk.path, {}), overdue)
                 except DecodeError as error:
                     talk.fail(f"its answer cannot be used: {error}")
