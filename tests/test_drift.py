@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.rows import device, key, link, peer, snapshot
+from wg_exporter.compared import KeyComparison, KeysDiffer
 from wg_exporter.conffile import parse_netdev, parse_wg_quick
 from wg_exporter.drift.book import Drifts
 from wg_exporter.drift.compare import MOST
 from wg_exporter.drift.forms import MOST_CHARACTERS
 from wg_exporter.drift.kinds import MEANINGS, Difference, Drift, Kind
-from wg_exporter.model import ConfFile, KeyComparison, KeysDiffer, Outcome, SourceName
+from wg_exporter.model import ConfFile, Outcome, SourceName
 
 PATH = "/etc/wireguard/wg0.conf"
 OWN = "10.0.0.254/24"
@@ -417,6 +418,7 @@ def changed(row, drawn):
     return row._replace(peers=row.peers.of(rows)), kind
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(DEVICES, st.data())
 def test_a_file_made_from_a_device_never_differs_and_one_change_is_one_difference(row, drawn):
     file = parse_wg_quick(shown(row), PATH)

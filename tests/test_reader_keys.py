@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from tests.netlinking import Shape, State, bytes_within, device_attributes, spellings, text_key, written
 from tests.netlinking import key as raw_key
+from wg_exporter.compared import KeyComparison, KeysDiffer
 from wg_exporter.conffile import read_netdev, read_wg_quick
-from wg_exporter.model import Backend, ConfFile, KeyComparison, KeysDiffer
+from wg_exporter.model import Backend, ConfFile
 from wg_exporter.reader.conf import ConfSource
 from wg_exporter.reader.conftext import ConfText
 from wg_exporter.reader.kernel.secrets import KeyTaster

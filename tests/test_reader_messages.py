@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.rows import declared, device, link, peer, snapshot
+from wg_exporter.compared import KeyComparison, KeysDiffer
 from wg_exporter.messages.channel import Connection, ConnectionEndedError
 from wg_exporter.messages.reader import LONGEST, Ask, FromReader, Pass, Read, ToReader
 from wg_exporter.messages.snapshots import Packer, Unpacker, UnpackError
@@ -22,8 +23,6 @@ from wg_exporter.model import (
     ConfDevice,
     ConfFile,
     FailedDevice,
-    KeyComparison,
-    KeysDiffer,
     Outcome,
     Peers,
     Snapshot,

@@ -12,8 +12,9 @@ from wg_exporter.model import SourceName
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from wg_exporter.compared import KeyComparison
     from wg_exporter.drift.kinds import Drift
-    from wg_exporter.model import ConfFile, DeviceKey, KeyComparison, Snapshot
+    from wg_exporter.model import ConfFile, DeviceKey, Snapshot
 
 NOTHING_RESOLVED: Mapping[str, frozenset[str]] = MappingProxyType({})
 

@@ -13,14 +13,15 @@ from itertools import chain, compress, islice
 from operator import is_, ne
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
+from wg_exporter.compared import KeysDiffer
 from wg_exporter.drift import forms
 from wg_exporter.drift.kinds import OF_PEERS, Difference, Drift, Kind
-from wg_exporter.model import KeysDiffer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from wg_exporter.model import ConfFile, ConfPeer, Device, KeyComparison, Link
+    from wg_exporter.compared import KeyComparison
+    from wg_exporter.model import ConfFile, ConfPeer, Device, Link
 
 Made = TypeVar("Made")
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import msgspec
 
+from wg_exporter.compared import KeyComparison  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.messages.channel import Message
 from wg_exporter.model import (  # noqa: TC001 - msgspec reads the annotations
     Backend,
     ConfFile,
     FailedDevice,
-    KeyComparison,
     Link,
     Outcome,
     Usage,

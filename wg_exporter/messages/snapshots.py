@@ -15,7 +15,8 @@ from wg_exporter.model import Device, Peers, Snapshot
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from wg_exporter.model import ConfFile, DeviceKey, KeyComparison, Link, Usage
+    from wg_exporter.compared import KeyComparison
+    from wg_exporter.model import ConfFile, DeviceKey, Link, Usage
 
 _WIDTH = len(Peers.__slots__)
 

@@ -9,7 +9,7 @@ are overwritten. The same key comes raw (netlink), in hex (UAPI) and in base64 (
 form, two rows of half bytes, by tables and slices of bytearrays, which leave no copies. OpenSSL's SHA-256 clears what
 it held.
 
-What differs is told as `model.KeysDiffer`, and no more crosses to the exporter.
+What differs is told as `compared.KeysDiffer`, and no more crosses to the exporter.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import secrets
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.model import Backend, KeyComparison, KeysDiffer
+from wg_exporter.compared import KeyComparison, KeysDiffer
+from wg_exporter.model import Backend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
