@@ -226,6 +226,14 @@ def test_of_two_sections_for_one_key_the_later_one_takes_an_allowed_ip_back():
     assert counted(look(quick(text), peers=(A, B._replace(allowed_ips=("fd00::2/128",))))) == {}
 
 
+def test_what_a_section_took_that_was_replaced_by_a_later_one_for_its_key_is_not_judged():
+    """The last of three sections takes nothing, and what the second took from the first peer is gone."""
+    taken = OF_B.replace("10.0.0.2/32", "10.0.0.1/32")
+    text = OF_A + taken + OF_B.replace("AllowedIPs = 10.0.0.2/32, fd00::2/128\n", "")
+    gone = (A._replace(allowed_ips=()), B._replace(allowed_ips=()))
+    assert counted(look(quick(text), peers=gone)) == {}
+
+
 def test_which_peer_of_a_netdev_has_an_allowed_ip_that_several_name_is_not_known():
     text = (OF_A + OF_B.replace("10.0.0.2/32", "10.0.0.2/32, 10.0.0.1/32")).replace("[Peer]", "[WireGuardPeer]")
     moved = (A._replace(allowed_ips=()), B._replace(allowed_ips=(*B.allowed_ips, "10.0.0.1/32")))

@@ -176,12 +176,14 @@ class _Parser:
         """
         found: dict[str, ConfPeer] = {}
         places: dict[str, KeyPlace | None] = {}
+        superseded: set[str] = set()
         for peer in self._peers:
             key = peer.public_key or self._key_from_file(peer, read_key)
             if not key:
                 self._left_out += 1
                 continue
             before = found.pop(key, ConfPeer(key))
+            superseded.update(before.allowed_ips)
             found[key] = ConfPeer(
                 key,
                 peer.name or before.name,
@@ -193,6 +195,10 @@ class _Parser:
             places[key] = peer.preshared_key or places.get(key)
             if peer.labels:
                 self._labels[key] = peer.labels
+        # An earlier section may have taken them from another peer, and its later one does not give them back.
+        for key, row in found.items() if superseded else ():
+            if not superseded.isdisjoint(row.allowed_ips) and "allowed_ips" not in row.unclear:
+                found[key] = row._replace(unclear=(*row.unclear, "allowed_ips"))
         return tuple(found.values()), places
 
     def _key_from_file(self, peer: PeerSection, read_key: Callable[[str], str | None] | None) -> str:

@@ -138,7 +138,7 @@ class KeyLooks:
     def describe(self, interfaces: frozenset[str]) -> None:
         """These are the interfaces that files describe. What is known of others is dropped."""
         self._described = interfaces
-        for device in {*self._looked, *self._found}:
+        for device in list(self._looked) + list(self._found):  # copied at once, as other threads add to them
             if device[0] not in interfaces:
                 self._looked.pop(device, None)
                 self._found.pop(device, None)
