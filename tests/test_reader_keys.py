@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from tests.netlinking import Shape, State, bytes_within, device_attributes, spellings, text_key, written
 from tests.netlinking import key as raw_key
+from tests.recordings import DEVICES, KERNELS, payloads
+from tests.recordings import text as printed
 from wg_exporter.compared import KeyComparison, KeysDiffer
 from wg_exporter.conffile import read_netdev, read_wg_quick
 from wg_exporter.model import Backend, ConfFile
@@ -203,6 +205,24 @@ def test_a_dump_has_the_keys_of_the_device_and_of_each_peer_however_it_is_cut(sh
     kept = bytes_within(found)
     for secret in (b"private" + b"P" * 25, *(one.secret for one in peers)):
         assert not [form for form in spellings(secret) if any(form in part for part in kept)]
+
+
+@pytest.mark.parametrize("name", [f"{kernel}-{device}" for kernel in KERNELS for device in DEVICES])
+def test_of_a_real_kernel_all_keys_are_those_that_wg_printed_at_the_same_moment(name):
+    found = tasted(list(payloads(name)))
+    first, *peers = [line.split("\t") for line in printed(name).splitlines()]
+
+    def digest(key: str, **how: bool) -> bytes | None:
+        return NO_KEY if key == "(none)" else DIGESTS.of_base64(bytearray(key.encode()), **how)
+
+    assert found.private_key == digest(first[1], private=True)
+    assert found.preshared_keys == {line[1]: digest(line[2]) for line in peers}
+
+
+def test_the_recordings_hold_preshared_keys_and_peers_without():
+    keys = {line.split("\t")[2] for name in DEVICES for line in printed(f"{KERNELS[0]}-{name}").splitlines()[1:]}
+    assert "(none)" in keys
+    assert len(keys) > 1
 
 
 def test_a_device_without_a_private_key_has_none():
