@@ -188,7 +188,8 @@ def _states() -> Panel:
 def _interfaces() -> Panel:
     return table(
         "Interfaces",
-        "Every WireGuard interface: whether it is up, its MTU, how many peers it has and how it is implemented. "
+        "Every WireGuard interface: whether it is up, its MTU, how many peers it has and how it is implemented. Drift: "
+        "in how many places it differs from the file that describes it (`wg-exporter drift`). "
         "Quiet: neither it nor its peers page, for somebody works on it.",
         [
             f"max by ({INTERFACE}) ({HOST('wireguard_interface_up')})",
@@ -196,6 +197,7 @@ def _interfaces() -> Panel:
             f"max by ({INTERFACE}) ({HOST('wireguard_interface_peers')})",
             f"max by ({INTERFACE}, listen_port, backend) ({HOST('wireguard_interface_info')})",
             f"{quiet_interfaces(HOST)}\nand on ({INTERFACE}) {HOST('wireguard_interface_up')}",
+            f"sum by ({INTERFACE}) ({HOST('wireguard_config_drift')})",
         ],
         [
             Column("interface", "Interface"),
@@ -205,6 +207,7 @@ def _interfaces() -> Panel:
             Column("Value #B", "MTU", width=70),
             Column("Value #C", "Peers", width=70),
             Column("listen_port", "Port", width=80),
+            Column("Value #F", "Drift", width=70, thresholds=steps((1, NOTICE))),
             Column("backend", "Backend", width=110),
             *hidden("job", "instance", "Value #D"),
         ],

@@ -9,6 +9,8 @@ from generating import DOCS, run, table
 
 from wg_exporter.catalogue import METRICS, PROBE_RTT, Kind, Metric, Scope
 from wg_exporter.config.probe import RTT_BUCKETS
+from wg_exporter.drift.kinds import MEANINGS
+from wg_exporter.drift.kinds import Kind as DriftKind
 from wg_exporter.exposition.fields import HEALTH_FIELDS, probe_fields
 from wg_exporter.probed import Verdict
 
@@ -171,6 +173,9 @@ def page() -> str:
             parts.append(f"All have the label{'s' * (len(shared) > 1)} {_names(shared)}.\n\n")
         head = ("metric", "type", "more labels" if shared else "labels", "meaning")
         parts.append(table(head, (_row(metric, shared) for metric in metrics)))
+        if scope is Scope.DRIFT:
+            parts.append("\nWhat counts as a difference, and what does not, is in [drift.md](drift.md). The kinds:\n\n")
+            parts.append(table(("kind", "counts"), ((f"`{kind}`", MEANINGS[kind]) for kind in DriftKind)))
         if scope is Scope.MTU:
             parts.append("\nExactly one verdict holds: the first of these that applies.\n\n")
             parts.append(table(("verdict", "meaning"), ((f"`{verdict}`", VERDICTS[verdict]) for verdict in Verdict)))

@@ -241,6 +241,9 @@ def _interface(where: dict[str, str], interface: Interface) -> Iterator[Series]:
     yield Series("wireguard_interface_read_success", labels, interface.read)
     yield Series("wireguard_interface_mtu_bytes", labels, interface.mtu)
     yield Series("wireguard_interface_peers", labels, interface.peers)
+    if interface.name == "wg0":
+        for kind, number in (("peer_extra", 2), ("mtu", 1), ("address", 0)):
+            yield Series("wireguard_config_drift", labels | {"kind": kind}, number)
     kinds = {name: getattr(interface, name) for name in ("packets", "errors", "dropped")} | {"bytes": interface.octets}
     for kind, rates in kinds.items():
         for side, rate in zip(("receive", "transmit"), rates, strict=True):

@@ -26,6 +26,7 @@ CONTRACT = {
     "wireguard_interface_transmit_errors_total": ("counter", INTERFACE),
     "wireguard_interface_receive_dropped_total": ("counter", INTERFACE),
     "wireguard_interface_transmit_dropped_total": ("counter", INTERFACE),
+    "wireguard_config_drift": ("gauge", f"{INTERFACE},kind"),
     "wireguard_peer_info": ("gauge", f"{PEER},tunnel,endpoint,allowed_ips"),
     "wireguard_peer_receive_bytes_total": ("counter", PEER),
     "wireguard_peer_transmit_bytes_total": ("counter", PEER),
@@ -119,6 +120,7 @@ def test_help_says_in_what_an_easily_confused_value_is_counted():
 def test_the_scope_of_a_metric_stands_in_its_name_and_scopes_follow_each_other():
     prefixes = {
         Scope.INTERFACE: "wireguard_interface_",
+        Scope.DRIFT: "wireguard_config_",
         Scope.PEER: "wireguard_peer_",
         Scope.PROBE: "wireguard_probe_",
         Scope.MTU: "wireguard_mtu_",

@@ -42,6 +42,8 @@ from wg_exporter.conffile import parse_wg_quick
 from wg_exporter.conffile.secrets import secrets_in
 from wg_exporter.config import Config, ConfigError, fingerprint, parse
 from wg_exporter.config.tree import Problem
+from wg_exporter.drift.kinds import Drift
+from wg_exporter.drift.kinds import Kind as DriftKind
 from wg_exporter.model import ConfFile, ConfPeer, Failure, SourceName
 from wg_exporter.plan.planner import Aim
 from wg_exporter.status.rows import Teller
@@ -224,6 +226,11 @@ CASES = [
          seen(device(BERLIN), device(BERLIN, name="wg1")._replace(
              device=device(BERLIN, name="wg1").device._replace(public_key="Y" * 43 + "=")))),
     Case("one key on two interfaces", seen(device(BERLIN), device(PHONE, name="wg1")), ("private-key-twice",)),
+    Case("an interface that differs from its file",
+         seen(device(BERLIN)._replace(drift=Drift("/x.conf", ((DriftKind.MTU, 1), (DriftKind.ADDRESS, 0))))),
+         ("interface-drift",)),
+    Case("a peer that has moved",
+         seen(device(BERLIN)._replace(drift=Drift("/x.conf", ((DriftKind.ENDPOINT, 1), (DriftKind.MTU, 0)))))),
     # The host
     Case("a source that can't be read", seen(outcomes=(outcome("busy; try again", SourceName.LINKS),)),
          ("source-unread",)),

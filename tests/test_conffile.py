@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wg_exporter.conffile import PEERS_PER_FILE, PROBLEMS_PER_FILE, parse_netdev, parse_wg_quick
-from wg_exporter.model import ConfFile, ConfPeer
+from wg_exporter.model import ConfDevice, ConfFile, ConfPeer
 
 SAMPLES = Path(__file__).parent / "data" / "conf"
 PATH = "/etc/wireguard/wg0.conf"
@@ -78,7 +78,7 @@ def test_a_netdev_file_gives_its_device_names_and_intent() -> None:
     assert found.interface == "wg-office"
     assert found.problems == ()
     alice, bob = found.peers
-    assert alice[1:] == ("Alice", "alice.example.org:51820", ("10.30.0.2/32", "10.31.0.0/24"), 25)
+    assert alice[1:5] == ("Alice", "alice.example.org:51820", ("10.30.0.2/32", "10.31.0.0/24"), 25)
     assert bob == ConfPeer(B, "Bob", "", ("10.30.0.3/32",), None)
 
 
@@ -316,7 +316,9 @@ def test_keepalive_is_off_or_seconds(value: str, seconds: int) -> None:
 )
 def test_a_setting_that_does_not_fit_is_one_problem_with_its_line_and_without_its_value(setting: str) -> None:
     found = one(setting)
-    assert found.peers == (ConfPeer(A),)
+    (peer,) = found.peers
+    field = {"P": "persistent_keepalive", "A": "allowed_ips", "E": "endpoint"}.get(setting[0])
+    assert peer == ConfPeer(A, unclear=(field,) if field else ()), "what somebody wanted there is not known"
     assert len(found.problems) == 1
     assert found.problems[0].startswith(f"{PATH}:3: ")
     assert SECRET[:8] not in repr(found)
@@ -381,7 +383,7 @@ def test_the_interface_is_the_stem_of_the_file_where_that_can_be_a_device() -> N
 
 def test_a_private_key_is_read_from_nowhere() -> None:
     text = f"[Interface]\nPrivateKey = {SECRET}\nListenPort = 1\n[Peer]\nPublicKey = {A}\nPre shared key={SECRET}\n"
-    assert parse_wg_quick(text, PATH) == ConfFile(PATH, "wg0", (ConfPeer(A),))
+    assert parse_wg_quick(text, PATH) == ConfFile(PATH, "wg0", (ConfPeer(A),), device=ConfDevice(1))
 
 
 # .netdev files
@@ -401,7 +403,7 @@ def test_drop_ins_go_on_where_the_file_ends_and_problems_name_the_right_file() -
         drop_ins=[("/n/wg.netdev.d/1.conf", f"[WireGuardPeer]\n# Bob\nPublicKey={B}\nEndpoint=x\n[NetDev]\nName=wg2")],
     )
     assert found.interface == "wg2"
-    assert found.peers == (ConfPeer(A), ConfPeer(B, "Bob"))
+    assert found.peers == (ConfPeer(A), ConfPeer(B, "Bob", unclear=("endpoint",)))
     assert found.problems == ("/n/wg.netdev.d/1.conf:4: Endpoint not understood; write HOST:PORT or [IPv6]:PORT",)
 
 

@@ -79,9 +79,9 @@ def test_the_state_of_each_peer_is_shown_with_its_colour(grafana: Grafana) -> No
 
 def test_interfaces_are_listed_with_mtu_peers_and_port(grafana: Grafana) -> None:
     assert grafana.table("host", "Interfaces") == [
-        ("Interface", "Netns", "Up", "MTU", "Peers", "Port", "Backend"),
-        ("wg0", "-", "up green", "1420", "6", "51820", "kernel"),
-        ("wg1", "blue", "up green", "1380", "1", "51821", "userspace"),
+        ("Interface", "Netns", "Up", "MTU", "Peers", "Port", "Drift", "Backend"),
+        ("wg0", "-", "up green", "1420", "6", "51820", "3 yellow", "kernel"),
+        ("wg1", "blue", "up green", "1380", "1", "51821", "-", "userspace"),
     ]
 
 

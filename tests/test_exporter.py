@@ -19,6 +19,23 @@ from wg_exporter.health.summary import Summary
 from wg_exporter.model import Backend, FailedDevice, SourceName
 from wg_exporter.sources import StoppedError
 
+# --- drift -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_scrape_and_the_document_say_how_a_device_differs_from_its_file_at_once_and_without_a_tick(rig):
+    exporter = rig.exporter()
+    rig.host.links = [link()]
+    rig.host.devices = [device(peer(1))]
+    rig.host.conf = (conf_file("wg0", declared(1, "anna", allowed_ips=("10.0.0.1/32",), persistent_keepalive=7)),)
+    differing = {dict(labels)["kind"]: number for labels, number in found(exporter, "wireguard_config_drift").items()}
+    assert {kind: number for kind, number in differing.items() if number} == {"keepalive": 1}
+    (row,) = exporter.overview().devices
+    assert [(one.kind, one.file, one.device) for one in row.drift.differences] == [("keepalive", "7", "25")]
+    rig.host.conf = ()
+    assert found(exporter, "wireguard_config_drift") == {}
+    assert exporter.overview().devices[0].drift is None
+
+
 # --- what is counted --------------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,8 @@ from tests.rows import FACTS, JUDGED, WALL, device, device_view, flat, key, link
 from tests.worlds import World, steps
 from wg_exporter.catalogue import METRICS, PEER_EXPECTED_UP, Kind, Metric, Scope
 from wg_exporter.causes.cause import Cause, Confidence, Finding
+from wg_exporter.drift.kinds import Drift
+from wg_exporter.drift.kinds import Kind as DriftKind
 from wg_exporter.exposition.parts import Sample
 from wg_exporter.exposition.samples import metrics, samples
 from wg_exporter.exposition.table import BLOCK
@@ -158,6 +160,7 @@ BUSY = view(
     probes={("", "wg0"): {key(2): probed()}, ("blue", "wg0"): {key(1): probed()}},
     scheduling_delay=0.002,
     causes={("", "wg0"): {key(1): Finding(Cause.MTU, Confidence.CERTAIN)}},
+    drifts={("", "wg0"): Drift("/etc/wireguard/wg0.conf", ((DriftKind.MTU, 1), (DriftKind.ADDRESS, 0)))},
     quiet=QuietNow(
         [Quiet("", "wg0", "", "", WALL, WALL + 60, ""), Quiet("blue", "wg0", key(1), "1", WALL, WALL + 60, "")]
     ),

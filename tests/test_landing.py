@@ -20,6 +20,7 @@ from tests.rows import peer as read_peer
 from tests.serving import PAGES, App, running
 from wg_exporter.config import Config, Metrics, NamespaceConfig, PeerConfig
 from wg_exporter.daemon.exporter import STATUS_PEERS, Exporter
+from wg_exporter.drift.kinds import Drift, Kind
 from wg_exporter.health.quality import Window
 from wg_exporter.health.states import NOT_JUDGED, PeerHealth, Reason, State
 from wg_exporter.health.summary import Summary, summary
@@ -431,6 +432,14 @@ def test_an_interface_that_somebody_works_on_is_marked():
     assert f"MTU 1420, 1 peer, quiet until {moment(NOW + 3600)}" in words(page(device(row)._replace(quiet=quiet)))
     lost = gone(BERLIN._replace(quiet=quiet))._replace(quiet=quiet)
     assert f"gone, 1 peer expected up, quiet until {moment(NOW + 3600)}" in words(page(lost))
+
+
+def test_an_interface_that_differs_from_its_file_says_in_how_many_places():
+    drift = Drift("/etc/wireguard/wg0.conf", ((Kind.PEER_EXTRA, 2), (Kind.MTU, 1), (Kind.ADDRESS, 0)))
+    shown = page(device(well("c"))._replace(drift=drift))
+    assert "MTU 1420, 1 peer, differs from its file in 3 places" in words(shown)
+    same = page(device(well("c"))._replace(drift=drift._replace(counts=((Kind.MTU, 0),))))
+    assert "differs" not in words(same)
 
 
 def test_a_page_of_ten_thousand_peers_is_made_in_seconds_and_lists_all():

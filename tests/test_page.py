@@ -16,6 +16,7 @@ from tests.browser import chromium, opened
 from tests.hosts import device, failed, gone, host, outcome, peer
 from tests.serving import App, running
 from wg_exporter.causes.cause import Cause, Confidence, Finding
+from wg_exporter.drift.kinds import Drift, Kind
 from wg_exporter.health.quality import Window
 from wg_exporter.health.states import NOT_JUDGED, PeerHealth, Reason, State
 from wg_exporter.history.round_trips import Line
@@ -169,7 +170,8 @@ def test_who_is_quiet_is_told_alike_with_and_without_the_script(browser):
     first, *others = found.devices
     peers = [peer._replace(quiet=quiet if n in {0, 1, 3, 8} else None) for n, peer in enumerate(first.peers)]
     lost = others[-1]._replace(quiet=quiet, peers=tuple(peer._replace(quiet=quiet) for peer in others[-1].peers))
-    devices = (first._replace(peers=tuple(peers), quiet=quiet), *others[:-1], lost)
+    drift = Drift("/x.conf", ((Kind.PEER_EXTRA, 1000), (Kind.MTU, 1)))
+    devices = (first._replace(peers=tuple(peers), quiet=quiet, drift=drift), *others[:-1], lost)
     with running(Host(found._replace(devices=devices))) as server:
         with opened(browser, url(server), java_script_enabled=False) as page:
             without, names = contents(page), texts(page, NAMES)

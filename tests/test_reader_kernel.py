@@ -35,6 +35,7 @@ from wg_exporter.linux.errors import DeniedError, SourceError
 from wg_exporter.linux.netlink import NETLINK_GENERIC, NETLINK_ROUTE, NetlinkError
 from wg_exporter.model import Backend, Device, FailedDevice, Peers
 from wg_exporter.reader.kernel.source import NO_PERMISSION, KernelSource
+from wg_exporter.reader.keys import LOOK_SECONDS, KeyDigests, KeyLooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -134,6 +135,28 @@ def test_an_unchanged_device_has_the_same_peers() -> None:
     source = Host(wg0=dump()).source()
     ((first,), _), ((second,), _) = source.read(), source.read()
     assert second.peers is first.peers
+
+
+def test_keys_are_looked_at_when_they_are_due_and_never_in_a_dump_that_was_interrupted() -> None:
+    now = [0.0]
+    looks = KeyLooks(KeyDigests(), lambda: now[0])
+    looks.describe(frozenset({"wg0"}))
+    host = Host(wg0=[interrupted(), dump()], office=dump("office", ifindex=6))
+    source = KernelSource(Backend.KERNEL, lambda _: True, host.open, looks)
+    source.read()
+    found = looks.found("wg0", Backend.KERNEL)
+    assert found is not None
+    assert found.private_key == looks.digests.of_raw(bytearray(b"private" + b"P" * 25), private=True)
+    assert found.preshared_keys == {
+        base64.b64encode(one.key).decode(): looks.digests.of_raw(bytearray(one.secret)) for one in PEERS
+    }
+    assert looks.found("office", Backend.KERNEL) is None, "no file describes it"
+    host.play("wg0", dump("wg0", PEERS[:2]))
+    source.read()
+    assert looks.found("wg0", Backend.KERNEL) is found
+    now[0] = LOOK_SECONDS
+    source.read()
+    assert len(looks.found("wg0", Backend.KERNEL).preshared_keys) == 2
 
 
 def test_a_family_that_the_kernel_does_not_have_means_no_devices_and_is_no_error() -> None:

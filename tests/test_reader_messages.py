@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.rows import declared, device, key, link, peer, snapshot
+from wg_exporter.compared import KeyComparison, KeysDiffer
 from wg_exporter.inspected import Inspected, Path, PathKind, PortOwner
 from wg_exporter.messages.channel import Connection, ConnectionEndedError
 from wg_exporter.messages.reader import (
@@ -29,6 +30,7 @@ from wg_exporter.messages.snapshots import Packer, Unpacker, UnpackError
 from wg_exporter.model import (
     SOME_TIME,
     Backend,
+    ConfDevice,
     ConfFile,
     FailedDevice,
     Failure,
@@ -46,12 +48,15 @@ CONF = (
         "wg0",
         (
             declared(1, "anna", "vpn.example.org:51820", allowed_ips=("10.0.0.0/8",), persistent_keepalive=25),
-            declared(2),
+            declared(2, unclear=("endpoint",)),
         ),
         ("line 3: not understood",),
         saved=True,
         labels=(("key", (("team", "core"),)),),
         own_table=True,
+        device=ConfDevice(51820, 7, 1420, ("10.0.0.1/24",)),
+        left_out=1,
+        hooked=True,
     ),
 )
 OUTCOMES = (
@@ -80,6 +85,7 @@ def whole() -> Snapshot:
         doubles=("wg0: twice",),
         routes={"": {(3, "10.0.0.2"): "leads into eth0", (3, "10.0.0.3"): ""}},
         capabilities=(("net_admin", True), ("netns", False)),
+        keys=(KeyComparison("wg0", "/etc/wireguard/wg0.conf", False, (("key", KeysDiffer.OTHER),)),),
     )
 
 

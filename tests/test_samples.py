@@ -7,6 +7,7 @@ import pytest
 from tests.rows import JUDGED, SECOND, WALL, device, device_view, flat, key, link, peer, probed, view
 from wg_exporter.catalogue import LINK_COUNTERS, METRICS, Scope
 from wg_exporter.causes.cause import Cause, Confidence, Finding
+from wg_exporter.drift.kinds import Drift, Kind
 from wg_exporter.exposition.fields import allowed_ips_label, endpoint_label
 from wg_exporter.exposition.samples import samples
 from wg_exporter.health import GoneDevice
@@ -26,6 +27,7 @@ def found(shown, name):
     return {tuple(sorted(labels)): value for metric, labels, value in flat(samples(shown)) if metric == name}
 
 
+DRIFTS = {("", "wg0"): Drift("/etc/wireguard/wg0.conf", ((Kind.PEER_EXTRA, 2), (Kind.MTU, 0)))}
 QUIET = QuietNow(Quiet("", "wg0", public_key, "anna", WALL, WALL + 60, "") for public_key in (key(1), ""))
 
 
@@ -35,6 +37,15 @@ def of(shown, name):
 
 def labelled(**labels):
     return tuple(sorted(labels.items()))
+
+
+def test_drift_has_each_kind_that_could_be_judged_and_no_other():
+    shown = view(ANNA, drifts=DRIFTS)
+    assert found(shown, "wireguard_config_drift") == {
+        labelled(interface="wg0", kind="peer_extra"): 2,
+        labelled(interface="wg0", kind="mtu"): 0,
+    }
+    assert found(view(ANNA), "wireguard_config_drift") == {}
 
 
 def test_every_metric_of_a_peer_has_its_own_field_as_its_value():
@@ -204,7 +215,7 @@ def test_all_families_of_the_catalogue_come_each_in_one_piece_and_in_its_order()
     up = JUDGED._replace(state=State.DEGRADED)  # of a peer that is down no sizes are told
     devices = (ANNA, device_view(device(peer(2), name="wg1"), at=link("wg1"), health=(up,)))
     probes = {("", "wg0"): {key(1): probed()}, ("", "wg1"): {key(2): probed()}}
-    more = {"quiet": QUIET, "causes": {("", "wg0"): {key(1): SILENT}}}
+    more = {"quiet": QUIET, "drifts": DRIFTS, "causes": {("", "wg0"): {key(1): SILENT}}}
     names = [sample.metric for sample in samples(view(*devices, probes=probes, scheduling_delay=0.1, **more))]
     assert list(dict.fromkeys(names)) == list(METRICS)
     pieces = [metric for metric, before in zip(names, [None, *names], strict=False) if metric is not before]

@@ -30,6 +30,7 @@ class Scope(StrEnum):
     """What a metric speaks of; the order is that of the documentation."""
 
     INTERFACE = "Interface"
+    DRIFT = "Configuration drift"
     PEER = "Peer"
     PROBE = "Probe"
     MTU = "MTU"
@@ -134,6 +135,17 @@ LINK_COUNTERS = tuple(
         ("receive", "rx", "dropped", "Received packets dropped by this host, as `ip -s link` shows them."),
         ("transmit", "tx", "dropped", "Packets dropped before sending, mostly while a handshake was awaited."),
     )
+)
+
+CONFIG_DRIFT = Metric(
+    f"{PREFIX}config_drift",
+    Kind.GAUGE,
+    Scope.DRIFT,
+    (*_INTERFACE, "kind"),
+    "How many differences there are between the running device and the file that describes it, by kind: peer_missing "
+    "(in the file alone), peer_extra (on the device alone), allowed_ips, endpoint, keepalive, preshared_key, "
+    "private_key, listen_port, fwmark, mtu, address. Each kind that could be judged is there, at 0 while nothing "
+    "differs; none where no file describes the device or the files can't be read. `wg-exporter drift` shows them.",
 )
 
 PEER_INFO = _peer(
@@ -352,6 +364,7 @@ METRICS: tuple[Metric, ...] = (
     INTERFACE_PEERS,
     INTERFACE_QUIET,
     *(metric for metric, _field in LINK_COUNTERS),
+    CONFIG_DRIFT,
     PEER_INFO,
     PEER_RECEIVE_BYTES,
     PEER_TRANSMIT_BYTES,

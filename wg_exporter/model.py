@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from wg_exporter.compared import KeyComparison
+
 
 DeviceKey = tuple[str, str]
 """What identifies a device on a host: (netns, interface name)."""
@@ -229,6 +231,7 @@ class ConfPeer(NamedTuple):
 
     `name` is the friendly name from the comments or, where there is none, empty. `endpoint` is where somebody wants it
     to be, `host:port` with IPv6 in brackets, a host name perhaps. `persistent_keepalive` is in seconds, 0 = off.
+    `unclear` names the fields for which the file has something that was not understood.
     """
 
     public_key: str
@@ -236,6 +239,19 @@ class ConfPeer(NamedTuple):
     endpoint: str = ""
     allowed_ips: tuple[str, ...] = ()
     persistent_keepalive: int | None = None
+    unclear: tuple[str, ...] = ()
+
+
+class ConfDevice(NamedTuple):
+    """What a configuration file says of the device itself. None = it leaves that open, or was not understood.
+
+    `addresses` are those of the interface, as CIDR strings ("10.0.0.1/24").
+    """
+
+    listen_port: int | None = None
+    fwmark: int | None = None
+    mtu: int | None = None
+    addresses: tuple[str, ...] = ()
 
 
 class ConfFile(NamedTuple):
@@ -245,7 +261,8 @@ class ConfFile(NamedTuple):
     could not be understood, or why the file could not be read at all (then `peers` is empty). `saved`: wg-quick writes
     the file itself (SaveConfig), so it says what was. `labels` has the public key of each peer with a `friendly_json`
     comment, and the keys and values of that which can be labels, by key. `own_table`: it asks for other routes than the
-    usual (Table).
+    usual (Table). `left_out` is how many of its peers have no key that could be read. `hooked`: commands that it has
+    run change the peers of the device (PostUp = wg addconf ...).
     """
 
     path: str
@@ -255,6 +272,9 @@ class ConfFile(NamedTuple):
     saved: bool = False
     labels: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
     own_table: bool = False
+    device: ConfDevice = ConfDevice()
+    left_out: int = 0
+    hooked: bool = False
 
 
 class Usage(NamedTuple):
@@ -294,6 +314,7 @@ class Snapshot(NamedTuple):
     does. What is not in it is not known. `capabilities` are what the reader may do: (name, able), without what is not
     known.
     `unread`: nothing could be read, as whoever reads is gone or hangs; each outcome says so.
+    `keys` compares secret keys with those in files; the same object as before while nothing changed.
     """
 
     wall: float
@@ -311,6 +332,7 @@ class Snapshot(NamedTuple):
     routes: Mapping[str, Mapping[tuple[int, str], str]] = {}
     capabilities: tuple[tuple[str, bool], ...] = ()
     unread: bool = False
+    keys: tuple[KeyComparison, ...] = ()
 
     def namespaces_read(self) -> set[str]:
         """The namespaces whose links were read, or that are gone: a link of theirs that is not in `links` is not there.

@@ -15,6 +15,7 @@ from wg_exporter.cli.check.command import check
 from wg_exporter.cli.common import drop_output
 from wg_exporter.cli.demo.command import demo
 from wg_exporter.cli.diagnose.command import diagnose
+from wg_exporter.cli.drift.command import drift
 from wg_exporter.cli.export import export
 from wg_exporter.cli.mtu.command import mtu
 from wg_exporter.cli.quiet import quiet
@@ -48,5 +49,5 @@ def main() -> None:
     """Prometheus exporter and health monitor for WireGuard tunnels."""
 
 
-for command in (serve, show, mtu, diagnose, quiet, check, export, demo):
+for command in (serve, show, mtu, diagnose, drift, quiet, check, export, demo):
     main.add_command(command)

@@ -4,8 +4,9 @@
 line each, because the file is not ours and a name is better than none. It is one parser for both kinds of file, as they
 differ in little more than the names of sections. Like `wg` it ignores case, and blanks inside keys and values.
 
-Private and preshared keys are dropped before their value is looked at, and no message repeats a value. What a comment
-says is decided in `comments.py`, to which peer it belongs in `layout.py`.
+Private and preshared keys are dropped before their value is looked at, and no message repeats a value; where they stand
+is told to the reader, which compares them (`KeyPlaces`). What a comment says is decided in `comments.py`, to which peer
+it belongs in `layout.py`.
 
 Sources: wg(8), wireguard-tools config.c, wg-quick(8), systemd.netdev(5), systemd.syntax(7).
 """
@@ -15,7 +16,8 @@ from __future__ import annotations
 import io
 import re
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.conffile.comments import (
     COMMENT_CHARACTERS,
@@ -25,13 +27,14 @@ from wg_exporter.conffile.comments import (
     clean,
     read_comment,
 )
+from wg_exporter.conffile.device import DeviceSection
 from wg_exporter.conffile.friendly import labels_from_json, name_from_json
 from wg_exporter.conffile.layout import FileComments
-from wg_exporter.conffile.section import PeerSection, is_public_key
+from wg_exporter.conffile.section import KeyPlace, PeerSection, is_public_key
 from wg_exporter.model import ConfFile, ConfPeer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 # Bounds on what a hostile or broken file can cost. WireGuard's own is 2**20 peers a device.
 PROBLEMS_PER_FILE = 20
@@ -43,13 +46,26 @@ _TABLES = (("[interface]", "table"), ("[wireguard]", "routetable"), ("[wireguard
 _KNOWN_SECTIONS = (*_PEER_SECTIONS, "[interface]", "[wireguard]", "[netdev]", "[match]")
 
 
+class KeyPlaces(NamedTuple):
+    """Where the secret keys of a file stand. `private_key` is None if it has none.
+
+    `preshared_keys` has all peers of the file by public key, and None for those that are to have none.
+    """
+
+    private_key: KeyPlace | None = None
+    preshared_keys: Mapping[str, KeyPlace | None] = MappingProxyType({})
+
+
 def parse_wg_quick(text: str, path: str) -> ConfFile:
     """Read a wg-quick file; the interface is the stem of its name, as for `wg-quick up PATH`. Never raises."""
+    return read_wg_quick(text, path)[0]
+
+
+def read_wg_quick(text: str, path: str) -> tuple[ConfFile, KeyPlaces]:
+    """As `parse_wg_quick`, and where its secret keys stand."""
     parser = _Parser()
     parser.feed(path, text)
-    peers = parser.finish(None)
-    interface = _interface(PurePosixPath(path).stem)
-    return ConfFile(path, interface, peers, parser.problems(), parser.saved, parser.labels(), parser.own_table)
+    return parser.finish(path, _interface(PurePosixPath(path).stem), None)
 
 
 def parse_netdev(
@@ -60,13 +76,19 @@ def parse_netdev(
     `read_key` gives the text of a PublicKeyFile=, None if it cannot be read. A .netdev that is not of kind wireguard
     describes no interface and has no peers.
     """
+    return read_netdev(text, path, read_key=read_key, drop_ins=drop_ins)[0]
+
+
+def read_netdev(
+    text: str, path: str, *, read_key: Callable[[str], str | None], drop_ins: Sequence[tuple[str, str]] = ()
+) -> tuple[ConfFile, KeyPlaces]:
+    """As `parse_netdev`, and where its secret keys stand."""
     parser = _Parser()
     for source, content in ((path, text), *drop_ins):
         parser.feed(source, content, continued=True)
     if parser.netdev.get("kind", "").lower() != "wireguard":
-        return ConfFile(path, "")
-    interface, peers = _interface(parser.netdev.get("name", "")), parser.finish(read_key)
-    return ConfFile(path, interface, peers, parser.problems(), labels=parser.labels(), own_table=parser.own_table)
+        return ConfFile(path, ""), KeyPlaces()
+    return parser.finish(path, _interface(parser.netdev.get("name", "")), read_key)
 
 
 def _interface(name: str) -> str:
@@ -88,6 +110,9 @@ class _Parser:
         self._peers: list[PeerSection] = []
         self._labels: dict[str, tuple[tuple[str, str], ...]] = {}
         self._secret_files: set[str] = set()
+        self._device = DeviceSection()
+        self._private_key: KeyPlace | None = None
+        self._left_out = 0
         self._path = ""
         self._known = False
         self._section = ""
@@ -119,38 +144,62 @@ class _Parser:
             self._problem(line, "no [Peer] and no [Interface] in the whole file; is this a WireGuard file?")
             self._known = True
 
-    def problems(self) -> tuple[str, ...]:
-        """The first problems, and that there were more: a file of garbage must not fill the log."""
-        more = len(self._problems) > PROBLEMS_PER_FILE
-        return (*self._problems[:PROBLEMS_PER_FILE], *((f"{_shown(self._path)}: and more problems",) if more else ()))
+    def finish(
+        self, path: str, interface: str, read_key: Callable[[str], str | None] | None
+    ) -> tuple[ConfFile, KeyPlaces]:
+        """What all of it says."""
+        peers, preshared_keys = self._finish_peers(read_key)
+        # A file of garbage must not fill the log.
+        more = (f"{_shown(self._path)}: and more problems",) if len(self._problems) > PROBLEMS_PER_FILE else ()
+        file = ConfFile(
+            path,
+            interface,
+            peers,
+            (*self._problems[:PROBLEMS_PER_FILE], *more),
+            self.saved,
+            tuple(self._labels.items()),
+            self.own_table,
+            self._device.row(),
+            self._left_out,
+            self._device.hooked,
+        )
+        return file, KeyPlaces(self._private_key, preshared_keys)
 
-    def labels(self) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
-        """Public keys and labels of the peers that have some; known once the peers are."""
-        return tuple(self._labels.items())
-
-    def finish(self, read_key: Callable[[str], str | None] | None) -> tuple[ConfPeer, ...]:
-        """The peers, each key once.
+    def _finish_peers(
+        self, read_key: Callable[[str], str | None] | None
+    ) -> tuple[tuple[ConfPeer, ...], dict[str, KeyPlace | None]]:
+        """The peers, each key once, in the order of their last sections, and where their preshared keys stand.
 
         Of two sections for one key the later has the last word on each thing it says, and on allowed IPs even where it
         says nothing: that is what `wg setconf` makes of them (tried). In a file that wg-quick saves by itself
         (SaveConfig) an endpoint is where the peer was last seen, and no intent.
         """
         found: dict[str, ConfPeer] = {}
+        places: dict[str, KeyPlace | None] = {}
+        superseded: set[str] = set()
         for peer in self._peers:
             key = peer.public_key or self._key_from_file(peer, read_key)
             if not key:
+                self._left_out += 1
                 continue
-            before = found.get(key, ConfPeer(key))
+            before = found.pop(key, ConfPeer(key))
+            superseded.update(before.allowed_ips)
             found[key] = ConfPeer(
                 key,
                 peer.name or before.name,
                 "" if self.saved else peer.endpoint or before.endpoint,
                 tuple(peer.allowed_ips),
                 before.persistent_keepalive if peer.keepalive is None else peer.keepalive,
+                tuple(sorted(peer.unclear.union(before.unclear))),
             )
+            places[key] = peer.preshared_key or places.get(key)
             if peer.labels:
                 self._labels[key] = peer.labels
-        return tuple(found.values())
+        # An earlier section may have taken them from another peer, and its later one does not give them back.
+        for key, row in found.items() if superseded else ():
+            if not superseded.isdisjoint(row.allowed_ips) and "allowed_ips" not in row.unclear:
+                found[key] = row._replace(unclear=(*row.unclear, "allowed_ips"))
+        return tuple(found.values()), places
 
     def _key_from_file(self, peer: PeerSection, read_key: Callable[[str], str | None] | None) -> str:
         self._path = peer.path
@@ -210,6 +259,7 @@ class _Parser:
                 self._peers.append(peer)
             else:
                 self._problem(line, f"more than {PEERS_PER_FILE} peers; the rest is skipped")
+                self._left_out += 1
         self._comments.section(peer=peer is not None, remark=self._comment(line, f"#{remark}") if remark else None)
         self._section, self._peer = section, peer
 
@@ -224,6 +274,11 @@ class _Parser:
             return
         name, equals, value = content.partition("=")
         key = "".join(name.split()).lower()
+        if equals and key in ("privatekey", "presharedkey", "privatekeyfile", "presharedkeyfile"):
+            self._secret(key, line, value.strip())
+            return
+        if self._peer is None:
+            self._device.set(self._section, key, value)
         if self._section == "[interface]" and key == "saveconfig":
             self.saved = value.partition("#")[0].strip().lower() == "true"
         elif (self._section, key) in _TABLES:
@@ -232,8 +287,6 @@ class _Parser:
             self.own_table = found or (self.own_table and self._section in _PEER_SECTIONS)
         elif self._section == "[netdev]" and key in ("name", "kind"):
             self.netdev[key] = value.partition("#")[0].strip()
-        elif key in ("privatekeyfile", "presharedkeyfile"):
-            self._secret_files.add(value.strip())
         elif self._peer is None:
             return
         elif not equals:
@@ -242,6 +295,17 @@ class _Parser:
             self._peer.public_key_file = value.strip()
         elif fault := self._peer.set(key, "".join(value.partition("#")[0].split())):
             self._problem(line, fault)
+
+    def _secret(self, key: str, line: int, value: str) -> None:
+        """Note where a secret key stands. `value` is looked at where it is the name of a file."""
+        elsewhere = key.endswith("file")
+        if elsewhere:
+            self._secret_files.add(value)
+        place = KeyPlace(self._path, 0 if elsewhere else line)
+        if key.startswith("private") and self._section in ("[interface]", "[wireguard]"):
+            self._private_key = place
+        elif key.startswith("preshared") and self._peer is not None:
+            self._peer.preshared_key = place
 
 
 def _shown(path: str) -> str:

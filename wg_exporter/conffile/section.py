@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
+from types import MappingProxyType
+from typing import NamedTuple
 
 from wg_exporter.conffile.keys import has_key_run
 
@@ -20,6 +22,10 @@ _HOST_NAME = re.compile(r"[\w.-]{1,253}")
 _ADDRESS = re.compile(r"[0-9A-Fa-f:.]{2,45}(/[0-9]{1,3})?")
 # AmneziaWG draws each wait at random from a range.
 _KEEPALIVE = re.compile("([0-9]{1,5})(?:-([0-9]{1,5}))?")
+# By the name of a setting, the field of `model.ConfPeer` that it decides.
+_FIELDS = MappingProxyType(
+    {"endpoint": "endpoint", "persistentkeepalive": "persistent_keepalive", "allowedips": "allowed_ips"}
+)
 
 
 def is_public_key(text: str) -> bool:
@@ -35,10 +41,17 @@ def _is_ipv6(text: str) -> bool:
         return False
 
 
+class KeyPlace(NamedTuple):
+    """Where a secret key stands: a file and a line of it, counted from 1; line 0: in another file, named there."""
+
+    path: str
+    line: int
+
+
 @dataclass(slots=True)
 class PeerSection:
     """The section that begins at `path`:`line`. `name` and `labels` are what the comments around it say, found when the
-    file ends.
+    file ends. `unclear` are the fields of `model.ConfPeer` for which a value was not understood.
     """
 
     path: str
@@ -51,12 +64,20 @@ class PeerSection:
     allowed_ips: dict[str, None] = field(default_factory=dict)
     keepalive: int | None = None
     reported: bool = False
+    unclear: set[str] = field(default_factory=set)
+    preshared_key: KeyPlace | None = None
 
     def set(self, key: str, value: str) -> str:
         """Take one setting; the key in lower case, neither with blanks in it. Returns what is wrong with it, or "".
 
         Keys that are not asked about here, the secret ones among them, are ignored unread.
         """
+        fault = self._set(key, value)
+        if fault and key in _FIELDS:
+            self.unclear.add(_FIELDS[key])
+        return fault
+
+    def _set(self, key: str, value: str) -> str:
         match key:
             case "publickey":
                 return self._set_public_key(value)

@@ -237,8 +237,9 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     names: Annotated[
         tuple[kinds.PathPattern, ...] | None,
         _text(
-            "wg-quick and systemd-networkd files to take friendly names from. By default `/etc/wireguard/*.conf`, "
-            "`/etc/amnezia/amneziawg/*.conf` and `*.netdev` where systemd-networkd looks; `[]` reads none."
+            "wg-quick and systemd-networkd files to take friendly names from, and to compare devices with (drift). By "
+            "default `/etc/wireguard/*.conf`, `/etc/amnezia/amneziawg/*.conf` and `*.netdev` where systemd-networkd "
+            "looks; `[]` reads none."
         ),
     ] = None
     peers: Annotated[tuple[PeerConfig, ...], _text("Names and addresses of peers, and how they are probed.")] = ()

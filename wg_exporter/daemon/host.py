@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.config import Expected
+from wg_exporter.drift.book import NOTHING_RESOLVED, Drifts
 from wg_exporter.exposition.view import DeviceView, View
 from wg_exporter.health import NO_OBSTACLES, NO_SIGHTINGS, Health
 from wg_exporter.history.history import History
@@ -56,6 +57,7 @@ class HostHistory:
         self._history = History()
         self._interfaces: frozenset[DeviceKey] = frozenset()
         self._round_trips = RoundTrips()
+        self._drifts = Drifts()
         self._waits_for: tuple[Config | None, Mapping[str, Mapping[str, ConfPeer]]] = (None, {})
 
     @property
@@ -167,8 +169,16 @@ class HostHistory:
         )
         return snapshot._replace(failed=(*snapshot.failed, *rows))
 
-    def view(self, config: Config, names: Names, snapshot: Snapshot, facts: ExporterFacts) -> View:
-        """What a scrape shows, without what the prober knows."""
+    def view(
+        self,
+        config: Config,
+        names: Names,
+        snapshot: Snapshot,
+        facts: ExporterFacts,
+        *,
+        resolved: Mapping[str, frozenset[str]] = NOTHING_RESOLVED,
+    ) -> View:
+        """What a scrape shows, without what the prober knows. `resolved`: addresses of host names, as for `Drifts`."""
         names.use(snapshot.conf)
         devices = tuple(
             DeviceView(
@@ -190,6 +200,7 @@ class HostHistory:
             rtt_buckets=config.probe.rtt_buckets,
             gone=self.health.unseen({(device.netns, device.name) for device in snapshot.devices}),
             lacking=self.health.lacking(snapshot.devices),
+            drifts=self._drifts.look(snapshot, resolved),
         )
 
     def name_of(self, key: PeerKey) -> str | None:

@@ -70,6 +70,9 @@ def interface_samples(view: View) -> Iterator[Sample]:
     for metric, field in c.LINK_COUNTERS:
         for netns, name, link in links:
             yield Sample(metric, labels(metric, netns, name), getattr(link, field))
+    for (netns, name), drift in view.drifts.items():
+        for kind, number in drift.counts:
+            yield Sample(c.CONFIG_DRIFT, labels(c.CONFIG_DRIFT, netns, name, kind), number)
 
 
 def exporter_samples(view: View) -> Iterator[Sample]:

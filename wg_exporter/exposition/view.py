@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from wg_exporter.causes.cause import Finding
+    from wg_exporter.drift.kinds import Drift
     from wg_exporter.health import GoneDevice
     from wg_exporter.health.states import PeerHealth
     from wg_exporter.history.counts import PeerCounts
@@ -54,7 +55,7 @@ class View(NamedTuple):
     `rtt_buckets` are the bounds in seconds by which their round trips were counted. `scheduling_delay` is in seconds,
     None where nothing is probed. `unmatched` are lines about entries of the configuration that match nothing. `quiet`
     is who pages nobody at the moment. `causes` are those that were found, by device and public key: perhaps of peers
-    that are well again by now.
+    that are well again by now. `drifts` are how devices differ from the files that describe them.
     """
 
     devices: tuple[DeviceView, ...]
@@ -71,3 +72,4 @@ class View(NamedTuple):
     unmatched: tuple[str, ...] = ()
     quiet: QuietNow = NOBODY
     causes: Mapping[DeviceKey, Mapping[str, Finding]] = MappingProxyType({})
+    drifts: Mapping[DeviceKey, Drift] = MappingProxyType({})

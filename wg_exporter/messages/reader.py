@@ -10,6 +10,7 @@ from typing import Annotated
 
 import msgspec
 
+from wg_exporter.compared import KeyComparison  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.inspected import Inspected  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.messages.channel import Message
 from wg_exporter.model import (  # noqa: TC001 - msgspec reads the annotations
@@ -71,7 +72,8 @@ class DevicePart(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 
 
 class Pass(Message):
-    """What a pass brought (see `model.Snapshot`). `conf` and `udp_ports` are None while they are as in the last answer.
+    """What a pass brought (see `model.Snapshot`). `conf`, `udp_ports` and `keys` are None while they are as in the last
+    answer.
 
     `usage` is what the reader has cost so far.
     """
@@ -91,6 +93,7 @@ class Pass(Message):
     routes: dict[str, tuple[tuple[int, str, str], ...]]
     capabilities: tuple[tuple[str, bool], ...]
     usage: Usage
+    keys: tuple[KeyComparison, ...] | None
 
 
 class Inspections(Message):

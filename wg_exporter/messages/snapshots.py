@@ -15,6 +15,7 @@ from wg_exporter.model import Device, Peers, Snapshot
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from wg_exporter.compared import KeyComparison
     from wg_exporter.model import ConfFile, DeviceKey, Link, Usage
 
 _WIDTH = len(Peers.__slots__)
@@ -27,11 +28,13 @@ class Packer:
         self._peers: dict[DeviceKey, Peers] = {}
         self._conf: tuple[ConfFile, ...] | None = None
         self._ports: Mapping[str, frozenset[int]] | None = None
+        self._keys: tuple[KeyComparison, ...] | None = None
 
     def pack(self, snapshot: Snapshot, usage: Usage) -> Pass:
         """The message that tells what is new in this snapshot."""
         conf = None if snapshot.conf is self._conf else snapshot.conf
         ports = None if snapshot.udp_ports == self._ports else dict(snapshot.udp_ports)
+        keys = None if snapshot.keys is self._keys else snapshot.keys
         message = Pass(
             snapshot.wall,
             snapshot.monotonic,
@@ -51,9 +54,10 @@ class Packer:
             },
             snapshot.capabilities,
             usage,
+            keys,
         )
         self._peers = {(device.netns, device.name): device.peers for device in snapshot.devices}
-        self._conf, self._ports = snapshot.conf, snapshot.udp_ports
+        self._conf, self._ports, self._keys = snapshot.conf, snapshot.udp_ports, snapshot.keys
         return message
 
     def _device(self, device: Device) -> DevicePart:
@@ -89,6 +93,7 @@ class Unpacker:
         self._peers: dict[DeviceKey, Peers] = {}
         self._conf: tuple[ConfFile, ...] | None = None
         self._ports: Mapping[str, frozenset[int]] | None = None
+        self._keys: tuple[KeyComparison, ...] | None = None
         self._links: Mapping[DeviceKey, Link] = {}
 
     def unpack(self, message: Pass) -> Snapshot:
@@ -96,11 +101,12 @@ class Unpacker:
         devices = tuple(map(self._device, message.devices))
         conf = self._conf if message.conf is None else message.conf
         ports = self._ports if message.udp_ports is None else message.udp_ports
-        if conf is None or ports is None:
-            raise UnpackError("files or ports are as before, and there is no before")
+        keys = self._keys if message.keys is None else message.keys
+        if conf is None or ports is None or keys is None:
+            raise UnpackError("files, ports or keys are as before, and there is no before")
         links = {(link.netns, link.name): self._link(link) for link in message.links}
         self._peers = {(device.netns, device.name): device.peers for device in devices}
-        self._conf, self._ports, self._links = conf, ports, links
+        self._conf, self._ports, self._keys, self._links = conf, ports, keys, links
         return Snapshot(
             message.wall,
             message.monotonic,
@@ -119,6 +125,7 @@ class Unpacker:
                 for netns, routes in message.routes.items()
             },
             message.capabilities,
+            keys=keys,
         )
 
     def _device(self, part: DevicePart) -> Device:

@@ -17,14 +17,19 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.conffile import parse_netdev, parse_wg_quick
+from wg_exporter.conffile import read_netdev, read_wg_quick
 from wg_exporter.linux.errors import DeniedError
 from wg_exporter.model import ConfFile
 from wg_exporter.reader import networkd
 from wg_exporter.reader.conftext import ConfText
+from wg_exporter.reader.keys import NO_KEY, FileKeys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from wg_exporter.conffile import KeyPlaces
+    from wg_exporter.conffile.section import KeyPlace
+    from wg_exporter.reader.keys import KeyDigests
 
 DEFAULT_PATTERNS = (
     "/etc/wireguard/*.conf",
@@ -47,11 +52,12 @@ _Signature = tuple[tuple[int, ...], ...]
 
 
 class _Parsed(NamedTuple):
-    """A row, the files that it was made from and what they looked like before they were read."""
+    """A row, the files that it was made from, what they looked like before they were read, and the keys in them."""
 
     row: ConfFile
     watched: tuple[Path, ...]
     signature: _Signature
+    keys: FileKeys = FileKeys()
 
 
 class _UnreadableError(Exception):
@@ -64,7 +70,8 @@ class ConfSource:
     A pattern with `*`, `?` or `[` in it may match nothing, and its directory may be absent: that is normal on a host
     configured in another way. A pattern without these is a file that somebody asked for: a missing one is a problem,
     and it is read even where systemd-networkd would take another one of its name. `wall_ns` is the wall clock in
-    nanoseconds since the epoch, `networkd_directories` are as in `networkd.DIRECTORIES`.
+    nanoseconds since the epoch, `networkd_directories` are as in `networkd.DIRECTORIES`. `digests` makes those
+    in `keys`.
     """
 
     def __init__(
@@ -73,11 +80,15 @@ class ConfSource:
         *,
         wall_ns: Callable[[], int] = time.time_ns,
         networkd_directories: Sequence[Path] = networkd.DIRECTORIES,
+        digests: KeyDigests | None = None,
     ) -> None:
         self._patterns = tuple(patterns)
         self._wall_ns = wall_ns
         self._networkd_directories = tuple(networkd_directories)
-        self._content = ConfText()
+        self._content = ConfText(digests)
+        self.keys: Mapping[str, FileKeys] = {}
+        """By path, the digests of the secret keys in the files that the last read found; the same objects as before
+        while nothing changed."""
         self._parsed: dict[Path, _Parsed] = {}
         self._rows: tuple[ConfFile, ...] = ()
         self.idle_patterns: tuple[str, ...] = ()
@@ -90,13 +101,16 @@ class ConfSource:
         Raises DeniedError if nothing could be read, for want of permission.
         """
         rows: dict[str, ConfFile] = {}
+        keys: dict[str, FileKeys] = {}
         denied: list[str] = []
         paths = self._find(rows, denied)
         self._parsed = {path: parsed for path, parsed in self._parsed.items() if path in paths}
         good = 0
         for path in paths:
             try:
-                row = self._row(path)
+                row, found = self._row(path)
+                known = self.keys.get(row.path)
+                keys[row.path] = known if known is not None and known == found else found
                 # A bridge's .netdev that anyone may read does not make up for what could not be read.
                 good += bool(row.interface or row.peers)
             except PermissionError:
@@ -107,6 +121,7 @@ class ConfSource:
             except (_UnreadableError, ValueError) as error:
                 row = _faulty(path, f"{error}; {_FAULT}")
             rows[row.path] = row
+        self.keys = keys
         if denied and not good:
             more = f" and {len(denied) - 1} more" if len(denied) > 1 else ""
             raise DeniedError(
@@ -152,10 +167,10 @@ class ConfSource:
     def _is_replaced(self, path: Path) -> bool:
         return path.suffix == ".netdev" and networkd.is_replaced(path, self._networkd_directories)
 
-    def _row(self, path: Path) -> ConfFile:
+    def _row(self, path: Path) -> tuple[ConfFile, FileKeys]:
         known = self._parsed.get(path)
         if known is not None and _signature(known.watched) == known.signature:
-            return known.row
+            return known.row, known.keys
         if path.suffix == ".netdev":
             parsed = _parse_netdev_files(path, self._networkd_directories, self._content)
         else:
@@ -163,18 +178,20 @@ class ConfSource:
         newest = max((stamp for signature in parsed.signature for stamp in signature[:2]), default=0)
         age = self._wall_ns() - newest
         if known is not None and 0 <= age < BEING_WRITTEN_NS and len(parsed.row.peers) < len(known.row.peers):
-            return known.row
+            return known.row, known.keys
         if 0 <= age < SETTLED_NS:
             self._parsed.pop(path, None)
         else:
             self._parsed[path] = parsed
-        return parsed.row
+        return parsed.row, parsed.keys
 
 
 def _parse_conf_file(path: Path, content: ConfText) -> _Parsed:
     watched = (path,)
     signature = _signature(watched)
-    return _Parsed(parse_wg_quick(_read(path, content), _shown(path)), watched, signature)
+    shown = _shown(path)
+    row, places = read_wg_quick(_read(path, content), shown)
+    return _Parsed(row, watched, signature, _keys(places, {shown: content.keys}))
 
 
 def _parse_netdev_files(path: Path, directories: Sequence[Path], content: ConfText) -> _Parsed:
@@ -184,10 +201,15 @@ def _parse_netdev_files(path: Path, directories: Sequence[Path], content: ConfTe
     if networkd.masks(path.stat()):
         return _Parsed(ConfFile(_shown(path), ""), (path,), before[:1])
     text = _read(path, content)
+    digests = {_shown(path): content.keys}
     drop_ins = networkd.find_drop_ins(watched[1:], _listing)[:MAX_FILES]
     watched += drop_ins
     before += _signature(drop_ins)
-    texts = [(_shown(drop_in), _read(drop_in, content)) for drop_in in drop_ins if not networkd.masks(drop_in.stat())]
+    texts = []
+    for drop_in in drop_ins:
+        if not networkd.masks(drop_in.stat()):
+            texts.append((_shown(drop_in), _read(drop_in, content)))
+            digests[_shown(drop_in)] = content.keys
 
     def read_key(name: str) -> str | None:
         nonlocal before
@@ -201,8 +223,18 @@ def _parse_netdev_files(path: Path, directories: Sequence[Path], content: ConfTe
         except (OSError, ValueError, _UnreadableError):
             return None
 
-    row = parse_netdev(text, _shown(path), read_key=read_key, drop_ins=texts)
-    return _Parsed(row, tuple(watched), before)
+    row, places = read_netdev(text, _shown(path), read_key=read_key, drop_ins=texts)
+    return _Parsed(row, tuple(watched), before, _keys(places, digests))
+
+
+def _keys(places: KeyPlaces, digests: Mapping[str, Mapping[int, bytes]]) -> FileKeys:
+    """The digests, by path and line, where the keys stand that the file gives to its device and its peers."""
+
+    def at(place: KeyPlace | None) -> bytes | None:
+        return digests.get(place.path, {}).get(place.line) if place else NO_KEY
+
+    preshared_keys = {key: digest for key, place in places.preshared_keys.items() if (digest := at(place)) is not None}
+    return FileKeys(at(places.private_key) or None, preshared_keys)
 
 
 def _signature(paths: Sequence[Path]) -> _Signature:

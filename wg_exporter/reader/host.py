@@ -8,6 +8,7 @@ from wg_exporter.linux.namespaces import Entrance
 from wg_exporter.model import Backend, SourceName
 from wg_exporter.reader.conf import DEFAULT_PATTERNS, ConfSource
 from wg_exporter.reader.kernel.source import KernelSource
+from wg_exporter.reader.keys import Comparisons, KeyDigests, KeyLooks
 from wg_exporter.reader.links.source import InterfaceSource
 from wg_exporter.reader.reader import Reader, Reading, Worker, unasked
 from wg_exporter.reader.userspace.source import UserspaceSource
@@ -24,10 +25,17 @@ CONF_SECONDS = 4.0
 
 def host_sources(config: Config, clock: Clock) -> Reader:
     """A reader of all sources of this host, as `sources.OpenSources`."""
-    return reader_of(host_workers(config, clock), clock, {place.name: place.path for place in config.namespaces})
+    looks = KeyLooks(KeyDigests(), clock.monotonic)
+    namespaces = {place.name: place.path for place in config.namespaces}
+    return reader_of(host_workers(config, clock, looks), clock, namespaces, Comparisons(looks))
 
 
-def reader_of(workers: Iterable[Worker], clock: Clock, namespaces: Mapping[str, str] | None = None) -> Reader:
+def reader_of(
+    workers: Iterable[Worker],
+    clock: Clock,
+    namespaces: Mapping[str, str] | None = None,
+    keys: Comparisons | None = None,
+) -> Reader:
     """A reader of these, which are made here: those that were made are stopped if another one can't be. `namespaces`
     are the paths of the configured ones, by name.
     """
@@ -38,23 +46,23 @@ def reader_of(workers: Iterable[Worker], clock: Clock, namespaces: Mapping[str, 
         for worker in made:
             worker.stop()
         raise
-    return Reader(made, clock, namespaces=namespaces or {})
+    return Reader(made, clock, namespaces=namespaces or {}, keys=keys)
 
 
-def host_workers(config: Config, clock: Clock) -> Iterator[Worker]:
-    """All sources of this host, each with a thread that waits to be asked."""
+def host_workers(config: Config, clock: Clock, looks: KeyLooks) -> Iterator[Worker]:
+    """All sources of this host, each with a thread that waits to be asked. Keys are looked at as `looks` wants it."""
     wanted = config.interfaces.wanted
-    yield from _workers_inside("", None, wanted, clock)
-    for place in config.namespaces:
-        yield from _workers_inside(place.name, place.path, wanted, clock)
-    userspace = UserspaceSource(wanted=wanted)
+    yield from _workers_inside("", None, wanted, clock, looks)
+    for place in config.namespaces:  # no file describes what is in them
+        yield from _workers_inside(place.name, place.path, wanted, clock, None)
+    userspace = UserspaceSource(wanted=wanted, looks=looks)
     yield Worker(SourceName.USERSPACE, lambda: _userspace(userspace), clock=clock)
-    conf = ConfSource(DEFAULT_PATTERNS if config.names is None else config.names)
+    conf = ConfSource(DEFAULT_PATTERNS if config.names is None else config.names, digests=looks.digests)
     yield Worker(SourceName.CONF, lambda: _conf(conf), clock=clock, every=CONF_SECONDS)
 
 
 def _conf(source: ConfSource) -> Reading:
-    return Reading(conf=source.read(), idle_patterns=source.idle_patterns)
+    return Reading(conf=source.read(), idle_patterns=source.idle_patterns, keys=source.keys)
 
 
 def _userspace(source: UserspaceSource) -> Reading:
@@ -68,9 +76,11 @@ def _links(source: InterfaceSource) -> Reading:
     return Reading(links=links, notes=source.notes, ports=source.ports, routes=source.routes)
 
 
-def _workers_inside(netns: str, path: str | None, wanted: Callable[[str], bool], clock: Clock) -> Iterator[Worker]:
+def _workers_inside(
+    netns: str, path: str | None, wanted: Callable[[str], bool], clock: Clock, looks: KeyLooks | None
+) -> Iterator[Worker]:
     """The sources that each network namespace has of its own."""
-    kernel, amneziawg = KernelSource(Backend.KERNEL, wanted), KernelSource(Backend.AMNEZIAWG, wanted)
+    kernel, amneziawg = (KernelSource(one, wanted, looks=looks) for one in (Backend.KERNEL, Backend.AMNEZIAWG))
     links = InterfaceSource(clock.monotonic)
     for source, read, close, ask in (
         (SourceName.KERNEL, lambda: Reading(*kernel.read()), kernel.close, unasked),

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from wg_exporter.inspected import Inspected
     from wg_exporter.linux.namespaces import Entrance
     from wg_exporter.model import PeerKey
+    from wg_exporter.reader.keys import Comparisons, FileKeys
     from wg_exporter.sources import Clock, Questions
 
 # A scrape must be over well before Prometheus gives up, which is after 10 s unless told otherwise.
@@ -65,6 +66,7 @@ class Reading(NamedTuple):
     idle_patterns: tuple[str, ...] = ()
     doubles: tuple[str, ...] = ()
     routes: Mapping[tuple[int, str], str] | None = None
+    keys: Mapping[str, FileKeys] = {}
 
 
 class _Done(NamedTuple):
@@ -190,6 +192,7 @@ class Reader:
         clock: Clock,
         deadline: float = DEADLINE_SECONDS,
         namespaces: Mapping[str, str] = _NO_NAMESPACES,
+        keys: Comparisons | None = None,
     ) -> None:
         """`namespaces` are the paths of those that are configured, by name."""
         self._workers = workers
@@ -200,6 +203,7 @@ class Reader:
         self._last: Snapshot | None = None
         self._conf: tuple[ConfFile, ...] = ()
         self._idle_patterns: tuple[str, ...] = ()
+        self._keys = keys
         self._homes: dict[str, str] = {}  # the namespace in which each userspace device was last seen
 
     def read(self) -> Snapshot:
@@ -243,6 +247,8 @@ class Reader:
             success, failure = done.failure is None, done.failure or Failure.OTHER
             if worker.name is SourceName.CONF and success:
                 self._conf, self._idle_patterns = done.reading.conf, done.reading.idle_patterns
+                if self._keys is not None:
+                    self._keys.describe(self._conf, done.reading.keys)
             outcomes.append(Outcome(worker.name, worker.netns, success, done.duration, done.problem, failure))
             readings.append((worker, done.reading))
         self._last = self._snapshot(wall, monotonic, readings, tuple(outcomes))
@@ -271,6 +277,7 @@ class Reader:
             for problem in reading.failed:
                 netns = self._home(worker, problem.name, links)
                 failed.setdefault((netns, problem.name), problem._replace(netns=netns))
+        here = {name: device.backend for (netns, name), device in devices.items() if not netns}
         return Snapshot(
             wall,
             monotonic,
@@ -286,6 +293,7 @@ class Reader:
             tuple(doubles),
             {worker.netns: reading.routes for worker, reading in readings if reading.routes is not None},
             capabilities(outcomes),
+            keys=self._keys.now(here) if self._keys is not None else (),
         )
 
     def _home(self, worker: Worker, name: str, links: dict[DeviceKey, Link]) -> str:

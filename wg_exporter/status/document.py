@@ -18,13 +18,15 @@ from wg_exporter.health.states import Reason, State  # noqa: TC001 - msgspec rea
 from wg_exporter.history.round_trips import STEP_SECONDS
 from wg_exporter.model import Backend, SourceName  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.probed import Verdict  # noqa: TC001 - msgspec reads the annotations
+from wg_exporter.status.drift import DriftPart, drift_part
 from wg_exporter.status.mtu import told
+from wg_exporter.status.plain import endpoint as _endpoint
+from wg_exporter.status.plain import text as _text
+from wg_exporter.status.plain import texts as _texts
 from wg_exporter.status.rows import whose
 from wg_exporter.status.todo import what_to_do
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from wg_exporter.causes.cause import Finding
     from wg_exporter.health.quality import Window
     from wg_exporter.history.round_trips import Line
@@ -180,6 +182,7 @@ class DevicePart(msgspec.Struct, frozen=True, kw_only=True):
     transmit_dropped: int | None
     peers: list[PeerPart]
     quiet: QuietPart | None = None
+    drift: DriftPart | None = None
 
 
 class SourcePart(msgspec.Struct, frozen=True, kw_only=True):
@@ -290,6 +293,7 @@ def _device(row: DeviceRow, wall: float, endpoints: str, config_file: str) -> De
         transmit_dropped=link.tx_dropped if link else None,
         peers=[_peer(peer, row, wall, endpoints, config_file) for peer in row.peers],
         quiet=_quiet(row.quiet) if row.quiet else None,
+        drift=drift_part(row.drift, row, endpoints) if row.drift else None,
     )
 
 
@@ -377,18 +381,3 @@ def _mtu(report: MtuReport, row: PeerRow, device: DeviceRow, endpoints: str) -> 
     findings = told(report, whose(device)[1], row.aim.target if row.aim else "", device.entry)
     known = report._asdict() | {"shrinks_at": report.shrinks_at or None, "checked": report.checked or None}
     return MtuPart(**known, findings=_text(findings))
-
-
-def _endpoint(endpoint: str, wish: str) -> str | None:
-    if not endpoint or wish == "off":
-        return None
-    return _text(endpoint.rpartition(":")[0].strip("[]") if wish == "address" else endpoint)
-
-
-def _texts(texts: Iterable[str]) -> list[str]:
-    return [_text(text) for text in texts]
-
-
-def _text(text: str) -> str:
-    """The text without what is no character (lone surrogates, from names of files), as not every reader takes that."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()

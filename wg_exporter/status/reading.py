@@ -26,6 +26,7 @@ from wg_exporter.status.document import (
     PeerPart,
     QuietPart,
 )
+from wg_exporter.status.drift import drift_row
 from wg_exporter.status.rows import DeviceRow, Echoes, Overview, PeerRow, Teller
 
 
@@ -90,6 +91,7 @@ def _device_row(part: DevicePart) -> DeviceRow:
             rx_packets, tx_packets, rx, tx, rx_errors, tx_errors, rx_dropped, tx_dropped,
         )  # fmt: skip
     rows, entry, quiet = tuple(map(_peer_row, part.peers)), part.netns_entry or "", _quiet(part.quiet)
+    drift = drift_row(part.drift) if part.drift else None
     if part.gone:
         return DeviceRow(None, None, link, rows, key, entry, quiet)
     backend = part.backend or Backend.KERNEL
@@ -101,7 +103,7 @@ def _device_row(part: DevicePart) -> DeviceRow:
     device = model.Device(
         *key, backend, part.public_key or "", part.listen_port, part.fwmark or 0, peers, part.read_success
     )
-    return DeviceRow(device, None, link, rows, entry=entry, quiet=quiet)
+    return DeviceRow(device, None, link, rows, entry=entry, quiet=quiet, drift=drift)
 
 
 def _peer_row(part: PeerPart) -> PeerRow:

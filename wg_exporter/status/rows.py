@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from wg_exporter.causes.cause import Finding
     from wg_exporter.config import Config
     from wg_exporter.config.health import HealthLimits
+    from wg_exporter.drift.kinds import Drift
     from wg_exporter.exposition.view import DeviceView, View
     from wg_exporter.health import GoneDevice
     from wg_exporter.health.quality import Window
@@ -89,7 +90,8 @@ class DeviceRow(NamedTuple):
     """A device that was read (`device`), could not be read (`failed`) or is gone (`gone`), with its link if it has one.
 
     `peers` are those that were read or, of a device that is gone, those that are expected up. `entry` is what a shell
-    command begins with to be run in its namespace. `quiet`: somebody works on the whole of it.
+    command begins with to be run in its namespace. `quiet`: somebody works on the whole of it. `drift`: how it differs
+    from the file that describes it, None if there is none or it is not known.
     """
 
     device: model.Device | None
@@ -99,6 +101,7 @@ class DeviceRow(NamedTuple):
     gone: model.DeviceKey | None = None
     entry: str = ""
     quiet: Quiet | None = None
+    drift: Drift | None = None
 
 
 class Overview(NamedTuple):
@@ -159,6 +162,7 @@ def from_view(
                 ),
                 *_gone_peers(lacking.get((seen.device.netns, seen.device.name))),
             ),
+            drift=view.drifts.get((seen.device.netns, seen.device.name)),
         )
         for seen in view.devices
     ]

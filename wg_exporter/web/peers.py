@@ -164,6 +164,8 @@ def device_of(device: DevicePart) -> tuple[str, str, str]:
     facts += [f"port {device.listen_port}"] if device.listen_port else []
     facts += [f"MTU {device.mtu}"] if device.mtu else []
     facts += [words.count(len(device.peers), "peer")] if device.read_success else ["could not be read"]
+    if drifted := sum(device.drift.counts.values()) if device.drift else 0:
+        facts.append(f"differs from its file in {words.count(drifted, 'place')}")
     facts += quiet
     return "dull" if device.read_success and device.up is not False else "bad", place_of(device), ", ".join(facts)
 

@@ -1,7 +1,6 @@
 """The files of WireGuard: who can read their keys or change what root runs, and what in them can't be meant so.
 
-Whether a running device differs from its file is not asked here: a peer that a file describes and the device lacks is
-`missing` in the health of the exporter.
+How a running device differs from its file is shown by `wg-exporter drift`; here it is one finding for each.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.cli.check.config import octal, writable
 from wg_exporter.cli.check.finding import NOWHERE, Check, Judged, Kind, NotKnown, Severity, Where
+from wg_exporter.drift.kinds import Kind as DriftKind
 from wg_exporter.status.rows import whose
 from wg_exporter.status.words import first_of
 
@@ -72,6 +72,12 @@ ABSENT = Kind(
     "A file describes an interface that is not there. Nobody is told of it unless it was there before, or the "
     "configuration expects it.",
     "Bring it up (`wg-quick up NAME`), or name it under `interfaces: expect` if it must exist.",
+)
+DRIFT = Kind(
+    "interface-drift",
+    Severity.WARNING,
+    "An interface is another than the file that describes it, and becomes what that says at its next start.",
+    "`wg-exporter drift` shows the differences, and for each direction what to do.",
 )
 SAME_KEY = Kind(
     "private-key-twice",
@@ -181,6 +187,18 @@ def _absent(facts: Facts) -> Iterator[Judged]:
             yield ABSENT.at(Where(row.path, interface=row.interface), "there is no such interface", fix)
 
 
+def _drift(facts: Facts) -> Iterator[Judged]:
+    assert facts.host is not None  # noqa: S101
+    overview = facts.host.exporter.overview
+    for row in overview.devices if overview else ():
+        # WireGuard moves endpoints by itself.
+        kinds = [f"{kind} ({number})" for kind, number in row.drift.counts if number] if row.drift else []
+        if row.drift and any(number for kind, number in row.drift.counts if kind is not DriftKind.ENDPOINT):
+            netns, interface = whose(row)
+            where = Where(row.drift.path, netns=netns, interface=interface)
+            yield DRIFT.at(where, f"the device differs in {', '.join(kinds)}", f"wg-exporter drift {interface}")
+
+
 def _same(facts: Facts) -> Iterator[Judged]:
     assert facts.host is not None  # noqa: S101
     overview = facts.host.exporter.overview
@@ -211,5 +229,6 @@ CHECKS = (
     Check("lines of WireGuard's files", (SYNTAX,), _syntax),
     Check("what WireGuard's files say twice", (SAME_INTERFACE, SAME_ALLOWED_IPS), _twice),
     Check("interfaces that files describe", (ABSENT,), _absent),
+    Check("interfaces that differ from their files", (DRIFT,), _drift),
     Check("names and keys that are there twice", (SAME_NAME, SAME_KEY), _same),
 )

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from wg_exporter import model
     from wg_exporter.quiet import Quiet
 
-_SUDO = "run: sudo wg-exporter show"
-
 # Where a target came from (plan/targets.py), in words.
 _ORIGINS: Mapping[str, str] = {
     "configured": "as the configuration says",
@@ -172,15 +170,17 @@ def unprobed(overview: Overview) -> dict[str, list[str]]:
     return found
 
 
-def reason_when_empty(overview: Overview) -> str:
-    """One line that says why there is nothing to show and what to do; empty if there is something."""
+def reason_when_empty(overview: Overview, command: str = "show") -> str:
+    """One line that says why there is nothing to show and what to do; empty if there is something. `command` is the one
+    that was run.
+    """
     if overview.devices:
         return ""
     if overview.unmatched:
         return overview.unmatched
     failures = [outcome for outcome in overview.outcomes if not outcome.success]
     if any(outcome.failure is Failure.DENIED for outcome in failures if outcome.source is not SourceName.CONF):
-        return f"no permission to read WireGuard devices: this needs CAP_NET_ADMIN; {_SUDO}"
+        return f"no permission to read WireGuard devices: this needs CAP_NET_ADMIN; run: sudo wg-exporter {command}"
     devices_unread = [outcome for outcome in failures if outcome.source not in (SourceName.LINKS, SourceName.CONF)]
     if devices_unread:
         first = devices_unread[0]

@@ -139,6 +139,10 @@ class _Screen:
         down = [_label(row) for row in overview.devices if row.link and not row.link.up and not row.quiet]
         if down:
             yield say(f"! {words.count(len(down), 'device')} down: {words.first_of(down)}", "bold red")
+        for row in overview.devices:
+            if row.drift and row.drift.total:
+                what = f"{_label(row)} differs from {row.drift.path} in {words.count(row.drift.total, 'place')}"
+                yield say(f"! {what}: wg-exporter drift {whose(row)[1]}", "yellow")
         yield from _peers_verdict(overview, encoding)
 
 

@@ -40,15 +40,15 @@ KEY_LENGTH = 32
 IFNAMSIZ = 16
 
 _KEY = struct.Struct("=HH32s")
-_PRESHARED_KEY_HEADER = ATTRIBUTE.pack(4 + KEY_LENGTH, WGPEER_A_PRESHARED_KEY)
-_PRESHARED_KEY_LENGTH = len(_PRESHARED_KEY_HEADER) + KEY_LENGTH
+PRESHARED_KEY_HEADER = ATTRIBUTE.pack(4 + KEY_LENGTH, WGPEER_A_PRESHARED_KEY)
+_PRESHARED_KEY_LENGTH = len(PRESHARED_KEY_HEADER) + KEY_LENGTH
 
 # A peer's own header, the public key with its header and, before that, what AmneziaWG puts there (`get_peer` of its
 # module, since 2024): 8 bytes of flags. A peer that is whole has the header of its preshared key in its head too.
-_FLAGS = ATTRIBUTE.pack(8, WGPEER_A_FLAGS)
-_FLAGS_LENGTH = len(_FLAGS) + 4
+FLAGS = ATTRIBUTE.pack(8, WGPEER_A_FLAGS)
+FLAGS_LENGTH = len(FLAGS) + 4
 _BARE = ATTRIBUTE.size + _KEY.size
-_WHOLE = _BARE + len(_PRESHARED_KEY_HEADER)
+_WHOLE = _BARE + len(PRESHARED_KEY_HEADER)
 
 # How many layouts are kept for each device. Messages beyond that are read entry by entry.
 _MAX_LAYOUTS = 4096
@@ -79,12 +79,12 @@ PIECES = len(NO_ENTRIES)
 
 def is_whole(head: bytes) -> bool:
     """Whether an entry is a peer with all that belongs to it, and not the rest of one."""
-    return len(head) in {_WHOLE, _WHOLE + _FLAGS_LENGTH}
+    return len(head) in {_WHOLE, _WHOLE + FLAGS_LENGTH}
 
 
 def public_key(head: bytes) -> bytes:
     """The public key in a head."""
-    end = len(head) - (len(_PRESHARED_KEY_HEADER) if is_whole(head) else 0)
+    end = len(head) - (len(PRESHARED_KEY_HEADER) if is_whole(head) else 0)
     return head[end - KEY_LENGTH : end]
 
 
@@ -212,8 +212,8 @@ def _learn(data: bytes | bytearray, start: int, end: int) -> tuple[_Layout, tupl
         length, _kind = ATTRIBUTE.unpack_from(data, offset)
         stop = offset + length
         first = offset + ATTRIBUTE.size
-        if data[first : first + len(_FLAGS)] == _FLAGS:
-            first += _FLAGS_LENGTH
+        if data[first : first + len(FLAGS)] == FLAGS:
+            first += FLAGS_LENGTH
         secret = first + _KEY.size
         if secret > stop or stop > end:
             raise DecodeError("peer length out of range")
@@ -221,10 +221,10 @@ def _learn(data: bytes | bytearray, start: int, end: int) -> tuple[_Layout, tupl
         if key_length != 4 + KEY_LENGTH or key_kind & ATTRIBUTE_TYPE_MASK != WGPEER_A_PUBLIC_KEY:
             raise DecodeError("a peer does not begin with its public key")
         head = secret - offset
-        if data[secret : secret + 4] == _PRESHARED_KEY_HEADER and secret + _PRESHARED_KEY_LENGTH <= stop:
+        if data[secret : secret + 4] == PRESHARED_KEY_HEADER and secret + _PRESHARED_KEY_LENGTH <= stop:
             left = stop - secret - _PRESHARED_KEY_LENGTH
             times, counters = (TIMES, COUNTERS) if left >= TIMES + COUNTERS else (0, 0)
-            head += len(_PRESHARED_KEY_HEADER)
+            head += len(PRESHARED_KEY_HEADER)
             pieces.append(f"{head}s{KEY_LENGTH}x{times}s{counters}s{left - times - counters}s")
         else:
             # The rest of a peer that began in the message before. Should the kernel ever move the preshared key

@@ -28,6 +28,7 @@ from wg_exporter.linux.netlink import (
 from wg_exporter.model import Backend, Device, FailedDevice, Failure, Peers
 from wg_exporter.reader.kernel.dump import WGDEVICE_A_IFINDEX, Extractor
 from wg_exporter.reader.kernel.peers import PeerTable
+from wg_exporter.reader.kernel.secrets import KeyTaster
 from wg_exporter.reader.links.links import LinkReader
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wg_exporter.model import Peer
+    from wg_exporter.reader.keys import KeyLooks
 
 WG_CMD_GET_DEVICE = 0
 WG_GENL_VERSION = 1
@@ -59,14 +61,19 @@ class _Decoders(NamedTuple):
 
 
 class KernelSource:
-    """Reads all devices of one generic netlink family. Not thread-safe: one thread, one namespace."""
+    """Reads all devices of one generic netlink family. Not thread-safe: one thread, one namespace.
+
+    With `looks`, it gives the digests of keys to that, when they are due.
+    """
 
     def __init__(
         self,
         backend: Backend = Backend.KERNEL,
         wanted: Callable[[str], bool] = lambda _name: True,
         open_socket: Callable[[int], socket.socket] = open_socket,
+        looks: KeyLooks | None = None,
     ) -> None:
+        self._looks = looks
         self._backend = backend
         self._family_name = "amneziawg" if backend is Backend.AMNEZIAWG else "wireguard"
         self._wanted = wanted
@@ -111,7 +118,7 @@ class KernelSource:
         self, family: int, ifindex: int, name: str, devices: list[Device], failed: list[FailedDevice]
     ) -> None:
         try:
-            device = self._dump(family, ifindex)
+            device = self._dump(family, ifindex, name)
         except NetlinkError as error:
             if error.failure is Failure.DENIED:
                 raise
@@ -131,17 +138,22 @@ class KernelSource:
             self._last[ifindex] = device
             devices.append(device)
 
-    def _dump(self, family: int, ifindex: int) -> Device:
+    def _dump(self, family: int, ifindex: int, interface: str = "") -> Device:
         request = GENERIC.pack(WG_CMD_GET_DEVICE, WG_GENL_VERSION, 0)
         request += attribute(WGDEVICE_A_IFINDEX, struct.pack("=I", ifindex))
         seen: dict[str, Peer] = {}
         for attempt in range(1, ATTEMPTS + 1):
             known = self._known.setdefault(ifindex, _Decoders(Extractor(), PeerTable()))
             known.extractor.begin()
+            taster = (
+                KeyTaster(self._looks.digests) if self._looks and self._looks.due(interface, self._backend) else None
+            )
             try:
                 with closing(self._generic.dump(family, request)) as answers:
                     for data, start, end in answers:
                         known.extractor.feed(data, start + GENERIC.size, end)
+                        if taster:
+                            taster.feed(data, start + GENERIC.size, end)
             except InterruptedDumpError:
                 if attempt == ATTEMPTS:
                     raise
@@ -155,6 +167,8 @@ class KernelSource:
                 if not seen.keys() >= lost:
                     continue
                 peers = Peers.of(seen[key] for key in peers.public_key)
+            if self._looks and taster:
+                self._looks.keep(interface, self._backend, taster.finish())
             name, key, port, mark = facts.name, facts.public_key, facts.listen_port, facts.fwmark
             return Device("", name, self._backend, key, port, mark, peers)
         raise InterruptedDumpError("the kernel left out what it knows of a peer")

@@ -22,11 +22,13 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.linux.errors import DeniedError, SourceError
 from wg_exporter.model import Backend, Device, FailedDevice, Failure, Peers
-from wg_exporter.reader.userspace.secrets import overwrite
-from wg_exporter.reader.userspace.uapi import Answer, DecodeError, KeptPeer, decode
+from wg_exporter.reader.userspace.secrets import digested, overwrite
+from wg_exporter.reader.userspace.uapi import MAX_PEERS, Answer, DecodeError, KeptPeer, decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from wg_exporter.reader.keys import KeyLooks
 
 DIRECTORIES: Mapping[Backend, Sequence[str]] = MappingProxyType(
     {Backend.USERSPACE: ("/var/run/wireguard",), Backend.AMNEZIAWG: ("/var/run/amneziawg",)}
@@ -50,7 +52,8 @@ class _State(Enum):
 class UserspaceSource:
     """Reads the userspace devices of the host. Not for several threads at once: the last read is kept, to compare.
 
-    `wanted` is asked with the name of each device. `timeout` is in seconds, for all devices together.
+    `wanted` is asked with the name of each device. `timeout` is in seconds, for all devices together. With `looks`, it
+    gives the digests of keys to that, when they are due.
     """
 
     def __init__(
@@ -58,7 +61,9 @@ class UserspaceSource:
         directories: Mapping[Backend, Sequence[str]] = DIRECTORIES,
         wanted: Callable[[str], bool] = lambda _name: True,
         timeout: float = 2.0,
+        looks: KeyLooks | None = None,
     ) -> None:
+        self._looks = looks
         self._directories = directories
         self._wanted = wanted
         self._timeout = timeout
@@ -129,6 +134,9 @@ class UserspaceSource:
         for talk in sorted(talks, key=lambda one: len(one.answer)):
             if talk.state is _State.ANSWERED:
                 try:
+                    device, looks = (talk.path.stem, talk.backend), self._looks
+                    if looks and looks.due(*device):
+                        looks.keep(*device, digested(talk.answer, looks.digests, MAX_PEERS))
                     talk.decoded = decode(talk.answer, talk.answered_at_ns, self._known.get(talk.path, {}), overdue)
                 except DecodeError as error:
                     talk.fail(f"its answer cannot be used: {error}")

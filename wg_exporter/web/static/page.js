@@ -163,12 +163,14 @@
       const facts = [`gone, ${peers} expected up`, quiet];
       return [quiet ? "odd" : "bad", placeOf(device), facts.filter(Boolean).join(", ")];
     }
+    const drifted = Object.values(device.drift?.counts ?? {}).reduce((sum, one) => sum + one, 0);
     const facts = [
       device.up === null ? "" : device.up ? "up" : "DOWN",
       device.backend,
       device.listen_port ? `port ${device.listen_port}` : "",
       device.mtu ? `MTU ${device.mtu}` : "",
       device.read_success ? peers : "could not be read",
+      drifted ? `differs from its file in ${count(drifted, "place")}` : "",
       quiet,
     ];
     const fine = device.read_success && device.up !== false;

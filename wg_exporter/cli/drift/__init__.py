@@ -1,0 +1,1 @@
+"""`wg-exporter drift`: how the devices differ from the files that describe them."""

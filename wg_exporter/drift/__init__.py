@@ -1,0 +1,1 @@
+"""Configuration drift: how a device differs from the file that describes it. docs/drift.md says what counts."""
