@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from wg_exporter.hostnames import HostName
+
 
 DeviceKey = tuple[str, str]
 """What identifies a device on a host: (netns, interface name)."""
@@ -293,7 +295,9 @@ class Snapshot(NamedTuple):
     namespace too, what keeps users' packets to an address from going through the device with an index; empty if nothing
     does. What is not in it is not known. `capabilities` are what the reader may do: (name, able), without what is not
     known.
-    `unread`: nothing could be read, as whoever reads is gone or hangs; each outcome says so.
+    `unread`: nothing could be read, as whoever reads is gone or hangs; each outcome says so. `host_names` is what is
+    known of the host names in files; the same object while nothing changed. `reresolved` has the number of endpoints
+    that were set to what a name resolves to, by interface and public key; None = nothing is ever set.
     """
 
     wall: float
@@ -311,6 +315,8 @@ class Snapshot(NamedTuple):
     routes: Mapping[str, Mapping[tuple[int, str], str]] = {}
     capabilities: tuple[tuple[str, bool], ...] = ()
     unread: bool = False
+    host_names: tuple[HostName, ...] = ()
+    reresolved: tuple[tuple[str, str, int], ...] | None = None
 
     def namespaces_read(self) -> set[str]:
         """The namespaces whose links were read, or that are gone: a link of theirs that is not in `links` is not there.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from wg_exporter.hostnames import HostName  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.messages.channel import Message
 from wg_exporter.model import (  # noqa: TC001 - msgspec reads the annotations
     Backend,
@@ -29,6 +30,15 @@ class Ask(Message):
     """Look at these routes from the next pass on: by namespace, (index of a device, address)."""
 
     questions: dict[str, tuple[tuple[int, str], ...]]
+
+
+class Unwell(Message):
+    """These peers are down or degraded: interface, public key, whether it is down (see `sources.Unwell`).
+
+    At worst a lie makes the reader set an endpoint to what root's file says, once a minute (`reader.dns.reresolve`).
+    """
+
+    peers: frozenset[tuple[str, str, bool]]
 
 
 class Columns(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -58,7 +68,8 @@ class DevicePart(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 
 
 class Pass(Message):
-    """What a pass brought (see `model.Snapshot`). `conf` and `udp_ports` are None while they are as in the last answer.
+    """What a pass brought (see `model.Snapshot`). `conf`, `udp_ports` and `host_names` are None while they are as in
+    the last answer.
 
     `usage` is what the reader has cost so far.
     """
@@ -78,7 +89,9 @@ class Pass(Message):
     routes: dict[str, tuple[tuple[int, str, str], ...]]
     capabilities: tuple[tuple[str, bool], ...]
     usage: Usage
+    host_names: tuple[HostName, ...] | None = None
+    reresolved: tuple[tuple[str, str, int], ...] | None = None
 
 
-ToReader = Read | Ask
+ToReader = Read | Ask | Unwell
 FromReader = Pass

@@ -15,6 +15,7 @@ from wg_exporter.model import Device, Peers, Snapshot
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from wg_exporter.hostnames import HostName
     from wg_exporter.model import ConfFile, DeviceKey, Link, Usage
 
 _WIDTH = len(Peers.__slots__)
@@ -27,6 +28,7 @@ class Packer:
         self._peers: dict[DeviceKey, Peers] = {}
         self._conf: tuple[ConfFile, ...] | None = None
         self._ports: Mapping[str, frozenset[int]] | None = None
+        self._host_names: tuple[HostName, ...] = ()
 
     def pack(self, snapshot: Snapshot, usage: Usage) -> Pass:
         """The message that tells what is new in this snapshot."""
@@ -51,9 +53,11 @@ class Packer:
             },
             snapshot.capabilities,
             usage,
+            None if snapshot.host_names is self._host_names else snapshot.host_names,
+            snapshot.reresolved,
         )
         self._peers = {(device.netns, device.name): device.peers for device in snapshot.devices}
-        self._conf, self._ports = snapshot.conf, snapshot.udp_ports
+        self._conf, self._ports, self._host_names = snapshot.conf, snapshot.udp_ports, snapshot.host_names
         return message
 
     def _device(self, device: Device) -> DevicePart:
@@ -90,6 +94,7 @@ class Unpacker:
         self._conf: tuple[ConfFile, ...] | None = None
         self._ports: Mapping[str, frozenset[int]] | None = None
         self._links: Mapping[DeviceKey, Link] = {}
+        self._host_names: tuple[HostName, ...] = ()
 
     def unpack(self, message: Pass) -> Snapshot:
         """The snapshot that was packed. Raises UnpackError."""
@@ -101,6 +106,8 @@ class Unpacker:
         links = {(link.netns, link.name): self._link(link) for link in message.links}
         self._peers = {(device.netns, device.name): device.peers for device in devices}
         self._conf, self._ports, self._links = conf, ports, links
+        if message.host_names is not None:
+            self._host_names = message.host_names
         return Snapshot(
             message.wall,
             message.monotonic,
@@ -119,6 +126,8 @@ class Unpacker:
                 for netns, routes in message.routes.items()
             },
             message.capabilities,
+            host_names=self._host_names,
+            reresolved=message.reresolved,
         )
 
     def _device(self, part: DevicePart) -> Device:

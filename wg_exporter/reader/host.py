@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 from wg_exporter.linux.namespaces import Entrance
 from wg_exporter.model import Backend, SourceName
 from wg_exporter.reader.conf import DEFAULT_PATTERNS, ConfSource
+from wg_exporter.reader.dns.service import HostNames
+from wg_exporter.reader.dns.setter import Setter
 from wg_exporter.reader.kernel.source import KernelSource
 from wg_exporter.reader.links.source import InterfaceSource
 from wg_exporter.reader.reader import Reader, Reading, Worker, unasked
 from wg_exporter.reader.userspace.source import UserspaceSource
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterable, Iterator
 
     from wg_exporter.config import Config
@@ -22,12 +25,18 @@ if TYPE_CHECKING:
 CONF_SECONDS = 4.0
 
 
-def host_sources(config: Config, clock: Clock) -> Reader:
-    """A reader of all sources of this host, as `sources.OpenSources`."""
-    return reader_of(host_workers(config, clock), clock)
+def host_sources(config: Config, clock: Clock, resolver: Callable[[], socket.socket] | None = None) -> Reader:
+    """A reader of all sources of this host, as `sources.OpenSources`.
+
+    `resolver` gives the socket of a process that looks host names up; without one, nobody does.
+    """
+    names = None
+    if resolver is not None and config.dns.resolve:
+        names = HostNames(resolver, clock, Setter().set if config.dns.reresolve else None)
+    return reader_of(host_workers(config, clock), clock, names)
 
 
-def reader_of(workers: Iterable[Worker], clock: Clock) -> Reader:
+def reader_of(workers: Iterable[Worker], clock: Clock, names: HostNames | None = None) -> Reader:
     """A reader of these, which are made here: those that were made are stopped if another one can't be."""
     made: list[Worker] = []
     try:
@@ -36,7 +45,7 @@ def reader_of(workers: Iterable[Worker], clock: Clock) -> Reader:
         for worker in made:
             worker.stop()
         raise
-    return Reader(made, clock)
+    return Reader(made, clock, names=names)
 
 
 def host_workers(config: Config, clock: Clock) -> Iterator[Worker]:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.linux.usage import Meter
 from wg_exporter.messages.channel import Connection, ConnectionEndedError
-from wg_exporter.messages.reader import Ask, Read, ToReader
+from wg_exporter.messages.reader import Ask, Read, ToReader, Unwell
 from wg_exporter.messages.snapshots import Packer
+from wg_exporter.model import Usage
 
 if TYPE_CHECKING:
     import socket
@@ -46,9 +47,13 @@ def _answer(connection: Connection[ToReader], sources: Sources) -> None:
             continue
         message = connection.receive()
         if isinstance(message, Read):
-            connection.send(packer.pack(sources.read(), meter.read()))
+            snapshot = sources.read()
+            usage = Usage(*map(sum, zip(meter.read(), sources.usage or Usage(), strict=True)))
+            connection.send(packer.pack(snapshot, usage))
             passes += 1
             if passes == STEADY:
                 gc.freeze()  # rows of peers form no cycles
         elif isinstance(message, Ask):
             sources.ask(message.questions)
+        elif isinstance(message, Unwell):
+            sources.unwell(message.peers)

@@ -26,6 +26,7 @@ from wg_exporter.model import (
     Outcome,
     Snapshot,
     SourceName,
+    Usage,
 )
 from wg_exporter.reader.rights import capabilities
 from wg_exporter.sources import OnePass, StoppedError
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from wg_exporter.linux.namespaces import Entrance
-    from wg_exporter.sources import Clock, Questions
+    from wg_exporter.reader.dns.service import HostNames
+    from wg_exporter.sources import Clock, Questions, Unwell
 
 # A scrape must be over well before Prometheus gives up, which is after 10 s unless told otherwise.
 DEADLINE_SECONDS = 2.5
@@ -176,16 +178,28 @@ class Reader:
     """Passes over all sources, as `sources.Sources`."""
 
     problem = ""
-    usage = None  # its threads are this process's
 
-    def __init__(self, workers: Sequence[Worker], clock: Clock, deadline: float = DEADLINE_SECONDS) -> None:
+    def __init__(
+        self,
+        workers: Sequence[Worker],
+        clock: Clock,
+        deadline: float = DEADLINE_SECONDS,
+        names: HostNames | None = None,
+    ) -> None:
+        """`names` looks up the host names of endpoints; None = nobody does."""
         self._workers = workers
         self._clock = clock
         self._deadline = deadline
+        self._names = names
         self._passes = OnePass(self._pass)
         self._conf: tuple[ConfFile, ...] = ()
         self._idle_patterns: tuple[str, ...] = ()
         self._homes: dict[str, str] = {}  # the namespace in which each userspace device was last seen
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the process costs that looks names up; the threads are this process's."""
+        return self._names.usage if self._names else None
 
     def read(self) -> Snapshot:
         """One pass over all sources, or the one that is under way. Takes no longer than the deadline."""
@@ -198,8 +212,15 @@ class Reader:
         for worker in self._workers:
             worker.ask(questions.get(worker.netns, ()))
 
+    def unwell(self, peers: Unwell) -> None:
+        """As `sources.Sources`."""
+        if self._names is not None:
+            self._names.unwell(peers)
+
     def stop(self) -> None:
         """Let all threads end."""
+        if self._names is not None:
+            self._names.stop()
         for worker in self._workers:
             worker.stop()
 
@@ -246,10 +267,13 @@ class Reader:
             for problem in reading.failed:
                 netns = self._home(worker, problem.name, links)
                 failed.setdefault((netns, problem.name), problem._replace(netns=netns))
+        read = tuple(devices.values())
+        if self._names is not None:
+            self._names.look(read, self._conf)
         return Snapshot(
             wall,
             monotonic,
-            tuple(devices.values()),
+            read,
             tuple(problem for key, problem in failed.items() if key not in devices),
             links,
             self._conf,
@@ -261,6 +285,8 @@ class Reader:
             tuple(doubles),
             {worker.netns: reading.routes for worker, reading in readings if reading.routes is not None},
             capabilities(outcomes),
+            host_names=self._names.rows if self._names else (),
+            reresolved=self._names.reresolved if self._names else None,
         )
 
     def _home(self, worker: Worker, name: str, links: dict[DeviceKey, Link]) -> str:

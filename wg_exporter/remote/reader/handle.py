@@ -13,7 +13,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from wg_exporter.messages.channel import Connection, ConnectionEndedError
-from wg_exporter.messages.reader import LONGEST, Ask, FromReader, Read
+from wg_exporter.messages.reader import LONGEST, Ask, FromReader, Read, Unwell
 from wg_exporter.messages.snapshots import Unpacker, UnpackError
 from wg_exporter.model import Cause, FailedDevice, Outcome, Snapshot, SourceName
 from wg_exporter.remote.process import ended
@@ -22,6 +22,7 @@ from wg_exporter.sources import OnePass, StoppedError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from wg_exporter import sources
     from wg_exporter.model import Usage
     from wg_exporter.remote.process import Process
     from wg_exporter.sources import Clock, Questions
@@ -59,6 +60,13 @@ class _Life:
         """Tell which routes to look at. Raises _DiedError."""
         try:
             self._connection.send(Ask(dict(questions)))
+        except ConnectionEndedError as error:
+            raise _DiedError(str(error)) from None
+
+    def unwell(self, peers: sources.Unwell) -> None:
+        """Tell which peers are not well. Raises _DiedError."""
+        try:
+            self._connection.send(Unwell(peers))
         except ConnectionEndedError as error:
             raise _DiedError(str(error)) from None
 
@@ -127,6 +135,8 @@ class ReaderProcess:
         self._last = Snapshot(0.0, 0.0, (), (), {}, (), ())
         self._questions: Questions = {}
         self._told: Questions | None = {}  # what the process was asked last
+        self._unwell: sources.Unwell = frozenset()
+        self._told_unwell: sources.Unwell = frozenset()
 
     def __del__(self) -> None:
         if not getattr(self, "_stopped", True):
@@ -147,6 +157,10 @@ class ReaderProcess:
     def ask(self, questions: Questions) -> None:
         """As `sources.Sources`: told with the next pass."""
         self._questions = questions
+
+    def unwell(self, peers: sources.Unwell) -> None:
+        """As `sources.Sources`: told with the next pass."""
+        self._unwell = peers
 
     def stop(self) -> None:
         """End the process. Does not wait: a pass that is under way ends by its deadline, and then the process."""
@@ -186,6 +200,9 @@ class ReaderProcess:
             if self._questions != self._told:
                 self._told = self._questions
                 life.ask(self._questions)
+            if self._unwell != self._told_unwell:
+                self._told_unwell = self._unwell
+                life.unwell(self._unwell)
             snapshot = life.read()
         except _LateError as error:
             problem, before = f"the reader gave {error}", self._problem
@@ -217,7 +234,7 @@ class ReaderProcess:
         except OSError as error:
             self._died(f"could not be started: {error}", 0.0)
             return None
-        self._told = {}
+        self._told, self._told_unwell = {}, frozenset()
         self._life = _Life(process, ours, self._clock.monotonic)
         return self._life
 
@@ -253,4 +270,5 @@ class ReaderProcess:
             left_out=last.left_out,
             idle_patterns=last.idle_patterns,
             unread=True,
+            host_names=last.host_names,
         )
