@@ -325,6 +325,7 @@ class Exporter:
             obstacles = setup.routing.obstacles(plan, snapshot)
             probes = self._probes()
             changes = self._history.judge(setup.config, setup.names, devices, snapshot, probes, obstacles=obstacles)
+            setup.reader.unwell(self._history.unwell(snapshot))
             open_ones = unjudged(snapshot, setup.names.metas, plan if self._prober else None)
             quiet = self.quiets.now()
             found = summary(self._history.health.devices(), STATUS_PEERS, quiet)

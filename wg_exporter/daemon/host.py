@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from wg_exporter.config import Expected
 from wg_exporter.exposition.view import DeviceView, View
 from wg_exporter.health import NO_OBSTACLES, Health
+from wg_exporter.health.states import State
 from wg_exporter.history.history import History
 from wg_exporter.history.round_trips import RoundTrips
 from wg_exporter.model import USERSPACE_KIND, Backend, Cause, ConfPeer, FailedDevice, SourceName
+from wg_exporter.names.endpoints import EndpointNames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from wg_exporter.model import DeviceKey, Peer, PeerKey, Snapshot
     from wg_exporter.names.table import Names
     from wg_exporter.probed import Probed
+    from wg_exporter.sources import Unwell
 
 
 _NO_SOCKET = "the interface is there, but its control socket is not"
@@ -55,6 +58,7 @@ class HostHistory:
         self._history = History()
         self._interfaces: frozenset[DeviceKey] = frozenset()
         self._round_trips = RoundTrips()
+        self._endpoint_names = EndpointNames()
         self._waits_for: tuple[Config | None, Mapping[str, Mapping[str, ConfPeer]]] = (None, {})
 
     @property
@@ -77,6 +81,7 @@ class HostHistory:
             for device in snapshot.devices
             if any(meta.expected_up for meta in names.metas(device))
         }
+        self._endpoint_names.follow(snapshot)
         changes = self._history.update(snapshot, expecting)
         names.follow(changes)
         return changes
@@ -166,6 +171,7 @@ class HostHistory:
                 names.metas(device),
                 self._history.counts_of(device),
                 self.health.of(device),
+                self._endpoint_names.rows(device, snapshot),
             )
             for device in snapshot.devices
         )
@@ -180,6 +186,17 @@ class HostHistory:
             gone=self.health.unseen({(device.netns, device.name) for device in snapshot.devices}),
             lacking=self.health.lacking(snapshot.devices),
         )
+
+    def unwell(self, snapshot: Snapshot) -> Unwell:
+        """The peers with a host name in their file that are down or degraded, as last judged."""
+        found = set()
+        for device in snapshot.devices:
+            named = self._endpoint_names.rows(device, snapshot)
+            rows = zip(device.peers.public_key, named, self.health.of(device), strict=False) if named else ()
+            for key, name, health in rows:
+                if name.name and health.state in {State.DOWN, State.DEGRADED}:
+                    found.add((device.name, key, health.state is State.DOWN))
+        return frozenset(found)
 
     def name_of(self, key: PeerKey) -> str | None:
         """The name of a peer, there or gone, as last judged; empty for an interface (no public key). None: there is no

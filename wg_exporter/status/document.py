@@ -15,8 +15,10 @@ import msgspec
 
 from wg_exporter.health.states import Reason, State  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.history.round_trips import STEP_SECONDS
+from wg_exporter.hostnames import Failure  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.model import Backend, SourceName  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.probed import Verdict  # noqa: TC001 - msgspec reads the annotations
+from wg_exporter.status import host_name
 from wg_exporter.status.mtu import told
 from wg_exporter.status.rows import whose
 from wg_exporter.status.todo import what_to_do
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from wg_exporter.health.quality import Window
     from wg_exporter.history.round_trips import Line
+    from wg_exporter.hostnames import EndpointName
     from wg_exporter.probed import MtuReport
     from wg_exporter.quiet import Quiet
     from wg_exporter.status.rows import DeviceRow, Echoes, Overview, PeerRow
@@ -85,6 +88,21 @@ class MtuPart(msgspec.Struct, frozen=True, kw_only=True):
     findings: str | None = None
 
 
+class EndpointNamePart(msgspec.Struct, frozen=True, kw_only=True):
+    """The host name in the peer's file, `host:port`. Times are in seconds since the epoch. For strangers `name` and
+    `resolves_to` are as `metrics: endpoint` says.
+    """
+
+    name: str | None
+    resolves_to: list[str] | None
+    resolved_at: float | None
+    mismatch: bool | None
+    failure: Failure | None
+    failed_since: float | None
+    reresolved: int | None
+    finding: str | None = None
+
+
 class QuietPart(msgspec.Struct, frozen=True, kw_only=True):
     """What pages nobody for a while, as somebody works on it. `public_key` and `name` are null for a whole interface.
     `since` and `until` are in seconds since the epoch.
@@ -127,6 +145,7 @@ class PeerPart(msgspec.Struct, frozen=True, kw_only=True):
     probe: ProbePart | None
     mtu: MtuPart | None
     quiet: QuietPart | None = None
+    endpoint_name: EndpointNamePart | None = None
 
 
 class DevicePart(msgspec.Struct, frozen=True, kw_only=True):
@@ -298,6 +317,21 @@ def _peer(row: PeerRow, device: DeviceRow, wall: float, endpoints: str, config_f
         probe=_probe(row.echoes, row.window, row.line) if row.echoes else None,
         mtu=_mtu(row.mtu, row, device, endpoints) if row.mtu else None,
         quiet=_quiet(row.quiet) if row.quiet else None,
+        endpoint_name=_endpoint_name(row.host_name, row, device, endpoints) if row.host_name else None,
+    )
+
+
+def _endpoint_name(known: EndpointName, row: PeerRow, device: DeviceRow, endpoints: str) -> EndpointNamePart:
+    finding = host_name.told(known, whose(device)[1], row.peer.public_key, endpoints)
+    return EndpointNamePart(
+        name=None if endpoints == "off" else _text(_endpoint(known.name, endpoints) or ""),
+        resolves_to=None if endpoints == "off" else list(known.resolves_to),
+        resolved_at=known.at or None,
+        mismatch=known.mismatch,
+        failure=known.failure,
+        failed_since=known.failed_since or None,
+        reresolved=known.reresolved,
+        finding=_text(finding) or None,
     )
 
 
