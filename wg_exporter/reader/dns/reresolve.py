@@ -60,11 +60,13 @@ class Reresolve:
     def __init__(self, begun: float) -> None:
         """`begun` is now: what the process before has set is not known, so nothing is set for `EVERY`."""
         self._begun = begun
-        self._seen: dict[Who, _Seen] = {}
+        self._seen: dict[Who, _Seen] = {}  # also of those that are not there now, so that a minute stays a minute
+        self._there: set[Who] = set()
 
     def look(self, devices: Iterable[Device], names: Mapping[Who, str], now: float) -> None:
         """Take in what was just read. A peer that could not be read now is not there, and nothing is set for it."""
-        before, self._seen = self._seen, {}
+        self._seen = {who: seen for who, seen in self._seen.items() if who in names}
+        self._there = set()
         for device in devices:
             if device.netns or not device.fresh:
                 continue
@@ -74,7 +76,8 @@ class Reresolve:
                 who = (device.name, key)
                 if who not in names:
                     continue
-                seen = self._seen[who] = before.get(who) or _Seen(self._begun)
+                self._there.add(who)
+                seen = self._seen.setdefault(who, _Seen(self._begun))
                 if (seen.received, seen.handshake) != (received, handshake):
                     seen.received, seen.handshake, seen.silent_since = received, handshake, now
                     seen.tried = []
@@ -91,7 +94,7 @@ class Reresolve:
         found = []
         for who in down:
             seen, name = self._seen.get(who), names.get(who)
-            if seen is None or name is None:
+            if seen is None or name is None or who not in self._there:
                 continue
             if now < seen.last_try + EVERY or now < seen.silent_since + SILENT:
                 continue
