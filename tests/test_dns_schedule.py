@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,7 +47,7 @@ class Play:
 
     def gaps(self, name: str) -> list[float]:
         times = self.times(name)
-        return [later - before for before, later in zip(times, times[1:], strict=False)]
+        return [later - before for before, later in itertools.pairwise(times)]
 
     def row(self, name: str):
         return next(row for row in self.schedule.rows if row.endpoint == name)
@@ -69,7 +71,7 @@ def test_many_names_are_spread_over_the_interval():
     busiest = max(sum(at <= other < at + 10 for other in late) for at in late)
     assert busiest < 40, "300 names are 10 in 10 s, if they are spread"
     first = [at for at, _ in play.asked[:300]]
-    assert all(later - before >= PACE - 1e-9 for before, later in zip(first, first[1:], strict=False))
+    assert all(later - before >= PACE - 1e-9 for before, later in itertools.pairwise(first))
 
 
 def test_a_name_of_a_peer_that_is_not_well_is_asked_for_sooner_but_never_twice_in_half_a_minute():
@@ -213,7 +215,7 @@ def test_whatever_is_said_no_name_is_asked_for_more_often_than_is_fair(steps):
         else:
             play.answers[value] = ((), Failure.NOT_FOUND) if what == "fail" else None
     moments = sorted(at for at, _ in play.asked)
-    assert all(later - before >= PACE - 1e-6 for before, later in zip(moments, moments[1:], strict=False))
+    assert all(later - before >= PACE - 1e-6 for before, later in itertools.pairwise(moments))
     forgotten = any(what == "use" for what, _ in steps)
     for name in {name for _, name in play.asked}:
         assert forgotten or min(play.gaps(name), default=LEAST) >= LEAST - 1e-6

@@ -8,7 +8,6 @@ import socket
 import struct
 import threading
 from base64 import b64decode
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,6 +27,7 @@ from wg_exporter.reader.dns.setter import Setter, uapi_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 KEY = key(1)
 V4, V6 = "198.51.100.7:51820", "[2001:db8::7]:40000"

@@ -26,7 +26,9 @@ NAME = "vpn.example.org:51820"
 AT = 1_700_000_000.0
 
 
-@pytest.mark.parametrize("name", [NAME, "localhost:1", "127.1:1", "host:http", "xn--bcher-kva.example:1", "1.2.3.4.5:1"])
+@pytest.mark.parametrize(
+    "name", [NAME, "localhost:1", "127.1:1", "host:http", "xn--bcher-kva.example:1", "1.2.3.4.5:1"]
+)
 def test_what_is_no_address_is_a_name(name):
     assert is_host_name(name)
 
@@ -62,7 +64,9 @@ def test_no_text_is_more_than_compared(endpoint, addresses):
 def test_names_stand_in_the_files_of_an_interface_and_the_first_that_gives_an_endpoint_counts():
     files = (
         conf_file("wg0", declared(1, endpoint=NAME), declared(2, endpoint="192.0.2.2:51820"), declared(3)),
-        conf_file("wg0", declared(1, endpoint="other.example.org:1"), declared(3, endpoint="c.example.org:3"), path="/b"),
+        conf_file(
+            "wg0", declared(1, endpoint="other.example.org:1"), declared(3, endpoint="c.example.org:3"), path="/b"
+        ),
         conf_file("", declared(4, endpoint="d.example.org:4"), path="/c"),
     )
     assert host_names(files) == {("wg0", key(1)): NAME, ("wg0", key(3)): "c.example.org:3"}
