@@ -35,6 +35,12 @@ class Link:
         """The reader's end, in the reader: another object each time. Raises OSError."""
         return self._near.dup()
 
+    def hung_up(self) -> bool:
+        """Whether the reader's end is closed everywhere."""
+        poll = select.poll()
+        poll.register(self.far, 0)
+        return bool(poll.poll(0))
+
     def close_near(self) -> None:
         """Let go of the reader's end, which the reader has."""
         self._near.close()
@@ -118,6 +124,8 @@ class Resolvers:
                 self._links.remove(link)
                 continue
             link.resolver = 0
+            if link.hung_up():  # its reader has ended, of which we hear in a moment
+                continue
             if now - link.begun >= LONG_LIFE:
                 link.pause = FIRST_PAUSE
             self._log.warn("the resolver of host names ended", again_in_seconds=link.pause)
