@@ -220,6 +220,9 @@ def resolve(sock):  # says what it is asked, and by which process
     while asked := sock.recv(100):
         if asked == b"die":
             os._exit(3)
+        if asked == b"shut":
+            sock.shutdown(socket.SHUT_RDWR)
+            os._exit(3)
         sock.send(asked + b" " + str(os.getpid()).encode())
 
 found = Resolvers(resolve)
@@ -234,7 +237,7 @@ def reader(config):
                 sock.send(b"yes")
                 continue
             names.send(asked)
-            sock.send(b"gone" if asked == b"die" else names.recv(100))
+            sock.send(b"gone" if asked in (b"die", b"shut") else names.recv(100))
     return body
 
 def children():
@@ -311,6 +314,24 @@ def test_the_exporter_can_neither_end_nor_hear_a_resolver():
             sockets=len(sockets(pid)))
     """)
     assert found.said == [{"same": True, "shared": 0, "sockets": 1}]
+
+
+def test_a_resolver_that_shuts_its_socket_down_keeps_nobody_busy():
+    found = resolving(
+        """
+        spent = lambda: sum(map(int, Path(f"/proc/{os.getppid()}/stat").read_text().split()[13:17])) / 100
+        ours, told = talk.start()
+        ours.send(b"shut")
+        ours.recv(100)
+        time.sleep(0.2)
+        before = spent()
+        time.sleep(1.5)
+        say(seconds=spent() - before, there=len(children()))
+        """,
+        settings="links.FIRST_PAUSE = 0.01",
+    )
+    assert found.said[0]["seconds"] < 0.3
+    assert found.said[0]["there"] == 2
 
 
 def test_when_all_ends_a_resolver_that_hangs_is_killed():

@@ -101,7 +101,10 @@ class Resolvers:
     def start(self, ready: Mapping[int, int], now: float, fork: Callable[[Callable[[], None]], int]) -> None:
         """Start a resolver for each reader that asks something. `ready` has the events by file descriptor."""
         for link in self._links:
-            if not link.watched or not ready.get(link.far.fileno(), 0) & select.POLLIN:
+            events = ready.get(link.far.fileno(), 0) if link.watched else 0
+            if events & ~select.POLLIN:
+                link.not_before = inf  # the other end is closed: its reader has ended, or a resolver has shut it down
+            if events != select.POLLIN:
                 continue
             try:
                 with link.far.dup() as end:
@@ -124,7 +127,8 @@ class Resolvers:
                 self._links.remove(link)
                 continue
             link.resolver = 0
-            if link.hung_up():  # its reader has ended, of which we hear in a moment
+            if link.hung_up():
+                link.not_before = inf  # as above
                 continue
             if now - link.begun >= LONG_LIFE:
                 link.pause = FIRST_PAUSE

@@ -22,7 +22,7 @@ from wg_exporter.messages.channel import ConnectionEndedError
 from wg_exporter.messages.packets import Packets, close_all
 from wg_exporter.messages.resolver import FromResolver, Question
 from wg_exporter.reader.dns.reresolve import Order, Reresolve
-from wg_exporter.reader.dns.schedule import Schedule
+from wg_exporter.reader.dns.schedule import MOST_NAMES, Schedule
 
 if TYPE_CHECKING:
     import socket
@@ -70,6 +70,7 @@ class HostNames:
         self._pause = FIRST_PAUSE
         self._not_before = -inf
         self._counts: dict[Who, int] = {}
+        self._too_many = False
         self.rows: tuple[HostName, ...] = ()
         """What is known of each name; the same object while nothing changed."""
         self.reresolved: tuple[tuple[str, str, int], ...] | None = None if set_endpoint is None else ()
@@ -132,6 +133,9 @@ class HostNames:
         with self._lock:
             names, told, looked = self._names, self._told, self._looked
             devices, self._looked = self._devices, False
+        if len(set(names.values())) > MOST_NAMES and not self._too_many:
+            self._too_many = True
+            self._log.warn("too many host names", looked_up=MOST_NAMES, names=len(set(names.values())))
         unwell = {(interface, key) for interface, key, _down in told} & names.keys()
         self._schedule.use(names.values(), now)
         self._schedule.unwell(frozenset(names[who] for who in unwell), now)
@@ -192,7 +196,8 @@ class HostNames:
 
     def _ended(self, why: str) -> None:
         now = self._clock.monotonic()
-        self._log.warn("the resolver of host names ended", problem=why, again_in_seconds=self._pause)
+        if self._pause == FIRST_PAUSE:  # once, until there was an answer again
+            self._log.warn("the resolver of host names ended", problem=why)
         self._let_go()
         self._schedule.lost(now, self._clock.wall())
         self._not_before = now + self._pause
