@@ -100,7 +100,7 @@ def test_a_peer_from_which_anything_came_lately_keeps_its_endpoint_whatever_the_
         play.now += 1
     for moment in range(600):
         if moment % 15 == 0:
-            play.row = play.row._replace(last_handshake_ns=play.row.last_handshake_ns + 1)
+            play.row = play.row._replace(last_handshake_ns=play.row.last_handshake_ns + 15 * 10**9)
         assert play.look() == []
         play.now += 1
     heard = play.now - 10  # as 600 is a multiple of 15, the last was at 585
@@ -114,6 +114,16 @@ def test_a_device_that_can_not_be_read_for_a_moment_makes_no_try_come_sooner():
     assert play.pass_by(10) == []
     play.more = {}
     assert [at for at, _ in play.pass_by(200)] == [2 * EVERY, 3 * EVERY, 4 * EVERY]
+
+
+def test_a_daemon_that_tells_the_same_handshake_a_little_differently_each_time_has_heard_nothing():
+    play = Play(NEW)
+    found = []
+    for moment in range(80):
+        play.row = play.row._replace(last_handshake_ns=1_700_000_000_000_000_000 + moment % 7 * 1000)
+        found += [(play.now, order.after) for order in play.look()]
+        play.now += 1
+    assert found == [(EVERY, NEW)]
 
 
 def test_one_whose_endpoint_is_right_is_left_alone():

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from wg_exporter.health.summary import Summary
     from wg_exporter.history.devices import DeviceChange
     from wg_exporter.history.round_trips import Line
-    from wg_exporter.model import DeviceKey, Peer, PeerKey, Snapshot
+    from wg_exporter.hostnames import EndpointName
+    from wg_exporter.model import Device, DeviceKey, Peer, PeerKey, Snapshot
     from wg_exporter.names.table import Names
     from wg_exporter.probed import Probed
     from wg_exporter.sources import Unwell
@@ -171,7 +172,7 @@ class HostHistory:
                 names.metas(device),
                 self._history.counts_of(device),
                 self.health.of(device),
-                self._endpoint_names.rows(device, snapshot),
+                self.endpoint_names(device, snapshot),
             )
             for device in snapshot.devices
         )
@@ -187,11 +188,15 @@ class HostHistory:
             lacking=self.health.lacking(snapshot.devices),
         )
 
+    def endpoint_names(self, device: Device, snapshot: Snapshot) -> Sequence[EndpointName]:
+        """What is known of the host name of each peer of a device; empty if none has one."""
+        return self._endpoint_names.rows(device, snapshot)
+
     def unwell(self, snapshot: Snapshot) -> Unwell:
         """The peers with a host name in their file that are down or degraded, as last judged."""
         found = set()
         for device in snapshot.devices:
-            named = self._endpoint_names.rows(device, snapshot)
+            named = self.endpoint_names(device, snapshot)
             rows = zip(device.peers.public_key, named, self.health.of(device), strict=False) if named else ()
             for key, name, health in rows:
                 if name.name and health.state in {State.DOWN, State.DEGRADED}:

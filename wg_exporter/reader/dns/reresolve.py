@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 EVERY = 60.0  # seconds between two tries for one peer
 SILENT = 20.0  # seconds: WireGuard repeats a handshake after 5 s, so a peer that hears us has answered
 FRESH = 60.0  # seconds: older answers may be what moved
+WOBBLE = 10**9  # nanoseconds: some daemons work the time of a handshake out anew at each read; two are never as near
 
 Who = tuple[str, str]
 """A peer of this host's own namespace: (interface, public key)."""
@@ -78,7 +79,7 @@ class Reresolve:
                     continue
                 self._there.add(who)
                 seen = self._seen.setdefault(who, _Seen(self._begun))
-                if (seen.received, seen.handshake) != (received, handshake):
+                if received != seen.received or abs(handshake - seen.handshake) > WOBBLE:
                     seen.received, seen.handshake, seen.silent_since = received, handshake, now
                     seen.tried = []
                 seen.backend, seen.endpoint = device.backend, endpoint
