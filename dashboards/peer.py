@@ -25,6 +25,7 @@ from promql import (
     reason_number,
     round_trip,
     state_number,
+    union,
     verdict_number,
 )
 from shared import INTERFACE as INTERFACE_VARIABLE
@@ -74,6 +75,7 @@ def dashboard() -> Json:
             _sizes(),
             [row("Endpoint")],
             _endpoints(),
+            [_host_names()],
         ],
     )
 
@@ -328,6 +330,7 @@ def _sizes() -> list[Panel]:
 
 
 KNOWN = 'endpoint!=""'
+NAME_NUMBERS = words({"0": ("leads here", GOOD), "1": ("leads elsewhere", WARN), "2": ("does not resolve", WARN)})
 
 
 def _endpoints() -> list[Panel]:
@@ -355,3 +358,25 @@ def _endpoints() -> list[Panel]:
             height=6,
         ),
     ]
+
+
+def _host_names() -> Panel:
+    """Of peers with a host name in their file."""
+    mismatch, success = (ONE_PEER(f"wireguard_peer_endpoint_dns_{what}") for what in ("mismatch", "success"))
+    return timeline(
+        "Host names",
+        "Whether the host name in the peer's file still leads to the endpoint in use, and where it leads if not. "
+        "WireGuard follows a peer that calls from another address, and never a name.",
+        [
+            over_time(
+                union(f"max by ({NAMED}) ({mismatch})", f"2 * (max by ({NAMED}) ({success}) == 0)"), PEER_ANYWHERE
+            ),
+            over_time(
+                f"max by ({NAMED}, host, resolves_to) ({ONE_PEER('wireguard_peer_endpoint_dns_info')})",
+                "{{peer}}: {{host}} is {{resolves_to}}",
+            ),
+        ],
+        NAME_NUMBERS,
+        width=24,
+        height=6,
+    )

@@ -103,6 +103,31 @@ pocket pages nobody.
   down, less a minute. A clock that leaps by more than a year was wrong before, and what was begun by it goes on.
 - **For longer, for many hosts, or by label**: silence the alerts [in Alertmanager](alerts/README.md#silence).
 
+## Host names that moved
+
+WireGuard looks the host name of an endpoint up once, when the interface is set up. It follows a peer that calls from
+another address, and never a name. So a tunnel to a name stays dead after the address behind it has changed (dynamic
+DNS, a server that was moved) until somebody sets the endpoint again, or the peer calls.
+
+- **What is looked up**: the names that the files of WireGuard give as endpoints of interfaces that are there. A process
+  without any right asks as `wg` does (getaddrinfo(3)): every 5 minutes, every minute while the peer is down or
+  degraded, and sooner after a failure. Nobody waits for it, no scrape and no tick. Of more than 1,000 names the rest is
+  not looked up. `dns: {{resolve: false}}` turns it off.
+- **What is told**: `wireguard_peer_endpoint_dns_mismatch` is 1 while the address of the endpoint in use is none of
+  those that the name resolves to. It is absent while that is not known: the last lookup failed
+  (`wireguard_peer_endpoint_dns_success` is 0 then), or the peer has no endpoint. Ports are not compared, as DNS has
+  none and a NAT changes them.
+- **A mismatch alone is no fault.** A peer that roams is heard from another address than its name says, and is well. So
+  it changes no state. It is in the text of the page of a peer that is down, in `show`, and on the page at `/`;
+  [WireGuardEndpointMoved](alerts/WireGuardEndpointMoved.md) warns of a peer that is not heard.
+- **Have it set** with `dns: {{reresolve: true}}`: the endpoint of a peer that is down is set to what its name says,
+  with the port in the file. That is done at most once a minute a peer, not in the first minute after a start or reload,
+  and only if the name was looked up within the last minute and nothing has come from the peer for 20 s. Of several
+  addresses each has its turn, those of the family of the present one first. `wireguard_peer_endpoint_reresolved_total`
+  counts it, and the log has a line (`msg="endpoint set"`) with what it was before. Only peers that are [expected
+  up](#who-should-be-up) can be down. Nothing else of a device is ever written. wireguard-tools' `reresolve-dns.sh` is
+  not needed beside it.
+
 ## What counts as evidence
 
 WireGuard does not say whether a tunnel works. It shows byte counters and the time of the last handshake, and these

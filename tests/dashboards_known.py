@@ -93,16 +93,20 @@ class Peer(NamedTuple):
     probes: Probes | None = None
     netns: str = ""
     cause: str = ""
+    host: str = ""
+    resolves_to: str = ""
 
 
 HUB = (
     Peer(
         "alice", "wg0", "up", receive=1000, transmit=250, handshake=30, handshakes=1 / 30, endpoint="192.0.2.1:51820",
+        host="alice.example",
         mtu=Mtu("ok", 1420, 1500, 1480, 1421, 1422, 600),
         probes=Probes(1, 0, 0.02, (0.5, 1, 1, 1), shortest=0.0125, jitter=0.001),
     ),
     Peer(
         "bob", "wg0", "down", "unreachable", transmit=40, handshake=400, endpoint="192.0.2.2:51820", changed=DOWN,
+        host="bob.example", resolves_to="192.0.2.99",
         mtu=Mtu("unreachable"),
         probes=Probes(1, 1), cause="silent",
     ),
@@ -115,7 +119,7 @@ HUB = (
             duplicates=1 / 30,
         ),
     ),
-    Peer("dave", "wg0", "idle", expected=0, handshake=1000, endpoint="192.0.2.4:51820", changed=800),
+    Peer("dave", "wg0", "idle", expected=0, handshake=1000, endpoint="192.0.2.4:51820", changed=800, host="gone"),
     Peer("erin", "wg0", "never", expected=0),
     Peer("gil", "wg0", ""),
     Peer(
@@ -263,6 +267,13 @@ def _peer(where: dict[str, str], peer: Peer) -> Iterator[Series]:
     yield one("peer_last_handshake_timestamp_seconds", END - peer.handshake if peer.handshake else 0)
     yield one("peer_handshakes_total", grows(peer.handshakes))
     yield one("peer_endpoint_changes_total", grows(peer.roams))
+    if peer.host:
+        moved = bool(peer.resolves_to)
+        yield one("peer_endpoint_dns_success", int(peer.host != "gone"))
+        if peer.host != "gone":
+            yield one("peer_endpoint_dns_mismatch", int(moved))
+        if moved:
+            yield one("peer_endpoint_dns_info", 1, host=peer.host, resolves_to=peer.resolves_to)
     yield one("peer_expected_up", peer.expected)
     for state in STATES if peer.state else ():
         yield one("peer_state", int(state == peer.state), state=state)

@@ -1,7 +1,8 @@
 """The network that the live test of the dashboards looks at, with all that a panel is there to show: see `live`.
 
-A peer that is down and one that is up, an interface that is down, an MTU that is too small at the far side, a device
-and a namespace that can't be read, an exporter that ended, an alert that fires; and traffic that goes one way only.
+A peer that is down and one that is up, whose host name leads elsewhere, an interface that is down, an MTU that is too
+small at the far side, a device and a namespace that can't be read, an exporter that ended, an alert that fires; and
+traffic that goes one way only.
 """
 
 from __future__ import annotations
@@ -130,12 +131,17 @@ class Scene(NamedTuple):
         """A moment just past, for as long as one looks: all scrapes begun until then have ended, by their timeout."""
         return Moment(self.prometheus.server, time.time() - 2 * SCRAPE_TIMEOUT)
 
+    @property
+    def names(self) -> Path:
+        """A file that gives a peer a host name, which leads elsewhere."""
+        return self.config.with_name(f"{self.network.hub.name}.conf")
+
     def text(self, name: str) -> str:
         """The configuration of the exporter, with this name for the peer that is up."""
         keys = self.network.keys
         return self.network.config(
             f"  - {{name: lost, netns: {self.network.lab.prefix}lost}}\n"
-            f"names: []\npeers:\n"
+            f"names: [{self.names}]\npeers:\n"
             f"  - {{public_key: {json.dumps(keys['near'].public)}, name: {name}}}\n"
             f"  - {{public_key: {json.dumps(keys['far'].public)}, name: far}}\n"
             "expect: [{state: up, interface: '*hub'}, {state: any}]\n"
@@ -157,6 +163,8 @@ def live(directory: Path) -> Iterator[Scene]:
         config = directory / "exporter.yml"
         draft = Scene(network, None, None, config)  # type: ignore[arg-type]
         config.write_text(draft.text("near"))
+        peers = ((network.keys["near"].public, "\nEndpoint = localhost:51820"), (network.keys["far"].public, ""))
+        draft.names.write_text("".join(f"[Peer]\nPublicKey = {key}{endpoint}\n" for key, endpoint in peers))
         exporter = stack.enter_context(
             start_exporter(f"--web.unix-socket={directory / 's'}", directory=directory, config=config)
         )

@@ -44,6 +44,7 @@ from wg_exporter.config import Config, ConfigError, fingerprint, parse
 from wg_exporter.config.tree import Problem
 from wg_exporter.drift.kinds import Drift
 from wg_exporter.drift.kinds import Kind as DriftKind
+from wg_exporter.hostnames import EndpointName, LookupFailure
 from wg_exporter.model import ConfFile, ConfPeer, Failure, SourceName
 from wg_exporter.plan.planner import Aim
 from wg_exporter.status.rows import Teller
@@ -56,6 +57,9 @@ BERLIN = peer("berlin", key="A", age=10, keepalive=25, expected=True, aim=AIM)
 PHONE = peer("phone", key="B", ips=("10.8.0.3/32",), aim=Aim("", "none", "it is not expected up", wanted=False))
 CAPABLE = (("net_admin", True), ("uapi", True), ("conf_read", True), ("net_raw", True))
 TELLER = Teller(__version__, "hub", "/etc/wg-exporter/config.yml", NOW - 3600, fingerprint(CONFIG), True)
+
+
+LOST = EndpointName("vpn.example.org:51820", failure=LookupFailure.NOT_FOUND)
 
 
 def overview(*devices, **changes):
@@ -309,6 +313,9 @@ CASES = [
              fingerprint=fingerprint(parse("interfaces: {expect: [wg0]}", "x")))),
              config=parse("interfaces: {expect: [wg0]}", "x"))),
     Case("a peer that can't be probed", seen(device(BERLIN._replace(aim=BLIND))), ("peer-not-probed",)),
+    Case("a host name that does not resolve", seen(device(BERLIN._replace(host_name=LOST))), ("endpoint-unresolved",)),
+    Case("a host name that leads elsewhere", seen(device(BERLIN._replace(host_name=LOST._replace(
+        failure=None, addresses=("192.0.2.9:51820",), mismatch=True))))),
     Case("probing is off", seen(device(BERLIN._replace(aim=QUIET))), ("probing-off",)),
 ]  # fmt: skip
 

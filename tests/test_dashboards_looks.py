@@ -312,6 +312,7 @@ def test_what_tells_whether_something_is_broken_is_at_the_top() -> None:
             "Verdict and advice",
             *("Verdict", "Sizes"),
             *("Endpoints", "Changes of the endpoint"),
+            "Host names",
         ],
     }
 

@@ -157,6 +157,15 @@ def test_endpoints_that_are_known_are_shown_with_how_often_they_changed(grafana:
     assert grafana.graph("peer", "Changes of the endpoint") == per_peer(dict.fromkeys(PEERS, "0") | {"carol": "1"})
 
 
+def test_names_that_lead_elsewhere_or_nowhere_are_shown_with_where_they_lead(grafana: Grafana) -> None:
+    assert grafana.timeline("peer", "Host names") == [
+        ("alice on hub", "leads here green"),
+        ("bob on hub", "leads elsewhere orange"),
+        ("dave on hub", "does not resolve orange"),
+        ("bob: bob.example is 192.0.2.99", "leads elsewhere orange"),
+    ]
+
+
 def test_alerts_of_these_peers_are_marked_on_their_graphs(grafana: Grafana) -> None:
     bob = grafana._replace(values={"peer": {**grafana.values["peer"], "peer": "BOB.+"}})
     assert bob.events("peer") == [("WireGuardPeerDown", "bob", "red")]

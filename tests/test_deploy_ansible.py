@@ -208,6 +208,7 @@ def test_it_installs_and_writes_its_files_with_the_rights_they_need(bare: Machin
     users = bare.path("/etc/passwd").read_text()
     assert "\nwg-exporter:" in users
     assert "\nwg-exporter-probe:" in users
+    assert "\nwg-exporter-dns:" in users
     unit = bare.path("/etc/systemd/system/wg-exporter.service").read_text()
     assert unit == (ROOT / "deploy/systemd/wg-exporter.service").read_text()
     assert bare.path("/etc/systemd/system/multi-user.target.wants/wg-exporter.service").is_symlink()

@@ -188,6 +188,7 @@ def test_the_image_has_the_program_its_labels_and_no_pip(image: Image, container
     users = inside(image, container, "cat", "/etc/passwd")
     assert "\nwg-exporter:x:61000:" in users
     assert "\nwg-exporter-probe:x:61001:" in users
+    assert "\nwg-exporter-dns:x:61002:" in users
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from wg_exporter.exposition.text import escape, header, label_block, number
 from wg_exporter.exposition.writer import Writer, everything, render
 from wg_exporter.health.states import Reason, State
 from wg_exporter.history.counts import PeerCounts
+from wg_exporter.hostnames import EndpointName
 from wg_exporter.names.identity import PeerMeta
 from wg_exporter.quiet import Quiet, QuietNow
 
@@ -44,6 +45,9 @@ def check(shown, writer):
         read = parsed(chunks, openmetrics=openmetrics)
         assert len(set(read)) == len(read)
         assert Counter(read) == Counter(flat(samples(shown)))
+
+
+MOVED = EndpointName("vpn.example.org:51820", ("192.0.2.9:51820",), WALL, mismatch=True, resolved=True, reresolved=2)
 
 
 # --- the fast way and the slow one ------------------------------------------------------------------------------------
@@ -89,6 +93,10 @@ def test_a_writer_that_looks_only_now_and_then_sees_all_that_changed_in_between(
         ("judge", JUDGED._replace(changes=4)),
         ("judge", JUDGED._replace(down_seconds=0.5)),
         ("judge", JUDGED._replace(changed_at=0.0)),
+        ("resolve", MOVED),
+        ("resolve", EndpointName("x:1", mismatch=False)),
+        ("resolve", EndpointName("x:1", resolved=False)),
+        ("resolve", EndpointName("x:1", reresolved=0)),
         ("vanish", None),
         ("go", None),
         ("come", 4),
@@ -154,7 +162,9 @@ def test_a_block_in_which_nothing_moved_is_the_very_object_of_last_time():
 
 # The one whose MTU is known is not down: of those that are, sizes are not told.
 BUSY = view(
-    device_view(device(peer(1), peer(2)), at=link(), health=(JUDGED, JUDGED._replace(state=State.DEGRADED))),
+    device_view(device(peer(1), peer(2)), at=link(), health=(JUDGED, JUDGED._replace(state=State.DEGRADED)))._replace(
+        host_names=(MOVED, EndpointName())
+    ),
     device_view(device(peer(1), netns="blue"), at=link(netns="blue")),
     missing=(("", "wg9"),),
     probes={("", "wg0"): {key(2): probed()}, ("blue", "wg0"): {key(1): probed()}},

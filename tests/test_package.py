@@ -15,7 +15,7 @@ import yaml
 from wg_exporter.catalogue import NAMES
 from wg_exporter.cli import main
 from wg_exporter.config import Config, load
-from wg_exporter.supervisor.roles import PROBER, WEB
+from wg_exporter.supervisor.roles import PROBER, RESOLVER, WEB
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["wg-exporter", *(f"wg-exporter-{name}" for name in sorted(main.commands))]
@@ -116,7 +116,7 @@ def test_zsh_gets_a_completion_that_it_loads_when_it_is_asked_for(shipped):
 def test_the_users_that_a_package_makes_are_those_that_the_processes_become():
     text = (ROOT / "deploy/systemd/wg-exporter.sysusers").read_text()
     users = [line.split()[1] for line in text.splitlines() if line.startswith("u ")]
-    assert users == [WEB, PROBER]
+    assert users == [WEB, PROBER, RESOLVER]
 
 
 def test_the_unit_has_what_the_package_replaces():

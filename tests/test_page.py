@@ -20,6 +20,7 @@ from wg_exporter.drift.kinds import Drift, Kind
 from wg_exporter.health.quality import Window
 from wg_exporter.health.states import NOT_JUDGED, PeerHealth, Reason, State
 from wg_exporter.history.round_trips import Line
+from wg_exporter.hostnames import EndpointName, LookupFailure
 from wg_exporter.model import SOME_TIME
 from wg_exporter.plan.planner import Aim
 from wg_exporter.probed import MtuReport, Verdict
@@ -77,14 +78,16 @@ def night(now: float | None = None) -> Overview:
     fine = MtuReport(Verdict.OK, 1420, 1420, 1500, 0, 1480, 1420, None, "", now)
     bad = MtuReport(Verdict.FRAGMENTED_PATH, 1420, 1420, 1400, 0, 1480, 1340, None, "192.0.2.1", now)
     small = bad._replace(verdict=Verdict.REMOTE_SMALLER)
+    moved = EndpointName("lyon.example.org:51820", ("192.0.2.9:51820",), now, mismatch=True, resolved=True)
+    lost = EndpointName("gone.example.org:51820", failure=LookupFailure.NOT_FOUND, resolved=False)
     rows = [
         row("berlin", "A", State.UP, age=3 * day, mtu=fine, **probed(0.0123)),
-        row("lyon", "B", State.DOWN, Reason.HANDSHAKE_UNANSWERED, age=4 * day, **probed(0.03, dead=9)),
+        row("lyon", "B", State.DOWN, Reason.HANDSHAKE_UNANSWERED, age=4 * day, host_name=moved, **probed(0.03, dead=9)),
         row("paris", "C", State.DEGRADED, Reason.MTU_FRAGMENTED_PATH, age=5 * day, mtu=bad, **probed(0.134, 0.031)),
         row("oslo", "D", State.DEGRADED, Reason.SLOW, age=3 * day, ago=0, mtu=small, cause=WHY, **probed(1.234, 0.25)),
         row("anna", "E", State.IDLE, age=9 * day, expected=False),
         row("phone", "F", State.NEVER, expected=False),
-        row("backup-10", "G", State.IDLE, age=2 * day),
+        row("backup-10", "G", State.IDLE, age=2 * day, host_name=lost),
         row("backup-9", "H", State.IDLE, age=2 * day, aim=Aim("", "none", "no address is known", wanted=True)),
         row("new", "I", None),
     ]

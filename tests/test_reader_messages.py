@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.rows import declared, device, key, link, peer, snapshot
 from wg_exporter.compared import KeyComparison, KeysDiffer
+from wg_exporter.hostnames import HostName, LookupFailure
 from wg_exporter.inspected import Inspected, Path, PathKind, PortOwner
 from wg_exporter.messages.channel import Connection, ConnectionEndedError
 from wg_exporter.messages.reader import (
@@ -25,6 +26,7 @@ from wg_exporter.messages.reader import (
     Pass,
     Read,
     ToReader,
+    Unwell,
 )
 from wg_exporter.messages.snapshots import Packer, Unpacker, UnpackError
 from wg_exporter.model import (
@@ -86,6 +88,11 @@ def whole() -> Snapshot:
         routes={"": {(3, "10.0.0.2"): "leads into eth0", (3, "10.0.0.3"): ""}},
         capabilities=(("net_admin", True), ("netns", False)),
         keys=(KeyComparison("wg0", "/etc/wireguard/wg0.conf", False, (("key", KeysDiffer.OTHER),)),),
+        host_names=(
+            HostName("vpn.example.org:51820", ("192.0.2.1:51820", "[2001:db8::1]:51820"), 7.0),
+            HostName("gone.example.org:1", (), 3.0, LookupFailure.NOT_FOUND, 5.0),
+        ),
+        reresolved=(("wg0", "key", 3),),
     )
 
 
@@ -132,7 +139,9 @@ def test_a_snapshot_arrives_as_it_was(wire):
 
 
 def test_what_is_asked_arrives(wire):
-    for message in (Read(), Ask({"": ((3, "10.0.0.2"),), "blue": ()}), Inspect((("blue", "wg0", key(1)),))):
+    unwell = Unwell(frozenset({("wg0", "key", True), ("wg0", "other", False)}))
+    asked = Ask({"": ((3, "10.0.0.2"),), "blue": ()})
+    for message in (Read(), asked, unwell, Inspect((("blue", "wg0", key(1)),))):
         wire.exporter.send(message)
         assert wire.reader.receive() == message
 
@@ -160,10 +169,12 @@ def test_what_did_not_change_does_not_cross_and_is_the_same_object(wire):
     again = again._replace(
         devices=tuple(one._replace(peers=wire.packer._peers[one.netns, one.name]) for one in again.devices)
     )
-    again = again._replace(conf=wire.packer._conf)
+    again = again._replace(conf=wire.packer._conf, host_names=wire.packer._host_names)
     got = wire.carry(again)
     assert wire.message.conf is None
     assert wire.message.udp_ports is None
+    assert wire.message.host_names is None
+    assert got.host_names is first.host_names
     assert [part.columns for part in wire.message.devices] == [None, None]
     assert got == again
     assert got.conf is first.conf
@@ -217,9 +228,9 @@ def test_no_bytes_do_anything_else_than_end_the_connection(data):
         with contextlib.closing(Connection(ours, incoming)) as connection, theirs:
             theirs.send(struct.pack("!I", len(data)) + data)
             with contextlib.suppress(ConnectionEndedError):
-                assert isinstance(connection.receive(), (Read, Ask, Inspect, Inspections, Pass))
+                assert isinstance(connection.receive(), (Read, Ask, Inspect, Inspections, Unwell, Pass))
 
 
 def test_there_is_no_field_for_a_secret():
-    names = {name for kind in (Read, Ask, Inspect, Inspections, Pass) for name in kind.__struct_fields__}
+    names = {name for kind in (Read, Ask, Inspect, Inspections, Unwell, Pass) for name in kind.__struct_fields__}
     assert not {name for name in names if "private" in name or "preshared" in name or "path" in name}

@@ -16,7 +16,7 @@ from tests.lab import eventually
 from tests.rows import FakeHost, FakeTime, device, link, peer
 from wg_exporter.config import Config
 from wg_exporter.model import Failure, SourceName
-from wg_exporter.reader import process
+from wg_exporter.reader import process, reader
 from wg_exporter.remote.reader import handle
 from wg_exporter.remote.reader.handle import ReaderProcess
 from wg_exporter.sources import StoppedError
@@ -126,6 +126,26 @@ def test_routes_are_asked_for_with_the_next_pass_and_again_of_a_new_process(play
     played.reader.read()
     played.time.advance(handle.FIRST_PAUSE)
     assert played.reader.read().routes == {"": {question: "leads into eth0"}}
+
+
+def test_who_is_not_well_is_told_with_the_next_pass_and_again_to_a_new_process(played, monkeypatch):
+    told: list[frozenset[tuple[str, str, bool]]] = []
+    monkeypatch.setattr(reader.Reader, "unwell", lambda _self, peers: told.append(peers))
+    played.reader.read()
+    peers = frozenset({("wg0", "key", True)})
+    played.reader.unwell(peers)
+    assert not told
+    for _ in range(3):
+        played.reader.read()
+    assert told == [peers]
+    played.lives[0].die()
+    played.reader.read()
+    played.time.advance(1.5)
+    played.reader.read()
+    assert told == [peers, peers]
+    played.reader.unwell(frozenset())
+    played.reader.read()
+    assert told == [peers, peers, frozenset()]
 
 
 def test_when_it_dies_nothing_is_read_what_was_there_is_not_gone_and_it_is_started_again(played):

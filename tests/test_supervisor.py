@@ -209,6 +209,147 @@ def test_an_exporter_that_fails_is_one_line_without_what_it_said():
     assert len(found.log.splitlines()) == 1
 
 
+# --- resolvers -------------------------------------------------------------------------------------------------------
+
+RESOLVERS = """
+from wg_exporter.supervisor import resolvers as links
+from wg_exporter.supervisor.resolvers import Resolvers
+
+def resolve(sock):  # says what it is asked, and by which process
+    sock.settimeout(None)
+    while asked := sock.recv(100):
+        if asked == b"die":
+            os._exit(3)
+        if asked == b"shut":
+            sock.shutdown(socket.SHUT_RDWR)
+            os._exit(3)
+        sock.send(asked + b" " + str(os.getpid()).encode())
+
+found = Resolvers(resolve)
+
+def reader(config):
+    link = found.connect()
+    def body(sock):
+        names = link.take()
+        names.settimeout(None)
+        while asked := sock.recv(100):
+            if asked == b"quietly":
+                sock.send(b"yes")
+                continue
+            names.send(asked)
+            sock.send(b"gone" if asked in (b"die", b"shut") else names.recv(100))
+    return body
+
+def children():
+    return Path(f"/proc/{os.getppid()}/task/{os.getppid()}/children").read_text().split()
+
+def sockets(pid):
+    links = [os.path.realpath(file) for file in Path(f"/proc/{pid}/fd").iterdir()]
+    return {link for link in links if "socket:" in link}
+"""
+
+
+def resolving(body: str, settings: str = "") -> Ran:
+    """As `ran`, with readers that have resolvers."""
+    code = PROGRAM + RESOLVERS + settings + "\ndef exporter(sock):\n    talk = Talk(sock)\n"
+    code += textwrap.indent(textwrap.dedent(body), "    ")
+    roles = "{Role.READER: reader, Role.PROBER: role}"
+    code += f"\nsys.exit(Parent(Config(), file, {roles}, resolvers=found).run(exporter))\n"
+    command = [sys.executable, "-c", code]
+    return Ran(subprocess.run(command, capture_output=True, text=True, timeout=40, check=False))
+
+
+def test_a_resolver_is_started_by_the_first_question_of_its_reader_and_ends_with_it():
+    found = resolving("""
+        ours, told = talk.start()
+        ours.send(b"quietly")
+        ours.recv(100)
+        before = len(children())
+        ours.send(b"name")
+        first = ours.recv(100).decode().split()
+        ours.send(b"other")
+        second = ours.recv(100).decode().split()
+        say(before=before, asked=[first[0], second[0]], same=first[1] == second[1], there=first[1] in children(),
+            more=len(children()) - before)
+        ours.close()
+        talk.hear()
+        end = time.monotonic() + 5
+        while first[1] in children() and time.monotonic() < end:
+            time.sleep(0.01)
+        say(left=first[1] in children())
+    """)
+    first = {"before": 2, "asked": ["name", "other"], "same": True, "there": True, "more": 1}
+    assert found.said == [first, {"left": False}]
+    assert (found.code, found.log) == (0, "")
+
+
+def test_a_resolver_that_ends_is_started_again_by_the_next_question_after_a_pause():
+    found = resolving(
+        """
+        ours, told = talk.start()
+        ours.send(b"name")
+        first = ours.recv(100).split()[1]
+        ours.send(b"die")
+        ours.recv(100)
+        begun = time.monotonic()
+        ours.send(b"name")
+        second = ours.recv(100).split()[1]
+        say(another=first != second, waited=time.monotonic() - begun > 0.2)
+        """,
+        settings="links.FIRST_PAUSE = 0.3",
+    )
+    assert found.said == [{"another": True, "waited": True}]
+    assert "the resolver of host names ended" in found.log
+
+
+def test_the_exporter_can_neither_end_nor_hear_a_resolver():
+    found = resolving("""
+        ours, told = talk.start()
+        ours.send(b"name")
+        pid = int(ours.recv(100).split()[1])
+        talk.send(Kill(pid))
+        time.sleep(0.3)
+        ours.send(b"name")
+        say(same=int(ours.recv(100).split()[1]) == pid, shared=len(sockets("self") & sockets(pid)),
+            sockets=len(sockets(pid)))
+    """)
+    assert found.said == [{"same": True, "shared": 0, "sockets": 1}]
+
+
+def test_a_resolver_that_shuts_its_socket_down_keeps_nobody_busy():
+    found = resolving(
+        """
+        spent = lambda: sum(map(int, Path(f"/proc/{os.getppid()}/stat").read_text().split()[13:17])) / 100
+        ours, told = talk.start()
+        ours.send(b"shut")
+        ours.recv(100)
+        time.sleep(0.2)
+        before = spent()
+        time.sleep(1.5)
+        say(seconds=spent() - before, there=len(children()))
+        """,
+        settings="links.FIRST_PAUSE = 0.01",
+    )
+    assert found.said[0]["seconds"] < 0.3
+    assert found.said[0]["there"] == 2
+
+
+def test_when_all_ends_a_resolver_that_hangs_is_killed():
+    found = resolving(
+        """
+        ours, told = talk.start()
+        ours.send(b"name")
+        pid = int(ours.recv(100).split()[1])
+        os.kill(pid, signal.SIGSTOP)
+        say(pid=pid)
+        """,
+        settings="parent.END_TIMEOUT = 0.3",
+    )
+    with pytest.raises(ProcessLookupError):
+        os.kill(found.said[0]["pid"], 0)
+    assert found.code == 0
+
+
 # --- packets ---------------------------------------------------------------------------------------------------------
 
 

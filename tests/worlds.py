@@ -8,6 +8,7 @@ from tests.rows import JUDGED, WALL, device, device_view, key, link, peer, view
 from wg_exporter.health import GoneDevice
 from wg_exporter.health.states import NOT_JUDGED, PeerHealth, Reason, State
 from wg_exporter.history.counts import PeerCounts
+from wg_exporter.hostnames import NO_NAME, EndpointName
 from wg_exporter.model import Peers
 from wg_exporter.names.identity import PeerMeta
 from wg_exporter.quiet import Quiet, QuietNow
@@ -31,6 +32,14 @@ judgements = st.builds(
     st.floats(0, 1e9),
     st.sampled_from([0.0, WALL]),
 )
+lookups = st.builds(
+    EndpointName,
+    st.sampled_from(["", 'vpn."x".example:1']),
+    st.sampled_from([(), ("192.0.2.9:1",), tuple(f"192.0.2.{n}:1" for n in range(6))]),
+    mismatch=st.sampled_from([None, False, True]),
+    resolved=st.sampled_from([None, False, True]),
+    reresolved=st.none() | numbers,
+)
 devices = st.integers(0, 2)
 places = st.integers(0, 5)
 steps = st.lists(
@@ -42,6 +51,7 @@ steps = st.lists(
         st.tuples(st.just("count"), devices, places, st.builds(PeerCounts, numbers, numbers)),
         st.tuples(st.just("call"), devices, places, st.builds(PeerMeta, names, st.booleans(), st.booleans())),
         st.tuples(st.just("judge"), devices, places, judgements),
+        st.tuples(st.just("resolve"), devices, places, lookups),
         st.tuples(st.just("quiet"), devices, st.none(), st.integers(0, 9)),
         st.tuples(st.just("vanish"), devices, st.none(), st.none()),
         st.tuples(st.just("device gone"), devices, st.none(), st.none()),
@@ -74,6 +84,7 @@ class World:
         self.endpoints = "full"
         self.gone = set()
         self.quiet = QuietNow()
+        self.lookups = {}  # by place and public key
 
     def step(self, what, where, at, value):
         rows = [] if where is None else self.rows[where]
@@ -103,6 +114,8 @@ class World:
                 rows[at] = (known, meta, value, health)
             elif what == "call":
                 rows[at] = (known, value, counts, health)
+            elif what == "resolve":
+                self.lookups[where, known.public_key] = value
             elif what == "judge":
                 rows[at] = (known, meta, counts, value)
 
@@ -121,5 +134,8 @@ class World:
                     continue
                 self.kept[index] = Peers.of(peers, self.kept[index] if self.shares[index] else None)
                 read = device(netns=netns, name=name, peers=self.kept[index])
-                found.append(device_view(read, metas, counts, link(name, netns=netns), health))
+                seen = device_view(read, metas, counts, link(name, netns=netns), health)
+                lookups = tuple(self.lookups.get((index, p.public_key), NO_NAME) for p in peers)
+                named = any(lookup is not NO_NAME for lookup in lookups)
+                found.append(seen._replace(host_names=lookups) if named else seen)
         return view(*found, endpoints=self.endpoints, gone=tuple(gone), quiet=self.quiet)

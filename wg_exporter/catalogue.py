@@ -182,6 +182,32 @@ PEER_ENDPOINT_CHANGES = _peer(
     Kind.COUNTER,
     "Changes of the peer's endpoint (roaming) seen since the exporter started.",
 )
+PEER_DNS_MISMATCH = _peer(
+    "endpoint_dns_mismatch",
+    Kind.GAUGE,
+    "1 if the host name in the peer's file no longer resolves to the address of the endpoint in use, 0 if it does. "
+    "Absent where the file has none, while the name can't be resolved, and without an endpoint.",
+)
+PEER_DNS_SUCCESS = _peer(
+    "endpoint_dns_success",
+    Kind.GAUGE,
+    "1 if the last lookup of the host name in the peer's file found an address, 0 if it found none; absent where the "
+    "file has none. Names are looked up every 5 minutes.",
+)
+PEER_DNS_INFO = _peer(
+    "endpoint_dns_info",
+    Kind.GAUGE,
+    "Always 1; the host name in the peer's file, and the addresses that it resolves to (cut after 4, with +N for the "
+    "rest). Absent unless the endpoint in use is none of them.",
+    "host",
+    "resolves_to",
+)
+PEER_RERESOLVED = _peer(
+    "endpoint_reresolved_total",
+    Kind.COUNTER,
+    "How often the exporter has set the peer's endpoint to what its host name resolves to, since it started; absent "
+    "unless `dns.reresolve` is on, and where the file has no host name.",
+)
 PEER_KEEPALIVE = _peer(
     "persistent_keepalive_seconds",
     Kind.GAUGE,
@@ -371,6 +397,10 @@ METRICS: tuple[Metric, ...] = (
     PEER_LAST_HANDSHAKE,
     PEER_HANDSHAKES,
     PEER_ENDPOINT_CHANGES,
+    PEER_DNS_MISMATCH,
+    PEER_DNS_SUCCESS,
+    PEER_DNS_INFO,
+    PEER_RERESOLVED,
     PEER_KEEPALIVE,
     PEER_ALLOWED_IPS,
     PEER_EXPECTED_UP,

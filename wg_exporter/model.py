@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from wg_exporter.compared import KeyComparison
+    from wg_exporter.hostnames import HostName
 
 
 DeviceKey = tuple[str, str]
@@ -314,7 +315,9 @@ class Snapshot(NamedTuple):
     does. What is not in it is not known. `capabilities` are what the reader may do: (name, able), without what is not
     known.
     `unread`: nothing could be read, as whoever reads is gone or hangs; each outcome says so.
-    `keys` compares secret keys with those in files; the same object as before while nothing changed.
+    `keys` compares secret keys with those in files, and `host_names` is what is known of the host names there: the same
+    object as before while nothing changed. `reresolved` has the number of endpoints that were set to what a name
+    resolves to, by interface and public key; None = nothing is ever set.
     """
 
     wall: float
@@ -333,6 +336,8 @@ class Snapshot(NamedTuple):
     capabilities: tuple[tuple[str, bool], ...] = ()
     unread: bool = False
     keys: tuple[KeyComparison, ...] = ()
+    host_names: tuple[HostName, ...] = ()
+    reresolved: tuple[tuple[str, str, int], ...] | None = None
 
     def namespaces_read(self) -> set[str]:
         """The namespaces whose links were read, or that are gone: a link of theirs that is not in `links` is not there.

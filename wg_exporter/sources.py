@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Questions: TypeAlias = "Mapping[str, tuple[tuple[int, str], ...]]"
 """By namespace: targets whose routes are to be looked at, each with the index of the device that should be taken."""
 
+Unwell: TypeAlias = "frozenset[tuple[str, str, bool]]"
+"""Peers of this host's own namespace that are down or degraded: interface, public key, and whether it is down."""
+
 
 class Clock(NamedTuple):
     """Where the time comes from: wall clock, monotonic clock, and the processor time of this process, in seconds."""
@@ -88,6 +91,9 @@ class Sources(Protocol):
 
     def inspected(self) -> tuple[Inspected, ...]:
         """What was found for such peers since the last call, after one of the next passes. Does not wait."""
+
+    def unwell(self, peers: Unwell) -> None:
+        """Which peers are down or degraded from now on; their host names are looked up more often. Does not wait."""
 
     def stop(self) -> None:
         """End it. Does not wait."""

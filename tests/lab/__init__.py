@@ -186,7 +186,9 @@ class Exporter:
         return _inside(self.namespace, ask) if self.namespace else ask()
 
     def processes(self) -> dict[str, int]:
-        """Its processes by the names that ps(1) shows: `wg-exporter`, `wg-web`, `wg-read`, `wg-probe`."""
+        """Its processes by the names that ps(1) shows: `wg-exporter`, `wg-web`, `wg-read`, `wg-probe`,
+        `wg-dns`.
+        """
         tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
         children = [int(pid) for task in tasks for pid in task.read_text().split()]
         found = {}

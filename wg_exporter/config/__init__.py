@@ -26,6 +26,8 @@ from msgspec import Meta, Struct, field
 from wg_exporter.config import fields as kinds  # noqa: TC001  msgspec reads the types of fields at run time
 from wg_exporter.config.compat import Compat as Compat
 from wg_exporter.config.compat import MindFlavor as MindFlavor
+from wg_exporter.config.dns import Dns as Dns
+from wg_exporter.config.dns import check_dns
 from wg_exporter.config.health import HealthLimits as HealthLimits
 from wg_exporter.config.probe import MtuProbe as MtuProbe
 from wg_exporter.config.probe import ProbeSettings as ProbeSettings
@@ -245,6 +247,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     peers: Annotated[tuple[PeerConfig, ...], _text("Names and addresses of peers, and how they are probed.")] = ()
     expect: Annotated[tuple[ExpectRule, ...], _text("Which peers should always be up.")] = ()
     probe: Annotated[ProbeSettings, _text("Which peers are probed, and how often.")] = ProbeSettings()
+    dns: Annotated[Dns, _text("What becomes of the host names of endpoints.")] = Dns()
     health: Annotated[HealthLimits, _text("When a peer is down or degraded.")] = HealthLimits()
     metrics: Annotated[Metrics, _text("What to leave out of `/metrics`.")] = Metrics()
     web: Annotated[Web, _text("Who is answered.")] = Web()
@@ -397,4 +400,4 @@ def _check_metrics(document: Document, metric_names: Collection[str]) -> None:
             document.wrong(path, f"matches no metric ({shown(pattern)})", fix)
 
 
-_RULES: Final = (_check_namespaces, _check_interfaces, _check_peers, _check_expect, check_probe)
+_RULES: Final = (_check_namespaces, _check_interfaces, _check_peers, _check_expect, check_probe, check_dns)

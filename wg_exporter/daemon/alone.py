@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from functools import partial
 from typing import TYPE_CHECKING
 
 from wg_exporter.config.web import WebConfigError
@@ -19,6 +20,7 @@ from wg_exporter.daemon.serve import Hooks, serve
 from wg_exporter.linux.scarcity import be_frugal
 from wg_exporter.linux.storage import open_storage
 from wg_exporter.reader.host import host_sources
+from wg_exporter.remote.resolver import OwnResolver
 from wg_exporter.web.docs import Docs
 from wg_exporter.web.files import LOOK_EVERY, WebFiles
 from wg_exporter.web.listen import parse_telemetry_path
@@ -40,9 +42,8 @@ def run(asked: Asked) -> int:
     watched = None if asked.web_file is None else _Watched(asked.web_file)
     doors = open_doors(asked)
     doors.storage = open_storage(asked.storage_path)
-    exporter = Exporter(
-        asked.config, asked.config_file, host_sources, prober=Probing(asked.config), storage=doors.storage
-    )
+    sources = partial(host_sources, resolver=OwnResolver())
+    exporter = Exporter(asked.config, asked.config_file, sources, prober=Probing(asked.config), storage=doors.storage)
     try:
         return asyncio.run(_serve(exporter, doors, asked, watched))
     finally:

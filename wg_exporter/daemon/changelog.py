@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from wg_exporter.health.states import State
+from wg_exporter.hostnames import MEANINGS
 from wg_exporter.log import Log, OnChange
 from wg_exporter.names.unmatched import told
 from wg_exporter.quiet import NOBODY, QuietNow
@@ -46,6 +47,7 @@ class ChangeLog:
         self._sources(snapshot)
         self._devices(snapshot)
         self._files(snapshot)
+        self._names(snapshot)
         if self._seen.changed("peers", (len(snapshot.devices), expected, others)):
             self._log.info("peers", devices=len(snapshot.devices), expected_up=expected, not_expected_up=others)
         self._probing(unprobed)
@@ -160,6 +162,14 @@ class ChangeLog:
                     public_key=public_key,
                     reason=reason,
                 )
+
+    def _names(self, snapshot: Snapshot) -> None:
+        for row in snapshot.host_names:
+            if self._seen.changed(("host name", row.endpoint), row.failure or ""):
+                if row.failure:
+                    self._log.warn("host name not resolved", endpoint=row.endpoint, problem=MEANINGS[row.failure])
+                else:
+                    self._log.info("host name resolved again", endpoint=row.endpoint)
 
     def _files(self, snapshot: Snapshot) -> None:
         for file in snapshot.conf:

@@ -340,6 +340,7 @@ class Exporter:
                 sightings=self.watched.by_device(),
             )
             self.watched.follow(self._history.health.doubtful(), snapshot, setup)
+            setup.reader.unwell(self._history.unwell(snapshot))
             open_ones = unjudged(snapshot, setup.names.metas, plan if self._prober else None)
             quiet = self.quiets.now()
             found = summary(self._history.health.devices(), STATUS_PEERS, quiet)

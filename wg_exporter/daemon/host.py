@@ -11,9 +11,11 @@ from wg_exporter.config import Expected
 from wg_exporter.drift.book import NOTHING_RESOLVED, Drifts
 from wg_exporter.exposition.view import DeviceView, View
 from wg_exporter.health import NO_OBSTACLES, NO_SIGHTINGS, Health
+from wg_exporter.health.states import State
 from wg_exporter.history.history import History
 from wg_exporter.history.round_trips import RoundTrips
 from wg_exporter.model import USERSPACE_KIND, Backend, ConfPeer, FailedDevice, Failure, SourceName
+from wg_exporter.names.endpoints import EndpointNames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,10 +26,12 @@ if TYPE_CHECKING:
     from wg_exporter.health.summary import Summary
     from wg_exporter.history.devices import DeviceChange
     from wg_exporter.history.round_trips import Line
-    from wg_exporter.model import DeviceKey, Peer, PeerKey, Snapshot
+    from wg_exporter.hostnames import EndpointName
+    from wg_exporter.model import Device, DeviceKey, Peer, PeerKey, Snapshot
     from wg_exporter.names.table import Names
     from wg_exporter.probed import Probed
     from wg_exporter.sighted import Sighting
+    from wg_exporter.sources import Unwell
 
 
 _NO_SOCKET = "the interface is there, but its control socket is not"
@@ -58,6 +62,7 @@ class HostHistory:
         self._interfaces: frozenset[DeviceKey] = frozenset()
         self._round_trips = RoundTrips()
         self._drifts = Drifts()
+        self._endpoint_names = EndpointNames()
         self._waits_for: tuple[Config | None, Mapping[str, Mapping[str, ConfPeer]]] = (None, {})
 
     @property
@@ -80,6 +85,7 @@ class HostHistory:
             for device in snapshot.devices
             if any(meta.expected_up for meta in names.metas(device))
         }
+        self._endpoint_names.follow(snapshot)
         changes = self._history.update(snapshot, expecting)
         names.follow(changes)
         return changes
@@ -187,6 +193,7 @@ class HostHistory:
                 names.metas(device),
                 self._history.counts_of(device),
                 self.health.of(device),
+                self.endpoint_names(device, snapshot),
             )
             for device in snapshot.devices
         )
@@ -202,6 +209,21 @@ class HostHistory:
             lacking=self.health.lacking(snapshot.devices),
             drifts=self._drifts.look(snapshot, resolved),
         )
+
+    def endpoint_names(self, device: Device, snapshot: Snapshot) -> Sequence[EndpointName]:
+        """What is known of the host name of each peer of a device; empty if none has one."""
+        return self._endpoint_names.rows(device, snapshot)
+
+    def unwell(self, snapshot: Snapshot) -> Unwell:
+        """The peers with a host name in their file that are down or degraded, as last judged."""
+        found = set()
+        for device in snapshot.devices:
+            named = self.endpoint_names(device, snapshot)
+            rows = zip(device.peers.public_key, named, self.health.of(device), strict=False) if named else ()
+            for key, name, health in rows:
+                if name.name and health.state in {State.DOWN, State.DEGRADED}:
+                    found.add((device.name, key, health.state is State.DOWN))
+        return frozenset(found)
 
     def name_of(self, key: PeerKey) -> str | None:
         """The name of a peer, there or gone, as last judged; empty for an interface (no public key). None: there is no

@@ -17,6 +17,7 @@ from wg_exporter.catalogue import Point, points_of
 from wg_exporter.exposition.parts import Field, Rows, Section, Source
 from wg_exporter.health.states import PeerHealth, Reason, State
 from wg_exporter.history.counts import PeerCounts
+from wg_exporter.hostnames import EndpointName
 from wg_exporter.model import SOME_TIME, Peer
 from wg_exporter.names.identity import PeerMeta
 from wg_exporter.names.tunnel import tunnel_name
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 # The info metric has no more allowed IPs than this, so that the label stays short.
 ALLOWED_IPS_SHOWN = 16
+
+# Of a host name with more addresses, no more are in its label.
+ADDRESSES_SHOWN = 4
 
 # Reasons for being down that say nothing of what is between this host and the peer.
 _NOT_OF_THE_PATH = frozenset(
@@ -56,7 +60,7 @@ def _peers(view: View) -> Iterator[Source]:
         device = row.device
         # Each look has a string of its own with the same key: interned, it is the same object while it is equal.
         own = sys.intern(device.public_key)
-        yield Source(device.netns, device.name, _known_peers, (own, device.peers, row.metas, row.counts, row.health))
+        yield Source(device.netns, device.name, _known_peers, (own, device.peers, *row[2:]))
     for gone in (*view.gone, *view.lacking):
         yield Source(gone.netns, gone.name, _gone_peers, (gone.public_key, gone.metas, gone.rows))
 
@@ -68,12 +72,12 @@ def _known_peers(  # noqa: PLR0917 - a `Source` makes rows of these, in this ord
     metas: Sequence[PeerMeta],
     counts: Sequence[PeerCounts],
     health: Sequence[PeerHealth],
+    host_names: Sequence[EndpointName],
 ) -> Rows:
-    rows = {Peer: known, PeerMeta: metas, PeerCounts: counts}
-    return Rows(
-        (known.public_key, metas, keep(_tunnels, own_key, known.public_key)),
-        rows | ({PeerHealth: health} if health else {}),
-    )
+    rows: dict[type, Sequence[Any]] = {Peer: known, PeerMeta: metas, PeerCounts: counts}
+    rows |= {PeerHealth: health} if health else {}
+    rows |= {EndpointName: host_names} if host_names else {}
+    return Rows((known.public_key, metas, keep(_tunnels, own_key, known.public_key)), rows)
 
 
 def _tunnels(_keep: Keep, own_key: str, keys: Sequence[str]) -> tuple[str, ...]:
@@ -172,6 +176,19 @@ def _info(mode: str, endpoint: str, allowed_ips: Sequence[str]) -> Pairs:
     return (("endpoint", endpoint_label(endpoint, mode)), ("allowed_ips", allowed_ips_label(allowed_ips)))
 
 
+def _moved(mode: str, name: str, addresses: tuple[str, ...], mismatch: bool | None) -> Pairs:  # noqa: FBT001
+    """The labels of a host name that leads elsewhere; empty otherwise, and where nothing of an endpoint is told."""
+    if not mismatch or mode == "off":
+        return ()
+    known = EndpointName(addresses=addresses).resolves_to
+    more = (f"+{len(known) - ADDRESSES_SHOWN}",) if len(known) > ADDRESSES_SHOWN else ()
+    return (("host", name.rpartition(":")[0]), ("resolves_to", ",".join((*known[:ADDRESSES_SHOWN], *more))))
+
+
+def _known(found: bool | None) -> int | None:  # noqa: FBT001
+    return None if found is None else int(found)
+
+
 def _stamp(nanoseconds: int) -> float | None:
     """The time of a handshake in seconds; absent where it is not known."""
     return None if nanoseconds == SOME_TIME else nanoseconds / 1e9
@@ -209,6 +226,16 @@ def peer_fields(endpoints: str) -> tuple[Field, ...]:
         Field(c.PEER_LAST_HANDSHAKE, peer_labels, Peer, ("last_handshake_ns",), _stamp),
         Field(c.PEER_HANDSHAKES, peer_labels, PeerCounts, ("handshakes",)),
         Field(c.PEER_ENDPOINT_CHANGES, peer_labels, PeerCounts, ("endpoint_changes",)),
+        Field(c.PEER_DNS_MISMATCH, peer_labels, EndpointName, ("mismatch",), _known),
+        Field(c.PEER_DNS_SUCCESS, peer_labels, EndpointName, ("resolved",), _known),
+        Field(
+            c.PEER_DNS_INFO,
+            peer_labels,
+            EndpointName,
+            ("name", "addresses", "mismatch"),
+            labels=partial(_moved, endpoints),
+        ),
+        Field(c.PEER_RERESOLVED, peer_labels, EndpointName, ("reresolved",)),
         Field(c.PEER_KEEPALIVE, peer_labels, Peer, ("persistent_keepalive",)),
         Field(c.PEER_ALLOWED_IPS, peer_labels, Peer, ("allowed_ips",), len),
         *HEALTH_FIELDS,

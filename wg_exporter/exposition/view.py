@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wg_exporter.health import GoneDevice
     from wg_exporter.health.states import PeerHealth
     from wg_exporter.history.counts import PeerCounts
+    from wg_exporter.hostnames import EndpointName
     from wg_exporter.model import Device, DeviceKey, FailedDevice, Link, Outcome
     from wg_exporter.names.identity import PeerMeta
     from wg_exporter.probed import Probed
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 class DeviceView(NamedTuple):
     """A device that was read, with all that is known of its peers.
 
-    `metas`, `counts` and `health` run in parallel to `device.peers`. `health` is empty if the device was never judged.
+    `metas`, `counts`, `health` and `host_names` run in parallel to `device.peers`. `health` is empty if the device was
+    never judged, `host_names` if no peer has one.
     """
 
     device: Device
@@ -32,6 +34,7 @@ class DeviceView(NamedTuple):
     metas: Sequence[PeerMeta]
     counts: Sequence[PeerCounts]
     health: Sequence[PeerHealth] = ()
+    host_names: Sequence[EndpointName] = ()
 
 
 class ExporterFacts(NamedTuple):

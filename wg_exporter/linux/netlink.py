@@ -29,6 +29,7 @@ NLMSG_ERROR = 2
 NLMSG_DONE = 3
 NLMSG_MIN_TYPE = 16  # below are the messages of netlink itself
 NLM_F_REQUEST = 0x1
+NLM_F_ACK = 0x4
 NLM_F_DUMP_INTR = 0x10
 NLM_F_DUMP = 0x300
 
@@ -183,6 +184,16 @@ class Netlink:
             self.close()
             raise
         return found
+
+    def command(self, message_type: int, payload: bytes) -> None:
+        """Have the kernel do something, and wait until it has. Raises NetlinkError if it refuses, SourceError."""
+        try:
+            sequence = self._send(message_type, NLM_F_ACK, payload)
+            for _answer in self._answers(sequence):
+                pass
+        except BaseException:
+            self.close()
+            raise
 
     def _ask_some(self, message_type: int, payloads: Sequence[bytes]) -> list[bytes | int]:
         first = self._sequence + 1

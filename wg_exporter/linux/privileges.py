@@ -14,6 +14,7 @@ import ctypes
 import os
 import re
 import resource
+import signal
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,6 +26,7 @@ CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SETPCAP = 2, 5, 6, 7,
 CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_PTRACE, CAP_SYS_ADMIN = 12, 13, 19, 21
 
 _VERSION_3 = 0x20080522
+_PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS, _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 4, 8, 23, 24, 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 _PR_SET_NAME = 15
@@ -119,6 +121,11 @@ def reduce_effective(used: Iterable[int]) -> None:
 def name_process(name: str) -> None:
     """The name that ps(1) and top(1) show for this process; 15 bytes of it."""
     _Libc().name(name)
+
+
+def die_with_parent() -> None:
+    """Be killed when the parent ends (prctl(2), PR_SET_PDEATHSIG). Raises OSError."""
+    _Libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def open_to_all(path: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Annotated
 import msgspec
 
 from wg_exporter.compared import KeyComparison  # noqa: TC001 - msgspec reads the annotations
+from wg_exporter.hostnames import HostName  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.inspected import Inspected  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.messages.channel import Message
 from wg_exporter.model import (  # noqa: TC001 - msgspec reads the annotations
@@ -45,6 +46,15 @@ class Inspect(Message):
     keys: Annotated[tuple[PeerKey, ...], msgspec.Meta(max_length=MOST_INSPECTED)]
 
 
+class Unwell(Message):
+    """These peers are down or degraded: interface, public key, whether it is down (see `sources.Unwell`).
+
+    At worst a lie makes the reader set an endpoint to what root's file says, once a minute (`reader.dns.reresolve`).
+    """
+
+    peers: frozenset[tuple[str, str, bool]]
+
+
 class Columns(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """The peers of a device by column (see `model.Peers`); None = as in the last answer."""
 
@@ -72,8 +82,8 @@ class DevicePart(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 
 
 class Pass(Message):
-    """What a pass brought (see `model.Snapshot`). `conf`, `udp_ports` and `keys` are None while they are as in the last
-    answer.
+    """What a pass brought (see `model.Snapshot`). `conf`, `udp_ports`, `keys` and `host_names` are None while they are
+    as in the last answer.
 
     `usage` is what the reader has cost so far.
     """
@@ -94,6 +104,8 @@ class Pass(Message):
     capabilities: tuple[tuple[str, bool], ...]
     usage: Usage
     keys: tuple[KeyComparison, ...] | None
+    host_names: tuple[HostName, ...] | None = None
+    reresolved: tuple[tuple[str, str, int], ...] | None = None
 
 
 class Inspections(Message):
@@ -102,5 +114,5 @@ class Inspections(Message):
     rows: tuple[Inspected, ...]
 
 
-ToReader = Read | Ask | Inspect
+ToReader = Read | Ask | Inspect | Unwell
 FromReader = Pass | Inspections

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from wg_exporter.compared import KeyComparison
+    from wg_exporter.hostnames import HostName
     from wg_exporter.model import ConfFile, DeviceKey, Link, Usage
 
 _WIDTH = len(Peers.__slots__)
@@ -29,6 +30,7 @@ class Packer:
         self._conf: tuple[ConfFile, ...] | None = None
         self._ports: Mapping[str, frozenset[int]] | None = None
         self._keys: tuple[KeyComparison, ...] | None = None
+        self._host_names: tuple[HostName, ...] = ()
 
     def pack(self, snapshot: Snapshot, usage: Usage) -> Pass:
         """The message that tells what is new in this snapshot."""
@@ -55,9 +57,12 @@ class Packer:
             snapshot.capabilities,
             usage,
             keys,
+            None if snapshot.host_names is self._host_names else snapshot.host_names,
+            snapshot.reresolved,
         )
         self._peers = {(device.netns, device.name): device.peers for device in snapshot.devices}
         self._conf, self._ports, self._keys = snapshot.conf, snapshot.udp_ports, snapshot.keys
+        self._host_names = snapshot.host_names
         return message
 
     def _device(self, device: Device) -> DevicePart:
@@ -95,6 +100,7 @@ class Unpacker:
         self._ports: Mapping[str, frozenset[int]] | None = None
         self._keys: tuple[KeyComparison, ...] | None = None
         self._links: Mapping[DeviceKey, Link] = {}
+        self._host_names: tuple[HostName, ...] = ()
 
     def unpack(self, message: Pass) -> Snapshot:
         """The snapshot that was packed. Raises UnpackError."""
@@ -107,6 +113,8 @@ class Unpacker:
         links = {(link.netns, link.name): self._link(link) for link in message.links}
         self._peers = {(device.netns, device.name): device.peers for device in devices}
         self._conf, self._ports, self._keys, self._links = conf, ports, keys, links
+        if message.host_names is not None:
+            self._host_names = message.host_names
         return Snapshot(
             message.wall,
             message.monotonic,
@@ -126,6 +134,8 @@ class Unpacker:
             },
             message.capabilities,
             keys=keys,
+            host_names=self._host_names,
+            reresolved=message.reresolved,
         )
 
     def _device(self, part: DevicePart) -> Device:

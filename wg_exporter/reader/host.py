@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from wg_exporter.linux.namespaces import Entrance
 from wg_exporter.model import Backend, SourceName
 from wg_exporter.reader.conf import DEFAULT_PATTERNS, ConfSource
+from wg_exporter.reader.dns.service import HostNames
+from wg_exporter.reader.dns.setter import Setter
 from wg_exporter.reader.kernel.source import KernelSource
 from wg_exporter.reader.keys import Comparisons, KeyDigests, KeyLooks
 from wg_exporter.reader.links.source import InterfaceSource
@@ -14,6 +16,7 @@ from wg_exporter.reader.reader import Reader, Reading, Worker, unasked
 from wg_exporter.reader.userspace.source import UserspaceSource
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from wg_exporter.config import Config
@@ -23,11 +26,17 @@ if TYPE_CHECKING:
 CONF_SECONDS = 4.0
 
 
-def host_sources(config: Config, clock: Clock) -> Reader:
-    """A reader of all sources of this host, as `sources.OpenSources`."""
+def host_sources(config: Config, clock: Clock, resolver: Callable[[], socket.socket] | None = None) -> Reader:
+    """A reader of all sources of this host, as `sources.OpenSources`.
+
+    `resolver` gives the socket of a process that looks host names up; without one, nobody does.
+    """
     looks = KeyLooks(KeyDigests(), clock.monotonic)
     namespaces = {place.name: place.path for place in config.namespaces}
-    return reader_of(host_workers(config, clock, looks), clock, namespaces, Comparisons(looks))
+    names = None
+    if resolver is not None and config.dns.resolve:
+        names = HostNames(resolver, clock, Setter().set if config.dns.reresolve else None)
+    return reader_of(host_workers(config, clock, looks), clock, namespaces, Comparisons(looks), names)
 
 
 def reader_of(
@@ -35,6 +44,7 @@ def reader_of(
     clock: Clock,
     namespaces: Mapping[str, str] | None = None,
     keys: Comparisons | None = None,
+    names: HostNames | None = None,
 ) -> Reader:
     """A reader of these, which are made here: those that were made are stopped if another one can't be. `namespaces`
     are the paths of the configured ones, by name.
@@ -46,7 +56,7 @@ def reader_of(
         for worker in made:
             worker.stop()
         raise
-    return Reader(made, clock, namespaces=namespaces or {}, keys=keys)
+    return Reader(made, clock, namespaces=namespaces or {}, keys=keys, names=names)
 
 
 def host_workers(config: Config, clock: Clock, looks: KeyLooks) -> Iterator[Worker]:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.linux.usage import Meter
 from wg_exporter.messages.channel import Connection, ConnectionEndedError
-from wg_exporter.messages.reader import Ask, Inspect, Inspections, Read, ToReader
+from wg_exporter.messages.reader import Ask, Inspect, Inspections, Read, ToReader, Unwell
 from wg_exporter.messages.snapshots import Packer
+from wg_exporter.model import Usage
 
 if TYPE_CHECKING:
     import socket
@@ -49,7 +50,8 @@ def _answer(connection: Connection[ToReader], sources: Sources) -> None:
             snapshot = sources.read()
             if inspected := sources.inspected():
                 connection.send(Inspections(inspected))
-            connection.send(packer.pack(snapshot, meter.read()))
+            usage = Usage(*map(sum, zip(meter.read(), sources.usage or Usage(), strict=True)))
+            connection.send(packer.pack(snapshot, usage))
             passes += 1
             if passes == STEADY:
                 gc.freeze()  # rows of peers form no cycles
@@ -57,3 +59,5 @@ def _answer(connection: Connection[ToReader], sources: Sources) -> None:
             sources.ask(message.questions)
         elif isinstance(message, Inspect):
             sources.inspect(message.keys)
+        elif isinstance(message, Unwell):
+            sources.unwell(message.peers)

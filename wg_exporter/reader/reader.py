@@ -27,6 +27,7 @@ from wg_exporter.model import (
     Outcome,
     Snapshot,
     SourceName,
+    Usage,
 )
 from wg_exporter.reader.inspect.background import Inspector
 from wg_exporter.reader.rights import capabilities
@@ -38,8 +39,9 @@ if TYPE_CHECKING:
     from wg_exporter.inspected import Inspected
     from wg_exporter.linux.namespaces import Entrance
     from wg_exporter.model import PeerKey
+    from wg_exporter.reader.dns.service import HostNames
     from wg_exporter.reader.keys import Comparisons, FileKeys
-    from wg_exporter.sources import Clock, Questions
+    from wg_exporter.sources import Clock, Questions, Unwell
 
 # A scrape must be over well before Prometheus gives up, which is after 10 s unless told otherwise.
 DEADLINE_SECONDS = 2.5
@@ -184,20 +186,24 @@ class Reader:
     """Passes over all sources, as `sources.Sources`."""
 
     problem = ""
-    usage = None  # its threads are this process's
 
     def __init__(
         self,
         workers: Sequence[Worker],
         clock: Clock,
         deadline: float = DEADLINE_SECONDS,
+        *,
         namespaces: Mapping[str, str] = _NO_NAMESPACES,
         keys: Comparisons | None = None,
+        names: HostNames | None = None,
     ) -> None:
-        """`namespaces` are the paths of those that are configured, by name."""
+        """`namespaces` are the paths of those that are configured, by name. `names` looks up the host names of
+        endpoints; None = nobody does.
+        """
         self._workers = workers
         self._clock = clock
         self._deadline = deadline
+        self._names = names
         self._passes = OnePass(self._pass)
         self._inspector = Inspector(namespaces, clock.monotonic)
         self._last: Snapshot | None = None
@@ -205,6 +211,11 @@ class Reader:
         self._idle_patterns: tuple[str, ...] = ()
         self._keys = keys
         self._homes: dict[str, str] = {}  # the namespace in which each userspace device was last seen
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the process costs that looks names up; the threads are this process's."""
+        return self._names.usage if self._names else None
 
     def read(self) -> Snapshot:
         """One pass over all sources, or the one that is under way. Takes no longer than the deadline."""
@@ -226,8 +237,15 @@ class Reader:
         """As `sources.Sources`."""
         return self._inspector.take()
 
+    def unwell(self, peers: Unwell) -> None:
+        """As `sources.Sources`."""
+        if self._names is not None:
+            self._names.unwell(peers)
+
     def stop(self) -> None:
         """Let all threads end."""
+        if self._names is not None:
+            self._names.stop()
         for worker in self._workers:
             worker.stop()
 
@@ -278,10 +296,13 @@ class Reader:
                 netns = self._home(worker, problem.name, links)
                 failed.setdefault((netns, problem.name), problem._replace(netns=netns))
         here = {name: device.backend for (netns, name), device in devices.items() if not netns}
+        read = tuple(devices.values())
+        if self._names is not None:
+            self._names.look(read, self._conf)
         return Snapshot(
             wall,
             monotonic,
-            tuple(devices.values()),
+            read,
             tuple(problem for key, problem in failed.items() if key not in devices),
             links,
             self._conf,
@@ -294,6 +315,8 @@ class Reader:
             {worker.netns: reading.routes for worker, reading in readings if reading.routes is not None},
             capabilities(outcomes),
             keys=self._keys.now(here) if self._keys is not None else (),
+            host_names=self._names.rows if self._names else (),
+            reresolved=self._names.reresolved if self._names else None,
         )
 
     def _home(self, worker: Worker, name: str, links: dict[DeviceKey, Link]) -> str:

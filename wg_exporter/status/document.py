@@ -16,8 +16,10 @@ import msgspec
 from wg_exporter.causes.cause import Cause, Confidence  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.health.states import Reason, State  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.history.round_trips import STEP_SECONDS
+from wg_exporter.hostnames import LookupFailure  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.model import Backend, SourceName  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.probed import Verdict  # noqa: TC001 - msgspec reads the annotations
+from wg_exporter.status import host_name
 from wg_exporter.status.drift import DriftPart, drift_part
 from wg_exporter.status.mtu import told
 from wg_exporter.status.plain import endpoint as _endpoint
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from wg_exporter.causes.cause import Finding
     from wg_exporter.health.quality import Window
     from wg_exporter.history.round_trips import Line
+    from wg_exporter.hostnames import EndpointName
     from wg_exporter.probed import MtuReport
     from wg_exporter.quiet import Quiet
     from wg_exporter.status.rows import DeviceRow, Echoes, Overview, PeerRow
@@ -110,6 +113,21 @@ class CausePart(msgspec.Struct, frozen=True, kw_only=True):
     uncertain: str | None
 
 
+class EndpointNamePart(msgspec.Struct, frozen=True, kw_only=True):
+    """The host name in the peer's file, `host:port`. Times are in seconds since the epoch. For strangers `name` and
+    `resolves_to` are as `metrics: endpoint` says.
+    """
+
+    name: str | None
+    resolves_to: list[str] | None
+    resolved_at: float | None
+    mismatch: bool | None
+    failure: LookupFailure | None
+    failed_since: float | None
+    reresolved: int | None
+    finding: str | None = None
+
+
 class QuietPart(msgspec.Struct, frozen=True, kw_only=True):
     """What pages nobody for a while, as somebody works on it. `public_key` and `name` are null for a whole interface.
     `since` and `until` are in seconds since the epoch.
@@ -153,6 +171,7 @@ class PeerPart(msgspec.Struct, frozen=True, kw_only=True):
     mtu: MtuPart | None
     quiet: QuietPart | None = None
     cause: CausePart | None = None
+    endpoint_name: EndpointNamePart | None = None
 
 
 class DevicePart(msgspec.Struct, frozen=True, kw_only=True):
@@ -327,6 +346,7 @@ def _peer(row: PeerRow, device: DeviceRow, wall: float, endpoints: str, config_f
         mtu=_mtu(row.mtu, row, device, endpoints) if row.mtu else None,
         quiet=_quiet(row.quiet) if row.quiet else None,
         cause=_cause(row.cause, endpoints) if row.cause else None,
+        endpoint_name=_endpoint_name(row.host_name, row, device, endpoints) if row.host_name else None,
     )
 
 
@@ -340,6 +360,20 @@ def _cause(found: Finding, endpoints: str) -> CausePart:
         also=list(told.also),
         fix=_texts(told.fix),
         uncertain=_text(told.uncertain) or None,
+    )
+
+
+def _endpoint_name(known: EndpointName, row: PeerRow, device: DeviceRow, endpoints: str) -> EndpointNamePart:
+    finding = host_name.told(known, whose(device)[1], row.peer.public_key, endpoints)
+    return EndpointNamePart(
+        name=None if endpoints == "off" else _text(_endpoint(known.name, endpoints) or ""),
+        resolves_to=None if endpoints == "off" else list(known.resolves_to),
+        resolved_at=known.at or None,
+        mismatch=known.mismatch,
+        failure=known.failure,
+        failed_since=known.failed_since or None,
+        reresolved=known.reresolved,
+        finding=_text(finding) or None,
     )
 
 

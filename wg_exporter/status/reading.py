@@ -12,6 +12,7 @@ from wg_exporter.causes.cause import Finding
 from wg_exporter.health.quality import Window
 from wg_exporter.health.states import PeerHealth
 from wg_exporter.history.round_trips import Line
+from wg_exporter.hostnames import EndpointName
 from wg_exporter.model import SOME_TIME, Backend, Failure
 from wg_exporter.plan.planner import Aim
 from wg_exporter.plan.targets import Origin
@@ -21,6 +22,7 @@ from wg_exporter.status.document import (
     CausePart,
     DevicePart,
     Document,
+    EndpointNamePart,
     ExporterPart,
     MtuPart,
     PeerPart,
@@ -144,6 +146,24 @@ def _peer_row(part: PeerPart) -> PeerRow:
         quiet=_quiet(part.quiet),
         cause=_cause(part.cause),
         line=Line(trips.until, trips.mean_seconds, trips.lost) if trips else None,
+        host_name=_endpoint_name(part.endpoint_name),
+    )
+
+
+def _endpoint_name(part: EndpointNamePart | None) -> EndpointName | None:
+    if part is None:
+        return None
+    addresses = tuple(f"[{one}]:0" if ":" in one else f"{one}:0" for one in part.resolves_to or ())
+    resolved = None if part.resolved_at is None and part.failure is None else part.failure is None
+    return EndpointName(
+        part.name or "",
+        addresses,
+        part.resolved_at or 0.0,
+        part.failure,
+        part.failed_since or 0.0,
+        part.mismatch,
+        resolved,
+        part.reresolved,
     )
 
 

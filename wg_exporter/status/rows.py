@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from wg_exporter.health.quality import Window
     from wg_exporter.health.states import PeerHealth
     from wg_exporter.history.round_trips import Line
+    from wg_exporter.hostnames import EndpointName
     from wg_exporter.plan.planner import Aim
     from wg_exporter.quiet import Quiet
 
@@ -68,7 +69,8 @@ class PeerRow(NamedTuple):
     `window` the loss and round trip of now: each None if it is not known, and the last of a peer that is down. Of a
     peer that is `gone`, with its device or from it, `peer` has only the key. `quiet`: it pages nobody, as somebody
     works on it or its interface. `line` are its round trips of the last ten minutes, None also where nobody asked for
-    them. `cause` is why it is down or degraded, None where nothing was found.
+    them. `cause` is why it is down or degraded, None where nothing was found. `host_name` is what is known of the host
+    name in its file; None if it has none.
     """
 
     peer: Peer
@@ -84,6 +86,7 @@ class PeerRow(NamedTuple):
     quiet: Quiet | None = None
     line: Line | None = None
     cause: Finding | None = None
+    host_name: EndpointName | None = None
 
 
 class DeviceRow(NamedTuple):
@@ -242,7 +245,8 @@ def _peer_rows(
 ) -> Iterator[PeerRow]:
     place = (seen.device.netns, seen.device.name)
     probes = view.probes.get(place, {})
-    for peer, meta, health in zip(seen.device.peers, seen.metas, states, strict=True):
+    names = seen.host_names or (None,) * len(seen.metas)
+    for peer, meta, health, name in zip(seen.device.peers, seen.metas, states, names, strict=True):
         key = (*place, peer.public_key)
         probed = probes.get(peer.public_key)
         stats = probed.stats if probed else None
@@ -257,6 +261,7 @@ def _peer_rows(
             mtu=probed.mtu if probed else None,
             window=None if health.state is State.DOWN else windows.get(key),
             line=lines.get(key),
+            host_name=name if name and name.name else None,
         )
 
 

@@ -13,6 +13,7 @@ import select
 import signal
 import socket
 import time
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -41,6 +42,7 @@ from wg_exporter.messages.supervisor import (
     WebMaterial,
 )
 from wg_exporter.supervisor.copies import copy, holding
+from wg_exporter.supervisor.resolvers import Resolvers
 from wg_exporter.web.files import LOOK_EVERY
 
 if TYPE_CHECKING:
@@ -89,17 +91,21 @@ class Parent:
         roles: Mapping[Role, Callable[[Config], Callable[[socket.socket], None]]],
         metric_names: Collection[str] = (),
         web_files: WebFiles | None = None,
+        *,
+        resolvers: Resolvers | None = None,
     ) -> None:
         """`roles` makes what each process does from the configuration. `web_files` are those of the web configuration,
-        if there is one.
+        if there is one. `resolvers` connects readers with the processes that look host names up, if there are any.
         """
         self._configurations = {0: config}
         self._config_file = config_file
         self._roles = roles
         self._metric_names = metric_names
         self._web_files = web_files
+        self._resolvers = resolvers or Resolvers(lambda _sock: None)
         self._children: dict[int, _Child] = {}
         self._started: dict[_Child, float] = {}
+        self._poll = select.poll()
         self._web = 0
         self._code: int | None = None  # how the exporter ended
         self._log = Log(__name__)
@@ -135,18 +141,21 @@ class Parent:
         return 1 if self._code is None else self._code
 
     def _loop(self) -> None:
-        poll = select.poll()
+        poll = self._poll
         poll.register(self._wake, select.POLLIN)
         poll.register(self._packets, select.POLLIN)
         cost_at = time.monotonic() + COST_EVERY
         look_at = NEVER if self._web_files is None else 0.0
         while self._code is None:
             now = time.monotonic()
-            until = min(cost_at, look_at, NEVER if self._stop_by is None else self._stop_by)
-            ready = poll.poll(max(0.0, until - now) * 1000)
+            until = min(
+                cost_at, look_at, self._resolvers.watch(poll, now), NEVER if self._stop_by is None else self._stop_by
+            )
+            ready = dict(poll.poll(None if until == NEVER else max(0.0, until - now) * 1000 + 1))
             self._heed_signals()
             self._reap()
-            if any(fd == self._packets.fileno() for fd, _ in ready):
+            self._resolvers.start(ready, time.monotonic(), partial(self._fork, ignore=True))
+            if self._packets.fileno() in ready:
                 try:
                     while (found := self._packets.receive()) is not None:
                         self._answer(*found)
@@ -204,7 +213,9 @@ class Parent:
                 self._code = code if code >= 0 else 128 - code
                 if code < 0 and not self._told_to_end:
                     self._log.error("the exporter was killed", signal=signal.Signals(-code).name)
-            elif self._children.pop(pid, None) is not None:
+                continue
+            self._resolvers.ended(pid, time.monotonic(), self._poll)
+            if self._children.pop(pid, None) is not None:
                 self._tell(Ended(pid, code))
 
     def _end_all(self) -> None:
@@ -212,10 +223,10 @@ class Parent:
         if self._code is None and self._web:
             self._kill(self._web)
         deadline = time.monotonic() + END_TIMEOUT
-        while self._children or (self._code is None and self._web):
+        while self._children or self._resolvers.running or (self._code is None and self._web):
             self._reap()
             if time.monotonic() > deadline:
-                for pid in self._children:
+                for pid in (*self._children, *self._resolvers.running):
                     self._kill(pid)
             time.sleep(0.005)
 
@@ -258,14 +269,15 @@ class Parent:
         if problem or config is None:
             return Started(asked.request, 0, problem)
         self._started[child] = now
-        body = self._roles[asked.role](config)
-        sock = socket.socket(fileno=os.dup(files[0]))
+        pid = 0
         try:
-            pid = self._fork(lambda: body(sock), ignore=True)
+            body = self._roles[asked.role](config)
+            with socket.socket(fileno=os.dup(files[0])) as sock:
+                pid = self._fork(lambda: body(sock), ignore=True)
         except OSError as error:
             return Started(asked.request, 0, error.strerror or str(error))
         finally:
-            sock.close()
+            self._resolvers.begun(pid)
         self._children[pid] = child
         return Started(asked.request, pid)
 
@@ -326,7 +338,7 @@ class Parent:
             for number in _SIGNALS:
                 ignored = ignore and number != signal.SIGCHLD
                 signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
-            close_all(self._open)
+            close_all((*self._open, *self._resolvers.files()))
             code = body() or 0
         except BaseException as error:  # noqa: BLE001 - a traceback would go on in the parent's code
             problem = scarce(error) or f"unexpected {type(error).__name__} in {where_raised(error)}"

@@ -26,6 +26,7 @@ from wg_exporter.linux.privileges import (
 from wg_exporter.prober.__main__ import run as probe
 from wg_exporter.reader import process
 from wg_exporter.reader.host import host_sources
+from wg_exporter.resolver.__main__ import run as resolve
 from wg_exporter.sources import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
@@ -33,10 +34,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wg_exporter.config import Config
+    from wg_exporter.supervisor.resolvers import Resolvers
 
 # Where nobody made these users, numbers stand in that nothing else uses (systemd's docs/UIDS-GIDS.md).
-WEB, PROBER = "wg-exporter", "wg-exporter-probe"
-NO_WEB, NO_PROBER = User(65533, 65533), NOBODY
+WEB, PROBER, RESOLVER = "wg-exporter", "wg-exporter-probe", "wg-exporter-dns"
+NO_WEB, NO_PROBER, NO_RESOLVER = User(65533, 65533), NOBODY, User(65532, 65532)
 
 OWN = {CAP_SETUID, CAP_SETGID, CAP_SETPCAP, CAP_KILL}
 HANDED_ON = {CAP_NET_ADMIN, CAP_NET_RAW, CAP_DAC_READ_SEARCH}
@@ -52,15 +54,22 @@ def become_parent(config: Config, *, reloadable: bool) -> None:
     reduce_effective(OWN)
 
 
-def reader(config: Config) -> Callable[[socket.socket], None]:
+def reader(resolvers: Resolvers, config: Config) -> Callable[[socket.socket], None]:
     """What a reader does: root, for root's files and control sockets are only root's; and the kernel's peers."""
+    names = resolvers.connect() if config.dns.resolve else None
 
     def run(sock: socket.socket) -> None:
         name_process("wg-read")
         keep_only({CAP_NET_ADMIN, CAP_DAC_READ_SEARCH} | to_enter(_paths(config)))
-        process.run(sock, host_sources(config, SYSTEM_CLOCK))
+        process.run(sock, host_sources(config, SYSTEM_CLOCK, names.take if names else None))
 
     return run
+
+
+def resolver(sock: socket.socket) -> None:
+    """What a resolver does: a user of its own, without any right."""
+    name_process("wg-dns")
+    resolve(sock, lambda: keep_only((), user(RESOLVER, NO_RESOLVER)))
 
 
 def prober(config: Config) -> Callable[[socket.socket], None]:

@@ -7,6 +7,7 @@ out of reach afterwards.
 from __future__ import annotations
 
 import signal
+from functools import partial
 from typing import TYPE_CHECKING
 
 from wg_exporter.catalogue import NAMES
@@ -17,6 +18,7 @@ from wg_exporter.linux.storage import open_storage
 from wg_exporter.messages.supervisor import Role
 from wg_exporter.supervisor import roles
 from wg_exporter.supervisor.parent import Parent
+from wg_exporter.supervisor.resolvers import Resolvers
 from wg_exporter.web.files import WebFiles
 from wg_exporter.web.listen import parse_telemetry_path
 
@@ -52,8 +54,14 @@ def run(asked: Asked) -> int:
     web_files = None if asked.web_file is None else WebFiles(asked.web_file)
     try:
         roles.become_parent(asked.config, reloadable=asked.config_file is not None)
+        resolvers = Resolvers(roles.resolver)
         parent = Parent(
-            asked.config, asked.config_file, {Role.READER: roles.reader, Role.PROBER: roles.prober}, NAMES, web_files
+            asked.config,
+            asked.config_file,
+            {Role.READER: partial(roles.reader, resolvers), Role.PROBER: roles.prober},
+            NAMES,
+            web_files,
+            resolvers=resolvers,
         )
         return parent.run(exporter, [*doors.sockets, doors.storage])
     finally:

@@ -108,6 +108,9 @@ def more(peer: PeerPart, now: float) -> tuple[str, tuple[str, ...]]:
         # What was seen is told as it was then, so it has a time of its own.
         summary += f"; seen {_moment_ago(seen, now) if seen and seen > (since or 0) + 1 else 'then'}:"
         lines += [peer.evidence or "", *_cause(peer.cause, peer.advice or "")]
+    if peer.endpoint_name and peer.endpoint_name.finding:
+        summary = summary or "the host name of its endpoint"
+        lines.append(peer.endpoint_name.finding)
     if peer.mtu and peer.mtu.findings and peer.mtu.verdict not in _NOTHING_FOUND:
         summary = summary or "what was found about its MTU"
         lines.append(peer.mtu.findings)

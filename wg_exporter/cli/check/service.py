@@ -85,9 +85,9 @@ NO_ADDRESS = Kind(
 NO_USERS = Kind(
     "users-absent",
     Severity.INFO,
-    "The users of the exporter's processes don't exist; the numbers 65533 and 65534 stand in for them.",
-    "Put `u wg-exporter -` and `u wg-exporter-probe -`, a line each, into `/etc/sysusers.d/wg-exporter.conf`, run "
-    "`systemd-sysusers`, and restart the service.",
+    "The users of the exporter's processes don't exist; the numbers 65532 to 65534 stand in for them.",
+    "Put `u wg-exporter -`, `u wg-exporter-probe -` and `u wg-exporter-dns -`, a line each, into "
+    "`/etc/sysusers.d/wg-exporter.conf`, run `systemd-sysusers`, and restart the service.",
 )
 NO_DIRECTORY = Kind(
     "socket-directory-absent",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from wg_exporter.cli.check.config import octal, writable
 from wg_exporter.cli.check.finding import NOWHERE, Check, Judged, Kind, NotKnown, Severity, Where
 from wg_exporter.drift.kinds import Kind as DriftKind
+from wg_exporter.hostnames import MEANINGS
 from wg_exporter.status.rows import whose
 from wg_exporter.status.words import first_of
 
@@ -92,6 +93,13 @@ SAME_NAME = Kind(
     "Two peers of an interface have the same name. Their metrics differ by the key alone, and people can't tell which "
     "one a page is about.",
     "Give one of them another name in its comment, or under `peers` in the configuration.",
+)
+UNRESOLVED = Kind(
+    "endpoint-unresolved",
+    Severity.WARNING,
+    "The host name that a file gives a peer as its endpoint does not resolve. The tunnel may be up; when the interface "
+    "is set up the next time, `wg` fails for it.",
+    "Correct the name, in DNS or in the file. `getent ahosts NAME` shows what this host makes of it.",
 )
 
 
@@ -222,6 +230,19 @@ def _same(facts: Facts) -> Iterator[Judged]:
             yield SAME_KEY.at(NOWHERE, f"the same key: {first_of(names)}")
 
 
+def _names(facts: Facts) -> Iterator[Judged]:
+    assert facts.host is not None  # noqa: S101
+    overview = facts.host.exporter.overview
+    for device in overview.devices if overview else ():
+        netns, interface = whose(device)
+        for peer in device.peers:
+            if peer.host_name and peer.host_name.failure:
+                where = Where(netns=netns, interface=interface, peer=peer.name)
+                host = peer.host_name.name.rpartition(":")[0]
+                what = f"its host name {host} does not resolve: {MEANINGS[peer.host_name.failure]}"
+                yield UNRESOLVED.at(where, what, f"correct it, in DNS or in the file; see `getent ahosts {host}`")
+
+
 CHECKS = (
     Check("who can read WireGuard's keys", (READABLE, MODE), _readable),
     Check("who can write to WireGuard's files", (WRITABLE,), _writable),
@@ -231,4 +252,5 @@ CHECKS = (
     Check("interfaces that files describe", (ABSENT,), _absent),
     Check("interfaces that differ from their files", (DRIFT,), _drift),
     Check("names and keys that are there twice", (SAME_NAME, SAME_KEY), _same),
+    Check("host names of endpoints", (UNRESOLVED,), _names),
 )

@@ -32,7 +32,7 @@ from wg_exporter.cli.show.overview import (
 from wg_exporter.cli.show.tables import COLUMNS, Line, draw, layout
 from wg_exporter.health.advice import advice
 from wg_exporter.health.states import State
-from wg_exporter.status import words
+from wg_exporter.status import host_name, words
 from wg_exporter.status.cause import in_a_line
 from wg_exporter.status.mtu import told
 from wg_exporter.status.rows import whose
@@ -244,6 +244,13 @@ def _closer(row: DeviceRow, peer: PeerRow, config_file: str, wall: float, encodi
             yield Text(words.plain(f"  {line}", encoding))
     if peer.cause:
         yield from _cause(peer.cause, encoding)
+    if peer.host_name:
+        device = whose(row)[1]
+        if found := host_name.told(peer.host_name, device, peer.peer.public_key):
+            yield Text(words.plain(f"  {found}", encoding), "yellow")
+        elif peer.host_name.addresses:
+            line = f"  the host name in its file, {peer.host_name.name}, resolves to the endpoint in use"
+            yield Text(words.plain(line, encoding), "dim")
     if peer.quiet:
         since = words.ago(int(wall - peer.quiet.since))
         whole = "" if peer.quiet.public_key else "with the whole interface, "

@@ -14,7 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from wg_exporter.messages.channel import Connection, ConnectionEndedError
-from wg_exporter.messages.reader import LONGEST, MOST_INSPECTED, Ask, FromReader, Inspect, Inspections, Read
+from wg_exporter.messages.reader import LONGEST, MOST_INSPECTED, Ask, FromReader, Inspect, Inspections, Read, Unwell
 from wg_exporter.messages.snapshots import Unpacker, UnpackError
 from wg_exporter.model import FailedDevice, Failure, Outcome, Snapshot, SourceName
 from wg_exporter.remote.process import ended, overslept
@@ -23,6 +23,7 @@ from wg_exporter.sources import OnePass, StoppedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from wg_exporter import sources
     from wg_exporter.inspected import Inspected
     from wg_exporter.model import PeerKey, Usage
     from wg_exporter.remote.process import Process
@@ -69,6 +70,13 @@ class _Life:
         """Have it look at the host for these peers. Raises _DiedError."""
         try:
             self._connection.send(Inspect(keys))
+        except ConnectionEndedError as error:
+            raise _DiedError(str(error)) from None
+
+    def unwell(self, peers: sources.Unwell) -> None:
+        """Tell which peers are not well. Raises _DiedError."""
+        try:
+            self._connection.send(Unwell(peers))
         except ConnectionEndedError as error:
             raise _DiedError(str(error)) from None
 
@@ -143,6 +151,8 @@ class ReaderProcess:
         self._questions: Questions = {}
         self._told: Questions | None = {}  # what the process was asked last
         self._to_inspect: tuple[PeerKey, ...] = ()
+        self._unwell: sources.Unwell = frozenset()
+        self._told_unwell: sources.Unwell = frozenset()
 
     def __del__(self) -> None:
         if not getattr(self, "_stopped", True):
@@ -174,6 +184,10 @@ class ReaderProcess:
         while life is not None and life.inspected:
             found.append(life.inspected.popleft())
         return tuple(found)
+
+    def unwell(self, peers: sources.Unwell) -> None:
+        """As `sources.Sources`: told with the next pass."""
+        self._unwell = peers
 
     def stop(self) -> None:
         """End the process. Does not wait: a pass that is under way ends by its deadline, and then the process."""
@@ -216,6 +230,9 @@ class ReaderProcess:
             keys, self._to_inspect = self._to_inspect, ()
             if keys:
                 life.inspect(keys)
+            if self._unwell != self._told_unwell:
+                self._told_unwell = self._unwell
+                life.unwell(self._unwell)
             snapshot = life.read()
         except _LateError as error:
             problem, before = f"the reader gave {error}", self._problem
@@ -247,7 +264,7 @@ class ReaderProcess:
         except OSError as error:
             self._died(f"could not be started: {error}", 0.0)
             return None
-        self._told = {}
+        self._told, self._told_unwell = {}, frozenset()
         self._life = _Life(process, ours, self._clock.monotonic)
         return self._life
 
@@ -283,4 +300,5 @@ class ReaderProcess:
             left_out=last.left_out,
             idle_patterns=last.idle_patterns,
             unread=True,
+            host_names=last.host_names,
         )

@@ -101,6 +101,10 @@
       summary += `; seen ${seen > since + 1 ? momentAgo(seen, now) : "then"}:`; // of null, 0 is taken
       lines.push(peer.evidence, ...cause(peer.cause, peer.advice));
     }
+    if (peer.endpoint_name?.finding) {
+      summary ||= "the host name of its endpoint";
+      lines.push(peer.endpoint_name.finding);
+    }
     if (peer.mtu?.findings && !["ok", "unknown", "unreachable"].includes(peer.mtu.verdict)) {
       summary ||= "what was found about its MTU";
       lines.push(peer.mtu.findings);

@@ -17,7 +17,7 @@ from wg_exporter.cli.check.service import UNIT
 from wg_exporter.linux.errors import SourceError
 from wg_exporter.linux.listeners import listeners, owner
 from wg_exporter.linux.netlink import NETLINK_GENERIC, Families, Netlink
-from wg_exporter.supervisor.roles import PROBER, WEB
+from wg_exporter.supervisor.roles import PROBER, RESOLVER, WEB
 from wg_exporter.web.listen import ListenError, parse_listen
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def missing_users() -> tuple[str, ...]:
             return True
         return False
 
-    return tuple(filter(missing, (WEB, PROBER)))
+    return tuple(filter(missing, (WEB, PROBER, RESOLVER)))
 
 
 def namespace_facts(config: Config) -> Iterator[NamespaceFact]:
