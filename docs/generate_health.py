@@ -115,7 +115,13 @@ tell it, for WireGuard answers:
 - **It hears nothing**: probes go unanswered, and the peer starts handshakes at the pace of one that hears nothing:
   three initiations within {calls}, or two handshakes of its own within {woken}. Then it is `down` (`one_way`) though
   its data still comes in. Without that proof an address that falls silent is `target_silent`, and pages nobody. Bulk
-  data hides the sizes by which initiations are told, so there it can't be decided.
+  data hides the sizes by which initiations are told; there the wire tells.
+- **On the wire**: while a peer is in doubt, the [watcher](probing.md#what-is-seen-on-the-wire) sees its handshake
+  messages. Initiations that WireGuard answers, as the responses that leave show, decide as above that it hears
+  nothing, whatever data comes beside them; without probes too, if three came within {calls} and no handshake of
+  them. If WireGuard makes handshake messages, by its counters or because data has gone unanswered for
+  {overdue}, and none is seen leaving, nothing leaves: `not_sent`. The kernel counts what its own output filter
+  then drops, so that counters can't tell. What anybody may have sent decides nothing.
 - While an answer is overdue a peer that is expected up keeps the state it had: a dying tunnel is not called `up` on its
   way from `degraded` to `down`.
 - A peer is `down` when {down_after} went by since an answer was due, and at least {attempts} attempts were made. An
@@ -205,6 +211,7 @@ def page() -> str:
         stale=_seconds(timing.STALE_SECONDS),
         answer=_seconds(timing.ANSWER_SECONDS),
         calls=_seconds(timing.CALLS_WITHIN),
+        overdue=_seconds(timing.ANSWER_SECONDS + timing.RETRIED_SECONDS),
         woken=_seconds(timing.WOKEN_MOST),
         routes=_seconds(LOOK_SECONDS),
         obstructed=_seconds(timing.OBSTRUCTED_SECONDS),

@@ -8,6 +8,7 @@ from wg_exporter.health.states import UNKNOWN, Obstacle, Reason
 from wg_exporter.model import Backend, FailedDevice, Failure, Outcome, SourceName
 from wg_exporter.names.identity import PeerMeta
 from wg_exporter.probed import MtuReport, Probed, SendError, Verdict
+from wg_exporter.sighted import LAST, Sighting
 
 KEEPALIVE, INITIATION, RESPONSE = 32, 148, 92
 LIMITS = (HealthLimits(), HealthLimits(down_after=15.0, window=60.0, loss=0.3), HealthLimits(down_after=90.0))
@@ -27,6 +28,7 @@ class RandomPeer:
         self.probed = None
         self.answers, self.rtt, self.refused = True, 0.02, None
         self.obstacle = None
+        self.sighting, self.leaves = None, True
 
     @property
     def meta(self):
@@ -36,7 +38,13 @@ class RandomPeer:
         """A new mood, or one of the things that a person or the far side changes."""
         moods = (self.silent, self.silent, self.talk, self.hear, self.send, self.call, self.be_called, self.shake)
         self.mood = self.random.choice(moods)
-        match self.random.randrange(13):
+        match self.random.randrange(16):
+            case 9:
+                self.sighting = None
+            case 10:
+                self.sighting = Sighting(0.0, 0.0)  # it begins with the next second
+            case 11:
+                self.leaves = not self.leaves
             case 0:
                 self.expected = not self.expected
             case 1:
@@ -66,6 +74,18 @@ class RandomPeer:
             self.grow(0, KEEPALIVE)
         if self.probed and second % 5 == 0:
             self.echo(second)
+        if self.sighting:
+            self.watch(second)
+
+    def watch(self, second):
+        """A window that goes on; what is on the wire is what the counters tell, if it leaves at all."""
+        row = self.sighting if self.sighting.began else Sighting(float(second), 0.0)
+        sent_at, taken_at = row.sent_at, row.taken_at
+        if second % 5 == 0 and self.leaves and self.mood == self.call:
+            sent_at = (*sent_at, float(second))[-LAST:]
+        if second % 5 == 0 and self.leaves and self.mood == self.be_called:
+            taken_at = (*taken_at, float(second))[-LAST:]
+        self.sighting = row._replace(seconds=second - row.began, sent_at=sent_at, taken_at=taken_at)
 
     def echo(self, second):
         stats = self.probed.stats
@@ -145,7 +165,7 @@ class RandomHost:
         return found.get(row.public_key, PeerMeta("", False, False))
 
     def happen(self):
-        """A second or a few go by, and a look shows: snapshot, metas, probes, missed, limits, obstacles."""
+        """A second or a few go by, and a look shows: snapshot, metas, probes, missed, limits, obstacles, sightings."""
         for _ in range(self.random.choice((1, 1, 1, 5))):
             self.second, self.wall = self.second + 1, self.wall + 1
             for one in self.peers:
@@ -172,7 +192,8 @@ class RandomHost:
         if obstacles != self.obstacles:  # else it is the same object, as from `plan.routing`
             self.obstacles = obstacles
         missed = {self.key} if self.missed else set()
-        return found, lambda _: metas, probes, missed, self.limits, self.obstacles
+        sightings = {self.key: {one.row.public_key: one.sighting for one in self.peers if one.sighting}}
+        return found, lambda _: metas, probes, missed, self.limits, self.obstacles, sightings
 
     def change(self):
         """Something befalls the device, or all is well again."""

@@ -13,6 +13,7 @@ from tests.rows import SECOND, WALL, device, key, link, peer
 from tests.test_exporter_probing import FakeProber
 from wg_exporter.config import Config, Metrics
 from wg_exporter.daemon import causes as seeking
+from wg_exporter.daemon.facts import Named
 from wg_exporter.inspected import Inspected, Path, PathKind, PortOwner
 from wg_exporter.sighted import Sighting
 
@@ -171,6 +172,16 @@ def test_a_route_that_is_missing_is_found_by_the_reader_alone(scene):
     scene.mute.add(1)
     scene.tick(10)
     assert list(scene.causes().values()) == ["no_route"]
+
+
+def test_a_host_name_that_moved_is_named_when_nothing_comes_back(scene):
+    scene.exporter._named = lambda device, at: Named("vpn.example.com", ("203.0.113.80",))
+    scene.tick(3)
+    assert scene.causes() == {}, "a peer that is heard is well, wherever its name leads"
+    scene.down(1)
+    assert list(scene.causes().values()) == ["dns_moved"]
+    (told,) = document(scene.exporter).values()
+    assert "vpn.example.com resolves to 203.0.113.80 now" in told["evidence"][0]
 
 
 def test_without_the_reader_and_the_watcher_less_is_said_and_nothing_wrong(rig):

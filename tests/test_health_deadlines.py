@@ -22,6 +22,7 @@ from wg_exporter.health.rules.rule import Rule
 from wg_exporter.health.states import Obstacle, Reason, State
 from wg_exporter.names.identity import PeerMeta
 from wg_exporter.probed import SendError, Verdict
+from wg_exporter.sighted import Sighting
 
 NOW = 1000.0
 MOMENT = st.integers(0, 1000).map(float)
@@ -88,6 +89,11 @@ def evidence(draw):
         seen.silent_since = draw(MAYBE)
         seen.target_silent_since = draw(st.sampled_from((None, seen.silent_since)))
         seen.refused = draw(st.none() | st.sampled_from(SendError))
+    if draw(st.booleans()):
+        seen.wire.taken = tuple(sorted(draw(st.lists(MOMENT, max_size=8))))
+        seen.wire.unsent_at = draw(MAYBE)
+        took = draw(st.sampled_from(((), seen.wire.taken[-1:])))
+        seen.wire.row = Sighting(draw(MOMENT), draw(st.sampled_from((5.0, 20.0))), taken_at=took)
     if draw(st.booleans()):
         seen.obstacle = Obstacle(draw(st.sampled_from((Reason.NOT_ROUTED, Reason.NOT_ALLOWED))), "no way")
         seen.obstructed_since = draw(MOMENT)

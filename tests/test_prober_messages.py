@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from tests.probers import STATS, peer
 from wg_exporter.config import MtuProbe, ProbeSettings
 from wg_exporter.messages.channel import Connection, ConnectionEndedError
-from wg_exporter.messages.prober import Counters, FromProber, Peers, Results, Setup, ToProber
+from wg_exporter.messages.prober import Counters, FromProber, Peers, Results, Setup, ToProber, Watch, Watched
 from wg_exporter.probed import MtuReport, SendError, Verdict
+from wg_exporter.sighted import Caller, Callers, Refusal, Sender, Sighting, WatchPeer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +37,7 @@ def test_every_message_arrives_as_it_was():
         Setup(ProbeSettings(mtu=MtuProbe(7.0)), {"blue": "/run/netns/blue"}),
         Peers({1: peer(), 2: peer(2)}, (7,)),
         Counters({1: (2, 1 << 60)}),
+        Watch({1: (WatchPeer(("blue", "wg0", "k"), "", "[2001:db8::2]:51820", 51820, "d"), 30.0)}),
     ):
         there.send(message)
         assert here.receive() == message
@@ -46,6 +48,14 @@ def test_every_message_arrives_as_it_was():
     got = there.receive()
     assert got == results
     assert isinstance(got.echoes[1][1].errors[0][0], SendError)
+    sender = Sender("192.0.2.2", 51820, "eth0", 3)
+    row = Sighting(
+        1.5, 2.5, sent_at=(2.0, 3.0), senders=(sender,), refusals=(Refusal("192.0.2.9", False, 3, 13, 2, 1),),
+        initiation=bytes(range(148)), missed=True,
+    )  # fmt: skip
+    watched = Watched({1: row}, (Callers(("", "wg0"), (Caller(sender, True, b"x" * 148),)),), 4.0, "no packet socket")
+    here.send(watched)
+    assert there.receive() == watched
     assert here.receive() is None
     there.close()
     with pytest.raises(ConnectionEndedError):
@@ -76,14 +86,27 @@ def test_nonsense_ends_the_connection(pair, wrong):
         connection.receive()
 
 
-@given(st.binary(max_size=300))
+@pytest.mark.parametrize("direction", [ToProber, FromProber], ids=["to the prober", "from it"])
+@given(data=st.binary(max_size=300))
 @example(b"\x91\xa8\0\0\0\0\0\0\0\x80")
-def test_no_bytes_do_anything_else_than_end_it(data):
+def test_no_bytes_do_anything_else_than_end_it(direction, data):
     ours, theirs = socket.socketpair()
-    with contextlib.closing(Connection(ours, ToProber)) as connection, theirs:
+    with contextlib.closing(Connection(ours, direction)) as connection, theirs:
         theirs.send(struct.pack("!I", len(data)) + data)
         with contextlib.suppress(ConnectionEndedError):
-            assert isinstance(connection.receive(), ToProber)
+            assert isinstance(connection.receive(), direction)
+
+
+@given(st.integers(0, 600), st.integers(0, 255))
+def test_a_message_about_the_wire_with_another_byte_in_it_is_a_message_or_ends_it(at, value):
+    row = Sighting(1.5, 2.5, refusals=(Refusal("192.0.2.9", False, 3, 13, 2, 1),), initiation=bytes(148))
+    data = bytearray(msgspec.msgpack.encode(Watched({1: row}, (), 4.0)))
+    data[at % len(data)] = value
+    ours, theirs = socket.socketpair()
+    with contextlib.closing(Connection(ours, FromProber)) as connection, theirs:
+        theirs.send(struct.pack("!I", len(data)) + data)
+        with contextlib.suppress(ConnectionEndedError):
+            assert isinstance(connection.receive(), FromProber)
 
 
 def test_what_the_other_side_does_not_take_waits_and_nothing_blocks():

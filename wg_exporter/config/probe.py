@@ -76,8 +76,7 @@ class ProbeSettings(Struct, frozen=True, forbid_unknown_fields=True):
     watch: Annotated[
         bool,
         _text(
-            "Look at the handshakes of a peer on the wire while it is doubtful that it is well. That sends nothing, and "
-            "looks at no data."
+            "Look at the handshakes of a peer on the wire while it is in doubt. Nothing is sent, and no data is seen."
         ),
     ] = True
     mtu: Annotated[MtuProbe, _text("How often the MTU is looked at.")] = MtuProbe()

@@ -84,21 +84,36 @@ def _deaf_on_wire(seen: Evidence, limits: HealthLimits) -> Span:
     """The same as the watcher saw it: by our responses, which only an initiation from the peer itself brings about. It
     needs no probes where no handshake comes of them, and no data hides them.
     """
-    wire, silent = seen.wire, seen.target_silent_since
-    last = wire.taken[-CALLS:]
-    proven, since = -inf, inf
-    if len(last) == CALLS and last[-1] - last[0] <= CALLS_WITHIN and (seen.shaken is None or seen.shaken < last[0]):
-        proven, since = last[-1], last[0]
+    silent = seen.target_silent_since
+    proven, since = _called(seen.wire.taken, -inf if seen.shaken is None else seen.shaken)
     if silent is not None:
-        woken = _pace(wire.taken, silent, (WOKEN, MORE_WOKEN), WOKEN_LEAST, WOKEN_MOST)
-        proven, since = max(proven, woken), min(since, silent)
+        proven, since = max(proven, _woken(seen.wire.taken, silent)), min(since, silent)
     if proven == -inf:
         return NO_TIME
     asked = seen.unanswered_since
     begin = max(min(since, inf if asked is None else asked) + limits.down_after, proven)
     if seen.state is State.DOWN and seen.reason is Reason.ONE_WAY:  # until a later window shows something else
-        return begin, -inf if wire.refutes(proven) else inf
+        return begin, -inf if seen.wire.refutes(proven) else inf
     return begin, proven + SETTLED_SECONDS
+
+
+def _called(taken: tuple[float, ...], shaken: float) -> tuple[float, float]:
+    """The last `CALLS` calls without a handshake that came as those of one that hears nothing: when the latest of them
+    came, and the first; (-inf, inf) if there were none.
+    """
+    for end in range(len(taken), CALLS - 1, -1):
+        first, last = taken[end - CALLS], taken[end - 1]
+        if first > shaken and last - first <= CALLS_WITHIN:
+            return last, first
+    return -inf, inf
+
+
+def _woken(taken: tuple[float, ...], silent: float) -> float:
+    """The latest call since `silent` that came as those of one that hears no data; -inf if there was none. Between two
+    windows nobody saw the calls, so later ones at another pace prove nothing else.
+    """
+    ends = range(len(taken) + 1)
+    return max(_pace(taken[:end], silent, (WOKEN, MORE_WOKEN), WOKEN_LEAST, WOKEN_MOST) for end in ends)
 
 
 def _pace(moments: tuple[float, ...], silent: float, numbers: tuple[int, int], least: float, most: float) -> float:
@@ -191,8 +206,8 @@ RULES = (
     Rule(
         State.DOWN,
         Reason.NOT_SENT,
-        "Nothing leaves for it, though probes wait for an answer, or its own initiations do: this host has no way to "
-        "its endpoint.",
+        "Nothing leaves for it, though probes wait for an answer, or its own initiations do, or WireGuard makes "
+        "handshakes that are not seen leaving: this host has no way to its endpoint.",
         "`ip route get` its endpoint (`wg-exporter show {interface} {peer}` prints it): no route, an interface of this "
         "host that is down, or a firewall of its own.",
         _not_sent,
@@ -202,9 +217,9 @@ RULES = (
         Reason.ONE_WAY,
         "What it sends arrives, and it hears nothing: no session comes of its handshake initiations, or it starts "
         "handshakes again and again while probes go unanswered.",
-        "What it sends arrives, what we send does not: look for a firewall or NAT on the way out, here too (the kernel "
-        "counts what its own filter then drops, so it is not known whether it left this host), and compare the "
-        "endpoint that `wg-exporter show {interface} {peer}` prints with where the peer is.",
+        "What it sends arrives, what we send does not: look for a firewall or NAT on the way out, here too unless the "
+        "evidence says that it was seen leaving this host, and compare the endpoint that "
+        "`wg-exporter show {interface} {peer}` prints with where the peer is.",
         _one_way,
     ),
     Rule(
@@ -212,8 +227,8 @@ RULES = (
         Reason.HANDSHAKE_UNANSWERED,
         "Our handshake initiations are not answered: the peer is gone, firewalled, elsewhere, or has another key.",
         "Is the peer running, and has it this interface's public key? Then compare its endpoint and port "
-        "(`wg-exporter show {interface} {peer}`) with where it is, and look for a firewall that drops UDP, here too "
-        "(the kernel counts what its own filter then drops, so it is not known whether it left this host).",
+        "(`wg-exporter show {interface} {peer}`) with where it is, and look for a firewall that drops UDP, here "
+        "too, unless the evidence says that it was seen leaving this host.",
         lambda seen, limits: unanswered(seen, limits) if seen.initiations >= 2 else NO_TIME,
         Given.UNANSWERED,
     ),

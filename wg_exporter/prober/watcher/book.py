@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from itertools import islice
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from wg_exporter.prober.watcher.callers import Calls
@@ -28,6 +29,7 @@ from wg_exporter.prober.watcher.seen import Seen
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from wg_exporter.model import DeviceKey
     from wg_exporter.prober.watcher.decode import Datagram, Message
     from wg_exporter.prober.watcher.seen import Place
     from wg_exporter.sighted import Callers, Sighting, WatchPeer
@@ -51,11 +53,15 @@ class Captured(NamedTuple):
     leaving: bool
 
 
-class _Copy(NamedTuple):
-    """A packet that was seen: when, and for whom it was counted, on which interface."""
+class _Copy:
+    """A packet that was seen: when, on which interface last, and for whom it was counted there."""
 
-    when: float
-    counted: list[tuple[Seen, str]]
+    __slots__ = ("caller", "counted", "interface", "when")
+
+    def __init__(self, when: float, interface: str) -> None:
+        self.when, self.interface = when, interface
+        self.counted: list[Seen] = []
+        self.caller: DeviceKey | None = None  # the device that it was a caller's to
 
 
 class _Sent(NamedTuple):
@@ -82,6 +88,7 @@ class Book:
         self._copies: OrderedDict[bytes, _Copy] = OrderedDict()
         self._sent: OrderedDict[int, _Sent] = OrderedDict()
         self._changed: dict[int, Sighting | None] = {}
+        self._out = (-inf, inf)
 
     def __len__(self) -> int:
         return len(self._seen)
@@ -100,6 +107,7 @@ class Book:
             self._leave(seen)
             seen.aim(peer)
             seen.until = max(seen.until, until)
+        seen.out = self._out
         if peer.device_key not in self._keys:
             self._keys[peer.device_key] = mac1_key(peer.device_key)
         self._by_port.setdefault(peer.port, {})[number] = seen
@@ -138,9 +146,16 @@ class Book:
                 seen.missed = True
                 self._touch(number)
 
+    def look_at_leaving(self, since: float, until: float) -> None:
+        """What leaves is looked at from then to then, without a break."""
+        self._out = (since, until)
+        for number, seen in self._seen.items():
+            seen.out = self._out
+            self._touch(number)
+
     def next_end(self) -> float:
         """When the first window is over."""
-        return min((seen.until for seen in self._seen.values()), default=float("inf"))
+        return min((seen.until for seen in self._seen.values()), default=inf)
 
     def rows(self, most: int, now: float) -> dict[int, Sighting]:
         """The sightings of at most `most` peers of which something changed, by number; those that waited longest."""
@@ -178,16 +193,23 @@ class Book:
         direction = b"<" if captured.leaving else b">"
         copy = self._copy(direction + data, now)
         if copy is not None:
-            for seen, interface in copy.counted:
-                seen.move(found.source, found.source_port, interface, captured.interface)
-                self._touch(seen.number)
+            self._move(copy, found, captured.interface)
             return
-        copy = self._remember(direction + data, now)
+        copy = self._remember(direction + data, captured.interface, now)
         if captured.leaving:
             if self._copy(b">" + data, now) is None:  # else it is forwarded
                 self._take_leaving(found, now)
             return
         self._take_arriving(found, captured, copy, now)
+
+    def _move(self, copy: _Copy, found: Datagram, interface: str) -> None:
+        """A packet was seen again, on another interface."""
+        before, copy.interface = copy.interface, interface
+        for seen in copy.counted:
+            seen.move(found.source, found.source_port, before, interface)
+            self._touch(seen.number)
+        if copy.caller is not None:
+            self._calls.move(copy.caller, found.source, found.source_port, interface)
 
     def _take_leaving(self, found: Datagram, now: float) -> None:
         message = found.message
@@ -238,9 +260,10 @@ class Book:
                 continue
             seen.arrive(message, now, for_us=for_us, answers=answers)
             seen.count(found.source, found.source_port, captured.interface)
-            copy.counted.append((seen, captured.interface))
+            copy.counted.append(seen)
             self._touch(number)
         if not peers and message.kind is not Kind.COOKIE:
+            copy.caller = ours.device
             self._calls.take(ours.device, found, captured.interface, for_us=for_us)
 
     # --- errors -------------------------------------------------------------------------------------------------------
@@ -252,7 +275,7 @@ class Book:
         name = b"!" + captured.packet
         if self._copy(name, now) is not None:
             return
-        self._remember(name, now)
+        self._remember(name, captured.interface, now)
         sent = self._quoted(found.data, now)
         for number, seen in peers.items():
             if sent is None or sent.seen is seen:
@@ -276,8 +299,8 @@ class Book:
         copy = self._copies.get(name)
         return copy if copy is not None and now <= copy.when + COPY_SECONDS else None
 
-    def _remember(self, name: bytes, now: float) -> _Copy:
-        copy = self._copies[name] = _Copy(now, [])
+    def _remember(self, name: bytes, interface: str, now: float) -> _Copy:
+        copy = self._copies[name] = _Copy(now, interface)
         self._copies.move_to_end(name)
         while self._copies and (len(self._copies) > MOST_COPIES or now > _first(self._copies).when + COPY_SECONDS):
             self._copies.popitem(last=False)

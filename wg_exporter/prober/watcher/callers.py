@@ -42,6 +42,13 @@ class Calls:
             callers.popitem(last=False)
         self._changed[device] = None
 
+    def move(self, device: DeviceKey, address: bytes, port: int, interface: str) -> None:
+        """The last message from there came on to another interface."""
+        callers = self._devices.get(device)
+        if callers and (caller := callers.get((address, port))) is not None:
+            callers[address, port] = caller._replace(sender=caller.sender._replace(interface=interface))
+            self._changed[device] = None
+
     def answered(self, device: DeviceKey, address: bytes, port: int) -> None:
         """WireGuard answers somebody."""
         callers = self._devices.get(device)
