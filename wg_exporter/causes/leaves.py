@@ -206,8 +206,8 @@ RULES = (
         " interface that could not open its port says that it has none.",
         (
             (
-                "`{underlay}ss -lunp` shows who has the port that stands in {conf}: end it, or choose another with"
-                " `{entry}wg set {interface} listen-port 0` (then tell the other sides)."
+                "`{underlay}ss -lunp` shows who has the port that stands in {conf}: end it, or choose another"
+                " with `{entry}wg set {interface} listen-port 0` (then tell the other sides)."
             ),
             "`{entry}ip link set {interface} down && {entry}ip link set {interface} up` opens the port again.",
         ),
