@@ -202,8 +202,8 @@ RULES = (
     Rule(
         Cause.NO_SOCKET,
         "The UDP port of the interface is not open, or belongs to another: nothing can be sent or received.",
-        "The list of bound UDP ports of the namespace (/proc/net/udp), and who holds the port; the daemon of a userspace"
-        " interface that could not open its port says that it has none.",
+        "The list of bound UDP ports of the namespace (/proc/net/udp), and who holds the port; the daemon of a"
+        " userspace interface that could not open its port says that it has none.",
         (
             (
                 "`{underlay}ss -lunp` shows who has the port that stands in {conf}: end it, or choose another"
