@@ -141,6 +141,7 @@ BUILDS = [
     (Cause.PEER_MISSING, diagnosed(reason=Reason.MISSING, host=None)),
     (Cause.NO_SOCKET, facts(host=host(port_owner=PortOwner.OTHER, port_holder="wg1"), sighting=seen())),
     (Cause.NO_SOCKET, facts(host=host(port_owner=PortOwner.NOBODY), backend=Backend.USERSPACE, sighting=seen())),
+    (Cause.NO_SOCKET, facts(backend=Backend.USERSPACE, listen_port=0, sighting=None, host=host(port_owner=None))),
     (Cause.NO_ENDPOINT, facts(endpoint="", initiations=0, sighting=seen(), host=host(to_endpoint=None, endpoint=""))),
     (Cause.NO_ENDPOINT, facts(endpoint="", reason=Reason.NEVER_HEARD, heard_seconds=inf, host=None, initiations=0)),
     (Cause.NO_ROUTE, facts(host=host(to_endpoint=NOWHERE), sighting=seen(), sent_bytes=0)),
