@@ -23,7 +23,7 @@ from wg_exporter.cli.diagnose import assemble, host, progress
 from wg_exporter.cli.diagnose.assemble import Known
 from wg_exporter.cli.diagnose.choice import ANYWHERE, ChoiceError, Chosen, choose, leading_to
 from wg_exporter.cli.diagnose.echoes import Inside, lost_ratio
-from wg_exporter.cli.diagnose.enough import DATA, HANDSHAKES, LONGEST, MEASURED, STEADY, Progress, enough
+from wg_exporter.cli.diagnose.enough import AGAIN, DATA, HANDSHAKES, LONGEST, MEASURED, STEADY, Progress, enough
 from wg_exporter.cli.diagnose.packets import Keys, described
 from wg_exporter.cli.diagnose.result import FAULT, FINE, NOT_LOOKED, Result, to_json
 from wg_exporter.cli.diagnose.screen import show
@@ -346,6 +346,9 @@ def row(**more) -> Facts:
         (Progress(1.5, 1.5), row(), GUESS, False),
         (Progress(HANDSHAKES, 1.0), row(session=False), GUESS, True),
         (Progress(HANDSHAKES, 1.0), row(session=False), NOTHING, True),
+        (Progress(HANDSHAKES, 1.0), row(session=False, sighting=sighting(initiations_received=1)), NOTHING, False),
+        (Progress(HANDSHAKES, 1.0), row(session=False, sighting=sighting(initiations_received=2)), NOTHING, True),
+        (Progress(AGAIN, 1.0), row(session=False, sighting=sighting(misdirected=1)), NOTHING, True),
         (Progress(HANDSHAKES, 1.0), row(session=True, received_bytes=0), NOTHING, False),
         (Progress(DATA, 1.0), row(session=True, received_bytes=0), NOTHING, True),
         (Progress(HANDSHAKES, 1.0), row(session=True, received_bytes=32, sighting=sighting()), NOTHING, True),
