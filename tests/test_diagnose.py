@@ -354,6 +354,12 @@ def row(**more) -> Facts:
         (Progress(HANDSHAKES, 1.0), row(session=True, received_bytes=32, sighting=sighting()), NOTHING, True),
         (Progress(1.5, 1.0, answering=0.5), row(answered=True), NOTHING, False),
         (Progress(3.5, 1.0, answering=2.5, measured=True), row(answered=True), NOTHING, True),
+        (
+            Progress(1.5, STEADY, answering=0.5),
+            row(answered=True),
+            Finding(Cause.ROUTED_ELSEWHERE, PORT.confidence),
+            True,
+        ),
         (Progress(9.0, 1.0, answering=MEASURED), row(answered=True), NOTHING, True),
         (Progress(LONGEST, 0.0), row(session=True), NOTHING, True),
     ],

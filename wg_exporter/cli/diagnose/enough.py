@@ -45,12 +45,12 @@ def enough(progress: Progress, facts: Facts, finding: Finding) -> bool:
         return True
     if not progress.ready and progress.seconds < HANDSHAKES:
         return False
-    if progress.answering is not None:
-        return progress.measured or progress.answering >= MEASURED
     if progress.seconds < LEAST:
         return False
     if finding.cause.fault and finding.confidence is Confidence.CERTAIN and progress.since >= STEADY:
         return True
+    if progress.answering is not None:
+        return progress.measured or progress.answering >= MEASURED
     if facts.session or (facts.session is None and seen.shakes(facts)):
         return _of_data(progress, facts)
     return progress.seconds >= (AGAIN if _came_once(facts) else HANDSHAKES)
