@@ -230,7 +230,7 @@ def test_a_handshake_is_a_stamp_that_moved_by_more_than_it_wobbles():
         ({"sighting": sighting(initiations_sent=2)}, False),
         ({"sighting": sighting(initiations_received=2)}, False),
         ({"sighting": sighting(misdirected=2)}, False),
-        ({"sighting": sighting(initiations_sent=1, sent_at=(4.0,))}, None),  # it may be answered yet
+        ({"sighting": sighting(initiations_sent=1, sent_at=(4.2,))}, None),  # it may be answered yet
         ({"sighting": sighting(initiations_sent=1, sent_at=(3.0,))}, False),
         ({"sighting": sighting(initiations_sent=1, sent_at=(3.0,), answered=1)}, None),
         ({}, None),
