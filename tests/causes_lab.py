@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tests.lab import eventually, keypair
 from wg_exporter.causes.cause import Cause
+from wg_exporter.cli import ask
 from wg_exporter.cli.netlab import LabError, run
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class World:
         self.peers = ""  # more sections of the near device
         self.config = ""  # more lines of the exporter's configuration
         self.hosts = ""  # more lines of /etc/hosts, for whoever looks from here
+        self.socket = ""  # that of an exporter, if one runs
+        self.asks: Path | None = None  # and its configuration
         self.device: WireGuard
         self.far: WireGuard
 
@@ -150,6 +153,24 @@ class World:
         self.lab.link(self.there, behind, "10.50.0.1/24", f"{BEHIND}/24")
         behind.ip("route", "add", "default", "via", "10.50.0.1")
         self.sysctl(self.there, "net.ipv4.ip_forward=1")
+        self.here.ip("route", "add", "10.50.0.0/24", "dev", self.name)
+
+    def serve(self) -> None:
+        """An exporter that runs on the near host, with a Unix socket to ask."""
+        self.socket = str(self.lab.directory / "http.sock")
+        config = self.lab.write("exporter.yml", self.exporter_config())
+        flags = [f"--web.unix-socket={self.socket}", "--storage.path=", "--web.listen-address=127.0.0.1:9586"]
+        command = [sys.executable, "-m", "wg_exporter.cli", "serve", f"--config.file={config}", *flags]
+        self.lab.start(command, log="exporter", namespace=self.here)
+        self.asks = config
+
+    def state(self) -> str:
+        """How that exporter says that the peer is; empty while it does not."""
+        try:
+            found = ask.status(self.socket)
+        except ask.NotAskedError:
+            return ""
+        return next((str(peer.health.state or "") for row in found.devices for peer in row.peers), "")
 
     def exporter_config(self) -> str:
         """For whoever looks from `here`."""
@@ -234,6 +255,15 @@ def hangs(world: World) -> None:
 def missing(world: World) -> None:
     world.up()
     world.wg("peer", world.far_keys.public, "remove")
+
+
+@scene(Cause.NO_SOCKET, "another program took its UDP port while it was down")
+def port_taken(world: World) -> None:
+    world.up(shake=False)
+    world.here.ip("link", "set", world.name, "down")
+    world.python(world.here, _TAKES)
+    eventually(lambda: f":{PORT:04X}" in world.here.run(["cat", "/proc/net/udp"]), within=10)
+    world.here.ip("link", "set", world.name, "up")
 
 
 @scene(Cause.NO_ENDPOINT, "no endpoint in the file, and the far side is off")
@@ -558,6 +588,18 @@ def behind_is_off(world: World) -> None:
     world.config = f"peers: [{{public_key: {world.far_keys.public}, target: {BEHIND}}}]\n"
 
 
+@scene(Cause.ECHOES_FILTERED, "the target drops echoes, which it answered before; an exporter runs")
+def echoes_dropped(world: World) -> None:
+    world.up(keepalive=25)
+    world.serve()
+    eventually(lambda: world.state() == "up", within=40, every=0.5)
+    time.sleep(6)
+    world.filter(world.there, "input", "icmp type echo-request drop")
+    world.python(world.there, _SERVES)
+    world.python(world.here, _TALKS, THERE)
+    eventually(lambda: world.state() == "degraded", within=90, every=0.5)
+
+
 @scene(Cause.LOSSY, "the router drops a fifth of all packets")
 def lossy(world: World) -> None:
     world.up()
@@ -644,6 +686,15 @@ def _forget_far_session(world: World) -> None:
     with contextlib.suppress(LabError):
         world.there.run(["wg", "setconf", world.far.name, str(world.far.conf)])
 
+
+_TAKES = f"""
+import socket, time
+taken = [socket.socket(family, socket.SOCK_DGRAM) for family in (socket.AF_INET, socket.AF_INET6)]
+taken[1].setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+taken[0].bind(("0.0.0.0", {PORT}))
+taken[1].bind(("::", {PORT}))
+time.sleep(3600)
+"""
 
 # A WireGuard under load, as far as it answers (protocol, 5.4.7): a cookie reply to each initiation.
 _COOKIES = f"""

@@ -34,9 +34,9 @@ class Said(NamedTuple):
         return str(self.answer["cause"])
 
 
-def command(world: World, *arguments: str, socket: str = "", config: Path | None = None) -> list[str]:
-    """The command line, from the near host, with its own /etc/hosts."""
-    config = config or world.lab.write("diagnose.yml", world.exporter_config())
+def command(world: World, *arguments: str) -> list[str]:
+    """The command line, from the near host, with its own /etc/hosts, and with the exporter that runs there, if any."""
+    config, socket = world.asks or world.lab.write("diagnose.yml", world.exporter_config()), world.socket
     hosts = world.lab.write("hosts", f"127.0.0.1 localhost\n{world.hosts}")
     argv = [sys.executable, "-m", "wg_exporter.cli", "diagnose", f"--config.file={config}", f"--socket={socket}"]
     return world.here.inside(
@@ -44,11 +44,11 @@ def command(world: World, *arguments: str, socket: str = "", config: Path | None
     )
 
 
-def diagnose(world: World, *arguments: str, socket: str = "", config: Path | None = None) -> Said:
+def diagnose(world: World, *arguments: str) -> Said:
     """Ask, and wait for the answer as JSON."""
     began = time.monotonic()
     done = subprocess.run(
-        command(world, "--json", *arguments, socket=socket, config=config),
+        command(world, "--json", *arguments),
         capture_output=True, text=True, timeout=PATIENCE, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     seconds = time.monotonic() - began

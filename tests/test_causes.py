@@ -244,6 +244,10 @@ BUILDS = [
     (Cause.NOT_ALLOWED_THERE, session(other_inner=(Echo("10.0.0.9", 3, 0),))),
     (Cause.NOT_ALLOWED_THERE, session(received_bytes=64)),
     (Cause.ECHOES_FILTERED, works(received_bytes=60_000)),
+    (
+        Cause.ECHOES_FILTERED,
+        works(state=DEGRADED, reason=Reason.TARGET_SILENT, answered=True, knocked=True, echo=Echo("10.0.0.2", 9, 0)),
+    ),
     (Cause.ECHOES_FILTERED, works(received_bytes=5_000, seconds=20.0, sighting=seen(responses_received=1))),
     (Cause.LOSSY, works(reason=Reason.LOSSY, loss=0.3, echo=Echo("10.0.0.2", 60, 42))),
     (Cause.LOSSY, session(loss=0.5, echo=Echo("10.0.0.2", 10, 5), answered=True)),

@@ -23,7 +23,7 @@ from wg_exporter.cli.diagnose import assemble, host, progress
 from wg_exporter.cli.diagnose.assemble import Known
 from wg_exporter.cli.diagnose.choice import ANYWHERE, ChoiceError, Chosen, choose, leading_to
 from wg_exporter.cli.diagnose.echoes import Inside, lost_ratio
-from wg_exporter.cli.diagnose.enough import DATA, HANDSHAKES, LONGEST, MEASURED, STEADY, Progress, enough
+from wg_exporter.cli.diagnose.enough import AGAIN, DATA, HANDSHAKES, LONGEST, MEASURED, STEADY, Progress, enough
 from wg_exporter.cli.diagnose.packets import Keys, described
 from wg_exporter.cli.diagnose.result import FAULT, FINE, NOT_LOOKED, Result, to_json
 from wg_exporter.cli.diagnose.screen import show
@@ -230,7 +230,7 @@ def test_a_handshake_is_a_stamp_that_moved_by_more_than_it_wobbles():
         ({"sighting": sighting(initiations_sent=2)}, False),
         ({"sighting": sighting(initiations_received=2)}, False),
         ({"sighting": sighting(misdirected=2)}, False),
-        ({"sighting": sighting(initiations_sent=1, sent_at=(4.0,))}, None),  # it may be answered yet
+        ({"sighting": sighting(initiations_sent=1, sent_at=(4.2,))}, None),  # it may be answered yet
         ({"sighting": sighting(initiations_sent=1, sent_at=(3.0,))}, False),
         ({"sighting": sighting(initiations_sent=1, sent_at=(3.0,), answered=1)}, None),
         ({}, None),
@@ -346,11 +346,20 @@ def row(**more) -> Facts:
         (Progress(1.5, 1.5), row(), GUESS, False),
         (Progress(HANDSHAKES, 1.0), row(session=False), GUESS, True),
         (Progress(HANDSHAKES, 1.0), row(session=False), NOTHING, True),
+        (Progress(HANDSHAKES, 1.0), row(session=False, sighting=sighting(initiations_received=1)), NOTHING, False),
+        (Progress(HANDSHAKES, 1.0), row(session=False, sighting=sighting(initiations_received=2)), NOTHING, True),
+        (Progress(AGAIN, 1.0), row(session=False, sighting=sighting(misdirected=1)), NOTHING, True),
         (Progress(HANDSHAKES, 1.0), row(session=True, received_bytes=0), NOTHING, False),
         (Progress(DATA, 1.0), row(session=True, received_bytes=0), NOTHING, True),
         (Progress(HANDSHAKES, 1.0), row(session=True, received_bytes=32, sighting=sighting()), NOTHING, True),
         (Progress(1.5, 1.0, answering=0.5), row(answered=True), NOTHING, False),
         (Progress(3.5, 1.0, answering=2.5, measured=True), row(answered=True), NOTHING, True),
+        (
+            Progress(1.5, STEADY, answering=0.5),
+            row(answered=True),
+            Finding(Cause.ROUTED_ELSEWHERE, PORT.confidence),
+            True,
+        ),
         (Progress(9.0, 1.0, answering=MEASURED), row(answered=True), NOTHING, True),
         (Progress(LONGEST, 0.0), row(session=True), NOTHING, True),
     ],

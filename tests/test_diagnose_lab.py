@@ -10,9 +10,8 @@ from scapy.utils import PcapNgReader
 
 from tests.causes_lab import SCENES, World
 from tests.diagnosing import PATIENCE, command, diagnose, traces
-from tests.lab import eventually, start_exporter
+from tests.lab import eventually
 from wg_exporter.causes.cause import Cause
-from wg_exporter.cli import ask
 from wg_exporter.cli.diagnose.enough import LONGEST
 from wg_exporter.cli.diagnose.run import ALL, LAST_LOOKS
 
@@ -76,19 +75,11 @@ def test_closed_messages_are_left_closed_if_asked(lab):
     assert any("no-decrypt" in line for line in said.answer["uncertain"])
 
 
-def test_the_exporter_that_runs_is_asked_how_the_peer_is(lab, tmp_path):
+def test_the_exporter_that_runs_is_asked_how_the_peer_is(lab):
     world = World(lab)
     world.up(keepalive=25)
-    path = str(tmp_path / "http.sock")
-    config = world.lab.write("exporter.yml", world.exporter_config())
-    with start_exporter(f"--web.unix-socket={path}", directory=tmp_path, config=config, namespace=world.here):
-        eventually(lambda: state_of(path) == "up", within=40, every=0.5)
-        said = diagnose(world, socket=path, config=config)
+    world.serve()
+    eventually(lambda: world.state() == "up", within=40, every=0.5)
+    said = diagnose(world)
     assert (said.cause, said.answer["state"]) == (Cause.FINE, "up")
     assert "the exporter that runs here says: up" in said.steps
-
-
-def state_of(path: str) -> str | None:
-    """How the exporter says that the only peer is."""
-    ((row,),) = (one.peers for one in ask.status(path).devices)
-    return row.health.state

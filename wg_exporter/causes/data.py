@@ -171,6 +171,11 @@ _THERE = (
 
 
 def _echoes(facts: Facts) -> Judgement:
+    if facts.knocked and facts.echo is not None and facts.echo.sent and not facts.echo.answered:
+        return certain(
+            f"echoes to {facts.target} are not answered, and what is sent to a closed port of it is refused by it:"
+            " it is there, and the tunnel carries data both ways"
+        )
     if seen.echoes_lost(facts) is False:
         return Excluded("echoes are answered")
     if not seen.echoes_lost(facts) or not seen.data_came(facts) or facts.state is State.DOWN:

@@ -139,6 +139,7 @@ class Facts(NamedTuple):
     provoke_refused: SendError | None = None  # why this host refused it
     session: bool | None = None  # whether a handshake was completed since
     answered: bool | None = None  # whether inner data came back
+    knocked: bool | None = None  # whether the target refused what was sent to a closed port of it, so it is there
     outer_ping: Echo | None = None  # of the endpoint's address, outside the tunnel
     other_inner: tuple[Echo, ...] | None = None  # other addresses inside: the peer's own, and behind it
     opened: tuple[Opened, ...] | None = None  # the oldest first; of the endpoint and of strangers

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from wg_exporter.sighted import Callers, Sighting
 
 SAME_HANDSHAKE = 2_500_000_000  # nanoseconds by which the stamp of one handshake may wobble (reader/userspace/uapi.py)
-ANSWER_SECONDS = 1.5  # after which an initiation counts as unanswered
+ANSWER_SECONDS = 1.0  # after which an initiation counts as unanswered
 SETTLED_SECONDS = 5.5  # after the first packet: less than enough.HANDSHAKES
 ENOUGH = 2  # handshake messages that come to nothing
 
@@ -120,6 +120,7 @@ def facts(known: Known) -> Facts:
         provoke_refused=inside.echo.refused if inside else None,
         session=session,
         answered=answered,
+        knocked=known.knocked or None,
         outer_ping=known.outer,
         other_inner=inside.others if inside and inside.others else None,
         opened=known.opened,

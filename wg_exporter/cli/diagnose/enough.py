@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 LEAST = 1.0  # seconds: what comes together comes within it
 STEADY = 0.5  # seconds for which a certain cause is the same one, before it is believed
 HANDSHAKES = 6.6  # a second initiation was sent, and had its time
+AGAIN = 12.0  # what came once has come again, if it comes every five seconds
 DATA = 16.0  # data was not acknowledged, and a new handshake was begun
 LONGEST = 17.5
 MEASURED = 9.0  # after the first answer: loss and sizes are known, or won't be
@@ -44,15 +45,21 @@ def enough(progress: Progress, facts: Facts, finding: Finding) -> bool:
         return True
     if not progress.ready and progress.seconds < HANDSHAKES:
         return False
-    if progress.answering is not None:
-        return progress.measured or progress.answering >= MEASURED
     if progress.seconds < LEAST:
         return False
     if finding.cause.fault and finding.confidence is Confidence.CERTAIN and progress.since >= STEADY:
         return True
+    if progress.answering is not None:
+        return progress.measured or progress.answering >= MEASURED
     if facts.session or (facts.session is None and seen.shakes(facts)):
         return _of_data(progress, facts)
-    return progress.seconds >= HANDSHAKES
+    return progress.seconds >= (AGAIN if _came_once(facts) else HANDSHAKES)
+
+
+def _came_once(facts: Facts) -> bool:
+    """Whether something came a single time, which proves little: it may be lost, or forged."""
+    sighting = facts.sighting
+    return sighting is not None and 1 in (sighting.initiations_received, sighting.misdirected, sighting.answered)
 
 
 def _of_data(progress: Progress, facts: Facts) -> bool:
