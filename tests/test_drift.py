@@ -187,13 +187,13 @@ def test_a_host_name_is_judged_by_the_addresses_that_somebody_else_has_found():
     file = quick(OF_A.replace("192.0.2.1:51820", "vpn.example.net:51820"))
 
     def differs(endpoint: str, *addresses: str) -> bool:
-        found = {"vpn.example.net": frozenset(addresses)}
+        found = {"vpn.example.net:51820": frozenset(addresses)}
         return bool(counted(look(file, peers=(A._replace(endpoint=endpoint),), resolved=found)))
 
-    assert not differs("192.0.2.1:51820", "192.0.2.1", "2001:db8::1")
-    assert not differs("[2001:db8::1]:51820", "192.0.2.1", "2001:DB8::1")
-    assert differs("192.0.2.7:51820", "192.0.2.1")
-    assert differs("192.0.2.1:4711", "192.0.2.1")
+    assert not differs("192.0.2.1:51820", "192.0.2.1:51820", "[2001:db8::1]:51820")
+    assert not differs("[2001:db8::1]:51820", "192.0.2.1:51820", "[2001:DB8::1]:51820")
+    assert differs("192.0.2.7:51820", "192.0.2.1:51820")
+    assert differs("192.0.2.1:4711", "192.0.2.1:51820")
     assert not differs("192.0.2.7:51820"), "a name without an address says nothing"
     assert counted(look(file, peers=(A._replace(endpoint=""),))) == {Kind.ENDPOINT: 1}, "no name resolves to nothing"
 
@@ -453,5 +453,5 @@ TEXTS = st.lists(st.one_of(WORDS, st.text(max_size=20)), max_size=25).map("\n".j
 def test_any_file_and_any_endpoint_are_compared_without_an_error(text, endpoint):
     rows = (A._replace(endpoint=endpoint, allowed_ips=("10.0.0.0/8", "nonsense")), B)
     for file in (quick(text), netdev(text)):
-        found = look(file, peers=rows, resolved={"x": frozenset({"nonsense", "192.0.2.1"})})
+        found = look(file, peers=rows, resolved={"x:1": frozenset({"nonsense", "192.0.2.1:1"})})
         assert found is None or all(number >= 0 for _, number in found.counts)

@@ -184,7 +184,7 @@ class HostHistory:
         *,
         resolved: Mapping[str, frozenset[str]] = NOTHING_RESOLVED,
     ) -> View:
-        """What a scrape shows, without what the prober knows. `resolved`: addresses of host names, as for `Drifts`."""
+        """What a scrape shows, without what the prober knows. `resolved` is as for `Drifts`."""
         names.use(snapshot.conf)
         devices = tuple(
             DeviceView(

@@ -36,8 +36,8 @@ class Drifts:
         """The drift of each device that a file describes, by device; the same object as before while nothing changed.
 
         Only files that could be read at this look count. A file describes a device of this host's own network
-        namespace. `resolved` has the addresses of host names, as far as they are known: while nothing about them
-        changed it must be the same object.
+        namespace. `resolved` is as for `Comparison.look`: while nothing about it changed it must be the same
+        object.
         """
         self._take(snapshot)
         found: dict[DeviceKey, Drift] = {}

@@ -69,7 +69,8 @@ class Comparison:
     ) -> Drift:
         """How they differ now; the same object as before while that is the same.
 
-        `resolved` has the addresses to which host names resolve at present; a name that is not in it is not judged.
+        `resolved` has what endpoints with a host name, as they stand in files, resolve to at present: `address:port`
+        each. One that is not in it is judged only if it is numeric.
         """
         keep, peers = self._keep, device.peers
         parts: list[Sequence[Difference]] = []
@@ -211,20 +212,13 @@ def _endpoints(
 
 def _is_elsewhere(wanted: str, used: str, resolved: Mapping[str, frozenset[str]]) -> bool:
     """Whether the endpoint in use is certainly not the one that the file names."""
-    file, device = forms.endpoint(wanted), forms.endpoint(used)
-    if file is None:
-        return False
+    device = forms.endpoint(used)
     if device is None:
         return not used  # whatever a name resolves to, none is in use
-    if file.address is not None:
-        addresses = {file.address}
-    elif file.host in resolved:
-        addresses = {found for text in resolved[file.host] if (found := forms.address(text))}
-        if not addresses:
-            return False
-    else:
-        return False
-    return device.address not in addresses or file.port not in {0, device.port}
+    named = filter(None, map(forms.endpoint, resolved.get(wanted, (wanted,))))
+    places = {(place.address, place.port) for place in named if place.address}
+    # A port that is the name of a service is not known.
+    return bool(places) and places.isdisjoint({(device.address, device.port), (device.address, 0)})
 
 
 def _of_keys(keys: KeyComparison | None) -> list[tuple[Kind, list[Difference]]]:

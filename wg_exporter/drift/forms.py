@@ -13,7 +13,7 @@ MOST_CHARACTERS = 4000  # of a list of allowed IPs that is shown
 
 
 class Endpoint(NamedTuple):
-    """An endpoint: a numeric address (without its zone) or a host name, and the port; 0 if it is a service's name."""
+    """An endpoint: a numeric address (without its zone) or a host name, and the port; 0 if that is a service's name."""
 
     address: IPv4Address | IPv6Address | None
     host: str
