@@ -10,6 +10,7 @@ import contextlib
 import os
 import select
 import threading
+import time
 from ipaddress import ip_address
 from math import inf
 from typing import TYPE_CHECKING
@@ -35,14 +36,12 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds from the end of a resolver to the next one
 
-Connect = "Callable[[], socket.socket]"
-"""Gives the socket of a resolver, which is started with the first question. Raises OSError."""
-
 
 class HostNames:
     """What is known of the host names in the files of this host. Thread-safe.
 
-    `set_endpoint` sets one, and raises SourceError; None = nothing is ever set. It is called by the thread alone.
+    `connect` gives the socket of a resolver, which is started with the first question; it raises OSError.
+    `set_endpoint` sets one, and raises SourceError; None = nothing is ever set. Both are called by the thread alone.
     """
 
     def __init__(
@@ -121,7 +120,7 @@ class HostNames:
                 except Exception as error:  # noqa: BLE001 - a bug in here must not end it
                     self._log.error("host names", problem=f"unexpected {type(error).__name__} in {place(error)}")
                     self._let_go()
-                    self._stopping or select.select([], [], [], 1.0)
+                    time.sleep(FIRST_PAUSE)
         finally:
             self._let_go()
             with self._lock:
