@@ -66,10 +66,10 @@ class Played:
         eventually(lambda: self.resolvers, within=5, every=0.002)
         return eventually(self.resolvers[-1].receive, within=5, every=0.002)[0]
 
-    def answer(self, *addresses: tuple[str, int], failure: LookupFailure | None = None) -> HostName:
+    def answer(self, *addresses: tuple[str, int], failure: LookupFailure | None = None, cpu: float = 0.5) -> HostName:
         """Answer the next question. Returns what is known then."""
         before, number = self.names.rows, self.asked().number
-        self.resolvers[-1].send(Answer(number, addresses, failure, Usage(0.5, 1.0, 2.0, 3.0)))
+        self.resolvers[-1].send(Answer(number, addresses, failure, Usage(cpu, 1.0, 2.0, 3.0)))
         return eventually(lambda: self.names.rows is not before and self.names.rows, within=5, every=0.002)[0]
 
 
@@ -163,6 +163,23 @@ def test_a_resolver_that_ends_is_asked_for_again_after_a_pause(played, monkeypat
     played.look()
     eventually(lambda: len(played.resolvers) == 2, within=5)
     assert played.answer(("192.0.2.9", 51820)).failure is None
+
+
+def test_the_processor_time_of_resolvers_never_goes_back(played):
+    played.look()
+    played.answer(("192.0.2.9", 51820), cpu=2.0)
+    for cpu, total in ((3.0, 3.0), (0.5, 3.5), (1.0, 4.0)):  # the second by another process on the same socket
+        played.now += 500
+        played.look()
+        played.answer(("192.0.2.9", 51820), cpu=cpu)
+        assert played.names.usage == Usage(total, 1.0, 2.0, 3.0)
+    played.resolvers[0].close()
+    eventually(lambda: played.names.usage == Usage(4.0), within=5)
+    played.now += 500
+    played.look()
+    eventually(lambda: len(played.resolvers) == 2, within=5)
+    played.answer(("192.0.2.9", 51820), cpu=0.25)
+    assert played.names.usage == Usage(4.25, 1.0, 2.0, 3.0)
 
 
 def test_one_that_can_not_be_started_is_no_answer_and_is_tried_again(played):

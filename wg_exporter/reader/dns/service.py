@@ -10,6 +10,7 @@ import contextlib
 import os
 import select
 import threading
+import time
 from ipaddress import ip_address
 from math import inf
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from wg_exporter.log import Log, place
 from wg_exporter.messages.channel import ConnectionEndedError
 from wg_exporter.messages.packets import Packets, close_all
 from wg_exporter.messages.resolver import FromResolver, Question
+from wg_exporter.model import Usage
 from wg_exporter.reader.dns.reresolve import Order, Reresolve
 from wg_exporter.reader.dns.schedule import MOST_NAMES, Schedule
 
@@ -29,20 +31,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from wg_exporter.messages.resolver import Answer
-    from wg_exporter.model import Backend, ConfFile, Device, Usage
+    from wg_exporter.model import Backend, ConfFile, Device
     from wg_exporter.reader.dns.reresolve import Who
     from wg_exporter.sources import Clock, Unwell
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds from the end of a resolver to the next one
 
-Connect = "Callable[[], socket.socket]"
-"""Gives the socket of a resolver, which is started with the first question. Raises OSError."""
-
 
 class HostNames:
     """What is known of the host names in the files of this host. Thread-safe.
 
-    `set_endpoint` sets one, and raises SourceError; None = nothing is ever set. It is called by the thread alone.
+    `connect` gives the socket of a resolver, which is started with the first question; it raises OSError.
+    `set_endpoint` sets one, and raises SourceError; None = nothing is ever set. Both are called by the thread alone.
     """
 
     def __init__(
@@ -70,13 +70,14 @@ class HostNames:
         self._pause = FIRST_PAUSE
         self._not_before = -inf
         self._counts: dict[Who, int] = {}
+        self._spent = (0.0, 0.0)  # processor time in seconds: of earlier resolvers, and of this one
         self._too_many = False
         self.rows: tuple[HostName, ...] = ()
         """What is known of each name; the same object while nothing changed."""
         self.reresolved: tuple[tuple[str, str, int], ...] | None = None if set_endpoint is None else ()
         """How many endpoints were set, by interface and public key; None = nothing is ever set."""
         self.usage: Usage | None = None
-        """What the resolver has cost; None while there is none."""
+        """What the resolvers have cost; None before the first. Their processor time never goes back."""
 
     def look(self, devices: Sequence[Device], files: tuple[ConfFile, ...]) -> None:
         """Take in what a pass has read. Does not wait."""
@@ -121,7 +122,7 @@ class HostNames:
                 except Exception as error:  # noqa: BLE001 - a bug in here must not end it
                     self._log.error("host names", problem=f"unexpected {type(error).__name__} in {place(error)}")
                     self._let_go()
-                    self._stopping or select.select([], [], [], 1.0)
+                    time.sleep(FIRST_PAUSE)
         finally:
             self._let_go()
             with self._lock:
@@ -178,7 +179,10 @@ class HostNames:
             else:
                 failure = None if addresses else LookupFailure.UNUSABLE
         self._schedule.answer(answer.number, addresses, failure, self._clock.monotonic(), self._clock.wall())
-        self.usage = answer.usage
+        if answer.usage.cpu < self._spent[1]:  # another process, as the supervisor has started one in its place
+            self._spent = (sum(self._spent), 0.0)
+        self._spent = (self._spent[0], answer.usage.cpu)
+        self.usage = answer.usage._replace(cpu=sum(self._spent))
         self._pause = FIRST_PAUSE
 
     def _ask(self, now: float) -> None:
@@ -206,7 +210,9 @@ class HostNames:
     def _let_go(self) -> None:
         if self._packets is not None:
             self._packets.close()
-        self._packets = self.usage = None
+        self._packets = None
+        self._spent = (sum(self._spent), 0.0)
+        self.usage = self.usage and Usage(cpu=sum(self._spent))
 
     def _obey(self, order: Order) -> None:
         assert self._set_endpoint is not None  # noqa: S101 - for the type checker
