@@ -173,7 +173,7 @@ def test_of_a_table_only_what_says_how_bad_it_is_has_a_colour_and_what_matters_m
             "MTU": "color-text",
             "Expected": "color-text",
         },
-        "Interfaces": {"Up": "color-background", "Quiet": "color-text"},
+        "Interfaces": {"Up": "color-background", "Quiet": "color-text", "Drift": "color-text"},
         "Verdict and advice": {"Verdict": "color-background"},
     }
 

@@ -89,7 +89,7 @@ def test_in_the_end_all_sockets_are_closed(monkeypatch):
 
 def test_namespaces_are_looked_at_every_5_s(moved, monkeypatch):
     looks = []
-    monkeypatch.setattr(transport.Transport, "follow_namespaces", lambda _self: looks.append(moved.clock.now))
+    monkeypatch.setattr(transport.Transport, "follow_namespaces", lambda _self: looks.append(moved.clock.now) or ())
     moved.run(21)
     assert len(looks) == 5
     assert [later - sooner for sooner, later in pairwise(looks)] == pytest.approx([5.0] * 4, abs=2 * TICK)

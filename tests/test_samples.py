@@ -13,6 +13,7 @@ from wg_exporter.exposition.samples import samples
 from wg_exporter.health import GoneDevice
 from wg_exporter.health.states import State
 from wg_exporter.history.counts import PeerCounts
+from wg_exporter.hostnames import EndpointName
 from wg_exporter.model import Backend, FailedDevice
 from wg_exporter.names.identity import PeerMeta
 from wg_exporter.names.tunnel import tunnel_name
@@ -28,6 +29,7 @@ def found(shown, name):
 
 
 DRIFTS = {("", "wg0"): Drift("/etc/wireguard/wg0.conf", ((Kind.PEER_EXTRA, 2), (Kind.MTU, 0)))}
+NAMED = (EndpointName("anna.example:51820", ("192.0.2.9:51820",), WALL, None, 0.0, True, True, 2),)
 QUIET = QuietNow(Quiet("", "wg0", public_key, "anna", WALL, WALL + 60, "") for public_key in (key(1), ""))
 
 
@@ -72,7 +74,7 @@ def test_the_labels_of_a_peer_are_interface_key_and_name_and_only_info_has_more(
     plain = labelled(interface="wg0", public_key=key(1), peer="anna")
     for metric in METRICS:
         if metric.scope is Scope.PEER and metric.labels == ("interface", "public_key", "peer"):
-            assert list(found(view(ANNA, quiet=QUIET), metric.name)) == [plain]
+            assert list(found(view(ANNA._replace(host_names=NAMED), quiet=QUIET), metric.name)) == [plain]
     info = {
         "tunnel": tunnel_name(ANNA.device.public_key, key(1)),
         "endpoint": "192.0.0.1:51820",
@@ -215,7 +217,10 @@ def test_the_cause_of_a_peer_that_is_gone_with_its_interface_or_from_it_is_shown
 
 def test_all_families_of_the_catalogue_come_each_in_one_piece_and_in_its_order():
     up = JUDGED._replace(state=State.DEGRADED)  # of a peer that is down no sizes are told
-    devices = (ANNA, device_view(device(peer(2), name="wg1"), at=link("wg1"), health=(up,)))
+    devices = (
+        ANNA._replace(host_names=NAMED),
+        device_view(device(peer(2), name="wg1"), at=link("wg1"), health=(up,)),
+    )
     probes = {("", "wg0"): {key(1): probed()}, ("", "wg1"): {key(2): probed()}}
     more = {"quiet": QUIET, "drifts": DRIFTS, "causes": {("", "wg0"): {key(1): SILENT}}}
     names = [sample.metric for sample in samples(view(*devices, probes=probes, scheduling_delay=0.1, **more))]
