@@ -59,7 +59,7 @@ class Named(Rig):
 
     def exporter(self, config: Config | None = None, **more: object) -> Exporter:
         def sources(config, clock):
-            return reader_of(self.host.workers(config, clock), clock, self.names)
+            return reader_of(self.host.workers(config, clock), clock, names=self.names)
 
         exporter = Exporter(config or Config(), None, sources, self.time.clock, **more)
         self.made.append(exporter)

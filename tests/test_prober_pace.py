@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +20,7 @@ class Still:
 
     def __init__(self, wakes):
         self.wakes, self.sleeps, self.changed = list(wakes), [], 0
+        self.watcher = SimpleNamespace(open=False, changed=0, problem="")
 
     def add_reader(self, fd, callback):
         pass

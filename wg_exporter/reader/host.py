@@ -36,12 +36,14 @@ def host_sources(config: Config, clock: Clock, resolver: Callable[[], socket.soc
     names = None
     if resolver is not None and config.dns.resolve:
         names = HostNames(resolver, clock, Setter().set if config.dns.reresolve else None)
-    return reader_of(host_workers(config, clock, looks), clock, namespaces, Comparisons(looks), names)
+    workers = host_workers(config, clock, looks)
+    return reader_of(workers, clock, namespaces=namespaces, keys=Comparisons(looks), names=names)
 
 
 def reader_of(
     workers: Iterable[Worker],
     clock: Clock,
+    *,
     namespaces: Mapping[str, str] | None = None,
     keys: Comparisons | None = None,
     names: HostNames | None = None,
