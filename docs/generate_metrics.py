@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from generating import DOCS, run, table
 
-from wg_exporter.catalogue import METRICS, PROBE_RTT, Kind, Metric, Scope
+from wg_exporter.catalogue import METRICS, PROBE_RTT
 from wg_exporter.config.probe import RTT_BUCKETS
 from wg_exporter.drift.kinds import MEANINGS
 from wg_exporter.drift.kinds import Kind as DriftKind
 from wg_exporter.exposition.fields import HEALTH_FIELDS, probe_fields
+from wg_exporter.metric import Kind, Metric, Scope
 from wg_exporter.probed import Verdict
 
 if TYPE_CHECKING:

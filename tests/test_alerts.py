@@ -10,9 +10,10 @@ import yaml
 
 from tests.promtool import PAGES, ROOT, RULES, UNIT_TESTS, alerts, cases, names, promtool, records, unit_test
 from wg_exporter import __version__
-from wg_exporter.catalogue import METRICS, Kind
+from wg_exporter.catalogue import METRICS
 from wg_exporter.causes.cause import Cause
 from wg_exporter.health.states import Reason
+from wg_exporter.metric import Kind
 from wg_exporter.probed import SendError, Verdict
 
 if TYPE_CHECKING:

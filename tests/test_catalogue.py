@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from wg_exporter.catalogue import METRICS, Kind, Scope
+from wg_exporter.catalogue import METRICS
+from wg_exporter.metric import Kind, Scope
 from wg_exporter.probed import SendError
 
 INTERFACE = "interface"

@@ -17,7 +17,8 @@ import yaml
 
 from tests.dashboards import ROOT, STRING, Dashboard, Json, Query, dashboards
 from wg_exporter import __version__
-from wg_exporter.catalogue import METRICS, NAMES, Kind
+from wg_exporter.catalogue import METRICS, NAMES
+from wg_exporter.metric import Kind
 
 if typing.TYPE_CHECKING:
     from pathlib import Path

@@ -21,13 +21,12 @@ from wg_exporter.catalogue import (
     PEER_DNS_SUCCESS,
     PEER_QUIET,
     PEER_RERESOLVED,
-    Kind,
-    Scope,
 )
 from wg_exporter.cli import main
 from wg_exporter.config import parse
 from wg_exporter.config.web import parse_web
 from wg_exporter.exposition.fields import HEALTH_FIELDS
+from wg_exporter.metric import Kind, Scope
 
 ROOT = Path(__file__).parents[1]
 GENERATORS = sorted((ROOT / "docs").glob("generate_*.py"))

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 
 from tests.rows import FACTS, JUDGED, WALL, device, device_view, flat, key, link, parsed, peer, probed, view
 from tests.worlds import World, steps
-from wg_exporter.catalogue import METRICS, PEER_EXPECTED_UP, Kind, Metric, Scope
+from wg_exporter.catalogue import METRICS, PEER_EXPECTED_UP
 from wg_exporter.causes.cause import Cause, Confidence, Finding
 from wg_exporter.drift.kinds import Drift
 from wg_exporter.drift.kinds import Kind as DriftKind
@@ -24,6 +24,7 @@ from wg_exporter.exposition.writer import Writer, everything, render
 from wg_exporter.health.states import Reason, State
 from wg_exporter.history.counts import PeerCounts
 from wg_exporter.hostnames import EndpointName
+from wg_exporter.metric import Kind, Metric, Scope
 from wg_exporter.names.identity import PeerMeta
 from wg_exporter.quiet import Quiet, QuietNow
 

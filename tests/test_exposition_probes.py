@@ -15,13 +15,14 @@ from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.registry import Collector
 
 from tests.rows import REPORT, WALL, device, device_view, flat, key, link, parsed, peer, probed, view
-from wg_exporter.catalogue import METRICS, Scope
+from wg_exporter.catalogue import METRICS
 from wg_exporter.collector import collected
 from wg_exporter.config import ProbeSettings
 from wg_exporter.exposition.samples import metrics, samples
 from wg_exporter.exposition.table import BLOCK
 from wg_exporter.exposition.writer import Writer, everything, render
 from wg_exporter.health.states import PeerHealth, Reason, State
+from wg_exporter.metric import Scope
 from wg_exporter.model import Peers
 from wg_exporter.names.identity import PeerMeta
 from wg_exporter.probed import MtuReport, Probed, ProbeStats, SendError, Verdict

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.rows import JUDGED, SECOND, WALL, device, device_view, flat, key, link, peer, probed, view
-from wg_exporter.catalogue import LINK_COUNTERS, METRICS, Scope
+from wg_exporter.catalogue import LINK_COUNTERS, METRICS
 from wg_exporter.causes.cause import Cause, Confidence, Finding
 from wg_exporter.drift.kinds import Drift, Kind
 from wg_exporter.exposition.fields import allowed_ips_label, endpoint_label
@@ -14,6 +14,7 @@ from wg_exporter.health import GoneDevice
 from wg_exporter.health.states import State
 from wg_exporter.history.counts import PeerCounts
 from wg_exporter.hostnames import EndpointName
+from wg_exporter.metric import Scope
 from wg_exporter.model import Backend, FailedDevice
 from wg_exporter.names.identity import PeerMeta
 from wg_exporter.names.tunnel import tunnel_name

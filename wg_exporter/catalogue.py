@@ -1,101 +1,46 @@
 """Every metric that `/metrics` can serve, as data: name, type, labels, help.
 
 The writer, the prometheus_client collector, the documentation and the tests all read this one table. Names, types,
-labels and meanings are a contract with dashboards, rules and users. Base units; a counter's name ends in `_total`; an
-unknown value is an absent sample, a known zero is 0.
+labels and meanings are a contract with dashboards, rules and users. Base units; a name ends in `_total` if it is a
+counter's, and no other does; an unknown value is an absent sample, a known zero is 0.
 
 `netns` is never listed here: it is added to the labels of whatever lies outside the exporter's own network namespace.
 """
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-PREFIX = "wireguard_"
-
-
-class Kind(StrEnum):
-    """The types of the exposition formats that are used."""
-
-    GAUGE = "gauge"
-    COUNTER = "counter"
-    HISTOGRAM = "histogram"
-
-
-class Scope(StrEnum):
-    """What a metric speaks of; the order is that of the documentation."""
-
-    INTERFACE = "Interface"
-    DRIFT = "Configuration drift"
-    PEER = "Peer"
-    PROBE = "Probe"
-    MTU = "MTU"
-    EXPORTER = "The exporter itself"
-
-
-class Metric(NamedTuple):
-    """One metric family. `labels` are in the order in which they are written; the `le` of a histogram is not listed."""
-
-    name: str
-    kind: Kind
-    scope: Scope
-    labels: tuple[str, ...]
-    help: str
-
-    @property
-    def family(self) -> str:
-        """The name that OpenMetrics gives the family: a counter's without its `_total`."""
-        return self.name.removesuffix("_total") if self.kind is Kind.COUNTER else self.name
-
-    @property
-    def unit(self) -> str:
-        """The OpenMetrics unit, empty where the name ends in none."""
-        return next((unit for unit in ("bytes", "seconds") if self.family.endswith("_" + unit)), "")
-
-
-class Point(NamedTuple):
-    """One of the series that a metric has for one thing: what follows the name, and the labels the others have not."""
-
-    suffix: str = ""
-    labels: tuple[tuple[str, str], ...] = ()
-
-
-def points_of(label: str, words: Sequence[str]) -> tuple[Point, ...]:
-    """A series for each word of a closed set."""
-    return tuple(Point("", ((label, str(word)),)) for word in words)
-
+from wg_exporter.metric import PREFIX, Kind, Metric, Scope
 
 _INTERFACE = ("interface",)
 _PEER = ("interface", "public_key", "peer")
 
 
-def _interface(name: str, kind: Kind, text: str, *more: str) -> Metric:
-    return Metric(f"{PREFIX}interface_{name}", kind, Scope.INTERFACE, _INTERFACE + more, text)
+def _kind(name: str) -> Kind:
+    return Kind.COUNTER if name.endswith("_total") else Kind.GAUGE
 
 
-def _peer(name: str, kind: Kind, text: str, *more: str) -> Metric:
-    return Metric(f"{PREFIX}peer_{name}", kind, Scope.PEER, _PEER + more, text)
+def _interface(name: str, text: str, *more: str) -> Metric:
+    return Metric(f"{PREFIX}interface_{name}", _kind(name), Scope.INTERFACE, _INTERFACE + more, text)
 
 
-def _probe(name: str, kind: Kind, text: str, *more: str) -> Metric:
-    return Metric(f"{PREFIX}probe_{name}", kind, Scope.PROBE, (*_PEER, "target", *more), text)
+def _peer(name: str, text: str, *more: str) -> Metric:
+    return Metric(f"{PREFIX}peer_{name}", _kind(name), Scope.PEER, _PEER + more, text)
+
+
+def _probe(name: str, text: str, *more: str) -> Metric:
+    return Metric(f"{PREFIX}probe_{name}", _kind(name), Scope.PROBE, (*_PEER, "target", *more), text)
 
 
 def _mtu(name: str, text: str, *more: str) -> Metric:
-    return Metric(f"{PREFIX}mtu_{name}", Kind.GAUGE, Scope.MTU, _PEER + more, text)
+    return Metric(f"{PREFIX}mtu_{name}", _kind(name), Scope.MTU, _PEER + more, text)
 
 
-def _exporter(name: str, kind: Kind, text: str, *labels: str) -> Metric:
-    return Metric(f"{PREFIX}exporter_{name}", kind, Scope.EXPORTER, labels, text)
+def _exporter(name: str, text: str, *labels: str) -> Metric:
+    return Metric(f"{PREFIX}exporter_{name}", _kind(name), Scope.EXPORTER, labels, text)
 
 
 INTERFACE_INFO = _interface(
     "info",
-    Kind.GAUGE,
     "Always 1; the device's own public key, its UDP port, and how it is implemented: kernel, userspace or amneziawg.",
     "public_key",
     "listen_port",
@@ -103,28 +48,23 @@ INTERFACE_INFO = _interface(
 )
 INTERFACE_UP = _interface(
     "up",
-    Kind.GAUGE,
     "1 if the interface is administratively up. Stays, at 0, when an interface that is expected is gone.",
 )
 INTERFACE_READ_SUCCESS = _interface(
     "read_success",
-    Kind.GAUGE,
     "1 if this device was read in full; at 0 its peers are missing or those of the last complete read.",
 )
-INTERFACE_MTU = _interface(
-    "mtu_bytes", Kind.GAUGE, "MTU of the interface: the largest packet it takes into the tunnel."
-)
-INTERFACE_PEERS = _interface("peers", Kind.GAUGE, "Configured peers, connected or not.")
+INTERFACE_MTU = _interface("mtu_bytes", "MTU of the interface: the largest packet it takes into the tunnel.")
+INTERFACE_PEERS = _interface("peers", "Configured peers, connected or not.")
 INTERFACE_QUIET = _interface(
     "quiet",
-    Kind.GAUGE,
     "Always 1; somebody works on the interface, so neither it nor its peers page. Absent unless that is so; there also "
     "while the interface is gone.",
 )
 
 # Metrics that are one field of the link each: (metric, field of model.Link).
 LINK_COUNTERS = tuple(
-    (_interface(f"{direction}_{what}_total", Kind.COUNTER, text), f"{short}_{what}")
+    (_interface(f"{direction}_{what}_total", text), f"{short}_{what}")
     for direction, short, what, text in (
         ("receive", "rx", "bytes", "Bytes received by the interface, as `ip -s link` shows them."),
         ("transmit", "tx", "bytes", "Bytes sent by the interface, as `ip -s link` shows them."),
@@ -150,7 +90,6 @@ CONFIG_DRIFT = Metric(
 
 PEER_INFO = _peer(
     "info",
-    Kind.GAUGE,
     "Always 1; the tunnel (a hash of both public keys, the same at both ends), the peer's endpoint (empty while "
     "unknown) and its allowed IPs (cut after 16, with +N for the rest).",
     "tunnel",
@@ -159,44 +98,36 @@ PEER_INFO = _peer(
 )
 PEER_RECEIVE_BYTES = _peer(
     "receive_bytes_total",
-    Kind.COUNTER,
     "Bytes received from the peer, as WireGuard counts: whole messages, with handshakes, keepalives and our probes.",
 )
 PEER_TRANSMIT_BYTES = _peer(
     "transmit_bytes_total",
-    Kind.COUNTER,
     "Bytes sent to the peer, as WireGuard counts: whole messages, with handshakes, keepalives and our probes.",
 )
 PEER_LAST_HANDSHAKE = _peer(
     "last_handshake_timestamp_seconds",
-    Kind.GAUGE,
     "When the last handshake was completed, in seconds since 1970; 0 = never. This is a time, not an age.",
 )
 PEER_HANDSHAKES = _peer(
     "handshakes_total",
-    Kind.COUNTER,
     "Handshakes seen since the exporter started; looked for every few seconds, whether or not anyone scrapes.",
 )
 PEER_ENDPOINT_CHANGES = _peer(
     "endpoint_changes_total",
-    Kind.COUNTER,
     "Changes of the peer's endpoint (roaming) seen since the exporter started.",
 )
 PEER_DNS_MISMATCH = _peer(
     "endpoint_dns_mismatch",
-    Kind.GAUGE,
     "1 if the host name in the peer's file no longer resolves to the address of the endpoint in use, 0 if it does. "
     "Absent where the file has none, while the name can't be resolved, and without an endpoint.",
 )
 PEER_DNS_SUCCESS = _peer(
     "endpoint_dns_success",
-    Kind.GAUGE,
     "1 if the last lookup of the host name in the peer's file found an address, 0 if it found none; absent where the "
     "file has none. Names are looked up every 5 minutes.",
 )
 PEER_DNS_INFO = _peer(
     "endpoint_dns_info",
-    Kind.GAUGE,
     "Always 1; the host name in the peer's file, and the addresses that it resolves to (cut after 4, with +N for the "
     "rest). Absent unless the endpoint in use is none of them.",
     "host",
@@ -204,49 +135,38 @@ PEER_DNS_INFO = _peer(
 )
 PEER_RERESOLVED = _peer(
     "endpoint_reresolved_total",
-    Kind.COUNTER,
     "How often the exporter has set the peer's endpoint to what its host name resolves to, since it started; absent "
     "unless `dns.reresolve` is on, and where the file has no host name.",
 )
 PEER_KEEPALIVE = _peer(
     "persistent_keepalive_seconds",
-    Kind.GAUGE,
     "Persistent keepalive interval; 0 = off.",
 )
-PEER_ALLOWED_IPS = _peer("allowed_ips", Kind.GAUGE, "How many allowed IPs the peer has.")
+PEER_ALLOWED_IPS = _peer("allowed_ips", "How many allowed IPs the peer has.")
 PEER_EXPECTED_UP = _peer(
     "expected_up",
-    Kind.GAUGE,
     "1 if this peer should always be up, by the rules in `expect`; without one: if it has a persistent keepalive and "
     "its configuration file, where there is one, names an endpoint.",
 )
 
 PEER_STATE = _peer(
     "state",
-    Kind.GAUGE,
     "1 for the state that holds, 0 for the others; absent until there is evidence, at most 30 s after the start. Only "
     "peers that are expected up can be down; those of an interface that is gone stay.",
     "state",
 )
-PEER_REASON = _peer(
-    "reason", Kind.GAUGE, "Always 1; why the peer is degraded or down, and absent unless it is.", "state", "reason"
-)
-PEER_STATE_CHANGES = _peer(
-    "state_changes_total", Kind.COUNTER, "Changes of the peer's state seen since the exporter started."
-)
+PEER_REASON = _peer("reason", "Always 1; why the peer is degraded or down, and absent unless it is.", "state", "reason")
+PEER_STATE_CHANGES = _peer("state_changes_total", "Changes of the peer's state seen since the exporter started.")
 PEER_DOWN_SECONDS = _peer(
     "down_seconds_total",
-    Kind.COUNTER,
     "Time for which the peer was down since the exporter started; an outage between two scrapes is in it too.",
 )
 PEER_LAST_CHANGE = _peer(
     "state_last_change_timestamp_seconds",
-    Kind.GAUGE,
     "When the peer's state last changed, in seconds since 1970; absent before a change was seen.",
 )
 PEER_CAUSE = _peer(
     "cause",
-    Kind.GAUGE,
     "Always 1; why the peer's tunnel does not work, as the wire, the routes and sockets of this host and the files "
     "say. Found in the background, with the state or some seconds after it; absent where nothing is certain or likely, "
     "and unless the peer is degraded or down.",
@@ -254,63 +174,53 @@ PEER_CAUSE = _peer(
 )
 PEER_QUIET = _peer(
     "quiet",
-    Kind.GAUGE,
     "Always 1; somebody works on the peer, or on its interface, so it pages nobody. Absent unless that is so. Its "
     "state is the true one all the while.",
 )
 
-PROBE_UP = _probe("up", Kind.GAUGE, "1 if one of the last 5 probes through the tunnel was answered.")
+PROBE_UP = _probe("up", "1 if one of the last 5 probes through the tunnel was answered.")
 PROBE_SENT = _probe(
     "sent_total",
-    Kind.COUNTER,
     "Probes whose fate is known: answered or lost. One that still waits for its answer is not in here, so that a "
     "scrape never takes it for loss.",
 )
 PROBE_LOST = _probe(
     "lost_total",
-    Kind.COUNTER,
     "Probes that were not answered within the timeout. The loss is the increase of this, less that of late, by that of "
     "sent.",
 )
-PROBE_DUPLICATES = _probe("duplicates_total", Kind.COUNTER, "Answers to probes that had been answered before.")
+PROBE_DUPLICATES = _probe("duplicates_total", "Answers to probes that had been answered before.")
 PROBE_LATE = _probe(
     "late_total",
-    Kind.COUNTER,
     "Answers that came after the timeout: slow, not lost. Their probes stay counted as lost.",
 )
 PROBE_EXTRA_SENT = _probe(
     "extra_sent_total",
-    Kind.COUNTER,
     "Probes sent beyond the regular ones because an answer was missing, once their fate is known. They count in up, "
     "and in no figure of loss or round trips.",
 )
-PROBE_EXTRA_LOST = _probe("extra_lost_total", Kind.COUNTER, "Extra probes that were not answered within the timeout.")
+PROBE_EXTRA_LOST = _probe("extra_lost_total", "Extra probes that were not answered within the timeout.")
 PROBE_ERRORS = _probe(
     "errors_total",
-    Kind.COUNTER,
     "Probes that could not be sent, in neither sent nor lost. Each reason is always there: no_device (gone or down), "
     "no_route (or no endpoint), no_key (no peer for the address), no_permission, no_buffer, too_big, other.",
     "reason",
 )
 PROBE_RTT = _probe(
     "rtt_seconds",
-    Kind.HISTOGRAM,
     "Round-trip time of answered probes through the tunnel, up to the moment at which the kernel had the answer.",
-)
+)._replace(kind=Kind.HISTOGRAM)
 PROBE_JITTER = _probe(
     "jitter_seconds",
-    Kind.GAUGE,
     "How much the round-trip time differs from one answer to the next, smoothed as in RFC 3550; absent before the "
     "second answer.",
 )
 PROBE_RTT_MIN = _probe(
     "rtt_min_seconds",
-    Kind.GAUGE,
     "Shortest round trip since this target is probed: what the path takes without queues; absent before an answer.",
 )
 PROBE_LAST_RTT = _probe(
     "last_rtt_seconds",
-    Kind.GAUGE,
     "Round-trip time of the last answered probe; it stays when answers stop, and is absent before the first.",
 )
 
@@ -346,40 +256,34 @@ MTU_LAST_CHECK = _mtu(
 )
 
 BUILD_INFO = _exporter(
-    "build_info", Kind.GAUGE, "Always 1; the versions of the exporter and of Python.", "version", "python_version"
+    "build_info", "Always 1; the versions of the exporter and of Python.", "version", "python_version"
 )
 SOURCE_SUCCESS = _exporter(
     "source_success",
-    Kind.GAUGE,
     "1 if this source could be read at this scrape. At 0 its rows are missing, and nothing is known of them.",
     "source",
 )
-SOURCE_DURATION = _exporter(
-    "source_duration_seconds", Kind.GAUGE, "How long the last read of this source took.", "source"
-)
-DEVICES = _exporter("devices", Kind.GAUGE, "WireGuard devices found, readable or not.")
+SOURCE_DURATION = _exporter("source_duration_seconds", "How long the last read of this source took.", "source")
+DEVICES = _exporter("devices", "WireGuard devices found, readable or not.")
 RELOAD_SUCCESSFUL = _exporter(
-    "config_last_reload_successful", Kind.GAUGE, "1 if the last load or reload of the configuration succeeded."
+    "config_last_reload_successful", "1 if the last load or reload of the configuration succeeded."
 )
 RELOAD_TIMESTAMP = _exporter(
     "config_last_reload_success_timestamp_seconds",
-    Kind.GAUGE,
     "When the configuration in use was loaded, in seconds since 1970.",
 )
 CAPABILITY = _exporter(
     "capability",
-    Kind.GAUGE,
     "1 if the exporter may do this: net_admin (read kernel devices), net_raw (send probes), uapi (read userspace "
     "devices), conf_read (read names from configuration files), netns (enter the configured namespaces).",
     "name",
 )
 SCHEDULING_DELAY = _exporter(
     "probe_scheduling_delay_seconds",
-    Kind.GAUGE,
     "How late a probe was sent in the last seconds, at worst. When this grows, the host is too busy to probe on time.",
 )
 CLOCK_STEPS = _exporter(
-    "clock_steps_total", Kind.COUNTER, "Jumps of the wall clock by more than a second seen since the exporter started."
+    "clock_steps_total", "Jumps of the wall clock by more than a second seen since the exporter started."
 )
 
 METRICS: tuple[Metric, ...] = (

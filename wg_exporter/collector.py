@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from wg_exporter.catalogue import NAMES, Kind
+from wg_exporter.catalogue import NAMES
 from wg_exporter.config import Config, load
 from wg_exporter.daemon.exporter import Exporter
+from wg_exporter.metric import Kind
 from wg_exporter.reader.host import host_sources
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.process_collector import ProcessCollector
 
-from wg_exporter.catalogue import Kind, Metric, Scope
 from wg_exporter.exposition.parts import Sample
+from wg_exporter.metric import Kind, Metric, Scope
 from wg_exporter.model import Usage
 
 if TYPE_CHECKING:

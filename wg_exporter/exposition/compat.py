@@ -12,11 +12,11 @@ from functools import lru_cache, partial
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.catalogue import Kind, Metric, Scope
 from wg_exporter.config.compat import MindFlavor
 from wg_exporter.exposition.fields import endpoint_label
 from wg_exporter.exposition.parts import Field, Rows, Sample, Section, Source
 from wg_exporter.exposition.samples import device_success, labels, source_success
+from wg_exporter.metric import Kind, Metric, Scope
 from wg_exporter.model import Peer
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from itertools import accumulate, repeat
 from typing import TYPE_CHECKING, Any
 
 from wg_exporter import catalogue as c
-from wg_exporter.catalogue import Point, points_of
 from wg_exporter.exposition.parts import Field, Rows, Section, Source
 from wg_exporter.health.states import PeerHealth, Reason, State
 from wg_exporter.history.counts import PeerCounts
 from wg_exporter.hostnames import EndpointName
+from wg_exporter.metric import Metric, Point, points_of
 from wg_exporter.model import SOME_TIME, Peer
 from wg_exporter.names.identity import PeerMeta
 from wg_exporter.names.tunnel import tunnel_name
@@ -272,10 +272,10 @@ def _round_trips(bounds: Sequence[float]) -> Field:
 def probe_fields(bounds: tuple[float, ...]) -> tuple[Field, ...]:
     """All metrics of a probed peer. `bounds` are those of the histogram in seconds."""
 
-    def echo(metric: c.Metric, field: str) -> Field:
+    def echo(metric: Metric, field: str) -> Field:
         return Field(metric, _echo_labels, ProbeStats, (field,))
 
-    def mtu(metric: c.Metric, field: str) -> Field:
+    def mtu(metric: Metric, field: str) -> Field:
         return Field(metric, _mtu_labels, MtuReport, (field,))
 
     return (

@@ -10,7 +10,7 @@ from __future__ import annotations
 from operator import is_
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
-from wg_exporter.catalogue import Metric, Point
+from wg_exporter.metric import Metric, Point
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

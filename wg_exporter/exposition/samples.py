@@ -13,9 +13,9 @@ from wg_exporter.exposition.quiet import quiet_peers
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from wg_exporter.catalogue import Metric
     from wg_exporter.exposition.parts import Pairs, Parts
     from wg_exporter.exposition.view import View
+    from wg_exporter.metric import Metric
     from wg_exporter.model import Link
 
 

@@ -19,8 +19,8 @@ from wg_exporter.model import Peer, Peers, differences, same
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from wg_exporter.catalogue import Metric
     from wg_exporter.exposition.parts import Field, Pairs, Rows, Source
+    from wg_exporter.metric import Metric
 
 # Lines in a block: half a megabyte, enough to keep a socket busy, and all that is joined again when one peer moves.
 BLOCK = 4096

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from wg_exporter.catalogue import Metric
+    from wg_exporter.metric import Metric
 
 # No source lets a lone surrogate in. If one did, a question mark would replace it, and the scrape go on.
 NOT_UNICODE = "replace"
