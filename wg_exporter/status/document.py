@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from wg_exporter.causes.cause import Cause, Confidence  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.health.states import Reason, State  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.history.round_trips import STEP_SECONDS
-from wg_exporter.hostnames import LookupFailure  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.model import Backend, SourceName  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.probed import Verdict  # noqa: TC001 - msgspec reads the annotations
-from wg_exporter.status import host_name
+from wg_exporter.status.cause import CausePart, cause_part
 from wg_exporter.status.drift import DriftPart, drift_part
+from wg_exporter.status.host_name import EndpointNamePart, endpoint_name_part
 from wg_exporter.status.mtu import told
 from wg_exporter.status.plain import endpoint as _endpoint
 from wg_exporter.status.plain import text as _text
@@ -29,10 +28,8 @@ from wg_exporter.status.rows import whose
 from wg_exporter.status.todo import what_to_do
 
 if TYPE_CHECKING:
-    from wg_exporter.causes.cause import Finding
     from wg_exporter.health.quality import Window
     from wg_exporter.history.round_trips import Line
-    from wg_exporter.hostnames import EndpointName
     from wg_exporter.probed import MtuReport
     from wg_exporter.quiet import Quiet
     from wg_exporter.status.rows import DeviceRow, Echoes, Overview, PeerRow
@@ -90,42 +87,6 @@ class MtuPart(msgspec.Struct, frozen=True, kw_only=True):
     shrinks_at: str | None
     checked: float | None
     findings: str | None = None
-
-
-class ExcludedPart(msgspec.Struct, frozen=True, kw_only=True):
-    """A cause that it is not, and why not."""
-
-    cause: Cause
-    why: str
-
-
-class CausePart(msgspec.Struct, frozen=True, kw_only=True):
-    """Why the tunnel does not work. `evidence`, `fix` and `uncertain` are for a person. Strangers get none of these,
-    nor `excluded`, unless they are told endpoints in full (`metrics: endpoint`): the lines have addresses in them.
-    """
-
-    cause: Cause
-    confidence: Confidence
-    evidence: list[str]
-    excluded: list[ExcludedPart]
-    also: list[Cause]
-    fix: list[str]
-    uncertain: str | None
-
-
-class EndpointNamePart(msgspec.Struct, frozen=True, kw_only=True):
-    """The host name in the peer's file, `host:port`. Times are in seconds since the epoch. For strangers `name` and
-    `resolves_to` are as `metrics: endpoint` says.
-    """
-
-    name: str | None
-    resolves_to: list[str] | None
-    resolved_at: float | None
-    mismatch: bool | None
-    failure: LookupFailure | None
-    failed_since: float | None
-    reresolved: int | None
-    finding: str | None = None
 
 
 class QuietPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -345,35 +306,10 @@ def _peer(row: PeerRow, device: DeviceRow, wall: float, endpoints: str, config_f
         probe=_probe(row.echoes, row.window, row.line) if row.echoes else None,
         mtu=_mtu(row.mtu, row, device, endpoints) if row.mtu else None,
         quiet=_quiet(row.quiet) if row.quiet else None,
-        cause=_cause(row.cause, endpoints) if row.cause else None,
-        endpoint_name=_endpoint_name(row.host_name, row, device, endpoints) if row.host_name else None,
-    )
-
-
-def _cause(found: Finding, endpoints: str) -> CausePart:
-    told = found if endpoints == "full" else found._replace(evidence=(), excluded=(), fix=(), uncertain="")
-    return CausePart(
-        cause=told.cause,
-        confidence=told.confidence,
-        evidence=_texts(told.evidence),
-        excluded=[ExcludedPart(cause=cause, why=_text(why)) for cause, why in told.excluded],
-        also=list(told.also),
-        fix=_texts(told.fix),
-        uncertain=_text(told.uncertain) or None,
-    )
-
-
-def _endpoint_name(known: EndpointName, row: PeerRow, device: DeviceRow, endpoints: str) -> EndpointNamePart:
-    finding = host_name.told(known, whose(device)[1], row.peer.public_key, endpoints)
-    return EndpointNamePart(
-        name=None if endpoints == "off" else _text(_endpoint(known.name, endpoints) or ""),
-        resolves_to=None if endpoints == "off" else list(known.resolves_to),
-        resolved_at=known.at or None,
-        mismatch=known.mismatch,
-        failure=known.failure,
-        failed_since=known.failed_since or None,
-        reresolved=known.reresolved,
-        finding=_text(finding) or None,
+        cause=cause_part(row.cause, _text, full=endpoints == "full") if row.cause else None,
+        endpoint_name=(
+            endpoint_name_part(row.host_name, whose(device)[1], peer.public_key, endpoints) if row.host_name else None
+        ),
     )
 
 

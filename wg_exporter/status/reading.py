@@ -8,27 +8,25 @@ from __future__ import annotations
 import msgspec
 
 from wg_exporter import model, probed
-from wg_exporter.causes.cause import Finding
 from wg_exporter.health.quality import Window
 from wg_exporter.health.states import PeerHealth
 from wg_exporter.history.round_trips import Line
-from wg_exporter.hostnames import EndpointName
 from wg_exporter.model import SOME_TIME, Backend, Failure
 from wg_exporter.plan.planner import Aim
 from wg_exporter.plan.targets import Origin
 from wg_exporter.quiet import Quiet, QuietNow
+from wg_exporter.status.cause import finding
 from wg_exporter.status.document import (
     VERSION,
-    CausePart,
     DevicePart,
     Document,
-    EndpointNamePart,
     ExporterPart,
     MtuPart,
     PeerPart,
     QuietPart,
 )
 from wg_exporter.status.drift import drift_row
+from wg_exporter.status.host_name import endpoint_name
 from wg_exporter.status.rows import DeviceRow, Echoes, Overview, PeerRow, Teller
 
 
@@ -144,40 +142,9 @@ def _peer_row(part: PeerPart) -> PeerRow:
         mtu=_report(mtu) if mtu else None,
         window=Window(probe.loss_ratio or 0.0, probe.round_trip_seconds) if probe and known else None,
         quiet=_quiet(part.quiet),
-        cause=_cause(part.cause),
+        cause=finding(part.cause) if part.cause else None,
         line=Line(trips.until, trips.mean_seconds, trips.lost) if trips else None,
-        host_name=_endpoint_name(part.endpoint_name),
-    )
-
-
-def _endpoint_name(part: EndpointNamePart | None) -> EndpointName | None:
-    if part is None:
-        return None
-    addresses = tuple(f"[{one}]:0" if ":" in one else f"{one}:0" for one in part.resolves_to or ())
-    resolved = None if part.resolved_at is None and part.failure is None else part.failure is None
-    return EndpointName(
-        part.name or "",
-        addresses,
-        part.resolved_at or 0.0,
-        part.failure,
-        part.failed_since or 0.0,
-        part.mismatch,
-        resolved,
-        part.reresolved,
-    )
-
-
-def _cause(part: CausePart | None) -> Finding | None:
-    if part is None:
-        return None
-    return Finding(
-        part.cause,
-        part.confidence,
-        tuple(part.evidence),
-        tuple((one.cause, one.why) for one in part.excluded),
-        tuple(part.also),
-        tuple(part.fix),
-        part.uncertain or "",
+        host_name=endpoint_name(part.endpoint_name) if part.endpoint_name else None,
     )
 
 
