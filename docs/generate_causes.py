@@ -37,7 +37,8 @@ It stands
 
 - in the page that Alertmanager sends, in the log (`msg="cause found"`, and `cause=` in `msg="peer changed"`),
 - on the page at `http://HOST:9586/` and in `wg-exporter show INTERFACE PEER`, with evidence and commands,
-- in the metric `wireguard_peer_cause{{cause="..."}}`, which is 1 for the one that was found and absent otherwise,
+- in the metric `wireguard_peer_cause{{cause="..."}}`, which is 1 for the one that was found and absent otherwise. A
+  cause that is only [possible](#how-it-is-sought) is in no metric and so in no page: others fit as well,
 - in [`/api/v1/status`](api.md#causepart), with what was excluded.
 
 `wg-exporter diagnose INTERFACE PEER` looks closer, as it may do what the exporter never does by itself: it sends a

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from bench import binaries, faults, native, sessions
+from bench import binaries, faults, native, sessions, watcher
 from bench.binaries import OTHERS, find
 
 MDLAYHER = next(other for other in OTHERS if other.name == "mdlayher")
@@ -85,3 +85,17 @@ def test_the_seconds_that_the_docs_show_are_of_the_faults_and_bounds_of_now():
     for row in shown:
         assert row["seen"]
         assert row["earliest"] <= min(row["seen"]) <= max(row["seen"]) <= row["latest"]
+
+
+def test_what_watching_costs_is_the_median_of_rounds_and_the_mean_goes_by_the_turns():
+    closed = [watcher.Slice(100.0, 0.0), watcher.Slice(200.0, 0.0), watcher.Slice(50.0, 0.0)]
+    slower = [watcher.Slice(one.received * 0.9, 0.0) for one in closed]
+    found = watcher.Measured("kernel", {watcher.CLOSED: closed, watcher.ARRIVING: closed, watcher.ALL: slower})
+    assert [round(number, 6) for number in watcher.cost(found, watcher.ALL)] == [10.0, 10.0, 10.0]
+    assert "| 0.0 % (0.0 to 0.0) | 10.0 % (10.0 to 10.0) | 4.0 % |" in watcher.line(found)
+
+
+def test_a_byte_that_takes_more_of_the_processor_costs_as_much_throughput():
+    closed, opened = [watcher.Slice(100.0, 1.0)], [watcher.Slice(130.0, 1.3 / 0.8)]
+    found = watcher.Measured("wireguard-go", {watcher.CLOSED: closed, watcher.ALL: opened})
+    assert round(watcher.cost(found, watcher.ALL)[0], 6) == 20.0

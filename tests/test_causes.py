@@ -141,6 +141,7 @@ BUILDS = [
     (Cause.PEER_MISSING, diagnosed(reason=Reason.MISSING, host=None)),
     (Cause.NO_SOCKET, facts(host=host(port_owner=PortOwner.OTHER, port_holder="wg1"), sighting=seen())),
     (Cause.NO_SOCKET, facts(host=host(port_owner=PortOwner.NOBODY), backend=Backend.USERSPACE, sighting=seen())),
+    (Cause.NO_SOCKET, facts(backend=Backend.USERSPACE, listen_port=0, sighting=None, host=host(port_owner=None))),
     (Cause.NO_ENDPOINT, facts(endpoint="", initiations=0, sighting=seen(), host=host(to_endpoint=None, endpoint=""))),
     (Cause.NO_ENDPOINT, facts(endpoint="", reason=Reason.NEVER_HEARD, heard_seconds=inf, host=None, initiations=0)),
     (Cause.NO_ROUTE, facts(host=host(to_endpoint=NOWHERE), sighting=seen(), sent_bytes=0)),
@@ -221,6 +222,10 @@ BUILDS = [
         ),
     ),
     (Cause.DATA_FILTERED, session(filters=(DROP_OUT._replace(data_only=True, grew=3),), received_bytes=92)),
+    (
+        Cause.DATA_FILTERED,
+        works(state=DOWN, reason=Reason.ONE_WAY, handshakes=1, sighting=TAKEN, received_bytes=5000, data_seconds=2.0),
+    ),
     (Cause.NOT_ALLOWED_HERE, works(host=host(owner=""))),
     (Cause.NOT_ALLOWED_HERE, works(reason=Reason.NOT_ALLOWED, host=None)),
     (Cause.OWNED_BY_ANOTHER, works(host=host(owner=OTHER), owner_name="paris")),
@@ -309,6 +314,14 @@ def test_silence_tells_what_was_excluded_and_what_would_decide():
     assert "tcpdump udp port 51820" in found.uncertain
 
 
+def test_a_session_that_outlives_the_line_is_no_proof_that_handshakes_pass():
+    known = facts(reason=Reason.DATA_UNANSWERED, shaken_seconds=40.0, heard_seconds=35.0, data_seconds=35.0)
+    for initiations in (0, 1):
+        found = decide(known._replace(initiations=initiations, sighting=seen(initiations_sent=1, seconds=15.0)))
+        assert (found.cause, found.confidence) == (Cause.SILENT, Confidence.LIKELY)
+        assert Cause.DATA_FILTERED not in found.also
+
+
 def test_who_is_ignored_is_told_apart_only_by_the_private_key():
     found = decide(facts(sighting=CALLED, initiations=0, sent_bytes=0, reason=Reason.STALE_HANDSHAKE))
     assert (found.cause, found.confidence) == (Cause.UNKNOWN_CALLER, Confidence.POSSIBLE)
@@ -335,11 +348,13 @@ def test_the_endpoint_of_an_error_that_anybody_may_have_sent_is_only_likely():
 
 
 def test_fixes_have_the_real_names_in_them_quoted_for_a_shell():
-    known = facts(sighting=sent(), name="it's", entry="ip netns exec blue ")
+    known = facts(sighting=sent(), conf_path="/etc/it's", entry="ip netns exec blue ")
     fix = " ".join(decide(known).fix)
     assert "`ip netns exec blue wg show wg0 public-key`" in fix
     text = fill(("{peer} {endpoint} {address} {port} {listen_port} {conf} {device} {key}",), known)[0]
-    assert text == f"'it'\"'\"'s' {ENDPOINT} 192.0.2.7 51820 51821 /etc/wireguard/wg0.conf eth0 {PEER}"
+    assert text == f"berlin {ENDPOINT} 192.0.2.7 51820 51821 '/etc/it'\"'\"'s' eth0 {PEER}"
+    for odd in ("", "two words", "-rf", "a\u202eb", "$(reboot)"):
+        assert fill(("{peer}",), known._replace(name=odd)) == (PEER,), "the key goes for a name that needs quoting"
 
 
 def test_braces_in_a_firewall_rule_stay_as_they_are():

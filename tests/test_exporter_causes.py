@@ -13,6 +13,7 @@ from tests.rows import SECOND, WALL, device, key, link, peer
 from tests.test_exporter_probing import FakeProber
 from wg_exporter.config import Config, Metrics
 from wg_exporter.daemon import causes as seeking
+from wg_exporter.daemon.facts import Named
 from wg_exporter.inspected import Inspected, Path, PathKind, PortOwner
 from wg_exporter.sighted import Sighting
 
@@ -173,15 +174,25 @@ def test_a_route_that_is_missing_is_found_by_the_reader_alone(scene):
     assert list(scene.causes().values()) == ["no_route"]
 
 
+def test_a_host_name_that_moved_is_named_when_nothing_comes_back(scene):
+    scene.exporter._named = lambda device, at: Named("vpn.example.com", ("203.0.113.80",))
+    scene.tick(3)
+    assert scene.causes() == {}, "a peer that is heard is well, wherever its name leads"
+    scene.down(1)
+    assert list(scene.causes().values()) == ["dns_moved"]
+    (told,) = document(scene.exporter).values()
+    assert "vpn.example.com resolves to 203.0.113.80 now" in told["evidence"][0]
+
+
 def test_without_the_reader_and_the_watcher_less_is_said_and_nothing_wrong(rig):
     scene = Scene(rig)
     scene.sources.answer = False
     scene.tick(3)
     scene.mute.add(1)
     scene.tick(25)
-    assert list(scene.causes().values()) in ([], ["silent"])
-    for told in document(scene.exporter).values():
-        assert told is None or told["confidence"] == "possible"
+    assert scene.causes() == {}, "a page says nothing that may as well be wrong"
+    (told,) = document(scene.exporter).values()
+    assert (told["cause"], told["confidence"]) == ("silent", "possible")
 
 
 def test_two_peers_are_sought_for_at_a_time_and_the_hub_comes_first(rig):
@@ -220,10 +231,10 @@ def test_another_cause_is_told_when_it_is_found(scene, caplog):
     assert list(scene.causes().values()) == ["silent"]
     for _ in range(20):
         scene.tick()
-        scene.see(1, scene.rig.time.monotonic - 20, initiations_sent=4, responses_received=4, answered=4)
-    assert list(scene.causes().values()) == ["preshared_key"]
+        scene.see(1, scene.rig.time.monotonic - 20, initiations_sent=4, cookies_received=4)
+    assert list(scene.causes().values()) == ["under_load"]
     lines = [line.fields for line in caplog.records if line.getMessage() == "cause found"]
-    assert [line["cause"] for line in lines] == ["silent", "preshared_key"]
+    assert [line["cause"] for line in lines] == ["silent", "under_load"]
     assert all(line["evidence"] and line["confidence"] and line["peer"] for line in lines)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
 from tests.tunnels import INITIATION, KEEPALIVE, RESPONSE, Echoes, lively
@@ -19,12 +21,12 @@ class Watched:
     The wire tells of each second what `left` and was `taken`, the others what the counters tell.
     """
 
-    def __init__(self, *, seconds=30.0, missed=False, probes=True):
+    def __init__(self, *, seconds=30.0, missed=False, probes=True, out=(-inf, inf)):
         self.tunnel = lively()
         self.echoes = Echoes(self.tunnel) if probes else None
         self.tunnel.go(20, self.echoes or (lambda _second: None))
         self.broken = self.tunnel.now
-        self.seconds, self.missed = seconds, missed
+        self.seconds, self.missed, self.out = seconds, missed, out
         self.began, self.until = None, -1.0
         self.sent, self.taken, self.received = [], [], []
         self.named = []
@@ -65,6 +67,8 @@ class Watched:
                 taken_at=tuple(self.taken[-LAST:]),
                 received_at=tuple(self.received[-LAST:]),
                 missed=self.missed,
+                out_from=self.broken + self.out[0],
+                out_to=self.broken + self.out[1],
             )
 
     # What WireGuard does. Of what leaves, the counters tell; of what is on the wire, the watcher.
@@ -139,6 +143,21 @@ def test_nothing_is_concluded_where_the_kernel_dropped_messages_meanwhile(bulk):
 
     watched.breaks(send)
     assert Reason.NOT_SENT not in watched.reasons()
+
+
+@pytest.mark.parametrize("bulk", [0, BULK])
+@pytest.mark.parametrize(("out", "proves"), [((-inf, 19), False), ((26, inf), False), ((16, 31), True)])
+def test_only_while_what_leaves_was_looked_at_it_proves_anything_that_nothing_was_seen(bulk, out, proves):
+    """On a busy host it is looked at in turns."""
+    watched = Watched(out=out)
+
+    def send(since):
+        if since <= 30:
+            watched.begins(since, leaves=False)
+        watched.tunnel.tx(bulk)
+
+    watched.breaks(send, seconds=36)
+    assert (Reason.NOT_SENT in watched.reasons()) is proves
 
 
 def test_nothing_is_concluded_without_a_watcher():

@@ -15,6 +15,7 @@ from tests import hosts
 from tests.browser import chromium, opened
 from tests.hosts import device, failed, gone, host, outcome, peer
 from tests.serving import App, running
+from wg_exporter.causes.cause import Cause, Confidence, Finding
 from wg_exporter.health.quality import Window
 from wg_exporter.health.states import NOT_JUDGED, PeerHealth, Reason, State
 from wg_exporter.history.round_trips import Line
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from wg_exporter.status.rows import Overview
 
 NAMES = "#peers .peer b"
+WHY = Finding(
+    Cause.LOSSY, Confidence.LIKELY, ("a", "b"), ((Cause.MTU, "c"),), (Cause.SLOW, Cause.MTU), ("`d` <e>", "f"), "g"
+)
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "`</code><b>`", "a\u202eb\x1b[2J")
 
 
@@ -76,7 +80,7 @@ def night(now: float | None = None) -> Overview:
         row("berlin", "A", State.UP, age=3 * day, mtu=fine, **probed(0.0123)),
         row("lyon", "B", State.DOWN, Reason.HANDSHAKE_UNANSWERED, age=4 * day, **probed(0.03, dead=9)),
         row("paris", "C", State.DEGRADED, Reason.MTU_FRAGMENTED_PATH, age=5 * day, mtu=bad, **probed(0.134, 0.031)),
-        row("oslo", "D", State.DEGRADED, Reason.SLOW, age=3 * day, ago=0, mtu=small, **probed(1.234, 0.25)),
+        row("oslo", "D", State.DEGRADED, Reason.SLOW, age=3 * day, ago=0, mtu=small, cause=WHY, **probed(1.234, 0.25)),
         row("anna", "E", State.IDLE, age=9 * day, expected=False),
         row("phone", "F", State.NEVER, expected=False),
         row("backup-10", "G", State.IDLE, age=2 * day),

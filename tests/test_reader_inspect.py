@@ -135,6 +135,23 @@ def test_whose_files_can_not_be_looked_at_may_have_it(net, tmp_path):
     assert not found.complete
 
 
+def processes(path, *, namespace=ports.ALL_PROCESSES, numbers=("1", "12")):
+    """A /proc with these processes, of which 12 has the port 51820 open."""
+    fake = path / "proc"
+    for number in numbers:
+        (fake / number / "fd").mkdir(parents=True)
+    (fake / "self" / "ns").mkdir(parents=True)
+    (fake / "self" / "ns" / "pid").symlink_to(namespace)
+    return fake
+
+
+def test_only_where_all_processes_are_seen_nobody_else_has_the_port(net, tmp_path):
+    assert ports.look(51820, net, processes(tmp_path)) == ports.Found(frozenset({4711}), (), complete=True)
+    for place, seen in (("container", {"namespace": "pid:[4026532500]"}), ("hidden", {"numbers": ("12",)})):
+        (tmp_path / place).mkdir()
+        assert not ports.look(51820, net, processes(tmp_path / place, **seen)).complete
+
+
 def test_the_daemon_of_a_control_socket_is_the_process_that_listens(tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
         listening.bind(str(tmp_path / "wg0.sock"))

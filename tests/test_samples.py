@@ -185,6 +185,8 @@ def test_a_cause_is_shown_only_of_peers_that_are_down_or_degraded_now():
     assert {dict(labels)["public_key"] for labels in found(shown, "wireguard_peer_cause")} == {key(1), key(2)}
     assert {dict(labels)["cause"] for labels in found(shown, "wireguard_peer_cause")} == {"silent"}
     assert found(view(device_view(rows, health=health)), "wireguard_peer_cause") == {}
+    unsure = {("", "wg0"): {key(1): SILENT._replace(confidence=Confidence.POSSIBLE)}}
+    assert found(view(device_view(rows, health=health), causes=unsure), "wireguard_peer_cause") == {}
 
 
 def test_the_cause_of_a_peer_that_is_gone_with_its_interface_or_from_it_is_shown():

@@ -291,6 +291,8 @@ def test_made_up_errors_never_crowd_out_one_that_is_proven():
     wire = Wire().leaves(sent)
     for number in range(2 * MOST_REFUSALS):
         wire.comes(wires.refused(wires.leaving(wires.data()), by=f"203.0.113.{number}"))
+    first = [one.by for one in wire.seen().refusals]
+    assert first == [f"203.0.113.{number}" for number in range(MOST_REFUSALS)], "nor those that came before"
     wire.comes(wires.refused(sent, by=ROUTER))
     found = wire.seen().refusals
     assert len(found) == MOST_REFUSALS

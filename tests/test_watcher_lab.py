@@ -42,6 +42,7 @@ class Watching:
         put = {number: (peer, 60.0) for number, peer in enumerate(self.peers, 1)}
         self.watcher.watch(put, time.monotonic())
         assert not self.watcher.problem
+        self.step(UNTOLD)  # what leaves is looked at a moment later
         return self
 
     def __exit__(self, *_):

@@ -210,8 +210,8 @@ PEER_CAUSE = _peer(
     "cause",
     Kind.GAUGE,
     "Always 1; why the peer's tunnel does not work, as the wire, the routes and sockets of this host and the files "
-    "say. Found in the background, some seconds after the state; absent where nothing was found, and unless the peer "
-    "is degraded or down.",
+    "say. Found in the background, with the state or some seconds after it; absent where nothing is certain or likely, "
+    "and unless the peer is degraded or down.",
     "cause",
 )
 PEER_QUIET = _peer(

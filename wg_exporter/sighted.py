@@ -11,11 +11,12 @@ whoever knows the ports can forge an error. So of what arrives, only this is pro
 - `Refusal.proven`: errors that quote bytes of a message of ours that was seen leaving.
 
 All the rest says no more than "somebody sent this". What left this host nobody else can forge; that nothing was seen
-leaving is certain only if nothing was `missed`.
+leaving is certain only between `out_from` and `out_to`, and if nothing was `missed`.
 """
 
 from __future__ import annotations
 
+from math import inf
 from typing import NamedTuple
 
 from wg_exporter.model import DeviceKey, PeerKey  # noqa: TC001 - msgspec reads the annotations
@@ -82,6 +83,10 @@ class Sighting(NamedTuple):
     refusals: tuple[Refusal, ...] = ()  # at most `MOST_REFUSALS`
     initiation: bytes = b""  # the last initiation received (148 bytes), for the reader to open; empty = none
     missed: bool = False  # whether messages were lost between kernel and watcher: what was not seen may have been
+    out_from: float = -inf  # what leaves was looked at from then, or from the beginning of the window, ...
+    out_to: float = (
+        inf  # ... to then, or to its end, without a break; the latest such time, as it is costly on busy hosts
+    )
 
 
 class Caller(NamedTuple):

@@ -106,7 +106,7 @@ def _clock(facts: Facts) -> Judgement:
 
 
 def _lost(facts: Facts) -> Judgement:
-    if seen.shakes(facts) and facts.reason is not Reason.ONE_WAY:
+    if facts.handshakes or (seen.shakes(facts) and facts.reason is not Reason.ONE_WAY):
         return Excluded("handshakes pass")
     sighting = facts.sighting
     if sighting is None:

@@ -49,6 +49,11 @@ def _filtered(facts: Facts) -> Judgement:
         lines = [f"a rule of this host drops data packets of WireGuard: {rule.rule} ({rule.where})" for rule in rules]
         fix = tuple(f"`{literal(rule.remove)}`" for rule in rules if rule.remove)
         return certain(*lines, fix=fix) if any(rule.grew for rule in rules) else likely(*lines, fix=fix)
+    if facts.reason is Reason.ONE_WAY and facts.handshakes and seen.echoes_lost(facts):
+        return likely(
+            "handshakes pass, and it starts a new one again and again, as a peer does that hears no data from here",
+            "nothing that is sent inside the tunnel is answered",
+        )
     came = seen.data_came(facts)
     if came:
         return Excluded("more than handshakes comes from it")

@@ -27,6 +27,10 @@ def _by_reason(reason: Reason, line: str) -> Callable[[Facts], Judgement]:
 
 def _no_socket(facts: Facts) -> Judgement:
     host = facts.host
+    if facts.backend is Backend.USERSPACE and facts.listen_port == 0 and not facts.opaque and not seen.shakes(facts):
+        return certain(
+            f"the daemon of {facts.key[1]} has no UDP port open: it could not open the one that it was given"
+        )
     if host is None or host.port_owner is None:
         return None
     port = f"UDP port {facts.listen_port} of {facts.key[1]}"
@@ -198,11 +202,12 @@ RULES = (
     Rule(
         Cause.NO_SOCKET,
         "The UDP port of the interface is not open, or belongs to another: nothing can be sent or received.",
-        "The list of bound UDP ports of the namespace (/proc/net/udp), and who holds the port.",
+        "The list of bound UDP ports of the namespace (/proc/net/udp), and who holds the port; the daemon of a"
+        " userspace interface that could not open its port says that it has none.",
         (
             (
-                "`{underlay}ss -lunp sport = :{listen_port}` shows who has the port: end it, or choose another with"
-                " `{entry}wg set {interface} listen-port 0` (then tell the other sides)."
+                "`{underlay}ss -lunp` shows who has the port that stands in {conf}: end it, or choose another"
+                " with `{entry}wg set {interface} listen-port 0` (then tell the other sides)."
             ),
             "`{entry}ip link set {interface} down && {entry}ip link set {interface} up` opens the port again.",
         ),

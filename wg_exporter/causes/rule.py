@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -70,6 +71,10 @@ def possible(*evidence: str, apart: str, fix: tuple[str, ...] = ()) -> Holds:
 _NOT_KNOWN = {"endpoint": "ENDPOINT", "address": "ADDRESS", "port": "PORT", "target": "TARGET", "listen_port": "PORT"}
 
 
+# A name that can stand in a command as it is. Of others the key is taken: quoting would be right, and unreadable.
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+
+
 def names(facts: Facts | None) -> dict[str, str]:
     """What stands in a fix for the names in braces, quoted for a shell; without facts, words in capitals."""
     if facts is None:
@@ -87,7 +92,7 @@ def names(facts: Facts | None) -> dict[str, str]:
     path = facts.host.to_endpoint if facts.host else None
     known = {
         "interface": facts.key[1],
-        "peer": facts.name or facts.key[2][:8],
+        "peer": facts.name if _PLAIN.fullmatch(facts.name) else facts.key[2],
         "key": facts.key[2],
         "endpoint": facts.endpoint or "",
         "address": address,

@@ -106,7 +106,8 @@ def shakes(facts: Facts) -> bool | None:
         both = max(sighting.initiations_sent, sighting.initiations_received, sighting.misdirected)
         if both >= ENOUGH:
             return False
-    if facts.shaken_seconds is not None and facts.shaken_seconds < SESSION_SECONDS:
+    # The session of a peer that fell silent lives on for minutes: that says nothing of a handshake now.
+    if facts.shaken_seconds is not None and facts.shaken_seconds < SESSION_SECONDS and facts.state is not State.DOWN:
         return True
     return False if facts.reason is Reason.STALE_HANDSHAKE else None
 

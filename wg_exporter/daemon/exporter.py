@@ -22,7 +22,7 @@ from wg_exporter.catalogue import NAMES
 from wg_exporter.config import Config, ConfigError, fingerprint, load
 from wg_exporter.daemon.causes import Causes
 from wg_exporter.daemon.changelog import ChangeLog
-from wg_exporter.daemon.facts import Look, Places
+from wg_exporter.daemon.facts import Look, Named, Places
 from wg_exporter.daemon.host import HostHistory, Status
 from wg_exporter.daemon.pauses import PauseError, Pauses
 from wg_exporter.daemon.prober import read_counters, unjudged
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from wg_exporter.exposition.parts import Sample
     from wg_exporter.exposition.view import View
     from wg_exporter.linux.storage import Storage
-    from wg_exporter.model import DeviceKey, PeerKey, Snapshot, Usage
+    from wg_exporter.model import Device, DeviceKey, PeerKey, Snapshot, Usage
     from wg_exporter.plan.planner import Plan
     from wg_exporter.probed import Probed
     from wg_exporter.sources import OpenSources
@@ -369,8 +369,13 @@ class Exporter:
             self.watched.callers(),
             setup.planner.underlays(),
             self._places,
+            self._named,
         )
         return self._causes.follow(look, setup.reader)
+
+    def _named(self, _device: Device, _at: int) -> Named | None:
+        """What is known of the host name of a peer's endpoint. Nobody looks names up yet."""
+        return None
 
     def _probe(self, plan: Plan, snapshot: Snapshot) -> None:
         """Tell the prober whom to probe, and their byte counters."""

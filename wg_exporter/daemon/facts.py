@@ -14,7 +14,7 @@ from wg_exporter.plan.targets import NotAllowed
 from wg_exporter.sighted import Callers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from wg_exporter.config import Config
     from wg_exporter.health import Health
@@ -63,8 +63,18 @@ class Places:
         return known[1]
 
 
+class Named(NamedTuple):
+    """What is known of the host name that a file gives to a peer's endpoint: `addresses` without ports, None = not
+    known, and then `problem` says why; none if there is no such name.
+    """
+
+    name: str
+    addresses: tuple[str, ...] | None
+    problem: str = ""
+
+
 class Look(NamedTuple):
-    """What one tick has."""
+    """What one tick has. `named` tells of the peer at a place of a device."""
 
     snapshot: Snapshot
     health: Health
@@ -75,6 +85,7 @@ class Look(NamedTuple):
     callers: Mapping[DeviceKey, tuple[Caller, ...]]
     underlays: Mapping[DeviceKey, str | None]
     places: Places
+    named: Callable[[Device, int], Named | None]
 
 
 class Mark(NamedTuple):
@@ -150,6 +161,8 @@ def facts(key: PeerKey, who: tuple[PeerMeta, PeerHealth], look: Look, begun: Mar
     )
     link = snapshot.links.get(key[:2])
     known = _described(known, snapshot)._replace(mtu=link.mtu if link else None)
+    if (named := look.named(device, at)) is not None:
+        known = known._replace(dns_name=named.name, resolved=named.addresses, dns_problem=named.problem)
     known = _aimed(known, look, two.host)
     if begun is not None:
         known = _grown(known, begun, look)

@@ -1,7 +1,8 @@
 """The causes of peers that are down or degraded, as samples: of those alone, so that none costs nothing.
 
 A cause is found after the state it explains, and the state may be another by now: it is shown only while the peer is
-down or degraded.
+down or degraded. One that is only possible is for whoever looks closer, who reads beside it what else fits: a page says
+nothing that may as well be wrong.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter import catalogue as c
-from wg_exporter.causes.cause import Cause  # noqa: TC001 - the row is made at runtime
+from wg_exporter.causes.cause import Cause, Confidence
 from wg_exporter.exposition.fields import peer_labels
 from wg_exporter.exposition.parts import Field, Rows, Section, Source
 from wg_exporter.health.states import State
@@ -66,7 +67,7 @@ def _ill_peers(_keep: Keep, findings: Mapping[str, Finding], *columns: Sequence[
     found: dict[str, tuple[PeerMeta, PeerCause]] = {}
     for key, meta, row in chain(*(zip(*columns[at : at + 3], strict=False) for at in (0, 3, 6))):
         finding = findings.get(key) if row.state in _ILL else None
-        if finding is not None:
+        if finding is not None and finding.confidence is not Confidence.POSSIBLE:
             found.setdefault(key, (meta, PeerCause(finding.cause)))
     metas, rows = zip(*found.values(), strict=True) if found else ((), ())
     return Rows((tuple(found), metas), {PeerCause: rows})

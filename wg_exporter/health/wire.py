@@ -50,7 +50,8 @@ class Wire:
             self.unsent_at = None
         if row.missed:
             return
-        quiet, until = max(row.began, left_at), row.began + row.seconds
+        quiet = max(row.began, row.out_from, left_at)
+        until = min(row.began + row.seconds, row.out_to)
         made = sum(earliest >= quiet and latest <= until for earliest, latest in self._made)
         if made >= MADE or until - quiet >= _overdue(quiet, until, data_since, data_asked, shaken):
             self.unsent_at = until

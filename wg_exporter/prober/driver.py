@@ -24,7 +24,7 @@ from wg_exporter.prober.mtu.machine import PathMtu
 from wg_exporter.prober.path import Path, tunnel, usable
 from wg_exporter.prober.schedule import Schedule, Slots
 from wg_exporter.prober.transport import Transport
-from wg_exporter.prober.watcher.watcher import Watcher
+from wg_exporter.prober.watcher.watcher import Host, Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -81,7 +81,9 @@ class Prober(Generic[Id]):
             tap=tap,
         )
         self._engine = self._transport.engine
-        self.watcher = Watcher(self._transport.open_socket, self._transport.routes_in)
+        self.watcher = Watcher(
+            Host(self._transport.open_socket, self._transport.routes_in, self._transport.packets_left)
+        )
         self._paths: dict[Hashable, Path] = {}
         self._silent: set[Path] = set()  # their verdict may change by time or byte counters alone
         self._schedule: Schedule[Path] = Schedule()

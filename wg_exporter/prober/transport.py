@@ -102,6 +102,10 @@ class Transport:
         if key is not None:
             self.engine.sockets.release(key)
 
+    def packets_left(self, netns: str) -> int:
+        """How many packets have left by all interfaces of a namespace so far. Raises OSError."""
+        return self._namespaces.packets_left(netns)
+
     def follow_namespaces(self) -> list[str]:
         """Close what was opened in a namespace that is gone or was replaced. Returns the names of these."""
         moved = self._namespaces.moved()

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from itertools import islice
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from wg_exporter.prober.watcher.callers import Calls
@@ -87,6 +88,7 @@ class Book:
         self._copies: OrderedDict[bytes, _Copy] = OrderedDict()
         self._sent: OrderedDict[int, _Sent] = OrderedDict()
         self._changed: dict[int, Sighting | None] = {}
+        self._out = (-inf, inf)
 
     def __len__(self) -> int:
         return len(self._seen)
@@ -105,6 +107,7 @@ class Book:
             self._leave(seen)
             seen.aim(peer)
             seen.until = max(seen.until, until)
+        seen.out = self._out
         if peer.device_key not in self._keys:
             self._keys[peer.device_key] = mac1_key(peer.device_key)
         self._by_port.setdefault(peer.port, {})[number] = seen
@@ -143,9 +146,16 @@ class Book:
                 seen.missed = True
                 self._touch(number)
 
+    def look_at_leaving(self, since: float, until: float) -> None:
+        """What leaves is looked at from then to then, without a break."""
+        self._out = (since, until)
+        for number, seen in self._seen.items():
+            seen.out = self._out
+            self._touch(number)
+
     def next_end(self) -> float:
         """When the first window is over."""
-        return min((seen.until for seen in self._seen.values()), default=float("inf"))
+        return min((seen.until for seen in self._seen.values()), default=inf)
 
     def rows(self, most: int, now: float) -> dict[int, Sighting]:
         """The sightings of at most `most` peers of which something changed, by number; those that waited longest."""

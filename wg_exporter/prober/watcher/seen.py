@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from math import inf
 from typing import TYPE_CHECKING
 
 from wg_exporter.prober.watcher.decode import Kind, mac1_key
@@ -28,6 +29,7 @@ class Seen:
         self.until = until
         self.missed = False
         self.cookies_sent = 0
+        self.out = (-inf, inf)  # when what leaves was looked at
         self._began = began
         self._sent = {Kind.INITIATION: 0, Kind.RESPONSE: 0}
         self._received = {Kind.INITIATION: 0, Kind.RESPONSE: 0, Kind.COOKIE: 0}
@@ -126,6 +128,8 @@ class Seen:
             ),
             initiation=self._initiation,
             missed=self.missed,
+            out_from=self.out[0],
+            out_to=self.out[1],
         )
 
 

@@ -1,9 +1,9 @@
 """The packet socket of one network namespace (packet(7)): it sees what arrives before every filter of this host and
 before rp_filter, and what leaves after all of them (net/core/dev.c: `__netif_receive_skb_core`, `xmit_one`).
 
-ETH_P_ALL, as nothing else sees what leaves. While such a socket is open the kernel makes a clone of each packet that
-leaves, of the head alone and not of the data, before the filter drops it; docs/probing.md has what that costs. It is
-bound to no interface: which one a packet leaves by is for the host's rules to decide, at each packet.
+ETH_P_ALL, as nothing else sees what leaves. While such a socket takes in what leaves, the kernel makes a clone of each
+such packet, of the head alone and not of the data, before the filter drops it: `leaving` says when it does. It is bound
+to no interface: which one a packet leaves by is for the host's rules to decide, at each packet.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from wg_exporter.prober.wire.sockets import Opener
 
 ETH_P_ALL = 0x0003  # linux/if_ether.h
-SOL_PACKET, PACKET_STATISTICS = 263, 6  # linux/socket.h, linux/if_packet.h
+SOL_PACKET, PACKET_STATISTICS, PACKET_IGNORE_OUTGOING = 263, 6, 23  # linux/socket.h, linux/if_packet.h
 SIOCGIFINDEX = 0x8933  # linux/sockios.h
 
 RECEIVE_BUFFER = 4 << 20  # bytes: a message takes 800 of them
@@ -57,6 +57,8 @@ class WatchSocket:
         try:
             self._socket.settimeout(0)
             attach_filter(self._socket, filters.watch(ports))
+            self.choosy = self.look_at_leaving(look=False)
+            """Whether it can leave out what leaves: before Linux 4.20 it always takes that in."""
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)  # up to net.core.rmem_max
             with contextlib.suppress(PermissionError):  # beyond it, with CAP_NET_ADMIN
                 self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
@@ -74,6 +76,14 @@ class WatchSocket:
         if self._ports != ports:
             attach_filter(self._socket, filters.watch(ports))
             self._ports = frozenset(ports)
+
+    def look_at_leaving(self, *, look: bool) -> bool:
+        """Take in what leaves too, or what arrives alone. Returns whether that can be chosen."""
+        try:
+            self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, int(not look))
+        except OSError:
+            return False
+        return True
 
     def read(self, most: int) -> Iterator[Captured]:
         """At most so many packets, in the order in which they passed. What can't be read is left."""

@@ -10,6 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.prober.watcher.book import Book
+from wg_exporter.prober.watcher.leaving import Leaving
 from wg_exporter.prober.watcher.sockets import WatchSocket, why
 from wg_exporter.prober.wire.kinds import TUNNELS
 
@@ -35,12 +36,19 @@ class Looked(NamedTuple):
     callers: tuple[Callers, ...]
 
 
+class Host(NamedTuple):
+    """What is wanted of this host, in a namespace: sockets, routes, and how many packets have left there so far."""
+
+    open_socket: Opener
+    routes: Callable[[str], Routes]
+    packets_left: Callable[[str], int]
+
+
 class Watcher:
     """Watches until the windows are over. Peers are known by the caller's numbers. Times are monotonic seconds."""
 
-    def __init__(self, open_socket: Opener, routes: Callable[[str], Routes]) -> None:
-        """`routes` are those of a namespace."""
-        self._open_socket, self._routes = open_socket, routes
+    def __init__(self, host: Host) -> None:
+        self._host = host
         self._places: dict[str, _Place] = {}
         self._where: dict[int, str] = {}
         self._told: dict[int, Sighting] = {}  # of places that are closed
@@ -65,7 +73,7 @@ class Watcher:
                 self._places[before].book.drop(number)
             place = self._places.get(peer.underlay)
             if place is None:
-                place = self._places[peer.underlay] = _Place(peer.underlay, self._open_socket, self._routes)
+                place = self._places[peer.underlay] = _Place(peer.underlay, self._host)
             self._where[number] = peer.underlay
             place.book.watch(number, peer, now + seconds, now)
         for netns in list(self._places):
@@ -107,7 +115,7 @@ class Watcher:
         place = self._places[netns]
         try:
             if place.book:
-                place.listen()
+                place.listen(now)
                 self.problem = ""
         except OSError as error:
             self.problem = why(error, netns)
@@ -126,18 +134,22 @@ class Watcher:
 class _Place:
     """One namespace, with its socket once there is one."""
 
-    def __init__(self, netns: str, open_socket: Opener, routes: Callable[[str], Routes]) -> None:
-        self._netns, self._open_socket, self._routes = netns, open_socket, routes
+    def __init__(self, netns: str, host: Host) -> None:
+        self._netns, self._host = netns, host
         self._socket: WatchSocket | None = None
+        self._leaving: Leaving | None = None
         self._due = 0.0
         self._tunnels: dict[str, bool] = {}
         self._locals: dict[bytes, bool] = {}
         self.book = Book(self._tunnel, self._local)
 
-    def listen(self) -> None:
+    def listen(self, now: float) -> None:
         """Open the socket, or make it take other ports. Raises OSError."""
         if self._socket is None:
-            self._socket = WatchSocket(self._netns, self.book.ports, self._open_socket)
+            self._socket = WatchSocket(self._netns, self.book.ports, self._host.open_socket)
+            if self._socket.choosy:
+                self._leaving = Leaving(now, self._host.packets_left(self._netns))
+                self.book.look_at_leaving(inf, inf)  # not yet
         else:
             self._socket.listen_to(self.book.ports)
 
@@ -145,6 +157,8 @@ class _Place:
         """Take in what came. Returns when to look again."""
         if self._socket is None or now < self._due:
             return min(self._due, self.book.next_end())
+        if self._leaving is not None and now >= self._leaving.due:
+            self._follow_leaving(self._socket, self._leaving, now)
         count = 0
         for captured in self._socket.read(MOST_READ):
             self.book.take(captured, now)
@@ -154,6 +168,15 @@ class _Place:
         self.book.expire(now)
         self._due = now + (LOOK_AGAIN if count == MOST_READ else LOOK)
         return self._due
+
+    def _follow_leaving(self, sock: WatchSocket, leaving: Leaving, now: float) -> None:
+        try:
+            packets = self._host.packets_left(self._netns)
+        except OSError:  # the namespace is gone, which is found out soon
+            return
+        if leaving.follow(packets, now):
+            sock.look_at_leaving(look=leaving.looking)
+            self.book.look_at_leaving(now if leaving.since is None else leaving.since, leaving.until)
 
     def close(self) -> None:
         """Close the socket."""
@@ -167,7 +190,7 @@ class _Place:
             if self._socket is None or len(self._tunnels) >= MOST_ASKED:
                 return True
             try:
-                known = self._routes(self._netns).kind(self._socket.index(interface)) in TUNNELS
+                known = self._host.routes(self._netns).kind(self._socket.index(interface)) in TUNNELS
             except OSError:
                 known = True
             self._tunnels[interface] = known
@@ -180,7 +203,7 @@ class _Place:
             if len(self._locals) >= MOST_ASKED:
                 return False
             try:
-                known = self._routes(self._netns).is_local(address)
+                known = self._host.routes(self._netns).is_local(address)
             except OSError:
                 known = False
             self._locals[address] = known

@@ -57,6 +57,12 @@ class Namespaces:
             except OSError as error:  # not raised as OSError, which callers take for a failure of this socket alone
                 raise RuntimeError(f"no way back from the namespace {netns}") from error
 
+    def packets_left(self, netns: str) -> int:
+        """How many packets have left by all interfaces of a namespace so far (proc(5), net/dev). Raises OSError."""
+        text = self.inside(netns, Path("/proc/thread-self/net/dev").read_text)
+        rows = (line.partition(":")[2].split() for line in text.splitlines()[2:])
+        return sum(int(row[9]) for row in rows if len(row) > 9)
+
     def moved(self) -> list[str]:
         """The names that stand for another namespace than when this was last asked, or for none any more."""
         now = {name: _identity(path) for name, path in self._paths.items()}

@@ -245,7 +245,7 @@ def _port(subject: Subject, control_sockets: Sequence[FilePath]) -> tuple[PortOw
     if subject.backend is Backend.USERSPACE:
         sockets = (directory / f"{subject.key[1]}.sock" for directory in control_sockets)
         own = next((pid for pid in map(ports.daemon_of, sockets) if pid), None)
-        if own is None:
+        if own is None or not ports.visible(own):
             return None, ""
         if any(one.pid == own for one in found.holders):
             return PortOwner.DEVICE, ""

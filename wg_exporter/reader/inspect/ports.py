@@ -1,10 +1,12 @@
 """Who has a UDP port in the network namespace of the calling thread: a device's own daemon, another process, nobody.
 
 The kernel's own sockets belong to no process, so a kernel device is known to have its port only if no process has it
-and no other device claims it. Without CAP_SYS_PTRACE the files of other users' processes can't be looked at; then
-nothing is said that would need it.
+and no other device claims it. Without CAP_SYS_PTRACE the files of other users' processes can't be looked at, and in a
+container, or where /proc hides processes (hidepid), there are others that are not seen; then nothing is said that would
+need it.
 
-Sources: net/ipv4/udp.c (udp4_format_sock), proc(5) (/proc/PID/fd), unix(7) (SO_PEERCRED).
+Sources: net/ipv4/udp.c (udp4_format_sock), proc(5) (/proc/PID/fd, hidepid), unix(7) (SO_PEERCRED),
+include/linux/proc_ns.h (PROC_PID_INIT_INO).
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ MOST_PROCESSES = 4096
 MOST_FILES = 65536  # of all processes together
 
 CONNECT_SECONDS = 0.5
+ALL_PROCESSES = "pid:[4026531836]"  # the namespace in which every process of the host has a number
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred: process, user, group
 
 
@@ -79,10 +82,9 @@ def look(port: int, net: Path = NET, proc: Path = PROC) -> Found | None:
         return Found(wanted, (), complete=True)
     links = {f"socket:[{inode}]" for inode in wanted}
     holders: list[Holder] = []
-    complete, files = True, 0
+    files = 0
     processes = [name for name in os.listdir(proc) if name.isdigit()]  # noqa: PTH208 - names alone
-    if len(processes) > MOST_PROCESSES:
-        complete = False
+    complete = len(processes) <= MOST_PROCESSES and "1" in processes and _link(proc / "self/ns/pid") == ALL_PROCESSES
     for name in processes[:MOST_PROCESSES]:
         try:
             opened = os.listdir(proc / name / "fd")  # noqa: PTH208 - names alone
@@ -97,6 +99,11 @@ def look(port: int, net: Path = NET, proc: Path = PROC) -> Found | None:
         if any(_link(proc / name / "fd" / number) in links for number in opened):
             holders.append(Holder(int(name), _name(proc / name)))
     return Found(wanted, tuple(holders), complete=complete)
+
+
+def visible(pid: int, proc: Path = PROC) -> bool:
+    """Whether the files of a process can be looked at."""
+    return os.access(proc / str(pid) / "fd", os.R_OK | os.X_OK)
 
 
 def daemon_of(control: Path) -> int | None:
