@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 
-from tests.tunnels import INITIATION, KEEPALIVE, RESPONSE, Echoes, lively
+from tests.tunnels import INITIATION, KEEPALIVE, RESPONSE, Echoes, Tunnel, lively
 from wg_exporter.health.evidence import Evidence
 from wg_exporter.health.states import Reason, State
 from wg_exporter.sighted import LAST, Sighting
@@ -323,3 +323,47 @@ def test_keepalives_alone_ask_for_no_handshake():
     watched.breaks(lambda since: watched.tunnel.tx(KEEPALIVE if since % 25 == 0 else 0), seconds=120)
     (judged,) = watched.tunnel.health._devices.values()
     assert judged._seen[0].wire.unsent_at is None
+
+
+# --- who is in doubt --------------------------------------------------------------------------------------------------
+
+
+def doubtful(tunnel):
+    return [(key, health.state) for _, key, health in tunnel.health.doubtful()]
+
+
+def test_a_peer_that_is_well_or_of_which_nothing_is_known_yet_is_not_in_doubt():
+    new = Tunnel()
+    assert (doubtful(new), new.health.suspicious) == ([], True)
+    assert doubtful(lively().go(30, lambda _second: None)) == []
+
+
+def test_a_new_peer_is_in_doubt_as_soon_as_something_is_unanswered():
+    tunnel = Tunnel()
+    tunnel.go(8, tunnel.call_in_vain)
+    assert doubtful(tunnel) == [(tunnel.row.public_key, None)]
+
+
+def test_a_peer_is_in_doubt_from_the_first_suspicion_until_it_is_heard():
+    tunnel = lively()
+    tunnel.go(16, tunnel.call_in_vain)
+    assert doubtful(tunnel) == [(tunnel.row.public_key, State.UP)]
+    tunnel.go(30, tunnel.call_in_vain)
+    assert doubtful(tunnel) == [(tunnel.row.public_key, State.DOWN)]
+    tunnel.rx(KEEPALIVE)
+    tunnel.go(10, lambda _second: None)
+    assert doubtful(tunnel) == []
+
+
+def test_a_peer_whose_target_alone_is_silent_is_in_doubt():
+    tunnel = lively()
+    echoes = Echoes(tunnel)
+    tunnel.go(20, echoes)
+    echoes.lose = lambda _number: True
+
+    def heard(second):
+        echoes(second)
+        tunnel.rx(KEEPALIVE)
+
+    tunnel.go(40, heard)
+    assert (tunnel.reason, doubtful(tunnel)) == (Reason.TARGET_SILENT, [(tunnel.row.public_key, State.DEGRADED)])

@@ -9,80 +9,20 @@ import socket
 import subprocess
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests import wires
 from tests.lab import CLONE_NEWNET
 from tests.lab.paths import PORT, Path
+from tests.lab.watching import Watching, near, rule
 from tests.wires import public_key
 from wg_exporter.cli.netlab import LabError, keypair
-from wg_exporter.prober.driver import Prober
 from wg_exporter.sighted import WatchPeer
 
 pytestmark = pytest.mark.lab
 
-UNTOLD = 0.3  # seconds in which whatever was seen is read
 OUTER = ("ipv4", "ipv6")
-
-
-class Watching:
-    """The watcher of the program on the near peer of a path, in a thread of its own; `rows` are what it told."""
-
-    def __init__(self, path, *peers, netns=None):
-        self.path = path
-        self.netns = netns or path.a.name
-        self.peers = peers or (near(path),)
-        self.rows, self.callers = {}, {}
-        self.prober = Prober(namespaces={self.netns: f"/run/netns/{self.netns}"})
-        self.watcher = self.prober.watcher
-
-    def __enter__(self):
-        put = {number: (peer, 60.0) for number, peer in enumerate(self.peers, 1)}
-        self.watcher.watch(put, time.monotonic())
-        assert not self.watcher.problem
-        self.step(UNTOLD)  # what leaves is looked at a moment later
-        return self
-
-    def __exit__(self, *_):
-        self.prober.close()
-
-    def while_(self, work):
-        """Look while `work` is done, and a moment longer. Returns what it returns."""
-        with ThreadPoolExecutor(1) as pool:
-            doing = pool.submit(work)
-            while not doing.done():
-                self.step(0.02)
-            self.step(UNTOLD)
-            return doing.result()
-
-    def step(self, seconds):
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            self.prober.step(0.02)
-            looked = self.watcher.changes(1000, time.monotonic())
-            self.rows |= looked.rows
-            self.callers |= {one.device: one.callers for one in looked.callers}
-
-    def until(self, true, within=15.0):
-        end = time.monotonic() + within
-        while not true():
-            assert time.monotonic() < end, self.rows
-            self.step(0.05)
-
-    @property
-    def row(self):
-        return self.rows.get(1)
-
-
-def near(path, **changes):
-    """The peer of the near device, as it is to be watched."""
-    host = f"[{path.endpoint}]" if ":" in path.endpoint else path.endpoint
-    row = WatchPeer(
-        (path.a.name, path.near.name, path.far_keys.public), path.a.name, f"{host}:{PORT}", PORT, path.near_keys.public
-    )
-    return row._replace(**changes)
 
 
 def knock(path, wait=1.0):
@@ -95,12 +35,6 @@ def knock_back(path):
     subprocess.run(
         path.b.inside(["ping", "-n", "-c", "1", "-W", "1", path.near_target("ipv4")]), capture_output=True, check=False
     )
-
-
-def rule(namespace, hook, text, family="inet", priority=0):
-    script = f"add table {family} fault\n"
-    script += f"add chain {family} fault {hook} {{ type filter hook {hook} priority {priority}; }}\n"
-    namespace.run(["nft", "-f", "-"], stdin=f"{script}add rule {family} fault {hook} {text}\n")
 
 
 def packet_sockets(namespace):
@@ -271,7 +205,7 @@ def test_a_host_that_nobody_answers_for_is_refused_by_the_router_before_it(lab):
     path.b.ip("link", "set", "to-s", "down")
     with Watching(path) as watching:
         watching.while_(lambda: knock(path, wait=4))
-        watching.until(lambda: watching.row and watching.row.refusals)
+        watching.until(lambda: 1 in watching.rows and watching.row.refusals)
         (refusal,) = watching.row.refusals
         assert (refusal.by, refusal.type, refusal.code, refusal.proven) == (path.hop(2), 3, 1, 1)
 

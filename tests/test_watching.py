@@ -175,3 +175,17 @@ def _with_a_dead_peer(config):
         time.advance(5)
         exporter.tick()
     return exporter, prober
+
+
+def test_whoever_is_looked_into_is_watched_though_nothing_is_in_doubt():
+    config = Config()
+    host, time, prober = FakeHost(), FakeTime(), _Prober()
+    host.links, host.devices = [link()], [device(peer(1), peer(2))]
+    exporter = Exporter(config, None, host.sources, time.clock, prober=prober)
+    exporter.tick()
+    snapshot, _, _ = exporter.look()
+    one, nobody = ("", "wg0", key(1)), ("", "wg0", key(7))
+    assert exporter.watched.open([one], snapshot, exporter._setup, 20.0)
+    assert not exporter.watched.open([nobody], snapshot, exporter._setup, 20.0)
+    assert [([row.key for row in rows], seconds) for rows, seconds in prober.windows] == [([one], 20.0)]
+    exporter.stop()

@@ -114,6 +114,17 @@ class Watched:
         if self._problem and self._problem != problem:
             self._log.warn("handshakes are not watched", problem=self._problem)
 
+    def open(self, keys: Iterable[PeerKey], snapshot: Snapshot, setup: Setup, seconds: float) -> bool:
+        """Have these peers watched for so many seconds from now on, in doubt or not: for whoever looks into them.
+        Returns whether all of them can be.
+        """
+        wanted = set(keys)
+        rows = tuple(_rows(wanted, snapshot, setup.planner.underlays()))
+        if self._prober is None or not rows:
+            return False
+        self._prober.watch(rows, seconds)
+        return len(rows) == len(wanted)
+
     def sightings(self) -> Mapping[PeerKey, Sighting]:
         """What was seen of each peer in its last window; the same object until more is seen."""
         return self._prober.sightings() if self._prober is not None else {}

@@ -270,7 +270,8 @@ class JudgedDevice:
             found, self._deadlines[at] = judge(seen, row, tick, limits)
             suspicious = suspected_from(seen) <= tick.now
             self.suspicious = self.suspicious or suspicious
-            if suspicious or seen.state is State.DOWN or seen.reason is Reason.TARGET_SILENT:
+            new = not seen.judged and seen.unanswered_since is None  # nothing is known of it yet, good or bad
+            if (suspicious and not new) or seen.state is State.DOWN or seen.reason is Reason.TARGET_SILENT:
                 self.doubtful.append(at)
             if found is not row:
                 rows = list(self.rows) if rows is None else rows

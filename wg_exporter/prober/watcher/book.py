@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 COPY_SECONDS = 1.0
 MOST_COPIES = 4096  # packets remembered for that
+ERROR_BYTES = 256  # of an error, which tell it from others
 ANSWER_SECONDS = 30.0  # a message of ours is remembered for so long: answers and errors come within a few seconds
 MOST_SENT = 32_768  # of them: 10,000 peers that are called every 5 s, and 200 handshakes a second besides
 MOST_TRIED = 64  # peers of a device whose keys are tried for a response to somebody who is no peer's endpoint
@@ -153,10 +154,6 @@ class Book:
             seen.out = self._out
             self._touch(number)
 
-    def next_end(self) -> float:
-        """When the first window is over."""
-        return min((seen.until for seen in self._seen.values()), default=inf)
-
     def rows(self, most: int, now: float) -> dict[int, Sighting]:
         """The sightings of at most `most` peers of which something changed, by number; those that waited longest."""
         found: dict[int, Sighting] = {}
@@ -272,7 +269,7 @@ class Book:
         peers = self._by_endpoint.get((found.source_port, found.target, found.target_port))
         if not peers:
             return
-        name = b"!" + captured.packet
+        name = b"!" + captured.packet[:ERROR_BYTES]
         if self._copy(name, now) is not None:
             return
         self._remember(name, captured.interface, now)

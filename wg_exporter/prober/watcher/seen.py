@@ -24,6 +24,28 @@ _Refusal = tuple[bytes, int, int]
 class Seen:
     """The counts of one peer, until `until`."""
 
+    __slots__ = (
+        "_answered",
+        "_began",
+        "_initiation",
+        "_misdirected",
+        "_received",
+        "_received_at",
+        "_refusals",
+        "_senders",
+        "_sent",
+        "_sent_at",
+        "_taken_at",
+        "cookies_sent",
+        "key",
+        "missed",
+        "number",
+        "out",
+        "peer",
+        "place",
+        "until",
+    )
+
     def __init__(self, number: int, peer: WatchPeer, began: float, until: float) -> None:
         self.number = number
         self.until = until

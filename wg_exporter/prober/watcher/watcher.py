@@ -156,7 +156,7 @@ class _Place:
     def look(self, now: float) -> float:
         """Take in what came. Returns when to look again."""
         if self._socket is None or now < self._due:
-            return min(self._due, self.book.next_end())
+            return self._due
         if self._leaving is not None and now >= self._leaving.due:
             self._follow_leaving(self._socket, self._leaving, now)
         count = 0
