@@ -23,6 +23,7 @@ LONGEST = (
     "tests/test_verdicts.py",
     "tests/test_faults.py",
     "tests/test_not_routed.py",
+    "tests/test_diagnose_lab.py",
     "tests/test_asking.py",
     "tests/test_prober_forged.py",
     "tests/test_prober_idents.py",

@@ -253,6 +253,21 @@ def test_answers_to_what_we_sent_are_established_and_calls_are_new(flow, drops):
     )
 
 
+def test_a_jump_that_may_happen_ends_nothing():
+    inner = chain(rule(verdict(ACCEPT)), hook=None, name="inner")
+    jump, drop = rule(Step("limit", {}), verdict(JUMP, "inner")), rule(verdict(DROP), handle=9, packets=5)
+    after = Ruleset((chain(jump, drop), inner))
+    before = Ruleset((chain(jump, drop._replace(packets=2)), inner))
+    found = concerned.filters(before, after, concerned.outer(FLOW))
+    assert [(one.hook, one.grew) for one in found] == [("output", 3)]
+
+
+def test_what_we_send_is_new_until_something_came_back():
+    new = rule(*ct_state(8), verdict(DROP))
+    assert told(chain(new), flow=FLOW._replace(asked=True)) == [("output", "7", False)]
+    assert told(chain(new), flow=FLOW._replace(established=True)) == []
+
+
 # --- sets -------------------------------------------------------------------------------------------------------------
 
 
