@@ -366,7 +366,7 @@ def _host_names() -> Panel:
         "WireGuard follows a peer that calls from another address, and never a name.",
         [
             over_time(
-                union(f"max by ({NAMED}) ({mismatch})", f"2 * (max by ({NAMED}) ({success}) == 0)"), PEER_ANYWHERE
+                union(f"max by ({NAMED}) ({mismatch})", f"2 + (max by ({NAMED}) ({success}) == 0)"), PEER_ANYWHERE
             ),
             over_time(
                 f"max by ({NAMED}, host, resolves_to) ({ONE_PEER('wireguard_peer_endpoint_dns_info')})",
