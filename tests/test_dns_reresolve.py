@@ -116,6 +116,16 @@ def test_a_device_that_can_not_be_read_for_a_moment_makes_no_try_come_sooner():
     assert [at for at, _ in play.pass_by(200)] == [2 * EVERY, 3 * EVERY, 4 * EVERY]
 
 
+def test_nothing_is_set_for_a_peer_that_is_gone_or_can_not_be_read_any_more():
+    for more in ({"fresh": False}, {"name": "wg7"}):
+        play = Play(NEW)
+        assert play.pass_by(EVERY) == []
+        play.more = more
+        assert play.pass_by(300) == []
+        play.more = {}
+        assert len(play.pass_by(30)) == 1
+
+
 def test_a_daemon_that_tells_the_same_handshake_a_little_differently_each_time_has_heard_nothing():
     play = Play(NEW)
     found = []

@@ -148,6 +148,12 @@ def test_at_most_a_few_questions_are_open():
     assert len({name for _, name in play.asked}) == 50, "each had its turn"
 
 
+def test_nor_are_more_if_it_is_asked_again_and_again():
+    schedule = Schedule()
+    schedule.use((f"h{number}.example:1" for number in range(50)), 0.0)
+    assert sum(len(list(schedule.take(second / 10))) for second in range(1, 200)) == MOST_AT_ONCE
+
+
 def test_an_answer_that_nobody_waits_for_is_dropped():
     play = Play("a.example:1")
     number, _name = next(play.schedule.take(play.now))
