@@ -13,7 +13,7 @@ from tests.rows import SECOND, WALL, device, key, link, peer
 from tests.test_exporter_probing import FakeProber
 from wg_exporter.config import Config, Metrics
 from wg_exporter.daemon import causes as seeking
-from wg_exporter.daemon.facts import Named
+from wg_exporter.hostnames import EndpointName, LookupFailure
 from wg_exporter.inspected import Inspected, Path, PathKind, PortOwner
 from wg_exporter.sighted import Sighting
 
@@ -175,13 +175,26 @@ def test_a_route_that_is_missing_is_found_by_the_reader_alone(scene):
 
 
 def test_a_host_name_that_moved_is_named_when_nothing_comes_back(scene):
-    scene.exporter._named = lambda device, at: Named("vpn.example.com", ("203.0.113.80",))
+    moved = EndpointName("vpn.example.com:51820", ("203.0.113.80:51820",), WALL, mismatch=True, resolved=True)
+    scene.exporter._history.endpoint_names = lambda _device, _snapshot: (moved,)
     scene.tick(3)
     assert scene.causes() == {}, "a peer that is heard is well, wherever its name leads"
     scene.down(1)
     assert list(scene.causes().values()) == ["dns_moved"]
     (told,) = document(scene.exporter).values()
     assert "vpn.example.com resolves to 203.0.113.80 now" in told["evidence"][0]
+
+
+@pytest.mark.parametrize("failure", [LookupFailure.NOT_FOUND, LookupFailure.NO_ANSWER])
+def test_of_a_host_name_that_leads_nowhere_nothing_is_made_up(scene, failure):
+    lost = EndpointName("vpn.example.com:51820", failure=failure, failed_since=WALL, resolved=False)
+    scene.exporter._history.endpoint_names = lambda _device, _snapshot: (lost,)
+    scene.tick(3)
+    scene.down(1)
+    assert "dns_moved" not in scene.causes().values()
+    (told,) = document(scene.exporter).values()
+    unseen = "vpn.example.com (no DNS server answers, or none can tell)" in (told["uncertain"] or "")
+    assert unseen is (failure is LookupFailure.NO_ANSWER)
 
 
 def test_without_the_reader_and_the_watcher_less_is_said_and_nothing_wrong(rig):

@@ -14,7 +14,7 @@ from wg_exporter.cli.show.screen import console, render
 from wg_exporter.config import Config, EndpointMode, Metrics
 from wg_exporter.daemon.exporter import Exporter
 from wg_exporter.hostnames import HostName, LookupFailure
-from wg_exporter.model import Usage
+from wg_exporter.model import ConfDevice, Usage
 from wg_exporter.reader.host import reader_of
 
 NAME = "vpn.example.org:51820"
@@ -212,3 +212,17 @@ def test_what_the_resolver_costs_is_counted(named):
     before = found(exporter, "process_cpu_seconds_total")[()]
     named.names.usage = Usage(cpu=1000.0)
     assert found(exporter, "process_cpu_seconds_total")[()] > before + 900
+
+
+def test_an_endpoint_that_its_name_leads_to_is_no_drift_and_any_other_is(named):
+    exporter = named.exporter()
+    named.tick(exporter)
+    endpoint = labelled(interface="wg0", kind="endpoint")
+    named.host.conf = (
+        conf_file("wg0", declared(1, endpoint=NAME), declared(2), declared(3))._replace(device=ConfDevice()),
+    )
+    for known, differences in ((None, 0), (HERE, 0), (ELSEWHERE, 1)):
+        if known:
+            named.names.know(*known)
+        named.tick(exporter)
+        assert found(exporter, "wireguard_config_drift")[endpoint] == differences

@@ -121,6 +121,15 @@ def test_rows_are_the_same_objects_while_nothing_changed():
     assert names.rows(moved, snapshot(moved, conf=conf)._replace(host_names=known))[0] is first[0]
 
 
+def test_where_each_name_leads_is_the_same_object_while_nothing_is_looked_up():
+    names, lost = EndpointNames(), HostName("gone.example.org:1", failure=LookupFailure.NOT_FOUND)
+    once = snapshot(conf=CONF)._replace(host_names=(HERE, lost))
+    first = names.resolved(once)
+    assert first == {HERE.endpoint: frozenset(HERE.addresses)}
+    assert names.resolved(once) is first
+    assert names.resolved(once._replace(host_names=())) == {}
+
+
 def test_what_was_set_is_counted_also_when_the_reader_begins_anew():
     names = EndpointNames()
 

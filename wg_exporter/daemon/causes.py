@@ -315,7 +315,8 @@ def _evidence(key: PeerKey, case: _Case, look: Look) -> tuple[object, ...]:
     row, sighting = case.row, look.sightings.get(key)
     place = look.places.find(key)
     endpoint = place[0].peers.endpoint[place[1]] if place else ""
-    named = look.named(*place) if place else None
+    names = look.host_names(place[0]) if place else ()
+    leads = (names[place[1]].resolves_to, names[place[1]].failure) if place and names else None
     wire: tuple[object, ...] = ()
     if sighting is not None:
         flags = (
@@ -331,4 +332,4 @@ def _evidence(key: PeerKey, case: _Case, look: Look) -> tuple[object, ...]:
         # Of a window that is open still, what was not seen may be seen yet.
         wire = (sighting.open, *map(bool, flags), refusals)
     strangers = frozenset((one.sender.address, one.for_us) for one in look.callers.get(key[:2], ()))
-    return (row.reason, endpoint, wire, strangers, named)
+    return (row.reason, endpoint, wire, strangers, leads)

@@ -8,39 +8,35 @@ it; what must survive a reload is in the `Exporter`.
 
 from __future__ import annotations
 
-import os.path
-import platform
 import threading
 import warnings
-import weakref
 from contextlib import contextmanager
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from wg_exporter import __version__
 from wg_exporter.catalogue import NAMES
-from wg_exporter.config import Config, ConfigError, fingerprint, load
+from wg_exporter.config import Config, ConfigError, load
+from wg_exporter.daemon.about import About
 from wg_exporter.daemon.causes import Causes
 from wg_exporter.daemon.changelog import ChangeLog
-from wg_exporter.daemon.facts import Look, Named, Places
+from wg_exporter.daemon.facts import Look, Places
 from wg_exporter.daemon.host import HostHistory, Status
 from wg_exporter.daemon.pauses import PauseError, Pauses
 from wg_exporter.daemon.prober import read_counters, unjudged
 from wg_exporter.daemon.processes import Processes
 from wg_exporter.daemon.quiets import Quiets
 from wg_exporter.daemon.setup import Setup
+from wg_exporter.daemon.ticking import Ticker
 from wg_exporter.daemon.watching import Watched
 from wg_exporter.exposition import compat
 from wg_exporter.exposition.samples import metrics, samples
-from wg_exporter.exposition.view import ExporterFacts
 from wg_exporter.health.states import State
 from wg_exporter.health.summary import Summary, summary
-from wg_exporter.linux.privileges import CAP_NET_RAW, effective
 from wg_exporter.log import Log, place
 from wg_exporter.names.unmatched import told
 from wg_exporter.sources import SYSTEM_CLOCK, Clock, StoppedError, with_unread
 from wg_exporter.status import document
-from wg_exporter.status.rows import Overview, Teller, from_view
+from wg_exporter.status.rows import Overview, from_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -51,7 +47,7 @@ if TYPE_CHECKING:
     from wg_exporter.exposition.parts import Sample
     from wg_exporter.exposition.view import View
     from wg_exporter.linux.storage import Storage
-    from wg_exporter.model import Device, DeviceKey, PeerKey, Snapshot, Usage
+    from wg_exporter.model import DeviceKey, PeerKey, Snapshot, Usage
     from wg_exporter.plan.planner import Plan
     from wg_exporter.probed import Probed
     from wg_exporter.sources import OpenSources
@@ -106,8 +102,6 @@ class Exporter:
         self._changelog = ChangeLog()
         self._history = HostHistory()
         self._prober = prober
-        held = effective()
-        self._net_raw = CAP_NET_RAW in held if net_raw is None and held is not None else net_raw
         self._read_config = read_config
         self._costs = costs
         self._status = Status(clock.wall(), Summary(), ())
@@ -119,20 +113,12 @@ class Exporter:
         self.watched = Watched(prober)
         self._causes, self._places = Causes(), Places()
         self.quiets = Quiets(clock, storage)
-        path = os.path.abspath(str(config_path)) if config_path else ""  # noqa: PTH100 - links stay as they are
-        self._teller = Teller(__version__, platform.node(), path, clock.wall())
-        self._reload_successful = True
-        self._reload_timestamp = clock.wall()
+        self._about = About(config_path, clock.wall(), net_raw)
         self._setup = Setup(config, clock, sources)
         # For the names, the writers and the history, which are not thread-safe.
         self._lock = threading.Lock()
         self._reloading = threading.Lock()  # so that of two reloads the later one wins
-        self._stopping = threading.Event()
-        self._hurry = threading.Event()  # so that the next tick comes at once
-        self._ticked = threading.Event()
-        # A strong reference would keep a dropped exporter alive for ever.
-        run = (weakref.ref(self), self._stopping, self._hurry)
-        self._ticker = threading.Thread(target=_run, args=run, name="tick", daemon=True)
+        self._ticker = Ticker(self)
         self._open = True
 
     def __del__(self) -> None:
@@ -147,8 +133,7 @@ class Exporter:
     def stop(self) -> None:
         """End the tick, the threads of the sources, and the prober."""
         self._open = False
-        self._stopping.set()
-        self._hurry.set()
+        self._ticker.stop()
         self._setup.reader.stop()
         self.quiets.stop()
         if self._prober is not None:
@@ -156,11 +141,11 @@ class Exporter:
 
     def wait_until_ready(self, timeout: float) -> bool:
         """Wait for the first tick, for at most `timeout` seconds. Returns whether there was one."""
-        return self._ticked.wait(timeout)
+        return self._ticker.wait(timeout)
 
     def ready(self) -> str:
         """Empty after the first tick, while anything can be read; else one line that says why not."""
-        if not self._ticked.is_set():
+        if not self._ticker.ticked:
             return "the WireGuard devices have not been read yet; try again in a moment"
         return self._setup.reader.problem
 
@@ -223,7 +208,7 @@ class Exporter:
             return str(error)
         seconds = asked["seconds"]
         self._log.info("probing paused", interface=interface, netns=netns, public_key=public_key, seconds=seconds)
-        self._hurry.set()
+        self._ticker.hurry()
         return ""
 
     def samples(self) -> list[Sample]:
@@ -251,7 +236,7 @@ class Exporter:
             try:
                 snapshot = with_unread(setup.reader.read(), setup.config.interfaces.wanted)
             except StoppedError:
-                if self._stopping.is_set():
+                if self._ticker.stopping:
                     raise
                 continue
             with self._lock:
@@ -280,7 +265,7 @@ class Exporter:
             else:
                 self._log.info("configuration reloaded", file=self._config_path)
                 return ""
-            self._reload_successful = False
+            self._about.refused()
             for problem in problems:
                 self._log.error("configuration not reloaded", problem=problem)
             return "\n".join(problems)
@@ -301,23 +286,11 @@ class Exporter:
                     self._prober.configure(config)
                 take_over()
                 self._setup = setup
-                self._reload_successful = True
-                self._reload_timestamp = self._clock.wall()
+                self._about.reloaded(self._clock.wall())
         except BaseException:
             setup.reader.stop()
             raise
         before.reader.stop()
-
-    def _tick(self) -> float:
-        """A tick that logs its failure. Returns the seconds until the next."""
-        try:
-            self.tick()
-            self._ticked.set()
-        except StoppedError:
-            pass
-        except Exception as error:  # noqa: BLE001 - the ticks must go on
-            self._log.error("tick failed", exc=error)
-        return self.pause
 
     def tick(self) -> None:
         """Read the sources and drive the history, the prober and the health of peers."""
@@ -370,13 +343,9 @@ class Exporter:
             self.watched.callers(),
             setup.planner.underlays(),
             self._places,
-            self._named,
+            lambda device: self._history.endpoint_names(device, snapshot),
         )
         return self._causes.follow(look, setup.reader)
-
-    def _named(self, _device: Device, _at: int) -> Named | None:
-        """What is known of the host name of a peer's endpoint. Nobody looks names up yet."""
-        return None
 
     def _probe(self, plan: Plan, snapshot: Snapshot) -> None:
         """Tell the prober whom to probe, and their byte counters."""
@@ -399,7 +368,8 @@ class Exporter:
             yield from self._prober.usages()
 
     def _view(self, setup: Setup, snapshot: Snapshot) -> View:
-        seen = self._history.view(setup.config, setup.names, snapshot, self._facts(snapshot.capabilities))
+        facts = self._about.facts(snapshot.capabilities, self._history.clock_steps)
+        seen = self._history.view(setup.config, setup.names, snapshot, facts)
         return seen._replace(
             probes=self._probes(),
             scheduling_delay=self._delay,
@@ -413,7 +383,6 @@ class Exporter:
         return view._replace(unmatched=tuple(told(setup.matching.look(snapshot, setup.names.metas))))
 
     def _overview(self, setup: Setup, snapshot: Snapshot, *, lines: bool) -> Overview:
-        teller = self._teller._replace(fingerprint=fingerprint(setup.config), reload_successful=self._reload_successful)
         return from_view(
             snapshot,
             self._view_of_all(setup, snapshot),
@@ -421,30 +390,5 @@ class Exporter:
             setup.planner.aims(),
             windows=self._history.health.windows(),
             lines=self._history.lines(snapshot) if lines else {},
-            teller=teller,
+            teller=self._about.teller(setup.config),
         )
-
-    def _facts(self, capabilities: tuple[tuple[str, bool], ...]) -> ExporterFacts:
-        if self._net_raw is not None:
-            capabilities = (*capabilities, ("net_raw", self._net_raw))
-        return ExporterFacts(
-            __version__,
-            platform.python_version(),
-            self._reload_successful,
-            self._reload_timestamp,
-            capabilities,
-            self._history.clock_steps,
-        )
-
-
-def _run(exporter: weakref.ref[Exporter], stopping: threading.Event, hurry: threading.Event) -> None:
-    """Tick until the exporter is stopped, or dropped."""
-    while not stopping.is_set():
-        ticking = exporter()
-        if ticking is None:
-            return
-        hurry.clear()
-        pause = ticking._tick()
-        del ticking
-        if not stopping.is_set():
-            hurry.wait(pause)

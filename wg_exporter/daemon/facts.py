@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.causes.facts import Echo, Facts
 from wg_exporter.health.states import Reason
+from wg_exporter.hostnames import MEANINGS, LookupFailure
 from wg_exporter.plan.targets import NotAllowed
 from wg_exporter.sighted import Callers
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from wg_exporter.health import Health
     from wg_exporter.health.evidence import Evidence
     from wg_exporter.health.states import PeerHealth
+    from wg_exporter.hostnames import EndpointName
     from wg_exporter.inspected import Inspected
     from wg_exporter.model import Device, DeviceKey, PeerKey, Snapshot
     from wg_exporter.names.identity import PeerMeta
@@ -63,18 +65,8 @@ class Places:
         return known[1]
 
 
-class Named(NamedTuple):
-    """What is known of the host name that a file gives to a peer's endpoint: `addresses` without ports, None = not
-    known, and then `problem` says why; none if there is no such name.
-    """
-
-    name: str
-    addresses: tuple[str, ...] | None
-    problem: str = ""
-
-
 class Look(NamedTuple):
-    """What one tick has. `named` tells of the peer at a place of a device."""
+    """What one tick has. `host_names` tells of the host name of each peer of a device; nothing if none has one."""
 
     snapshot: Snapshot
     health: Health
@@ -85,7 +77,7 @@ class Look(NamedTuple):
     callers: Mapping[DeviceKey, tuple[Caller, ...]]
     underlays: Mapping[DeviceKey, str | None]
     places: Places
-    named: Callable[[Device, int], Named | None]
+    host_names: Callable[[Device], Sequence[EndpointName]]
 
 
 class Mark(NamedTuple):
@@ -161,8 +153,8 @@ def facts(key: PeerKey, who: tuple[PeerMeta, PeerHealth], look: Look, begun: Mar
     )
     link = snapshot.links.get(key[:2])
     known = _described(known, snapshot)._replace(mtu=link.mtu if link else None)
-    if (named := look.named(device, at)) is not None:
-        known = known._replace(dns_name=named.name, resolved=named.addresses, dns_problem=named.problem)
+    if names := look.host_names(device):
+        known = _named(known, names[at])
     known = _aimed(known, look, two.host)
     if begun is not None:
         known = _grown(known, begun, look)
@@ -170,6 +162,18 @@ def facts(key: PeerKey, who: tuple[PeerMeta, PeerHealth], look: Look, begun: Mar
         known = _seen(known, evidence, snapshot.monotonic)
     probed = look.probes.get(key[:2], {}).get(key[2])
     return known if probed is None else _probed(known, probed, evidence)
+
+
+def _named(known: Facts, row: EndpointName) -> Facts:
+    """A name that is not there leads nowhere; of any other failure nothing follows."""
+    if not row.name:
+        return known
+    nowhere = row.failure is LookupFailure.NOT_FOUND
+    return known._replace(
+        dns_name=row.name.rpartition(":")[0],
+        resolved=row.resolves_to if row.resolved or nowhere else None,
+        dns_problem=MEANINGS[row.failure] if row.failure and not nowhere else "",
+    )
 
 
 def _described(known: Facts, snapshot: Snapshot) -> Facts:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.config import Expected
-from wg_exporter.drift.book import NOTHING_RESOLVED, Drifts
+from wg_exporter.drift.book import Drifts
 from wg_exporter.exposition.view import DeviceView, View
 from wg_exporter.health import NO_OBSTACLES, NO_SIGHTINGS, Health
 from wg_exporter.health.states import State
@@ -175,16 +175,8 @@ class HostHistory:
         )
         return snapshot._replace(failed=(*snapshot.failed, *rows))
 
-    def view(
-        self,
-        config: Config,
-        names: Names,
-        snapshot: Snapshot,
-        facts: ExporterFacts,
-        *,
-        resolved: Mapping[str, frozenset[str]] = NOTHING_RESOLVED,
-    ) -> View:
-        """What a scrape shows, without what the prober knows. `resolved` is as for `Drifts`."""
+    def view(self, config: Config, names: Names, snapshot: Snapshot, facts: ExporterFacts) -> View:
+        """What a scrape shows, without what the prober knows."""
         names.use(snapshot.conf)
         devices = tuple(
             DeviceView(
@@ -207,7 +199,7 @@ class HostHistory:
             rtt_buckets=config.probe.rtt_buckets,
             gone=self.health.unseen({(device.netns, device.name) for device in snapshot.devices}),
             lacking=self.health.lacking(snapshot.devices),
-            drifts=self._drifts.look(snapshot, resolved),
+            drifts=self._drifts.look(snapshot, self._endpoint_names.resolved(snapshot)),
         )
 
     def endpoint_names(self, device: Device, snapshot: Snapshot) -> Sequence[EndpointName]:

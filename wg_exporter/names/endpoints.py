@@ -40,6 +40,7 @@ class EndpointNames:
         self._interfaces: frozenset[str] = frozenset()
         self._known: tuple[HostName, ...] = ()
         self._by_name: dict[str, HostName] = {}
+        self._resolved: Mapping[str, frozenset[str]] = {}
         self._made: dict[DeviceKey, _Made] = {}
         self._counts: dict[tuple[str, str], int] | None = None  # of all readers
         self._told: dict[tuple[str, str], int] = {}  # by the present one
@@ -85,6 +86,11 @@ class EndpointNames:
             made = self._made[key] = _Made(self._names, self._known, self._counts, keys, endpoints, rows)
         return made.rows
 
+    def resolved(self, snapshot: Snapshot) -> Mapping[str, frozenset[str]]:
+        """To what each endpoint with a host name resolves, as `address:port`; the same object while nothing changed."""
+        self._use(snapshot)
+        return self._resolved
+
     def _use(self, snapshot: Snapshot) -> None:
         if snapshot.conf is not self._files:
             self._files = snapshot.conf
@@ -95,6 +101,7 @@ class EndpointNames:
         if snapshot.host_names is not self._known:
             self._known = snapshot.host_names
             self._by_name = {row.endpoint: row for row in snapshot.host_names}
+            self._resolved = {row.endpoint: frozenset(row.addresses) for row in snapshot.host_names if row.addresses}
 
     def _row(self, interface: str, key: str, endpoint: str, old: EndpointName) -> EndpointName:
         """The row of a peer; `old` itself if it is equal."""
