@@ -11,13 +11,14 @@ from __future__ import annotations
 import threading
 import warnings
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from wg_exporter.catalogue import NAMES
 from wg_exporter.config import Config, ConfigError, load
 from wg_exporter.daemon.about import About
-from wg_exporter.daemon.causes import Causes
+from wg_exporter.daemon.causes import SEARCH_SECONDS, Causes
 from wg_exporter.daemon.changelog import ChangeLog
 from wg_exporter.daemon.facts import Look, Places
 from wg_exporter.daemon.host import HostHistory, Status
@@ -345,7 +346,12 @@ class Exporter:
             self._places,
             lambda device: self._history.endpoint_names(device, snapshot),
         )
-        return self._causes.follow(look, setup.reader)
+        return self._causes.follow(look, setup.reader, partial(self._watch, setup, snapshot))
+
+    def _watch(self, setup: Setup, snapshot: Snapshot, keys: list[PeerKey]) -> None:
+        """Have peers watched whose cause is sought."""
+        if setup.config.probe.watch:
+            self.watched.open(keys, snapshot, setup, SEARCH_SECONDS)
 
     def _probe(self, plan: Plan, snapshot: Snapshot) -> None:
         """Tell the prober whom to probe, and their byte counters."""
