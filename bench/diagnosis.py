@@ -40,8 +40,6 @@ def document(seen: dict[str, Said]) -> str:
             "made": scene.words,
             "emulated": scene.emulated,
             "named": seen[scene.id].cause,
-            "confidence": seen[scene.id].answer["confidence"],
-            "also": seen[scene.id].answer["also"],
             "seconds": round(seen[scene.id].answer["elapsed_seconds"], 1),
         }
         for scene in SCENES

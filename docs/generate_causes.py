@@ -118,14 +118,13 @@ def _made(rows: list[dict[str, Any]]) -> str:
         all=len(rows),
         slowest=max(seconds),
         median=round(statistics.median(seconds), 1),
-        rows=table(("cause", "made", "named", "confidence", "seconds"), map(_row, rows)),
+        rows=table(("cause", "made", "named", "seconds"), map(_row, rows)),
     )
 
 
-def _row(row: dict[str, Any]) -> tuple[str, str, str, str, str]:
+def _row(row: dict[str, Any]) -> tuple[str, str, str, str]:
     made = row["made"] + (" *" if row["emulated"] else "")
-    named = ", ".join(f"`{one}`" for one in (row["named"], *row["also"]))
-    return f"`{row['cause']}`", made, named, row["confidence"], f"{row['seconds']:.1f}"
+    return f"`{row['cause']}`", made, f"`{row['named']}`", f"{row['seconds']:.1f}"
 
 
 def _index() -> Iterable[tuple[str, str]]:

@@ -261,8 +261,13 @@ def missing(world: World) -> None:
 def port_taken(world: World) -> None:
     world.up(shake=False)
     world.here.ip("link", "set", world.name, "down")
+
+    def bound() -> bool:
+        return f":{PORT:04X}" in world.here.run(["cat", "/proc/net/udp"])
+
+    eventually(lambda: not bound(), within=10)
     world.python(world.here, _TAKES)
-    eventually(lambda: f":{PORT:04X}" in world.here.run(["cat", "/proc/net/udp"]), within=10)
+    eventually(bound, within=10)
     world.here.ip("link", "set", world.name, "up")
 
 

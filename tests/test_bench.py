@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from bench import binaries, faults, native, sessions, watcher
+from bench import binaries, diagnosis, faults, native, sessions, watcher
 from bench.binaries import OTHERS, find
 
 MDLAYHER = next(other for other in OTHERS if other.name == "mdlayher")
@@ -85,6 +85,14 @@ def test_the_seconds_that_the_docs_show_are_of_the_faults_and_bounds_of_now():
     for row in shown:
         assert row["seen"]
         assert row["earliest"] <= min(row["seen"]) <= max(row["seen"]) <= row["latest"]
+
+
+def test_every_cause_that_the_docs_show_was_made_as_it_is_made_now_and_named_right():
+    shown = json.loads(diagnosis.OUTPUT.read_text())
+    made = [(row["cause"], row["made"]) for row in shown]
+    assert made == [(scene.cause, scene.words) for scene in diagnosis.SCENES], "run python -m bench.diagnosis"
+    assert [row["named"] for row in shown] == [row["cause"] for row in shown]
+    assert max(row["seconds"] for row in shown) <= 20
 
 
 def test_what_watching_costs_is_the_median_of_rounds_and_the_mean_goes_by_the_turns():
