@@ -43,6 +43,7 @@ setup: $(VENV)/.ready ## virtual environment with wg-exporter in .venv/bin, and 
 $(VENV)/.ready: pyproject.toml $(if $(USABLE),,always)
 	deploy/ensure-packages.sh python
 	$(if $(USABLE),,"$$(deploy/find-python.sh)" -m venv --clear $(VENV))
+	@echo "Installing Python packages into $(VENV); the first time they are downloaded, which takes a few minutes."
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@echo "$(CURDIR)" >$@
 

@@ -65,9 +65,13 @@ WEB_HEAD = """\
 `promtool check web-config FILE` checks it too. [`wg-exporter check`](check.md) says more: when the certificate
 ends, and who can read the key.
 
+    apt install apache2-utils        # has htpasswd
+    install -d /etc/wg-exporter && cd /etc/wg-exporter
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 -subj /CN=gw1 \\
         -addext subjectAltName=DNS:gw1.example.org,IP:10.0.0.1 -keyout web.key -out web.crt
-    htpasswd -nBC 10 prometheus      # asks for a password, and prints what goes below
+    htpasswd -nBC 10 prometheus      # asks for a password, and prints the line for basic_auth_users below
+
+`web.yml`, beside them:
 
 ```yaml
 tls_server_config:
@@ -77,13 +81,18 @@ basic_auth_users:
   prometheus: $2y$10$...
 ```
 
-and in the configuration of Prometheus:
+    chmod 600 web.yml web.key
+    $EDITOR /etc/default/wg-exporter      # ARGS="--web.config.file=/etc/wg-exporter/web.yml", beside other flags
+    systemctl restart wg-exporter
+
+Copy `web.crt`, which is no secret, to the host of Prometheus, write the password into a file that only Prometheus can
+read, and name both in its configuration:
 
 ```yaml
 scrape_configs:
   - job_name: wireguard
     scheme: https
-    tls_config: {{ca_file: web.crt}}
+    tls_config: {{ca_file: /etc/prometheus/web.crt}}
     basic_auth: {{username: prometheus, password_file: /etc/prometheus/wireguard.password}}
     static_configs: [{{targets: ["gw1.example.org:9586"]}}]
 ```

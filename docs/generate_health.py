@@ -40,9 +40,10 @@ Is the tunnel up, and if not, why? `wg-exporter serve` answers for every peer, w
 
 ## What to do at night
 
-1. Open `http://HOST:9586/` (where only Prometheus may reach it, by `ssh -L 9586:ADDRESS:9586 HOST`): it lists who is
-   down or degraded, since when, with the reason, the evidence and what to do. The reasons are explained
-   [below](#reasons-and-what-to-do).
+1. Open `http://HOST:9586/` (`https` with TLS): it lists who is down or degraded, since when, with the reason, the
+   evidence and what to do. The reasons are explained [below](#reasons-and-what-to-do). Where only Prometheus may reach
+   it: `ssh -L 9586:ADDRESS:9586 HOST`, and open `http://localhost:9586/`. If `web: allowed_hosts` is set, it has to
+   list `localhost`.
 2. `sudo wg-exporter show INTERFACE PEER` has the endpoint and the latest handshake. It asks the exporter, so it says
    what the page says. Where it can't ask, it [looks once](#special-cases), says so, and shows `?` for what that can't
    tell.
@@ -65,7 +66,7 @@ Only a peer that is **expected up** can be `down`. The others are `up`, `idle`, 
 pocket pages nobody.
 
 - **Who is expected up**: those of the query `wireguard_peer_expected_up == 1`. At a
-  terminal `wg-exporter show --json` has it, as `expected_up`.
+  terminal they have `up` in the column `expected` of `wg-exporter show`; with `--json` it is `expected_up`.
 - **Who decides**: the rules under `expect` in the [configuration](configuration.md#expect). Without one that matches, a
   peer is expected up if it has a persistent keepalive and its configuration file names its endpoint.
 - **A hub whose branches call in** expects nobody by default, as its file names no endpoints. If nobody is expected up
@@ -135,7 +136,8 @@ tell it, for WireGuard answers:
 
 - **Heard**: data or a keepalive came from the peer, which only a working session sends. That ends every doubt at once.
 - **A handshake** ends the doubt about handshakes, not the one about data: filters that let handshakes through and drop
-  the rest are common. What handshake messages alone can explain is taken for them. The doubt about data ends by itself
+  the rest are common. What was sent is taken for handshake messages as long as they can explain all
+  of it, and for data only beyond that. The doubt about data ends by itself
   {answer} after a handshake if no data was sent since that could show whether it arrives; {stale} after it where
   this doubt had made the peer `down`, for users may have given up.
 - **Unanswered**: a handshake was initiated, or data was sent, and nothing was heard since. WireGuard acknowledges data

@@ -286,6 +286,8 @@ CASES = [
     Case("the port is that of an exporter without a socket",
          here(exporter=NOBODY_RUNS, listen=(ListenFact("10.0.0.1:9586", taken=Owner(7, "wg-exporter")),)),
          ("exporter-not-asked",)),
+    Case("the port is somebody's whom only root sees, as the exporter that may not be asked",
+         here(exporter=NOBODY_RUNS._replace(denied=True), listen=(ListenFact(":9586", taken=Owner(0, "")),))),
     Case("the exporter has its port", here(listen=(ListenFact("10.0.0.1:9586", taken=Owner(7, "wg-exporter")),))),
     Case("an exporter that listens in another network namespace",
          here(listen=(ListenFact("10.9.9.9:9586", problem="this host has no such address", taken=Owner(7, "nginx")),))),
@@ -404,6 +406,11 @@ def test_addresses_that_nobody_named_are_not_judged():
     facts = here(WELL._replace(web=None), listen=(ListenFact(":9586", everywhere=True, guessed=True),))
     assert ids(facts) == ()
     assert "--web.listen-address" in unknown(facts)["who reaches the port"]
+
+
+def test_who_has_the_port_is_not_known_to_whom_the_exporter_is_closed():
+    facts = here(exporter=NOBODY_RUNS._replace(denied=True), listen=(ListenFact(":9586", taken=Owner(0, "")),))
+    assert unknown(facts)["who listens at :9586"] == "run this check as root to see if it is the exporter"
 
 
 def test_the_flags_of_an_exporter_elsewhere_are_not_known():

@@ -609,3 +609,43 @@ def test_a_table_other_than_the_usual_says_that_routes_are_made_by_somebody_else
 def test_a_route_table_of_networkd_says_the_same(device: str, peer: str, own: bool) -> None:
     text = f"[NetDev]\nName=wg0\nKind=wireguard\n[WireGuard]\n{device}\n[WireGuardPeer]\nPublicKey={A}\n{peer}\n"
     assert parse_netdev(text, "/etc/systemd/network/wg0.netdev", read_key=lambda _: None).own_table is own
+
+
+# --- settings that there are not ----------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(
+    ("section", "line", "said"),
+    [
+        ("[Peer]", "Endpont = 192.0.2.1:51820", "unknown setting, did you mean Endpoint?"),
+        ("[Peer]", "PersistentKeepAlives = 25", "unknown setting, did you mean PersistentKeepalive?"),
+        ("[Interface]", "Adress = 10.0.0.1/24", "unknown setting, did you mean Address?"),
+        ("[Interface]", "Colour = red", "unknown setting, for which `wg` refuses the file; remove the line"),
+        ("[Peer]", SECRET, "unknown setting, for which `wg` refuses the file; remove the line"),
+    ],
+)
+def test_a_setting_that_there_is_not_is_told_and_never_repeated(section, line, said):
+    key = f"PublicKey = {A}\n" if section == "[Peer]" else "ListenPort = 1\n"
+    [problem] = parse_wg_quick(f"{section}\n{key}{line}\n", PATH).problems
+    assert problem == f"{PATH}:3: {said}"
+
+
+def test_all_settings_of_wg_and_wg_quick_and_amneziawg_are_known():
+    text = (
+        "[Interface]\nListenPort = 1\nFwMark = 1\nAddress = 10.0.0.1/24\nDNS = 1.1.1.1\nMTU = 1420\nTable = off\n"
+        "PreUp = a\nPostUp = a\nPreDown = a\nPostDown = a\nSaveConfig = false\nJc = 4\nS1 = 9\nH4 = 7\nI1 = <b 0x1>\n"
+        f"[Peer]\nPublicKey = {A}\nAllowedIPs = 10.0.0.2/32\nEndpoint = a:1\nPersistentKeepalive = 25\n"
+        "AdvancedSecurity = on\npersistent keepalive = 25\n"
+    )
+    assert parse_wg_quick(text, "wg0.conf").problems == ()
+
+
+def test_of_networkd_only_what_looks_like_a_slip_is_told_and_other_sections_are_not_ours():
+    text = (
+        "[NetDev]\nName = wg0\nKind = wireguard\nColour = red\n[WireGuard]\nListenPrt = 1\nRouteTable = main\nFoo = 1\n"
+        f"X-Mine = 1\n[WireGuardPeer]\nPublicKey = {A}\nRouteMetric = 7\nEndpont = a:1\n"
+    )
+    found = parse_netdev(text, "wg0.netdev", read_key=lambda _: None).problems
+    assert found == (
+        "wg0.netdev:6: unknown setting, did you mean ListenPort?",
+        "wg0.netdev:13: unknown setting, did you mean Endpoint?",
+    )

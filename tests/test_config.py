@@ -112,6 +112,19 @@ def test_the_word_off_needs_no_quotes_although_yaml_reads_it_as_false():
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ("expect: [{state: Up}]", "did you mean up?"),
+        ("health: {loss: 5%}", "write 0.05"),
+        ("health: {loss: '2.5 %'}", "write 0.025"),
+    ],
+)
+def test_a_value_in_another_form_is_answered_with_the_right_one(text, fix):
+    [problem] = problems(text)
+    assert problem.endswith(f"; {fix}")
+
+
 def test_an_alias_stands_for_what_it_names():
     text = f"peers: [&a {{public_key: {ONES}, name: &n Berlin}}, {{public_key: {KEY}, name: *n}}]"
     assert [peer.name for peer in parse(text, "f.yml").peers] == ["Berlin", "Berlin"]

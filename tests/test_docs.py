@@ -173,7 +173,7 @@ def check_command(words: list[str]) -> None:
     elif tool == "wg-exporter":
         check_flags(words[1:])
     else:
-        assert tool in {"python3", "pip"}, f"{tool}: say here how its commands are to be checked"
+        assert tool in {"python3", "pip", "ln", "install"}, f"{tool}: say here how its commands are to be checked"
 
 
 def check_flags(words: list[str]) -> None:

@@ -104,6 +104,14 @@ def test_the_docs_are_written_with_links_to_each_other_and_no_others(tmp_path):
                 assert (page.parent / link.partition("#")[0]).is_file(), (page.name, link)
 
 
+def test_the_files_for_prometheus_are_written_with_the_rules_for_silence(tmp_path):
+    assert export("prometheus", tmp_path).exit_code == 0
+    assert written(tmp_path) == {path.name for path in (ROOT / "deploy/prometheus").iterdir()}
+    for name in written(tmp_path):
+        assert (tmp_path / name).read_text() == (ROOT / "deploy/prometheus" / name).read_text()
+    assert promtool("check", "rules", tmp_path / "silent.rules.yml").returncode == 0
+
+
 @pytest.mark.parametrize("what", ["rules", "alertmanager"])
 def test_one_file_can_go_to_standard_output(what):
     done = export(what, "-")
@@ -159,9 +167,10 @@ def test_a_new_file_is_readable_as_the_umask_says(tmp_path):
         (["rules", "--job", "x"], "--job is for `export dashboards`, not for `export rules`"),
         (["rules", "--runbook-url", "wiki/x"], "--runbook-url 'wiki/x': not a URL; write it as https://"),
         (["rules", "--runbook-url", "https://x/{{ $labels.a }}"], "without spaces, quotes and braces"),
+        (["rules", "out.yml"], "out.yml looks like a file; give the directory that takes it"),
         (["docs", "-"], "files can't go to standard output; give a directory"),
     ],
-    ids=["scheme", "job", "no URL", "braces", "many files"],
+    ids=["scheme", "job", "no URL", "braces", "a file", "many files"],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(arguments, problem):
     done = export(*arguments)

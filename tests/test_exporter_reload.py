@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
@@ -58,9 +59,12 @@ def test_a_bad_file_changes_nothing_and_says_so_until_a_good_one_comes(rig, tmp_
     ]
     assert labelled(interface="wg0", peer="anna") in found(exporter, "wireguard_peer_allowed_ips")
     assert (of(exporter, RELOADED), of(exporter, RELOADED_AT)) == ([0], [WALL])
+    said = "the configuration on disk was refused, and an older one is in use: `wg-exporter check` says why"
+    assert said in json.loads(exporter.document(private=False))["problems"]
     named(path, "berta")
     assert exporter.reload() == ""
     assert (of(exporter, RELOADED), of(exporter, RELOADED_AT)) == ([1], [WALL + 60])
+    assert said not in json.loads(exporter.document(private=False))["problems"]
 
 
 def test_without_a_file_there_is_nothing_to_reload_and_that_is_no_failure(rig, caplog):

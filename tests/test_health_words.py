@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from math import inf
 from pathlib import Path
@@ -204,6 +205,13 @@ def test_commands_that_need_the_namespace_of_the_interface_are_led_into_it(reaso
     outside = reason is Reason.NOT_SENT  # its command is about the endpoint
     for piece, tool in zip(pieces, tools, strict=True):
         assert piece.startswith(entry) == (tool in {"ip", "wg", "wg-quick", "ping"} and not outside), piece
+
+
+def test_the_page_of_a_peer_that_is_down_has_every_reason_of_it():
+    page = (Path(__file__).parents[1] / "docs/alerts/WireGuardPeerDown.md").read_text()
+    table = page.partition("The reasons:")[2].partition("##")[0]
+    reasons = {rule.reason.value for rule in RULES if rule.reason and rule.state is State.DOWN}
+    assert set(re.findall(r"`(\w+)`", "".join(line.split(" | ")[0] for line in table.splitlines()))) == reasons
 
 
 def test_the_docs_say_the_same_as_the_table_of_rules_and_the_advice():

@@ -17,6 +17,7 @@ from tests.test_mtu_results import BERLIN, NARROW, PARIS
 from tests.test_prober_verdict import FINE, HOLE, IPV4, MUTE, evidences
 from wg_exporter.cli.mtu.results import conclude, unprobed
 from wg_exporter.cli.mtu.screen import Doing, LiveProgress, Phase, PlainProgress, show
+from wg_exporter.health.states import PeerHealth, Reason, State
 from wg_exporter.probed import Verdict
 from wg_exporter.prober.mtu.locate import Direction, Shrink
 
@@ -86,6 +87,12 @@ def test_commands_are_never_broken_for_they_are_to_be_copied(width):
     assert (
         "    ip6tables -t mangle -A POSTROUTING -o wg0 -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss 1172" in lines
     )
+
+
+def test_what_the_exporter_says_has_the_time_at_which_it_was_seen():
+    health = PeerHealth(State.DOWN, Reason.ONE_WAY, evidence="last heard 34 s ago", reason_at=1_760_000_000.0)
+    line = "The exporter says: down, one_way: last heard 34 s ago (seen 2025-10-09 08:53:20 UTC)"
+    assert line in text([conclude(PARIS._replace(health=health), FINE, None, 0.12)], 200)
 
 
 def test_no_line_ends_in_blanks():

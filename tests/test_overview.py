@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -282,8 +283,16 @@ def test_a_name_wins_over_a_key_that_starts_with_it():
 
 
 def test_an_unknown_interface_is_answered_with_those_there_are():
-    with pytest.raises(NothingSelected, match=r"^no WireGuard interface and no peer wg9; there is: wg0, wg1$"):
+    with pytest.raises(NothingSelected, match=r"^no WireGuard interface and no peer wg9; there is: wg0, wg1; peers: "):
         chosen("wg9")
+
+
+@pytest.mark.parametrize(("wanted", "meant"), [("Office", "'office (dead)'"), ("ofice (dead)", "'office (dead)'")])
+@pytest.mark.parametrize("interface", [None, "wg0"])
+def test_a_peer_that_was_nearly_named_is_asked_for(wanted, meant, interface):
+    overview = host(device(peer("office (dead)", key="A"), peer("bert", key="B")))
+    with pytest.raises(NothingSelected, match=rf"; did you mean {re.escape(meant)}\?$"):
+        select(overview, *filter(None, [interface, wanted]))
 
 
 def test_an_unknown_peer_is_answered_with_those_there_are():
@@ -377,7 +386,7 @@ def test_a_peer_is_found_without_its_interface_if_its_name_or_key_is_unique():
         assert [one.name for one in row.peers] == ["carl"]
     with pytest.raises(NothingSelected, match=r"^several peers are called bert; say which: wg0 B+=, wg1 C+=$"):
         select(overview, "bert")
-    with pytest.raises(NothingSelected, match=r"^no WireGuard interface and no peer zoe; there is: wg0, wg1$"):
+    with pytest.raises(NothingSelected, match=r"^no WireGuard interface and no peer zoe; there is: wg0, wg1; peers: anna, bert, carl$"):
         select(overview, "zoe")
 
 

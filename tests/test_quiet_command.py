@@ -116,7 +116,7 @@ def asked(exporter):
         (("wg0", "berlin"), ("", "wg0", A)),
         ((A,), ("", "wg0", A)),
         (("AAAA",), ("", "wg0", A)),
-        (("wg0", "BB"), ("", "wg0", B)),
+        (("wg0", "BBBB"), ("", "wg0", B)),
         (("wg1", "twin"), ("", "wg1", C)),
         (("far",), ("blue", "wg1", "D" * 43 + "=")),
         (("wg0",), ("", "wg0", "")),
@@ -133,8 +133,12 @@ def test_a_peer_or_an_interface_is_chosen_as_in_show(exporter, arguments, key):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("paris",), "no WireGuard interface and no peer paris; there is: wg0, wg1"),
+        (("paris",), "no WireGuard interface and no peer paris; there is: wg0, wg1; peers: berlin, twin, far\n"),
         (("wg0", "paris"), "no peer paris on wg0; there is: berlin, twin"),
+        (("A",), "no WireGuard interface and no peer A; did you mean berlin?\n"),
+        (("wg0", "AAA"), "no peer AAA on wg0; did you mean berlin?\n"),
+        (("Ber",), "no WireGuard interface and no peer Ber; did you mean berlin?\n"),
+        (("A", "--end"), "A is not quiet; what is: nothing\n"),
         (("twin",), "several peers are called twin; say which: wg0 B"),
         (("wg1",), "several are called wg1; say which: wg1, wg1 --netns=blue"),
         (("wg0", "--netns=red"), "no WireGuard interface in a namespace red"),
@@ -224,9 +228,9 @@ def test_the_list_says_who_until_when_and_why_also_of_whom_there_is_not_any_more
     ("arguments", "key"),
     [
         (("berlin",), ("", "wg0", A)),
-        (("AAA",), ("", "wg0", A)),
+        (("AAAA",), ("", "wg0", A)),
         (("old",), ("", "wg9", "X" * 43 + "=")),
-        (("wg9", "XX"), ("", "wg9", "X" * 43 + "=")),
+        (("wg9", "XXXX"), ("", "wg9", "X" * 43 + "=")),
         (("wg1",), ("blue", "wg1", "")),
     ],
     ids=" ".join,
@@ -243,7 +247,31 @@ def test_ended_is_what_is_quiet_whether_or_not_it_is_there_still(exporter, argum
 def test_a_peer_that_is_quiet_with_its_interface_can_not_be_ended_alone(exporter):
     exporter.overview = office(quiet(""))
     code, _, err = run(exporter, "berlin", "--end")
-    assert (code, err) == (1, "Error: berlin is not quiet; what is: all of wg0\n")
+    said = "berlin is quiet with all of wg0; end that: wg-exporter quiet wg0 --end"
+    assert (code, err) == (1, f"Error: {said}\n")
+    exporter.overview = office(quiet("", interface="wg1", netns="blue"))
+    assert run(exporter, "far", "--end")[2].endswith("end that: wg-exporter quiet wg1 --netns=blue --end\n")
+    assert exporter.quieted == []
+
+
+def test_who_stays_quiet_after_an_end_is_said(exporter):
+    exporter.overview = office(quiet(), quiet("", seconds=3600.0))
+    ended = "berlin on wg0: its own quiet has ended; it stays quiet with all of wg0 until 09:53:20 (60 minutes).\n"
+    assert run(exporter, "berlin", "--end") == (0, ended, "")
+    some = "All of wg0 pages again, but for what is quiet by itself: berlin until 10:53:20 (2 hours).\n"
+    assert run(exporter, "wg0", "--end") == (0, some, "")
+    exporter.overview = office(quiet())
+    assert run(exporter, "berlin", "--end") == (0, "berlin on wg0 pages again.\n", "")
+
+
+def test_whoever_may_not_ask_is_told_the_same_command_as_root(exporter, monkeypatch):
+    def refused(*_):
+        raise PermissionError
+
+    monkeypatch.setattr("wg_exporter.cli.ask._exchange", refused)
+    monkeypatch.setattr("sys.argv", ["wg-exporter", "quiet", "berlin", "--for=2h", "--reason=new router"])
+    said = f"only root may ask the exporter at {exporter.path}; run: sudo wg-exporter quiet berlin --for=2h"
+    assert run(exporter, "berlin", "--for=2h") == (1, "", f"Error: {said} '--reason=new router'\n")
 
 
 # --- show -------------------------------------------------------------------------------------------------------------

@@ -190,7 +190,7 @@ def test_who_is_judged_by_one_look_is_told_what_that_can_not_see():
 def test_what_was_seen_while_watching_is_told_with_its_age():
     found = PeerHealth(State.DOWN, Reason.ONE_WAY, 1, 70.0, NOW - 70.5, "3 initiations came from it")
     screen = text(host(device(peer("berlin", age=100, expected=True, health=found))))
-    assert "berlin on wg0: down, one_way: 3 initiations came from it (seen 70 seconds ago)" in screen
+    assert "berlin on wg0: down, one_way: 3 initiations came from it (seen 08:52:09 UTC, 70 seconds" in screen
 
 
 def test_an_outage_of_a_thousand_peers_does_not_fill_the_screen():
@@ -212,7 +212,24 @@ def test_one_peer_alone_is_shown_with_the_evidence_and_what_to_do_about_it():
     alone = select(host(device(peer("anna's lab", expected=True), peer("lyon", key="B"))), "wg0", "anna's lab")
     lines = text(alone, 300).splitlines()
     at = lines.index("  never_heard: never heard")
-    assert "`wg-exporter show wg0 'anna'\"'\"'s lab'`" in lines[at + 1]
+    assert "endpoint and port (this output). Without an endpoint" in lines[at + 1], "it is no advice to do this again"
+
+
+@pytest.mark.parametrize("changed_at", [0.0, NOW - 86_500], ids=["found at the start", "an older state"])
+def test_evidence_comes_with_the_time_at_which_it_was_seen(changed_at):
+    down = PeerHealth(State.DOWN, Reason.ONE_WAY, changed_at=changed_at, evidence="last heard 34 s ago")
+    found = host(device(peer("berlin", age=1, expected=True, health=down._replace(reason_at=NOW - 300))))
+    screen = text(found, 200)
+    assert "  one_way: last heard 34 s ago (seen 08:48:20 UTC, 5 minutes ago)\n" in screen
+    assert "berlin on wg0: down, one_way: last heard 34 s ago (seen 08:48:20 UTC, 5 minutes ago)\n" in screen
+    older = host(device(peer("berlin", age=1, expected=True, health=down._replace(reason_at=NOW - 86_400))))
+    assert "(seen 2025-10-08 08:53:20 UTC, 24 hours ago)" in text(older, 200)
+
+
+def test_where_nobody_is_expected_up_the_last_line_says_that_nothing_can_page():
+    last = text(host(device(peer("phone", age=5), peer("laptop", key="B"))), 200).splitlines()[-1]
+    assert last == "nothing here can page: of 2 peers none is expected up"
+    assert text(host(device()), 200).splitlines()[-1] == "nothing here can page: there is no peer"
 
 
 def test_where_nothing_is_known_of_a_peer_its_state_is_open():
@@ -237,7 +254,7 @@ def test_reasons_have_a_column_where_there_is_one_and_room():
     assert "reason" in text(host(device(peer("paris", expected=True)))).splitlines()[3]
     assert "reason" not in text(host(device(peer("paris", age=1))))
     narrow = text(host(device(peer("paris", expected=True))), 60)
-    assert "reason" in line_with("no room", host(device(peer("paris", expected=True))), 60)
+    assert "received, sent" in line_with("no room", host(device(peer("paris", expected=True))), 60), "they go first"
     assert "never_heard: never heard" in narrow
 
 

@@ -15,6 +15,7 @@ import pytest
 from tests.certificates import certificate
 from wg_exporter.config.web import ClientAuth, TlsVersion, WebConfigError, parse_web
 from wg_exporter.web import tls
+from wg_exporter.web.files import WebFiles
 from wg_exporter.web.passwords import MOST_WAITING, Passwords, TooBusyError
 from wg_exporter.web.policy import Bucket, Policy, Refusal, made
 
@@ -107,6 +108,32 @@ def test_what_promtool_refuses_is_refused_with_the_line_and_the_reason(files, te
 @pytest.mark.parametrize(("text", "says"), OURS_ALONE)
 def test_what_can_not_work_is_refused_too(text, says):
     assert says in problems(text)
+
+
+def test_a_mistake_hides_no_other_and_each_has_its_line():
+    text = """
+nonsense: 1
+tls_server_config:
+  cert_fil: c.pem
+  key_file: k.pem
+  cipher_suites: [ROT13]
+  client_auth_type: RequireAnyClientCert
+basic_auth_users:
+  anna-x: secret
+http_server_config:
+  headers: {X-Mine: 1}
+  http3: yes
+rate_limit: {interval: soon, bursts: 1}
+"""
+    assert [line.partition(": ")[0] for line in problems(text).splitlines()] == [
+        f"web.yml:{number}" for number in (2, 4, 6, 7, 9, 11, 12, 13, 13)
+    ]
+
+
+def test_a_file_that_is_not_there_is_not_a_reason_to_run_without_tls(tmp_path):
+    with pytest.raises(WebConfigError) as error:
+        WebFiles(tmp_path / "nope.yml").read()
+    assert str(error.value).endswith("; correct the path; without this file there is no TLS and no password")
 
 
 def test_no_message_has_a_hash_or_a_key_in_it():

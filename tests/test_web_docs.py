@@ -241,3 +241,7 @@ def test_the_page_of_the_host_leads_to_the_docs_where_there_are_some():
         assert b'href="./docs/"' in server.get("/").body
     with running() as server:
         assert b"/docs/" not in server.get("/").body
+
+
+def test_a_long_line_of_code_is_never_cut(server):
+    assert re.search(r"<style>.*pre\{[^}]*white-space:pre-wrap", server.get("/docs/health").body.decode())

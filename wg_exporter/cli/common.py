@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,6 +84,11 @@ def load_config(config_file: Path | None) -> Config:
         return load(config_file, NAMES)
     except ConfigError as error:
         raise UsageProblem(str(error)) from None
+
+
+def again() -> str:
+    """The command that was given, with its arguments, as root."""
+    return shlex.join(["sudo", "wg-exporter", *sys.argv[1:]])
 
 
 @contextmanager

@@ -43,8 +43,8 @@ class _Filling(NamedTuple):
 _FLAGS = {"runbook_url": "rules", "scheme": "rules", "datasource": "dashboards", "job": "dashboards"}
 
 
-@click.command(short_help="Write the alert rules, dashboards or docs of this version.")
-@click.argument("what", type=click.Choice(["rules", "dashboards", "alertmanager", "docs"]))
+@click.command(short_help="Write the alert rules, dashboards, examples or docs of this version.")
+@click.argument("what", type=click.Choice(["rules", "dashboards", "prometheus", "alertmanager", "docs"]))
 @click.argument("directory", default=".", metavar="[DIR]")
 @click.option("--force", is_flag=True, help="Replace files that differ.")
 @click.option(
@@ -77,16 +77,19 @@ def export(  # noqa: PLR0917 - click passes them by name
     job: str,
 ) -> None:
     """Write what belongs to this version of wg-exporter, so that it fits the program, into DIR: the alert rules, the
-    dashboards of Grafana, the example of an Alertmanager, or the docs as Markdown.
+    dashboards of Grafana, examples for Prometheus (with `silent.rules.yml`, the rules for gateways that it does not
+    scrape itself) and for Alertmanager, or the docs as Markdown.
 
-    DIR is by default the current directory, and is made if it is not there. With `-` the rules or the example go to
-    standard output. A file that is there already and differs is not replaced without --force; then nothing is written,
+    DIR is a directory, not a file: by default the current one, and made if it is not there. With `-` a single file goes
+    to standard output. A file that is there already and differs is not replaced without --force; then nothing is written,
     and the exit code is 1.
     """
     from wg_exporter.shipped import MissingError
 
     filling = _Filling(runbook_url, scheme or "", datasource, job)
     _check(what, filling)
+    if Path(directory).suffix in {".yml", ".yaml", ".json", ".md"} and not Path(directory).is_dir():
+        raise UsageProblem(f"export {what}: {directory} looks like a file; give the directory that takes it")
     try:
         files = _texts(what, filling, directory)
     except MissingError as error:
@@ -119,6 +122,8 @@ def _texts(what: str, filling: _Filling, directory: str) -> dict[str, str]:
         return {Path(shipped.RULES).name: _rules(shipped.read(shipped.RULES), filling)}
     if what == "alertmanager":
         return {Path(shipped.ALERTMANAGER).name: shipped.read(shipped.ALERTMANAGER)}
+    if what == "prometheus":
+        return {Path(name).name: shipped.read(name) for name in shipped.PROMETHEUS}
     if what == "docs":
         return _docs()
     found = {Path(name).name: _dashboard(shipped.read(name), filling) for name in shipped.DASHBOARDS}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wg_exporter.cli.common import UsageProblem, output, socket_option
+from wg_exporter.cli.common import UsageProblem, again, output, socket_option
 
 if TYPE_CHECKING:
     from wg_exporter.model import PeerKey
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # ruff: noqa: PLC0415 - imported where they are used: `--help` answers at once, the daemon stays small
 
+# What `show` only shows is silenced here: a slip of a single letter must not find a key that begins with it.
+_SHORTEST_KEY = 4
 _START = "start it (systemctl start wg-exporter), or silence the alerts in Alertmanager (amtool silence add)"
 
 
@@ -41,8 +43,8 @@ def quiet(  # noqa: PLR0917 - click passes them by name
     as_json: bool,  # noqa: FBT001
     socket_path: str,
 ) -> None:
-    """Page nobody for one PEER (its name, its key or the start of its key) or for one INTERFACE with all of its peers,
-    while you work on it. A single word is an interface or, if there is none of that name, a peer whose name or key is
+    """Page nobody for one PEER (its name, its key or the start of its key, 4 characters at least) or for one INTERFACE
+    with all of its peers, while you work on it. A single word is an interface or, if there is none of that name, a peer whose name or key is
     unique. Without arguments, list what is quiet.
 
     Its state stays true everywhere; only the alerts leave it alone, at the other end of the tunnel too, if the same
@@ -66,12 +68,14 @@ def quiet(  # noqa: PLR0917 - click passes them by name
             answer = ask.end_quiet(socket_path, _quiet_one(overview, interface, peer, netns))
         else:
             answer = ask.quiet(socket_path, _one(overview, interface, peer, netns), seconds, reason or "")
+    except ask.NotPermittedError as error:
+        raise click.ClickException(words.plain(f"{error}; run: {again()}")) from None
     except ask.NotAskedError as error:
         raise click.ClickException(words.plain(f"{error}; {_START}")) from None
     except ask.RefusedError as error:
         raise click.ClickException(words.plain(str(error))) from None
     with output():
-        click.echo(_json(answer) if as_json else _done(answer, overview.wall, end=end))
+        click.echo(_json(answer) if as_json else _done(answer, overview, end=end))
     if answer.problem and not end:
         click.echo(words.plain(f"It will not survive a restart of the exporter: {answer.problem}"), err=True)
 
@@ -115,7 +119,7 @@ def _one(overview: Overview, interface: str, peer: str | None, netns: str | None
         overview = overview._replace(devices=devices)
     whole = peer is None and any(whose(row)[1] == interface for row in overview.devices)
     try:
-        found = select(overview, interface, peer)
+        found = select(overview, interface, peer, shortest_key=_SHORTEST_KEY)
     except NothingSelected as nothing:
         raise click.ClickException(str(nothing)) from None
     if whole:
@@ -136,17 +140,31 @@ def _quiet_one(overview: Overview, interface: str, peer: str | None, netns: str 
         found = found or _matching(overview, known, interface)
     else:
         found = _matching(overview, named, peer)
+    if not found and (whole := _whole(overview, interface, peer, netns)):
+        name = whole.interface + (f" --netns={whole.netns}" if whole.netns else "")
+        what = f"is quiet with {_whom(overview, whole)}; end that: wg-exporter quiet {name} --end"
+        raise click.ClickException(words.plain(f"{peer or interface} {what}"))
     if not found:
         there = words.first_of(_whom(overview, one) for one in known) or "nothing"
         raise click.ClickException(f"{words.plain(peer or interface)} is not quiet; what is: {there}")
     return _only([one.key for one in found], peer or interface)
 
 
+def _whole(overview: Overview, interface: str, peer: str | None, netns: str | None) -> Quiet | None:
+    """The quiet of a whole interface that holds for the peer that is meant, if it is the only one of its name."""
+    try:
+        netns_found, device, key = _one(overview, interface, peer, netns)
+    except click.ClickException:
+        return None
+    return overview.quiet.interface((netns_found, device)) if key else None
+
+
 def _matching(overview: Overview, known: list[Quiet], wanted: str) -> list[Quiet]:
     """Those of peers by the whole name, of now or then, or the key; else by its start."""
     peers = [one for one in known if one.public_key]
     exact = [one for one in peers if wanted in (one.public_key, one.name, _name(overview, one))]
-    return exact or [one for one in peers if wanted and one.public_key.startswith(wanted)]
+    long_enough = len(wanted) >= _SHORTEST_KEY
+    return exact or [one for one in peers if long_enough and one.public_key.startswith(wanted)]
 
 
 def _only(keys: list[PeerKey], wanted: str) -> PeerKey:
@@ -185,14 +203,30 @@ def _listed(overview: Overview) -> str:
     return "\n".join(lines) or "nothing is quiet"
 
 
-def _done(answer: Answer, wall: float, *, end: bool) -> str:
+def _done(answer: Answer, overview: Overview, *, end: bool) -> str:
     from wg_exporter.status import words
 
     where = f"{answer.interface} in {answer.netns}" if answer.netns else answer.interface
     whom = f"{answer.name or (answer.public_key or '')[:8]} on {where}" if answer.public_key else f"All of {where}"
     if end:
-        return words.plain(f"{whom} pages again.")
-    return words.plain(f"{whom} is quiet until {words.until(answer.until, max(wall, answer.since))}.")
+        return words.plain(_ended(answer, whom, overview))
+    return words.plain(f"{whom} is quiet until {words.until(answer.until, max(overview.wall, answer.since))}.")
+
+
+def _ended(answer: Answer, whom: str, overview: Overview) -> str:
+    """Who pages again, and who does not yet: a peer and its interface are quiet each by itself."""
+    from wg_exporter.status import words
+
+    device, wall = (answer.netns, answer.interface), overview.wall
+    whole = overview.quiet.interface(device)
+    if answer.public_key and whole:
+        stays = f"it stays quiet with {_whom(overview, whole)} until {words.until(whole.until, wall)}"
+        return f"{whom}: its own quiet has ended; {stays}."
+    named = [one for one in overview.quiet.all if one.device == device and one.public_key and not answer.public_key]
+    if named:
+        who = words.first_of(f"{_name(overview, one)} until {words.until(one.until, wall)}" for one in named)
+        return f"{whom} pages again, but for what is quiet by itself: {who}."
+    return f"{whom} pages again."
 
 
 def _json(answer: Answer) -> str:

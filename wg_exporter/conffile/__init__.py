@@ -31,6 +31,7 @@ from wg_exporter.conffile.device import DeviceSection
 from wg_exporter.conffile.friendly import labels_from_json, name_from_json
 from wg_exporter.conffile.layout import FileComments
 from wg_exporter.conffile.section import KeyPlace, PeerSection, is_public_key
+from wg_exporter.conffile.settings import unknown
 from wg_exporter.model import ConfFile, ConfPeer
 
 if TYPE_CHECKING:
@@ -276,6 +277,9 @@ class _Parser:
         key = "".join(name.split()).lower()
         if equals and key in ("privatekey", "presharedkey", "privatekeyfile", "presharedkeyfile"):
             self._secret(key, line, value.strip())
+            return
+        if len(self._problems) <= PROBLEMS_PER_FILE and (fault := unknown(self._section, key) if equals else ""):
+            self._problem(line, fault)
             return
         if self._peer is None:
             self._device.set(self._section, key, value)

@@ -300,8 +300,10 @@ def place(path: pathlib.Path) -> str:
     return CONTROL.sub("?", str(path))
 
 
-def read(path: pathlib.Path) -> str:
-    """The text of a configuration file of at most 1 MiB. Raises `ConfigError` if it can't be read."""
+def read(path: pathlib.Path, without: str = ", or run without a configuration") -> str:
+    """The text of a configuration file of at most 1 MiB. Raises `ConfigError` if it can't be read; `without` says what
+    running without the file would mean.
+    """
     where = place(path)
     try:
         # Not blocking: a pipe without a writer would hold up a reload for ever.
@@ -314,7 +316,7 @@ def read(path: pathlib.Path) -> str:
         problem = Problem(where, f"is not UTF-8 text (line {raw.count(10, 0, error.start) + 1})", "save it as UTF-8")
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        problem = Problem(where, f"can't be read: {why}", "correct the path, or run without a configuration")
+        problem = Problem(where, f"can't be read: {why}", f"correct the path{without}")
     else:
         if len(raw) <= MAX_BYTES:
             return text

@@ -168,7 +168,7 @@ class Document:
                 self._unknown(key, path, tuple(fields), seen[key])
                 values[key] = INVALID
             elif not (_is_null(value_node) and _is_container(fields[key].type)):
-                values[fields[key].name] = self._value(value_node, fields[key].type, _join(path, key))
+                values[fields[key].name] = self._value(value_node, fields[key].type, join(path, key))
         for key, field in fields.items():
             if field.required and field.name not in values:
                 self.wrong(path, f"{key} is missing", f"add {key}: ...")
@@ -183,7 +183,7 @@ class Document:
             self.wrong(path, f"a key must be a word, not {_what(node)}", "check the brackets and the colons", line)
         elif node.value in seen:
             what = f"is given twice, first in line {seen[node.value]}"
-            self.wrong(_join(path, node.value), what, "keep one of them", line)
+            self.wrong(join(path, node.value), what, "keep one of them", line)
         else:
             seen[node.value] = line
             return str(node.value)
@@ -197,7 +197,7 @@ class Document:
         else:
             what, meant = "is not a known key", resembling(key, known)
             fix = f"did you mean {meant}?" if meant else "the keys here are " + ", ".join(known)
-        self.wrong(_join(path, key), what, fix, line)
+        self.wrong(join(path, key), what, fix, line)
 
     def _list(self, node: yaml.Node, kind: mi.VarTupleType, path: str) -> object:
         if not isinstance(node, yaml.SequenceNode) or node.tag != _SEQ:
@@ -217,7 +217,7 @@ class Document:
             self._count()
             key = self._key(key_node, path, seen)
             if key is not None:
-                values[key] = self._value(value_node, kind.value_type, _join(path, key))
+                values[key] = self._value(value_node, kind.value_type, join(path, key))
         return INVALID if len(seen) != len(node.value) or INVALID in values.values() else values
 
     def _scalar(self, node: yaml.Node, kind: mi.Type, path: str, written: str) -> object:
@@ -264,7 +264,12 @@ def _read_scalar(node: yaml.ScalarNode, kind: mi.Type, wanted: str) -> object:
         case mi.BoolType() if tag == _BOOL:
             return _truth(text) == "true"
     fix = ""
-    if not isinstance(kind, mi.EnumType):
+    if isinstance(kind, mi.EnumType):
+        meant = resembling(text.casefold(), (member.value for member in kind.cls))
+        fix = f"did you mean {meant}?" if meant else ""
+    elif isinstance(kind, mi.FloatType) and re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,6})? ?%", text):
+        fix = f"write {float(text.rstrip(' %')) / 100:g}"
+    else:
         fix = "write it in decimal, without leading zeros" if tag == _INT else "remove the quotes" if quoted else ""
     raise FieldError(f"must be {wanted} ({shown(text)})", fix)
 
@@ -307,6 +312,7 @@ def _what(node: yaml.Node) -> str:
     return kind if node.tag in (_SEQ, _MAP) else "a value with a tag"
 
 
-def _join(path: str, key: str) -> str:
-    plain = re.fullmatch("[A-Za-z0-9_]{1,40}", key) and not KEY_LIKE.search(key)
+def join(path: str, key: str) -> str:
+    """The key path of a key at a path; one that is no plain word is shown as values are."""
+    plain = re.fullmatch("[A-Za-z0-9_-]{1,40}", key) and not KEY_LIKE.search(key)
     return ".".join(filter(None, (path, key if plain else f"({shown(key)})")))

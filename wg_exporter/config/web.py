@@ -14,11 +14,15 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct
 
 from wg_exporter.config.fields import seconds
-from wg_exporter.config.tree import Document, Problem
+from wg_exporter.config.tree import Document, Problem, join
 
 
 def _text(description: str) -> Meta:
     return Meta(description=description)
+
+
+WITHOUT: Final = "; without this file there is no TLS and no password"
+"""After "correct the path": what it would mean to leave the file out."""
 
 
 class ClientAuth(StrEnum):
@@ -145,46 +149,66 @@ def parse_web(text: str, where: str) -> WebConfig:
     """The web configuration that a YAML text describes. Raises WebConfigError with all problems."""
     document = Document(where)
     found = document.read(text, WebConfig)
-    if isinstance(found, WebConfig):
-        _check(document, found)
+    _check(document)
     if document.problems or not isinstance(found, WebConfig):
         raise WebConfigError(document.problems)
     return found
 
 
-def _check(document: Document, config: WebConfig) -> None:
-    if config.tls_server_config is not None:
-        _check_tls(document, config.tls_server_config)
-    for name in config.http_server_config.headers:
+def _check(document: Document) -> None:
+    """Look at all parts that could be read, whatever is wrong with others."""
+    at = "tls_server_config"
+    tls = document.values.get(at)
+    if isinstance(tls, TlsServer):
+        _check_tls(document, tls)
+    else:
+        read = {name: f"{at}.{name}" for name in TlsServer.__struct_fields__ if f"{at}.{name}" in document.values}
+        part = TlsServer(**{name: document.values[path] for name, path in read.items()})  # type: ignore[arg-type]
+        _check_values(document, part, at)
+    for name in _words(document, "http_server_config.headers"):
         if name not in HEADERS:
             known = ", ".join(HEADERS)
-            document.wrong(f"http_server_config.headers.{name}", "is not a header that can be set", f"use {known}")
-    for name, value in config.basic_auth_users.items():
-        path = f"basic_auth_users.{name}"
+            path = join("http_server_config.headers", name)
+            document.wrong(path, "is not a header that can be set", f"use {known}")
+    for name, value in _words(document, "basic_auth_users").items():
+        path = join("basic_auth_users", name)
         if not name or ":" in name:
             document.wrong(path, "can't be a user name", "it must not be empty, and has no colon")
         elif not _BCRYPT.fullmatch(value):
-            fix = "make one with: htpasswd -nBC 10 '' | tr -d ':'"
+            fix = "make one with: htpasswd -nBC 10 USER (of the package apache2-utils), and put here what follows USER:"
             document.wrong(path, "is not a bcrypt hash with a cost from 4 to 19", fix)
-    limit = config.rate_limit
-    if limit is not None and seconds(limit.interval) is None:
+    interval = document.values.get("rate_limit.interval")
+    if isinstance(interval, str) and seconds(interval) is None:
         document.wrong("rate_limit.interval", "is not a duration", "write it like 1s or 500ms")
+
+
+def _words(document: Document, path: str) -> dict[str, str]:
+    found = document.values.get(path)
+    return found if isinstance(found, dict) else {}
 
 
 def _check_tls(document: Document, tls: TlsServer) -> None:
     at = "tls_server_config"
-    for file, inline in (("cert_file", "cert"), ("key_file", "key"), ("client_ca_file", "client_ca")):
-        if getattr(tls, file) and getattr(tls, inline):
-            document.wrong(f"{at}.{inline}", f"is given, and {file} too", "keep one of them")
     for file, inline in (("cert_file", "cert"), ("key_file", "key")):
         if not getattr(tls, file) and not getattr(tls, inline):
             document.wrong(at, f"{file} is missing", f"add {file}: or {inline}:")
     _check_clients(document, tls, at)
+    _check_values(document, tls, at)
+
+
+def _check_values(document: Document, tls: TlsServer, at: str) -> None:
+    """What is wrong whatever else is given."""
+    for file, inline in (("cert_file", "cert"), ("key_file", "key"), ("client_ca_file", "client_ca")):
+        if getattr(tls, file) and getattr(tls, inline):
+            document.wrong(f"{at}.{inline}", f"is given, and {file} too", "keep one of them")
     if tls.min_version > tls.max_version:
         document.wrong(f"{at}.min_version", "is newer than max_version", "exchange them")
     for number, name in enumerate(tls.cipher_suites):
         if name not in CIPHERS and name not in TLS13_CIPHERS:
             document.wrong(f"{at}.cipher_suites[{number}]", "is not a cipher suite", f"use of {', '.join(CIPHERS)}")
+    if tls.client_auth_type is ClientAuth.REQUIRE_ANY:
+        fix = f"use {ClientAuth.REQUIRE_AND_VERIFY}, with client_ca_file"
+        document.wrong(f"{at}.client_auth_type", "can't be had: a certificate that nobody verifies proves nothing", fix)
     for number, name in enumerate(tls.curve_preferences):
         if name not in CURVES:
             document.wrong(f"{at}.curve_preferences[{number}]", "is not a curve", f"use one of {', '.join(CURVES)}")
@@ -201,6 +225,3 @@ def _check_clients(document: Document, tls: TlsServer, at: str) -> None:
     if tls.client_allowed_sans and tls.client_auth_type is not ClientAuth.REQUIRE_AND_VERIFY:
         fix = f"set client_auth_type: {ClientAuth.REQUIRE_AND_VERIFY}"
         document.wrong(f"{at}.client_allowed_sans", "needs a verified certificate of each client", fix)
-    if tls.client_auth_type is ClientAuth.REQUIRE_ANY:
-        fix = f"use {ClientAuth.REQUIRE_AND_VERIFY}, with client_ca_file"
-        document.wrong(f"{at}.client_auth_type", "can't be had: a certificate that nobody verifies proves nothing", fix)

@@ -1,4 +1,4 @@
-"""What belongs to wg-exporter and is no code: alert rules, dashboards, the example of an Alertmanager, the docs.
+"""What belongs to wg-exporter and is no code: alert rules, dashboards, examples for Prometheus and Alertmanager, the docs.
 
 They lie at the top of the checkout, where people look for them. The directories beside this file are links to those
 (`docs` to `../../docs`), and the build of a package follows links: so a wheel and an sdist have the files themselves,
@@ -19,8 +19,16 @@ DASHBOARDS = ("dashboards/fleet.json", "dashboards/host.json", "dashboards/peer.
 PROVISIONING = "dashboards/provisioning.example.yml"
 ALERTMANAGER = "deploy/alertmanager.example.yml"
 CONFIGURATION = "docs/config.example.yml"
+PROMETHEUS = (
+    "deploy/prometheus/agent.yml",
+    "deploy/prometheus/central.yml",
+    "deploy/prometheus/federation.yml",
+    "deploy/prometheus/scrape.yml",
+    "deploy/prometheus/silent.rules.yml",
+    "deploy/prometheus/targets.example.yml",
+)
 
-FILES = (RULES, ALERTMANAGER, *DASHBOARDS, PROVISIONING, CONFIGURATION)
+FILES = (RULES, ALERTMANAGER, *DASHBOARDS, PROVISIONING, CONFIGURATION, *PROMETHEUS)
 """All that are no pages."""
 
 

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from wg_exporter.quiet import Quiet
 
 
+REFUSED = "the configuration on disk was refused, and an older one is in use: `wg-exporter check` says why"
+"""A problem of an exporter whose last reload failed."""
+
+
 class Teller(NamedTuple):
     """The exporter that was asked: its version, the host it runs on, its configuration file (empty = none), and since
     when it serves (seconds since the epoch).
@@ -185,6 +189,8 @@ def from_view(
     problems = [problem for file in snapshot.conf for problem in file.problems]
     problems += [f"{name} is gone" + (f" from namespace {netns}" if netns else "") for netns, name in view.missing]
     problems += (*snapshot.doubles, *view.unmatched)
+    if teller and teller.reload_successful is False:
+        problems.insert(0, REFUSED)
     hidden = (
         link.name
         for link in snapshot.links.values()

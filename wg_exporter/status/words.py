@@ -7,7 +7,7 @@ would control the reader's terminal, so `plain` spells out whatever is not print
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from wg_exporter.model import SOME_TIME
@@ -52,6 +52,15 @@ def until(wall: float, now: float) -> str:
     end, today = (datetime.fromtimestamp(when).astimezone() for when in (wall, now))
     day = "" if end.date() == today.date() else f"{end:%Y-%m-%d} "
     return f"{day}{end:%H:%M:%S} ({ago(max(int(wall - now), 1)).removesuffix(' ago')})"
+
+
+def seen(wall: float, now: float) -> str:
+    """When something was seen that is told as it was then: `seen 14:30:00 UTC, 5 minutes ago`, with the day if that is
+    another.
+    """
+    then, today = (datetime.fromtimestamp(when, UTC) for when in (wall, now))
+    day = "" if then.date() == today.date() else f"{then:%Y-%m-%d} "
+    return f"seen {day}{then:%H:%M:%S} UTC, {ago(int(now - wall))}"
 
 
 def handshake_age(last_handshake_ns: int, wall: float) -> int | None:

@@ -37,7 +37,7 @@ _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:48rem;margin:1rem auto 3rem;padding:0 1rem;"
     "color:#222;background:#fff;overflow-wrap:anywhere}h1{font-size:1.4rem}h2{font-size:1.15rem;margin-top:2rem}"
     "h3{font-size:1rem}nav,footer{color:#666;font-size:.9rem}nav a{margin-right:1rem}a{color:#0b5cad}"
-    "pre,.wide{overflow-x:auto}pre{background:#f3f3f3;padding:.75rem;overflow-wrap:normal}"
+    ".wide{overflow-x:auto}pre{background:#f3f3f3;padding:.75rem;white-space:pre-wrap}"
     "code{font-size:.9em}table{border-collapse:collapse;overflow-wrap:normal}"
     "th,td{border:1px solid #ccc;padding:.25rem .5rem;text-align:left;vertical-align:top}li{margin:.25rem 0}"
     "@media(prefers-color-scheme:dark){body{color:#ddd;background:#161616}pre{background:#242424}"

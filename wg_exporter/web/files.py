@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.config import ConfigError, place, read
-from wg_exporter.config.web import WebConfigError, parse_web
+from wg_exporter.config.web import WITHOUT, WebConfigError, parse_web
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +43,7 @@ class WebFiles:
         """As they are now. Raises WebConfigError."""
         self._seen = self._signature()
         try:
-            text = read(self._path)
+            text = read(self._path, WITHOUT)
         except ConfigError as error:
             raise WebConfigError(error.problems) from None
         files = parse_web(text, self.where).files(str(self._path.absolute().parent))

@@ -14,6 +14,7 @@ import time
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
+from wg_exporter.cli.common import again
 from wg_exporter.cli.frames import token_of
 from wg_exporter.cli.mtu.results import Result, conclude, countable, so_far, unprobed
 from wg_exporter.cli.mtu.running import Quiet
@@ -54,7 +55,7 @@ def lacks_permission() -> str:
     except PermissionError:
         return (
             "no permission to send probes: this needs CAP_NET_RAW, and CAP_NET_ADMIN to read the devices; "
-            "run: sudo wg-exporter mtu"
+            f"run: {again()}"
         )
     return ""
 

@@ -10,6 +10,7 @@ copied. All text from outside goes through `words.plain`, and none is read as ma
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
@@ -177,6 +178,8 @@ def _result(result: Result, console: Console) -> Iterator[Text]:
     if asked.health.state:
         said = ", ".join(filter(None, (asked.health.state, asked.health.reason)))
         line = f"The exporter says: {said}" + (f": {asked.health.evidence}" if asked.health.evidence else "")
+        if at := asked.health.reason_at or asked.health.changed_at:
+            line += f" (seen {datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC)"
         yield from _wrapped(Text(_plain(line, console), "dim"), console, 2)
     if result.hint:
         yield from _wrapped(Text(_plain(result.hint, console), "dim"), console, 2)

@@ -4,9 +4,11 @@ be nothing.
 
 from __future__ import annotations
 
+import shlex
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from wg_exporter.config.tree import resembling
 from wg_exporter.health.states import State
 from wg_exporter.model import Failure, SourceName
 from wg_exporter.quiet import QuietNow
@@ -60,24 +62,26 @@ def standing(row: PeerRow) -> Standing:
 # --- which part of it ---------------------------------------------------------------------------------------------
 
 
-def select(overview: Overview, interface: str | None = None, peer: str | None = None) -> Overview:
+def select(
+    overview: Overview, interface: str | None = None, peer: str | None = None, *, shortest_key: int = 1
+) -> Overview:
     """The devices called `interface` and their peers whose name or key is `peer`, or whose key starts with it.
 
-    Without `peer`, `interface` may be the name or the key of one peer too. Raises NothingSelected where nothing
-    matches, or several peers do.
+    Without `peer`, `interface` may be the name or the key of one peer too. The start of a key has at least
+    `shortest_key` characters. Raises NothingSelected where nothing matches, or several peers do.
     """
     devices = overview.devices
     if not devices:
         raise NothingSelected(reason_when_empty(overview))
     if interface is not None and peer is None and all(whose(row)[1] != interface for row in devices):
-        return _of(overview, _only_peer(devices, interface))
+        return _of(overview, _only_peer(devices, interface, shortest_key))
     if interface is not None:
         devices = tuple(row for row in devices if whose(row)[1] == interface)
         if not devices:
             there = words.first_of(dict.fromkeys(whose(row)[1] for row in overview.devices))
             raise NothingSelected(f"no WireGuard interface {words.plain(interface)}; there is: {there}")
     if peer is not None:
-        devices = _with_peer(devices, peer)
+        devices = _with_peer(devices, peer, shortest_key)
     return _of(overview, devices)
 
 
@@ -96,36 +100,50 @@ def _of(overview: Overview, devices: tuple[DeviceRow, ...]) -> Overview:
     return overview._replace(devices=devices, quiet=quiet)
 
 
-def _only_peer(devices: tuple[DeviceRow, ...], wanted: str) -> tuple[DeviceRow, ...]:
+def _only_peer(devices: tuple[DeviceRow, ...], wanted: str, shortest_key: int) -> tuple[DeviceRow, ...]:
     """The only peer with this name or key, on whichever device."""
-    kept = _matching(devices, wanted)
+    kept = _matching(devices, wanted, shortest_key)
     if not kept:
         there = words.first_of(dict.fromkeys(whose(row)[1] for row in devices))
-        raise NothingSelected(f"no WireGuard interface and no peer {words.plain(wanted)}; there is: {there}")
+        peers = words.first_of(dict.fromkeys(row.name for device in devices for row in device.peers))
+        there += f"; peers: {peers}" if peers else ""
+        what = f"no WireGuard interface and no peer {words.plain(wanted)}"
+        raise NothingSelected(f"{what}; {_meant(devices, wanted) or f'there is: {there}'}")
     if sum(len(row.peers) for row in kept) > 1:
         found = words.first_of(f"{whose(row)[1]} {one.peer.public_key}" for row in kept for one in row.peers)
         raise NothingSelected(f"several peers are called {words.plain(wanted)}; say which: {found}")
     return kept
 
 
-def _with_peer(devices: tuple[DeviceRow, ...], wanted: str) -> tuple[DeviceRow, ...]:
-    kept = _matching(devices, wanted)
+def _with_peer(devices: tuple[DeviceRow, ...], wanted: str, shortest_key: int) -> tuple[DeviceRow, ...]:
+    kept = _matching(devices, wanted, shortest_key)
     if kept:
         return kept
     there = words.first_of(row.name for device in devices for row in device.peers) or "none"
     unread = words.first_of(whose(row)[1] for row in devices if row.failed)
     where = words.first_of(dict.fromkeys(whose(row)[1] for row in devices))
     raise NothingSelected(
-        f"no peer {words.plain(wanted)} on {where}; there is: {there}"
+        f"no peer {words.plain(wanted)} on {where}; {_meant(devices, wanted) or f'there is: {there}'}"
         + (f" (could not read {unread})" if unread else "")
     )
 
 
-def _matching(devices: tuple[DeviceRow, ...], wanted: str) -> tuple[DeviceRow, ...]:
+def _meant(devices: tuple[DeviceRow, ...], wanted: str) -> str:
+    """A question for the peers whose names or keys begin so, or that look like it; empty if there is none."""
+    peers = [row for device in devices for row in device.peers]
+    names = dict.fromkeys(row.name for row in peers)
+    start = wanted.casefold()
+    found = [name for name in names if start and name.casefold().startswith(start)]
+    found = found or [row.name for row in peers if start and row.peer.public_key.startswith(wanted)]
+    found = found or list(filter(None, [resembling(wanted, names)]))
+    return f"did you mean {words.first_of((shlex.quote(name) for name in found), 3)}?" if found else ""
+
+
+def _matching(devices: tuple[DeviceRow, ...], wanted: str, shortest_key: int) -> tuple[DeviceRow, ...]:
     """The devices with those peers that are meant, without the others: by the whole name or key, else by its start."""
     tests: tuple[Callable[[PeerRow], bool], ...] = (
         lambda row: wanted in (row.name, row.peer.public_key),
-        lambda row: bool(wanted) and row.peer.public_key.startswith(wanted),
+        lambda row: len(wanted) >= shortest_key and row.peer.public_key.startswith(wanted),
     )
     for test in tests:
         kept = [row._replace(peers=tuple(filter(test, row.peers))) for row in devices]

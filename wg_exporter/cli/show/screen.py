@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 import time
 from itertools import chain, islice
@@ -180,7 +181,11 @@ def _peers_verdict(overview: Overview, encoding: str) -> Iterator[tuple[Text, ..
         yield say(f"~ {what}", "cyan", names)
     if overview.teller or overview.unasked or overview.by_one_look:
         yield say(_source(overview), "dim")
+    every = sum(len(row.peers) for row in overview.devices)
     total = f"{words.count(expected, 'peer')} expected up, {len(broken):,} not"
+    if not expected:
+        whom = f"of {words.count(every, 'peer')} none is expected up" if every else "there is no peer"
+        total = f"nothing here can page: {whom}" + (f"; {len(broken):,} down" if broken else "")
     total += f", {unknown:,} not known" if unknown else ""
     left = [one for row in overview.devices for one in row.peers if one.expected_up and one.quiet]
     silent = sum(one.health.state is State.DOWN for one in left)
@@ -228,7 +233,7 @@ def _who(row: DeviceRow, peer: PeerRow, wall: float) -> str:
 
 def _why(row: DeviceRow, peer: PeerRow, wall: float) -> str:
     health = peer.health
-    since = f" (seen {words.ago(int(wall - health.changed_at))})" if health.changed_at else ""
+    since = f" ({words.seen(at, wall)})" if (at := health.reason_at or health.changed_at) else ""
     cause = f"; cause: {peer.cause.cause}" if peer.cause else ""
     return f"{peer.name} on {_label(row)}: {health.state}, {health.reason}: {health.evidence}{since}{cause}"
 
@@ -237,9 +242,13 @@ def _closer(row: DeviceRow, peer: PeerRow, config_file: str, wall: float, encodi
     """More lines about a peer that is the only one on the screen."""
     health = peer.health
     if health.reason:
-        yield Text(words.plain(f"  {health.reason}: {health.evidence}", encoding), "bold")
+        # What was seen is told as it was then: "34 s ago" is not of now.
+        since = f" ({words.seen(at, wall)})" if (at := health.reason_at or health.changed_at) else ""
+        yield Text(words.plain(f"  {health.reason}: {health.evidence}{since}", encoding), "bold")
         name = peer.name if peer.named else peer.peer.public_key
         todo = advice(health.reason, whose(row)[1], name, config_file, row.entry)
+        # That is the command which was given, perhaps in other words.
+        todo = todo.replace(f"`wg-exporter show {shlex.quote(whose(row)[1])} {shlex.quote(name)}`", "this output")
         for line in () if peer.cause and peer.cause.fix else (todo,):
             yield Text(words.plain(f"  {line}", encoding))
     if peer.cause:

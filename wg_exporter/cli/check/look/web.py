@@ -11,7 +11,7 @@ from cryptography import x509
 from wg_exporter.cli.check.facts import CertificateFact, WebFacts
 from wg_exporter.cli.check.look.files import file_fact
 from wg_exporter.config import ConfigError, place, read
-from wg_exporter.config.web import ClientAuth, WebConfigError, parse_web
+from wg_exporter.config.web import WITHOUT, ClientAuth, WebConfigError, parse_web
 from wg_exporter.web.tls import TlsError, context
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def web_facts(path: Path, *, host: bool) -> WebFacts:
     """What the file says. Without `host`, files that it names and that are not here are none of our business."""
     file = file_fact(path)
     try:
-        config = parse_web(read(path), place(path))
+        config = parse_web(read(path, WITHOUT), place(path))
     except (ConfigError, WebConfigError) as error:
         return WebFacts(file, error.problems)
     costs = tuple((user, int(found.split("$")[2])) for user, found in config.basic_auth_users.items())
