@@ -48,8 +48,9 @@ that is gone, nothing has to be sought. No page waits for it: the state is told 
 
 Nothing on the host is changed, and nothing is sent. What is used: WireGuard's counters, the probes, the handshake
 messages that are seen on the wire, ICMP errors, and from the reader routes, the UDP port, addresses, rp_filter and its
-counters, twice, {compared:g} s apart. Whoever is sought for is [watched on the wire](probing.md#what-is-seen-on-the-wire)
-for {search:g} s, if that is not so already. What was proved stays while nothing speaks against it.
+counters, twice, {compared:g} s apart. Whoever is sought for is
+[watched on the wire](probing.md#what-is-seen-on-the-wire) for {search:g} s, if that is not so already. What was proved
+stays while nothing speaks against it.
 
 A cause is named only with proof, and never for a peer that works. What strangers can forge proves nothing by itself: a
 response counts where it answers an initiation that was seen leaving, an ICMP error where it quotes one.
