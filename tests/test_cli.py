@@ -298,7 +298,9 @@ def test_the_demo_is_served_and_shown_and_sigterm_leaves_nothing(lab):
 
         code, out, err = run("show", "wg9", "--json", "--config.file", config)
         assert (code, json.loads(out)["devices"]) == (1, [])
-        assert err.startswith(f"Error: no WireGuard interface and no peer wg9; there is: {device['interface']}; peers: ")
+        assert err.startswith(
+            f"Error: no WireGuard interface and no peer wg9; there is: {device['interface']}; peers: "
+        )
 
         with killed_at_last(start("show", "--watch", "--interval", "0.2", "--config.file", config)) as watching:
             watching.stdout.readline()

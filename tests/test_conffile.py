@@ -613,6 +613,7 @@ def test_a_route_table_of_networkd_says_the_same(device: str, peer: str, own: bo
 
 # --- settings that there are not ----------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize(
     ("section", "line", "said"),
     [
