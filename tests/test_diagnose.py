@@ -23,7 +23,18 @@ from wg_exporter.cli.diagnose import assemble, host, progress
 from wg_exporter.cli.diagnose.assemble import Known
 from wg_exporter.cli.diagnose.choice import ANYWHERE, ChoiceError, Chosen, choose, leading_to
 from wg_exporter.cli.diagnose.echoes import Inside, lost_ratio
-from wg_exporter.cli.diagnose.enough import AGAIN, DATA, HANDSHAKES, LONGEST, MEASURED, STEADY, Progress, enough
+from wg_exporter.cli.diagnose.enough import (
+    AGAIN,
+    DATA,
+    HANDSHAKES,
+    LIKELY,
+    LIKELY_STEADY,
+    LONGEST,
+    MEASURED,
+    STEADY,
+    Progress,
+    enough,
+)
 from wg_exporter.cli.diagnose.packets import Keys, described
 from wg_exporter.cli.diagnose.result import FAULT, FINE, NOT_LOOKED, Result, to_json
 from wg_exporter.cli.diagnose.screen import show
@@ -344,6 +355,10 @@ def row(**more) -> Facts:
         (Progress(1.5, STEADY), row(), PORT, True),
         (Progress(1.5, STEADY, ready=False), row(), PORT, False),
         (Progress(1.5, 1.5), row(), GUESS, False),
+        (Progress(LIKELY - 0.1, 3.0), row(), GUESS, False),
+        (Progress(LIKELY, LIKELY_STEADY - 0.1), row(), GUESS, False),
+        (Progress(LIKELY, LIKELY_STEADY), row(), GUESS, True),
+        (Progress(LIKELY, LIKELY_STEADY), row(), NOTHING, False),
         (Progress(HANDSHAKES, 1.0), row(session=False), GUESS, True),
         (Progress(HANDSHAKES, 1.0), row(session=False), NOTHING, True),
         (Progress(HANDSHAKES, 1.0), row(session=False, sighting=sighting(initiations_received=1)), NOTHING, False),
