@@ -18,7 +18,7 @@ from wg_exporter.causes import calls, data, fine, leaves, refused, silence, take
 from wg_exporter.causes.cause import Confidence
 from wg_exporter.causes.decide import NO_PROOF, RULES
 from wg_exporter.causes.rule import fill
-from wg_exporter.daemon.causes import AGAIN_SECONDS, AT_ONCE, COMPARED_SECONDS
+from wg_exporter.daemon.causes import AGAIN_SECONDS, AT_ONCE, COMPARED_SECONDS, SEARCH_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,7 +53,9 @@ that is gone, nothing has to be sought. No page waits for it: the state is told 
 
 Nothing on the host is changed, and nothing is sent. What is used: WireGuard's counters, the probes, the handshake
 messages that are seen on the wire, ICMP errors, and from the reader routes, the UDP port, addresses, rp_filter and its
-counters, twice, {compared:g} s apart.
+counters, twice, {compared:g} s apart. Whoever is sought for is
+[watched on the wire](probing.md#what-is-seen-on-the-wire) for {search:g} s, if that is not so already. What was proved
+stays while nothing speaks against it.
 
 A cause is named only with proof, and never for a peer that works. What strangers can forge proves nothing by itself: a
 response counts where it answers an initiation that was seen leaving, an ICMP error where it quotes one.
@@ -104,6 +106,7 @@ def page() -> str:
         again=AGAIN_SECONDS,
         at_once=AT_ONCE,
         compared=COMPARED_SECONDS,
+        search=SEARCH_SECONDS,
         confidence="".join(f"| `{one}` | {CONFIDENCE[one]} |\n" for one in Confidence),
         index=table(("cause", "meaning"), _index()),
         sections="\n".join(_subject(name, rules) for name, rules in SUBJECTS),

@@ -8,6 +8,7 @@ is real and the kernel's WireGuard is not in it.
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,6 +18,7 @@ import pytest
 from tests.lab import eventually, keypair, start_exporter
 from tests.lab.exporting import lab_or_skip, scrape
 from tests.lab.hub import HubDevice, Plan
+from tests.lab.paging import alertmanager, inbox, prometheus
 from wg_exporter.config import Config, Interfaces, NamespaceConfig
 from wg_exporter.inspected import PathKind, PortOwner
 from wg_exporter.reader.host import host_sources
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.lab import Exporter, Namespace
+    from tests.lab.paging import Inbox
     from wg_exporter.inspected import Inspected
 
 pytestmark = pytest.mark.lab
@@ -44,6 +47,10 @@ CAUSES = {
 # On hosts of their own: what arrives for one peer is compared with what all sockets of the host get, so that on a host
 # where much else arrives these two are only possible, and both are named.
 ALONE = {"deaf": "input_filtered", "shared": "preshared_key"}
+REJECT = (
+    "table inet cut {\n chain input {\n type filter hook input priority 0;\n"
+    " udp dport 51820 reject with icmpx type admin-prohibited\n }\n}\n"
+)
 WAIT = 180.0  # seconds until all have one: two at a time are sought for
 
 
@@ -53,11 +60,7 @@ def break_all(hub: Namespace, main: HubDevice, calm: dict[str, HubDevice]) -> No
     sites["killed"].kill()
     sites["mute"].cut()
     sites["walled"].firewall()  # what it sends still leaves
-    reject = (
-        "table inet cut {\n chain input {\n type filter hook input priority 0;\n"
-        " udp dport 51820 reject with icmpx type admin-prohibited\n }\n}\n"
-    )
-    sites["strict"].namespace.run(["nft", "-f", "-"], stdin=reject)
+    sites["strict"].namespace.run(["nft", "-f", "-"], stdin=REJECT)
     rules = (
         "table inet cut {\n"
         f" chain output {{\n type filter hook output priority 0;\n ip daddr {at['held']} udp dport 51820 drop\n }}\n"
@@ -167,6 +170,45 @@ def test_the_table_of_seconds(story: tuple[dict[str, Told], dict[str, object], s
         print(f"{name:8} down {told.down:5.1f} s, cause {told.cause:5.1f} s, first {told.first}, now {told.document}")
     assert all(told.cause - told.down < WAIT for name, told in story[0].items() if name != "well")
     assert "Traceback" not in story[2]
+
+
+# --- from the fault to the text of the page ---------------------------------------------------------------------------
+
+PAGED = {"killed": "port_unreachable", "mute": "silent", "walled": "responses_lost", "strict": "prohibited"}
+WELL = ("berlin", "lisbon", "oslo", "riga", "wien")  # more than half, or it would be a fault of the interface
+
+
+@pytest.fixture(scope="module")
+def pager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inbox]:
+    for tool in ("prometheus", "prometheus-alertmanager"):
+        if not shutil.which(tool):
+            pytest.skip(f"{tool}: no such command; apt-get install prometheus prometheus-alertmanager")
+    directory = tmp_path_factory.mktemp("paged")
+    with lab_or_skip(directory / "lab") as lab:
+        hub = lab.namespace("hub")
+        main = HubDevice(lab, hub, "main", 0, [Plan(name) for name in (*WELL, *PAGED)])
+        with (
+            start_exporter(directory=directory, config=config([main])) as exporter,
+            inbox() as pager,
+            alertmanager(directory, pager, impatient=True) as manager,
+            prometheus(directory, [exporter.port], manager, interval=2, impatient=True),
+        ):
+            eventually(lambda: states(exporter).count("up") == len(WELL) + len(PAGED), within=90, every=0.5)
+            pager.wait("Watchdog", within=90)
+            main.sites["killed"].kill()
+            main.sites["mute"].cut()
+            main.sites["walled"].firewall()
+            main.sites["strict"].namespace.run(["nft", "-f", "-"], stdin=REJECT)
+            for peer in PAGED:
+                pager.wait("WireGuardPeerDown", within=90, peer=peer)
+            yield pager
+
+
+@pytest.mark.prometheus
+@pytest.mark.parametrize("peer", PAGED)
+def test_the_very_page_that_is_sent_says_why(pager: Inbox, peer: str) -> None:
+    (first, *_) = pager.pages("WireGuardPeerDown", peer=peer)
+    assert f" The cause is {PAGED[peer]}. " in first.annotations["description"], first.annotations["description"]
 
 
 # --- the reader on a real host ----------------------------------------------------------------------------------------

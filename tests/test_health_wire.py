@@ -217,6 +217,20 @@ def test_once_something_leaves_again_the_reason_is_another():
     assert watched.tunnel.reason is Reason.HANDSHAKE_UNANSWERED
 
 
+def test_what_was_seen_in_an_earlier_outage_is_no_evidence_of_a_later_one():
+    watched = Watched()
+    watched.breaks(lambda since: watched.begins(since, leaves=True), seconds=45)
+    assert "seen leaving" in watched.tunnel.judged.evidence
+    watched.tunnel.shake()
+    watched.breaks(lambda _since: watched.tunnel.rx(KEEPALIVE), seconds=30, answered=True)
+    assert watched.tunnel.state is State.UP
+    watched.seconds = watched.until = -1.0
+    watched.broken = watched.tunnel.now
+    watched.breaks(lambda since: watched.begins(since, leaves=True), seconds=60)
+    assert watched.tunnel.state is State.DOWN
+    assert "seen leaving" not in watched.tunnel.judged.evidence
+
+
 # --- it hears nothing -------------------------------------------------------------------------------------------------
 
 

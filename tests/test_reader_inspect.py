@@ -294,6 +294,23 @@ def test_a_port_that_another_process_has_is_not_the_devices(backend, tmp_path):
     assert got.port_owner is PortOwner.NOBODY
 
 
+def test_a_daemon_whose_files_can_not_be_looked_at_may_have_its_port(tmp_path, monkeypatch):
+    """As under the unit, which hides other processes: nothing is said of the port, and not that another has it."""
+    monkeypatch.setattr(ports.look, "__defaults__", (ports.NET, tmp_path))
+    monkeypatch.setattr(ports.visible, "__defaults__", (tmp_path,))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound:
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+        one = subject(snapshot(device(peer(1), listen_port=port, backend=Backend.USERSPACE)), PEER)
+        (inode,) = ports.inodes(port)
+        (tmp_path / "12" / "fd").mkdir(parents=True)  # of a process that is seen, and has it too
+        (tmp_path / "12" / "fd" / "3").symlink_to(f"socket:[{inode}]")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
+            control.bind(str(tmp_path / "wg0.sock"))
+            control.listen(1)
+            assert inspect(one, {}, time.monotonic, control_sockets=(tmp_path,)).port_owner is None
+
+
 def test_a_reader_looks_by_what_its_last_pass_has_read():
     host, clock = FakeHost(), FakeTime()
     host.devices = [device(peer(1))]

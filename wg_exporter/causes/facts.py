@@ -105,6 +105,7 @@ class Facts(NamedTuple):
     sent_bytes: int | None = None
     received_bytes: int | None = None
     handshakes: int | None = None
+    echoes_sent: int | None = None  # of those whose fate is known: sent some seconds ago, into the interface
     entered_packets: int | None = None  # into the interface, from users and probes, for any of its peers
 
     # Of all other peers of the device within `seconds`: did anything come from them?

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from wg_exporter.causes import seen
@@ -19,7 +20,8 @@ _ILL = frozenset({State.DOWN, State.DEGRADED})
 def _fine(facts: Facts) -> Judgement:
     if facts.state is State.UP:
         heard = facts.heard_seconds
-        return certain(f"it was heard {seen.span(heard)} ago" if heard is not None else "it is heard")
+        known = heard is not None and isfinite(heard)
+        return certain(f"it was heard {seen.span(heard or 0.0)} ago" if known else "it is heard")
     if facts.state in _ILL or seen.shakes(facts) is not True or _obstructed(facts):
         return None
     if mtu_fault(facts) or heavy_loss(facts):

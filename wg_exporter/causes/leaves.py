@@ -157,7 +157,7 @@ def _inner(facts: Facts) -> Judgement:
     refused = facts.provoke_refused or (facts.echo.refused if facts.echo else None)
     if refused is SendError.NO_PERMISSION:
         return likely(f"this host refused to send a packet into {facts.key[1]} (EPERM), as a firewall rule makes it do")
-    asked = facts.provoked or (facts.echo is not None and facts.echo.sent > 0)
+    asked = facts.provoked or (facts.echoes_sent or 0) >= seen.ENOUGH
     if asked and facts.entered_packets == 0 and not refused:
         return likely(f"packets were sent to {facts.target or 'it'}, and none went into {facts.key[1]}")
     if facts.entered_packets:

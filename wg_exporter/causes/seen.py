@@ -6,7 +6,6 @@ session come of it, does data pass?
 
 from __future__ import annotations
 
-from math import isfinite
 from typing import TYPE_CHECKING
 
 from wg_exporter.health.states import Reason, State
@@ -164,8 +163,6 @@ def grew(facts: Facts, counter: str) -> int | None:
 
 def span(seconds: float) -> str:
     """Seconds in whole units, cut. A larger unit is used from two of it on."""
-    if not isfinite(seconds):
-        return "ever"
     for length, unit in ((86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * length:
             return f"{seconds // length:.0f} {unit}"

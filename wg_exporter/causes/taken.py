@@ -210,8 +210,8 @@ RULES = (
         "Responses to our own initiations arrive, made for our public key, and no session comes of them.",
         (
             (
-                "Set the same preshared key on both sides: `{entry}wg set {interface} peer {key} preshared-key FILE`,"
-                " and in {conf}; or none on both."
+                "Set the same preshared key on both sides: `{entry}wg set {interface} peer {key} preshared-key"
+                " KEYFILE`, and in {conf}; or none on both."
             ),
         ),
         _preshared,

@@ -17,15 +17,15 @@ from math import inf
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.causes.cause import Cause, Confidence
+from wg_exporter.causes.cause import Confidence
 from wg_exporter.causes.decide import decide
 from wg_exporter.causes.facts import Facts
-from wg_exporter.daemon.facts import Mark, Two, facts, mark
+from wg_exporter.daemon.facts import Mark, Two, facts, kinds, mark, width
 from wg_exporter.health.states import Reason, State
 from wg_exporter.names.identity import PeerMeta
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from wg_exporter.causes.cause import Finding
     from wg_exporter.daemon.facts import Look
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 AT_ONCE = 2  # peers that are sought for
 AGAIN_SECONDS = 60.0  # from one search for a peer to the next
 COMPARED_SECONDS = 15.0  # from one look at the host to the next: three tries of a handshake
+WINDOW_SECONDS = 5.0  # from the first look to the next, where the wire was not watched at the first
 SEARCH_SECONDS = 45.0  # at most: whatever has not come by then does not come
 CHECKED = 256  # peers whose evidence is compared at one tick
 AT_FIRST = 64  # peers that are decided at once by what is known when they go down: 0.1 ms each
@@ -46,6 +47,10 @@ _ILL = frozenset({State.DOWN, State.DEGRADED})
 
 # Reasons that are causes themselves: nothing has to be looked at.
 _PLAIN = frozenset({Reason.INTERFACE_GONE, Reason.INTERFACE_DOWN, Reason.UNREADABLE, Reason.MISSING})
+
+
+def _nobody(_keys: list[PeerKey]) -> None:
+    """Watch for nobody."""
 
 
 class Found(NamedTuple):
@@ -104,8 +109,10 @@ class Causes:
         """The causes found, by device and public key. A device is the same object while nothing of it changes."""
         return self._now
 
-    def follow(self, look: Look, sources: Sources) -> list[Found]:
-        """Take in a tick, and go on seeking. Returns what was found by a search and is new. Waits for nothing."""
+    def follow(self, look: Look, sources: Sources, watch: Callable[[list[PeerKey]], object] = _nobody) -> list[Found]:
+        """Take in a tick, and go on seeking. Returns what was found by a search and is new. Waits for nothing. `watch`
+        has peers watched on the wire for `SEARCH_SECONDS`.
+        """
         now = look.snapshot.monotonic
         changed: set[PeerKey] = set()
         # Right after the start everybody is in doubt, and most are well.
@@ -114,7 +121,7 @@ class Causes:
         fresh = self._take(doubtful, look, changed)
         found = [*self._at_first(fresh, look, changed)]
         self._check(look, now)
-        found += self._seek(look, sources, now, changed)
+        found += self._seek(look, sources, watch, changed)
         if changed:
             self._publish({(key[0], key[1]) for key in changed})
         return found
@@ -204,7 +211,7 @@ class Causes:
         case.queued = True
         self._number += 1
         rank = 0 if case.row.state is State.DOWN else 1 if case.ill else 2
-        heappush(self._queue, (rank, case.sought_at > -inf, -_width(key, look), self._number, key))
+        heappush(self._queue, (rank, case.sought_at > -inf, -width(key, look), self._number, key))
 
     def _check(self, look: Look, now: float) -> None:
         """Seek again for those of whom other things are known than when they were sought for: a few at each tick."""
@@ -216,10 +223,28 @@ class Causes:
             case = self._cases.get(key)
             if case is None or not case.ill or case.queued or key in self._searches or case.row.reason in _PLAIN:
                 continue
-            if now - case.sought_at >= AGAIN_SECONDS and _evidence(key, case, look) != case.evidence:
+            if now - case.sought_at >= AGAIN_SECONDS and kinds(key, case.row, look) != case.evidence:
                 self._enqueue(key, case, look)
 
-    def _seek(self, look: Look, sources: Sources, now: float, changed: set[PeerKey]) -> Iterator[Found]:
+    def _seek(
+        self, look: Look, sources: Sources, watch: Callable[[list[PeerKey]], object], changed: set[PeerKey]
+    ) -> Iterator[Found]:
+        now = look.snapshot.monotonic
+        begun = [*self._begin(look, now)]
+        came = {row.key: row for row in sources.inspected()}
+        for key, search in list(self._searches.items()):
+            yield from self._go_on(key, search, came.get(key), look, changed)
+        unseen = [key for key in begun if key in self._searches and not _watched(look.sightings.get(key))]
+        if unseen:
+            watch(unseen)
+        due = [key for key, search in self._searches.items() if now - search.asked >= self._wait(key)]
+        for key in due:
+            self._searches[key].asked = now
+        if due:
+            sources.inspect(due)
+
+    def _begin(self, look: Look, now: float) -> Iterator[PeerKey]:
+        """Begin searches for those that come first. Yields them."""
         while self._queue and len(self._searches) < AT_ONCE:
             key = heappop(self._queue)[-1]
             case = self._cases.get(key)
@@ -228,16 +253,14 @@ class Causes:
             case.queued = False
             if case.sought_at > -inf:  # the counters of the first search are those from the beginning of the doubt
                 case.begun, case.two = mark(key, look), Two()
-            case.sought_at, case.evidence = now, _evidence(key, case, look)
+            case.sought_at, case.evidence = now, kinds(key, case.row, look)
             self._searches.setdefault(key, _Search(now))
-        came = {row.key: row for row in sources.inspected()}
-        for key, search in list(self._searches.items()):
-            yield from self._go_on(key, search, came.get(key), look, changed)
-        due = [key for key, search in self._searches.items() if now - search.asked >= COMPARED_SECONDS]
-        for key in due:
-            self._searches[key].asked = now
-        if due:
-            sources.inspect(due)
+            yield key
+
+    def _wait(self, key: PeerKey) -> float:
+        """How long to wait for the next look at the host: what it is compared with must be of the same window."""
+        two = self._cases[key].two
+        return COMPARED_SECONDS if two.host is None or _watched(two.seen_then) else WINDOW_SECONDS
 
     def _go_on(
         self, key: PeerKey, search: _Search, row: Inspected | None, look: Look, changed: set[PeerKey]
@@ -248,7 +271,7 @@ class Causes:
             del self._searches[key]
             return
         if row is not None:
-            case.two = _next(case.two, row, look.sightings.get(key))
+            case.two = case.two.after(row, look.sightings.get(key))
         late = now - search.begun >= SEARCH_SECONDS
         if not case.ill:
             if late:
@@ -256,9 +279,11 @@ class Causes:
             return
         last = case.two.before is not None or late
         finding = self._decide(key, case, look)
-        if finding.cause.fault and (last or finding.confidence is not Confidence.POSSIBLE):
+        if _holds_still(case.finding, finding):
+            pass
+        elif finding.cause.fault and (last or finding.confidence is not Confidence.POSSIBLE):
             yield from self._tell(key, case, finding, changed)
-        elif last and case.finding is not None and finding.cause is Cause.UNKNOWN:
+        elif last and case.finding is not None:
             case.finding = None  # what it was found by is not so any more
             changed.add(key)
         if last or (finding.confidence is Confidence.CERTAIN and finding.cause.fault and case.two.host is not None):
@@ -287,48 +312,12 @@ class Causes:
         self._now = MappingProxyType(rows | anew)
 
 
-def _next(two: Two, row: Inspected, sighting: Sighting | None) -> Two:
-    """The first look at the host stays, to be compared with the latest."""
-    if two.host is None:
-        return Two(None, row, None, sighting)
-    if row.at <= two.host.at:
-        return two
-    if two.before is None:
-        return Two(two.host, row, two.seen_then, sighting)
-    return two._replace(host=row, seen_then=sighting)
+def _watched(sighting: Sighting | None) -> bool:
+    return sighting is not None and sighting.open
 
 
-def _width(key: PeerKey, look: Look) -> int:
-    """How much a peer explains: the bits that its widest allowed IP leaves open. A hub has /0 or a whole network."""
-    place = look.places.find(key)
-    networks = place[0].peers.allowed_ips[place[1]] if place else ()
-    return max(map(_open_bits, networks), default=0)
-
-
-def _open_bits(network: str) -> int:
-    length = network.rpartition("/")[2]
-    return min((128 if ":" in network else 32) - int(length), 32) if length.isdigit() else 0
-
-
-def _evidence(key: PeerKey, case: _Case, look: Look) -> tuple[object, ...]:
-    """What, when it is another, is reason to seek again: kinds of things, no counts."""
-    row, sighting = case.row, look.sightings.get(key)
-    place = look.places.find(key)
-    endpoint = place[0].peers.endpoint[place[1]] if place else ""
-    named = look.named(*place) if place else None
-    wire: tuple[object, ...] = ()
-    if sighting is not None:
-        flags = (
-            sighting.initiations_sent,
-            sighting.responses_sent,
-            sighting.initiations_received,
-            sighting.responses_received,
-            sighting.cookies_received,
-            sighting.misdirected,
-            sighting.answered,
-        )
-        refusals = frozenset((one.by, one.type, one.code) for one in sighting.refusals)
-        # Of a window that is open still, what was not seen may be seen yet.
-        wire = (sighting.open, *map(bool, flags), refusals)
-    strangers = frozenset((one.sender.address, one.for_us) for one in look.callers.get(key[:2], ()))
-    return (row.reason, endpoint, wire, strangers, named)
+def _holds_still(before: Finding | None, now: Finding) -> bool:
+    """Whether what was found stays: less is seen now, as nobody watches any more, and nothing speaks against it."""
+    weak = now.confidence is Confidence.POSSIBLE
+    proved = before is not None and before.confidence is not Confidence.POSSIBLE
+    return before is not None and proved and weak and before.cause not in dict(now.excluded)

@@ -14,13 +14,14 @@ import threading
 import warnings
 import weakref
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from wg_exporter import __version__
 from wg_exporter.catalogue import NAMES
 from wg_exporter.config import Config, ConfigError, fingerprint, load
-from wg_exporter.daemon.causes import Causes
+from wg_exporter.daemon.causes import SEARCH_SECONDS, Causes
 from wg_exporter.daemon.changelog import ChangeLog
 from wg_exporter.daemon.facts import Look, Named, Places
 from wg_exporter.daemon.host import HostHistory, Status
@@ -371,7 +372,12 @@ class Exporter:
             self._places,
             self._named,
         )
-        return self._causes.follow(look, setup.reader)
+        return self._causes.follow(look, setup.reader, partial(self._watch, setup, snapshot))
+
+    def _watch(self, setup: Setup, snapshot: Snapshot, keys: list[PeerKey]) -> None:
+        """Have peers watched whose cause is sought."""
+        if setup.config.probe.watch:
+            self.watched.open(keys, snapshot, setup, SEARCH_SECONDS)
 
     def _named(self, _device: Device, _at: int) -> Named | None:
         """What is known of the host name of a peer's endpoint. Nobody looks names up yet."""

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from wg_exporter.sighted import Caller, Sighting
 
 
+LEAST_SECONDS = 5.0  # over which counters tell anything by not growing
+
+
 class Places:
     """Where each peer is in the columns of its device. Kept while the column of keys is the same object."""
 
@@ -89,7 +92,9 @@ class Look(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """Counters of a peer at one time (monotonic seconds): of itself, of the other peers, and of its interface."""
+    """Counters of a peer at one time (monotonic seconds): of itself, of the other peers, of its interface, and of the
+    echoes to it.
+    """
 
     at: float
     rx: int
@@ -97,6 +102,7 @@ class Mark(NamedTuple):
     handshake_ns: int
     others_rx: int
     entered: int | None
+    echoes: int | None = None
 
 
 class Two(NamedTuple):
@@ -106,6 +112,19 @@ class Two(NamedTuple):
     host: Inspected | None = None
     seen_before: Sighting | None = None
     seen_then: Sighting | None = None
+
+    def after(self, row: Inspected, sighting: Sighting | None) -> Two:
+        """With a look at the host more: the first one of the same window stays, to be compared with the latest."""
+        if self.host is None:
+            return Two(None, row, None, sighting)
+        if row.at <= self.host.at:
+            return self
+        if self.before is None:
+            then = self.seen_then
+            if sighting is not None and (then is None or then.began != sighting.began):
+                return Two(None, row, None, sighting)  # of another window: what came since can't be told
+            return Two(self.host, row, then, sighting)
+        return self._replace(host=row, seen_then=sighting)
 
 
 def mark(key: PeerKey, look: Look) -> Mark | None:
@@ -122,6 +141,7 @@ def mark(key: PeerKey, look: Look) -> Mark | None:
         device.peers.last_handshake_ns[at],
         look.places.received(device) - rx,
         link.tx_packets if link else None,
+        probed.stats.sent if (probed := look.probes.get(key[:2], {}).get(key[2])) else None,
     )
 
 
@@ -195,8 +215,8 @@ def _aimed(known: Facts, look: Look, host: Inspected | None) -> Facts:
 
 def _grown(known: Facts, begun: Mark, look: Look) -> Facts:
     now = mark(known.key, look)
-    if now is None or now.rx < begun.rx or now.tx < begun.tx:
-        return known  # the device or the peer was made anew
+    if now is None or now.rx < begun.rx or now.tx < begun.tx or now.at - begun.at < LEAST_SECONDS:
+        return known  # the device or the peer was made anew, or too little time went by to say anything
     entered = None if now.entered is None or begun.entered is None else now.entered - begun.entered
     return known._replace(
         seconds=now.at - begun.at,
@@ -204,6 +224,7 @@ def _grown(known: Facts, begun: Mark, look: Look) -> Facts:
         received_bytes=now.rx - begun.rx,
         handshakes=int(now.handshake_ns != begun.handshake_ns),
         entered_packets=entered if entered is None or entered >= 0 else None,
+        echoes_sent=None if now.echoes is None or begun.echoes is None else now.echoes - begun.echoes,
         others_received=max(now.others_rx - begun.others_rx, 0),
     )
 
@@ -248,3 +269,39 @@ def _echo(target: str, stats: ProbeStats, evidence: Evidence | None) -> Echo:
     if stats.silent_since is None:
         return Echo(target, stats.sent, max(stats.sent - stats.lost, 0), stats.refused)
     return Echo(target, max(evidence.probes if evidence else 0, 1), 0, stats.refused)
+
+
+def width(key: PeerKey, look: Look) -> int:
+    """How much a peer explains: the bits that its widest allowed IP leaves open. A hub has /0 or a whole network."""
+    place = look.places.find(key)
+    networks = place[0].peers.allowed_ips[place[1]] if place else ()
+    return max(map(_open_bits, networks), default=0)
+
+
+def _open_bits(network: str) -> int:
+    length = network.rpartition("/")[2]
+    return min((128 if ":" in network else 32) - int(length), 32) if length.isdigit() else 0
+
+
+def kinds(key: PeerKey, row: PeerHealth, look: Look) -> tuple[object, ...]:
+    """What, when it is another, is reason to seek again: kinds of things, no counts."""
+    sighting = look.sightings.get(key)
+    place = look.places.find(key)
+    endpoint = place[0].peers.endpoint[place[1]] if place else ""
+    named = look.named(*place) if place else None
+    wire: tuple[object, ...] = ()
+    if sighting is not None:
+        flags = (
+            sighting.initiations_sent,
+            sighting.responses_sent,
+            sighting.initiations_received,
+            sighting.responses_received,
+            sighting.cookies_received,
+            sighting.misdirected,
+            sighting.answered,
+        )
+        refusals = frozenset((one.by, one.type, one.code) for one in sighting.refusals)
+        # Of a window that is open still, what was not seen may be seen yet.
+        wire = (sighting.open, *map(bool, flags), refusals)
+    strangers = frozenset((one.sender.address, one.for_us) for one in look.callers.get(key[:2], ()))
+    return (row.reason, endpoint, wire, strangers, named)

@@ -51,7 +51,8 @@ def in_words(seen: Evidence, now: float) -> str:
 def _on_the_wire(seen: Evidence) -> list[str]:
     """What the watcher saw that decides, or that tells whether it was this host."""
     row = seen.wire.row
-    if row is None or seen.state is not State.DOWN:
+    asked = seen.target_silent_since if seen.unanswered_since is None else seen.unanswered_since
+    if row is None or seen.state is not State.DOWN or asked is None or row.began + row.seconds < asked:
         return []
     if seen.reason is Reason.NOT_SENT and seen.wire.unsent_at is not None:
         return ["nothing was seen leaving this host"]

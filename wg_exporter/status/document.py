@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from wg_exporter.causes.cause import Cause, Confidence  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.health.states import Reason, State  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.history.round_trips import STEP_SECONDS
 from wg_exporter.model import Backend, SourceName  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.probed import Verdict  # noqa: TC001 - msgspec reads the annotations
+from wg_exporter.status.cause import CausePart, cause_part
 from wg_exporter.status.mtu import told
 from wg_exporter.status.rows import whose
 from wg_exporter.status.todo import what_to_do
@@ -25,7 +25,6 @@ from wg_exporter.status.todo import what_to_do
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from wg_exporter.causes.cause import Finding
     from wg_exporter.health.quality import Window
     from wg_exporter.history.round_trips import Line
     from wg_exporter.probed import MtuReport
@@ -85,27 +84,6 @@ class MtuPart(msgspec.Struct, frozen=True, kw_only=True):
     shrinks_at: str | None
     checked: float | None
     findings: str | None = None
-
-
-class ExcludedPart(msgspec.Struct, frozen=True, kw_only=True):
-    """A cause that it is not, and why not."""
-
-    cause: Cause
-    why: str
-
-
-class CausePart(msgspec.Struct, frozen=True, kw_only=True):
-    """Why the tunnel does not work. `evidence`, `fix` and `uncertain` are for a person. Strangers get none of these,
-    nor `excluded`, unless they are told endpoints in full (`metrics: endpoint`): the lines have addresses in them.
-    """
-
-    cause: Cause
-    confidence: Confidence
-    evidence: list[str]
-    excluded: list[ExcludedPart]
-    also: list[Cause]
-    fix: list[str]
-    uncertain: str | None
 
 
 class QuietPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -322,20 +300,7 @@ def _peer(row: PeerRow, device: DeviceRow, wall: float, endpoints: str, config_f
         probe=_probe(row.echoes, row.window, row.line) if row.echoes else None,
         mtu=_mtu(row.mtu, row, device, endpoints) if row.mtu else None,
         quiet=_quiet(row.quiet) if row.quiet else None,
-        cause=_cause(row.cause, endpoints) if row.cause else None,
-    )
-
-
-def _cause(found: Finding, endpoints: str) -> CausePart:
-    told = found if endpoints == "full" else found._replace(evidence=(), excluded=(), fix=(), uncertain="")
-    return CausePart(
-        cause=told.cause,
-        confidence=told.confidence,
-        evidence=_texts(told.evidence),
-        excluded=[ExcludedPart(cause=cause, why=_text(why)) for cause, why in told.excluded],
-        also=list(told.also),
-        fix=_texts(told.fix),
-        uncertain=_text(told.uncertain) or None,
+        cause=cause_part(row.cause, _text, full=endpoints == "full") if row.cause else None,
     )
 
 

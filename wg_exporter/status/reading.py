@@ -8,7 +8,6 @@ from __future__ import annotations
 import msgspec
 
 from wg_exporter import model, probed
-from wg_exporter.causes.cause import Finding
 from wg_exporter.health.quality import Window
 from wg_exporter.health.states import PeerHealth
 from wg_exporter.history.round_trips import Line
@@ -16,9 +15,9 @@ from wg_exporter.model import SOME_TIME, Backend, Failure
 from wg_exporter.plan.planner import Aim
 from wg_exporter.plan.targets import Origin
 from wg_exporter.quiet import Quiet, QuietNow
+from wg_exporter.status.cause import finding
 from wg_exporter.status.document import (
     VERSION,
-    CausePart,
     DevicePart,
     Document,
     ExporterPart,
@@ -140,22 +139,8 @@ def _peer_row(part: PeerPart) -> PeerRow:
         mtu=_report(mtu) if mtu else None,
         window=Window(probe.loss_ratio or 0.0, probe.round_trip_seconds) if probe and known else None,
         quiet=_quiet(part.quiet),
-        cause=_cause(part.cause),
+        cause=finding(part.cause) if part.cause else None,
         line=Line(trips.until, trips.mean_seconds, trips.lost) if trips else None,
-    )
-
-
-def _cause(part: CausePart | None) -> Finding | None:
-    if part is None:
-        return None
-    return Finding(
-        part.cause,
-        part.confidence,
-        tuple(part.evidence),
-        tuple((one.cause, one.why) for one in part.excluded),
-        tuple(part.also),
-        tuple(part.fix),
-        part.uncertain or "",
     )
 
 

@@ -19,7 +19,8 @@ from wg_exporter.status.mtu import in_short
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from wg_exporter.status.document import CausePart, DevicePart, Document, PeerPart, RoundTripsPart
+    from wg_exporter.status.cause import CausePart
+    from wg_exporter.status.document import DevicePart, Document, PeerPart, RoundTripsPart
 
 NOT_KNOWN = "not known"
 NOTHING = "-"
