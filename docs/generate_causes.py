@@ -77,8 +77,9 @@ MADE = """\
 ## Made real, and what it was called
 
 Each cause was made real between two hosts in network namespaces (wireguard-go; tests/causes_lab.py), and `wg-exporter
-diagnose`, without an exporter to ask, was asked why: {right} of {all} were called what they are, the slowest after
-{slowest} s, half of them within {median} s. With a `*`: a process at the far side sent what such a host sends.
+diagnose` was asked why, without an exporter to ask where none is named: {right} of {all} were called what they are, the
+slowest after {slowest} s, half of them within {median} s. With a `*`: a process at the far side sent what such a host
+sends.
 
 {rows}"""
 

@@ -257,20 +257,6 @@ def missing(world: World) -> None:
     world.wg("peer", world.far_keys.public, "remove")
 
 
-@scene(Cause.NO_SOCKET, "another program took its UDP port while it was down")
-def port_taken(world: World) -> None:
-    world.up(shake=False)
-    world.here.ip("link", "set", world.name, "down")
-
-    def bound() -> bool:
-        return f":{PORT:04X}" in world.here.run(["cat", "/proc/net/udp"])
-
-    eventually(lambda: not bound(), within=10)
-    world.python(world.here, _TAKES)
-    eventually(bound, within=10)
-    world.here.ip("link", "set", world.name, "up")
-
-
 @scene(Cause.NO_ENDPOINT, "no endpoint in the file, and the far side is off")
 def no_endpoint(world: World) -> None:
     world.up(endpoint="", shake=False)
@@ -691,15 +677,6 @@ def _forget_far_session(world: World) -> None:
     with contextlib.suppress(LabError):
         world.there.run(["wg", "setconf", world.far.name, str(world.far.conf)])
 
-
-_TAKES = f"""
-import socket, time
-taken = [socket.socket(family, socket.SOCK_DGRAM) for family in (socket.AF_INET, socket.AF_INET6)]
-taken[1].setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-taken[0].bind(("0.0.0.0", {PORT}))
-taken[1].bind(("::", {PORT}))
-time.sleep(3600)
-"""
 
 # A WireGuard under load, as far as it answers (protocol, 5.4.7): a cookie reply to each initiation.
 _COOKIES = f"""

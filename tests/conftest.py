@@ -6,6 +6,7 @@ all of it is there, so a skip is a hole in the net: it counts as a failure.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from tests import lanes, surroundings
 from tests.lab import Lab, lab_prefix, missing
 from tests.lab.anyone import open_to_all
 from tests.rigs import Rig
+from wg_exporter import log
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -73,6 +75,17 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> lanes.Lanes:
     return lanes.Lanes(config, log)
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """A command that a test runs in this process sets up the log; the next test finds it as it was."""
+    loggers = [logging.getLogger(), logging.getLogger(log.ROOT)]
+    before = [(logger, logger.level, [*logger.handlers]) for logger in loggers]
+    yield
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers[:] = [one for one in logger.handlers if one in handlers or not isinstance(one, log._Handler)]
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ and how it says it."""
 from __future__ import annotations
 
 import json
+import os
 import struct
 import time
 from io import StringIO
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tests.initiator import cookie_reply, initiation, party, response
+from tests.lab import eventually
 from tests.rows import SECOND, STATS, WALL, conf_file, declared, device, key, link, peer, snapshot
 from wg_exporter.causes.cause import Cause, Confidence, Finding
 from wg_exporter.causes.decide import decide
@@ -22,8 +24,19 @@ from wg_exporter.causes.facts import Echo, Facts
 from wg_exporter.cli.diagnose import assemble, host, progress
 from wg_exporter.cli.diagnose.assemble import Known
 from wg_exporter.cli.diagnose.choice import ANYWHERE, ChoiceError, Chosen, choose, leading_to
-from wg_exporter.cli.diagnose.echoes import Inside, lost_ratio
-from wg_exporter.cli.diagnose.enough import AGAIN, DATA, HANDSHAKES, LONGEST, MEASURED, STEADY, Progress, enough
+from wg_exporter.cli.diagnose.echoes import OUTSIDE_MOST, Inside, Knocks, Outside, lost_ratio
+from wg_exporter.cli.diagnose.enough import (
+    AGAIN,
+    DATA,
+    HANDSHAKES,
+    LIKELY,
+    LIKELY_STEADY,
+    LONGEST,
+    MEASURED,
+    STEADY,
+    Progress,
+    enough,
+)
 from wg_exporter.cli.diagnose.packets import Keys, described
 from wg_exporter.cli.diagnose.result import FAULT, FINE, NOT_LOOKED, Result, to_json
 from wg_exporter.cli.diagnose.screen import show
@@ -33,6 +46,7 @@ from wg_exporter.health.states import PeerHealth, Reason, State
 from wg_exporter.linux.errors import DeniedError, SourceError
 from wg_exporter.model import Backend, FailedDevice, SourceName
 from wg_exporter.prober.mtu.probes import Layer
+from wg_exporter.prober.wire.sockets import open_here
 from wg_exporter.sighted import Caller, Callers, Refusal, Sender, Sighting
 from wg_exporter.status.rows import DeviceRow, Overview, PeerRow, Teller
 
@@ -344,6 +358,10 @@ def row(**more) -> Facts:
         (Progress(1.5, STEADY), row(), PORT, True),
         (Progress(1.5, STEADY, ready=False), row(), PORT, False),
         (Progress(1.5, 1.5), row(), GUESS, False),
+        (Progress(LIKELY - 0.1, 3.0), row(), GUESS, False),
+        (Progress(LIKELY, LIKELY_STEADY - 0.1), row(), GUESS, False),
+        (Progress(LIKELY, LIKELY_STEADY), row(), GUESS, True),
+        (Progress(LIKELY, LIKELY_STEADY), row(), NOTHING, False),
         (Progress(HANDSHAKES, 1.0), row(session=False), GUESS, True),
         (Progress(HANDSHAKES, 1.0), row(session=False), NOTHING, True),
         (Progress(HANDSHAKES, 1.0), row(session=False, sighting=sighting(initiations_received=1)), NOTHING, False),
@@ -538,3 +556,35 @@ def test_once_more_is_an_answer_to_a_question_that_was_asked_later():
 def test_a_name_that_is_none_resolves_to_nothing_and_an_address_to_itself():
     assert host.resolve("192.0.2.7") == host.Resolved(("192.0.2.7",))
     assert host.resolve("a" * 80 + ".invalid").addresses == ()
+
+
+# --- sockets of this host alone ---------------------------------------------------------------------------------------
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="not root: raw sockets need CAP_NET_RAW")
+
+
+@needs_root
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_host_that_refuses_a_closed_port_is_there(address):
+    knocks = Knocks(address, "", "lo", open_here)
+    try:
+        assert eventually(lambda: knocks.step(time.monotonic()) or knocks.answered, within=10)
+    finally:
+        knocks.close()
+
+
+@needs_root
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_pings_outside_the_tunnel_are_counted_with_their_answers(address):
+    outside = Outside(address, "", 0, open_here)
+    try:
+        eventually(lambda: outside.step(time.monotonic()) or outside.echo().answered == OUTSIDE_MOST, within=20)
+        assert outside.echo() == Echo(address, OUTSIDE_MOST, OUTSIDE_MOST)
+    finally:
+        outside.close()
+
+
+@needs_root
+def test_without_a_way_into_a_namespace_nothing_is_left_open():
+    with pytest.raises(OSError, match="no way into"):
+        Knocks("127.0.0.1", "blue", "lo", open_here)

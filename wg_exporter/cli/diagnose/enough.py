@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LEAST = 1.0  # seconds: what comes together comes within it
 STEADY = 0.5  # seconds for which a certain cause is the same one, before it is believed
+LIKELY, LIKELY_STEADY = 4.5, 3.0  # seconds after which a likely one is, if it was the same one for so long
 HANDSHAKES = 6.6  # a second initiation was sent, and had its time
 AGAIN = 12.0  # what came once has come again, if it comes every five seconds
 DATA = 16.0  # data was not acknowledged, and a new handshake was begun
@@ -47,13 +48,20 @@ def enough(progress: Progress, facts: Facts, finding: Finding) -> bool:
         return False
     if progress.seconds < LEAST:
         return False
-    if finding.cause.fault and finding.confidence is Confidence.CERTAIN and progress.since >= STEADY:
+    if finding.cause.fault and _believed(progress, finding.confidence):
         return True
     if progress.answering is not None:
         return progress.measured or progress.answering >= MEASURED
     if facts.session or (facts.session is None and seen.shakes(facts)):
         return _of_data(progress, facts)
     return progress.seconds >= (AGAIN if _came_once(facts) else HANDSHAKES)
+
+
+def _believed(progress: Progress, confidence: Confidence) -> bool:
+    """Whether nothing is to be expected that would change it."""
+    if confidence is Confidence.CERTAIN:
+        return progress.since >= STEADY
+    return confidence is Confidence.LIKELY and progress.seconds >= LIKELY and progress.since >= LIKELY_STEADY
 
 
 def _came_once(facts: Facts) -> bool:
