@@ -231,8 +231,6 @@ def _peer(row: peers.Row, *, unfolded: bool) -> Html:
         line = _TEMPLATES.part("line", **row.line._asdict())
     if row.summary:
         lines = joined(fill(Html("<p>{line}</p>"), line=with_code(text)) for text in row.lines)
-        more = _TEMPLATES.part(
-            "more", open=Html(" open" if unfolded else ""), summary=row.summary, lines=lines
-        )
+        more = _TEMPLATES.part("more", open=Html(" open" if unfolded else ""), summary=row.summary, lines=lines)
     texts = {name: text for name, text in row._asdict().items() if isinstance(text, str)}
     return _TEMPLATES.part("peer", **texts | {"line": line, "more": more})

@@ -82,7 +82,9 @@ def names_twice(device: DevicePart) -> frozenset[str]:
 
 
 def row_of(peer: PeerPart, device: DevicePart, now: float, age: float, twice: Container[str] = ()) -> Row:
-    """The peer in words at `now` (wall clock, seconds), when the document is `age` seconds old. `twice`: names_twice."""
+    """The peer in words at `now` (wall clock, seconds), when the document is `age` seconds old. Names in `twice` are
+    those that need a key beside them.
+    """
     at, probe, mtu = rank(peer), peer.probe, peer.mtu
     trips, rtt, loss = (probe.round_trips, probe.round_trip_seconds, probe.loss_ratio) if probe else (None,) * 3
     endpoint = f", {peer.endpoint}" if peer.endpoint else ""
