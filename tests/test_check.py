@@ -46,7 +46,7 @@ from wg_exporter.drift.kinds import Drift
 from wg_exporter.drift.kinds import Kind as DriftKind
 from wg_exporter.hostnames import EndpointName, LookupFailure
 from wg_exporter.model import ConfFile, ConfPeer, Failure, SourceName
-from wg_exporter.plan.planner import Aim
+from wg_exporter.plan.planner import NO_ENDPOINT, Aim
 from wg_exporter.status.rows import Teller
 
 DAY = 86400.0
@@ -406,6 +406,11 @@ def test_addresses_that_nobody_named_are_not_judged():
     facts = here(WELL._replace(web=None), listen=(ListenFact(":9586", everywhere=True, guessed=True),))
     assert ids(facts) == ()
     assert "--web.listen-address" in unknown(facts)["who reaches the port"]
+
+
+def test_a_peer_without_an_endpoint_is_not_told_to_be_given_a_target():
+    [found] = judge(seen(device(BERLIN._replace(aim=Aim("10.0.0.2", "only_host", NO_ENDPOINT, wanted=True))))).findings
+    assert found.fix == "set its `Endpoint` here, or have it call: it is probed as soon as it did"
 
 
 def test_who_has_the_port_is_not_known_to_whom_the_exporter_is_closed():

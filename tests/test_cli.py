@@ -298,9 +298,8 @@ def test_the_demo_is_served_and_shown_and_sigterm_leaves_nothing(lab):
 
         code, out, err = run("show", "wg9", "--json", "--config.file", config)
         assert (code, json.loads(out)["devices"]) == (1, [])
-        assert err.startswith(
-            f"Error: no WireGuard interface and no peer wg9; there is: {device['interface']}; peers: "
-        )
+        said = f"Error: no WireGuard interface and no peer wg9; there is: {device['interface']}; peers: "
+        assert err.startswith(said)
 
         with killed_at_last(start("show", "--watch", "--interval", "0.2", "--config.file", config)) as watching:
             watching.stdout.readline()
@@ -346,3 +345,19 @@ def test_if_no_device_can_be_read_that_is_the_exit_code_too(lab):
     assert f"! {device.name}" in out
     assert err.startswith(f"Error: could not read {device.name}: ")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("serve", "--config.file="), "it is empty; name a file, or leave the flag out"),
+        (("check", "--web.config.file="), "it is empty; name a file, or leave the flag out"),
+        (("show", "--interval=5"), "--interval is the time between two looks of --watch; add --watch"),
+        (("check", "good.yml"), "good.yml stands alone; did you mean --config.file=good.yml?"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_slip_in_the_flags_is_answered_with_what_was_meant(arguments, said):
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert said in " ".join(err.split())

@@ -611,7 +611,7 @@ def test_a_route_table_of_networkd_says_the_same(device: str, peer: str, own: bo
     assert parse_netdev(text, "/etc/systemd/network/wg0.netdev", read_key=lambda _: None).own_table is own
 
 
-# --- settings that there are not ----------------------------------------------------------------------------------------
+# --- settings that there are not -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

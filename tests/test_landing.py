@@ -109,6 +109,12 @@ def test_a_reason_that_was_found_later_than_the_state_has_its_own_time():
     assert "4 minutes ago; seen 2025-10-09 08:52:20 UTC, 60 seconds ago" in words(page(device(later)))
 
 
+def test_peers_of_one_name_on_one_interface_have_the_beginning_of_their_keys():
+    twins = [peer("berlin", key="A", age=1), peer("berlin", key="B", age=1)]
+    text = page(device(*twins, peer("lyon", key="C")), device(peer("berlin", key="D"), name="wg1"))
+    assert [f"key {letter * 8}" in text for letter in "ABCD"] == [True, True, False, False]
+
+
 def test_who_was_down_already_when_the_exporter_started_has_no_time():
     before = BERLIN._replace(health=DOWN._replace(changed_at=0.0))
     assert "since before wg-exporter was started; seen 2025-10-09 08:49:20 UTC, 4 minutes ago:" in words(

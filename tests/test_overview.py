@@ -386,9 +386,8 @@ def test_a_peer_is_found_without_its_interface_if_its_name_or_key_is_unique():
         assert [one.name for one in row.peers] == ["carl"]
     with pytest.raises(NothingSelected, match=r"^several peers are called bert; say which: wg0 B+=, wg1 C+=$"):
         select(overview, "bert")
-    with pytest.raises(
-        NothingSelected, match=r"^no WireGuard interface and no peer zoe; there is: wg0, wg1; peers: anna, bert, carl$"
-    ):
+    said = r"^no WireGuard interface and no peer zoe; there is: wg0, wg1; peers: anna, bert, carl$"
+    with pytest.raises(NothingSelected, match=said):
         select(overview, "zoe")
 
 

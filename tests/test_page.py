@@ -165,6 +165,30 @@ def test_with_and_without_the_script_the_page_is_the_same(browser, served):
     assert "fragmented_path,set1340" in found["peers"]
 
 
+def test_peers_of_one_name_have_their_keys_and_no_port_breaks_over_two_lines(browser):
+    now = time.time()
+    found = night(now)
+    first, *others = found.devices
+    rows = [
+        one._replace(name="berlin", peer=one.peer._replace(endpoint="198.51.100.200:51820")) for one in first.peers[:2]
+    ]
+    first = first._replace(peers=(*rows, *first.peers[2:]))
+    with running(Host(found._replace(devices=(first, *others)))) as server:
+        with opened(browser, url(server), java_script_enabled=False) as page:
+            without = contents(page)
+        with opened(browser, url(server)) as page:
+            page.wait_for_selector("#search:not([hidden])")
+            assert contents(page) == without
+            page.set_viewport_size({"width": 1100, "height": 800})
+            places = page.locator(".peer small", has_text="key ")
+            assert sorted(places.all_inner_texts()) == [
+                f"wg0, 198.51.100.200:51820, key {letter * 8}" for letter in "AB"
+            ]
+            lines = "(node) => { const all = document.createRange(); all.selectNodeContents(node);"
+            lines += " return new Set([...all.getClientRects()].map((one) => one.top)).size }"
+            assert [place.evaluate(lines) for place in places.all()] == [1, 1]
+
+
 def test_who_is_quiet_is_told_alike_with_and_without_the_script(browser):
     """Of a peer, of a healthy one, of an interface and of one that is gone."""
     now = time.time()

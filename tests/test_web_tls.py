@@ -119,8 +119,8 @@ def test_metrics_come_over_tls_to_who_knows_the_password(directory, arguments):
         assert one.headers["WWW-Authenticate"] == 'Basic realm="wg-exporter"'
         assert b"wireguard" not in one.body
         assert one.ask("/-/healthy") == 401
-        with pytest.raises((OSError, http.client.HTTPException)):
-            one.ask(tls=False, **ANNA)
+        assert one.ask(tls=False, **ANNA) == 400
+        assert b"wireguard" not in one.body
         assert "anybody who reaches" not in one.log()
 
 
@@ -325,3 +325,45 @@ def test_a_key_that_only_root_may_read_is_in_no_memory_but_that_of_the_process_t
         assert lines[0].encode() not in memory(one.process.pid)
         os.kill(one.process.pid, signal.SIGTERM)
         assert one.process.wait(10) == 0
+
+
+def _one_answers(directory: Path):
+    files = {"cert": str(directory / "one.crt"), "key": str(directory / "one.key")}
+    return running(policy=made("tls_server_config: {cert_file: one.crt, key_file: one.key}", "web.yml", files))
+
+
+def test_http_at_a_port_of_tls_is_answered_with_what_is_wrong(directory):
+    with (
+        _one_answers(directory) as server,
+        contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)) as client,
+    ):
+        client.request("GET", "/metrics", headers=ANNA)
+        answer = client.getresponse()
+        said = answer.read()
+        assert (answer.status, said) == (400, b"Client sent an HTTP request to an HTTPS server.\n")
+
+
+@pytest.mark.parametrize("sent", [b"", b"G", b"nonsense", b"\x16\x03", b"GET /" + b"x" * 100_000])
+def test_whoever_sends_neither_there_is_let_go_and_keeps_nobody_waiting(directory, sent):
+    with _one_answers(directory) as server, socket.create_connection(("127.0.0.1", server.port), timeout=20) as other:
+        with contextlib.suppress(OSError):  # it may be gone before it has sent all
+            other.sendall(sent)
+            other.shutdown(socket.SHUT_WR)
+        context = ssl.create_default_context(cafile=str(directory / "one.crt"))
+        client = http.client.HTTPSConnection("localhost", server.port, timeout=10, context=context)
+        with contextlib.closing(client):
+            client.request("GET", "/metrics")
+            assert client.getresponse().status == 200
+        with contextlib.suppress(ConnectionError):
+            while other.recv(1 << 16):
+                pass  # until it is closed
+
+
+def test_a_client_that_sends_nothing_has_no_longer_than_a_handshake(directory, monkeypatch):
+    monkeypatch.setattr("wg_exporter.web.acceptor.TLS_TIMEOUT", 0.2)
+    with _one_answers(directory) as server, socket.create_connection(("127.0.0.1", server.port), timeout=20) as silent:
+        try:
+            said = silent.recv(1)
+        except ConnectionError:
+            said = b""
+        assert said == b""

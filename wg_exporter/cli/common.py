@@ -40,10 +40,23 @@ class UsageProblem(click.ClickException):
         click.echo(self.message, file=file, err=file is None)
 
 
+class FilePath(click.Path):
+    """The path of a file. An empty one, as of a variable that is not set, is a mistake and not the directory here."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, checked. Raises BadParameter."""
+        if value == "":
+            self.fail("it is empty; name a file, or leave the flag out", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 config_option = click.option(
     "--config.file",
     "config_file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(),
     metavar="FILE",
     help="Configuration file (YAML). None is needed.",
 )

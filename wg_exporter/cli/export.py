@@ -81,8 +81,8 @@ def export(  # noqa: PLR0917 - click passes them by name
     scrape itself) and for Alertmanager, or the docs as Markdown.
 
     DIR is a directory, not a file: by default the current one, and made if it is not there. With `-` a single file goes
-    to standard output. A file that is there already and differs is not replaced without --force; then nothing is written,
-    and the exit code is 1.
+    to standard output. A file that is there already and differs is not replaced without --force; then nothing is
+    written, and the exit code is 1.
     """
     from wg_exporter.shipped import MissingError
 

@@ -44,8 +44,8 @@ def quiet(  # noqa: PLR0917 - click passes them by name
     socket_path: str,
 ) -> None:
     """Page nobody for one PEER (its name, its key or the start of its key, 4 characters at least) or for one INTERFACE
-    with all of its peers, while you work on it. A single word is an interface or, if there is none of that name, a peer whose name or key is
-    unique. Without arguments, list what is quiet.
+    with all of its peers, while you work on it. A single word is an interface or, if there is none of that name, a peer
+    whose name or key is unique. Without arguments, list what is quiet.
 
     Its state stays true everywhere; only the alerts leave it alone, at the other end of the tunnel too, if the same
     Prometheus scrapes an exporter there. It ends by itself and survives a restart of the exporter.

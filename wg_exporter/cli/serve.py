@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import pathlib
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from wg_exporter.cli.common import SOCKET, STORAGE, check_flags, config_option, load_config
+from wg_exporter.cli.common import SOCKET, STORAGE, FilePath, check_flags, config_option, load_config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +53,7 @@ if TYPE_CHECKING:
 @click.option(
     "--web.config.file",
     "web_file",
-    type=click.Path(dir_okay=False, path_type=pathlib.Path),
+    type=FilePath(),
     metavar="FILE",
     help="TLS, passwords and a limit of requests, in the format of all Prometheus exporters.",
 )

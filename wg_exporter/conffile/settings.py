@@ -16,30 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _PEER = ("PublicKey", "PresharedKey", "AllowedIPs", "Endpoint", "PersistentKeepalive")
-_AMNEZIA = tuple(
-    [
-        "Jc",
-        "Jmin",
-        "Jmax",
-        "S1",
-        "S2",
-        "S3",
-        "S4",
-        "H1",
-        "H2",
-        "H3",
-        "H4",
-        "I1",
-        "I2",
-        "I3",
-        "I4",
-        "I5",
-        "J1",
-        "J2",
-        "J3",
-        "ITime",
-    ]
-)
+_NUMBERED = (("S", 4), ("H", 4), ("I", 5), ("J", 3))
+_AMNEZIA = ("Jc", "Jmin", "Jmax", "ITime", *(f"{name}{n + 1}" for name, most in _NUMBERED for n in range(most)))
 _QUICK = ("Address", "DNS", "MTU", "Table", "PreUp", "PostUp", "PreDown", "PostDown", "SaveConfig")
 _FILES = ("PublicKeyFile", "PresharedKeyFile")
 _ROUTES = ("RouteTable", "RouteMetric")

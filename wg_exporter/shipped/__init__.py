@@ -1,4 +1,5 @@
-"""What belongs to wg-exporter and is no code: alert rules, dashboards, examples for Prometheus and Alertmanager, the docs.
+"""What belongs to wg-exporter and is no code: alert rules, dashboards, examples for Prometheus and
+Alertmanager, the docs.
 
 They lie at the top of the checkout, where people look for them. The directories beside this file are links to those
 (`docs` to `../../docs`), and the build of a package follows links: so a wheel and an sdist have the files themselves,

@@ -28,7 +28,7 @@ from wg_exporter.web.html import Html, Templates, fill, joined, with_code
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from wg_exporter.status.document import DevicePart, Document, PeerPart
+    from wg_exporter.status.document import Document
 
 STALE_SECONDS = 30.0
 """The page says that it is old if the devices were last looked at longer ago than this."""
@@ -203,6 +203,7 @@ def _texts(document: Document, now: float) -> dict[str, Html]:
     age = max(now - document.time, 0.0)
     states = Counter(peer.state or peers.NOT_KNOWN for device in document.devices for peer in device.peers)
     part = _TEMPLATES.part
+    twice = {(device.netns, device.interface): peers.names_twice(device) for device in document.devices}
     return {
         "problems": joined(part("problem", text=with_code(line)) for line in problems_of(document, age)),
         "tiles": joined(
@@ -211,7 +212,10 @@ def _texts(document: Document, now: float) -> dict[str, Html]:
             if states[state] or state != peers.NOT_KNOWN
         ),
         "peers": joined(
-            _peer(peer, device, now, age, unfolded=at < MOST_OPEN)
+            _peer(
+                peers.row_of(peer, device, now, age, twice[device.netns, device.interface]),
+                unfolded=at < MOST_OPEN and peer.reason is not None,
+            )
             for at, (device, peer) in enumerate(peers.worst_first(document))
         ),
         "devices": joined(
@@ -221,15 +225,12 @@ def _texts(document: Document, now: float) -> dict[str, Html]:
     }
 
 
-def _peer(peer: PeerPart, device: DevicePart, now: float, age: float, *, unfolded: bool) -> Html:
-    row = peers.row_of(peer, device, now, age)
+def _peer(row: peers.Row, *, unfolded: bool) -> Html:
     line, more = Html(), Html()
     if row.line:
         line = _TEMPLATES.part("line", **row.line._asdict())
     if row.summary:
         lines = joined(fill(Html("<p>{line}</p>"), line=with_code(text)) for text in row.lines)
-        more = _TEMPLATES.part(
-            "more", open=Html(" open" if unfolded and peer.reason else ""), summary=row.summary, lines=lines
-        )
+        more = _TEMPLATES.part("more", open=Html(" open" if unfolded else ""), summary=row.summary, lines=lines)
     texts = {name: text for name, text in row._asdict().items() if isinstance(text, str)}
     return _TEMPLATES.part("peer", **texts | {"line": line, "more": more})

@@ -7,6 +7,7 @@ here, and a test holds one against the other. The words are those of `wg-exporte
 from __future__ import annotations
 
 import re
+from collections import Counter
 from time import gmtime, strftime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,7 +18,7 @@ from wg_exporter.status.cause import in_a_line
 from wg_exporter.status.mtu import in_short
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from wg_exporter.status.cause import CausePart
     from wg_exporter.status.document import DevicePart, Document, PeerPart, RoundTripsPart
@@ -75,11 +76,20 @@ def rank(peer: PeerPart) -> int:
     return max(needs, _EXPECTED_IDLE) if peer.quiet else needs
 
 
-def row_of(peer: PeerPart, device: DevicePart, now: float, age: float) -> Row:
-    """The peer in words at `now` (wall clock, seconds), when the document is `age` seconds old."""
+def names_twice(device: DevicePart) -> frozenset[str]:
+    """What several peers of a device are called, so that their keys have to tell them apart."""
+    counts = Counter(peer.label for peer in device.peers)
+    return frozenset(name for name, number in counts.items() if number > 1)
+
+
+def row_of(peer: PeerPart, device: DevicePart, now: float, age: float, twice: Container[str] = ()) -> Row:
+    """The peer in words at `now` (wall clock, seconds), when the document is `age` seconds old. Names in `twice` are
+    those that need a key beside them.
+    """
     at, probe, mtu = rank(peer), peer.probe, peer.mtu
     trips, rtt, loss = (probe.round_trips, probe.round_trip_seconds, probe.loss_ratio) if probe else (None,) * 3
     endpoint = f", {peer.endpoint}" if peer.endpoint else ""
+    key = f", key {peer.public_key[:8]}" if peer.label in twice else ""
     since = [words.ago(int(now - peer.state_since))] if peer.state_since else []
     since += ["quiet"] if peer.quiet else []
     summary, lines = more(peer, now)
@@ -88,7 +98,7 @@ def row_of(peer: PeerPart, device: DevicePart, now: float, age: float) -> Row:
         state=peer.state or NOT_KNOWN,
         since=", ".join(since),
         name=peer.label,
-        place=place_of(device) + endpoint,
+        place=place_of(device) + endpoint + key,
         reason=(peer.reason or "") + (f": {peer.cause.cause}" if peer.cause else ""),
         handshake=_handshake(peer, age),
         rtt=NOTHING if rtt is None else words.milliseconds(rtt),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from wg_exporter.cli.common import SOCKET, check_flags, config_option, output
+from wg_exporter.cli.common import SOCKET, FilePath, check_flags, config_option, output
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from wg_exporter.cli.check.facts import Facts
     from wg_exporter.cli.check.finding import Report
     from wg_exporter.cli.check.look.alone import Wish
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
 # ruff: noqa: PLC0415 - imported where they are used: `--help` answers at once, the daemon stays small
 
 
-@click.command(short_help="Check configuration and host before it matters.")
+@click.command(
+    short_help="Check configuration and host before it matters.", context_settings={"allow_extra_args": True}
+)
 @config_option
 @click.option(
     "--web.config.file",
     "web_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FilePath(),
     metavar="FILE",
     help="Web configuration.",
 )
@@ -79,6 +82,8 @@ def check(  # noqa: PLR0917 - click passes them by name
     The exit code is 0 if nothing was found but notes, 1 if there are errors or warnings (--fail-on), and 2 if a
     configuration can't be used. docs/check.md explains each finding.
     """
+    if more := click.get_current_context().args:
+        raise click.UsageError(f"{more[0]} stands alone; did you mean --config.file={more[0]}?")
     if page is not None:
         if any((config_file, web_file, host, listen, as_json)):
             raise click.UsageError("--page checks nothing; give it alone")

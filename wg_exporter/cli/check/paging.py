@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.cli.check.finding import NOWHERE, Check, Judged, Kind, NotKnown, Severity, Where
 from wg_exporter.cli.show.overview import unprobed
+from wg_exporter.plan.planner import NO_ENDPOINT
 from wg_exporter.status.rows import whose
 from wg_exporter.status.words import count, first_of
 
@@ -82,6 +83,8 @@ def _probed(facts: Facts) -> Iterator[Judged]:
     found = unprobed(overview)
     for reason, names in islice(found.items(), REASONS):
         what, _, fix = reason.partition("; ")
+        if reason == NO_ENDPOINT:  # no target would help it
+            fix = "set its `Endpoint` here, or have it call: it is probed as soon as it did"
         peer = names[0] if len(names) == 1 else ""
         said = what if peer else f"{count(len(names), 'peer')} can't be probed ({first_of(names)}): {what}"
         yield NOT_PROBED.at(Where(peer=peer), f"it can't be probed: {said}" if peer else said, fix)

@@ -169,9 +169,8 @@ def _addresses(facts: Facts) -> Iterator[Judged]:
         if listen.taken and listen.taken.command not in _OURS:
             pid, command = listen.taken
             if not pid and facts.host.exporter.denied:  # only root sees the sockets of others: it may be the exporter
-                yield NotKnown(
-                    f"who listens at {listen.address}", "run this check as root to see if it is the exporter"
-                )
+                why = "run this check as root to see if it is the exporter"
+                yield NotKnown(f"who listens at {listen.address}", why)
                 continue
             what = f"{command} (pid {pid}) listens there" if pid else "another process listens there"
             yield PORT_TAKEN.at(where, what + ", where the exporter does by default" * listen.guessed)

@@ -49,6 +49,9 @@ def show(  # noqa: PLR0917 - click passes them by name
 
     The exit code is 1 if there is nothing to show, or no device of it could be read.
     """
+    given = click.get_current_context().get_parameter_source("interval") is click.core.ParameterSource.COMMANDLINE
+    if given and not watch:
+        raise click.UsageError("--interval is the time between two looks of --watch; add --watch")
     if as_json and watch:
         raise click.UsageError("--json and --watch exclude each other; run --json in a loop of your own")
     config = load_config(config_file)

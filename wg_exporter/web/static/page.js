@@ -71,7 +71,12 @@
     return peer.quiet ? Math.max(needs, 3) : needs;
   }
 
-  function rowOf(peer, device, now, age) {
+  function namesTwice(device) {
+    const seen = new Set();
+    return new Set(device.peers.map((peer) => peer.label).filter((label) => seen.has(label) || !seen.add(label)));
+  }
+
+  function rowOf(peer, device, now, age, twice) {
     const level = rank(peer);
     const { probe, mtu } = peer;
     const [summary, lines] = more(peer, now);
@@ -80,7 +85,10 @@
       state: peer.state ?? NOT_KNOWN,
       since: [peer.state_since && ago(now - peer.state_since), peer.quiet && "quiet"].filter(Boolean).join(", "),
       name: peer.label,
-      place: placeOf(device) + (peer.endpoint ? `, ${peer.endpoint}` : ""),
+      place:
+        placeOf(device) +
+        (peer.endpoint ? `, ${peer.endpoint}` : "") +
+        (twice.has(peer.label) ? `, key ${peer.public_key.slice(0, 8)}` : ""),
       reason: (peer.reason ?? "") + (peer.cause ? `: ${peer.cause.cause}` : ""),
       handshake: handshake(peer, age),
       rtt: probe?.round_trip_seconds == null ? NOTHING : milliseconds(probe.round_trip_seconds),
@@ -410,11 +418,12 @@
     const now = found.time + age;
     const shown = picked.slice(0, limit);
     const kept = new Set();
+    const twice = new Map(found.devices.map((device) => [device, namesTwice(device)]));
     let place = table.tHead.nextElementSibling;
     shown.forEach(({ peer, device }, index) => {
       const id = JSON.stringify([device.netns, device.interface, peer.public_key]);
       kept.add(id);
-      const row = rowOf(peer, device, now, age);
+      const row = rowOf(peer, device, now, age, twice.get(device));
       if (!rows.has(id)) rows.set(id, drawnAs(row) ?? fresh("peer"));
       const body = rows.get(id);
       drawRow(body, row, index < MOST_OPEN && Boolean(peer.reason));
