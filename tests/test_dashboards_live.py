@@ -70,7 +70,7 @@ def test_a_table_has_what_its_columns_show_and_its_links_need(scene: Scene, page
 
 
 def test_the_table_of_what_is_broken_has_everything_that_is_broken(scene: Scene) -> None:
-    what, since, quiet = (query for query in _fleet() if query.panel == "Broken now")
+    what, since, quiet, cause = (query for query in _fleet() if query.panel == "Broken now")
     rows = {
         (row["what"], row["state"], row.get("peer") or row.get("interface") or "", row["reason"]): row
         for row in scene.prometheus.ask(what)
@@ -89,6 +89,7 @@ def test_the_table_of_what_is_broken_has_everything_that_is_broken(scene: Scene)
     assert len(begun) == 3
     rubbish = f"{scene.network.lab.prefix}rubbish"
     assert [labels["interface"] for labels in scene.prometheus.ask(quiet)] == [rubbish]
+    assert {labels["peer"] for labels in scene.prometheus.ask(cause)} <= {"far"}
 
 
 def test_numbers_say_how_much_is_broken(scene: Scene) -> None:

@@ -61,7 +61,7 @@ def diagnose(  # noqa: PLR0917 - click passes them by name
     a peer, or an interface with a single one.
 
     It asks the exporter that runs here, if there is one, then looks by itself: it watches the handshake messages on the
-    wire, sends a few packets into the tunnel and to its endpoint, and reads routes, rules, sockets, the firewall and the
+    wire, sends a few packets into the tunnel and to its endpoint, and reads routes, rules, sockets, firewall and the
     names in the device's file. Nothing is changed.
 
     Needs root, or CAP_NET_ADMIN to read devices and rules and CAP_NET_RAW to watch and to probe; what it may not look
