@@ -78,8 +78,11 @@ def traces(namespace: Namespace) -> dict[str, str]:
 
 
 def _calm(text: str) -> str:
-    """Without what moves by itself: counters and queues of sockets."""
-    lines = [line for line in text.splitlines() if "random" not in line and "/uuid" not in line]
+    """Without what moves by itself: counters and queues of sockets, and link-local addresses, which the kernel tries for
+    a second or two before they have routes.
+    """
+    moving = ("random", "/uuid", "fe80::")
+    lines = [line for line in text.splitlines() if not any(one in line for one in moving)]
     return "\n".join(" ".join(line.split()[:4]) if line.lstrip()[:1].isdigit() else line for line in lines)
 
 

@@ -194,10 +194,12 @@ class Moving(NamedTuple):
         return rows[self.keys.public]
 
     def fixed(self) -> list[list[str]]:
-        """`wg show dump` without what packets change: endpoints, handshakes, counters."""
+        """`wg show dump` without what packets change: endpoints, handshakes, counters. wireguard-go lists peers in
+        another order each time.
+        """
         lines = self.spoke.namespace.run(["wg", "show", self.spoke.name, "dump"]).splitlines()
         device, *peers = [line.split("\t") for line in lines]
-        return [device, *([one[at] for at in (0, 1, 3, 7)] for one in peers)]
+        return [device, *sorted([one[at] for at in (0, 1, 3, 7)] for one in peers)]
 
 
 @pytest.fixture

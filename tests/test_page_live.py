@@ -59,7 +59,7 @@ def test_a_tunnel_that_is_cut_turns_red_and_an_exporter_that_stops_is_said_to_be
             assert page.locator(".state b").inner_text() == "down"
             assert page.locator("#peers details").get_attribute("open") is not None
             why = "() => document.querySelector('.more').innerText.includes('no_route')"
-            page.wait_for_function(why, timeout=PATIENCE)  # nothing leads out any more, which the reader finds by itself
+            page.wait_for_function(why, timeout=PATIENCE)  # which the reader finds by itself
             assert exporter.stop() == 0
             page.wait_for_selector("#alarm:not([hidden])", timeout=PATIENCE)
             assert "the exporter can't be reached" in page.locator("#alarm").inner_text()
