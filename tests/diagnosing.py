@@ -78,8 +78,8 @@ def traces(namespace: Namespace) -> dict[str, str]:
 
 
 def _calm(text: str) -> str:
-    """Without what moves by itself: counters and queues of sockets, and link-local addresses, which the kernel tries for
-    a second or two before they have routes.
+    """Without what moves by itself: counters and queues of sockets, and link-local addresses, which have no routes for
+    the second or two in which the kernel tries them.
     """
     moving = ("random", "/uuid", "fe80::")
     lines = [line for line in text.splitlines() if not any(one in line for one in moving)]
