@@ -89,7 +89,7 @@ def test_the_table_of_what_is_broken_has_everything_that_is_broken(scene: Scene)
     assert len(begun) == 3
     rubbish = f"{scene.network.lab.prefix}rubbish"
     assert [labels["interface"] for labels in scene.prometheus.ask(quiet)] == [rubbish]
-    assert {labels["peer"] for labels in scene.prometheus.ask(cause)} <= {"far"}
+    assert {labels["interface"] for labels in scene.prometheus.ask(cause)} <= {hub, far}
 
 
 def test_numbers_say_how_much_is_broken(scene: Scene) -> None:
