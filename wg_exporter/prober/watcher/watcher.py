@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 LOOK = 0.1  # seconds between two looks at a socket: its usual buffer holds 470 messages
 LOOK_AGAIN = 0.02  # and after a look that had to leave something
 MOST_READ = 256  # packets at each: 4 ms
-MOST_ASKED = (
-    256  # addresses and interfaces of which the kernel is asked in one life of a socket; strangers make them up
-)
+LONGEST = 600.0  # seconds that a window may be asked for: should the exporter hang, nothing stays open for longer
+MOST_PEERS = 65_536
+MOST_PORT = 65_535
+MOST_ASKED = 256  # addresses and interfaces of which the kernel is asked for one socket: strangers make them up
 
 
 class Looked(NamedTuple):
@@ -61,13 +62,21 @@ class Watcher:
         return bool(self._places)
 
     @property
+    def _watched(self) -> int:
+        return sum(len(place.book) for place in self._places.values())
+
+    @property
     def changed(self) -> bool:
         """Whether there is anything for `changes`."""
         return bool(self._told) or any(place.book.changed for place in self._places.values())
 
     def watch(self, put: Mapping[int, tuple[WatchPeer, float]], now: float) -> None:
-        """Watch for these peers, each for so many seconds from now on, or longer if that was said before."""
+        """Watch for these peers, each for so many seconds from now on, `LONGEST` at most, or longer if that was said
+        before. What makes no sense is left out.
+        """
         for number, (peer, seconds) in put.items():
+            if not (seconds > 0 and 0 < peer.port <= MOST_PORT) or self._watched >= MOST_PEERS:
+                continue
             before = self._where.get(number)
             if before is not None and before != peer.underlay and before in self._places:
                 self._places[before].book.drop(number)
@@ -75,7 +84,7 @@ class Watcher:
             if place is None:
                 place = self._places[peer.underlay] = _Place(peer.underlay, self._host)
             self._where[number] = peer.underlay
-            place.book.watch(number, peer, now + seconds, now)
+            place.book.watch(number, peer, now + min(seconds, LONGEST), now)
         for netns in list(self._places):
             self._follow(netns, now)
 
