@@ -32,26 +32,33 @@ def _measured(scene: Scene, directory: Path) -> Said:
         return diagnose(world)
 
 
-def document(seen: dict[str, Said]) -> str:
-    """The text of the file."""
-    rows = [
-        {
-            "cause": scene.cause.value,
-            "made": scene.words,
-            "emulated": scene.emulated,
-            "named": seen[scene.id].cause,
-            "seconds": round(seen[scene.id].answer["elapsed_seconds"], 1),
-        }
-        for scene in SCENES
-        if scene.id in seen
-    ]
+Row = dict[str, object]
+
+
+def row(scene: Scene, said: Said) -> Row:
+    """What the file has of a scene."""
+    return {
+        "cause": scene.cause.value,
+        "made": scene.words,
+        "emulated": scene.emulated,
+        "named": said.cause,
+        "seconds": round(said.answer["elapsed_seconds"], 1),
+    }
+
+
+def document(fresh: dict[str, Row], before: list[Row]) -> str:
+    """The text of the file: scenes in their order, those that were not measured now as they were `before`."""
+    known = {(one["cause"], one["made"]): one for one in (*before, *fresh.values())}
+    rows = [known[scene.cause.value, scene.words] for scene in SCENES if (scene.cause.value, scene.words) in known]
     return json.dumps(rows, indent=1) + "\n"
 
 
 def main() -> None:
     """Run the scenes, and write what was seen."""
     parser = argparse.ArgumentParser(prog="python -m bench.diagnosis", description=__doc__)
-    parser.add_argument("--only", default="", help="scenes with one of these names, by commas; nothing is written then")
+    parser.add_argument(
+        "--only", default="", help="scenes with one of these names, by commas; the others stay as they were"
+    )
     parser.add_argument("--output", type=Path, default=OUTPUT, help="where the results go")
     parser.add_argument("--verbose", action="store_true", help="print all that was said")
     options = parser.parse_args()
@@ -68,9 +75,10 @@ def main() -> None:
         if options.verbose or right:
             shown = {name: value for name, value in said.answer.items() if name != "excluded"}
             print(said.steps, json.dumps(shown, indent=1), flush=True)
-    if not options.only:
-        options.output.write_text(document(seen))
-        print(f"written: {options.output}")
+    before = json.loads(options.output.read_text()) if options.output.exists() else []
+    fresh = {scene.id: row(scene, seen[scene.id]) for scene in SCENES if scene.id in seen}
+    options.output.write_text(document(fresh, before))
+    print(f"written: {options.output}")
     seconds = [said.answer["elapsed_seconds"] for said in seen.values()]
     print(f"slowest {max(seconds):.1f} s, median {statistics.median(seconds):.1f} s")
 
