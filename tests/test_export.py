@@ -288,6 +288,14 @@ def test_an_editable_install_has_the_files_of_the_checkout(checkout, tmp_path):
     shutil.copy2(ROOT / "alerts/wireguard.rules.yml", checkout / "alerts/wireguard.rules.yml")
 
 
+def test_the_debian_package_has_the_files_for_prometheus_and_docs_without_dead_links():
+    debian = ROOT / "deploy/debian"
+    assert "prometheus" in (debian / "wg-exporter.examples").read_text().split()
+    build = (debian / "build").read_text()
+    assert 'wg-exporter" export docs "$tree/docs"' in build
+    assert '"$root/deploy/prometheus"' in build
+
+
 def test_git_has_each_file_once():
     for name in ("alerts", "dashboards", "deploy", "docs"):
         link = ROOT / "wg_exporter" / "shipped" / name

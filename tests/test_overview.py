@@ -24,6 +24,7 @@ from tests.hosts import (
     peer,
 )
 from wg_exporter import model
+from wg_exporter.cli.common import with_arguments
 from wg_exporter.cli.show.overview import (
     NothingSelected,
     Standing,
@@ -349,6 +350,13 @@ def test_devices_that_the_configuration_leaves_out_are_named_as_the_reason():
     reason = reason_when_empty(host(hidden=("wg0", "wg1")))
     assert "leaves out" in reason
     assert "(wg0, wg1)" in reason
+
+
+def test_the_command_to_run_as_root_is_the_one_that_was_given(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["wg-exporter", "show", "wg0", "anna's lab", "--json"])
+    reason = reason_when_empty(host(outcomes=[outcome("it is locked", failure=model.Failure.DENIED)]))
+    assert with_arguments(reason).endswith("run: sudo wg-exporter show wg0 'anna'\"'\"'s lab' --json")
+    assert with_arguments("no peer zoe on wg0") == "no peer zoe on wg0"
 
 
 def test_a_selection_that_matches_nothing_is_an_overview_that_says_so_instead_of_what_else_may_be_wrong():

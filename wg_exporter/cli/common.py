@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from contextlib import contextmanager
@@ -102,6 +103,11 @@ def load_config(config_file: Path | None) -> Config:
 def again() -> str:
     """The command that was given, with its arguments, as root."""
     return shlex.join(["sudo", "wg-exporter", *sys.argv[1:]])
+
+
+def with_arguments(reason: str) -> str:
+    """A reason that ends in a command to be run as root, with the arguments that were given."""
+    return re.sub(r"run: sudo wg-exporter \w+$", lambda _: f"run: {again()}", reason)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wg_exporter.cli.common import config_option, load_config, output, socket_option
+from wg_exporter.cli.common import config_option, load_config, output, socket_option, with_arguments
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +55,7 @@ def drift(
     log.setup("error", "logfmt")
     overview = _look(config, config_file, socket_path)
     if not overview.devices:
-        raise _CouldNotLook(reason_when_empty(overview, "drift"))
+        raise _CouldNotLook(with_arguments(reason_when_empty(overview, "drift")))
     rows = tuple(row for row in overview.devices if interface in (None, whose(row)[1]))
     if not rows:
         there = words.first_of(dict.fromkeys(whose(row)[1] for row in overview.devices))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from wg_exporter.cli.common import config_option, load_config, output, socket_option
+from wg_exporter.cli.common import config_option, load_config, output, socket_option, with_arguments
 
 # ruff: noqa: PLC0415 - imported where they are used: `--help` answers at once, the daemon stays small
 
@@ -93,7 +93,7 @@ def mtu(  # noqa: PLR0917 - click passes them by name
             warn=lambda line: click.echo(line, err=True),
         )
     except (CheckError, CaptureError) as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(with_arguments(str(error))) from None
     finally:
         exporter.stop()
     with output():

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wg_exporter.cli.common import again, config_option, load_config, output, socket_option
+from wg_exporter.cli.common import config_option, load_config, output, socket_option, with_arguments
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,4 +81,4 @@ def show(  # noqa: PLR0917 - click passes them by name
         looks.close()
     reason = overview.reason_when_empty(first) if watch else overview.reason_for_failure(first)
     if reason:
-        raise click.ClickException(reason.replace("sudo wg-exporter show", again()))
+        raise click.ClickException(with_arguments(reason))
