@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from wg_exporter.log import Log
 from wg_exporter.web.clients import FRESH
 from wg_exporter.web.connection import Connection
+from wg_exporter.web.encrypted import Encrypted
 from wg_exporter.web.listen import BACKLOG
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ AT_ONCE = 32  # connections, between which others are served
 LAST = 2 * BACKLOG  # connections that are taken at the end
 BREATH = 0.2  # seconds without taking any, where there is no room
 SAY_EVERY = 60.0  # seconds
-TLS_TIMEOUT = 10.0  # seconds for a handshake
 
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -82,14 +82,14 @@ class Acceptor:
 
     async def _open(self, listening: socket.socket, connection: socket.socket) -> None:
         context = self._tls(listening)
+
+        def made() -> asyncio.BaseProtocol:
+            client = Connection(self._clients, tls=context is not None, local=listening is self._owner)
+            return client if context is None else Encrypted(client, context)
+
         try:
-            await self._loop.connect_accepted_socket(
-                lambda: Connection(self._clients, tls=context is not None, local=listening is self._owner),
-                connection,
-                ssl=context,
-                ssl_handshake_timeout=TLS_TIMEOUT if context else None,
-            )
-        except OSError:  # the client is gone, or speaks no TLS
+            await self._loop.connect_accepted_socket(made, connection)
+        except OSError:  # the client is gone
             connection.close()
 
     def _pause(self, sock: socket.socket, error: OSError) -> None:
