@@ -360,7 +360,7 @@ def test_whoever_sends_neither_there_is_let_go_and_keeps_nobody_waiting(director
 
 
 def test_a_client_that_sends_nothing_has_no_longer_than_a_handshake(directory, monkeypatch):
-    monkeypatch.setattr("wg_exporter.web.acceptor.TLS_TIMEOUT", 0.2)
+    monkeypatch.setattr("wg_exporter.web.encrypted.HANDSHAKE", 0.2)
     with _one_answers(directory) as server, socket.create_connection(("127.0.0.1", server.port), timeout=20) as silent:
         try:
             said = silent.recv(1)

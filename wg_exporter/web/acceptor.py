@@ -6,15 +6,16 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import socket
 from typing import TYPE_CHECKING
 
 from wg_exporter.log import Log
-from wg_exporter.web.clients import FRESH, READ_SIZE
+from wg_exporter.web.clients import FRESH
 from wg_exporter.web.connection import Connection
+from wg_exporter.web.encrypted import Encrypted
 from wg_exporter.web.listen import BACKLOG
 
 if TYPE_CHECKING:
+    import socket
     import ssl
     from collections.abc import Callable, Sequence
 
@@ -24,12 +25,6 @@ AT_ONCE = 32  # connections, between which others are served
 LAST = 2 * BACKLOG  # connections that are taken at the end
 BREATH = 0.2  # seconds without taking any, where there is no room
 SAY_EVERY = 60.0  # seconds
-TLS_TIMEOUT = 10.0  # seconds for a handshake
-_HTTP = (b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO", b"DELET")
-_NOT_TLS = (
-    b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
-    b"Client sent an HTTP request to an HTTPS server.\n"
-)
 
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -87,30 +82,15 @@ class Acceptor:
 
     async def _open(self, listening: socket.socket, connection: socket.socket) -> None:
         context = self._tls(listening)
-        began = self._loop.time()
-        try:
-            if context and (await self._begins(connection)).startswith(_HTTP):
-                _say_https(connection)
-                return
-            await self._loop.connect_accepted_socket(
-                lambda: Connection(self._clients, tls=context is not None, local=listening is self._owner),
-                connection,
-                ssl=context,
-                ssl_handshake_timeout=max(TLS_TIMEOUT - (self._loop.time() - began), 0.01) if context else None,
-            )
-        except OSError:  # the client is gone, or speaks no TLS
-            connection.close()
 
-    async def _begins(self, connection: socket.socket) -> bytes:
-        """The first bytes that a client sends, five at most, which are left for the handshake. Raises OSError."""
-        ready = self._loop.create_future()
-        self._loop.add_reader(connection.fileno(), lambda: None if ready.done() else ready.set_result(None))
+        def made() -> asyncio.BaseProtocol:
+            client = Connection(self._clients, tls=context is not None, local=listening is self._owner)
+            return client if context is None else Encrypted(client, context)
+
         try:
-            async with asyncio.timeout(TLS_TIMEOUT):
-                await ready
-        finally:
-            self._loop.remove_reader(connection.fileno())
-        return connection.recv(5, socket.MSG_PEEK)
+            await self._loop.connect_accepted_socket(made, connection)
+        except OSError:  # the client is gone
+            connection.close()
 
     def _pause(self, sock: socket.socket, error: OSError) -> None:
         now = self._loop.time()
@@ -129,11 +109,3 @@ class Acceptor:
     def _go_on(self, sock: socket.socket) -> None:
         if sock in self._sockets:
             self._loop.add_reader(sock.fileno(), self._accept, sock)
-
-
-def _say_https(connection: socket.socket) -> None:
-    """Tell a client that speaks no TLS what it did wrong, in the words of Go's server, and waste no more on it."""
-    with connection:
-        connection.send(_NOT_TLS)
-        connection.shutdown(socket.SHUT_WR)
-        connection.recv(READ_SIZE)  # a close with something unread is a reset, which may overtake the answer

@@ -81,6 +81,7 @@ class Client(Protocol):
     address: str  # empty for the Unix socket of our own user
     sending: Body | None
     answered: bool  # once at least
+    shaking: bool  # its TLS handshake has not ended; it counts as idle
     active_at: float  # when it came, or its last response was sent
     stalled_at: float | None  # since when it takes nothing of what is sent
 
@@ -116,7 +117,7 @@ class Clients:
         self._retry: asyncio.TimerHandle | None = None
         self._log = Log(__name__)
         self._cut_off: Counter[str] = Counter()
-        self._say_again = 0.0
+        self._say_again: dict[str, float] = {}  # by reason
 
     def __len__(self) -> int:
         return self._each.total()
@@ -124,6 +125,8 @@ class Clients:
     def admit(self, connection: Client) -> bool:
         """Take in a new connection, which is idle. False: there is no room for it."""
         address = connection.address
+        if connection.shaking:
+            self._limit_handshakes(address)
         if self._each[address] >= self.limits.connections_each and not self._make_room(address):
             return False
         if len(self) >= self.limits.connections and not self.make_room():
@@ -141,8 +144,10 @@ class Clients:
         """The same, among those of one address."""
         idle = self._idle.get(address, {})
         oldest = next(iter(idle), None)
-        if oldest is not None and asyncio.get_running_loop().time() - oldest.active_at >= FRESH:
-            self.cut(oldest, "too many connections")
+        before = asyncio.get_running_loop().time() - FRESH
+        waiting = [one for one in idle if one.active_at <= before]
+        if waiting:
+            self.cut(next((one for one in waiting if one.shaking), waiting[0]), "too many connections")
         elif greedy := next((one for one in self._queued if one.address == address and one.answered), None):
             self.cut(greedy, "asks on and on while others wait")
         elif not self._cut_stalled(one for one in self._busy if one.address == address):
@@ -150,6 +155,18 @@ class Clients:
                 return False
             self.cut(oldest, "too many connections")
         return True
+
+    def _limit_handshakes(self, address: str) -> None:
+        """Cut off the oldest handshake where they fill half of the places, of this address or in all: whoever asks
+        nothing must not cost the connections of those who do.
+        """
+        shaking = [one for idle in self._idle.values() for one in idle if one.shaking]
+        of_address = [one for one in shaking if one.address == address]
+        if len(of_address) >= self.limits.connections_each // 2:
+            self.cut(of_address[0], "too many handshakes")
+        elif len(shaking) >= self.limits.connections // 2:
+            most = Counter(one.address for one in shaking).most_common(1)[0][0]
+            self.cut(next(one for one in shaking if one.address == most), "too many handshakes")
 
     def _cut_stalled(self, among: Iterable[Client]) -> bool:
         """Cut off who has taken nothing of a response for the longest time."""
@@ -232,11 +249,10 @@ class Clients:
 
     def _tell(self, address: str, reason: str) -> None:
         now = asyncio.get_running_loop().time()
-        if now < self._say_again:
+        if now < self._say_again.get(reason, 0.0):
             return
-        self._say_again = now + SAY_EVERY
-        self._log.info("client cut off", client=address, reason=reason, number=self._cut_off.total())
-        self._cut_off.clear()
+        self._say_again[reason] = now + SAY_EVERY
+        self._log.info("client cut off", client=address, reason=reason, number=self._cut_off.pop(reason))
 
     async def stop(self) -> None:
         """End all connections; those that are being answered have `Limits.stop` to finish, and who has just come has a

@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from itertools import islice
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from wg_exporter.web.clients import Clients
+    from wg_exporter.web.encrypted import Encrypted
     from wg_exporter.web.http import Request
 
 MOST_AT_ONCE = 64  # chunks for one system call, far below IOV_MAX (1,024)
@@ -40,12 +42,15 @@ class Connection(asyncio.BufferedProtocol):
         self.sending: Body | None = None
         self.active_at = 0.0  # when it came, or its last response was sent (the loop's seconds)
         self.answered = False  # once at least
+        self.shaking = False  # its TLS handshake has not ended
         self.stalled_at: float | None = None  # since when the client takes nothing of what is sent
         self.task: asyncio.Task[None] | None = None
         self._work: Callable[[], Coroutine[None, None, None]] | None = None  # what is done when it is our turn
         self._clients = clients
         self._tls = tls
         self._transport: asyncio.Transport | None = None
+        self._raw: asyncio.Transport | None = None  # below TLS
+        self._encrypted: Encrypted | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._room: asyncio.Future[None] | None = None  # until the kernel takes more
         self._ended = False  # the client sends nothing more
@@ -53,27 +58,43 @@ class Connection(asyncio.BufferedProtocol):
 
     # --- what asyncio calls -------------------------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to wait for a request."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
-        self._transport = transport
+    def come(self, raw: asyncio.Transport, encrypted: Encrypted) -> bool:
+        """A client is there, whose TLS handshake begins; `connection_made` comes after it. False: it has to go."""
+        self._raw, self._encrypted, self.shaking = raw, encrypted, True
+        return self._arrive(raw)
+
+    def _arrive(self, transport: asyncio.Transport) -> bool:
         self._loop = asyncio.get_running_loop()
         self.active_at = self._loop.time()
         if not self._local:
             unix = transport.get_extra_info("socket").family == socket.AF_UNIX
             self.address = "unix" if unix else str((transport.get_extra_info("peername") or ("unknown",))[0])
+        if self._clients.stopping or not self._clients.admit(self):
+            self.reset()
+            return False
+        return True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for a request."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
+        self._transport = transport
         self._exchange = Exchange(local=self._local)
         # A write is done when the kernel has it all. Not 0: asyncio's TLS pauses at this size, so at 0 it would pause
         # with nothing in its buffer, and nothing would end that.
         transport.set_write_buffer_limits(high=1)
+        if self._tls:
+            self.shaking = False
+            self._clients.idle(self)
+            if not self._clients.may_come_in(transport.get_extra_info("peercert")):
+                self._clients.cut(self, "its certificate has none of client_allowed_sans")
+                return
+        elif not self._arrive(transport):
+            return
         self._wait(self._clients.limits.head)
-        stranger = self._tls and not self._clients.may_come_in(transport.get_extra_info("peercert"))
-        if stranger or self._clients.stopping or not self._clients.admit(self):
-            self.reset()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
-        """The client is gone, or was cut off."""
-        self._transport = self._work = None
+        """The client is gone, or was cut off. May come twice over TLS."""
+        self._transport = self._raw = self._encrypted = self._work = None
         self._stop_waiting()
         self._clients.leave(self)
         self.resume_writing()  # an exception in a future would be in a cycle with what waits, and keep its body alive
@@ -115,12 +136,19 @@ class Connection(asyncio.BufferedProtocol):
             self._room.set_result(None)
         self._room = None
 
+    @property
+    def answering(self) -> bool:
+        """Whether a request waits for its answer, or that is being sent: nothing is read meanwhile."""
+        return self._transport is not None and not self._transport.is_closing() and not self._transport.is_reading()
+
     # --- ends ---------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """End it once all is sent."""
         if self._transport is not None:
             self._transport.close()
+        else:
+            self.reset()  # in its handshake, or gone
 
     def reset(self) -> None:
         """End it now. A reset: after an ordinary close the kernel would keep what is unsent, maybe megabytes
@@ -128,12 +156,13 @@ class Connection(asyncio.BufferedProtocol):
         """
         self._stop_waiting()
         self.sending = self._work = None
-        if self._transport is None:
+        transport = self._transport or self._raw
+        if transport is None:
             return
-        sock = self._transport.get_extra_info("socket")
-        if sock.family != socket.AF_UNIX:
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._transport.abort()
+        transport.abort()
 
     def _wait(self, seconds: float) -> None:
         self._stop_waiting()
@@ -148,7 +177,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _advance(self) -> None:
         """Answer the next request, if it is whole."""
-        if self.task is not None or self._work is not None or self._transport is None:
+        if self.task is not None or self._work is not None or self._transport is None or self._transport.is_closing():
             return
         try:
             request = self._exchange.next()
@@ -184,17 +213,21 @@ class Connection(asyncio.BufferedProtocol):
         if error is not None:  # a bug: whatever it was, the server goes on
             self._clients.failed(error)
             self.reset()
-        if self._transport is None or self._transport.is_closing():
+        if self._transport is None:
             return
-        self._clients.idle(self)
+        self._clients.idle(self)  # also where it is closing, which over TLS the client has a hand in
         if self._unread is not None:
             self._wait(LINGER)
             self._transport.resume_reading()
-            return
-        self._wait(self._clients.limits.head if self._exchange.begun else self._clients.limits.keepalive)
-        if not self._ended:
-            self._transport.resume_reading()
-        self._advance()
+        elif self._transport.is_closing():
+            self._wait(self._clients.limits.write)
+        else:
+            self._wait(self._clients.limits.head if self._exchange.begun else self._clients.limits.keepalive)
+            if not self._ended:
+                self._transport.resume_reading()
+            self._advance()
+        if self._encrypted is not None and self.task is None and self._work is None:
+            self._encrypted.answered()
 
     async def _answer(self, request: Request) -> None:
         response = await self._clients.handler(request)
@@ -232,7 +265,8 @@ class Connection(asyncio.BufferedProtocol):
         if last and not self._ended and not self._tls and self._transport is not None:
             # An ordinary close would reset the connection because of what is unread, and the client not see the answer.
             self._unread = LINGER_BYTES
-            self._transport.get_extra_info("socket").shutdown(socket.SHUT_WR)
+            with suppress(OSError):  # it is gone: that is read next
+                self._transport.get_extra_info("socket").shutdown(socket.SHUT_WR)
         elif not self._exchange.end() or last:
             self.close()
 
