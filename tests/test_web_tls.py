@@ -279,6 +279,7 @@ def test_a_client_needs_a_certificate_with_the_right_name(directory, arguments):
             with pytest.raises((OSError, http.client.HTTPException)):
                 one.ask(own=own)
         assert one.ask(own="prom") == 200
+        assert one.log().count("its certificate has none of client_allowed_sans") == 1
 
 
 def test_a_limit_of_requests_holds_for_all_together(directory):

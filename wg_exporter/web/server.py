@@ -169,7 +169,8 @@ class Server:
     def use(self, policy: Policy) -> None:
         """Let this decide who may ask from now on. Connections that are there are asked again with each request."""
         before, self._policy = self._policy, policy
-        before.close()
+        if policy is not before:
+            policy.follow(before)
 
     @property
     def policy(self) -> Policy:
@@ -196,7 +197,7 @@ class Server:
             return await self._routes.answer(request)
         policy = self._policy
         try:
-            await policy.admit(request.header("Authorization"))
+            await policy.admit(request.header("Authorization"), request.address)
         except Refusal as refusal:
             return line(refusal.status, refusal.line, refusal.headers | policy.headers)
         if not self._app.allows_host(request.header("Host")):
