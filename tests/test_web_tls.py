@@ -301,7 +301,8 @@ def test_a_handshake_that_never_ends_keeps_nobody_out(directory):
         one.until(200)
         socks = [socket.create_connection(("127.0.0.1", one.port)) for _ in range(200)]
         for sock in socks:
-            sock.sendall(b"\x16\x03\x01")
+            with contextlib.suppress(ConnectionError):  # the oldest ones had to go
+                sock.sendall(b"\x16\x03\x01")
         begun = time.monotonic()
         assert one.ask() == 200
         assert time.monotonic() - begun < 2

@@ -56,12 +56,12 @@ class _Application:
     def document(self, *, private: bool, round_trips: bool) -> list[bytes]:
         return [self._exporter.document(private=private, round_trips=round_trips)]
 
-    def targets(self, port: int) -> list[bytes]:
+    def targets(self) -> bytes:
         problem = self._exporter.ready()
         if problem:
             raise NotKnownError(problem)
         try:
-            return [targets(self._exporter.overview(), port)]
+            return targets(self._exporter.overview(), 0)
         except UnknownTargetsError as error:
             raise NotKnownError(str(error)) from None
 
