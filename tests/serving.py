@@ -43,6 +43,9 @@ class App:
         self.reloads = 0
         self.host = ""
         self.round_trips = False
+        self.lists = 0
+        self.list_gate = threading.Event()
+        self.list_gate.set()
         self.gate = threading.Event()
         self.gate.set()
         self.begun = threading.Event()
@@ -59,10 +62,13 @@ class App:
         self.round_trips = round_trips
         return [b'{"private":', b"true}" if private else b"false}"]
 
-    def targets(self, port: int) -> Sequence[bytes]:
+    def targets(self) -> bytes:
+        self.lists += 1
+        self.begun.set()
+        assert self.list_gate.wait(10)
         if self.unknown:
             raise NotKnownError(self.unknown)
-        return [f'[{{"targets":["10.0.0.2:{port}"]}}]'.encode()]
+        return b'[{"targets":["10.0.0.2:0"]}]'
 
     def pause(self, asked: Mapping[str, str]) -> str:
         self.paused.append(dict(asked))

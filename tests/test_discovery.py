@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import threading
 
 import pytest
 
 from tests.rows import device, key, link, peer
-from tests.serving import App, running
+from tests.serving import App, eventually, running
 from wg_exporter.health.states import PeerHealth, State
 from wg_exporter.model import Backend, FailedDevice, Failure, Outcome, SourceName
 from wg_exporter.names.tunnel import tunnel_name
-from wg_exporter.status.discovery import UnknownTargetsError, address_of, targets
+from wg_exporter.status.discovery import UnknownTargetsError, address_of, at_port, targets
 from wg_exporter.status.rows import DeviceRow, Overview, PeerRow
 
 OWN = ("10.0.0.1/24", "fd00::1/64")
@@ -53,6 +55,14 @@ def overview(*rows: DeviceRow, outcomes: tuple[Outcome, ...] = ()) -> Overview:
 def of_device(*peers: PeerRow, **changes: object) -> DeviceRow:
     read = device(*(one.peer for one in peers if not one.gone), **changes)
     return DeviceRow(read, None, link(addresses=OWN), peers)
+
+
+def test_the_port_can_be_put_in_afterwards_and_no_name_is_taken_for_it():
+    rows = [of_device(row(2)._replace(name=name, peer=peer(2, allowed_ips=(allowed,)))) for name, allowed in (
+        ("x:0", "10.0.0.2/32"), ('a:0"]', "fd00::2/128"), ('\\:0"],', "10.0.0.4/32"), ("", "fd00::/128"),
+    )]  # fmt: skip
+    assert at_port(targets(overview(*rows), 0), 9100) == targets(overview(*rows), 9100)
+    assert targets(overview(*rows), 9100).count(b':9100"]') == 4
 
 
 def listed(*rows: DeviceRow, **how: tuple[Outcome, ...]) -> list[dict]:
@@ -135,3 +145,27 @@ def test_what_is_not_known_is_503_with_the_reason_and_no_line_in_the_log(caplog)
         app.unknown = ""
         assert server.get("/sd?port=9100").status == 200
     assert not caplog.records
+
+
+def test_lists_for_many_ports_at_once_are_made_once_and_keep_no_scrape_waiting():
+    app = App()
+    app.list_gate.clear()
+    got: dict[int, bytes] = {}
+
+    def ask(port: int) -> None:
+        how = {"Accept_Encoding": "gzip"} if port % 2 else {}
+        body = server.get(f"/sd?port={port}", **how).body
+        got[port] = gzip.decompress(body) if port % 2 else body
+
+    with running(app) as server:
+        threads = [threading.Thread(target=ask, args=(port,)) for port in range(1, 41)]
+        for thread in threads:
+            thread.start()
+        eventually(lambda: len(server.server._lists._under_way) >= 40)
+        for _ in range(3):
+            assert server.get("/metrics").status == 200
+        app.list_gate.set()
+        for thread in threads:
+            thread.join(10)
+    assert got == {port: b'[{"targets":["10.0.0.2:%d"]}]' % port for port in range(1, 41)}
+    assert app.lists == 1

@@ -186,6 +186,51 @@ def test_what_can_not_be_written_is_one_line_and_exit_code_1(tmp_path):
     assert done.output == f"Error: {tmp_path / 'file' / 'wireguard.rules.yml'}: Not a directory\n"
 
 
+@pytest.mark.parametrize("force", [(), ("--force",)], ids=["", "forced"])
+@pytest.mark.parametrize("kind", ["fifo", "zero", "directory"])
+def test_what_is_no_file_is_told_and_not_waited_for(tmp_path, kind, force):
+    path = tmp_path / "wireguard.rules.yml"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "zero":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    done = export("rules", tmp_path, *force)
+    assert (done.exit_code, done.output) == (1, f"Error: {path}: not a regular file\n")
+
+
+def test_a_full_disk_leaves_no_part(tmp_path):
+    """Of several files all are there, or none."""
+    room = max(len(shipped.read(name).encode()) for name in shipped.DASHBOARDS) - 1
+    command = [sys.executable, "-m", "wg_exporter.cli", "export", "dashboards", str(tmp_path / "out")]
+    code = f"""if 1:
+        import resource, signal, runpy, sys
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))
+        sys.argv = {command[2:]!r}
+        runpy.run_module("wg_exporter.cli", run_name="__main__")
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done
+    assert done.stderr.count("\n") == 1
+    assert "File too large" in done.stderr
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_what_a_directory_is_called_reaches_the_terminal_plain(tmp_path):
+    for _ in range(2):
+        done = export("rules", tmp_path / "a\x1b[31m\x07b")
+        assert done.exit_code == 0
+        assert not re.search(r"[\x00-\x09\x0b-\x1f]", done.output)
+
+
+def test_an_output_that_is_closed_is_an_error():
+    program = f"exec {sys.executable} -m wg_exporter.cli export rules - >&-"
+    done = subprocess.run(["sh", "-c", program], stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "Error: cannot write to standard output: it is closed\n")
+
+
 def test_an_installation_that_lacks_the_files_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(shipped, "ROOT", tmp_path)
     for what in ("rules", "docs"):

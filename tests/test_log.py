@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -202,6 +203,24 @@ def test_a_traceback_is_one_field_on_one_line():
     assert line.endswith("""ValueError: invalid literal for int() with base 10: 'two\\\\nlines'"\n""")
     (line,) = lines("json", fail)
     assert json.loads(line)["exc"].endswith("with base 10: 'two\\nlines'")
+
+
+def test_a_failure_that_an_event_loop_catches_is_one_line_that_quotes_nothing():
+    stream = io.StringIO()
+    setup("info", "logfmt", stream)
+
+    def fail() -> None:
+        raise ValueError("SECRET")
+
+    async def main() -> None:
+        log.catch_loop(asyncio.get_running_loop())
+        asyncio.get_running_loop().call_soon(fail)
+        await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    assert len(stream.getvalue().splitlines()) == 1
+    assert 'problem="unexpected ValueError in test_log.py:' in stream.getvalue()
+    assert "SECRET" not in stream.getvalue()
 
 
 def test_other_libraries_are_heard_from_warn_upwards_with_their_name():

@@ -358,6 +358,15 @@ def test_a_pipe_gets_every_column_and_no_escape_sequence(monkeypatch):
     assert "\x1b" not in file.getvalue()
 
 
+@pytest.mark.parametrize("columns", ["0", "00"])
+def test_a_width_of_nothing_is_none(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    file = io.StringIO()
+    console = show.console(file)
+    console.print(show.render(office()))
+    assert "A" * 43 + "=" in file.getvalue()
+
+
 def test_a_reader_that_left_is_told_to_the_caller():
     class Left(io.StringIO):
         def write(self, _):

@@ -279,6 +279,8 @@ def test_a_wrong_method_is_405_that_says_which_is_right(method, path):
         b"GET /metrics HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
         b"GET /metrics HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\nabc",
         b"GET /metrics HTTP/1.1\r\nBad Header: x\r\n\r\n",
+        b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nSECRET" + b"Z" * 14_000 + b"\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
     ],
 )
 def test_a_malformed_or_huge_request_is_4xx_and_no_line_in_the_log(request_, caplog):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import shutil
 import subprocess
 import time
@@ -177,6 +178,16 @@ def test_files_that_are_no_certificate_and_its_key_are_told_in_one_line_without_
     assert context(files)
 
 
+def test_a_file_that_never_ends_is_told_and_not_waited_for(files, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", "/dev/zero"):
+        for name in ("cert", "key", "client_ca"):
+            text = "tls_server_config: {" + PAIR + ", client_auth_type: RequireAndVerifyClientCert, client_ca_file: x}"
+            paths = {"cert": str(files / "c.pem"), "key": str(files / "k.pem"), "client_ca": str(files / "c.pem")}
+            with pytest.raises(tls.TlsError, match=f"^{path}: not a regular file$"):
+                tls.context(parse_web(text, "w").tls_server_config, {**paths, name: str(path)})
+
+
 def test_a_key_with_a_password_is_refused_and_nobody_asked(files, tmp_path):
     command = [
         "openssl",
@@ -211,6 +222,11 @@ def test_a_certificate_and_key_may_be_in_the_configuration_itself(files):
         ((("DirName", "prom"),), ("prom",), False),
         ((), ("prom",), False),
         ((), (), True),
+        ((("IP Address", "2001:DB8:0:0:0:0:0:1"),), ("2001:db8::1",), True),
+        ((("IP Address", "2001:DB8:0:0:0:0:0:1"),), ("2001:0db8::0:1",), True),
+        ((("IP Address", "2001:DB8:0:0:0:0:0:2"),), ("2001:db8::1", "prom"), False),
+        ((("DNS", "10.0.0.1"),), ("10.0.0.2",), False),
+        ((("IP Address", "<invalid>"),), ("prom",), False),
     ],
 )
 def test_a_client_needs_one_of_the_names(names, allowed, may):
@@ -288,7 +304,8 @@ def test_a_list_of_words_keeps_nobody_waiting():
 
     async def ask() -> None:
         assert await passwords.allows(basic("anna", "secret"))
-        crowd = [asyncio.create_task(passwords.allows(basic("anna", f"word{n}"))) for n in range(200)]
+        words = [(basic("anna", f"word{n}"), f"10.0.0.{n % 50}") for n in range(200)]
+        crowd = [asyncio.create_task(passwords.allows(*word)) for word in words]
         await asyncio.sleep(0)
         begun = time.perf_counter()
         assert await passwords.allows(basic("anna", "secret"))
@@ -298,6 +315,48 @@ def test_a_list_of_words_keeps_nobody_waiting():
         assert True not in results
 
     asyncio.run(ask())
+
+
+@pytest.mark.parametrize("stranger", ["10.0.0.1", "2001:db8::{:x}"])
+def test_a_list_of_words_from_one_address_leaves_room_for_a_right_one_that_was_never_seen(stranger):
+    passwords = Passwords({"anna": bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()})
+
+    async def ask() -> None:
+        words = [(basic("anna", f"word{n}"), stranger.format(n + 1)) for n in range(200)]
+        crowd = [asyncio.create_task(passwords.allows(*word)) for word in words]
+        await asyncio.sleep(0)
+        assert await passwords.allows(basic("anna", "secret"), "10.0.0.2")
+        assert True not in await asyncio.gather(*crowd, return_exceptions=True)
+
+    asyncio.run(ask())
+
+
+def test_right_passwords_stay_known_when_only_the_certificate_changes():
+    users = "{anna: '" + bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode() + "'}"
+    others = "{anna: '" + bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode() + "', berta: '" + HASH + "'}"
+    policy = made(f"basic_auth_users: {users}", "w", {})
+
+    async def known(policy: Policy) -> bool:
+        crowd = [asyncio.create_task(policy.admit(basic("anna", f"word{n}"))) for n in range(200)]
+        await asyncio.sleep(0)
+        try:
+            await policy.admit(basic("anna", "secret"))
+        except Refusal:
+            return False
+        finally:
+            await asyncio.gather(*crowd, return_exceptions=True)
+        return True
+
+    assert not asyncio.run(known(policy))
+    asyncio.run(policy.admit(basic("anna", "secret")))
+    for text, stays in (
+        (f"http_server_config: {{}}\nbasic_auth_users: {users}", True),
+        (f"basic_auth_users: {others}", False),
+    ):
+        new = made(text, "w", {})
+        new.follow(policy)
+        assert asyncio.run(known(new)) is stays
+        policy = new
 
 
 # --- policy -----------------------------------------------------------------------------------------------------------

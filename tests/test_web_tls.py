@@ -279,6 +279,7 @@ def test_a_client_needs_a_certificate_with_the_right_name(directory, arguments):
             with pytest.raises((OSError, http.client.HTTPException)):
                 one.ask(own=own)
         assert one.ask(own="prom") == 200
+        assert one.log().count("its certificate has none of client_allowed_sans") == 1
 
 
 def test_a_limit_of_requests_holds_for_all_together(directory):
@@ -300,7 +301,8 @@ def test_a_handshake_that_never_ends_keeps_nobody_out(directory):
         one.until(200)
         socks = [socket.create_connection(("127.0.0.1", one.port)) for _ in range(200)]
         for sock in socks:
-            sock.sendall(b"\x16\x03\x01")
+            with contextlib.suppress(ConnectionError):  # the oldest ones had to go
+                sock.sendall(b"\x16\x03\x01")
         begun = time.monotonic()
         assert one.ask() == 200
         assert time.monotonic() - begun < 2

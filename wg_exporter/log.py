@@ -25,6 +25,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Hashable, Mapping
 
 ROOT = "wg_exporter"
@@ -112,6 +113,19 @@ def catch_threads() -> None:
         Log(__name__).error("a thread failed", thread=name, problem=f"unexpected {failed.exc_type.__name__} in {where}")
 
     threading.excepthook = tell
+
+
+def catch_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """What fails inside an event loop is one line in the log from now on: asyncio's own has a traceback, with what was
+    read in it.
+    """
+
+    def tell(_loop: asyncio.AbstractEventLoop, context: Mapping[str, object]) -> None:
+        error = context.get("exception")
+        problem = f"unexpected {type(error).__name__} in {place(error)}" if isinstance(error, BaseException) else "?"
+        Log(__name__).error("the event loop caught a failure", problem=problem)
+
+    loop.set_exception_handler(tell)
 
 
 def setup(level: str, format: str, stream: TextIO | None = None) -> None:  # noqa: A002 - the name of the flag

@@ -112,7 +112,9 @@ def with_arguments(reason: str) -> str:
 
 @contextmanager
 def output() -> Iterator[None]:
-    """For code that writes to standard output: a full disk becomes a ClickException of one line."""
+    """For code that writes to standard output: a full disk, or none at all, becomes a ClickException of one line."""
+    if sys.stdout is None:  # as Python has it where it was closed; click would write nothing, and say nothing
+        raise click.ClickException("cannot write to standard output: it is closed")
     try:
         yield
     except BrokenPipeError:

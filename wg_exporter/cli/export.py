@@ -6,10 +6,11 @@ written over them. Nothing is written if one of the files is there already and d
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import json
 import os
 import re
+import stat
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -173,33 +174,52 @@ def _docs() -> dict[str, str]:
 
 
 def _write(directory: Path, files: Mapping[str, str], *, force: bool) -> None:
-    """Write all files, or none if one of them may not be replaced. Says of each what became of it."""
+    """Write all files, or none if one of them may not be replaced, or has no room. Says of each what became of it."""
+    from wg_exporter.status.words import plain
+
+    made: list[tuple[Path, Path]] = []
     try:
-        there = {name: _present(directory / name) for name in files}
+        there = {name: _present(directory / name, len(text.encode()) + 1) for name, text in files.items()}
         differ = [directory / name for name, text in files.items() if there[name] not in {None, text.encode()}]
         if differ and not force:
             more = f", and {len(differ) - 1} more" if len(differ) > 1 else ""
-            raise click.ClickException(f"{differ[0]} is there already and differs{more}; --force replaces it")
+            raise click.ClickException(
+                f"{plain(str(differ[0]))} is there already and differs{more}; --force replaces it"
+            )
         for name, text in files.items():
-            path = directory / name
             if there[name] != text.encode():
-                _replace(path, text)
+                made.append(_prepare(directory / name, text))
+        while made:
+            made[0][0].replace(made[0][1])
+            del made[0]
+        for name, text in files.items():
             with output():
-                click.echo(f"{'unchanged' if there[name] == text.encode() else 'wrote'} {path}")
+                click.echo(f"{'unchanged' if there[name] == text.encode() else 'wrote'} {plain(str(directory / name))}")
     except OSError as error:
-        raise click.ClickException(f"{error.filename or directory}: {error.strerror}") from None
+        raise click.ClickException(plain(f"{error.filename or directory}: {error.strerror}")) from None
+    finally:
+        for written, _path in made:
+            written.unlink(missing_ok=True)
 
 
-def _present(path: Path) -> bytes | None:
+def _present(path: Path, most: int) -> bytes | None:
+    """Up to `most` bytes of a file, None if there is none. Raises OSError where it is something else: a FIFO would be
+    waited for, and a device never ends.
+    """
     try:
-        return path.read_bytes()
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    with os.fdopen(file, "rb") as opened:
+        return opened.read(most)
 
 
-def _replace(path: Path, text: str) -> None:
-    """Put it there as a whole: who reads the file meanwhile, such as a Prometheus that reloads, has the old or the new
-    one. A link stays one; what it leads to is replaced.
+def _prepare(path: Path, text: str) -> tuple[Path, Path]:
+    """Write it beside its place, and return where it is and where it belongs: who reads the file meanwhile, such as a
+    Prometheus that reloads, has the old or the new one. A link stays one; what it leads to is replaced.
     """
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -211,8 +231,10 @@ def _replace(path: Path, text: str) -> None:
             file.write(text)
             mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~mask
             os.fchmod(file.fileno(), mode)
-        Path(written).replace(path)
+    except OSError as error:
+        Path(written).unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(written).unlink()
+        Path(written).unlink(missing_ok=True)
         raise
+    return Path(written), path

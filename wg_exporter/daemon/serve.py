@@ -20,7 +20,7 @@ import msgspec
 from wg_exporter import __version__
 from wg_exporter.daemon.reloads import Reloads
 from wg_exporter.linux.systemd import notify
-from wg_exporter.log import Log
+from wg_exporter.log import Log, catch_loop
 from wg_exporter.quiet.asked import AskedError
 from wg_exporter.status.discovery import UnknownTargetsError, targets
 from wg_exporter.web.listen import parse_telemetry_path
@@ -56,12 +56,12 @@ class _Application:
     def document(self, *, private: bool, round_trips: bool) -> list[bytes]:
         return [self._exporter.document(private=private, round_trips=round_trips)]
 
-    def targets(self, port: int) -> list[bytes]:
+    def targets(self) -> bytes:
         problem = self._exporter.ready()
         if problem:
             raise NotKnownError(problem)
         try:
-            return [targets(self._exporter.overview(), port)]
+            return targets(self._exporter.overview(), 0)
         except UnknownTargetsError as error:
             raise NotKnownError(str(error)) from None
 
@@ -111,6 +111,7 @@ async def serve(
     """
     log = Log(__name__)
     loop = asyncio.get_running_loop()
+    catch_loop(loop)
     stopping = asyncio.Event()
     reloads = Reloads(exporter.reload)
     for number in (signal.SIGTERM, signal.SIGINT):

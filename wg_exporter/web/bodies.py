@@ -49,16 +49,24 @@ class _Failed(NamedTuple):
     line: str
 
 
+class _FailedError(Exception):
+    """A part of a body could not be made."""
+
+    def __init__(self, failed: _Failed) -> None:
+        super().__init__(failed.line)
+        self.failed = failed
+
+
 class Bodies:
     """Makes bodies in worker threads, from when it is made until `close`. Call it in the event loop."""
 
-    def __init__(self, pages: Iterable[str], seconds: float) -> None:
+    def __init__(self, pages: Iterable[str], seconds: float, workers: int = WORKERS) -> None:
         """`pages` are those of which most bytes are as they were before, and are not compressed again. After `seconds`
         nobody waits for a body any more.
         """
         self._seconds = seconds
         self._log = Log(__name__)
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="scrape")
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="scrape")
         self._compressors = {page: Compressor() for page in pages}
         self._under_way: dict[_Job, asyncio.Task[Body | _Failed]] = {}
         self._problems: dict[str, str] = {}  # the last failure of each page, while it lasts
@@ -70,6 +78,15 @@ class Bodies:
     async def in_pool(self, make: Callable[[], Sequence[bytes]]) -> Sequence[bytes]:
         """Call it in a worker thread."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, make)
+
+    async def share(self, page: str, make: Make) -> bytes:
+        """What `make` makes in one chunk, once for all who ask meanwhile, as a part of other bodies. Raises what stands
+        for its failure, for a `make` of those.
+        """
+        found = await self._body(_Job(page, None, gzip=False), make)
+        if isinstance(found, _Failed):
+            raise _FailedError(found)
+        return b"".join(found.chunks)
 
     async def answer(
         self, request: Request, page: str, variant: Hashable, make: Make, headers: Mapping[str, str]
@@ -107,6 +124,8 @@ class Bodies:
             else:
                 chunks = await make()
             body = Body(tuple(chunks), sum(map(len, chunks)))
+        except _FailedError as error:
+            return error.failed
         except NotKnownError as error:
             return _Failed(503, f"{error}\n")
         except Exception as error:  # noqa: BLE001 - whatever a scrape raises, the server goes on

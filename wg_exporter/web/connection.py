@@ -78,18 +78,18 @@ class Connection(asyncio.BufferedProtocol):
         """Begin to wait for a request."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
         self._transport = transport
-        self._exchange = Exchange(local=self._local)
         # A write is done when the kernel has it all. Not 0: asyncio's TLS pauses at this size, so at 0 it would pause
         # with nothing in its buffer, and nothing would end that.
         transport.set_write_buffer_limits(high=1)
+        if not self._tls and not self._arrive(transport):
+            return
+        self._exchange = Exchange(local=self._local, address=self.address)
         if self._tls:
             self.shaking = False
             self._clients.idle(self)
             if not self._clients.may_come_in(transport.get_extra_info("peercert")):
                 self._clients.cut(self, "its certificate has none of client_allowed_sans")
                 return
-        elif not self._arrive(transport):
-            return
         self._wait(self._clients.limits.head)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's

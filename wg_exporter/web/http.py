@@ -22,7 +22,7 @@ MOST_PARAMETERS = 32
 
 class Request(NamedTuple):
     """What a client wants. `path` is without its query and with percent signs resolved. Names of headers are in lower
-    case. `local`: it came over the Unix socket of our own user.
+    case. `local`: it came over the Unix socket of our own user. `address` is the client's.
     """
 
     method: str
@@ -30,6 +30,7 @@ class Request(NamedTuple):
     query: Mapping[str, str]
     headers: Sequence[tuple[bytes, bytes]]
     local: bool = False
+    address: str = ""
 
     def header(self, name: str) -> str:
         """The values of a header, joined by commas (RFC 9110, 5.3); empty if there is none."""
@@ -48,9 +49,10 @@ class BadRequestError(Exception):
 class Exchange:
     """The state of one connection: `receive` bytes, ask for the `next` request, and write the response to it."""
 
-    def __init__(self, *, local: bool = False) -> None:
+    def __init__(self, *, local: bool = False, address: str = "") -> None:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=LONGEST_HEAD)
         self._local = local
+        self._address = address
         self._begun = False  # some of a request is here
 
     def receive(self, data: bytes) -> None:
@@ -71,13 +73,16 @@ class Exchange:
 
         Raises BadRequestError, and EOFError where the client has sent all that it wanted to.
         """
+        there = self._unread()
         try:
             event = self._http.next_event()
+            if isinstance(event, h11.Request):
+                self._begun = False
+                if there - self._unread() > LONGEST_HEAD:  # h11 looks at those alone that are not whole
+                    raise BadRequestError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+                return self._request(event)
         except h11.RemoteProtocolError as error:
             raise BadRequestError(error.error_status_hint) from None
-        if isinstance(event, h11.Request):
-            self._begun = False
-            return self._request(event)
         if isinstance(event, h11.ConnectionClosed):
             raise EOFError  # noqa: TRY004 - it is no wrong type
         return None
@@ -105,9 +110,15 @@ class Exchange:
         self._begun = bool(data.strip(b"\r\n")) and not closed
         return True
 
+    def _unread(self) -> int:
+        """Bytes that have arrived and belong to no event yet."""
+        return len(self._http.trailing_data[0])
+
     def _request(self, event: h11.Request) -> Request:
         if event.http_version not in {b"1.0", b"1.1"}:
             raise BadRequestError(HTTPStatus.BAD_REQUEST)
+        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in event.headers}:
+            raise BadRequestError(HTTPStatus.BAD_REQUEST)  # whoever is between us may read it otherwise (RFC 9112, 6.3)
         if not isinstance(self._http.next_event(), h11.EndOfMessage):
             raise BadRequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         target = event.target.decode("latin-1")
@@ -117,7 +128,7 @@ class Exchange:
             query = dict(parse_qsl(parts.query, max_num_fields=MOST_PARAMETERS))
         except ValueError:
             path, query = target, {}
-        return Request(event.method.decode("latin-1"), path, query, list(event.headers), self._local)
+        return Request(event.method.decode("latin-1"), path, query, list(event.headers), self._local, self._address)
 
 
 def _date() -> str:

@@ -2,7 +2,7 @@
 take as long as a right one that was not seen before.
 
 A hash takes a tenth of a second of a core: right passwords are remembered, and few are checked at a time, so that a
-stranger with a list of words takes the time of nobody else.
+stranger with a list of words takes the time of nobody else. Few of one address wait, so that there is room for others.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import binascii
 import hashlib
 import hmac
 import os
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Address, ip_address, ip_network
 from typing import TYPE_CHECKING
 
 import bcrypt
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 LONGEST = 72  # bytes of a password, which is all that bcrypt looks at
 REMEMBERED = 100  # right passwords
 MOST_WAITING = 32  # requests that wait for a check
+MOST_OF_ONE = 8  # of them from one address, or one network of IPv6
 CHALLENGE = 'Basic realm="wg-exporter"'
 
 
@@ -42,15 +44,22 @@ class Passwords:
         self._nobody = bcrypt.hashpw(os.urandom(16).hex().encode(), bcrypt.gensalt(cost)) if users else b""
         self._key = os.urandom(32)
         self._right: OrderedDict[bytes, None] = OrderedDict()
-        self._waiting = 0
+        self._waiting: Counter[str] = Counter()  # by address
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="passwords")
 
     def close(self) -> None:
         """End the thread."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def allows(self, authorization: str) -> bool:
-        """Whether this header `Authorization` names a user with the right password. Raises TooBusyError."""
+    def follow(self, before: Passwords) -> None:
+        """Know the right passwords that those before knew, if the users are the same."""
+        if self._users == before._users:
+            self._key, self._right = before._key, before._right
+
+    async def allows(self, authorization: str, address: str = "") -> bool:
+        """Whether this header `Authorization` names a user with the right password. `address` is the client's. Raises
+        TooBusyError.
+        """
         if not self._users:
             return True
         name, password = _read(authorization)
@@ -60,13 +69,16 @@ class Passwords:
         if mark in self._right:
             self._right.move_to_end(mark)
             return True
-        if self._waiting >= MOST_WAITING:
+        of = _network(address)
+        if self._waiting[of] >= MOST_OF_ONE or self._waiting.total() >= MOST_WAITING:
             raise TooBusyError
-        self._waiting += 1
+        self._waiting[of] += 1
         try:
             right = await asyncio.get_running_loop().run_in_executor(self._pool, self._check, name, password)
         finally:
-            self._waiting -= 1
+            self._waiting[of] -= 1
+            if not self._waiting[of]:
+                del self._waiting[of]
         if right:
             self._right[mark] = None
             while len(self._right) > REMEMBERED:
@@ -77,6 +89,17 @@ class Passwords:
         found = self._users.get(name)
         right = bcrypt.checkpw(password[:LONGEST], found or self._nobody)
         return right and found is not None and len(password) <= LONGEST
+
+
+def _network(address: str) -> str:
+    """Whose address it is: one of IPv6 can change within its network of 64 bits."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, IPv4Address) or found.ipv4_mapped:
+        return address
+    return str(ip_network((int(found), 64), strict=False))
 
 
 def _read(authorization: str) -> tuple[str | None, bytes]:

@@ -57,6 +57,11 @@ class Policy:
         limit = config.rate_limit
         self._bucket = Bucket(limit.seconds, limit.burst) if limit is not None and limit.seconds else None
 
+    def follow(self, before: Policy) -> None:
+        """Take the place of this one."""
+        self._passwords.follow(before._passwords)
+        before.close()
+
     def close(self) -> None:
         """It is not in use any more."""
         self._passwords.close()
@@ -73,14 +78,14 @@ class Policy:
         wanted = self.config.tls_server_config
         return wanted is None or tls.may_come_in(certificate, wanted.client_allowed_sans)
 
-    async def admit(self, authorization: str) -> None:
-        """Let a request in, or raise Refusal."""
+    async def admit(self, authorization: str, address: str = "") -> None:
+        """Let a request of a client with this address in, or raise Refusal."""
         if self.problem:
             raise Refusal(500, "the web configuration can't be used; the log of wg-exporter says why\n")
         if self._bucket is not None and not self._bucket.take():
             raise Refusal(429, "too many requests; the limit is rate_limit of the web configuration\n")
         try:
-            allowed = await self._passwords.allows(authorization)
+            allowed = await self._passwords.allows(authorization, address)
         except TooBusyError:
             raise Refusal(429, "too many passwords wait to be checked\n") from None
         if not allowed:

@@ -18,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from wg_exporter.log import Log
+from wg_exporter.status.discovery import at_port
 from wg_exporter.web.acceptor import Acceptor
 from wg_exporter.web.bodies import Bodies, NotKnownError
 from wg_exporter.web.clients import Body, Clients, Limits, Response
@@ -73,9 +74,9 @@ class Application(Protocol):
     def document(self, *, private: bool, round_trips: bool) -> Sequence[bytes]:
         """The chunks of the status document; `private`: for the Unix socket. As `scrape`, in a worker thread."""
 
-    def targets(self, port: int) -> Sequence[bytes]:
-        """The chunks of the list of targets for Prometheus, to be scraped at this port. As `scrape`, in a worker
-        thread. Raises NotKnownError.
+    def targets(self) -> bytes:
+        """The list of targets for Prometheus, at port 0 (status.discovery.at_port). As `scrape`, in a worker thread.
+        Raises NotKnownError.
         """
 
     def pause(self, asked: Mapping[str, str]) -> str:
@@ -129,6 +130,7 @@ class Server:
         self._limits = limits or Limits()
         self._log = Log(__name__)
         self._bodies = Bodies([page.path for page in pages], self._limits.scrape)
+        self._lists = Bodies((), self._limits.scrape, workers=1)  # so that they are not in the way of scrapes
         self._reloading = 0
         self._clients: Clients | None = None
         self._owner: socket.socket | None = None
@@ -169,7 +171,8 @@ class Server:
     def use(self, policy: Policy) -> None:
         """Let this decide who may ask from now on. Connections that are there are asked again with each request."""
         before, self._policy = self._policy, policy
-        before.close()
+        if policy is not before:
+            policy.follow(before)
 
     @property
     def policy(self) -> Policy:
@@ -188,6 +191,7 @@ class Server:
             await self._acceptor.close()
             await self._clients.stop()
         self._bodies.close()
+        self._lists.close()
 
     # Requests
 
@@ -196,7 +200,7 @@ class Server:
             return await self._routes.answer(request)
         policy = self._policy
         try:
-            await policy.admit(request.header("Authorization"))
+            await policy.admit(request.header("Authorization"), request.address)
         except Refusal as refusal:
             return line(refusal.status, refusal.line, refusal.headers | policy.headers)
         if not self._app.allows_host(request.header("Host")):
@@ -240,8 +244,18 @@ class Server:
             return line(
                 400, f"say at which port the peers are to be scraped, from 1 to 65535: {TARGETS_PATH}?port=9100\n"
             )
-        make = partial(self._bodies.in_pool, partial(self._app.targets, int(port)))
-        return await self._bodies.answer(request, TARGETS_PATH, int(port), make, _VARIED_JSON)
+        return await self._lists.answer(
+            request, TARGETS_PATH, int(port), partial(self._at_port, int(port)), _VARIED_JSON
+        )
+
+    async def _at_port(self, port: int) -> Sequence[bytes]:
+        """There are more ports than anybody can make lists: who asks at once shares one, whatever the port."""
+
+        async def make() -> Sequence[bytes]:
+            return await self._lists.in_pool(lambda: (self._app.targets(),))
+
+        found = await self._lists.share(TARGETS_PATH, make)
+        return await self._lists.in_pool(lambda: (at_port(found, port),))
 
     async def _pause(self, request: Request) -> Response:
         problem = self._app.pause(request.query)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import ssl
+import stat
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from wg_exporter.config.web import CIPHERS, CURVES, ClientAuth, TlsVersion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from ipaddress import IPv4Address, IPv6Address
 
     from wg_exporter.config.web import TlsServer
 
@@ -92,9 +95,13 @@ def _as_file(text: str | None, path: str | None, wrong: type[TlsError] = TlsErro
     """A path to this text, or the path itself: OpenSSL's functions read files alone. Raises `wrong`."""
     if text is None:
         try:
-            os.close(os.open(path or "", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+            file = os.open(path or "", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:  # OpenSSL would not say which of its files it was
             raise wrong(f"{path}: {error.strerror}") from None
+        regular = stat.S_ISREG(os.fstat(file).st_mode)
+        os.close(file)
+        if not regular:  # OpenSSL would wait for it, or read without end
+            raise wrong(f"{path}: not a regular file")
         yield path or ""
         return
     file = os.memfd_create("inline", os.MFD_CLOEXEC)
@@ -114,6 +121,15 @@ def may_come_in(certificate: Mapping[str, object] | None, allowed: Sequence[str]
     if not allowed:
         return True
     names = (certificate or {}).get("subjectAltName", ())
-    known = {"DNS", "IP Address", "email", "URI"}
     assert isinstance(names, tuple)  # noqa: S101 - for the type checker
-    return any(kind in known and value in allowed for kind, value in names)
+    texts = {value for kind, value in names if kind in {"DNS", "email", "URI"}}
+    addresses = {_address(value) for kind, value in names if kind == "IP Address"} - {None}
+    return not texts.isdisjoint(allowed) or not addresses.isdisjoint(map(_address, allowed))
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """OpenSSL writes "2001:DB8:0:0:0:0:0:1"."""
+    try:
+        return ip_address(text.strip())
+    except ValueError:
+        return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import shutil
 import sys
 import time
 from itertools import chain, islice
@@ -346,8 +347,10 @@ def console(file: TextIO | None = None) -> Console:
     """A console for `show`. One that is no terminal (a pipe, a file) is wide enough for every column, so that `grep`
     finds everything, unless COLUMNS says otherwise."""
     found = _Console(file=file or sys.stdout, highlight=False, markup=False, emoji=False)
-    if not found.is_terminal and "COLUMNS" not in os.environ:
+    if not found.is_terminal and ("COLUMNS" not in os.environ or found.width < 1):
         found.width = PIPE_WIDTH
+    elif found.width < 1:  # a COLUMNS that can't be meant: rich would print nothing
+        found.width = shutil.get_terminal_size().columns
     return found
 
 
