@@ -50,10 +50,7 @@ class _Hooks(Hooks):
         """The supervisor knows: it was asked first."""
 
     def listen(self, reload: Callable[[], None], stop: Callable[[], None]) -> None:
-        self._supervisor.on_reload = reload
-        self._supervisor.on_end = stop
-        if self._supervisor.gone:  # before anybody could be told
-            stop()
+        self._supervisor.listen(reload, stop)
         # A signal for the whole group is the supervisor's, which tells us of it.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
