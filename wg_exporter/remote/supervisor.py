@@ -107,7 +107,7 @@ class Supervisor:
         self._requests = 0
         self._answers: dict[int, Future[_Answer]] = {}
         self._children: dict[int, Child] = {}
-        self._gone = False
+        self._gone = self._lost = False  # the former: and everybody was told
         self.usage: Usage | None = None
         """What it has cost the host, None until it says so."""
         self._on_web = on_web or _unwanted
@@ -159,6 +159,11 @@ class Supervisor:
             self._configurations = [*self._configurations[-KEPT + 1 :], (message.configuration, config)]
         return config
 
+    @property
+    def gone(self) -> bool:
+        """Whether nobody answers any more."""
+        return self._gone or self._lost
+
     def ready(self) -> None:
         """Say that requests are answered from now on. A supervisor that is gone wants to hear nothing."""
         with contextlib.suppress(SupervisorGoneError):
@@ -191,6 +196,7 @@ class Supervisor:
         except FullError:
             raise SupervisorGoneError("the supervisor does not answer") from None
         except ConnectionEndedError as error:
+            self._lost = True
             raise SupervisorGoneError(f"the supervisor is gone: {error}") from None
 
     # --- the thread ---------------------------------------------------------------------------------------------------
