@@ -42,6 +42,11 @@ class Sender:
         assert all(os.fstat(file) for file in files)
 
 
+def fill(packets: Packets[ToSupervisor]) -> None:
+    for _ in range(10_000):
+        packets.send(Reload())
+
+
 def open_files() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
@@ -136,8 +141,7 @@ def test_a_socket_that_is_full_is_told_from_one_that_is_closed():
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     packets = Packets(ours, ToSupervisor)
     with pytest.raises(FullError) as full:
-        for _ in range(10_000):
-            packets.send(Reload())
+        fill(packets)
     assert full.value.room
     other = Packets(theirs, FromSupervisor)
     assert other.receive() == (Reload(), [])

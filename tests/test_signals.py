@@ -136,7 +136,7 @@ def test_a_process_that_serves_and_is_told_to_end_alone_is_a_failure(started: St
     (web,) = [pid for pid in started.children() if Path(f"/proc/{pid}/comm").read_text() == "wg-web\n"]
     os.kill(web, signal.SIGTERM)
     assert started.process.wait(20) == 1
-    assert "level=error msg=\"the exporter ended, and nobody had asked for that\"" in started.log().replace("  ", " ")
+    assert 'level=error msg="the exporter ended, and nobody had asked for that"' in started.log().replace("  ", " ")
     assert not started.socket.exists()
 
 
