@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 from pathlib import Path
 
@@ -247,6 +248,55 @@ def test_a_file_that_can_not_be_used_is_set_aside_with_one_line_and_all_goes_on(
     assert (tmp_path / BELOW / f"{NAME}.bad").read_bytes() == data
     rig.tick(exporter)
     assert begin(exporter, **PEER).problem is None
+
+
+def test_a_file_that_can_not_be_read_just_now_is_left_where_it_is(rig, kept, tmp_path, caplog, monkeypatch):
+    """Of a disk that fails, or of rights that somebody changed, the file can be as good as ever."""
+    first = rig.exporter(storage=kept())
+    rig.tick(first)
+    begin(first, **PEER)
+    path = tmp_path / BELOW / NAME
+    before = path.read_bytes()
+    first.stop()
+    refused = PermissionError(13, "Permission denied")
+    opened = os.open
+
+    def failing(name, *more, **options):
+        if name == NAME:
+            raise refused
+        return opened(name, *more, **options)
+
+    storage = kept()
+    monkeypatch.setattr("os.open", failing)
+    exporter = rig.exporter(storage=storage)
+    monkeypatch.undo()
+    ((_, fields),) = told(caplog, "quiet is forgotten, its file can't be read")
+    assert fields["problem"].endswith(f"{NAME}: Permission denied")
+    rig.tick(exporter)
+    assert path.read_bytes() == before
+    # What is asked for now is kept, and what nobody could read is not written over.
+    assert begin(exporter, **INTERFACE).problem is None
+    assert (tmp_path / BELOW / f"{NAME}.bad").read_bytes() == before
+    assert path.read_bytes() != before
+
+
+def test_what_is_too_long_to_be_ours_is_set_aside(rig, kept, tmp_path, caplog):
+    kept()
+    (tmp_path / BELOW / NAME).write_bytes(b" " * ((4 << 20) + 1))
+    rig.exporter(storage=kept())
+    ((_, fields),) = told(caplog, "quiet is forgotten, its file can't be used")
+    assert fields["set_aside"] == f"{NAME}.bad"
+
+
+def test_a_peer_whose_name_python_does_not_call_printable_stays_quiet_across_a_restart(rig, kept):
+    exporter = rig.exporter(storage=kept())
+    rig.tick(exporter)
+    exporter.quiets.begin(
+        {"interface": "wg0", "seconds": "600"}, lambda _key: "B\u00fcro\u00a0Wien \x1b\U0001f469\u200d"
+    )
+    exporter.stop()
+    again = rig.exporter(storage=kept())
+    assert [one.name for one in again.quiets.now().all] == ["B\u00fcro\u00a0Wien ?\U0001f469\u200d"]
 
 
 def test_a_link_in_its_place_is_not_followed(rig, kept, tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.rows import WALL, key
-from wg_exporter.quiet import LONGEST, MOST, NOBODY, Quiet, QuietNow
+from wg_exporter.quiet import LONGEST, MOST, NOBODY, Quiet, QuietNow, plain
 from wg_exporter.quiet.asked import AskedError, begin, end
 from wg_exporter.quiet.book import LEAP, WRITE_EVERY, Book, Kept, Moment
 from wg_exporter.quiet.file import FileError, decode, encode
@@ -347,6 +347,9 @@ def test_a_request_is_a_peer_or_an_interface_and_a_time():
         (ASK | {"interface": "a" * 16}, "interface must be"),
         (ASK | {"reason": "x" * 201}, "reason has at most 200"),
         (ASK | {"reason": "a\x1b"}, "the reason must be one line"),
+        (ASK | {"reason": "a\u202eb"}, "the reason must be one line"),
+        (ASK | {"interface": "wg\x01"}, "interface holds what can't be printed"),
+        (ASK | {"netns": "blue\n"}, "netns holds what can't be printed"),
         (ASK | {"until": "5"}, "a parameter that is not known"),
     ],
     ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
@@ -354,6 +357,42 @@ def test_a_request_is_a_peer_or_an_interface_and_a_time():
 def test_a_request_that_is_not_right_is_refused_with_a_line_that_says_why(asked, said):
     with pytest.raises(AskedError, match=said):
         begin(asked)
+
+
+@pytest.mark.parametrize(
+    "reason", ["\U0001f469\u200d\U0001f4bb is on it", "neuer\u00a0Router", "\u672c\u793e\u3000\u30eb"]
+)
+def test_a_reason_may_be_any_text_also_what_python_does_not_call_printable(reason):
+    assert begin(ASK | {"reason": reason}).reason == reason
+
+
+_ODD = st.characters() | st.sampled_from("\u00a0\u200d\u3000\u202e\u2028\ud800\x1b\U0001f469")
+_TEXT = st.text(_ODD, max_size=300)
+
+
+@given(
+    st.fixed_dictionaries(
+        {"interface": st.just("wg0") | st.text(_ODD, min_size=1, max_size=15)},
+        optional={"netns": _TEXT, "reason": _TEXT, "public_key": st.just(key(1))},
+    ),
+    st.floats(1.0, LONGEST),
+    _TEXT,
+    st.floats(0.0, 2.0**40 - LONGEST),
+)
+@example({"interface": "wg0", "public_key": key(1)}, LONGEST, "B\u00fcro\u00a0Wien", 100.3)
+@example({"interface": "wg0", "public_key": key(1)}, LONGEST, "\U0001f469\u200d\U0001f4bb", 2.0**31 - 5.3)
+@example({"interface": "wg\x01"}, 60.0, "", WALL)
+def test_what_is_taken_is_written_down_and_read_again_whole(parameters, seconds, name, wall):
+    try:
+        asked = begin(parameters | {"seconds": repr(seconds)})
+    except AskedError:
+        return
+    found = Quiet(*asked.key, plain(name), wall, wall + asked.seconds, asked.reason)
+    now = Moment(wall, 3.0)
+    book = Book(now)
+    book.begin(found, now)
+    (kept,) = decode(encode(book.kept(now)))
+    assert kept.quiet == found
 
 
 @given(st.dictionaries(st.sampled_from([*ASK, "netns", "reason", "x"]), st.text(max_size=60)))

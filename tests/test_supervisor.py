@@ -61,6 +61,10 @@ class Talk:
 def say(**what):
     print(json.dumps(what), flush=True)
 
+def finish():
+    os.kill(os.getppid(), signal.SIGTERM)
+    time.sleep(30)
+
 log.setup("info", "logfmt")
 file = Path(sys.argv[1]) if len(sys.argv) > 1 else None
 """
@@ -73,14 +77,14 @@ class Ran:
 
 
 def ran(body: str, *arguments: str, settings: str = "") -> Ran:
-    """What became of a supervisor whose exporter does this."""
+    """What became of a supervisor whose exporter does this, and is ended after it."""
     code = (
         PROGRAM
         + settings
         + "\ndef exporter(sock):\n    talk = Talk(sock)\n"
         + textwrap.indent(textwrap.dedent(body), "    ")
     )
-    code += "\nsys.exit(Parent(Config(), file, {Role.READER: role, Role.PROBER: role}).run(exporter))\n"
+    code += "\n    finish()\nsys.exit(Parent(Config(), file, {Role.READER: role, Role.PROBER: role}).run(exporter))\n"
     command = [sys.executable, "-c", code, *arguments]
     return Ran(subprocess.run(command, capture_output=True, text=True, timeout=40, check=False))
 
@@ -209,6 +213,149 @@ def test_an_exporter_that_fails_is_one_line_without_what_it_said():
     assert len(found.log.splitlines()) == 1
 
 
+# --- signals ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_exporter_that_ends_although_nobody_asked_for_that_is_a_failure_so_that_it_is_started_again():
+    for how in ("return 0", "os.kill(os.getpid(), signal.SIGTERM)"):
+        found = ran(how)
+        assert found.code != 0, how
+        assert len(found.log.splitlines()) == 1
+        assert "level=error" in found.log
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+def test_told_to_end_before_the_exporter_heeds_signals_it_ends_with_code_0(number):
+    """By a signal to the whole group, too."""
+    for who in ("os.getppid()", "0"):
+        found = ran(f"os.kill({who}, signal.{number}); time.sleep(30)", settings="os.setpgid(0, 0)")
+        assert (found.code, found.log) == (0, ""), who
+
+
+def test_a_reload_that_comes_before_the_exporter_exists_reaches_it_and_ends_nobody():
+    found = ran(
+        """
+        os.kill(0, signal.SIGHUP)
+        blocked = [*signal.pthread_sigmask(signal.SIG_BLOCK, ())]
+        say(told=[type(talk.hear()).__name__ for _ in range(2)], blocked=blocked)
+        """,
+        settings=textwrap.dedent("""
+            from wg_exporter.linux import signals
+            signals.hold()
+            os.setpgid(0, 0)
+            for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+                os.kill(os.getpid(), number)
+        """),
+    )
+    assert found.said == [{"told": ["Reload", "Reload"], "blocked": []}]
+    assert (found.code, found.log) == (0, "")
+
+
+# --- an exporter that does not listen --------------------------------------------------------------------------------
+
+DEAF = """
+def shout(times=1200):
+    for _ in range(times):
+        os.kill(os.getppid(), signal.SIGHUP)
+        time.sleep(0.002)
+
+def heard(talk):
+    kinds = []
+    while (message := talk.hear(1)) is not None:
+        kinds.append(message)
+    return kinds
+"""
+
+
+def test_while_the_exporter_takes_nothing_no_end_of_a_process_is_lost_and_reloads_do_not_pile_up():
+    found = ran(
+        """
+        ours, told = talk.start()
+        shout()
+        os.kill(told.pid, signal.SIGKILL)
+        time.sleep(0.5)
+        shout(50)
+        kinds = heard(talk)
+        say(ended=[(one.pid == told.pid, one.code) for one in kinds if isinstance(one, Ended)], reloads=len(kinds) - 1)
+        """,
+        settings=DEAF,
+    )
+    (said,) = found.said
+    assert said["ended"] == [[True, -9]]
+    assert said["reloads"] < 700, "the socket was not full"
+    assert (found.code, found.log) == (0, "")
+
+
+def test_while_the_exporter_takes_nothing_the_last_web_configuration_waits_for_it():
+    found = ran(
+        """
+        message, files = talk.hear()
+        shout()
+        for text in ("second: 1", "third: 1"):
+            web.write_text(text)
+            time.sleep(0.4)
+        texts = []
+        while (message := talk.hear(1)) is not None:
+            if isinstance(message, tuple):
+                texts.append(os.pread(message[1][0], 100, 0).decode())
+        say(texts=texts)
+        """,
+        settings=DEAF
+        + textwrap.dedent("""
+            import tempfile
+            from wg_exporter.web.files import Material, WebFiles
+            class Files(WebFiles):
+                def read(self):
+                    self._seen = self._signature()
+                    return Material(self._path.read_text(), {})
+            web = Path(tempfile.mkdtemp()) / "web.yml"
+            web.write_text("first: 1")
+            parent.LOOK_EVERY = 0.05
+            plain = Parent
+            Parent = lambda *asked: plain(*asked, web_files=Files(web))
+        """),
+    )
+    assert found.said == [{"texts": ["third: 1"]}]
+    assert found.code == 0
+
+
+def test_an_exporter_that_asks_and_does_not_listen_gets_no_more_answers_until_it_does():
+    found = ran(
+        """
+        asked = 0
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            try:
+                talk.send(Load(asked))
+                asked += 1
+            except ConnectionEndedError:
+                time.sleep(0.01)
+        size = int(Path(f"/proc/{os.getppid()}/statm").read_text().split()[1]) * 4096
+        answers = [one.request for one in heard(talk)]
+        say(all=answers == list(range(asked)), few=asked < 3000, small=size < 200 << 20)
+        """,
+        settings=DEAF + "from wg_exporter.messages.channel import ConnectionEndedError\n",
+    )
+    assert found.said == [{"all": True, "few": True, "small": True}]
+    assert (found.code, found.log) == (0, "")
+
+
+def test_of_all_processes_together_there_are_not_more_than_so_many():
+    found = ran(
+        """
+        kept = [talk.start(), talk.start(Role.PROBER, request=2)]
+        kept[0][0].close()
+        talk.hear()
+        third, told = talk.start(Role.READER, request=3) if time.sleep(0.3) is None else None
+        fourth, refused = talk.start(Role.READER, 1, request=4)
+        say(problems=[told.problem, refused.problem])
+        """,
+        settings="parent.MOST_CHILDREN = 2\nplain = Parent\ndef Parent(*asked):\n    made = plain(*asked)\n"
+        "    made._configurations[1] = Config()\n    return made\n",
+    )
+    assert found.said == [{"problems": ["", "2 processes run already"]}]
+
+
 # --- resolvers -------------------------------------------------------------------------------------------------------
 
 RESOLVERS = """
@@ -252,7 +399,7 @@ def sockets(pid):
 def resolving(body: str, settings: str = "") -> Ran:
     """As `ran`, with readers that have resolvers."""
     code = PROGRAM + RESOLVERS + settings + "\ndef exporter(sock):\n    talk = Talk(sock)\n"
-    code += textwrap.indent(textwrap.dedent(body), "    ")
+    code += textwrap.indent(textwrap.dedent(body), "    ") + "\n    finish()"
     roles = "{Role.READER: reader, Role.PROBER: role}"
     code += f"\nsys.exit(Parent(Config(), file, {roles}, resolvers=found).run(exporter))\n"
     command = [sys.executable, "-c", code]

@@ -95,6 +95,12 @@ def test_the_filter_of_the_unit_lets_processes_give_up_their_rights() -> None:
     )
 
 
+def test_a_reload_that_systemd_is_asked_for_during_the_start_waits_for_it() -> None:
+    """The interpreter's own start is the one moment at which SIGHUP would end it."""
+    lines = UNIT.read_text().splitlines()
+    assert {"Type=notify", "NotifyAccess=main"} <= set(lines), "only the first process speaks for the service"
+
+
 def test_the_unit_names_no_user_so_that_systemd_leaves_it_the_right_to_become_another() -> None:
     """.ci/deb-booted tries it under a real systemd; the tests here have none."""
     assert not [line for line in UNIT.read_text().splitlines() if line.startswith(("User=", "DynamicUser="))]

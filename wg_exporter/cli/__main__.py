@@ -1,5 +1,5 @@
 """`python -m wg_exporter.cli`: the program, run by a chosen interpreter."""
 
-from wg_exporter.cli.program import main
+from wg_exporter.cli.entry import main
 
 main()

@@ -7,7 +7,6 @@ then the devices are read.
 from __future__ import annotations
 
 import asyncio
-import signal
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from wg_exporter.daemon.exporter import Exporter
 from wg_exporter.daemon.policies import Policies
 from wg_exporter.daemon.prober import Probing
 from wg_exporter.daemon.serve import Hooks, serve
+from wg_exporter.linux import signals
 from wg_exporter.linux.scarcity import be_frugal
 from wg_exporter.linux.storage import open_storage
 from wg_exporter.reader.host import host_sources
@@ -36,7 +36,7 @@ def run(asked: Asked) -> int:
 
     Raises ListenError if an address or the path can't be served; nothing is left open then. Raises PassedSocketsError.
     """
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is handled, a reload would end the process
+    signals.hold()
     be_frugal()
     parse_telemetry_path(asked.telemetry_path)
     watched = None if asked.web_file is None else _Watched(asked.web_file)

@@ -50,10 +50,7 @@ class _Hooks(Hooks):
         """The supervisor knows: it was asked first."""
 
     def listen(self, reload: Callable[[], None], stop: Callable[[], None]) -> None:
-        self._supervisor.on_reload = reload
-        self._supervisor.on_end = stop
-        if self._supervisor.gone:  # before anybody could be told
-            stop()
+        self._supervisor.listen(reload, stop)
         # A signal for the whole group is the supervisor's, which tells us of it.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
@@ -98,19 +95,18 @@ class _Readers:
         """One that has read everything once, so that nobody waits for it after a reload: the one before serves
         meanwhile. The very first is waited for by nobody either, as nothing is served yet.
         """
-        reader = ReaderProcess(partial(_start, self._supervisor, Role.READER, config), clock, _tell)
+        reader = ReaderProcess(partial(_start, self._supervisor, Role.READER, config), clock, self._tell)
         if not self._first:
             reader.read()
         self._first = False
         return reader
 
-
-def _tell(problem: str, sources: str) -> None:
-    log = Log(__name__)
-    if problem:
-        log.error("nothing can be read", problem=problem, sources=sources)
-    else:
-        log.info("the reader reads again", sources=sources)
+    def _tell(self, problem: str, sources: str) -> None:
+        log = Log(__name__)
+        if not problem:
+            log.info("the reader reads again", sources=sources)
+        elif not self._supervisor.gone:  # that is told once, and nothing is started again
+            log.error("nothing can be read", problem=problem, sources=sources)
 
 
 class _Handed(Policies):

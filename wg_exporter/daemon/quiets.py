@@ -7,6 +7,7 @@ whether what he asked for will survive a restart.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYetError
@@ -14,9 +15,9 @@ from datetime import UTC, datetime
 from math import inf
 from typing import TYPE_CHECKING
 
-from wg_exporter.linux.storage import Storage, StorageError
+from wg_exporter.linux.storage import Storage, StorageError, WrongFileError
 from wg_exporter.log import Log, OnChange
-from wg_exporter.quiet import MOST, Quiet
+from wg_exporter.quiet import MOST, Quiet, plain
 from wg_exporter.quiet.asked import Answer, AskedError, begin, end
 from wg_exporter.quiet.book import WRITE_EVERY, Book, Moment
 from wg_exporter.quiet.file import LONGEST_FILE, NAME, FileError, decode, encode
@@ -45,6 +46,7 @@ class Quiets:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="quiet")
         self._writing: Future[str] | None = None
         self._write_at = inf  # monotonic
+        self._unread = False  # whether there is a file of before that could not be read
         self._book = Book(self._moment())
         self._load()
 
@@ -67,7 +69,7 @@ class Quiets:
             self._follow(moment)
             if len(self._book) >= MOST and asked.key not in self._book:
                 raise AskedError(f"{MOST:,} are quiet already")
-            quiet = Quiet(*asked.key, name, moment.wall, moment.wall + asked.seconds, asked.reason)
+            quiet = Quiet(*asked.key, plain(name), moment.wall, moment.wall + asked.seconds, asked.reason)
             self._book.begin(quiet, moment)
             writing = self._write(moment)
         self._say("quiet begins", quiet)
@@ -133,6 +135,10 @@ class Quiets:
     def _put(self, data: bytes) -> str:
         problem = ""
         try:
+            if self._unread:  # what nobody could read is not written over
+                with contextlib.suppress(StorageError):  # it is gone; or nothing can be written either
+                    self._storage.set_aside(NAME)
+                self._unread = False
             self._storage.write(NAME, data)
         except StorageError as error:
             problem = str(error)
@@ -168,8 +174,15 @@ class Quiets:
         try:
             data = storage.read(NAME, LONGEST_FILE)
             kept = [] if data is None else decode(data)
-        except (StorageError, FileError) as error:
-            self._set_aside(f"{storage.path}: {NAME}: {error}" if isinstance(error, FileError) else str(error))
+        except FileError as error:
+            self._set_aside(f"{storage.path}: {NAME}: {error}")
+            return
+        except WrongFileError as error:
+            self._set_aside(str(error))
+            return
+        except StorageError as error:  # of the disk, or who may read it: it can be a good file
+            self._log.warn("quiet is forgotten, its file can't be read", problem=str(error))
+            self._unread = True
             return
         moment = self._moment()
         for quiet in self._book.restore(kept, moment):

@@ -19,6 +19,7 @@ import msgspec
 
 from wg_exporter import __version__
 from wg_exporter.daemon.reloads import Reloads
+from wg_exporter.linux import signals
 from wg_exporter.linux.systemd import notify
 from wg_exporter.log import Log, catch_loop
 from wg_exporter.quiet.asked import AskedError
@@ -118,6 +119,7 @@ async def serve(
         loop.add_signal_handler(number, stopping.set)
     loop.add_signal_handler(signal.SIGHUP, reloads.ask)
     hooks.listen(lambda: _later(loop, reloads.ask), lambda: _later(loop, stopping.set))
+    signals.release()
 
     path = parse_telemetry_path(asked.telemetry_path)
     server = Server(
@@ -150,6 +152,7 @@ async def serve(
     hooks.stopping()
     await server.stop()  # first, as who is being answered needs the sources
     await loop.run_in_executor(None, exporter.stop)
+    signals.hold()  # the handlers go with the loop, and who says it twice still wants exit code 0
     return 0
 
 

@@ -27,11 +27,16 @@ BELOW = "exporter"
 _MODE = 0o770
 _FILE_MODE = 0o644  # nobody else can reach it; the next one to run may be another user
 _HELD = "another wg-exporter keeps its state there; name another with --storage.path"
+_WRONG = (errno.EINVAL, errno.EFBIG, errno.ELOOP, errno.ENXIO)  # the last two by open(2): a link, a socket
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class StorageError(Exception):
     """Nothing can be read or written there. The message is one line that says why, and what to do."""
+
+
+class WrongFileError(StorageError):
+    """A file is none of ours, whoever reads it and whenever: it is too long, no regular one, or a link."""
 
 
 class Storage:
@@ -50,7 +55,9 @@ class Storage:
         self._handle, self.problem = -1, self.problem or "it is closed"
 
     def read(self, name: str, longest: int) -> bytes | None:
-        """A file of at most so many bytes; None if there is none. Raises StorageError."""
+        """A file of at most so many bytes; None if there is none. Raises StorageError, as WrongFileError if it is none
+        of ours.
+        """
         with self._saying(name):
             try:
                 handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._handle)
@@ -100,7 +107,8 @@ class Storage:
         try:
             yield
         except OSError as error:
-            raise StorageError(f"{self.path}/{BELOW}/{name}: {error.strerror or error}") from None
+            kind = WrongFileError if error.errno in _WRONG else StorageError
+            raise kind(f"{self.path}/{BELOW}/{name}: {error.strerror or error}") from None
 
 
 def open_storage(path: str, user: User | None = None) -> Storage:

@@ -6,6 +6,7 @@ As in `channel`, the messages of each direction are a closed set, and what is no
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -21,6 +22,16 @@ LONGEST = 64 << 10  # bytes of a message; what may be longer goes as an open fil
 MOST_FILES = 4
 
 Incoming = TypeVar("Incoming")
+
+_LACKING = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS)  # of memory, or of files that may be on their way
+
+
+class FullError(ConnectionEndedError):
+    """The other side takes nothing at the moment. `room`: it is room in the socket that is lacking (POLLOUT)."""
+
+    def __init__(self, why: str, *, room: bool) -> None:
+        super().__init__(why)
+        self.room = room
 
 
 class Packets(Generic[Incoming]):
@@ -46,12 +57,16 @@ class Packets(Generic[Incoming]):
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def send(self, message: msgspec.Struct, files: Sequence[int] = ()) -> None:
-        """Send it, with copies of these open files. Raises ConnectionEndedError, also if the other side takes nothing
-        any more: it has room for a hundred, and takes them at once unless it hangs.
+        """Send it, with copies of these open files. Raises ConnectionEndedError; FullError if the other side takes
+        nothing at the moment: there is room for a hundred, and it takes them at once unless it hangs.
         """
         try:
             socket.send_fds(self._socket, [self._encoder.encode(message)], list(files))
+        except BlockingIOError:
+            raise FullError("it does not listen", room=True) from None
         except OSError as error:
+            if error.errno in _LACKING:
+                raise FullError(why(error), room=False) from None
             raise ConnectionEndedError(why(error)) from None
 
     def receive(self) -> tuple[Incoming, list[int]] | None:

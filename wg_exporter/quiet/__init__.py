@@ -7,6 +7,7 @@ sees since when, until when and why. Each quiet ends by itself. This file has th
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,7 +21,24 @@ SHORTEST = 1.0
 MOST = 1000  # at a time
 LONGEST_REASON = 200  # characters
 
+LONGEST_NAME = 255  # characters
+
+# Line breaks, escape codes, surrogates, and marks that turn the direction of writing: what no label and no terminal may
+# get (`config.text` has the same). Any other character is text, also those that Python does not call printable: a blank
+# that does not break, or the joiner within an emoji.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f]")
+
 _NONE: frozenset[str] = frozenset()
+
+
+def is_plain(text: str) -> bool:
+    """Whether it is one line of text that may be shown, written down and read again."""
+    return not _CONTROL.search(text)
+
+
+def plain(text: str) -> str:
+    """What there is, made such a line, and no longer than a name may be."""
+    return _CONTROL.sub("?", text)[:LONGEST_NAME]
 
 
 class Quiet(NamedTuple):

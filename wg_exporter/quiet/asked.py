@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import msgspec
 from msgspec import Meta
 
-from wg_exporter.quiet import LONGEST, LONGEST_REASON, SHORTEST
+from wg_exporter.quiet import LONGEST, LONGEST_REASON, SHORTEST, is_plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,8 +59,11 @@ class Answer(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 def begin(parameters: Mapping[str, str]) -> Begin:
     """The parameters of a request, checked. Raises AskedError."""
     asked = _checked(parameters, Begin)
-    if not asked.reason.isprintable():
+    if not is_plain(asked.reason):
         raise AskedError("the reason must be one line that can be printed")
+    for name in ("interface", "netns"):
+        if not is_plain(getattr(asked, name)):
+            raise AskedError(f"{name} holds what can't be printed")
     return asked
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from wg_exporter.quiet import LONGEST, LONGEST_REASON, MOST, Quiet
+from wg_exporter.quiet import LONGEST, LONGEST_NAME, LONGEST_REASON, MOST, Quiet, is_plain
 from wg_exporter.quiet.book import Kept
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ NAME = "quiet.json"
 VERSION: Final = 1
 LONGEST_FILE = 4 << 20  # bytes; 1,000 entries at their longest
 
+_ROUNDED = 0.001  # seconds: what the sums of floats may be off by
 _Time = Annotated[float, Meta(ge=0, le=2.0**40)]
 
 
@@ -31,10 +32,10 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True):
     interface: Annotated[str, Meta(min_length=1, max_length=15)]
     netns: Annotated[str, Meta(max_length=255)]
     public_key: Annotated[str, Meta(pattern="^([A-Za-z0-9+/]{43}=)?\\Z", max_length=44)]
-    name: Annotated[str, Meta(max_length=255)]
+    name: Annotated[str, Meta(max_length=LONGEST_NAME)]
     since: _Time
     until: _Time
-    left: Annotated[float, Meta(ge=0, le=LONGEST)]
+    left: Annotated[float, Meta(ge=0, le=LONGEST + _ROUNDED)]
     reason: Annotated[str, Meta(max_length=LONGEST_REASON)]
 
 
@@ -62,9 +63,9 @@ def decode(data: bytes) -> list[Kept]:
 
 
 def _quiet(entry: _Entry) -> Quiet:
-    if not 0 < entry.until - entry.since <= LONGEST:
+    if not 0 < entry.until - entry.since <= LONGEST + _ROUNDED:
         raise FileError("an entry lasts longer than is possible")
-    if not all(text.isprintable() for text in (entry.netns, entry.interface, entry.name, entry.reason)):
+    if not all(is_plain(text) for text in (entry.netns, entry.interface, entry.name, entry.reason)):
         raise FileError("an entry holds what can't be printed")
     return Quiet(entry.netns, entry.interface, entry.public_key, entry.name, entry.since, entry.until, entry.reason)
 

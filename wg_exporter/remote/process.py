@@ -7,6 +7,7 @@ import signal
 import subprocess
 from typing import Protocol
 
+_TO_DIE = 5.0  # seconds for a process that was killed
 _OVERSLEPT = 1.0  # seconds: no scheduler is that late
 
 
@@ -31,9 +32,13 @@ def ended(process: Process, timeout: float, why: str) -> str:
     except subprocess.TimeoutExpired:
         with contextlib.suppress(OSError):  # it became another user, and we may not; it ends without us too
             process.kill()
-        process.wait()
         silent = why.startswith("said nothing")
-        return f"{why if silent else f'did not end ({why})'}, and was killed"
+        how = why if silent else f"did not end ({why})"
+        try:
+            process.wait(_TO_DIE)
+        except subprocess.TimeoutExpired:  # it hangs in the kernel, or nobody is there to kill it or to tell of its end
+            return f"{how}, and could not be killed"
+        return f"{how}, and was killed"
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended ({why}, exit code {code})"
 
 

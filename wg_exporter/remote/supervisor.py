@@ -6,6 +6,7 @@ when a process ends, when somebody wants a reload, and what the supervisor costs
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import subprocess
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.config import Config, ConfigError, parse
 from wg_exporter.config.tree import Problem
+from wg_exporter.log import Log
 from wg_exporter.messages.channel import ConnectionEndedError
-from wg_exporter.messages.packets import Packets, close_all
+from wg_exporter.messages.packets import FullError, Packets, close_all
 from wg_exporter.messages.supervisor import (
     Cost,
     Ended,
@@ -99,21 +101,34 @@ class Supervisor:
         """
         self._packets: Packets[FromSupervisor] = Packets(sock, FromSupervisor)  # type: ignore[arg-type]
         self._where, self._metric_names = config_file, metric_names
+        self._log = Log(__name__)
         self._lock = threading.Lock()
         self._configurations = [(0, config)]
         self._requests = 0
         self._answers: dict[int, Future[_Answer]] = {}
         self._children: dict[int, Child] = {}
-        self._gone = False
+        self._gone = self._lost = False  # the former: and everybody was told
         self.usage: Usage | None = None
         """What it has cost the host, None until it says so."""
-        self.on_reload: Callable[[], object] = _nothing
-        """Called by the thread when somebody wants a reload."""
         self._on_web = on_web or _unwanted
-        self.on_end: Callable[[], object] = _nothing
-        """Called by the thread when the supervisor is gone."""
+        self._on_reload: Callable[[], object] | None = None
+        self._on_end: Callable[[], object] | None = None
+        self._wanted = False  # a reload, before anybody listened
+        self._to_kill: set[int] = set()  # processes that the supervisor could not be told of
         self._thread = threading.Thread(target=self._listen, name="supervisor", daemon=True)
         self._thread.start()
+
+    def listen(self, on_reload: Callable[[], object], on_end: Callable[[], object]) -> None:
+        """What to call when somebody wants a reload, and when the supervisor is gone: by the thread, or now if that
+        was before. Once.
+        """
+        with self._lock:
+            self._on_reload, self._on_end = on_reload, on_end
+            wanted, gone = self._wanted, self._gone
+        if wanted:
+            on_reload()
+        if gone:
+            on_end()
 
     def start(self, role: Role, config: Config, fd: int) -> Child:
         """Start a process with this end of a socket. Raises OSError with the reason if there is none."""
@@ -121,6 +136,7 @@ class Supervisor:
             numbers = [number for number, one in self._configurations if one is config]
         if not numbers:
             raise OSError("its configuration is not known")
+        self._kill_all()
         answer = self._ask(lambda request: Start(request, role, numbers[0]), (fd,))
         if answer.child is None:
             raise OSError(getattr(answer.message, "problem", "") or "the supervisor does not say why")
@@ -143,14 +159,15 @@ class Supervisor:
             self._configurations = [*self._configurations[-KEPT + 1 :], (message.configuration, config)]
         return config
 
-    def ready(self) -> None:
-        """Say that requests are answered from now on."""
-        self._send(Ready())
-
     @property
     def gone(self) -> bool:
         """Whether nobody answers any more."""
-        return self._gone
+        return self._gone or self._lost
+
+    def ready(self) -> None:
+        """Say that requests are answered from now on. A supervisor that is gone wants to hear nothing."""
+        with contextlib.suppress(SupervisorGoneError):
+            self._send(Ready())
 
     def close(self) -> None:
         """Listen no more."""
@@ -176,7 +193,10 @@ class Supervisor:
     def _send(self, message: msgspec.Struct, files: tuple[int, ...] = ()) -> None:
         try:
             self._packets.send(message, files)
+        except FullError:
+            raise SupervisorGoneError("the supervisor does not answer") from None
         except ConnectionEndedError as error:
+            self._lost = True
             raise SupervisorGoneError(f"the supervisor is gone: {error}") from None
 
     # --- the thread ---------------------------------------------------------------------------------------------------
@@ -198,9 +218,13 @@ class Supervisor:
             child.end(0)  # nobody will tell: they end when they see that their connection is closed
         for future in waiting:
             future.set_exception(SupervisorGoneError("the supervisor is gone"))
-        if not self._gone:
-            self._gone = True
-            self.on_end()
+        with self._lock:
+            closed, self._gone = self._gone, True
+            on_end = self._on_end
+        if not closed:
+            self._log.error("the supervisor is gone, so this process ends")
+            if on_end is not None:
+                on_end()
 
     def _take(self, message: FromSupervisor, files: list[int]) -> None:
         if isinstance(message, Started | Loaded):
@@ -221,22 +245,35 @@ class Supervisor:
         if isinstance(message, Ended):
             with self._lock:
                 child = self._children.pop(message.pid, None)
+                self._to_kill.discard(message.pid)
             if child is not None:
                 child.end(message.code)
         elif isinstance(message, Reload):
-            self.on_reload()
+            with self._lock:
+                self._wanted = self._on_reload is None
+                on_reload = self._on_reload
+            if on_reload is not None:
+                on_reload()
         elif isinstance(message, Cost):
             self.usage = message.usage
 
     def _kill(self, pid: int) -> None:
-        try:
-            self._send(Kill(pid))
-        except SupervisorGoneError as error:
-            raise OSError(str(error)) from None
+        """Raises OSError if it can't be said now; it is said before the next process is started."""
+        with self._lock:
+            if pid in self._children:
+                self._to_kill.add(pid)
+        self._kill_all()
 
-
-def _nothing() -> None:
-    pass
+    def _kill_all(self) -> None:
+        with self._lock:
+            pids = list(self._to_kill)
+        for pid in pids:
+            try:
+                self._send(Kill(pid))
+            except SupervisorGoneError as error:
+                raise OSError(str(error)) from None
+            with self._lock:
+                self._to_kill.discard(pid)
 
 
 def _unwanted(_message: WebMaterial, files: list[int]) -> None:

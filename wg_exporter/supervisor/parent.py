@@ -18,13 +18,10 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from wg_exporter.config import ConfigError, parse, place, read
-from wg_exporter.config.tree import Problem
-from wg_exporter.config.web import WebConfigError
-from wg_exporter.linux.scarcity import scarce
+from wg_exporter.linux import signals
 from wg_exporter.linux.systemd import notify
 from wg_exporter.linux.usage import Meter
 from wg_exporter.log import Log
-from wg_exporter.log import place as where_raised
 from wg_exporter.messages.channel import CLOSED, ConnectionEndedError
 from wg_exporter.messages.packets import Packets, close_all
 from wg_exporter.messages.supervisor import (
@@ -39,9 +36,10 @@ from wg_exporter.messages.supervisor import (
     Start,
     Started,
     ToSupervisor,
-    WebMaterial,
 )
-from wg_exporter.supervisor.copies import copy, holding
+from wg_exporter.supervisor.copies import MOST_PROBLEMS, holding, web_material
+from wg_exporter.supervisor.forks import HEEDED, fork, name
+from wg_exporter.supervisor.outbox import Outbox
 from wg_exporter.supervisor.resolvers import Resolvers
 from wg_exporter.web.files import LOOK_EVERY
 
@@ -62,11 +60,8 @@ STOP_TIMEOUT = 8.0  # seconds for the exporter to end after SIGTERM before it is
 END_TIMEOUT = 2.0  # seconds for the others, once the exporter has ended
 NEVER = inf
 KEPT = 16  # configurations
+MOST_CHILDREN = 16  # in all: an exporter that was taken over could use up all processes of the service
 LEAST_PAUSE = 0.2  # seconds between two starts of one role for one configuration
-
-PAIR = ("cert", "key")  # files of the web configuration that are written one after the other
-
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 
 class Closable(Protocol):
@@ -110,19 +105,23 @@ class Parent:
         self._code: int | None = None  # how the exporter ended
         self._log = Log(__name__)
         self._meter = Meter()
-        self._told_to_end = False
+        self._hung_up = False  # the exporter, or we because of what it said
+        self._wanted = False  # whether somebody asked the service to end
+        self._told_to_end = False  # whether the exporter was told
         self._stop_by: float | None = None  # when the exporter is killed
 
     def run(self, exporter: Callable[[socket.socket], int], handed_over: Sequence[Closable] = ()) -> int:
-        """Serve until the exporter ends; its exit code. Everything that was started has ended then.
+        """Serve until the exporter ends; its exit code, or 1 if it ended with 0 and nobody wanted that. Everything that
+        was started has ended then. Signals are heeded meanwhile, and held back afterwards (`linux.signals`).
 
         What is `handed_over` to the exporter, its sockets and its storage, is nobody else's: it is closed here.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._packets: Packets[ToSupervisor] = Packets(ours, ToSupervisor)  # type: ignore[arg-type]
         self._wake, wakes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+        self._outbox = Outbox(self._packets)
         signal.set_wakeup_fd(wakes)
+        before = {number: signal.signal(number, lambda *_: None) for number in HEEDED}
         self._open = (ours.fileno(), self._wake, wakes)
         gc.collect()
         gc.freeze()  # a collection in a child would write to what all of them share
@@ -130,39 +129,37 @@ class Parent:
             self._web = self._fork(lambda: exporter(theirs), ignore=False)
             for one in (theirs, *handed_over):
                 one.close()
+            signals.release()
             self._loop()
         finally:
+            signals.hold()  # who says it twice still wants an exit code of 0
             self._end_all()
             signal.set_wakeup_fd(-1)
             for number, handler in before.items():
                 signal.signal(number, handler)
             close_all((self._wake, wakes))
+            self._outbox.close()
             ours.close()
         return 1 if self._code is None else self._code
 
     def _loop(self) -> None:
         poll = self._poll
         poll.register(self._wake, select.POLLIN)
-        poll.register(self._packets, select.POLLIN)
         cost_at = time.monotonic() + COST_EVERY
         look_at = NEVER if self._web_files is None else 0.0
         while self._code is None:
             now = time.monotonic()
-            until = min(
-                cost_at, look_at, self._resolvers.watch(poll, now), NEVER if self._stop_by is None else self._stop_by
-            )
+            stop_by = NEVER if self._stop_by is None else self._stop_by
+            again = NEVER if self._outbox.wants_room else self._outbox.again
+            until = min(cost_at, look_at, self._resolvers.watch(poll, now), stop_by, again)
+            self._watch_exporter()
             ready = dict(poll.poll(None if until == NEVER else max(0.0, until - now) * 1000 + 1))
             self._heed_signals()
             self._reap()
             self._resolvers.start(ready, time.monotonic(), partial(self._fork, ignore=True))
-            if self._packets.fileno() in ready:
-                try:
-                    while (found := self._packets.receive()) is not None:
-                        self._answer(*found)
-                except ConnectionEndedError as error:  # it is ending; or it says what it must not
-                    poll.unregister(self._packets)
-                    self._stop_web(str(error))
             now = time.monotonic()
+            if not self._hung_up and (self._packets.fileno() in ready or now >= self._outbox.again):
+                self._talk(now)
             if self._stop_by is not None and now >= self._stop_by:
                 self._log.error("the exporter does not end, and is killed", seconds=STOP_TIMEOUT)
                 self._told_to_end = True
@@ -175,6 +172,26 @@ class Parent:
                 cost_at = now + COST_EVERY
                 self._tell(Cost(self._meter.read()))
 
+    def _watch_exporter(self) -> None:
+        """One that does not take its answers gets no more of them; what it is told besides is bounded (`outbox`)."""
+        if not self._hung_up:
+            events = 0 if self._outbox.full else select.POLLIN
+            self._poll.register(self._packets, events | (select.POLLOUT if self._outbox.wants_room else 0))
+
+    def _talk(self, now: float) -> None:
+        try:
+            self._outbox.flush(now)
+            while not self._outbox.full and (found := self._packets.receive()) is not None:
+                self._answer(*found)
+        except ConnectionEndedError as error:  # it is ending; or it says what it must not
+            self._hang_up(str(error))
+
+    def _hang_up(self, why: str) -> None:
+        self._hung_up = True
+        self._poll.unregister(self._packets)
+        self._outbox.close()
+        self._stop_web(why)
+
     # --- signals and ends ---------------------------------------------------------------------------------------------
 
     def _heed_signals(self) -> None:
@@ -186,6 +203,7 @@ class Parent:
             if number == signal.SIGHUP:
                 self._tell(Reload())
             elif number in (signal.SIGTERM, signal.SIGINT):
+                self._wanted = True
                 notify("STOPPING=1")
                 self._stop_web()
 
@@ -210,13 +228,21 @@ class Parent:
                 return
             code = os.waitstatus_to_exitcode(status)
             if pid == self._web:
-                self._code = code if code >= 0 else 128 - code
-                if code < 0 and not self._told_to_end:
-                    self._log.error("the exporter was killed", signal=signal.Signals(-code).name)
+                self._code = self._outcome(code)
                 continue
             self._resolvers.ended(pid, time.monotonic(), self._poll)
             if self._children.pop(pid, None) is not None:
                 self._tell(Ended(pid, code))
+
+    def _outcome(self, code: int) -> int:
+        """The exit code of the service, from how the exporter ended."""
+        if self._wanted and code in (0, -signal.SIGTERM, -signal.SIGINT):  # by these before it had begun to heed them
+            return 0
+        if code < 0 and not self._told_to_end:
+            self._log.error("the exporter was killed", signal=name(-code))
+        elif code == 0 and not self._told_to_end:
+            self._log.error("the exporter ended, and nobody had asked for that")
+        return 128 - code if code < 0 else code or 1
 
     def _end_all(self) -> None:
         """The others end because the exporter has closed their sockets; who does not is killed."""
@@ -237,9 +263,14 @@ class Parent:
 
     # --- messages -----------------------------------------------------------------------------------------------------
 
-    def _tell(self, message: msgspec.Struct, files: tuple[int, ...] = ()) -> None:
+    def _tell(self, message: msgspec.Struct, files: Sequence[int] = ()) -> None:
+        """`files` are closed once it was sent."""
+        if self._hung_up:
+            close_all(files)
+            return
+        self._outbox.put(message, files)
         with contextlib.suppress(ConnectionEndedError):  # the loop notices
-            self._packets.send(message, files)
+            self._outbox.flush(time.monotonic())
 
     def _answer(self, message: ToSupervisor, files: list[int]) -> None:
         try:
@@ -264,6 +295,8 @@ class Parent:
             problem = "there is no such configuration" if config is None else "no socket came with it"
         elif child in self._children.values():
             problem = f"a {asked.role} for this configuration runs already"
+        elif len(self._children) >= MOST_CHILDREN:
+            problem = f"{MOST_CHILDREN} processes run already"
         elif now < self._started.get(child, float("-inf")) + LEAST_PAUSE:
             problem = f"a {asked.role} was started a moment ago"
         if problem or config is None:
@@ -297,54 +330,12 @@ class Parent:
             del self._configurations[old]
         known = self._configurations
         self._started = {child: at for child, at in self._started.items() if child.configuration in known}
-        file = holding(text.encode())
-        try:
-            self._tell(Loaded(request, number), (file,))
-        finally:
-            os.close(file)
+        self._tell(Loaded(request, number), (holding(text.encode()),))
 
     def _look_at_web_files(self) -> None:
         """Hand the files of the web configuration over, if they have changed."""
-        if self._web_files is None or not self._web_files.changed():
-            return
-        files: list[int] = []
-        pair = False
-        try:
-            material = self._web_files.read()
-            files.append(holding(material.text.encode()))
-            for name, path in material.files.items():
-                pair = name in PAIR
-                files.append(copy(path))
-        except WebConfigError as error:
-            self._tell(WebMaterial((), error.problems[:MOST_PROBLEMS]))
-        except OSError as error:
-            problem = Problem(self._web_files.where, f"{error.filename}: {error.strerror}", "correct the path")
-            self._tell(WebMaterial((), (problem,)), tuple(files[:1] if pair else ()))
-        else:
-            self._tell(WebMaterial(tuple(material.files)), tuple(files))
-        finally:
-            close_all(files)
-
-    # --- forks --------------------------------------------------------------------------------------------------------
+        if self._web_files is not None and self._web_files.changed():
+            self._tell(*web_material(self._web_files))
 
     def _fork(self, body: Callable[[], int | None], *, ignore: bool) -> int:
-        """Run `body` in a new process, which never returns from here. `ignore`: no signal ends it but SIGKILL."""
-        pid = os.fork()
-        if pid:
-            return pid
-        code = 1
-        try:
-            signal.set_wakeup_fd(-1)
-            for number in _SIGNALS:
-                ignored = ignore and number != signal.SIGCHLD
-                signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
-            close_all((*self._open, *self._resolvers.files()))
-            code = body() or 0
-        except BaseException as error:  # noqa: BLE001 - a traceback would go on in the parent's code
-            problem = scarce(error) or f"unexpected {type(error).__name__} in {where_raised(error)}"
-            self._log.error("a process failed", problem=problem)
-        finally:
-            os._exit(code)
-
-
-MOST_PROBLEMS = 50  # lines about a configuration, which all go into one packet
+        return fork(body, (*self._open, *self._resolvers.files(), *self._outbox.files()), ignore=ignore)

@@ -6,12 +6,12 @@ out of reach afterwards.
 
 from __future__ import annotations
 
-import signal
 from functools import partial
 from typing import TYPE_CHECKING
 
 from wg_exporter.catalogue import NAMES
 from wg_exporter.daemon.doors import open_doors
+from wg_exporter.linux import signals
 from wg_exporter.linux.privileges import CAP_NET_RAW, effective, readable_by_all
 from wg_exporter.linux.scarcity import be_frugal
 from wg_exporter.linux.storage import open_storage
@@ -33,7 +33,7 @@ def run(asked: Asked) -> int:
 
     Raises ListenError if an address or the path can't be served; nothing is left open then. Raises PassedSocketsError.
     """
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is handled, a reload would end the process
+    signals.hold()
     be_frugal()
     parse_telemetry_path(asked.telemetry_path)
     doors = open_doors(asked)

@@ -1,0 +1,156 @@
+"""A service is sent signals from the moment it is started, by who changed its configuration or changed his mind: none
+ends it that must not, none is lost, and to be told to end is no failure."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lab import eventually, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = os.geteuid() == 0
+MODES = [
+    pytest.param((), id="apart", marks=pytest.mark.skipif(not ROOT, reason="only root can be several users")),
+    pytest.param(("--no-privsep",), id="alone"),
+]
+NOTHING = 'interfaces: {include: ["no-such*"]}\nnames: []\n'
+
+
+class Started:
+    """An exporter that has only just been started."""
+
+    def __init__(self, directory: Path, *flags: str) -> None:
+        self.config, self.socket = directory / "config.yml", directory / "http.sock"
+        self.config.write_text(NOTHING)
+        self._log = directory / "log"
+        command = [sys.executable, "-m", "wg_exporter.cli", "serve", f"--web.listen-address=127.0.0.1:{free_port()}"]
+        command += [f"--web.unix-socket={self.socket}", "--storage.path=", f"--config.file={self.config}", *flags]
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        self.pid = self.process.pid
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def status(self, field: str) -> int:
+        """A set of signals, as proc(5) has it."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1], 16)
+        raise AssertionError(field)
+
+    def takes(self, number: int) -> bool:
+        return bool((self.status("SigBlk") | self.status("SigCgt")) >> (number - 1) & 1)
+
+    def until_it_takes(self, number: int) -> None:
+        """The first moment at which it is ours to say what a signal does: before, it is the interpreter's start."""
+        eventually(lambda: self.takes(number), within=20)
+
+    def children(self) -> list[int]:
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+
+
+@pytest.fixture
+def started(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Started]:
+    exporter = Started(tmp_path, *request.param)
+    yield exporter
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(exporter.pid, signal.SIGKILL)
+    exporter.process.wait(10)
+
+
+EARLY = [0.0, 0.1, 0.25, 0.5]  # seconds; how far the start is by then depends on the machine
+
+
+@pytest.mark.parametrize("after", EARLY)
+@pytest.mark.parametrize("started", MODES, indirect=True)
+def test_a_reload_is_not_lost_however_soon_after_the_start_it_comes(started: Started, after: float) -> None:
+    started.until_it_takes(signal.SIGHUP)
+    time.sleep(after)
+    started.config.write_text("BAD: 1\n")
+    started.process.send_signal(signal.SIGHUP)
+    # If the file was not read yet, the start itself finds the mistake.
+    eventually(lambda: "not reloaded" in started.log() or started.process.poll() is not None, within=20)
+    assert started.process.poll() in {None, 2}, started.log()
+    assert "BAD: is not a known key" in started.log()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("after", EARLY)
+@pytest.mark.parametrize("started", MODES, indirect=True)
+def test_told_to_end_during_its_start_it_ends_with_code_0_and_leaves_nothing(
+    started: Started, after: float, number: signal.Signals
+) -> None:
+    started.until_it_takes(number)
+    time.sleep(after)
+    started.process.send_signal(number)
+    assert started.process.wait(20) == 0, started.log()
+    assert "level=error" not in started.log()
+    assert "Traceback" not in started.log()
+    assert not started.socket.exists()
+
+
+@pytest.mark.parametrize("started", MODES, indirect=True)
+def test_told_to_end_again_and_again_it_ends_with_code_0(started: Started) -> None:
+    eventually(lambda: "listening" in started.log(), within=20)
+    while started.process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGTERM)
+        time.sleep(0.01)
+    assert started.process.returncode == 0
+    assert not started.socket.exists()
+    assert "level=error" not in started.log()
+
+
+@pytest.mark.parametrize("started", MODES, indirect=True)
+def test_signals_that_mean_nothing_to_it_do_nothing(started: Started) -> None:
+    started.until_it_takes(signal.SIGHUP)
+    for _ in range(2):
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            started.process.send_signal(number)
+            for child in started.children():
+                os.kill(child, number)
+        before = started.children()
+        eventually(lambda: "listening" in started.log(), within=20)
+    assert started.process.poll() is None
+    assert started.children() == before
+    started.process.terminate()
+    assert started.process.wait(20) == 0
+
+
+@pytest.mark.parametrize("started", MODES[:1], indirect=True)
+def test_a_process_that_serves_and_is_told_to_end_alone_is_a_failure(started: Started) -> None:
+    """So that systemd starts the service again (Restart=on-failure)."""
+    eventually(lambda: "listening" in started.log(), within=20)
+    (web,) = [pid for pid in started.children() if Path(f"/proc/{pid}/comm").read_text() == "wg-web\n"]
+    os.kill(web, signal.SIGTERM)
+    assert started.process.wait(20) == 1
+    assert 'level=error msg="the exporter ended, and nobody had asked for that"' in started.log().replace("  ", " ")
+    assert not started.socket.exists()
+
+
+@pytest.mark.parametrize("after", EARLY)
+@pytest.mark.parametrize("started", MODES[:1], indirect=True)
+def test_when_the_first_process_is_killed_during_the_start_the_others_end_and_say_why_in_one_line(
+    started: Started, after: float
+) -> None:
+    eventually(started.children, within=20)
+    time.sleep(after)
+    others = started.children()
+    started.process.kill()
+    started.process.wait(10)
+    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in others), within=20)
+    errors = [line for line in started.log().splitlines() if "level=error" in line]
+    assert all('msg="the supervisor is gone, so this process ends"' in line for line in errors), errors
+    assert len(errors) <= 1
