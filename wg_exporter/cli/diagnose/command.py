@@ -61,8 +61,8 @@ def diagnose(  # noqa: PLR0917 - click passes them by name
     a peer, or an interface with a single one.
 
     It asks the exporter that runs here, if there is one, then looks by itself: it watches the handshake messages on the
-    wire, sends a few packets into the tunnel and to its endpoint, and reads routes, rules, sockets, the firewall and the
-    names in the device's file. Nothing is changed.
+    wire, sends a few packets into the tunnel and to its endpoint, and reads routes, rules, sockets, the firewall and
+    the names in the device's file. Nothing is changed.
 
     Needs root, or CAP_NET_ADMIN to read devices and rules and CAP_NET_RAW to watch and to probe; what it may not look
     at it says. The exit code is 0 if the tunnel works or nobody uses it, 1 if there is a cause, and 2 if nothing could
