@@ -70,8 +70,8 @@ PAGE = """\
 <!-- Written by `python -m bench.watcher`. Do not edit by hand. -->
 # What watching costs
 
-{date}. TCP through a tunnel as fast as it goes. In each round there are three slices of time, in an order drawn by lot:
-no packet socket; one that looks at what arrives; one that looks at what leaves too. A cost is the median over all
+{date}. TCP through a tunnel as fast as it goes. In each round there are three slices of time, in an order drawn by
+lot: no packet socket; one that looks at what arrives; one that looks at what leaves too. A cost is the median over all
 rounds, with the interval of 95 % (bootstrap): for wireguard-go of the processor time for each byte, which is what
 bounds its throughput; for the kernel of the throughput. Where this much leaves, the watcher looks at that for
 {turn:.0f} of {every:.0f} seconds, which makes the mean. The goal is {goal:.0f} % at most.
