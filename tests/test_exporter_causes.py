@@ -37,7 +37,8 @@ class Sources:
     def inspected(self):
         keys, self.waiting = self.waiting, []
         at = self.exporter._snapshot.monotonic
-        return tuple(self.rows.get(one, inspected(one))._replace(at=at) for one in keys if self.answer)
+        rows = [self.rows.get(one, inspected(one)) for one in keys if self.answer]
+        return tuple((row() if callable(row) else row)._replace(at=at) for row in rows)
 
 
 def inspected(one, **changes):
@@ -182,6 +183,29 @@ def test_a_host_name_that_moved_is_named_when_nothing_comes_back(scene):
     assert list(scene.causes().values()) == ["dns_moved"]
     (told,) = document(scene.exporter).values()
     assert "vpn.example.com resolves to 203.0.113.80 now" in told["evidence"][0]
+
+
+@pytest.mark.parametrize(("reach", "cause"), [(True, "preshared_key"), (False, "input_filtered")])
+@pytest.mark.parametrize("late", [False, True])
+def test_answers_that_no_session_comes_of_are_compared_with_what_the_sockets_got(scene, reach, cause, late):
+    """Also for a peer whose turn comes when the first window is over: another one is opened for it."""
+    one, answers = ("", "wg0", key(1)), [0]
+    scene.sources.rows = {one: lambda: inspected(one)._replace(udp_received=5 + answers[0] * reach)}
+    scene.sources.answer = not late
+    scene.tick(3)
+    scene.mute.add(1)
+    began = scene.rig.time.monotonic
+    for n in range(30):
+        if late and n == 14:
+            scene.sources.answer, began, answers[0] = True, scene.rig.time.monotonic, 0
+            scene.sources.asked.clear()
+            scene.exporter._causes._cases[one].evidence = ("other",)  # something else was seen, so it is sought again
+        open_ = scene.rig.time.monotonic < began + 45
+        answers[0] += open_
+        scene.tick()
+        seen = {"initiations_sent": answers[0], "responses_received": answers[0], "answered": answers[0]}
+        scene.see(1, began, open=open_, **seen)
+    assert list(scene.causes().values()) == [cause]
 
 
 def test_without_the_reader_and_the_watcher_less_is_said_and_nothing_wrong(rig):
