@@ -78,8 +78,8 @@ MADE = """\
 
 Each cause was made real between two hosts in network namespaces (wireguard-go; tests/causes_lab.py), and `wg-exporter
 diagnose` was asked why, without an exporter to ask where none is named: {right} of {all} were called what they are, the
-slowest after {slowest} s, half of them within {median} s. With a `*`: a process at the far side sent what such a host
-sends.
+slowest after {slowest} s, half of them within {median} s: the fastest of one to three runs each, on a machine that ran
+other tests too. With a `*`: a process at the far side sent what such a host sends.
 
 {rows}"""
 

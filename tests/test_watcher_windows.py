@@ -23,6 +23,7 @@ class Rig:
 
     def __init__(self, monkeypatch):
         self.open, self.barred, self.ports = {}, {}, {}
+        self.leaving = []
         rig = self
 
         class Socket:
@@ -39,6 +40,7 @@ class Rig:
                 rig.ports[self.netns] = set(ports)
 
             def look_at_leaving(self, *, look):
+                rig.leaving.append(look)
                 return True
 
             def read(self, _most):
@@ -79,6 +81,16 @@ def test_a_socket_is_open_from_the_first_window_in_a_namespace_to_the_end_of_the
     assert {number for number, is_open in rig.told(30.0).items() if not is_open} == {1, 3}
     rig.watcher.poll(40.0)
     assert (rig.open, rig.watcher.open, rig.told(40.0)) == ({}, False, {2: False})
+
+
+def test_who_waits_for_an_answer_sees_what_leaves_from_the_first_moment_on(rig):
+    rig.watcher.watch({1: (BERLIN, 30.0)}, 0.0, all_along=True)
+    assert rig.leaving == [True]
+    for second in range(20):
+        rig.watcher.poll(float(second))
+    assert rig.leaving == [True]
+    rig.watch(2, 20.0, underlay="blue")
+    assert rig.leaving == [True]  # the exporter's own: not before it knows how much leaves
 
 
 def test_the_filter_follows_the_ports_of_those_that_are_watched(rig):

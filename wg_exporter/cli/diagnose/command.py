@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from wg_exporter.cli.common import UsageProblem, config_option, load_config, output, socket_option, with_arguments
+from wg_exporter.cli.common import UsageProblem, config_option, load_config, output, socket_option
 
 # ruff: noqa: PLC0415 - imported where they are used: `--help` answers at once, the daemon stays small
 
@@ -61,8 +61,8 @@ def diagnose(  # noqa: PLR0917 - click passes them by name
     a peer, or an interface with a single one.
 
     It asks the exporter that runs here, if there is one, then looks by itself: it watches the handshake messages on the
-    wire, sends a few packets into the tunnel and to its endpoint, and reads routes, rules, sockets, firewall and the
-    names in the device's file. Nothing is changed.
+    wire, sends a few packets into the tunnel and to its endpoint, and reads routes, rules, sockets, the firewall and
+    the names in the device's file. Nothing is changed.
 
     Needs root, or CAP_NET_ADMIN to read devices and rules and CAP_NET_RAW to watch and to probe; what it may not look
     at it says. The exit code is 0 if the tunnel works or nobody uses it, 1 if there is a cause, and 2 if nothing could
@@ -104,7 +104,7 @@ def diagnose(  # noqa: PLR0917 - click passes them by name
             warn=lambda line: click.echo(line, err=True),
         )
     except (choice.ChoiceError, CaptureError) as error:
-        raise CouldNotLook(f"Error: {with_arguments(str(error))}") from None
+        raise CouldNotLook(f"Error: {error}") from None
     finally:
         exporter.stop()
     with output():

@@ -74,7 +74,7 @@ class Probing:
 
     def watch(self, peer: WatchPeer, seconds: float, now: float) -> str:
         """Look at the wire from now on. Returns why that is not possible, in one line; empty if it is."""
-        self._prober.watcher.watch({0: (peer, seconds)}, now)
+        self._prober.watcher.watch({0: (peer, seconds)}, now, all_along=True)
         problem = self._prober.watcher.problem
         if not problem:
             self._watched = peer.key[:2]

@@ -70,9 +70,10 @@ class Watcher:
         """Whether there is anything for `changes`."""
         return bool(self._told) or any(place.book.changed for place in self._places.values())
 
-    def watch(self, put: Mapping[int, tuple[WatchPeer, float]], now: float) -> None:
+    def watch(self, put: Mapping[int, tuple[WatchPeer, float]], now: float, *, all_along: bool = False) -> None:
         """Watch for these peers, each for so many seconds from now on, `LONGEST` at most, or longer if that was said
-        before. What makes no sense is left out.
+        before. What makes no sense is left out. `all_along`: look at what leaves from
+        the first moment on, whatever that costs, as a person waits.
         """
         for number, (peer, seconds) in put.items():
             if not (seconds > 0 and 0 < peer.port <= MOST_PORT) or self._watched >= MOST_PEERS:
@@ -82,7 +83,7 @@ class Watcher:
                 self._places[before].book.drop(number)
             place = self._places.get(peer.underlay)
             if place is None:
-                place = self._places[peer.underlay] = _Place(peer.underlay, self._host)
+                place = self._places[peer.underlay] = _Place(peer.underlay, self._host, all_along=all_along)
             self._where[number] = peer.underlay
             place.book.watch(number, peer, now + min(seconds, LONGEST), now)
         for netns in list(self._places):
@@ -143,8 +144,8 @@ class Watcher:
 class _Place:
     """One namespace, with its socket once there is one."""
 
-    def __init__(self, netns: str, host: Host) -> None:
-        self._netns, self._host = netns, host
+    def __init__(self, netns: str, host: Host, *, all_along: bool) -> None:
+        self._netns, self._host, self._all_along = netns, host, all_along
         self._socket: WatchSocket | None = None
         self._leaving: Leaving | None = None
         self._due = 0.0
@@ -156,7 +157,9 @@ class _Place:
         """Open the socket, or make it take other ports. Raises OSError."""
         if self._socket is None:
             self._socket = WatchSocket(self._netns, self.book.ports, self._host.open_socket)
-            if self._socket.choosy:
+            if self._all_along:
+                self._socket.look_at_leaving(look=True)
+            elif self._socket.choosy:
                 self._leaving = Leaving(now, self._host.packets_left(self._netns))
                 self.book.look_at_leaving(inf, inf)  # not yet
         else:
