@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from wg_exporter.web.clients import Body, Response
 from wg_exporter.web.http import BadRequestError, Exchange
@@ -23,13 +23,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from wg_exporter.web.clients import Clients
-    from wg_exporter.web.encrypted import Encrypted
     from wg_exporter.web.http import Request
 
 MOST_AT_ONCE = 64  # chunks for one system call, far below IOV_MAX (1,024)
 TLS_PIECE = 64 * 1024  # bytes that are encrypted at once
 LINGER_BYTES = 256 * 1024  # of what it sends meanwhile, which is not looked at
 LINGER = 1.0  # seconds for a client that was refused to read why, while it still sends
+
+
+class Layer(Protocol):
+    """What is between a connection and its socket (TLS)."""
+
+    def answered(self) -> None:
+        """Reading goes on, or the connection is closing."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -50,7 +56,7 @@ class Connection(asyncio.BufferedProtocol):
         self._tls = tls
         self._transport: asyncio.Transport | None = None
         self._raw: asyncio.Transport | None = None  # below TLS
-        self._encrypted: Encrypted | None = None
+        self._encrypted: Layer | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._room: asyncio.Future[None] | None = None  # until the kernel takes more
         self._ended = False  # the client sends nothing more
@@ -58,7 +64,7 @@ class Connection(asyncio.BufferedProtocol):
 
     # --- what asyncio calls -------------------------------------------------------------------------------------------
 
-    def come(self, raw: asyncio.Transport, encrypted: Encrypted) -> bool:
+    def come(self, raw: asyncio.Transport, encrypted: Layer) -> bool:
         """A client is there, whose TLS handshake begins; `connection_made` comes after it. False: it has to go."""
         self._raw, self._encrypted, self.shaking = raw, encrypted, True
         return self._arrive(raw)
