@@ -154,3 +154,36 @@ def test_when_the_first_process_is_killed_during_the_start_the_others_end_and_sa
     errors = [line for line in started.log().splitlines() if "level=error" in line]
     assert all('msg="the supervisor is gone, so this process ends"' in line for line in errors), errors
     assert len(errors) <= 1
+
+
+IMPORTING = """
+import importlib.abc, json, signal, sys
+class Look(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "wg_exporter.cli.program":
+            held = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+            print(json.dumps(sorted(map(int, held))))
+            sys.exit()
+sys.meta_path.insert(0, Look())
+sys.argv = ["wg-exporter", *sys.argv[1:]]
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "held"),
+    [(["serve"], [signal.SIGHUP, signal.SIGINT, signal.SIGTERM]), (["show"], []), ([], []), (["--help", "serve"], [])],
+)
+@pytest.mark.parametrize("begun", ["from wg_exporter.cli.entry import main; main()", "import wg_exporter.cli.__main__"])
+def test_signals_are_held_back_before_the_commands_are_imported_which_is_most_of_a_start(
+    arguments: list[str], held: list[int], begun: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTING + begun, *arguments], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert done.stdout == f"{[int(number) for number in held]}\n", done.stderr
+
+
+def test_the_programs_that_are_installed_begin_there() -> None:
+    root = Path(__file__).parents[1]
+    assert 'wg-exporter = "wg_exporter.cli.entry:main"' in (root / "pyproject.toml").read_text()
+    assert "from wg_exporter.cli.entry import main" in (root / "deploy/debian/program").read_text()
