@@ -44,8 +44,8 @@ def targets(overview: Overview, port: int) -> bytes:
 
 
 def at_port(found: bytes, port: int) -> bytes:
-    """A list for port 0, for another one. No text inside of it looks the same: a quote in one has a backslash before it,
-    and no label is the last thing in an array.
+    """A list for port 0, for another one. No text inside of it looks the same: a quote in one has a backslash before
+    it, and no label is the last thing in an array.
     """
     return found.replace(b':0"]', b':%d"]' % port)
 
