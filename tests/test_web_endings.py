@@ -159,6 +159,16 @@ def test_in_whatever_state_a_connection_is_its_end_leaves_nothing(directory, tls
         assert not [record for record in caplog.records if record.levelno > 20], [r.fields for r in caplog.records]
 
 
+def test_a_client_that_resets_a_large_answer_puts_nothing_into_the_log(directory, caplog):
+    with running(App(lambda path, wanted: [b"x" * (1 << 20)] * 2), policy=policy(directory)) as server:
+        for _ in range(20):
+            sock = shake(server, directory)
+            sock.sendall(CLOSE)
+            reset(sock)
+        eventually(lambda: places(server) == (0, 0, 0))
+    assert not [record.getMessage() for record in caplog.records]
+
+
 @pytest.fixture
 def _no_collector() -> Iterator[None]:
     gc.collect()
@@ -168,7 +178,7 @@ def _no_collector() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_no_collector")
-def test_failed_handshakes_leave_nothing_for_the_garbage_collector(directory):
+def test_failed_handshakes_and_bad_requests_leave_nothing_for_the_garbage_collector(directory):
     with running(policy=policy(directory)) as server:
         for data in (b"", b"\x16\x03\x01", b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00"):
             for end in (finish, reset):
@@ -177,10 +187,11 @@ def test_failed_handshakes_leave_nothing_for_the_garbage_collector(directory):
                     sock.sendall(data)
                     end(sock)
                     sock.close()
-        for _ in range(20):
-            with shake(server, directory) as sock:
-                sock.sendall(CLOSE)
-                read_all(sock)
+        for request in (CLOSE, b"\0\r\n\r\n", STAY + b"\0\r\n\r\n"):
+            for _ in range(10):
+                with shake(server, directory) as sock:
+                    sock.sendall(request)
+                    read_all(sock)
         eventually(lambda: places(server) == (0, 0, 0))
         eventually(lambda: not sum(isinstance(one, Encrypted) for one in gc.get_objects()))
 

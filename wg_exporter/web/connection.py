@@ -321,8 +321,8 @@ class Connection(asyncio.BufferedProtocol):
     async def _encrypt(self, views: deque[memoryview]) -> None:
         """The same over TLS, where the transport has to do it."""
         while views:
-            if self._transport is None or self._transport.is_closing():
-                raise ConnectionResetError("the client is gone")
+            if self._transport is None or self._transport.is_closing() or self._raw is None or self._raw.is_closing():
+                raise ConnectionResetError("the client is gone")  # asyncio would log each write to it
             self._transport.write(_take(views, TLS_PIECE))
             if self._room is not None:
                 await self._watch(self._transport.get_extra_info("socket").fileno(), self._room, self._not_stalled)

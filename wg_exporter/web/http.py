@@ -82,6 +82,7 @@ class Exchange:
                     raise BadRequestError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
                 return self._request(event)
         except h11.RemoteProtocolError as error:
+            error.__traceback__ = None  # h11 leaves it in a cycle, with all that called us
             raise BadRequestError(error.error_status_hint) from None
         if isinstance(event, h11.ConnectionClosed):
             raise EOFError  # noqa: TRY004 - it is no wrong type
