@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from wg_exporter.web.clients import Body, Response
 from wg_exporter.web.http import BadRequestError, Exchange
@@ -29,13 +29,6 @@ MOST_AT_ONCE = 64  # chunks for one system call, far below IOV_MAX (1,024)
 TLS_PIECE = 64 * 1024  # bytes that are encrypted at once
 LINGER_BYTES = 256 * 1024  # of what it sends meanwhile, which is not looked at
 LINGER = 1.0  # seconds for a client that was refused to read why, while it still sends
-
-
-class Layer(Protocol):
-    """What is between a connection and its socket (TLS)."""
-
-    def answered(self) -> None:
-        """Reading goes on, or the connection is closing."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -56,7 +49,7 @@ class Connection(asyncio.BufferedProtocol):
         self._tls = tls
         self._transport: asyncio.Transport | None = None
         self._raw: asyncio.Transport | None = None  # below TLS
-        self._encrypted: Layer | None = None
+        self._was_answered: Callable[[], None] | None = None  # what TLS has to know
         self._timer: asyncio.TimerHandle | None = None
         self._room: asyncio.Future[None] | None = None  # until the kernel takes more
         self._ended = False  # the client sends nothing more
@@ -64,9 +57,11 @@ class Connection(asyncio.BufferedProtocol):
 
     # --- what asyncio calls -------------------------------------------------------------------------------------------
 
-    def come(self, raw: asyncio.Transport, encrypted: Layer) -> bool:
-        """A client is there, whose TLS handshake begins; `connection_made` comes after it. False: it has to go."""
-        self._raw, self._encrypted, self.shaking = raw, encrypted, True
+    def come(self, raw: asyncio.Transport, answered: Callable[[], None]) -> bool:
+        """A client is there, whose TLS handshake begins; `connection_made` comes after it. False: it has to go.
+        `answered` is called whenever it was, and the next request does not wait already.
+        """
+        self._raw, self._was_answered, self.shaking = raw, answered, True
         return self._arrive(raw)
 
     def _arrive(self, transport: asyncio.Transport) -> bool:
@@ -100,7 +95,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         """The client is gone, or was cut off. May come twice over TLS."""
-        self._transport = self._raw = self._encrypted = self._work = None
+        self._transport = self._raw = self._was_answered = self._work = None
         self._stop_waiting()
         self._clients.leave(self)
         self.resume_writing()  # an exception in a future would be in a cycle with what waits, and keep its body alive
@@ -232,8 +227,8 @@ class Connection(asyncio.BufferedProtocol):
             if not self._ended:
                 self._transport.resume_reading()
             self._advance()
-        if self._encrypted is not None and self.task is None and self._work is None:
-            self._encrypted.answered()
+        if self._was_answered is not None and self.task is None and self._work is None:
+            self._was_answered()
 
     async def _answer(self, request: Request) -> None:
         response = await self._clients.handler(request)

@@ -49,7 +49,7 @@ class Encrypted(sslproto.SSLProtocol):
         """Begin the handshake, where there is room."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
         self._raw = transport
-        if self._connection.come(transport, self):
+        if self._connection.come(transport, self.answered):
             super().connection_made(transport)
 
     def buffer_updated(self, nbytes: int) -> None:
