@@ -20,8 +20,9 @@ def lines(caplog):
     caplog.set_level(logging.INFO, "wg_exporter")
 
     def since(*names):
-        # How peers are is another story.
-        told = [r for r in caplog.records if r.getMessage() not in {"peer changed", "peers expected up"}]
+        # How peers are, and why, is another story: causes are sought in the background.
+        others = {"peer changed", "peers expected up", "cause found"}
+        told = [r for r in caplog.records if r.getMessage() not in others]
         found = [(r.getMessage(), *(str(r.fields[name]) for name in names if name in r.fields)) for r in told]
         caplog.clear()
         return found
