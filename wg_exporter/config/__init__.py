@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import os
 import re
 import shlex
-import stat
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -28,13 +26,16 @@ from wg_exporter.config.compat import Compat as Compat
 from wg_exporter.config.compat import MindFlavor as MindFlavor
 from wg_exporter.config.dns import Dns as Dns
 from wg_exporter.config.dns import check_dns
+from wg_exporter.config.files import ConfigError as ConfigError
+from wg_exporter.config.files import place as place
+from wg_exporter.config.files import read as read
 from wg_exporter.config.health import HealthLimits as HealthLimits
 from wg_exporter.config.probe import MtuProbe as MtuProbe
 from wg_exporter.config.probe import ProbeSettings as ProbeSettings
 from wg_exporter.config.probe import Probing as Probing
 from wg_exporter.config.probe import check_probe
-from wg_exporter.config.text import CONTROL, MAX_BYTES, shown
-from wg_exporter.config.tree import Document, Problem, resembling
+from wg_exporter.config.text import shown
+from wg_exporter.config.tree import Document, resembling
 
 if TYPE_CHECKING:
     import pathlib
@@ -258,17 +259,6 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         return {"": ""} | {place.name: place.entry for place in self.namespaces}
 
 
-class ConfigError(Exception):
-    """A configuration that can't be used: everything that is wrong with it, one line each."""
-
-    def __init__(self, problems: tuple[Problem, ...]) -> None:
-        super().__init__(problems)
-        self.problems = problems
-
-    def __str__(self) -> str:
-        return "\n".join(map(str, self.problems))
-
-
 def parse(text: str, where: str, metric_names: Collection[str] = ()) -> Config:
     """The configuration that a YAML text describes. `where` is the name of the file, for messages.
 
@@ -293,36 +283,6 @@ def load(path: pathlib.Path, metric_names: Collection[str] = ()) -> Config:
 def fingerprint(config: Config) -> str:
     """A short name of all that a configuration says: two of one version of the program are the same if this is."""
     return hashlib.sha256(msgspec.json.encode(config, order="deterministic")).hexdigest()[:16]
-
-
-def place(path: pathlib.Path) -> str:
-    """The name of a file, for messages."""
-    return CONTROL.sub("?", str(path))
-
-
-def read(path: pathlib.Path, without: str = ", or run without a configuration") -> str:
-    """The text of a configuration file of at most 1 MiB. Raises `ConfigError` if it can't be read; `without` says what
-    running without the file would mean.
-    """
-    where = place(path)
-    try:
-        # Not blocking: a pipe without a writer would hold up a reload for ever.
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ValueError("not a regular file")  # noqa: TRY301  as clear a place as any
-            raw = file.read(MAX_BYTES + 1)
-        text = raw.decode() if len(raw) <= MAX_BYTES else ""
-    except UnicodeDecodeError as error:
-        problem = Problem(where, f"is not UTF-8 text (line {raw.count(10, 0, error.start) + 1})", "save it as UTF-8")
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        problem = Problem(where, f"can't be read: {why}", f"correct the path{without}")
-    else:
-        if len(raw) <= MAX_BYTES:
-            return text
-        problem = Problem(where, f"is larger than {MAX_BYTES >> 20} MiB", "check that this is the configuration file")
-    # Out here, so that no exception carries the decoder's, and with it the file, as its context.
-    raise ConfigError((problem,))
 
 
 def _parts(document: Document, kind: type[S]) -> list[tuple[str, S]]:
