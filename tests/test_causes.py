@@ -119,6 +119,11 @@ def refusal(by, number, code, *, ipv6=False, times=5, proven=5):
     return sent(refusals=(Refusal(by, ipv6, number, code, times, proven),))
 
 
+def alone(number, code, *, ipv6=False):
+    """Nothing leaves, and it is this host itself that says why: nobody on the link answers."""
+    return seen(refusals=(Refusal(host().to_endpoint.source, ipv6, number, code, 5, 0),))
+
+
 def caller(address="203.0.113.9", *, for_us=True):
     return Callers(("", "wg0"), (Caller(Sender(address, 4000, "eth0", 5), for_us, b"\1" * 148),))
 
@@ -159,6 +164,8 @@ BUILDS = [
         ),
     ),
     (Cause.HOST_UNREACHABLE, facts(sighting=refusal("198.51.100.1", 3, 1))),
+    (Cause.HOST_UNREACHABLE, facts(sighting=alone(3, 1), backend=Backend.USERSPACE)),
+    (Cause.HOST_UNREACHABLE, facts(sighting=alone(3, 1), sent_bytes=1480)),
     (Cause.HOST_UNREACHABLE, diagnosed(sighting=refusal("2001:db8::1", 1, 0, ipv6=True, times=2, proven=0))),
     (Cause.PROHIBITED, facts(sighting=refusal("198.51.100.1", 3, 13))),
     (Cause.PROHIBITED, facts(sighting=refusal("2001:db8::1", 1, 1, ipv6=True))),

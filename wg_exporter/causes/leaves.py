@@ -83,6 +83,10 @@ def _loop(facts: Facts) -> Judgement:
     return certain(f"the route to the endpoint {path.to}{mark} leads into {facts.key[1]} itself")
 
 
+# What this host says itself where nobody on the link answers for the endpoint, or for the gateway to it (ICMP, ICMPv6).
+_NO_NEIGHBOUR = frozenset({(False, 3, 1), (True, 1, 3)})
+
+
 def _output(facts: Facts) -> Judgement:
     if seen.left(facts):
         return Excluded("handshake messages were seen leaving this host")
@@ -99,6 +103,8 @@ def _output(facts: Facts) -> Judgement:
     rejected = [one for one in sighting.refusals if seen.own(facts, one.by)] if sighting else []
     if seen.left(facts) != 0 or not _may_leave(facts) or host is None or not _due(facts):
         return None
+    if any((one.ipv6, one.type, one.code) in _NO_NEIGHBOUR for one in rejected):
+        return None  # what has nobody to go to does not leave either, and no filter is at work
     if rejected:
         return likely("nothing left this host, and it said itself that it refused")
     judge = likely if facts.filters is None else _beside_nftables

@@ -91,7 +91,10 @@ RULES = (
         Cause.HOST_UNREACHABLE,
         "A router on the way, or this host, cannot reach the far host or its network: it is off, or its line is.",
         "An ICMP error `host unreachable` or `network unreachable` that quotes our handshake message.",
-        ("Look at the far host and its line; `mtr {address}` shows how far packets get.",),
+        (
+            "Look at the far host and its line; `mtr {address}` shows how far packets get.",
+            "If this host says so itself: `{underlay}ip neigh show` tells who on the link answers (FAILED: nobody).",
+        ),
         _refused(Cause.HOST_UNREACHABLE),
     ),
 )
