@@ -294,7 +294,7 @@ def test_with_leave_the_tunnel_comes_back_and_nothing_but_the_endpoint_has_chang
     eventually(lambda: moving.value("endpoint_dns_mismatch") == 0, within=10)
     assert moving.value("endpoint_reresolved_total") == 1
     assert moving.fixed() == before
-    (line,) = [one for one in moving.exporter.log().splitlines() if 'msg="endpoint set"' in one]
+    (line,) = moving.exporter.logged('msg="endpoint set"')
     assert f"before={OLD}:51820 after={NEW}:51820" in line
     time.sleep(5)
     assert moving.value("endpoint_reresolved_total") == 1
@@ -343,6 +343,7 @@ def test_a_name_that_fails_is_one_line_when_it_begins_and_one_when_it_ends(movin
     assert moving.value("endpoint_dns_mismatch") is None, "what it was is not known to be so"
     moving.place.dns.names[NAME] = [OLD]
     eventually(lambda: moving.value("endpoint_dns_success") == 1, within=120)
+    moving.exporter.logged("host name resolved again")
     lines = [line for line in moving.exporter.log().splitlines() if "host name" in line]
     assert [re.search(r'msg="([^"]+)"', line)[1] for line in lines] == [
         "host name not resolved",

@@ -214,12 +214,17 @@ def test_no_bytes_from_the_resolver_do_anything_but_end_the_connection(packets):
 # --- what is set ------------------------------------------------------------------------------------------------------
 
 
-def go_down(played: Played) -> None:
-    """Let a minute go by in which nothing comes from it; then it is said to be down."""
+def fall_silent(played: Played) -> None:
+    """Let a minute go by in which nothing comes from it."""
     played.look()
     played.answer(("198.51.100.7", 51820))
     played.now += EVERY
     played.look()
+
+
+def go_down(played: Played) -> None:
+    """It falls silent; then it is said to be down."""
+    fall_silent(played)
     played.names.unwell(frozenset({("wg0", key(1), True)}))
 
 
@@ -248,7 +253,7 @@ def test_one_that_can_not_be_set_is_told_and_not_counted(writing, caplog):
 
 
 def test_one_that_is_only_degraded_or_unknown_to_the_files_is_not_set(writing):
-    go_down(writing)
+    fall_silent(writing)
     writing.names.unwell(frozenset({("wg0", key(1), False), ("wg0", key(2), True), ("wg9", key(9), True)}))
     writing.answer(("198.51.100.7", 51820))
     for _ in range(20):

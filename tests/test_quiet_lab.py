@@ -86,6 +86,7 @@ def test_while_one_works_on_a_peer_it_is_down_and_quiet_everywhere_and_neither_o
         assert quiet_now(exporter) == []
         assert quiet(tmp_path)[1] == "nothing is quiet\n"
         assert "1 peer expected up, 1 not" in show(str(tmp_path / "s"))[1]
+        exporter.logged('msg="quiet ends"')
         log = exporter.log()
     assert re.search(r'level=info .*msg="peer changed" .*after=down .*quiet=true', log)
     assert re.search(r'msg="quiet begins" .*peer=spoke .*reason="new router"', log)
@@ -109,7 +110,7 @@ def test_it_survives_a_restart_as_another_user_without_any_right_and_ends_by_its
     assert stat.S_IMODE(storage.stat().st_mode) == 0o700
     with start() as exporter:
         assert quiet_now(exporter) == [1] or time.monotonic() > begun + 12
-        assert 'msg="quiet goes on"' in exporter.log()
+        assert exporter.logged('msg="quiet goes on"')
         eventually(lambda: quiet_now(exporter) == [], within=30)
         assert time.monotonic() < begun + 12 + 8
         eventually(lambda: 'why="its time is over"' in exporter.log(), within=10)
@@ -164,4 +165,4 @@ def test_without_a_directory_it_is_quiet_and_says_that_it_will_not_survive(start
         assert code == 0
         assert err.startswith("It will not survive a restart of the exporter: there is no directory")
         assert quiet_now(exporter) == [1]
-        assert exporter.log().count('msg="nothing is kept across restarts"') == 1
+        assert len(exporter.logged('msg="nothing is kept across restarts"')) == 1

@@ -90,9 +90,8 @@ def test_it_listens_on_several_addresses_and_on_ipv6(tmp_path: Path) -> None:
         assert answer.status == 200
         assert Metrics(answer.read().decode()).lasting().keys() == first.lasting().keys()
         client.close()
-        log = exporter.log()
-        assert f"address=127.0.0.1:{exporter.port} path=/metrics" in log
-        assert f"address=[::1]:{other} path=/metrics" in log
+        assert exporter.logged(f"address=127.0.0.1:{exporter.port} path=/metrics")
+        assert exporter.logged(f"address=[::1]:{other} path=/metrics")
 
 
 def test_the_telemetry_path_moves_with_all_that_is_below_it(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_a_prober_that_is_killed_comes_back_and_its_counters_go_on(exporter: Exp
 
     eventually(goes_on, within=20)
     assert probers(exporter) not in ([], [pid])
-    assert "the prober was killed by SIGKILL" in exporter.log()
+    assert exporter.logged("the prober was killed by SIGKILL")
 
 
 def test_a_reload_keeps_the_counters_and_other_bounds_begin_anew(

@@ -206,6 +206,14 @@ class Exporter:
         """All that it has printed so far."""
         return self.log_path.read_text()
 
+    def logged(self, *words: str) -> list[str]:
+        """The lines so far that have all `words`, once there is one: lines are written some time after the event."""
+
+        def lines() -> list[str]:
+            return [line for line in self.log().splitlines() if all(word in line for word in words)]
+
+        return eventually(lines, within=10)
+
     def reload(self) -> None:
         """SIGHUP; what came of it shows in the log and in the metrics a moment later."""
         self.process.send_signal(signal.SIGHUP)
