@@ -52,14 +52,12 @@ USES = {
     "pyyaml": Use("import yaml", "`serve`, `show`, `mtu`, `diagnose`: configuration"),
     "h11": Use("import h11", "`serve`: HTTP"),
     "isal": Use("from isal import isal_zlib", "`serve`: gzip"),
-    "prometheus-client": Use(
-        "from prometheus_client.process_collector import ProcessCollector", "`serve`: `process_*`; your own registry"
-    ),
+    "prometheus-client": Use("import prometheus_client", "`wg_exporter.collector`, for a registry of your own"),
     "bcrypt": Use("import bcrypt", "`serve`, for passwords"),
     "markdown-it-py": Use("import markdown_it", "`serve`, once somebody asks for a page below `/docs/`"),
     "cryptography": Use(
         "from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey",
-        "hosts with userspace devices: their public keys; `diagnose`: who calls",
+        "peers that call in vain: who calls, in `serve` and `diagnose`; `check`: certificates",
     ),
     "pyroute2": Use("from pyroute2 import netns", "`namespaces:` on Python 3.11"),
     "rich": Use("import rich.live, rich.text, rich.console", "`show`, `mtu`, `diagnose`: the screen"),

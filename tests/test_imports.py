@@ -25,7 +25,7 @@ MODULES = {
     "prometheus-client": "prometheus_client",
     "pyyaml": "yaml",
 }  # where a library has another name in code
-NEEDED = {"bcrypt", "click", "h11", "isal", "msgspec", "prometheus_client", "yaml"}
+NEEDED = {"bcrypt", "click", "h11", "isal", "msgspec", "yaml"}
 PATHS = ("/metrics", "/metrics/mindflavor", "/metrics/mdlayher", "/", "/api/v1/status", "/-/ready")
 
 

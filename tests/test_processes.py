@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import gc
+import resource
+
+import pytest
+from prometheus_client.process_collector import ProcessCollector
 
 from wg_exporter.daemon.processes import Processes
 from wg_exporter.linux.usage import Meter
@@ -11,6 +15,33 @@ from wg_exporter.model import Usage
 
 def values(*others: Usage) -> dict[str, float]:
     return {sample.metric.name: sample.value for sample in Processes().samples(others)}
+
+
+def test_the_metrics_are_those_of_prometheus_client():
+    gc.collect()
+    families = {
+        sample.name: family for family in ProcessCollector(registry=None).collect() for sample in family.samples
+    }
+    ours = {sample.metric.name: sample for sample in Processes().samples()}
+    assert ours.keys() == families.keys()
+    for name, family in families.items():
+        (theirs,) = family.samples
+        metric = ours[name].metric
+        assert (metric.kind, metric.help, metric.labels) == (family.type, family.documentation, ())
+        if name in {"process_start_time_seconds", "process_max_fds"}:
+            assert ours[name].value == theirs.value
+        else:
+            assert ours[name].value == pytest.approx(theirs.value, rel=0.1)
+
+
+def test_files_without_limit_are_infinitely_many(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert values()["process_max_fds"] == float("inf")
+
+
+def test_without_proc_no_number_is_made_up(monkeypatch, tmp_path):
+    monkeypatch.setattr("wg_exporter.linux.usage._SELF", tmp_path)
+    assert values(Usage(1.0, 2, 3, 4)).keys() == {"process_max_fds"}
 
 
 def test_memory_and_cpu_of_other_processes_are_added_and_limits_and_start_times_are_not():

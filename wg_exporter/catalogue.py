@@ -10,6 +10,7 @@ counter's, and no other does; an unknown value is an absent sample, a known zero
 from __future__ import annotations
 
 from wg_exporter.metric import PREFIX, Kind, Metric, Scope
+from wg_exporter.process_metrics import PROCESS_METRICS
 
 _INTERFACE = ("interface",)
 _PEER = ("interface", "public_key", "peer")
@@ -344,15 +345,5 @@ METRICS: tuple[Metric, ...] = (
     CLOCK_STEPS,
 )
 
-# What prometheus_client's ProcessCollector adds on Linux.
-PROCESS_NAMES = (
-    "process_virtual_memory_bytes",
-    "process_resident_memory_bytes",
-    "process_start_time_seconds",
-    "process_cpu_seconds_total",
-    "process_open_fds",
-    "process_max_fds",
-)
-
-NAMES: tuple[str, ...] = (*(metric.name for metric in METRICS), *PROCESS_NAMES)
+NAMES: tuple[str, ...] = (*(metric.name for metric in METRICS), *(metric.name for metric in PROCESS_METRICS))
 """The names of all metrics that `/metrics` can serve."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.reader.keys import NO_KEY, DeviceKeys
 from wg_exporter.reader.userspace.values import base64_key
+from wg_exporter.reader.x25519 import public_key_of
 
 if TYPE_CHECKING:
     from wg_exporter.reader.keys import KeyDigests
@@ -59,10 +60,7 @@ def derived_public_key(answer: bytearray) -> str:
         take_private_key(private_key, answer)
         if not any(private_key):
             return ""
-        # Imported here because it costs 8 MB and 25 ms, which only hosts with a userspace device should pay.
-        from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey  # noqa: PLC0415
-
-        public_key = X25519PrivateKey.from_private_bytes(private_key).public_key().public_bytes_raw()
+        public_key = public_key_of(private_key)
     finally:
         overwrite(private_key)
     return b2a_base64(public_key, newline=False).decode("ascii")
