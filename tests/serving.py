@@ -175,8 +175,8 @@ def read_all(sock: socket.socket) -> bytes:
         try:
             part = sock.recv(1 << 20)
         except (ConnectionResetError, BrokenPipeError):
-            # The second: asyncio does not end TLS once a FIN has come, and OpenSSL 3.5 wants to tell the server so, which
-            # a client that has sent its FIN can't.
+            # The second: asyncio does not end TLS once a FIN has come. OpenSSL 3.5 wants to tell the server so, which a
+            # client that has sent its FIN can't.
             return bytes(data)
         if not part:
             return bytes(data)
