@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 NAMESPACES = Path("/run/netns")
 SOCKETS = Path("/var/run/wireguard")
+_NO_RP_FILTER = "for one in all default lo; do echo 0 >/proc/sys/net/ipv4/conf/$one/rp_filter; done"
 COMMAND_TIMEOUT = 10.0  # seconds: `ip` and `wg` take milliseconds, unless the kernel is stuck
 START_TIMEOUT = 5.0  # seconds for wireguard-go to open its socket; usually 0.1
 NO_SUCH_KIND = ("Unknown device type.", "Operation not supported")  # what newer and older kernels say
@@ -177,9 +178,10 @@ class Lab:
         self.close()
 
     def namespace(self, name: str) -> Namespace:
-        """A new network namespace with its loopback up."""
+        """A new network namespace with its loopback up, and without the host's rp_filter, which systemd sets to 2."""
         namespace = Namespace(self, name)
         run(["ip", "netns", "add", namespace.name])
+        namespace.run(["sh", "-c", _NO_RP_FILTER])
         namespace.ip("link", "set", "lo", "up")
         return namespace
 
