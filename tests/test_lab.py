@@ -36,7 +36,7 @@ def test_a_link_has_the_mtu_it_was_given_at_both_ends(lab: Lab) -> None:
 
 @pytest.mark.lab
 def test_a_namespace_does_not_inherit_the_hosts_rp_filter(lab: Lab) -> None:
-    """On a host where systemd has set it to 2 packets of the lab would be dropped that come the wrong way on purpose."""
+    """Where systemd has set it to 2, packets would be dropped that come the wrong way on purpose."""
     one, other = lab.namespace("one"), lab.namespace("other")
     lab.link(one, other, "192.0.2.1/30", "192.0.2.2/30")
     assert set(one.run(["sysctl", "-n", "-a", "--pattern", r"ipv4\.conf\..*\.rp_filter"]).split()) == {"0"}
