@@ -15,7 +15,7 @@ from wg_exporter.causes.decide import NO_PROOF, RULES, decide
 from wg_exporter.causes.facts import Drift, Echo, Facts, Filter, Opened
 from wg_exporter.causes.rule import fill
 from wg_exporter.health.states import Reason, State
-from wg_exporter.inspected import Inspected, Path, PathKind, PortOwner
+from wg_exporter.inspected import Inspected, Neighbour, Path, PathKind, PortOwner
 from wg_exporter.model import Backend
 from wg_exporter.probed import SendError, Verdict
 from wg_exporter.sighted import Caller, Callers, Refusal, Sender, Sighting
@@ -124,6 +124,14 @@ def alone(number, code, *, ipv6=False):
     return seen(refusals=(Refusal(host().to_endpoint.source, ipv6, number, code, 5, 0),))
 
 
+def beside(neighbour, before=None):
+    """Two looks at the host; the table of neighbours says so of the gateway, the first time `before`."""
+    return {
+        "host": host(to_endpoint=OUT._replace(neighbour=neighbour)),
+        "before": host(at=70.0, udp_received=900, to_endpoint=OUT._replace(neighbour=before)),
+    }
+
+
 def caller(address="203.0.113.9", *, for_us=True):
     return Callers(("", "wg0"), (Caller(Sender(address, 4000, "eth0", 5), for_us, b"\1" * 148),))
 
@@ -131,6 +139,7 @@ def caller(address="203.0.113.9", *, for_us=True):
 NOWHERE = Path("192.0.2.7", PathKind.NONE)
 CALLED = seen(initiations_received=5, received_at=(50.0, 55.0, 60.0, 65.0, 70.0))
 TAKEN = CALLED._replace(responses_sent=5, taken_at=(50.0, 55.0, 60.0, 65.0, 70.0))
+KNOWN, ASKED, SILENT = Neighbour.KNOWN, Neighbour.ASKED, Neighbour.SILENT
 DROP_OUT = Filter("output", "udp dport 51820 drop", "inet filter output", "nft delete rule inet filter output handle 7")
 DROP_IN = DROP_OUT._replace(hook="input", where="inet filter input", rule="udp dport 51821 drop")
 DROP_INSIDE = DROP_OUT._replace(hook="inner_output", rule='oifname "wg0" drop')
@@ -167,6 +176,9 @@ BUILDS = [
     (Cause.HOST_UNREACHABLE, facts(sighting=alone(3, 1), backend=Backend.USERSPACE)),
     (Cause.HOST_UNREACHABLE, facts(sighting=alone(3, 1), sent_bytes=1480)),
     (Cause.HOST_UNREACHABLE, diagnosed(sighting=refusal("2001:db8::1", 1, 0, ipv6=True, times=2, proven=0))),
+    (Cause.HOST_UNREACHABLE, facts(sighting=alone(3, 1), **beside(SILENT, KNOWN))),
+    (Cause.HOST_UNREACHABLE, facts(sighting=seen(), **beside(SILENT, ASKED))),
+    (Cause.HOST_UNREACHABLE, diagnosed(sighting=seen(), backend=Backend.USERSPACE, filters=None, **beside(SILENT))),
     (Cause.PROHIBITED, facts(sighting=refusal("198.51.100.1", 3, 13))),
     (Cause.PROHIBITED, facts(sighting=refusal("2001:db8::1", 1, 1, ipv6=True))),
     (Cause.DNS_MOVED, facts(resolved=("203.0.113.80",), sighting=sent())),
@@ -305,6 +317,80 @@ def test_a_peer_that_works_is_fine_or_idle_whatever_else_is_known(known):
     assert not decide(known).cause.fault
 
 
+# --- the next hop does not answer -------------------------------------------------------------------------------------
+
+SIX = {"endpoint": "[2001:db8::7]:51820", "dns_name": None, "resolved": None}
+
+
+def on_link(gateway, *, ipv6=False):
+    """Nobody answers for the gateway or, without one, for the endpoint itself; this host says so too."""
+    path = Path("2001:db8::7", PathKind.SENT, "eth0", gateway, "2001:db8::2") if ipv6 else OUT._replace(gateway=gateway)
+    error = Refusal(path.source, ipv6, *((1, 3) if ipv6 else (3, 1)), 5, 0, own=True)
+    changes = SIX if ipv6 else {}
+    return facts(sighting=seen(refusals=(error,)), host=host(to_endpoint=path._replace(neighbour=SILENT)), **changes)
+
+
+@pytest.mark.parametrize(
+    ("known", "whom", "asked", "hop"),
+    [
+        (on_link("198.51.100.1"), "the gateway 198.51.100.1 to 192.0.2.7", "ARP", "198.51.100.1"),
+        (on_link(""), "192.0.2.7 itself, which is on that link", "ARP", "192.0.2.7"),
+        (on_link("2001:db8:1::1", ipv6=True), "the gateway 2001:db8:1::1 to 2001:db8::7", "NDP", "2001:db8:1::1"),
+        (on_link("fe80::1", ipv6=True), "the gateway fe80::1 to 2001:db8::7", "NDP", "fe80::1"),
+        (on_link("", ipv6=True), "2001:db8::7 itself, which is on that link", "NDP", "2001:db8::7"),
+    ],
+)
+def test_where_nobody_on_the_link_answers_it_is_said_for_whom_and_how_to_see_it(known, whom, asked, hop):
+    found = decide(known)
+    assert (found.cause, found.confidence) == (Cause.HOST_UNREACHABLE, Confidence.CERTAIN)
+    assert found.evidence[-1] == f"nobody on eth0 answers for {whom} ({asked}; `ip neigh`: FAILED)"
+    assert "this host itself" in found.evidence[0]
+    assert f"`ip neigh show to {hop} dev eth0`" in found.fix[0]
+    assert ("gateway" in found.fix[0]) is ("gateway" in whom)
+    assert "`ip link show dev eth0`" in found.fix[1]
+    assert not any("mtr" in line for line in found.fix), "nothing gets as far as the first router"
+
+
+def test_what_the_table_of_neighbours_says_is_enough_and_what_this_host_says_alone_is_likely_too():
+    for known in (
+        facts(sighting=seen(), **beside(SILENT)),
+        facts(sighting=None, **beside(SILENT)),
+        facts(sighting=alone(3, 1)),
+    ):
+        found = decide(known)
+        assert (found.cause, found.confidence) == (Cause.HOST_UNREACHABLE, Confidence.LIKELY)
+        assert Cause.SILENT in dict(found.excluded)
+    assert decide(facts(sighting=alone(3, 1), **beside(ASKED))).confidence is Confidence.CERTAIN
+
+
+def test_while_the_next_hop_is_asked_for_no_filter_is_blamed():
+    assert decide(facts(sighting=seen())).cause is Cause.OUTPUT_FILTERED
+    assert decide(facts(sighting=seen(), **beside(KNOWN))).cause is Cause.OUTPUT_FILTERED
+    assert decide(facts(sighting=seen(), **beside(ASKED))).cause is not Cause.OUTPUT_FILTERED
+
+
+def test_this_host_that_says_it_of_a_neighbour_that_answers_has_a_filter_that_rejects():
+    known = facts(sighting=alone(3, 1), **beside(KNOWN, KNOWN))
+    found = decide(known)
+    assert (found.cause, found.confidence) == (Cause.OUTPUT_FILTERED, Confidence.LIKELY)
+    assert Cause.HOST_UNREACHABLE not in found.also
+
+
+def test_this_host_is_known_by_any_of_its_addresses():
+    """WireGuard sends from the one that the peer called, which need not be that of the route."""
+    error = Refusal("203.0.113.77", False, 3, 1, 5, 0, own=True)
+    found = decide(facts(sighting=seen(refusals=(error,))))
+    assert (found.cause, found.evidence[0].split(" answered")[0]) == (
+        Cause.HOST_UNREACHABLE,
+        "203.0.113.77 (this host itself)",
+    )
+
+
+def test_where_a_router_says_it_the_way_beyond_is_to_be_looked_at():
+    found = decide(facts(sighting=refusal("198.51.100.1", 3, 1), **beside(KNOWN)))
+    assert found.fix == ("Look at the far host and its line; `mtr 192.0.2.7` shows how far packets get.",)
+
+
 def test_without_a_watcher_silence_is_no_more_than_possible_and_says_what_was_not_looked_at():
     found = decide(facts(sighting=None))
     assert (found.cause, found.confidence) == (Cause.SILENT, Confidence.POSSIBLE)
@@ -389,7 +475,15 @@ _few = st.integers(0, 4)
 _address = st.sampled_from(["192.0.2.7", "2001:db8::7", "203.0.113.9", SELF])
 _echo = st.none() | st.builds(Echo, _address, _few, _few, st.none() | st.sampled_from(SendError))
 _path = st.none() | st.builds(
-    Path, _address, st.sampled_from(PathKind), _text, _text, st.just(SELF) | _text, _few, st.booleans()
+    Path,
+    _address,
+    st.sampled_from(PathKind),
+    _text,
+    _text,
+    st.just(SELF) | _text,
+    _few,
+    st.booleans(),
+    st.none() | st.sampled_from(Neighbour),
 )
 _sighting = st.none() | st.builds(
     Sighting,
@@ -402,7 +496,9 @@ _sighting = st.none() | st.builds(
     st.lists(st.floats(0, 100), max_size=4).map(tuple),
     st.just(()),
     st.lists(
-        st.builds(Refusal, _address, st.booleans(), st.sampled_from([1, 3, 11]), st.integers(0, 16), _few, _few),
+        st.builds(
+            Refusal, _address, st.booleans(), st.sampled_from([1, 3, 11]), st.integers(0, 16), _few, _few, st.booleans()
+        ),
         max_size=3,
     ).map(tuple),
     st.just(b""),

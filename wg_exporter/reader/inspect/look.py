@@ -12,13 +12,13 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from wg_exporter.inspected import Inspected, Path, PathKind, PortOwner
+from wg_exporter.inspected import Inspected, Neighbour, Path, PathKind, PortOwner
 from wg_exporter.linux.errors import SourceError
 from wg_exporter.linux.namespaces import Entrance
 from wg_exporter.linux.netlink import NETLINK_ROUTE, Netlink
 from wg_exporter.log import place
 from wg_exporter.model import Backend
-from wg_exporter.reader.inspect import ports, proc
+from wg_exporter.reader.inspect import neighbours, ports, proc
 from wg_exporter.reader.links import lookups
 from wg_exporter.reader.links.lookups import Asked, Route
 from wg_exporter.reader.links.routes import CONTROL_SOCKETS, RouteReader
@@ -209,15 +209,23 @@ def _named(netlink: Netlink, to: str, route: Route, ifindex: int) -> Path:
     if hop:
         link = netlink.ask(lookups.RTM_GETLINK, [lookups.link_request(hop)])[0]
         name = "" if isinstance(link, int) else lookups.decode_link(link).name
+    kind = _KINDS.get(route.kind, PathKind.SENT)
     return Path(
         to,
-        _KINDS.get(route.kind, PathKind.SENT),
+        kind,
         name,
         _text(route.gateway),
         _text(route.source),
         route.table,
         hop != 0 and hop == ifindex,
+        _neighbour(netlink, route.gateway or ip_address(to).packed, hop) if kind is PathKind.SENT and hop else None,
     )
+
+
+def _neighbour(netlink: Netlink, address: bytes, link: int) -> Neighbour | None:
+    """What is known of a packed address on a link; None if it was never asked for there."""
+    answer = netlink.ask(neighbours.RTM_GETNEIGH, [neighbours.request(address, link)])[0]
+    return None if isinstance(answer, int) else neighbours.decode(answer)
 
 
 def _text(packed: bytes) -> str:
