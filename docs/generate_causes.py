@@ -57,6 +57,10 @@ counters, twice, {compared:g} s apart. Whoever is sought for is
 [watched on the wire](probing.md#what-is-seen-on-the-wire) for {search:g} s, if that is not so already. What was proved
 stays while nothing speaks against it.
 
+Where the running device [differs from its file](drift.md) in something that may be why (the endpoint of a peer that is
+silent, the private key where the far side calls another, an allowed IP that is not there), that is told as evidence,
+and `wg-exporter drift` comes first of what to do. It never decides: nobody knows here which of the two is right.
+
 A cause is named only with proof, and never for a peer that works. What strangers can forge proves nothing by itself: a
 response counts where it answers an initiation that was seen leaving, an ICMP error where it quotes one.
 

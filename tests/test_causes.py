@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from tests.rows import key
 from wg_exporter.causes.cause import Cause, Confidence
 from wg_exporter.causes.decide import NO_PROOF, RULES, decide
+from wg_exporter.causes.drifted import of_peer
 from wg_exporter.causes.facts import Drift, Echo, Facts, Filter, Opened
 from wg_exporter.causes.rule import fill
+from wg_exporter.drift.kinds import Difference, Kind
+from wg_exporter.drift.kinds import Drift as OfDevice
 from wg_exporter.health.states import Reason, State
 from wg_exporter.inspected import Inspected, Neighbour, Path, PathKind, PortOwner
 from wg_exporter.model import Backend
@@ -458,6 +461,96 @@ def test_braces_in_a_firewall_rule_stay_as_they_are():
     assert "udp dport { 1, 2 } drop" in found.evidence[0]
 
 
+# --- the device differs from its file ---------------------------------------------------------------------------------
+
+FILE = "/etc/wireguard/wg0.conf"
+SHOWN = "`wg-exporter drift wg0` shows all that differs from the file, with the commands that load it."
+
+
+def differs(kind, public_key, file, device, name=""):
+    return OfDevice(FILE, ((kind, 1),), (Difference(kind, public_key, file, device, name),))
+
+
+PSK = {"responses_received": 2, "answered": 2, "initiations_received": 1}
+DIFFERING = [
+    (
+        (Kind.ALLOWED_IPS, PEER, "10.0.0.2/32", "10.9.9.9/32"),
+        works(host=host(owner="")),
+        f"allowed IPs: 10.0.0.2/32 in {FILE}, 10.9.9.9/32 on wg0",
+    ),
+    (
+        (Kind.ENDPOINT, PEER, "192.0.2.8:51820", ENDPOINT),
+        facts(sighting=sent()),
+        f"endpoint: 192.0.2.8:51820 in {FILE}, {ENDPOINT} on wg0",
+    ),
+    (
+        (Kind.PRIVATE_KEY, "", "set", "another"),
+        facts(sighting=sent(misdirected=5)),
+        f"private key: set in {FILE}, another on wg0",
+    ),
+    (
+        (Kind.PRESHARED_KEY, PEER, "", "set"),
+        diagnosed(sighting=sent(**PSK)),
+        f"preshared key: none in {FILE}, set on wg0",
+    ),
+    (
+        (Kind.ADDRESS, "", "10.0.0.1/24", ""),
+        works(host=host(addresses=())),
+        f"address: 10.0.0.1/24 in {FILE}, none on wg0",
+    ),
+    ((Kind.PEER_EXTRA, PEER, "", "10.0.0.2/32"), facts(sighting=sent()), f"wg0 has it, and {FILE} does not"),
+    (
+        (Kind.PEER_MISSING, PEER, "", "", "berlin"),
+        facts(reason=Reason.MISSING),
+        f"{FILE} has it as berlin, and wg0 does not",
+    ),
+]
+
+
+@pytest.mark.parametrize(("difference", "known", "told"), DIFFERING, ids=[row[0][0] for row in DIFFERING])
+def test_what_differs_from_the_file_is_evidence_where_it_may_be_why(difference, known, told):
+    before = decide(known)
+    found = decide(known._replace(drift=of_peer(differs(*difference), known.key)))
+    (line,) = found.evidence[len(before.evidence) :]
+    assert line.startswith("wg0 differs from its file: ")
+    assert told in line
+    assert found.fix == (SHOWN, *before.fix)
+    assert (found.cause, found.confidence, found.also) == (before.cause, before.confidence, before.also)
+
+
+def test_what_differs_elsewhere_or_explains_nothing_is_not_told():
+    known = works(host=host(owner=""))
+    for row in (
+        (Kind.ALLOWED_IPS, OTHER, "10.0.0.2/32", "10.9.9.9/32"),
+        (Kind.KEEPALIVE, PEER, "25", "off"),
+        (Kind.PEER_MISSING, OTHER, "", ""),
+        (Kind.LISTEN_PORT, "", "51820", "51821"),
+    ):
+        assert decide(known._replace(drift=of_peer(differs(*row), known.key))) == decide(known)
+    up = facts(state=UP, reason=None)
+    assert decide(up._replace(drift=of_peer(differs(Kind.ENDPOINT, PEER, "192.0.2.8:1", ENDPOINT), up.key))) == decide(
+        up
+    )
+
+
+def test_a_caller_whose_key_is_in_the_file_is_one_that_was_not_loaded():
+    opened = (Opened(OTHER, 1000.0, 1000.1, "", ENDPOINT),)
+    known = diagnosed(sent_bytes=0, sighting=CALLED, opened=opened)
+    found = decide(known._replace(drift=of_peer(differs(Kind.PEER_MISSING, OTHER, "", "", "berlin"), known.key)))
+    assert (found.cause, found.confidence) == (Cause.UNKNOWN_CALLER, Confidence.CERTAIN)
+    assert found.evidence[-1] == f"of that key: {FILE} has it as berlin, and wg0 does not"
+    assert found.fix == (SHOWN,)
+
+
+def test_a_peers_own_differences_are_not_crowded_out_and_values_are_short():
+    missing = tuple(Difference(Kind.PEER_MISSING, key(n), "", "") for n in range(10, 1000))
+    own = Difference(Kind.ALLOWED_IPS, PEER, ", ".join(["10.0.0.0/8"] * 400), "")
+    rows = of_peer(OfDevice(FILE, (), (*missing, own)), ("", "wg0", PEER))
+    assert rows[0].kind == "allowed_ips"
+    assert len(rows) == 64
+    assert len(rows[0].line) < 300
+
+
 @pytest.mark.parametrize("rule", [*RULES, NO_PROOF], ids=lambda rule: rule.cause)
 def test_every_rule_explains_itself_and_its_fix_can_be_filled_without_facts(rule):
     assert rule.meaning.endswith(".")
@@ -531,6 +624,7 @@ _filter = st.builds(
 _opened = st.builds(
     Opened, st.sampled_from([PEER, OTHER]), st.floats(0, 1e9), st.floats(0, 1e9), _text, st.just(ENDPOINT) | _text
 )
+_drift = st.builds(Drift, _text | st.sampled_from(Kind), _text, st.sampled_from(["", PEER, OTHER]))
 _callers = st.none() | st.booleans().map(lambda for_us: caller(for_us=for_us))
 _facts = st.builds(
     Facts,
@@ -578,7 +672,10 @@ _facts = st.builds(
     other_inner=st.none() | st.lists(_echo.filter(bool), max_size=2).map(tuple),
     opened=st.none() | st.lists(_opened, max_size=3).map(tuple),
     filters=st.none() | st.lists(_filter, max_size=3).map(tuple),
-    drift=st.none() | st.lists(st.builds(Drift, _text, _text), max_size=2).map(tuple),
+    drift=st.none()
+    | st.lists(
+        st.builds(Drift, _text | st.sampled_from(Kind), _text, st.sampled_from(["", PEER, OTHER])), max_size=2
+    ).map(tuple),
     not_looked=st.lists(_text, max_size=2).map(tuple),
 )
 

@@ -33,6 +33,21 @@ def test_the_cause_is_named_that_was_made(lab, scene):
     assert said.answer["evidence"]
 
 
+def test_what_differs_from_the_file_is_told_where_it_may_be_why(lab):
+    """The far side has a new key. Somebody has written it into the file, and did not load it."""
+    world = World(lab)
+    next(one for one in SCENES if one.id == "unknown_caller").build(world)
+    key = world.there.run(["wg", "show", world.far.name, "public-key"]).strip()
+    text = world.device.conf.read_text()
+    world.device.conf.write_text(
+        text + f"\n[Peer]\n# friendly_name = anew\nPublicKey = {key}\nAllowedIPs = 10.9.0.3/32\n"
+    )
+    said = diagnose(world)
+    assert said.cause == Cause.UNKNOWN_CALLER
+    assert said.answer["evidence"][-1] == f"of that key: {world.device.conf} has it as anew, and {world.name} does not"
+    assert said.answer["fix"][0].startswith(f"wg-exporter drift {world.name} ")
+
+
 def test_it_promises_to_end_within_20_seconds():
     """On a host that is not busy: what it waits for, all together."""
     assert ALL + LAST_LOOKS <= 20.0

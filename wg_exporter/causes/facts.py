@@ -57,10 +57,13 @@ class Echo(NamedTuple):
 
 
 class Drift(NamedTuple):
-    """A difference between the running device and its file: a word of `wireguard_config_drift`, and a sentence."""
+    """A difference between the running device and its file: a word of `wireguard_config_drift`, and a sentence. `key`
+    is the public key of the peer that it is about; empty = the device.
+    """
 
     kind: str
     line: str
+    key: str = ""
 
 
 class Facts(NamedTuple):
@@ -89,6 +92,7 @@ class Facts(NamedTuple):
     conf_path: str = ""
     conf_endpoint: str | None = None  # what the file says: "host:port"; empty = none
     owner_name: str = ""  # what the peer is called that has the target (`host.owner`)
+    drift: tuple[Drift, ...] | None = None  # how the device differs from its file (`drifted`); None = from none
 
     # What health says, by counters and probes.
     state: State | None = None
@@ -145,6 +149,5 @@ class Facts(NamedTuple):
     other_inner: tuple[Echo, ...] | None = None  # other addresses inside: the peer's own, and behind it
     opened: tuple[Opened, ...] | None = None  # the oldest first; of the endpoint and of strangers
     filters: tuple[Filter, ...] | None = None  # None = the ruleset could not be read
-    drift: tuple[Drift, ...] | None = None
     clock: float | None = None  # ours, seconds since the epoch
     not_looked: tuple[str, ...] = ()  # what could not be looked at, in words

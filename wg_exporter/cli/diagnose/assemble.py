@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
+from wg_exporter.causes import drifted
 from wg_exporter.causes.facts import Facts
 from wg_exporter.health.states import Reason, State
 from wg_exporter.model import SOME_TIME, Backend
@@ -92,6 +93,7 @@ def facts(known: Known) -> Facts:
         conf_path=chosen.conf.path if chosen.conf else "",
         conf_endpoint=chosen.conf_peer.endpoint if chosen.conf_peer else None,
         owner_name=known.names.get(owner, "") if owner else "",
+        drift=drifted.of_peer(chosen.drift, chosen.key) if chosen.drift else None,
         state=state,
         reason=reason,
         heard_seconds=0.0 if answered else _shaken(known, now),
