@@ -69,6 +69,27 @@ response counts where it answers an initiation that was seen leaving, an ICMP er
 {confidence}
 Where nothing is proved and nothing comes back it is [`silent`](#silent), with what was excluded and what would decide.
 
+## Which filters are looked at
+
+The exporter reads no ruleset: it tells a filter of this host by what WireGuard counts and what is seen on the wire.
+`diagnose` reads the rules of nftables, those of iptables-nft among them, in the namespace of the outer packets and in
+that of the interface, and follows packets through them as the kernel would:
+
+- outer ones: an initiation and a data message to the endpoint through `output`, `postrouting` and `egress`, and their
+  answers through `ingress`, `prerouting` and `input`;
+- inner ones: an echo of this host itself to the target, and its answer, through the same.
+
+A rule is named if it certainly ends one of them, or may and its counter grew meanwhile. Not looked at are:
+
+- **Packets that this host forwards for others**, as a gateway does. A chain at `forward` can drop what users behind it
+  send while the gateway's own packets pass, and the tunnel is `fine`. Where the host forwards and has such a chain,
+  that stands under what remains uncertain; `nft list ruleset` shows the chain.
+- **Rules of iptables-legacy**, of which nftables knows nothing. Where one of its tables `filter`, `mangle`, `raw` and
+  `security` is loaded, it stands under what remains uncertain that these were not read, and no cause rests on there
+  being no filter. `iptables-legacy-save` and `ip6tables-legacy-save` print them.
+- **tc filters, eBPF (XDP, tc, cgroups), ebtables, and the families `bridge` and `arp` of nftables**, and the filters of
+  other hosts. They show only by what they drop.
+
 ## All causes
 
 The first that is certain or likely is named: who has no route sends nothing, and who sends nothing hears nothing.

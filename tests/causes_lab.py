@@ -318,6 +318,12 @@ def output_iptables(world: World) -> None:
     world.here.run(["iptables", "-A", "OUTPUT", "-p", "udp", "--dport", str(PORT), "-j", "DROP"])
 
 
+@scene(Cause.OUTPUT_FILTERED, "the same with iptables-legacy, of which nftables knows nothing")
+def output_legacy(world: World) -> None:
+    world.up(shake=False)
+    world.here.run(["iptables-legacy", "-A", "OUTPUT", "-p", "udp", "--dport", str(PORT), "-j", "DROP"])
+
+
 @scene(Cause.NO_ADDRESS, "the interface has no address")
 def no_address(world: World) -> None:
     world.up()

@@ -461,6 +461,40 @@ def test_braces_in_a_firewall_rule_stay_as_they_are():
     assert "udp dport { 1, 2 } drop" in found.evidence[0]
 
 
+# --- filters that nobody could read -----------------------------------------------------------------------------------
+
+LEGACY = ("the rules of iptables-legacy (table filter), which `iptables-legacy-save` prints",)
+
+
+def test_rules_that_could_not_be_read_are_never_taken_for_none():
+    psk = diagnosed(sighting=sent(responses_received=4, answered=4), host=host(udp_received=None))
+    assert decide(psk).confidence is Confidence.CERTAIN
+    assert "no nftables rule here drops them" in decide(psk).evidence
+    found = decide(psk._replace(unread_filters=LEGACY))
+    assert (found.cause, found.confidence) == (Cause.PRESHARED_KEY, Confidence.POSSIBLE)
+    assert not any("no nftables rule" in line for line in found.evidence)
+    assert Cause.INPUT_FILTERED in found.also
+    assert f"Not looked at: {LEGACY[0]}." in found.uncertain
+
+    inside = session(entered_packets=3)
+    assert "no nftables rule" in dict(decide(inside).excluded)[Cause.INNER_FILTERED]
+    assert Cause.INNER_FILTERED not in dict(decide(inside._replace(unread_filters=LEGACY)).excluded)
+
+
+def test_what_is_dropped_by_no_rule_that_was_read_is_likely_dropped_by_one_that_was_not():
+    known = diagnosed(sighting=seen(), sent_bytes=1480)
+    assert decide(known).confidence is Confidence.POSSIBLE
+    found = decide(known._replace(unread_filters=LEGACY))
+    assert (found.cause, found.confidence) == (Cause.OUTPUT_FILTERED, Confidence.LIKELY)
+    assert "iptables-legacy-save" in found.fix[0]
+    assert LEGACY[0] in found.uncertain
+
+
+def test_what_this_host_forwards_is_not_among_what_is_excluded():
+    why = dict(decide(session(entered_packets=3)).excluded)[Cause.INNER_FILTERED]
+    assert why == "this host's own packets went into wg0, and no nftables rule drops them or the answers"
+
+
 # --- the device differs from its file ---------------------------------------------------------------------------------
 
 FILE = "/etc/wireguard/wg0.conf"
@@ -616,7 +650,7 @@ _inspected = st.none() | st.builds(
 )
 _filter = st.builds(
     Filter,
-    st.sampled_from(["output", "input", "inner_output", "inner_input", "forward"]),
+    st.sampled_from(["output", "input", "inner_output", "inner_input"]),
     *[_text] * 3,
     st.none() | _few,
     st.booleans(),
@@ -672,6 +706,7 @@ _facts = st.builds(
     other_inner=st.none() | st.lists(_echo.filter(bool), max_size=2).map(tuple),
     opened=st.none() | st.lists(_opened, max_size=3).map(tuple),
     filters=st.none() | st.lists(_filter, max_size=3).map(tuple),
+    unread_filters=st.lists(_text, max_size=1).map(tuple),
     drift=st.none()
     | st.lists(
         st.builds(Drift, _text | st.sampled_from(Kind), _text, st.sampled_from(["", PEER, OTHER])), max_size=2

@@ -95,7 +95,7 @@ def _finding(
 
 def _unseen(facts: Facts) -> list[str]:
     """What nobody looked at, or could not, though it might have decided."""
-    unseen = list(facts.not_looked)
+    unseen = [*facts.not_looked, *facts.unread_filters]
     if facts.sighting is None:
         unseen.append("what passes on the wire")
     if facts.host is None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.causes import seen
 from wg_exporter.causes.cause import Cause
-from wg_exporter.causes.rule import Excluded, Judgement, Rule, certain, likely, literal, possible
+from wg_exporter.causes.rule import Excluded, Holds, Judgement, Rule, certain, likely, literal, possible
 from wg_exporter.health.states import Reason
 from wg_exporter.inspected import Neighbour, PathKind, PortOwner
 from wg_exporter.model import Backend
@@ -100,7 +100,7 @@ def _output(facts: Facts) -> Judgement:
         return None
     if sighting and any(seen.own(facts, one) for one in sighting.refusals):
         return likely("nothing left this host, and it said itself that it refused")
-    judge = likely if facts.filters is None else _beside_nftables
+    judge = _beside_nftables if seen.unfiltered(facts, "output") else _unread if facts.unread_filters else likely
     counted = facts.sent_bytes if facts.backend is not Backend.USERSPACE else None
     if counted and sighting:
         within = seen.span(facts.seconds or 0.0)
@@ -114,7 +114,21 @@ def _output(facts: Facts) -> Judgement:
 
 def _beside_nftables(line: str) -> Judgement:
     """The ruleset was read, and no rule of it drops these packets."""
-    return possible(line, apart="No nftables rule drops it: look at `tc filter`, eBPF and `iptables-legacy -S`.")
+    return possible(line, apart="No nftables rule drops it: look at `tc filter` and eBPF.")
+
+
+def _unread(line: str) -> Holds:
+    """No rule of it does, and there are rules of iptables-legacy that nobody read."""
+    return likely(
+        line,
+        apart="No nftables rule drops it; rules of iptables-legacy may.",
+        fix=(
+            (
+                "`{underlay}iptables-legacy-save` and `{underlay}ip6tables-legacy-save` print the rules that were not"
+                " looked at: let UDP from port {listen_port} to {endpoint} leave."
+            ),
+        ),
+    )
 
 
 def _due(facts: Facts) -> bool:
@@ -152,7 +166,7 @@ def _no_address(facts: Facts) -> Judgement:
 def _inner(facts: Facts) -> Judgement:
     if seen.answered(facts):
         return Excluded("packets inside the tunnel are answered")
-    rules = seen.filters(facts, "inner_output", "inner_input", "forward")
+    rules = seen.filters(facts, "inner_output", "inner_input")
     if rules:
         lines = [f"a rule of this host drops packets inside the tunnel: {rule.rule} ({rule.where})" for rule in rules]
         fix = tuple(f"`{literal(rule.remove)}`" for rule in rules if rule.remove)
@@ -163,8 +177,10 @@ def _inner(facts: Facts) -> Judgement:
     asked = facts.provoked or (facts.echoes_sent or 0) >= seen.ENOUGH
     if asked and facts.entered_packets == 0 and not refused:
         return likely(f"packets were sent to {facts.target or 'it'}, and none went into {facts.key[1]}")
-    if facts.entered_packets:
-        return Excluded(f"packets went into {facts.key[1]}") if facts.filters == () else None
+    if facts.entered_packets and seen.unfiltered(facts, "inner_output", "inner_input"):
+        return Excluded(
+            f"this host's own packets went into {facts.key[1]}, and no nftables rule drops them or the answers"
+        )
     return None
 
 
@@ -253,8 +269,9 @@ RULES = (
         " `diagnose` names the rule.",
         (
             (
-                "`{underlay}nft list ruleset` (or `{underlay}iptables-save`) shows the output rules: let UDP from port"
-                " {listen_port} to {endpoint} leave."
+                "`{underlay}nft list ruleset` and, where iptables is in use, `{underlay}iptables-save` and"
+                " `{underlay}iptables-legacy-save` show the output rules: let UDP from port {listen_port} to {endpoint}"
+                " leave."
             ),
         ),
         _output,

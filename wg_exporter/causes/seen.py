@@ -183,6 +183,15 @@ def filters(facts: Facts, *hooks: str, data_only: bool = False) -> tuple[Filter,
     return tuple(one for one in facts.filters or () if one.hook in hooks and one.data_only is data_only)
 
 
+def unfiltered(facts: Facts, *hooks: str) -> bool | None:
+    """Whether no rule of nftables drops packets of the tunnel at these hooks, and there are no others that may. None:
+    rules were not read, or not all of them.
+    """
+    if filters(facts, *hooks):
+        return False
+    return None if facts.filters is None or facts.unread_filters else True
+
+
 def grew(facts: Facts, counter: str) -> int | None:
     """By how much a counter of the host grew from the first look at it to the second."""
     if facts.host is None or facts.before is None:

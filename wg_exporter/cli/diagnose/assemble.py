@@ -58,6 +58,7 @@ class Known(NamedTuple):
     resolved: Resolved | None = None
     opened: tuple[Opened, ...] | None = None
     filters: tuple[Filter, ...] | None = None
+    unread_filters: tuple[str, ...] = ()
     names: Mapping[str, str] = {}
     others_expected: int = 0
     not_looked: tuple[str, ...] = ()
@@ -127,6 +128,7 @@ def facts(known: Known) -> Facts:
         other_inner=inside.others if inside and inside.others else None,
         opened=known.opened,
         filters=known.filters,
+        unread_filters=known.unread_filters,
         clock=known.wall,
         not_looked=known.not_looked,
     )
