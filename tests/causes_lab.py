@@ -396,6 +396,16 @@ def neighbour6_off(world: World) -> None:
     world.up(endpoint=f"[2001:db8:1::7]:{PORT}", shake=False)
 
 
+@scene(Cause.HOST_UNREACHABLE, "the same with a link-local address, on one of two links that could have it")
+def link_local_off(world: World) -> None:
+    first = world.lab.namespace("a-first")
+    near, far = world.lab.link(world.here, first, "203.0.113.2/30", "203.0.113.1/30")
+    first.ip("address", "add", "fe80::7/64", "dev", far, "nodad")
+    eventually(lambda: "tentative" not in world.here.ip("-6", "address", "show"), within=10)
+    assert near < world.near_link
+    world.up(endpoint=f"[fe80::7%{world.near_link}]:{PORT}", shake=False)
+
+
 @scene(Cause.HOST_UNREACHABLE, "the gateway of IPv6 is off: it does not answer NDP")
 def gateway6_off(world: World) -> None:
     world.here.ip("address", "add", f"{HOST6}/64", "dev", world.near_link, "nodad")

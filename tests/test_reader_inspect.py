@@ -19,7 +19,7 @@ from wg_exporter.config import Config
 from wg_exporter.inspected import Inspected, Neighbour, PathKind, PortOwner
 from wg_exporter.linux.netlink import DecodeError
 from wg_exporter.model import Backend
-from wg_exporter.reader.inspect import neighbours, ports, proc
+from wg_exporter.reader.inspect import look, neighbours, ports, proc
 from wg_exporter.reader.inspect.background import MOST, Inspector
 from wg_exporter.reader.inspect.look import inspect
 from wg_exporter.reader.inspect.subject import subject
@@ -297,6 +297,23 @@ def test_no_endpoint_has_no_route():
     got = inspect(subject(snapshot(device(peer(1, endpoint=""))), PEER), {}, time.monotonic)
     assert got.to_endpoint is None
     assert got.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "found"),
+    [
+        ("192.0.2.7:51820", (bytes([192, 0, 2, 7]), 0)),
+        ("[fe80::7]:51820", (bytes.fromhex("fe80") + bytes(13) + b"\7", 0)),
+        ("[fe80::7%lo]:51820", (bytes.fromhex("fe80") + bytes(13) + b"\7", 1)),
+        ("[fe80::7%23]:51820", (bytes.fromhex("fe80") + bytes(13) + b"\7", 23)),
+        ("[fe80::7%no-such]:51820", (b"", 0)),
+        ("[fe80::7%\u0663]:51820", (b"", 0)),
+        ("[fe80::7%99999999999]:51820", (b"", 0)),
+        ("", (b"", 0)),
+    ],
+)
+def test_an_endpoint_on_a_link_is_looked_for_on_that_link(endpoint, found):
+    assert look._address(endpoint) == found
 
 
 def test_this_host_reaches_itself_locally():
