@@ -41,9 +41,11 @@ def main() -> None:
     """Run the story, and write what was seen."""
     parser = argparse.ArgumentParser(prog="python -m bench.faults", description=__doc__)
     parser.add_argument("--runs", type=int, default=5, help="how often it is told (default: %(default)s)")
+    parser.add_argument("--add", action="store_true", help="add to the runs that the file has, as for a new fault")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="where the results go")
     options = parser.parse_args()
-    seen: dict[str, list[float]] = {fault.peer: [] for fault in FAULTS}
+    before = {row["peer"]: row["seen"] for row in json.loads(options.output.read_text())} if options.add else {}
+    seen: dict[str, list[float]] = {fault.peer: before.get(fault.peer, []) for fault in FAULTS}
     for run in range(options.runs):
         print(f"run {run + 1} of {options.runs}", flush=True)
         story = measure()

@@ -189,7 +189,7 @@ tell it, for WireGuard answers:
 ## How fast each fault is named
 
 Real tunnels over wireguard-go, each broken in its own way while `wg-exporter serve` watches with its defaults. Seconds
-from the fault to the state, in {runs} runs (`python -m bench.faults`). Wherever a tunnel is down, and users or probes
+from the fault to the state, in {runs} (`python -m bench.faults`). Wherever a tunnel is down, and users or probes
 send, the page follows within a scrape and an evaluation of the rules.
 
 {faults}
@@ -230,7 +230,7 @@ def page() -> str:
             ((f"`{reason}`", meaning, advice(reason)) for reason, meaning in reasons),
         ),
         faults=table(("what breaks", "called", "at most, s", "seen, s"), map(_fault, faults)),
-        runs=len(faults[0]["seen"]),
+        runs=_runs([len(fault["seen"]) for fault in faults]),
         down_after=_seconds(limits.down_after),
         latest=_seconds(limits.down_after + TICK_SECONDS),
         attempts=timing.ATTEMPTS,
@@ -258,6 +258,12 @@ def page() -> str:
 def _line(number: int, rule: Rule) -> tuple[str, ...]:
     state = f"`{rule.state}`" if rule.state else "as before"
     return str(number), state, f"`{rule.reason}`" if rule.reason else "", rule.meaning
+
+
+def _runs(numbers: list[int]) -> str:
+    """How often each fault was made; of those that were added later, less often."""
+    least, most = min(numbers), max(numbers)
+    return f"{most} runs" if least == most else f"{least} to {most} runs each"
 
 
 def _fault(row: dict[str, Any]) -> tuple[str, ...]:

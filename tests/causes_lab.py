@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 HERE, THERE, BEHIND = "10.9.0.1", "10.9.0.2", "10.50.0.2"
 HOST, ROUTER, FAR_ROUTER, FAR = "192.0.2.2", "192.0.2.1", "198.51.100.1", "198.51.100.2"
+HOST6 = "2001:db8:1::2"
 PORT = 51820
 DATA = "@th,64,8 4"  # a UDP payload that begins with 4: WireGuard's data, and no handshake (protocol, 5.4)
 RESPONSES = "@th,64,8 2"
@@ -317,6 +318,12 @@ def output_iptables(world: World) -> None:
     world.here.run(["iptables", "-A", "OUTPUT", "-p", "udp", "--dport", str(PORT), "-j", "DROP"])
 
 
+@scene(Cause.OUTPUT_FILTERED, "the same with iptables-legacy, of which nftables knows nothing")
+def output_legacy(world: World) -> None:
+    world.up(shake=False)
+    world.here.run(["iptables-legacy", "-A", "OUTPUT", "-p", "udp", "--dport", str(PORT), "-j", "DROP"])
+
+
 @scene(Cause.NO_ADDRESS, "the interface has no address")
 def no_address(world: World) -> None:
     world.up()
@@ -361,6 +368,49 @@ def far_host_off(world: World) -> None:
 def far_network_gone(world: World) -> None:
     world.up(shake=False)
     world.router.ip("address", "flush", "dev", world.router_far)
+
+
+@scene(Cause.HOST_UNREACHABLE, "the gateway is off: it does not answer ARP", quick=True)
+def gateway_off(world: World) -> None:
+    world.up(shake=False)
+    world.router.ip("address", "flush", "dev", world.router_near)
+    world.here.ip("neigh", "flush", "dev", world.near_link)
+
+
+@scene(Cause.HOST_UNREACHABLE, "the cable of this host is pulled out")
+def cable_out(world: World) -> None:
+    world.up()
+    world.router.ip("link", "set", world.router_near, "down")
+    _forget_session(world)
+
+
+@scene(Cause.HOST_UNREACHABLE, "the far host is on a link of this host, and off: it does not answer ARP")
+def neighbour_off(world: World) -> None:
+    world.here.ip("address", "add", "203.0.113.2/24", "dev", world.near_link)
+    world.up(endpoint=f"203.0.113.7:{PORT}", shake=False)
+
+
+@scene(Cause.HOST_UNREACHABLE, "the same over IPv6: it does not answer NDP", quick=True)
+def neighbour6_off(world: World) -> None:
+    world.here.ip("address", "add", f"{HOST6}/64", "dev", world.near_link, "nodad")
+    world.up(endpoint=f"[2001:db8:1::7]:{PORT}", shake=False)
+
+
+@scene(Cause.HOST_UNREACHABLE, "the same with a link-local address, on one of two links that could have it")
+def link_local_off(world: World) -> None:
+    first = world.lab.namespace("a-first")
+    near, far = world.lab.link(world.here, first, "203.0.113.2/30", "203.0.113.1/30")
+    first.ip("address", "add", "fe80::7/64", "dev", far, "nodad")
+    eventually(lambda: "tentative" not in world.here.ip("-6", "address", "show"), within=10)
+    assert near < world.near_link
+    world.up(endpoint=f"[fe80::7%{world.near_link}]:{PORT}", shake=False)
+
+
+@scene(Cause.HOST_UNREACHABLE, "the gateway of IPv6 is off: it does not answer NDP")
+def gateway6_off(world: World) -> None:
+    world.here.ip("address", "add", f"{HOST6}/64", "dev", world.near_link, "nodad")
+    world.here.ip("route", "add", "2001:db8:2::/64", "via", "2001:db8:1::1")
+    world.up(endpoint=f"[2001:db8:2::2]:{PORT}", shake=False)
 
 
 @scene(Cause.PROHIBITED, "the router's firewall rejects it (administratively prohibited)", quick=True)

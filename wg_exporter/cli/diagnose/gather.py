@@ -13,7 +13,7 @@ from wg_exporter.causes.facts import Opened
 from wg_exporter.cli.diagnose import assemble, host
 from wg_exporter.cli.diagnose.assemble import Known, peer_in
 from wg_exporter.cli.diagnose.echoes import INTERVAL, Knocks, Outside, Probing
-from wg_exporter.cli.diagnose.filtering import filters
+from wg_exporter.cli.diagnose.filtering import filters, forwarded
 from wg_exporter.model import Backend
 from wg_exporter.prober.wire.netns import Namespaces
 from wg_exporter.reader.inspect.look import inspect
@@ -176,7 +176,12 @@ class Gathering:
             names=self._around.names,
             others_expected=self._around.others_expected,
         )
-        return known._replace(filters=self._filters(known), not_looked=tuple(self._unseen()))
+        rules = self._rules.last
+        return known._replace(
+            filters=self._filters(known),
+            unread_filters=rules.unread if rules is not None else (),
+            not_looked=tuple(self._unseen()),
+        )
 
     def close(self) -> None:
         """Close all sockets, and let go of the threads."""
@@ -257,8 +262,11 @@ class Gathering:
         found = list(self._lacking)
         if self._rules.first is None and self._rules.problem:
             found.append(f"the firewall of this host ({self._rules.problem})")
-        elif self._rules.last is not None and self._rules.last.legacy:
-            found.append("the rules of iptables-legacy, which `iptables-legacy-save` prints")
+        elif self._rules.last is not None:
+            found += self._rules.last.unread
+            # Whose own packets pass may ask for those of others.
+            others = forwarded(self._rules.last, self._chosen.target) if self.answered else ""
+            found += [others] if others else []
         if not self._decrypt:
             found.append("who calls, as --no-decrypt leaves messages closed")
         elif self._opener.problem:
