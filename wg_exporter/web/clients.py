@@ -6,7 +6,8 @@ all and of each address; how many are answered at a time; and the bytes of bodie
 
 Where there is no room for a newcomer somebody else goes: one that has asked nothing for a while; one that asks on and
 on; one that takes nothing of its response; and then one that has come, and not asked, before the newcomer. So crowds of
-silent, slow or greedy clients never lock out the next scrape, as answers of 503 would.
+silent, slow or greedy clients never lock out the next scrape, as answers of 503 would. And who waits for an answer
+while none is being sent to its address goes before those that wait for one more.
 """
 
 from __future__ import annotations
@@ -181,6 +182,8 @@ class Clients:
         """Its request is whole: `go` is called when it is its turn."""
         if self._forget(connection):
             self._queued[connection] = None
+            if len(self._busy) >= self.limits.answers and not self._answering()[connection.address]:
+                self._cut_stalled(self._busy)
             self._go_on()
 
     def idle(self, connection: Client) -> None:
@@ -201,7 +204,8 @@ class Clients:
     def _go_on(self) -> None:
         """Answer those whose turn it is."""
         while self._queued and len(self._busy) < self.limits.answers:
-            connection = next(iter(self._queued))
+            answering = self._answering()
+            connection = min(self._queued, key=lambda one: answering[one.address])
             del self._queued[connection]
             self._busy[connection] = None
             connection.go()
@@ -210,9 +214,14 @@ class Clients:
 
     def _spare_the_stalled(self) -> None:
         self._retry = None
-        if self._queued:
-            self._cut_stalled(self._busy)
-            self._go_on()
+        for _ in range(len(self._queued)):
+            if not self._cut_stalled(self._busy):
+                break
+        self._go_on()
+
+    def _answering(self) -> Counter[str]:
+        """How many of each address are being answered."""
+        return Counter(one.address for one in self._busy)
 
     def _forget(self, connection: Client) -> bool:
         for known in (self._busy, self._queued):
