@@ -7,6 +7,7 @@ import base64
 import os
 import shutil
 import subprocess
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import bcrypt
 import pytest
 
 from tests.certificates import certificate
+from tests.serving import eventually, running
 from wg_exporter.config.web import ClientAuth, TlsVersion, WebConfigError, parse_web
 from wg_exporter.web import tls
 from wg_exporter.web.files import WebFiles
@@ -22,6 +24,8 @@ from wg_exporter.web.policy import Bucket, Policy, Refusal, made
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from wg_exporter.web.server import Server
 
 # Of "secret". It is in the names of tests, which are the same in all lanes.
 HASH = "$2b$04$iE2etrWTS7kE857hhR6i0ux6muTVWFaMJ8qhkBKHIpDCu1r/OtsIm"
@@ -357,6 +361,32 @@ def test_right_passwords_stay_known_when_only_the_certificate_changes():
         new.follow(policy)
         assert asyncio.run(known(new)) is stays
         policy = new
+
+
+def test_who_waits_for_a_check_when_the_configuration_changes_is_answered_by_the_new_one():
+    users = "basic_auth_users: {anna: '%s'}\n"
+    before, after = (
+        made(users % bcrypt.hashpw(password, bcrypt.gensalt(cost)).decode(), "w", {})
+        for password, cost in ((b"old", 10), (b"new", 4))
+    )
+    answers = {}
+    with running(policy=before) as server:
+
+        def ask(password: str) -> None:
+            answers[password] = server.get("/-/healthy", Authorization=basic("anna", password)).status
+
+        crowd = [threading.Thread(target=ask, args=(password,)) for password in ("one", "two", "old", "new")]
+        for thread in crowd:
+            thread.start()
+        eventually(lambda: before._passwords._waiting.total() == 4)
+        asyncio.run_coroutine_threadsafe(use(server.server, after), server.server._acceptor._loop).result(5)
+        for thread in crowd:
+            thread.join(10)
+    assert answers == {"one": 401, "two": 401, "old": 401, "new": 200}
+
+
+async def use(server: Server, policy: Policy) -> None:
+    server.use(policy)
 
 
 # --- policy -----------------------------------------------------------------------------------------------------------

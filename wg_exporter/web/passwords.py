@@ -34,6 +34,10 @@ class TooBusyError(Exception):
     """Too many wait for their password to be checked."""
 
 
+class ReplacedError(Exception):
+    """Other users count now: they have to be asked."""
+
+
 class Passwords:
     """The users of one web configuration. Use it in the event loop alone."""
 
@@ -45,10 +49,12 @@ class Passwords:
         self._key = os.urandom(32)
         self._right: OrderedDict[bytes, None] = OrderedDict()
         self._waiting: Counter[str] = Counter()  # by address
+        self._closed = False
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="passwords")
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread. Who waits for it gets ReplacedError."""
+        self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def follow(self, before: Passwords) -> None:
@@ -58,7 +64,7 @@ class Passwords:
 
     async def allows(self, authorization: str, address: str = "") -> bool:
         """Whether this header `Authorization` names a user with the right password. `address` is the client's. Raises
-        TooBusyError.
+        TooBusyError or ReplacedError.
         """
         if not self._users:
             return True
@@ -75,10 +81,16 @@ class Passwords:
         self._waiting[of] += 1
         try:
             right = await asyncio.get_running_loop().run_in_executor(self._pool, self._check, name, password)
+        except asyncio.CancelledError:
+            if self._closed:
+                raise ReplacedError from None
+            raise
         finally:
             self._waiting[of] -= 1
             if not self._waiting[of]:
                 del self._waiting[of]
+        if self._closed:
+            raise ReplacedError
         if right:
             self._right[mark] = None
             while len(self._right) > REMEMBERED:

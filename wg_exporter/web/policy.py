@@ -79,7 +79,9 @@ class Policy:
         return wanted is None or tls.may_come_in(certificate, wanted.client_allowed_sans)
 
     async def admit(self, authorization: str, address: str = "") -> None:
-        """Let a request of a client with this address in, or raise Refusal."""
+        """Let a request of a client with this address in, or raise Refusal; ReplacedError if another policy took the
+        place of this one meanwhile, and has to be asked.
+        """
         if self.problem:
             raise Refusal(500, "the web configuration can't be used; the log of wg-exporter says why\n")
         if self._bucket is not None and not self._bucket.take():

@@ -26,6 +26,7 @@ from wg_exporter.web.docs import MOVED, Docs
 from wg_exporter.web.landing import Landing, Page
 from wg_exporter.web.listen import describe
 from wg_exporter.web.negotiation import Format, accepts_gzip, choose_format
+from wg_exporter.web.passwords import ReplacedError
 from wg_exporter.web.policy import OPEN, Policy, Refusal
 from wg_exporter.web.routes import Route, Routes, Where, line
 
@@ -203,6 +204,8 @@ class Server:
             await policy.admit(request.header("Authorization"), request.address)
         except Refusal as refusal:
             return line(refusal.status, refusal.line, refusal.headers | policy.headers)
+        except ReplacedError:
+            return await self._serve(request)
         if not self._app.allows_host(request.header("Host")):
             return line(421, "this name is not in web.allowed_hosts of the configuration\n")
         response = await self._routes.answer(request)
