@@ -17,7 +17,9 @@ import bcrypt
 import pytest
 
 from tests.certificates import certificate
+from tests.forging import HANDSHAKE, KEY_UPDATE, Forger
 from tests.serving import App, eventually, read_all, running
+from wg_exporter.web.clients import READ_SIZE
 from wg_exporter.web.encrypted import Encrypted
 from wg_exporter.web.policy import made
 from wg_exporter.web.server import Limits
@@ -223,3 +225,64 @@ def test_silence_after_a_handshake_ends_in_time(directory):
         eventually(lambda: places(server) == (0, 0, 0))
         for sock in socks:
             sock.close()
+
+
+def test_clients_that_begin_a_message_of_tls_and_do_not_end_it_hold_no_answer(directory):
+    """OpenSSL writes nothing until it has the rest; and the kernel has room, so they did not count as stalled."""
+    with running(policy=policy(directory), limits=Limits(answers=4)) as server:
+        begun = []
+        for _ in range(8):
+            begun.append(Forger(server.connect(), directory))
+            begun[-1].send(STAY)
+            begun[-1].send(KEY_UPDATE[:4], HANDSHAKE)
+        for _ in range(2):
+            time.sleep(0.1)
+            with shake(server, directory) as sock:
+                asked = time.monotonic()
+                sock.sendall(CLOSE)
+                assert read_all(sock).endswith(b"native text\n")
+                assert time.monotonic() - asked < 5
+        eventually(lambda: places(server)[1:] == (0, 0))
+        for one in begun:
+            one.sock.close()
+
+
+def test_a_whole_message_of_tls_beside_a_request_costs_no_answer(directory):
+    with running(policy=policy(directory)) as server:
+        client = Forger(server.connect(), directory)
+        client.send(STAY)
+        client.send(KEY_UPDATE, HANDSHAKE)
+        eventually(lambda: bool(server.app.calls) and places(server) == (1, 0, 0))
+        client.sock.close()
+
+
+def test_little_is_kept_of_what_clients_send_over_tls_while_they_are_answered(directory):
+    app = App()
+    app.gate.clear()
+    with running(app, policy=policy(directory)) as server:
+        socks = [shake(server, directory) for _ in range(8)]
+        for sock in socks:
+            sock.sendall(STAY)
+        eventually(lambda: places(server)[2] == 8)
+        for sock in socks:
+            sock.settimeout(0.2)
+            with contextlib.suppress(TimeoutError):
+                sock.sendall(bytes(8 << 20))
+        kept = [one._incoming.pending for one in gc.get_objects() if isinstance(one, Encrypted)]
+        assert len(kept) == 8
+        assert max(kept) <= 2 * READ_SIZE
+        app.gate.set()
+        for sock in socks:
+            sock.close()
+
+
+def test_a_server_stops_although_one_client_over_tls_does_not_end_and_another_has_only_come(directory):
+    """asyncio's TLS can be closed once: of a connection that was closed twice nothing can be asked any more."""
+    with running(policy=policy(directory)) as server:
+        kept = shake(server, directory)
+        kept.sendall(STAY)
+        assert kept.recv(4096)
+        come = server.connect()
+        eventually(lambda: places(server) == (2, 0, 0))
+    kept.close()
+    come.close()

@@ -146,10 +146,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def close(self) -> None:
         """End it once all is sent."""
-        if self._transport is not None:
-            self._transport.close()
-        else:
+        if self._transport is None:
             self.reset()  # in its handshake, or gone
+        elif not self._transport.is_closing():  # asyncio's TLS can't be asked twice: after it, all it says is an error
+            self._transport.close()
 
     def reset(self) -> None:
         """End it now. A reset: after an ordinary close the kernel would keep what is unsent, maybe megabytes
@@ -323,7 +323,12 @@ class Connection(asyncio.BufferedProtocol):
                 await self._watch(self._transport.get_extra_info("socket").fileno(), self._room, self._not_stalled)
 
     def _not_stalled(self) -> None:
+        """The kernel has room. Where it has all that we gave it, too, OpenSSL keeps something back until the client has
+        finished a message of the handshake, which nobody has to wait for (RFC 8446, 4.6.3).
+        """
         self.stalled_at = self._loop.time()
+        if self._room is not None and self._raw is not None and not self._raw.get_write_buffer_size():
+            self.reset()
 
 
 def _take(views: deque[memoryview], most: int) -> bytes:
