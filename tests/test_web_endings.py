@@ -4,6 +4,7 @@ them costs a place, memory or the answer of another. On real sockets.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import socket
@@ -286,3 +287,57 @@ def test_a_server_stops_although_one_client_over_tls_does_not_end_and_another_ha
         eventually(lambda: places(server) == (2, 0, 0))
     kept.close()
     come.close()
+
+
+def ask(sock: socket.socket) -> bytes:
+    """Empty: the connection is at its end."""
+    with contextlib.suppress(OSError):
+        sock.sendall(STAY)
+        return sock.recv(65536)
+    return b""
+
+
+def use(server: Running, other: Policy) -> None:
+    async def change() -> None:
+        server.server.use(other)
+
+    asyncio.run_coroutine_threadsafe(change(), server.server._acceptor._loop).result(5)
+
+
+def test_who_is_connected_connects_anew_where_tls_is_wanted_now(directory):
+    """Or a connection that was made before would be served in the clear for as long as it asks."""
+    with running() as server, server.connect() as sock:
+        assert ask(sock).startswith(b"HTTP/1.1 200")
+        use(server, policy(directory))
+        assert ask(sock) == b""
+
+
+def test_who_came_when_nobody_needed_a_certificate_comes_again_with_one(directory):
+    certificate(directory, "signer")
+    wanted = "tls_server_config: {cert_file: c, key_file: k, client_auth_type: RequireAndVerifyClientCert, "
+    files = {"cert": "one.crt", "key": "one.key", "client_ca": "signer.crt"}
+    paths = {name: str(directory / file) for name, file in files.items()}
+    with running(policy=policy(directory)) as server, shake(server, directory) as sock:
+        assert ask(sock).startswith(b"HTTP/1.1 200")
+        use(server, made(wanted + "client_ca_file: a}", "web.yml", paths))
+        assert ask(sock) == b""
+
+
+def test_where_only_a_certificate_was_renewed_the_next_answer_is_the_last(directory):
+    with running(policy=policy(directory)) as server, shake(server, directory) as sock:
+        assert b"Connection: close" not in ask(sock)
+        use(server, policy(directory))
+        answer = ask(sock)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"Connection: close" in answer
+        assert ask(sock) == b""
+
+
+def test_where_a_password_was_changed_who_is_connected_stays(directory):
+    with running(policy=policy(directory)) as server, shake(server, directory) as sock:
+        assert ask(sock).startswith(b"HTTP/1.1 200")
+        same = policy(directory, USERS)
+        same.tls = server.server.policy.tls
+        use(server, same)
+        for _ in range(2):
+            assert ask(sock).startswith(b"HTTP/1.1 401")

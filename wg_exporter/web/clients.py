@@ -82,6 +82,7 @@ class Client(Protocol):
     address: str  # empty for the Unix socket of our own user
     sending: Body | None
     answered: bool  # once at least
+    leaving: bool  # its next answer is the last
     shaking: bool  # its TLS handshake has not ended; it counts as idle
     active_at: float  # when it came, or its last response was sent
     stalled_at: float | None  # since when it takes nothing of what is sent
@@ -244,6 +245,16 @@ class Clients:
             if len(unsent) <= 1 or sum(unsent.values()) <= self.limits.unsent_bytes:
                 return
             self.cut(senders[0][0], "too slow while others wait")
+
+    def let_go(self, *, at_once: bool) -> None:
+        """All but those of our own user have to connect anew: after their next answer, or `at_once` where they wait for
+        none.
+        """
+        idle = [one for ones in self._idle.values() for one in ones if one.address]
+        for connection in (*idle, *self._queued, *self._busy):
+            connection.leaving = connection.leaving or bool(connection.address)
+        for connection in idle if at_once else ():
+            connection.close()
 
     def cut(self, connection: Client, reason: str) -> None:
         """End a connection, and say so now and then: a crowd must not fill the log."""

@@ -41,6 +41,7 @@ class Connection(asyncio.BufferedProtocol):
         self.sending: Body | None = None
         self.active_at = 0.0  # when it came, or its last response was sent (the loop's seconds)
         self.answered = False  # once at least
+        self.leaving = False  # its next answer is the last
         self.shaking = False  # its TLS handshake has not ended
         self.stalled_at: float | None = None  # since when the client takes nothing of what is sent
         self.task: asyncio.Task[None] | None = None
@@ -244,9 +245,8 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is None:
             return
         body = response.body
-        head = self._exchange.head(
-            response.status, response.headers, body.length, close=last or self._clients.stopping or self._ended
-        )
+        close = last or self.leaving or self._clients.stopping or self._ended
+        head = self._exchange.head(response.status, response.headers, body.length, close=close)
         views = deque([memoryview(head)])
         if not bare:
             for chunk in body.chunks:

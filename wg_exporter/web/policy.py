@@ -67,6 +67,12 @@ class Policy:
         self._passwords.close()
 
     @property
+    def asks_who_comes(self) -> bool:
+        """Whether a client is told by its certificate, once for a connection."""
+        wanted = self.config.tls_server_config
+        return wanted is not None and wanted.client_auth_type not in {ClientAuth.NONE, ClientAuth.REQUEST}
+
+    @property
     def open_to_all(self) -> bool:
         """Whether anybody may read all of it on its way, or ask for it."""
         wanted = self.config.tls_server_config

@@ -170,10 +170,15 @@ class Server:
         self._acceptor = Acceptor(sockets, self._clients, self._encrypted, owner)
 
     def use(self, policy: Policy) -> None:
-        """Let this decide who may ask from now on. Connections that are there are asked again with each request."""
+        """Let this decide who may ask from now on. With each request passwords are asked for again; where it is
+        encrypted in another way, who is connected has to connect anew.
+        """
         before, self._policy = self._policy, policy
         if policy is not before:
             policy.follow(before)
+        if self._clients is not None and policy.tls is not before.tls:
+            at_once = None in {policy.tls, before.tls} or policy.asks_who_comes or before.asks_who_comes
+            self._clients.let_go(at_once=at_once)
 
     @property
     def policy(self) -> Policy:
