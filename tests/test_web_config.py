@@ -335,6 +335,45 @@ def test_a_list_of_words_from_one_address_leaves_room_for_a_right_one_that_was_n
     asyncio.run(ask())
 
 
+@pytest.mark.parametrize("addresses", [1, 4, 15, 30])
+def test_a_list_of_words_from_many_addresses_leaves_room_for_a_right_one_and_each_has_its_turn(addresses):
+    passwords = Passwords({"anna": bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()})
+    ended = []
+
+    async def ask() -> None:
+        async def word(n: int) -> None:
+            assert not await passwords.allows(basic("anna", f"word{n}"), f"10.0.0.{n % addresses}")
+            ended.append(n)
+
+        crowd = [asyncio.create_task(word(n)) for n in range(200)]
+        await asyncio.sleep(0)
+        assert await passwords.allows(basic("anna", "secret"), "10.0.1.1")
+        assert len(ended) <= addresses + 1
+        results = await asyncio.gather(*crowd, return_exceptions=True)
+        assert {type(one) for one in results} == {TooBusyError, type(None)}
+        assert len(ended) <= MOST_WAITING
+        assert not passwords._waiting
+        assert not passwords._turns
+
+    asyncio.run(ask())
+
+
+def test_who_waits_no_more_keeps_nobody_from_his_turn():
+    passwords = Passwords({"anna": bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()})
+
+    async def ask() -> None:
+        crowd = [asyncio.create_task(passwords.allows(basic("anna", f"word{n}"), f"10.0.0.{n}")) for n in range(5)]
+        await asyncio.sleep(0)
+        for one in crowd:
+            one.cancel()
+        async with asyncio.timeout(5):
+            assert await passwords.allows(basic("anna", "secret"), "10.0.1.1")
+        await asyncio.gather(*crowd, return_exceptions=True)
+        assert not passwords._waiting
+
+    asyncio.run(ask())
+
+
 def test_right_passwords_stay_known_when_only_the_certificate_changes():
     users = "{anna: '" + bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode() + "'}"
     others = "{anna: '" + bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode() + "', berta: '" + HASH + "'}"
