@@ -119,7 +119,7 @@ class Clients:
         self._retry: asyncio.TimerHandle | None = None
         self._log = Log(__name__)
         self._cut_off: Counter[str] = Counter()
-        self._say_again: dict[str, float] = {}  # by reason
+        self._say_again: dict[str, float] = {}  # by what is said
 
     def __len__(self) -> int:
         return self._each.total()
@@ -265,14 +265,20 @@ class Clients:
 
     def failed(self, error: BaseException) -> None:
         """A request could not be answered, for a reason that nobody foresaw."""
-        self._log.error("request failed", problem=f"unexpected {type(error).__name__} in {place(error)}")
+        problem = f"unexpected {type(error).__name__} in {place(error)}"
+        if self._may_say(problem):
+            self._log.error("request failed", problem=problem)
 
     def _tell(self, address: str, reason: str) -> None:
+        if self._may_say(reason):
+            self._log.info("client cut off", client=address, reason=reason, number=self._cut_off.pop(reason))
+
+    def _may_say(self, reason: str) -> bool:
         now = asyncio.get_running_loop().time()
         if now < self._say_again.get(reason, 0.0):
-            return
+            return False
         self._say_again[reason] = now + SAY_EVERY
-        self._log.info("client cut off", client=address, reason=reason, number=self._cut_off.pop(reason))
+        return True
 
     async def stop(self) -> None:
         """End all connections; those that are being answered have `Limits.stop` to finish, and who has just come has a

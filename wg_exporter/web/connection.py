@@ -233,22 +233,22 @@ class Connection(asyncio.BufferedProtocol):
 
     async def _answer(self, request: Request) -> None:
         response = await self._clients.handler(request)
-        await self._send(response, bare=request.method == "HEAD")
+        await self._send(response)
 
     async def _refuse(self, status: int) -> None:
         text = f"{HTTPStatus(status).phrase.lower()}\n".encode()
         headers = {"Content-Type": "text/plain; charset=utf-8"}
         await self._send(Response(status, headers, Body((text,), len(text))), last=True)
 
-    async def _send(self, response: Response, *, bare: bool = False, last: bool = False) -> None:
-        """Write it as the client takes it, without its body if it is `bare`. Raises nothing if the client is gone."""
+    async def _send(self, response: Response, *, last: bool = False) -> None:
+        """Write it as the client takes it. Raises nothing if the client is gone."""
         if self._transport is None:
             return
         body = response.body
         close = last or self.leaving or self._clients.stopping or self._ended
         head = self._exchange.head(response.status, response.headers, body.length, close=close)
         views = deque([memoryview(head)])
-        if not bare:
+        if not self._exchange.bare:
             for chunk in body.chunks:
                 self._exchange.body(chunk)
                 views.append(memoryview(chunk))

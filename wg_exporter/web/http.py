@@ -58,6 +58,8 @@ class Exchange:
         self._local = local
         self._address = address
         self._begun = False  # some of a request is here
+        self.bare = False
+        """Whether the last request wants no body, whatever it is answered with (HEAD)."""
 
     def receive(self, data: bytes) -> None:
         """Take what the client sent; empty: it will send nothing more."""
@@ -77,13 +79,13 @@ class Exchange:
 
         Raises BadRequestError, and EOFError where the client has sent all that it wanted to.
         """
-        there = self._unread()
+        there, self.bare = self._unread(), False
         if self._http.their_state is h11.IDLE and self._fields() > MOST_FIELDS:
             raise BadRequestError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         try:
             event = self._http.next_event()
             if isinstance(event, h11.Request):
-                self._begun = False
+                self._begun, self.bare = False, event.method == b"HEAD"
                 if there - self._unread() > LONGEST_HEAD:  # h11 looks at those alone that are not whole
                     raise BadRequestError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
                 return self._request(event)
