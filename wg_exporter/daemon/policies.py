@@ -48,10 +48,11 @@ class Policies:
         """These are the files now. If they can't be used, nobody is answered until they can. Neither is a file that
         became empty: it is one that somebody is about to write, and would let everybody in.
         """
+        if not text.strip():
+            self.fail((Problem(self._where, "is empty now", "write {} if anybody may ask"),))
+            return
         with self._lock:
             try:
-                if not text.strip():
-                    raise WebConfigError((Problem(self._where, "is empty now", "write {} if anybody may ask"),))
                 policy = made(text, self._where, files)
             except PairError as error:
                 self._wait(text, error)
