@@ -99,10 +99,11 @@ scrape_configs:
 
 - It concerns TCP alone. The Unix socket, which only its owner may use, is as before.
 - All files are looked at every 2 seconds, and used when they have changed: certificates are renewed and passwords
-  changed without a restart. Connections that are there stay, and are asked for their password with each request.
+  changed without a restart. Connections are asked for their password with each request. After a certificate was
+  renewed each ends with its next answer; where TLS or certificates of clients are concerned, at once.
 - A mistake at the start is exit code 2, with a line for each. While the exporter runs, a file with a mistake makes
   every request over TCP fail with 500, and the log says why: to go on as before would keep a password in use that was
-  taken away.
+  taken away. So does an empty file, which would let everybody in; `{{}}` is one that is meant.
 - A certificate and its key that are replaced one after the other cost no request: while they are no pair, or one is
   missing, the pair before stays in use for up to 10 seconds. Passwords that changed meanwhile hold at once.
 - The files may be root's alone (0600). Where the exporter is several processes, the one that answers has no right to

@@ -12,6 +12,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 from tests import lanes, surroundings
 from tests.lab import Lab, lab_prefix, missing
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 
     from tests.grafana import Grafana
     from tests.lab.anyone import Anyone
+
+
+# 0.2 s for an example is little where others work too.
+settings.register_profile("any machine", settings(), deadline=None)
+settings.load_profile("any machine")
 
 
 class AtOnce:

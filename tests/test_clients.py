@@ -265,3 +265,39 @@ def test_a_stop_does_not_wait_for_a_client_that_does_not_read():
         begun = time.monotonic()
     assert time.monotonic() - begun < 6
     stuck.close()
+
+
+def slow(server: Running, address: str) -> socket.socket:
+    """A client with this address that asks for a lot and takes nothing of it."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.bind((address, 0))
+    sock.connect(("127.0.0.1", server.port))
+    sock.sendall(REQUEST)
+    return sock
+
+
+def test_a_crowd_of_slow_readers_of_one_address_keeps_nobody_else_waiting():
+    """They all wait for a place, or take nothing in theirs."""
+    with running(serving(8 << 20), limits=Limits(answers=8, unsent_bytes=1 << 40)) as server:
+        crowd = [slow(server, "127.0.0.2") for _ in range(40)]
+        eventually(lambda: len(server.server._clients._queued) == 32)
+        time.sleep(1.5)
+        for _ in range(3):
+            begun = time.monotonic()
+            assert server.get("/-/healthy").status == 200
+            assert time.monotonic() - begun < 5
+        for sock in crowd:
+            sock.close()
+
+
+def test_a_crowd_of_slow_readers_of_many_addresses_goes_as_soon_as_others_wait():
+    limits = Limits(answers=8)
+    with running(serving(8 << 20), limits=limits) as server:
+        crowd = [slow(server, f"127.0.1.{number}") for number in range(1, 41)]
+        eventually(lambda: len(server.server._clients._queued) == 32)
+        begun = time.monotonic()
+        assert server.get("/-/healthy").status == 200
+        assert time.monotonic() - begun < 15, "5 times as many as are answered at a time; one by one, half a minute"
+        for sock in crowd:
+            sock.close()

@@ -331,6 +331,42 @@ def test_a_disk_that_fails_is_told_to_who_asks_and_logged_once(rig, kept, caplog
     assert len(told(caplog, "quiet is kept across restarts")) == 1
 
 
+def test_what_was_ended_by_hand_while_the_disk_was_full_does_not_come_back_with_a_restart(
+    rig, kept, caplog, monkeypatch
+):
+    first = rig.exporter(storage=kept())
+    rig.tick(first)
+    begin(first, 3600, **PEER)
+    monkeypatch.setattr("os.fsync", lambda _handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    assert first.quiets.end(PEER).problem.endswith("No space left on device")
+    for _ in range(30):
+        rig.tick(first)
+        first.quiets._writing.result(5)
+    assert len(told(caplog, "quiet is not kept across restarts")) == 1
+    monkeypatch.undo()
+    for _ in range(15):
+        rig.tick(first)
+        first.quiets._writing.result(5)
+    first.stop()
+    assert not found(rig.exporter(storage=kept()), PEERS)
+
+
+def test_a_name_that_may_not_be_written_costs_the_other_quiets_nothing(rig, kept):
+    """Whoever has a namespace of his own names its interfaces."""
+    first = rig.exporter(storage=kept())
+    rig.host.links = [link(ifindex=9)]
+    rig.tick(first, device(peer(1)), device(peer(2), name="wg1"))
+    begin(first, **PEER)
+    begin(first, interface="wg1")
+    rig.host.links = [link("wg\u202e0", ifindex=9)]
+    rig.tick(first, device(peer(1), name="wg\u202e0"), device(peer(2), name="wg1"))
+    assert labelled(interface="wg\u202e0", peer=key(1)[:8]) in found(first, PEERS)
+    first.quiets._writing.result(5)
+    first.stop()
+    second = rig.exporter(storage=kept())
+    assert [quiet.interface for quiet in second.quiets.now().all] == ["wg1"]
+
+
 def test_a_disk_that_hangs_keeps_no_tick_waiting_and_is_told_to_who_asks(rig, kept, monkeypatch):
     monkeypatch.setattr(quiets, "PATIENCE", 0.1)
     exporter = rig.exporter(storage=kept())

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from wg_exporter.web.http import LONGEST_HEAD, BadRequestError, Exchange
+from wg_exporter.web.http import LONGEST_HEAD, MOST_FIELDS, BadRequestError, Exchange
 
 GET = b"GET /metrics?a=1&b=%C3%BC HTTP/1.1\r\nHost: gw1\r\nAccept: text/plain\r\nAccept: */*\r\n\r\n"
 
@@ -66,6 +66,9 @@ def test_the_path_is_that_of_the_target(target, path):
         (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * LONGEST_HEAD, 431),
         (b"A" * (LONGEST_HEAD + 1), 431),
         (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * LONGEST_HEAD + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a:\r\n" * MOST_FIELDS + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a:\n" * MOST_FIELDS, 431),
+        (b"GET / HTTP/1.1\nHost: x\nA: b\n" + b" c\n" * MOST_FIELDS + b"\n", 431),
         (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * (LONGEST_HEAD - 100) + b"\r\n\r\n" + GET * 50, None),
         (b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nSECRET\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\n", 400),
@@ -80,6 +83,16 @@ def test_what_can_not_be_answered_has_a_status(data, status):
         exchange.next()
     assert error.value.status == status
     assert exchange.head(status, {"Content-Type": "text/plain"}, 3, close=True).startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_as_many_header_fields_as_anybody_sends_are_taken_and_those_of_the_next_request_are_not_counted():
+    data = b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a:\r\n" * (MOST_FIELDS - 1) + b"\r\n"
+    exchange = fed(data * 3)
+    for _ in range(3):
+        assert len(exchange.next().headers) == MOST_FIELDS
+        exchange.head(200, {}, 0)
+        assert exchange.end()
+    assert exchange.next() is None
 
 
 def test_requests_that_come_together_are_answered_one_by_one():

@@ -136,6 +136,23 @@ def test_whoever_asks_during_a_reload_gets_the_outcome_of_the_next_one():
     asyncio.run(asyncio.wait_for(ask(), 20))
 
 
+def test_who_asks_while_it_ends_is_told_so_and_nothing_begins_any_more():
+    """By then the loop takes no work any more."""
+    going = threading.Event()
+
+    async def ask() -> None:
+        reloads = Reloads(lambda: "" if going.wait(5) else "too late")
+        first, second = reloads.ask(), reloads.ask()
+        reloads.stop()
+        third = reloads.ask()
+        going.set()
+        await asyncio.get_running_loop().shutdown_default_executor()
+        assert [await first, await second, await third] == ["", *["the exporter is ending"] * 2]
+        assert await reloads.ask() == "the exporter is ending"
+
+    asyncio.run(asyncio.wait_for(ask(), 20))
+
+
 # --- the exporter -----------------------------------------------------------------------------------------------------
 
 

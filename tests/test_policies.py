@@ -90,3 +90,17 @@ def test_without_a_certificate_before_there_is_none_to_stay(directory):
     policies.first("", {})
     policies.take(TLS, {"cert": str(directory / "two.crt"), "key": str(directory / "one.key")})
     assert policies.now.problem
+
+
+@pytest.mark.parametrize("text", ["", "\n \n"])
+def test_a_file_that_is_empty_for_a_moment_lets_nobody_in(directory, text, caplog):
+    """Whoever writes it begins with an empty one."""
+    policies = Used(directory, 60)
+    policies.take(text, {})
+    assert policies.now.problem
+    assert policies.now.tls is policies.before
+    (line,) = caplog.records
+    assert line.fields["problem"] == "web.yml: is empty now; write {} if anybody may ask"
+    policies.take("{}", {})
+    assert not policies.now.problem
+    assert policies.now.tls is None

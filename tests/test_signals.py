@@ -116,6 +116,19 @@ def test_told_to_end_again_and_again_it_ends_with_code_0(started: Started) -> No
 
 
 @pytest.mark.parametrize("started", MODES, indirect=True)
+def test_asked_to_reload_while_it_ends_it_ends_with_code_0_and_no_failure(started: Started) -> None:
+    eventually(lambda: "msg=peers" in started.log(), within=20)
+    time.sleep(0.5)
+    started.process.terminate()
+    while started.process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(started.pid, signal.SIGHUP)
+        time.sleep(0.002)
+    assert started.process.returncode == 0
+    assert "level=error" not in started.log()
+
+
+@pytest.mark.parametrize("started", MODES, indirect=True)
 def test_signals_that_mean_nothing_to_it_do_nothing(started: Started) -> None:
     started.until_it_takes_signals()
     for _ in range(2):

@@ -446,3 +446,23 @@ def test_who_calls_it_by_another_name_is_answered_with_nothing_that_it_knows():
             )
         assert server.app.calls == []
         assert server.get(Host="gw1.example:9586").status == 200
+
+
+@pytest.mark.parametrize(
+    ("more", "status"), [("Content-Length: 5", 413), ("Transfer-Encoding: chunked", 413), ("Host: y", 400)]
+)
+def test_a_head_request_that_is_refused_gets_a_head_alone_and_no_line_of_the_log(caplog, more, status):
+    with running() as server:
+        answer = server.ask(f"HEAD /metrics HTTP/1.1\r\nHost: x\r\n{more}\r\n\r\n".encode())
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert status == 400 or answer.endswith(b"\r\n\r\n"), "of one that is no request nobody knows the method"
+    assert not caplog.records
+
+
+def test_requests_that_fail_are_one_line_a_minute(caplog):
+    app = App()
+    app.allows_host = lambda host: {}[host]  # type: ignore[method-assign]
+    with running(app) as server:
+        for _ in range(20):
+            assert server.ask(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n") == b""
+    assert [record.getMessage() for record in caplog.records] == ["request failed"]

@@ -125,6 +125,21 @@ def test_a_body_is_never_read(exporter: Exporter, head: bytes, part: bytes) -> N
         scraped_within(exporter, 1, times=8, every=0.2)
 
 
+def test_heads_of_thousands_of_fields_keep_no_scrape_waiting(exporter: Exporter) -> None:
+    """To read one of them took 5 ms of a core, in which nobody else was served."""
+    head = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n"
+    request = head + b"a:\r\n" * 4000 + b"\r\n"
+
+    def ask(sock: socket.socket) -> None:
+        sock.sendall(request)
+        sock.recv(4096)
+        raise OSError  # on a new connection
+
+    with crowd(exporter, 30, ask):
+        time.sleep(0.5)
+        scraped_within(exporter, 2, times=4, every=0.2)
+
+
 def test_new_connections_in_crowds_keep_no_scrape_out(exporter: Exporter) -> None:
     """They come by the thousand, ask nothing, and stay."""
     held: list[socket.socket] = []

@@ -7,6 +7,7 @@ import base64
 import os
 import shutil
 import subprocess
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import bcrypt
 import pytest
 
 from tests.certificates import certificate
+from tests.serving import eventually, running
 from wg_exporter.config.web import ClientAuth, TlsVersion, WebConfigError, parse_web
 from wg_exporter.web import tls
 from wg_exporter.web.files import WebFiles
@@ -22,6 +24,8 @@ from wg_exporter.web.policy import Bucket, Policy, Refusal, made
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from wg_exporter.web.server import Server
 
 # Of "secret". It is in the names of tests, which are the same in all lanes.
 HASH = "$2b$04$iE2etrWTS7kE857hhR6i0ux6muTVWFaMJ8qhkBKHIpDCu1r/OtsIm"
@@ -331,6 +335,45 @@ def test_a_list_of_words_from_one_address_leaves_room_for_a_right_one_that_was_n
     asyncio.run(ask())
 
 
+@pytest.mark.parametrize("addresses", [1, 4, 15, 30])
+def test_a_list_of_words_from_many_addresses_leaves_room_for_a_right_one_and_each_has_its_turn(addresses):
+    passwords = Passwords({"anna": bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()})
+    ended = []
+
+    async def ask() -> None:
+        async def word(n: int) -> None:
+            assert not await passwords.allows(basic("anna", f"word{n}"), f"10.0.0.{n % addresses}")
+            ended.append(n)
+
+        crowd = [asyncio.create_task(word(n)) for n in range(200)]
+        await asyncio.sleep(0)
+        assert await passwords.allows(basic("anna", "secret"), "10.0.1.1")
+        assert len(ended) <= addresses + 1
+        results = await asyncio.gather(*crowd, return_exceptions=True)
+        assert {type(one) for one in results} == {TooBusyError, type(None)}
+        assert len(ended) <= MOST_WAITING
+        assert not passwords._waiting
+        assert not passwords._turns
+
+    asyncio.run(ask())
+
+
+def test_who_waits_no_more_keeps_nobody_from_his_turn():
+    passwords = Passwords({"anna": bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()})
+
+    async def ask() -> None:
+        crowd = [asyncio.create_task(passwords.allows(basic("anna", f"word{n}"), f"10.0.0.{n}")) for n in range(5)]
+        await asyncio.sleep(0)
+        for one in crowd:
+            one.cancel()
+        async with asyncio.timeout(5):
+            assert await passwords.allows(basic("anna", "secret"), "10.0.1.1")
+        await asyncio.gather(*crowd, return_exceptions=True)
+        assert not passwords._waiting
+
+    asyncio.run(ask())
+
+
 def test_right_passwords_stay_known_when_only_the_certificate_changes():
     users = "{anna: '" + bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode() + "'}"
     others = "{anna: '" + bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode() + "', berta: '" + HASH + "'}"
@@ -357,6 +400,32 @@ def test_right_passwords_stay_known_when_only_the_certificate_changes():
         new.follow(policy)
         assert asyncio.run(known(new)) is stays
         policy = new
+
+
+def test_who_waits_for_a_check_when_the_configuration_changes_is_answered_by_the_new_one():
+    users = "basic_auth_users: {anna: '%s'}\n"
+    before, after = (
+        made(users % bcrypt.hashpw(password, bcrypt.gensalt(cost)).decode(), "w", {})
+        for password, cost in ((b"old", 10), (b"new", 4))
+    )
+    answers = {}
+    with running(policy=before) as server:
+
+        def ask(password: str) -> None:
+            answers[password] = server.get("/-/healthy", Authorization=basic("anna", password)).status
+
+        crowd = [threading.Thread(target=ask, args=(password,)) for password in ("one", "two", "old", "new")]
+        for thread in crowd:
+            thread.start()
+        eventually(lambda: before._passwords._waiting.total() == 4)
+        asyncio.run_coroutine_threadsafe(use(server.server, after), server.server._acceptor._loop).result(5)
+        for thread in crowd:
+            thread.join(10)
+    assert answers == {"one": 401, "two": 401, "old": 401, "new": 200}
+
+
+async def use(server: Server, policy: Policy) -> None:
+    server.use(policy)
 
 
 # --- policy -----------------------------------------------------------------------------------------------------------

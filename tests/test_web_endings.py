@@ -4,6 +4,7 @@ them costs a place, memory or the answer of another. On real sockets.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import socket
@@ -17,7 +18,9 @@ import bcrypt
 import pytest
 
 from tests.certificates import certificate
+from tests.forging import HANDSHAKE, KEY_UPDATE, Forger
 from tests.serving import App, eventually, read_all, running
+from wg_exporter.web.clients import READ_SIZE
 from wg_exporter.web.encrypted import Encrypted
 from wg_exporter.web.policy import made
 from wg_exporter.web.server import Limits
@@ -223,3 +226,118 @@ def test_silence_after_a_handshake_ends_in_time(directory):
         eventually(lambda: places(server) == (0, 0, 0))
         for sock in socks:
             sock.close()
+
+
+def test_clients_that_begin_a_message_of_tls_and_do_not_end_it_hold_no_answer(directory):
+    """OpenSSL writes nothing until it has the rest; and the kernel has room, so they did not count as stalled."""
+    with running(policy=policy(directory), limits=Limits(answers=4)) as server:
+        begun = []
+        for _ in range(8):
+            begun.append(Forger(server.connect(), directory))
+            begun[-1].send(STAY)
+            begun[-1].send(KEY_UPDATE[:4], HANDSHAKE)
+        for _ in range(2):
+            time.sleep(0.1)
+            with shake(server, directory) as sock:
+                asked = time.monotonic()
+                sock.sendall(CLOSE)
+                assert read_all(sock).endswith(b"native text\n")
+                assert time.monotonic() - asked < 5
+        eventually(lambda: places(server)[1:] == (0, 0))
+        for one in begun:
+            one.sock.close()
+
+
+def test_a_whole_message_of_tls_beside_a_request_costs_no_answer(directory):
+    with running(policy=policy(directory)) as server:
+        client = Forger(server.connect(), directory)
+        client.send(STAY)
+        client.send(KEY_UPDATE, HANDSHAKE)
+        eventually(lambda: bool(server.app.calls) and places(server) == (1, 0, 0))
+        client.sock.close()
+
+
+def test_little_is_kept_of_what_clients_send_over_tls_while_they_are_answered(directory):
+    app = App()
+    app.gate.clear()
+    with running(app, policy=policy(directory)) as server:
+        socks = [shake(server, directory) for _ in range(8)]
+        for sock in socks:
+            sock.sendall(STAY)
+        eventually(lambda: places(server)[2] == 8)
+        for sock in socks:
+            sock.settimeout(0.2)
+            with contextlib.suppress(TimeoutError):
+                sock.sendall(bytes(8 << 20))
+        kept = [one._incoming.pending for one in gc.get_objects() if isinstance(one, Encrypted)]
+        assert len(kept) == 8
+        assert max(kept) <= 2 * READ_SIZE
+        app.gate.set()
+        for sock in socks:
+            sock.close()
+
+
+def test_a_server_stops_although_one_client_over_tls_does_not_end_and_another_has_only_come(directory):
+    """asyncio's TLS can be closed once: of a connection that was closed twice nothing can be asked any more."""
+    with running(policy=policy(directory)) as server:
+        kept = shake(server, directory)
+        kept.sendall(STAY)
+        assert kept.recv(4096)
+        come = server.connect()
+        eventually(lambda: places(server) == (2, 0, 0))
+    kept.close()
+    come.close()
+
+
+def ask(sock: socket.socket) -> bytes:
+    """Empty: the connection is at its end."""
+    with contextlib.suppress(OSError):
+        sock.sendall(STAY)
+        return sock.recv(65536)
+    return b""
+
+
+def use(server: Running, other: Policy) -> None:
+    async def change() -> None:
+        server.server.use(other)
+
+    asyncio.run_coroutine_threadsafe(change(), server.server._acceptor._loop).result(5)
+
+
+def test_who_is_connected_connects_anew_where_tls_is_wanted_now(directory):
+    """Or a connection that was made before would be served in the clear for as long as it asks."""
+    with running() as server, server.connect() as sock:
+        assert ask(sock).startswith(b"HTTP/1.1 200")
+        use(server, policy(directory))
+        assert ask(sock) == b""
+
+
+def test_who_came_when_nobody_needed_a_certificate_comes_again_with_one(directory):
+    certificate(directory, "signer")
+    wanted = "tls_server_config: {cert_file: c, key_file: k, client_auth_type: RequireAndVerifyClientCert, "
+    files = {"cert": "one.crt", "key": "one.key", "client_ca": "signer.crt"}
+    paths = {name: str(directory / file) for name, file in files.items()}
+    with running(policy=policy(directory)) as server, shake(server, directory) as sock:
+        assert ask(sock).startswith(b"HTTP/1.1 200")
+        use(server, made(wanted + "client_ca_file: a}", "web.yml", paths))
+        assert ask(sock) == b""
+
+
+def test_where_only_a_certificate_was_renewed_the_next_answer_is_the_last(directory):
+    with running(policy=policy(directory)) as server, shake(server, directory) as sock:
+        assert b"Connection: close" not in ask(sock)
+        use(server, policy(directory))
+        answer = ask(sock)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"Connection: close" in answer
+        assert ask(sock) == b""
+
+
+def test_where_a_password_was_changed_who_is_connected_stays(directory):
+    with running(policy=policy(directory)) as server, shake(server, directory) as sock:
+        assert ask(sock).startswith(b"HTTP/1.1 200")
+        same = policy(directory, USERS)
+        same.tls = server.server.policy.tls
+        use(server, same)
+        for _ in range(2):
+            assert ask(sock).startswith(b"HTTP/1.1 401")

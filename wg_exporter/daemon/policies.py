@@ -45,7 +45,12 @@ class Policies:
             raise WebConfigError((Problem(self._where, str(error)),)) from None
 
     def take(self, text: str, files: Mapping[str, str]) -> None:
-        """These are the files now. If they can't be used, nobody is answered until they can."""
+        """These are the files now. If they can't be used, nobody is answered until they can. Neither is a file that
+        became empty: it is one that somebody is about to write, and would let everybody in.
+        """
+        if not text.strip():
+            self.fail((Problem(self._where, "is empty now", "write {} if anybody may ask"),))
+            return
         with self._lock:
             try:
                 policy = made(text, self._where, files)

@@ -142,6 +142,8 @@ class Quiets:
             self._storage.write(NAME, data)
         except StorageError as error:
             problem = str(error)
+            with self._lock:  # also where nothing is quiet: the file has still what was ended by hand
+                self._write_at = min(self._write_at, self._clock.monotonic() + WRITE_EVERY)
         if self._seen.changed("write", problem):
             if problem:
                 self._log.warn("quiet is not kept across restarts", problem=problem)

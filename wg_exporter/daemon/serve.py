@@ -149,10 +149,14 @@ async def serve(
     hooks.ready()
     await stopping.wait()
     log.info("stopping")
+    reloads.stop()
     hooks.stopping()
     await server.stop()  # first, as who is being answered needs the sources
     await loop.run_in_executor(None, exporter.stop)
-    signals.hold()  # the handlers go with the loop, and who says it twice still wants exit code 0
+    signals.hold()
+    for number in signals.HEEDED:  # the handlers go with the loop, and who says it twice still wants exit code 0
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)  # there are threads that don't hold them
     return 0
 
 

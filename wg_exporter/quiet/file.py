@@ -45,8 +45,8 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def encode(kept: Iterable[Kept]) -> bytes:
-    """The file."""
-    entries = [_Entry(**quiet._asdict(), left=left) for quiet, left in kept]
+    """The file, without what it may not hold: an interface can get any name while it is quiet."""
+    entries = [_Entry(**quiet._asdict(), left=left) for quiet, left in kept if all(map(is_plain, quiet.device))]
     return msgspec.json.format(msgspec.json.encode(_File(VERSION, entries)), indent=1) + b"\n"
 
 

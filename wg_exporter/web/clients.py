@@ -6,7 +6,8 @@ all and of each address; how many are answered at a time; and the bytes of bodie
 
 Where there is no room for a newcomer somebody else goes: one that has asked nothing for a while; one that asks on and
 on; one that takes nothing of its response; and then one that has come, and not asked, before the newcomer. So crowds of
-silent, slow or greedy clients never lock out the next scrape, as answers of 503 would.
+silent, slow or greedy clients never lock out the next scrape, as answers of 503 would. And who waits for an answer
+while none is being sent to its address goes before those that wait for one more.
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ class Client(Protocol):
     address: str  # empty for the Unix socket of our own user
     sending: Body | None
     answered: bool  # once at least
+    leaving: bool  # its next answer is the last
     shaking: bool  # its TLS handshake has not ended; it counts as idle
     active_at: float  # when it came, or its last response was sent
     stalled_at: float | None  # since when it takes nothing of what is sent
@@ -117,7 +119,7 @@ class Clients:
         self._retry: asyncio.TimerHandle | None = None
         self._log = Log(__name__)
         self._cut_off: Counter[str] = Counter()
-        self._say_again: dict[str, float] = {}  # by reason
+        self._say_again: dict[str, float] = {}  # by what is said
 
     def __len__(self) -> int:
         return self._each.total()
@@ -181,6 +183,8 @@ class Clients:
         """Its request is whole: `go` is called when it is its turn."""
         if self._forget(connection):
             self._queued[connection] = None
+            if len(self._busy) >= self.limits.answers and not self._answering()[connection.address]:
+                self._cut_stalled(self._busy)
             self._go_on()
 
     def idle(self, connection: Client) -> None:
@@ -201,7 +205,8 @@ class Clients:
     def _go_on(self) -> None:
         """Answer those whose turn it is."""
         while self._queued and len(self._busy) < self.limits.answers:
-            connection = next(iter(self._queued))
+            answering = self._answering()
+            connection = min(self._queued, key=lambda one: answering[one.address])
             del self._queued[connection]
             self._busy[connection] = None
             connection.go()
@@ -210,9 +215,14 @@ class Clients:
 
     def _spare_the_stalled(self) -> None:
         self._retry = None
-        if self._queued:
-            self._cut_stalled(self._busy)
-            self._go_on()
+        for _ in range(len(self._queued)):
+            if not self._cut_stalled(self._busy):
+                break
+        self._go_on()
+
+    def _answering(self) -> Counter[str]:
+        """How many of each address are being answered."""
+        return Counter(one.address for one in self._busy)
 
     def _forget(self, connection: Client) -> bool:
         for known in (self._busy, self._queued):
@@ -236,6 +246,16 @@ class Clients:
                 return
             self.cut(senders[0][0], "too slow while others wait")
 
+    def let_go(self, *, at_once: bool) -> None:
+        """All but those of our own user have to connect anew: after their next answer, or `at_once` where they wait for
+        none.
+        """
+        idle = [one for ones in self._idle.values() for one in ones if one.address]
+        for connection in (*idle, *self._queued, *self._busy):
+            connection.leaving = connection.leaving or bool(connection.address)
+        for connection in idle if at_once else ():
+            connection.close()
+
     def cut(self, connection: Client, reason: str) -> None:
         """End a connection, and say so now and then: a crowd must not fill the log."""
         self._cut_off[reason] += 1
@@ -245,14 +265,20 @@ class Clients:
 
     def failed(self, error: BaseException) -> None:
         """A request could not be answered, for a reason that nobody foresaw."""
-        self._log.error("request failed", problem=f"unexpected {type(error).__name__} in {place(error)}")
+        problem = f"unexpected {type(error).__name__} in {place(error)}"
+        if self._may_say(problem):
+            self._log.error("request failed", problem=problem)
 
     def _tell(self, address: str, reason: str) -> None:
+        if self._may_say(reason):
+            self._log.info("client cut off", client=address, reason=reason, number=self._cut_off.pop(reason))
+
+    def _may_say(self, reason: str) -> bool:
         now = asyncio.get_running_loop().time()
         if now < self._say_again.get(reason, 0.0):
-            return
+            return False
         self._say_again[reason] = now + SAY_EVERY
-        self._log.info("client cut off", client=address, reason=reason, number=self._cut_off.pop(reason))
+        return True
 
     async def stop(self) -> None:
         """End all connections; those that are being answered have `Limits.stop` to finish, and who has just come has a

@@ -41,6 +41,7 @@ class Connection(asyncio.BufferedProtocol):
         self.sending: Body | None = None
         self.active_at = 0.0  # when it came, or its last response was sent (the loop's seconds)
         self.answered = False  # once at least
+        self.leaving = False  # its next answer is the last
         self.shaking = False  # its TLS handshake has not ended
         self.stalled_at: float | None = None  # since when the client takes nothing of what is sent
         self.task: asyncio.Task[None] | None = None
@@ -146,10 +147,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def close(self) -> None:
         """End it once all is sent."""
-        if self._transport is not None:
-            self._transport.close()
-        else:
+        if self._transport is None:
             self.reset()  # in its handshake, or gone
+        elif not self._transport.is_closing():  # asyncio's TLS can't be asked twice: after it, all it says is an error
+            self._transport.close()
 
     def reset(self) -> None:
         """End it now. A reset: after an ordinary close the kernel would keep what is unsent, maybe megabytes
@@ -232,23 +233,22 @@ class Connection(asyncio.BufferedProtocol):
 
     async def _answer(self, request: Request) -> None:
         response = await self._clients.handler(request)
-        await self._send(response, bare=request.method == "HEAD")
+        await self._send(response)
 
     async def _refuse(self, status: int) -> None:
         text = f"{HTTPStatus(status).phrase.lower()}\n".encode()
         headers = {"Content-Type": "text/plain; charset=utf-8"}
         await self._send(Response(status, headers, Body((text,), len(text))), last=True)
 
-    async def _send(self, response: Response, *, bare: bool = False, last: bool = False) -> None:
-        """Write it as the client takes it, without its body if it is `bare`. Raises nothing if the client is gone."""
+    async def _send(self, response: Response, *, last: bool = False) -> None:
+        """Write it as the client takes it. Raises nothing if the client is gone."""
         if self._transport is None:
             return
         body = response.body
-        head = self._exchange.head(
-            response.status, response.headers, body.length, close=last or self._clients.stopping or self._ended
-        )
+        close = last or self.leaving or self._clients.stopping or self._ended
+        head = self._exchange.head(response.status, response.headers, body.length, close=close)
         views = deque([memoryview(head)])
-        if not bare:
+        if not self._exchange.bare:
             for chunk in body.chunks:
                 self._exchange.body(chunk)
                 views.append(memoryview(chunk))
@@ -323,7 +323,12 @@ class Connection(asyncio.BufferedProtocol):
                 await self._watch(self._transport.get_extra_info("socket").fileno(), self._room, self._not_stalled)
 
     def _not_stalled(self) -> None:
+        """The kernel has room. Where it has all that we gave it, too, OpenSSL keeps something back until the client has
+        finished a message of the handshake, which nobody has to wait for (RFC 8446, 4.6.3).
+        """
         self.stalled_at = self._loop.time()
+        if self._room is not None and self._raw is not None and not self._raw.get_write_buffer_size():
+            self.reset()
 
 
 def _take(views: deque[memoryview], most: int) -> bytes:

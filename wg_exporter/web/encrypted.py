@@ -1,8 +1,8 @@
 """TLS of one connection, by asyncio's own protocol, without what that leaves to strangers.
 
-Its connections count only after the handshake, each holds 256 KiB, and one that failed stays until the garbage
-collector comes. And a FIN that arrives while reading is paused ends the way out, so nothing that is written leaves, and
-nothing tells that the connection is over.
+Its connections count only after the handshake, each holds 256 KiB, and as much again of what is sent while it is
+answered; one that failed stays until the garbage collector comes. And a FIN that arrives while reading is paused ends
+the way out, so nothing that is written leaves, and nothing tells that the connection is over.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Encrypted(sslproto.SSLProtocol):
             server_side=True,
             ssl_handshake_timeout=HANDSHAKE,
         )
+        self._set_read_buffer_limits(high=READ_SIZE)  # type: ignore[attr-defined] # above it nothing is read
         self._connection = connection
         self._raw: asyncio.Transport | None = None
         self._begun = False

@@ -67,6 +67,12 @@ class Policy:
         self._passwords.close()
 
     @property
+    def asks_who_comes(self) -> bool:
+        """Whether a client is told by its certificate, once for a connection."""
+        wanted = self.config.tls_server_config
+        return wanted is not None and wanted.client_auth_type not in {ClientAuth.NONE, ClientAuth.REQUEST}
+
+    @property
     def open_to_all(self) -> bool:
         """Whether anybody may read all of it on its way, or ask for it."""
         wanted = self.config.tls_server_config
@@ -79,7 +85,9 @@ class Policy:
         return wanted is None or tls.may_come_in(certificate, wanted.client_allowed_sans)
 
     async def admit(self, authorization: str, address: str = "") -> None:
-        """Let a request of a client with this address in, or raise Refusal."""
+        """Let a request of a client with this address in, or raise Refusal; ReplacedError if another policy took the
+        place of this one meanwhile, and has to be asked.
+        """
         if self.problem:
             raise Refusal(500, "the web configuration can't be used; the log of wg-exporter says why\n")
         if self._bucket is not None and not self._bucket.take():

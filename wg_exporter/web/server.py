@@ -26,6 +26,7 @@ from wg_exporter.web.docs import MOVED, Docs
 from wg_exporter.web.landing import Landing, Page
 from wg_exporter.web.listen import describe
 from wg_exporter.web.negotiation import Format, accepts_gzip, choose_format
+from wg_exporter.web.passwords import ReplacedError
 from wg_exporter.web.policy import OPEN, Policy, Refusal
 from wg_exporter.web.routes import Route, Routes, Where, line
 
@@ -169,10 +170,15 @@ class Server:
         self._acceptor = Acceptor(sockets, self._clients, self._encrypted, owner)
 
     def use(self, policy: Policy) -> None:
-        """Let this decide who may ask from now on. Connections that are there are asked again with each request."""
+        """Let this decide who may ask from now on. With each request passwords are asked for again; where it is
+        encrypted in another way, who is connected has to connect anew.
+        """
         before, self._policy = self._policy, policy
         if policy is not before:
             policy.follow(before)
+        if self._clients is not None and policy.tls is not before.tls:
+            at_once = None in {policy.tls, before.tls} or policy.asks_who_comes or before.asks_who_comes
+            self._clients.let_go(at_once=at_once)
 
     @property
     def policy(self) -> Policy:
@@ -203,6 +209,8 @@ class Server:
             await policy.admit(request.header("Authorization"), request.address)
         except Refusal as refusal:
             return line(refusal.status, refusal.line, refusal.headers | policy.headers)
+        except ReplacedError:
+            return await self._serve(request)
         if not self._app.allows_host(request.header("Host")):
             return line(421, "this name is not in web.allowed_hosts of the configuration\n")
         response = await self._routes.answer(request)
