@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hmac
 import json
+import statistics
+from collections import Counter
 
 import pytest
 
 from bench import binaries, diagnosis, faults, native, sessions, watcher
 from bench.binaries import OTHERS, find
+from wg_exporter.causes.cause import Cause
 
 MDLAYHER = next(other for other in OTHERS if other.name == "mdlayher")
 
@@ -93,6 +96,33 @@ def test_every_cause_that_the_docs_show_was_made_as_it_is_made_now_and_named_rig
     assert made == [(scene.cause, scene.words) for scene in diagnosis.SCENES], "run python -m bench.diagnosis"
     assert [row["named"] for row in shown] == [row["cause"] for row in shown]
     assert max(row["seconds"] for row in shown) <= 20
+    assert statistics.median(row["seconds"] for row in shown) <= 5
+    assert [
+        scene.id for scene, row in zip(diagnosis.SCENES, shown, strict=True) if not diagnosis.right(scene, row)
+    ] == []
+
+
+def test_every_cause_is_made_in_two_builds_that_differ():
+    builds = Counter(scene.cause for scene in diagnosis.SCENES)
+    assert {cause: builds[cause] for cause in Cause if cause.fault and builds[cause] < 2} == {}
+    assert len({scene.words for scene in diagnosis.SCENES}) == len(diagnosis.SCENES)
+
+
+def test_the_parts_of_a_run_have_every_scene_with_an_exporter_and_without():
+    found = {name: [scene.id for scene in scenes] for name, scenes in diagnosis.parts().items()}
+    for kind, wanted in (("alone", diagnosis.SCENES), ("diagnose", [one for one in diagnosis.SCENES if not one.asks])):
+        these = [one for name, scenes in found.items() if name.startswith(kind) for one in scenes]
+        assert sorted(these) == sorted(one.id for one in wanted)
+
+
+def test_an_exporter_that_names_nothing_is_right_only_where_it_cant_know():
+    scene = diagnosis.SCENES[0]
+    row = {"named": scene.cause.value, "exporter": []}
+    assert not diagnosis.right(scene, row)
+    assert diagnosis.right(scene._replace(alone="needs the private key"), row)
+    assert not diagnosis.right(scene._replace(alone="needs the private key"), row | {"exporter": [["lossy", 9.0]]})
+    assert diagnosis.right(scene, row | {"exporter": [[scene.cause.value, 9.0]]})
+    assert not diagnosis.right(scene, row | {"exporter": [["lossy", 5.0], [scene.cause.value, 9.0]]})
 
 
 def test_what_watching_costs_is_the_median_of_rounds_and_the_mean_goes_by_the_turns():

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 DEVICES, ROUTES, RULES = 0.4, 0.5, 0.7  # seconds between two readings
 DNS_SECONDS = 5.0  # a name that is not looked up by then is not known
+TEXT_SECONDS = 0.3  # for which nft may keep packets waiting, before the words of a rule come later
 OTHERS_AFTER = 1.2  # seconds without an answer, after which other addresses inside are asked
 NEED_RAW = "this needs CAP_NET_RAW: run it as root"
 
@@ -73,7 +74,7 @@ class Gathering:
         self._knocks: Knocks | None = None
         self._asked_others = False
         self._opener = _Opener(chosen, self._paths)
-        self._texts: dict[tuple[str, Chain], Mapping[int, str]] = {}
+        self._texts: dict[tuple[str, Chain], host.Job[dict[int, str]]] = {}
         self._filtered: tuple[object, tuple[Filter, ...] | None] = (None, None)
         self._devices: host.Repeated[Snapshot] = host.Repeated("devices", look, DEVICES)
         self._routes: host.Repeated[Inspected | None] = host.Repeated("routes", self._inspect, ROUTES)
@@ -135,6 +136,8 @@ class Gathering:
         if (fresh := self._devices.last) is not None:
             self._take(fresh)
         self._opener.finish(end - time.monotonic())
+        for text in self._texts.values():
+            text.wait(end - time.monotonic())
 
     @property
     def ready(self) -> bool:
@@ -237,17 +240,19 @@ class Gathering:
         if before is None or after is None:
             return None
         seen = known.sighting
-        state = after, known.host, known.handshakes, seen and seen[:-3], known.callers
+        worded = sum(job.done for job in self._texts.values())
+        state = after, known.host, known.handshakes, seen and seen[:-3], known.callers, worded
         if self._filtered[0] != state:
             self._filtered = state, filters(before, after, known, self._rule_texts)
         return self._filtered[1]
 
     def _rule_texts(self, netns: str, chain: Chain) -> Mapping[int, str]:
-        """Asked once for each chain, as nft is a process."""
+        """Asked once for each chain, as nft is a process, which may take long."""
         place = netns, chain._replace(rules=())
         if place not in self._texts:
-            self._texts[place] = host.rule_texts(self._paths, netns, chain)
-        return self._texts[place]
+            self._texts[place] = host.Job("nft", lambda: host.rule_texts(self._paths, netns, chain))
+            self._texts[place].wait(TEXT_SECONDS)
+        return self._texts[place].value or {}
 
     def _lacks(self, what: str) -> None:
         self._lacking[what] = None
@@ -255,14 +260,14 @@ class Gathering:
     def _unseen(self) -> Sequence[str]:
         """What could not be looked at, each in words."""
         found = list(self._lacking)
-        if self._rules.first is None and self._rules.problem:
-            found.append(f"the firewall of this host ({self._rules.problem})")
+        if self._rules.first is None:
+            found.append(f"the firewall of this host ({self._rules.problem or 'it was not read in time'})")
         elif self._rules.last is not None and self._rules.last.legacy:
             found.append("the rules of iptables-legacy, which `iptables-legacy-save` prints")
         if not self._decrypt:
             found.append("who calls, as --no-decrypt leaves messages closed")
-        elif self._opener.problem:
-            found.append(f"who calls ({self._opener.problem})")
+        elif self._opener.problem or self._opener.late:
+            found.append(f"who calls ({self._opener.problem or 'the message was not opened in time'})")
         return found
 
 
@@ -292,6 +297,11 @@ class _Opener:
         netns, name, _ = self._chosen.key
         backend, messages = self._chosen.device.backend, [message for message, _, _ in fresh]
         self._job = host.Job("open", lambda: host.open_messages(self._paths, netns, name, backend, messages))
+
+    @property
+    def late(self) -> bool:
+        """Whether something came, and nothing is opened yet."""
+        return self._job is not None and not self._tried
 
     def finish(self, seconds: float) -> None:
         """Wait for what is under way."""
