@@ -157,10 +157,10 @@ def port_taken(world: World) -> None:
 @scene(Cause.NO_SOCKET, "it was set down and up again, and another service took its port meanwhile")
 def port_lost(world: World) -> None:
     world.up()
+    world.python(world.here, HOLDS_PORT)  # it tries until it has it
+    time.sleep(1)
     world.here.ip("link", "set", world.name, "down")
-    eventually(lambda: not _port_taken(world), within=10)
-    world.python(world.here, HOLDS_PORT)
-    eventually(lambda: _port_taken(world), within=10)
+    time.sleep(0.3)
     world.here.ip("link", "set", world.name, "up")
 
 
@@ -516,6 +516,7 @@ def network_not_allowed_here(world: World) -> None:
 
 @scene(Cause.OWNED_BY_ANOTHER, "another peer got the same allowed IP")
 def owned_by_another(world: World) -> None:
+    world.aim(THERE)
     world.up()
     world.wg("peer", keypair().public, "allowed-ips", f"{THERE}/32")
 
@@ -527,12 +528,13 @@ def owned_by_a_narrower(world: World) -> None:
     world.wg("peer", keypair().public, "allowed-ips", f"{THERE}/31")
 
 
-@scene(Cause.NOT_ALLOWED_THERE, "the allowed IPs of the far side do not hold our address")
+@scene(Cause.NOT_ALLOWED_THERE, "the allowed IPs of the far side do not hold our address", alone=PACKET)
 def not_allowed_there(world: World) -> None:
-    world.up(far_allowed="10.9.0.77/32", works=False)
+    world.up()
+    world.wg("peer", world.keys.public, "allowed-ips", "10.9.0.77/32", far=True)
 
 
-@scene(Cause.NOT_ALLOWED_THERE, "the firewall of the far side drops all that comes out of the tunnel")
+@scene(Cause.NOT_ALLOWED_THERE, "the firewall of the far side drops all that comes out of the tunnel", alone=PACKET)
 def far_firewall(world: World) -> None:
     world.up()
     world.filter(world.there, "input", f'iifname "{world.far.name}" drop')
@@ -553,14 +555,22 @@ def ruled_elsewhere(world: World) -> None:
     world.here.ip("rule", "add", "to", THERE, "table", "100")
 
 
-@scene(Cause.INNER_REVERSE_PATH, "a route to the target leads elsewhere, and strict rp_filter drops the answers")
+@scene(
+    Cause.INNER_REVERSE_PATH,
+    "a route to the target leads elsewhere, and strict rp_filter drops the answers",
+    also=(Cause.ROUTED_ELSEWHERE,),
+)
 def inner_reverse_path(world: World) -> None:
     world.up()
     world.here.ip("route", "add", f"{THERE}/32", "via", ROUTER)
     world.sysctl(world.here, f"net.ipv4.conf.{world.name}.rp_filter=1")
 
 
-@scene(Cause.INNER_REVERSE_PATH, "a rule leads it into another table, and rp_filter is strict for all interfaces")
+@scene(
+    Cause.INNER_REVERSE_PATH,
+    "a rule leads it into another table, and rp_filter is strict for all interfaces",
+    also=(Cause.ROUTED_ELSEWHERE,),
+)
 def inner_reverse_path_by_rule(world: World) -> None:
     world.up()
     world.here.ip("route", "add", "default", "via", ROUTER, "table", "100")

@@ -263,7 +263,7 @@ class World:
     def _seen_well(self) -> bool:
         row = self.row()
         answered = row is not None and row.echoes is not None and row.echoes.sent > row.echoes.lost
-        return row is not None and answered and str(row.health.state) == "up"
+        return row is not None and answered and str(row.health.state) in {"up", "degraded"}
 
 
 def _conf(keys: Keys, port: int, peer: str, name: str, endpoint: str, allowed: str, keepalive: int, psk: str) -> str:

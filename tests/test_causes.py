@@ -237,6 +237,8 @@ BUILDS = [
     (Cause.NOT_ALLOWED_HERE, works(reason=Reason.NOT_ALLOWED, host=None)),
     (Cause.OWNED_BY_ANOTHER, works(host=host(owner=OTHER), owner_name="paris")),
     (Cause.OWNED_BY_ANOTHER, session(host=host(owner=THIRD))),
+    (Cause.OWNED_BY_ANOTHER, works(reason=Reason.NOT_ALLOWED, host=None, owner=OTHER)),
+    (Cause.NOT_ALLOWED_HERE, works(reason=Reason.NOT_ALLOWED, host=None, owner="")),
     (Cause.ROUTED_ELSEWHERE, works(host=host(to_target=OUT._replace(to="10.0.0.2")), reason=Reason.NOT_ROUTED)),
     (Cause.ROUTED_ELSEWHERE, session(host=host(to_target=NOWHERE._replace(to="10.0.0.2")))),
     (Cause.INNER_REVERSE_PATH, works(host=host(inner_rp_filter=1, inner_rp_drops=15))),
@@ -244,6 +246,7 @@ BUILDS = [
     (Cause.INNER_FILTERED, session(filters=(DROP_INSIDE._replace(grew=4),))),
     (Cause.INNER_FILTERED, works(reason=Reason.PROBES_BLOCKED, echo=Echo("10.0.0.2", 0, 0, SendError.NO_PERMISSION))),
     (Cause.INNER_FILTERED, works(echoes_sent=3, entered_packets=0, sent_bytes=0)),
+    (Cause.INNER_FILTERED, works(echoes_sent=20, left_packets=22, received_bytes=22 * 128, others_received=0)),
     (Cause.INNER_FILTERED, diagnosed(entered_packets=0, sent_bytes=0, sighting=seen(), session=None, filters=None)),
     (Cause.NO_ADDRESS, works(host=host(addresses=()))),
     (Cause.NO_ADDRESS, session(host=host(addresses=("fe80::1/64",)))),
@@ -320,6 +323,63 @@ def test_silence_tells_what_was_excluded_and_what_would_decide():
     assert excluded[Cause.OUTPUT_FILTERED] == "handshake messages were seen leaving this host"
     assert any("answers pings" in line for line in found.evidence)
     assert "tcpdump udp port 51820" in found.uncertain
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"left_packets": 60},  # users have more than answers
+        {"left_packets": 4},
+        {"left_packets": None},
+        {"received_bytes": 22 * 32},  # keepalives, which the kernel counts too
+        {"others_received": 9000},  # they may be of others
+        {"host": host(inner_rp_drops=25, inner_rp_filter=1)},
+        {"echoes_sent": 9},
+    ],
+)
+def test_packets_out_of_the_tunnel_are_answers_only_where_they_are_as_many_as_the_echoes(more):
+    known = {"echoes_sent": 20, "left_packets": 22, "received_bytes": 22 * 128, "others_received": 0}
+    assert decide(works(**(known | more))).cause is not Cause.INNER_FILTERED
+
+
+def test_what_answers_to_echoes_may_amount_to_is_no_data_of_users():
+    known = works(echoes_sent=40, received_bytes=40 * 128, left_packets=40, others_received=3000)
+    assert decide(known).confidence is Confidence.POSSIBLE
+    assert decide(known._replace(received_bytes=60_000)).cause is Cause.ECHOES_FILTERED
+
+
+@pytest.mark.parametrize("sighting", [sent(), refusal("198.51.100.1", 3, 1), refusal("192.0.2.7", 3, 3)])
+def test_where_somebody_calls_from_elsewhere_the_peer_may_have_moved_if_it_is_the_only_one(sighting):
+    alone = facts(sighting=sighting, callers=caller(), others=0)
+    found = decide(alone)
+    assert found.confidence is Confidence.POSSIBLE
+    assert {Cause.ROAMED, Cause.UNKNOWN_CALLER} & {found.cause, *found.also} or sighting.refusals
+    assert "wg-exporter diagnose" in found.uncertain
+    assert decide(alone._replace(others=7)).confidence is not Confidence.POSSIBLE
+    assert decide(alone._replace(callers=caller(for_us=False))).confidence is not Confidence.POSSIBLE
+
+
+def test_a_peer_that_was_found_elsewhere_is_not_called_unreachable_for_its_old_address():
+    opened = (Opened(PEER, 1000.0, 1000.1, "berlin", "203.0.113.9:4000"),)
+    found = decide(diagnosed(sighting=refusal("198.51.100.1", 3, 1), opened=opened))
+    assert found.cause is Cause.ROAMED
+    assert "203.0.113.9:4000" in dict(found.excluded)[Cause.HOST_UNREACHABLE]
+
+
+@pytest.mark.parametrize(
+    ("heard", "named"),
+    [
+        (29.0, (Cause.SILENT, Confidence.POSSIBLE)),
+        (30.0, (Cause.NAT_FORGOT, Confidence.LIKELY)),
+        (inf, (Cause.SILENT, Confidence.LIKELY)),
+    ],
+)
+def test_a_peer_without_a_fixed_endpoint_is_not_called_silent_before_a_nat_may_have_forgotten_it(heard, named):
+    known = facts(sighting=sent(), conf_endpoint="", dns_name=None, resolved=None, heard_seconds=heard)
+    found = decide(known)
+    assert (found.cause, found.confidence) == named
+    fixed = decide(known._replace(conf_endpoint="192.0.2.7:51820"))
+    assert (fixed.cause, fixed.confidence) == (Cause.SILENT, Confidence.LIKELY)
 
 
 def test_a_session_that_outlives_the_line_is_no_proof_that_handshakes_pass():

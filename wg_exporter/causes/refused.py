@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.causes import seen
 from wg_exporter.causes.cause import Cause
-from wg_exporter.causes.rule import Excluded, Judgement, Rule, certain, likely
+from wg_exporter.causes.rule import Excluded, Judgement, Rule, certain, likely, possible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,11 +62,27 @@ def _refused(cause: Cause) -> Callable[[Facts], Judgement]:
                 times = "once" if one.times == 1 else f"{one.times} times"
                 lines.append(f"{by} answered {times}: {said} (ICMP{'v6' if one.ipv6 else ''} {one.type}/{one.code})")
                 proven += one.proven
+        if lines and (place := _elsewhere(facts)):
+            return Excluded(f"it calls from {place}, so it is elsewhere now")
+        if lines and (place := seen.stranger(facts)):
+            return possible(*lines, apart=_MOVED.format(place))
         if not lines:
             return Excluded("no such ICMP error came") if seen.left(facts) and not sighting.missed else None
         return certain(*lines) if proven else likely(*lines)
 
     return judge
+
+
+_MOVED = (
+    "Somebody calls from {} with messages for our key, and WireGuard does not answer: has the peer moved there?"
+    " `wg-exporter diagnose` has the message opened."
+)
+
+
+def _elsewhere(facts: Facts) -> str:
+    """From where the peer calls, as opened messages say, if that is not its endpoint."""
+    mine = (one.sender for one in facts.opened or () if one.key == facts.key[2] and one.sender)
+    return next((place for place in mine if place != facts.endpoint), "")
 
 
 RULES = (

@@ -26,6 +26,12 @@ OVERDUE_SECONDS = 15.0
 # An initiation is on its way for less than this, and clocks that are kept by NTP differ by less.
 STALE_STAMP_SECONDS = 30.0
 
+# WireGuard's bytes for a small echo inside: 84, padded to 16, and 32 around it (protocol, 5.4.6).
+ECHO_BYTES = 128
+
+# Echoes that are compared with packets: fewer may be equal by chance. Beside them some probes of the MTU are sent.
+ENOUGH_ECHOES, MORE_PROBES = 10, 8
+
 # One message may be lost, or forged; two that say the same are believed.
 ENOUGH = 2
 
@@ -146,6 +152,32 @@ def echoes_lost(facts: Facts) -> bool | None:
     if facts.echo is None or not facts.echo.sent:
         return None if facts.answered is None else True
     return facts.echo.answered == 0
+
+
+def answer_bytes(facts: Facts) -> int:
+    """What the answers to the echoes that were sent may amount to, if all came and were dropped on this host."""
+    return 2 * ECHO_BYTES * (facts.echoes_sent or 0)
+
+
+def answers_dropped(facts: Facts) -> int | None:
+    """How many answers came out of the interface and did not reach who sent the echoes: as many packets as echoes were
+    sent, which neither users nor keepalives are likely to give. 0 = not so; None = not known.
+    """
+    sent, left = facts.echoes_sent, facts.left_packets
+    if not echoes_lost(facts) or sent is None or left is None or sent < ENOUGH_ECHOES or facts.others_received:
+        return None
+    many = (facts.received_bytes or 0) >= left * ECHO_BYTES * 0.9
+    return left if many and sent * 0.9 <= left <= sent * 1.15 + MORE_PROBES else 0
+
+
+def stranger(facts: Facts) -> str:
+    """From where somebody calls with messages for our key whom WireGuard does not answer, if that may be this peer: it
+    is the only one of its device, and nobody has opened the message. Empty if nobody does.
+    """
+    if facts.opened is not None or facts.others != 0 or facts.callers is None:
+        return ""
+    sender = next((one.sender for one in facts.callers.callers if one.for_us), None)
+    return f"{sender.address}:{sender.port}" if sender else ""
 
 
 def filters(facts: Facts, *hooks: str, data_only: bool = False) -> tuple[Filter, ...]:
