@@ -4,23 +4,31 @@ played: whatever looks takes as long as a test says.
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 
+from tests.lab import eventually
 from tests.rows import WALL, device, key, link, peer, snapshot
 from wg_exporter.causes.cause import Cause, Confidence
 from wg_exporter.causes.facts import Echo
-from wg_exporter.cli.diagnose import assemble
+from wg_exporter.cli.diagnose import assemble, host
 from wg_exporter.cli.diagnose.assemble import Known
 from wg_exporter.cli.diagnose.choice import Chosen
 from wg_exporter.cli.diagnose.deadline import LAST_LOOKS, MOST_SLOWER, PROMISED, SPOKEN, Deadline
 from wg_exporter.cli.diagnose.echoes import Inside
 from wg_exporter.cli.diagnose.enough import LONGEST
+from wg_exporter.cli.diagnose.firewall.ruleset import Chain
+from wg_exporter.cli.diagnose.gather import Around, Gathering
 from wg_exporter.cli.diagnose.run import Course, observe
+from wg_exporter.config import Config
 from wg_exporter.sighted import Refusal, Sighting
 
 ENDPOINT = "192.0.0.1:51820"
 PEER = peer(1, endpoint=ENDPOINT)
 CHOSEN = Chosen(("", "wg0", key(1)), "berlin", device(PEER), link(), PEER, True, "10.0.0.1", provoke="10.0.0.1")
+LOOK = snapshot(device(PEER), links=(link(),))
 REFUSED = (Refusal("192.0.0.1", False, 3, 3, 2, 2),)
 
 
@@ -59,7 +67,7 @@ class Played:
         self.time += longest + self._slow
 
     def finish(self, seconds):
-        assert 0 <= seconds <= LAST_LOOKS
+        assert 0 <= seconds <= self.deadline.left(LAST_LOOKS)
         self.time += seconds + self._slow
 
     def known(self, now):
@@ -196,3 +204,23 @@ def test_a_device_that_was_read_too_long_ago_does_not_tell_that_handshakes_fail(
     looks = [snapshot(device(PEER), at=at, links=(link(),)) for at in (0.0, 5.0)]
     seen = Sighting(0.0, now, initiations_sent=2, sent_at=(5.3,))
     assert assemble.facts(Known(CHOSEN, now, WALL, *looks, provoked=True, sighting=seen)).session is session
+
+
+# --- what is waited for beside packets --------------------------------------------------------------------------------
+
+
+def test_nft_that_hangs_does_not_hold_up_packets_and_the_rule_has_no_words_then(monkeypatch):
+    hangs = threading.Event()
+    monkeypatch.setattr(host, "rule_texts", lambda *_: hangs.wait(30) and {7: "udp dport 51820 drop"})
+    gathering = Gathering(CHOSEN, Config(), lambda: LOOK, LOOK, Around())
+    chain = Chain(2, "filter", "output")
+    try:
+        began = time.monotonic()
+        assert gathering._rule_texts("", chain) == {}
+        assert gathering._rule_texts("", chain) == {}
+        assert time.monotonic() - began < 10  # it waits for a third of a second, once
+        hangs.set()
+        assert eventually(lambda: gathering._rule_texts("", chain), within=10) == {7: "udp dport 51820 drop"}
+    finally:
+        hangs.set()
+        gathering.close()
