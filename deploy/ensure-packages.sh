@@ -49,6 +49,7 @@ need_test() {
     need_demo
     need wireguard-go wireguard-go
     need nft nftables
+    need iptables-legacy iptables
     need setpriv util-linux
     need mount mount
     need sysctl procps

@@ -57,6 +57,10 @@ counters, twice, {compared:g} s apart. Whoever is sought for is
 [watched on the wire](probing.md#what-is-seen-on-the-wire) for {search:g} s, if that is not so already. What was proved
 stays while nothing speaks against it.
 
+Where the running device [differs from its file](drift.md) in something that may be why (the endpoint of a peer that is
+silent, the private key where the far side calls another, an allowed IP that is not there), that is told as evidence,
+and `wg-exporter drift` comes first of what to do. It never decides: nobody knows here which of the two is right.
+
 A cause is named only with proof, and never for a peer that works. What strangers can forge proves nothing by itself: a
 response counts where it answers an initiation that was seen leaving, an ICMP error where it quotes one.
 
@@ -64,6 +68,27 @@ response counts where it answers an initiation that was seen leaving, an ICMP er
 |---|---|
 {confidence}
 Where nothing is proved and nothing comes back it is [`silent`](#silent), with what was excluded and what would decide.
+
+## Which filters are looked at
+
+The exporter reads no ruleset: it tells a filter of this host by what WireGuard counts and what is seen on the wire.
+`diagnose` reads the rules of nftables, those of iptables-nft among them, in the namespace of the outer packets and in
+that of the interface, and follows packets through them as the kernel would:
+
+- outer ones: an initiation and a data message to the endpoint through `output`, `postrouting` and `egress`, and their
+  answers through `ingress`, `prerouting` and `input`;
+- inner ones: an echo of this host itself to the target, and its answer, through the same.
+
+A rule is named if it certainly ends one of them, or may and its counter grew meanwhile. Not looked at are:
+
+- **Packets that this host forwards for others**, as a gateway does. A chain at `forward` can drop what users behind it
+  send while the gateway's own packets pass, and the tunnel is `fine`. Where the host forwards and has such a chain,
+  that stands under what remains uncertain; `nft list ruleset` shows the chain.
+- **Rules of iptables-legacy**, of which nftables knows nothing. Where one of its tables `filter`, `mangle`, `raw` and
+  `security` is loaded, it stands under what remains uncertain that these were not read, and no cause rests on there
+  being no filter. `iptables-legacy-save` and `ip6tables-legacy-save` print them.
+- **tc filters, eBPF (XDP, tc, cgroups), ebtables, and the families `bridge` and `arp` of nftables**, and the filters of
+  other hosts. They show only by what they drop.
 
 ## All causes
 

@@ -224,6 +224,12 @@ def output_iptables(world: World) -> None:
     world.here.run(["iptables", "-A", "OUTPUT", "-p", "udp", "--dport", str(PORT), "-j", "DROP"])
 
 
+@scene(Cause.OUTPUT_FILTERED, "the same with iptables-legacy, of which nftables knows nothing")
+def output_legacy(world: World) -> None:
+    world.up(shake=False)
+    world.here.run(["iptables-legacy", "-A", "OUTPUT", "-p", "udp", "--dport", str(PORT), "-j", "DROP"])
+
+
 @scene(Cause.NO_ADDRESS, "the interface has no address")
 def no_address(world: World) -> None:
     world.up()
@@ -275,6 +281,49 @@ def far_host_off(world: World) -> None:
 def far_network_gone(world: World) -> None:
     world.up(shake=False)
     world.router.ip("address", "flush", "dev", world.router_far)
+
+
+@scene(Cause.HOST_UNREACHABLE, "the gateway is off: it does not answer ARP", quick=True)
+def gateway_off(world: World) -> None:
+    world.up(shake=False)
+    world.router.ip("address", "flush", "dev", world.router_near)
+    world.here.ip("neigh", "flush", "dev", world.near_link)
+
+
+@scene(Cause.HOST_UNREACHABLE, "the cable of this host is pulled out")
+def cable_out(world: World) -> None:
+    world.up()
+    world.router.ip("link", "set", world.router_near, "down")
+    world.forget_session()
+
+
+@scene(Cause.HOST_UNREACHABLE, "the far host is on a link of this host, and off: it does not answer ARP")
+def neighbour_off(world: World) -> None:
+    world.here.ip("address", "add", "203.0.113.2/24", "dev", world.near_link)
+    world.up(endpoint=f"203.0.113.7:{PORT}", works=False)
+
+
+@scene(Cause.HOST_UNREACHABLE, "the same over IPv6: it does not answer NDP", quick=True)
+def neighbour6_off(world: World) -> None:
+    world.here.ip("address", "add", f"{HOST_6}/64", "dev", world.near_link, "nodad")
+    world.up(endpoint=f"[2001:db8:1::7]:{PORT}", works=False)
+
+
+@scene(Cause.HOST_UNREACHABLE, "the same with a link-local address, on one of two links that could have it")
+def link_local_off(world: World) -> None:
+    first = world.lab.namespace("a-first")
+    near, far = world.lab.link(world.here, first, "203.0.113.2/30", "203.0.113.1/30")
+    first.ip("address", "add", "fe80::7/64", "dev", far, "nodad")
+    eventually(lambda: "tentative" not in world.here.ip("-6", "address", "show"), within=10)
+    assert near < world.near_link
+    world.up(endpoint=f"[fe80::7%{world.near_link}]:{PORT}", works=False)
+
+
+@scene(Cause.HOST_UNREACHABLE, "the gateway of IPv6 is off: it does not answer NDP")
+def gateway6_off(world: World) -> None:
+    world.here.ip("address", "add", f"{HOST_6}/64", "dev", world.near_link, "nodad")
+    world.here.ip("route", "add", "2001:db8:2::/64", "via", "2001:db8:1::1")
+    world.up(endpoint=f"[2001:db8:2::2]:{PORT}", works=False)
 
 
 @scene(Cause.PROHIBITED, "the router's firewall rejects it (administratively prohibited)", quick=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -29,6 +30,17 @@ WELL = ("berlin", "idle")
 DATA = "@th,64,8 4"  # a UDP payload that begins with 4: WireGuard's data, and no handshake (protocol, 5.4)
 BROKEN_FOR = 55.0  # seconds
 QUIET_FOR = 90.0
+BULK = """\
+import socket, sys, time
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+while True:
+    for _ in range(20):
+        try:
+            sock.sendto(bytes(1300), (sys.argv[1], 9))
+        except OSError:
+            pass
+    time.sleep(0.01)
+"""  # 20 Mbit/s to an address
 
 
 class Fault(NamedTuple):
@@ -61,7 +73,19 @@ FAULTS = (
     ),
     Fault("quiet", "The same of a peer that is not probed, while users send data.", "down", "data_unanswered", 24, 86),
     Fault("deaf", "It hears nothing from here, and goes on sending.", "down", "one_way", 24, 40),
+    Fault(
+        "loud", "The same while users send bulk data from there, which hides its handshakes.", "down", "one_way", 24, 45
+    ),
     Fault("barred", "Nothing leaves this host for it: its own output filter.", "down", "not_sent", 24, 36),
+    Fault(
+        "sunk",
+        "The same behind WireGuard's counters, as on kernel devices: they count what the filter then drops.",
+        "down",
+        "not_sent",
+        24,
+        45,
+        ("data_unanswered", "handshake_unanswered"),
+    ),
     Fault("stuck", "The daemon of its interface hangs.", "down", "unreadable", 24, 38),
     Fault("removed", "It left its device, and should be there.", "down", "missing", 24, 36),
     Fault("printer", "The host that is probed behind it is switched off.", "degraded", "target_silent", 5, 35),
@@ -169,6 +193,8 @@ class _Scene:
             well = self.sites.keys() - {BEFORE}
             eventually(lambda: {name for name in well if watch.now(name) == "up"} == well, within=40, every=0.5)
             self._break_quiet()
+            bulk = [sys.executable, "-c", BULK, "10.77.0.1"]
+            self.lab.start(bulk, log="bulk", namespace=self.sites["loud"].namespace)
             eventually(lambda: watch.now(BEFORE), within=40, every=0.5)
             self._break()
             time.sleep(max(BROKEN_FOR, self.broke["quiet"] + QUIET_FOR - time.monotonic()))
@@ -188,9 +214,11 @@ class _Scene:
         self.broke |= {fault.peer: begun for fault in FAULTS if fault.peer != "quiet"}
         sites["cut"].cut()
         _no_data(sites["mute"])
-        _drop(sites["deaf"].namespace, "input", f"iifname != {sites['deaf'].device.name} meta l4proto udp")
+        for name in ("deaf", "loud"):
+            _drop(sites[name].namespace, "input", f"iifname != {sites[name].device.name} meta l4proto udp")
         _drop(sites["printer"].namespace, "input", f"iifname {sites['printer'].device.name} icmp type echo-request")
         _drop(self.hub, "output", f"ip daddr {_outer(sites['barred'])} meta l4proto udp")
+        _drop(self.hub, "egress", "meta l4proto udp", device="to-sunk")
         _drop(self.hub, "output", f"oifname {self.main.name} ip daddr {sites['walled'].address} icmp type echo-request")
         self.hub.run(["wg", "set", self.main.name, "peer", sites["removed"].keys.public, "remove"])
         self._daemon(signal.SIGSTOP)
@@ -198,8 +226,10 @@ class _Scene:
     def _mend(self) -> None:
         self._daemon(signal.SIGCONT)
         self.sites["cut"].open()
-        for namespace in (self.hub, *(self.sites[name].namespace for name in ("mute", "quiet", "deaf", "printer"))):
+        names = ("mute", "quiet", "deaf", "loud", "printer")
+        for namespace in (self.hub, *(self.sites[name].namespace for name in names)):
             namespace.run(["nft", "delete", "table", "inet", "fault"])
+        self.hub.run(["nft", "delete", "table", "netdev", "fault"])
         self.hub.run(["wg", "syncconf", self.main.name, str(self.main.device.conf)])
 
     def _daemon(self, sent: signal.Signals) -> None:
@@ -210,11 +240,12 @@ class _Scene:
         self.lab.start(["ping", "-n", "-q", "-i", "1", address], log=f"ping-{name}", namespace=namespace)
 
 
-def _drop(namespace: Namespace, hook: str, match: str) -> None:
-    """Drop what matches in this namespace."""
+def _drop(namespace: Namespace, hook: str, match: str, *, device: str = "") -> None:
+    """Drop what matches in this namespace; at one link of it, behind all else, with `device`."""
+    family, where = ("netdev", f"{hook} device {device}") if device else ("inet", hook)
     script = (
-        f"add table inet fault\nadd chain inet fault {hook} {{ type filter hook {hook} priority 0; }}\n"
-        f"add rule inet fault {hook} {match} drop\n"
+        f"add table {family} fault\nadd chain {family} fault {hook} {{ type filter hook {where} priority 0; }}\n"
+        f"add rule {family} fault {hook} {match} drop\n"
     )
     namespace.run(["nft", "-f", "-"], stdin=script)
 

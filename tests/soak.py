@@ -1,10 +1,10 @@
 """An exporter that is scraped every second, while everything around it changes, is killed and comes back.
 
-200 peers on four devices of wireguard-go, and a tunnel that is probed. At random, by a seed: peers come and go, a
-device is removed and made anew, a daemon is killed, the configuration is read again, a wrong one too, and the
-processes that read and that probe are killed (when one of the others is, all end: test_privsep.py). After each of these
-everything has to be right again within seconds. In the end there are no more files and threads than at the beginning,
-and hardly more memory.
+200 peers on four devices of wireguard-go, and a tunnel that is probed, whose far end has a host name. At random, by a
+seed: peers come and go, a device is removed and made anew, a daemon is killed, the configuration is read again, a wrong
+one too, and the processes that read, that probe and that look names up are killed (when one of the others is, all end:
+test_privsep.py). After each of these everything has to be right again within seconds. In the end there are no more
+files and threads than at the beginning, and hardly more memory.
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tests.lab import SOCKETS, eventually, start_exporter, tunnel
 from tests.lab.exporting import dump, scrape, served
+from tests.lab.names import dns_server, resolv_conf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.lab import Exporter, Lab, WireGuard
     from tests.lab.exporting import Metrics, Series
+    from tests.lab.names import DnsServer
 
 DEVICES, PEERS = 4, 50
+SPOKE, ELSEWHERE = "192.0.2.2", "192.0.2.99"  # where the name of the far end leads; the first is true
 RIGHT_AGAIN = 30.0  # seconds
 KILLED_EVERY = 80.0  # seconds: one that dies again within a minute is left alone for longer and longer
 FIRST, LAST = 0.3, 0.3  # of all samples, between which memory is compared
@@ -117,12 +120,21 @@ class Soak:
             f'peers: [{{public_key: "{self._pair.spoke_keys.public}", probe: true}}]\n'
         )
         self._config.write_text(self._right)
+        self._conf = self._pair.hub.conf.read_text()
+        self._name, self._leads_to = "", ""
+        self._dns: DnsServer
         self.happened: list[str] = []
 
     def run(self, seconds: float) -> tuple[list[Held], list[str]]:
         """For about so long. What the exporter held after each thing that happened, and what went wrong."""
         found: list[Held] = []
-        with start_exporter(directory=self._directory, config=self._config, namespace=self._hub) as exporter:
+        with contextlib.ExitStack() as stack:
+            self._dns = stack.enter_context(dns_server(self._pair.spoke.namespace, SPOKE))
+            stack.enter_context(resolv_conf(self._hub, SPOKE))
+            self._rename(SPOKE)
+            exporter = stack.enter_context(
+                start_exporter(directory=self._directory, config=self._config, namespace=self._hub)
+            )
             self._until_right(exporter)
             with Scraper(exporter) as scraper:
                 end, kill_at = time.monotonic() + seconds, 0.0
@@ -149,7 +161,8 @@ class Soak:
             self.the_configuration_is_read_again,
             self.a_wrong_configuration_is_read,
         ]
-        return [*usual, self.the_reader_is_killed, self.the_prober_is_killed] if killed else usual
+        kills = [self.the_reader_is_killed, self.the_prober_is_killed, self.the_resolver_is_killed]
+        return usual + kills * killed
 
     # What happens
 
@@ -199,7 +212,18 @@ class Soak:
     def the_prober_is_killed(self, exporter: Exporter) -> None:
         _kill(exporter, "wg-probe")
 
+    def the_resolver_is_killed(self, exporter: Exporter) -> None:
+        """And the far end is called something else, so that the next resolver has a question to answer."""
+        _kill(exporter, "wg-dns")
+        self._rename(self._random.choice([SPOKE, ELSEWHERE]))
+
     # How it is
+
+    def _rename(self, leads_to: str) -> None:
+        """The file gets another name for the far end, which leads to this address."""
+        self._name, self._leads_to = f"spoke-{self._random.randrange(10**9)}.test", leads_to
+        self._dns.names[self._name] = [leads_to]
+        self._pair.hub.conf.write_text(f"{self._conf}Endpoint = {self._name}:51820\n")
 
     def _reloaded(self, exporter: Exporter, well: int) -> None:
         name = "wireguard_exporter_config_last_reload_successful"
@@ -207,7 +231,7 @@ class Soak:
         eventually(lambda: scrape(exporter).one(name) == well, within=15, every=0.2)
 
     def _until_right(self, exporter: Exporter) -> None:
-        """Every device is told of as `wg` shows it, and the tunnel is probed and answers."""
+        """Every device is told of as `wg` shows it, the tunnel is probed and answers, and its name was looked up."""
         deadline = time.monotonic() + RIGHT_AGAIN
         while problem := self._problem(exporter):
             if time.monotonic() > deadline:
@@ -223,6 +247,8 @@ class Soak:
         probes = metrics.all("wireguard_probe_up")
         if [value for _, value in probes] != [1]:
             return f"probes: {probes}"
+        if problem := self._wrong_name(metrics):
+            return problem
         there = {labels["interface"] for labels, _ in metrics.all("wireguard_interface_info")}
         if there != {self._pair.hub.name, *(device.name for device in self._devices.values())}:
             return f"devices: {sorted(there)}"
@@ -232,6 +258,13 @@ class Soak:
                 rows = set(ours.peers) ^ set(theirs.peers)
                 return f"{device.name}: {len(ours.peers)} peers, {len(theirs.peers)} by wg; {sorted(rows)[:4]}"
         return ""
+
+    def _wrong_name(self, metrics: Metrics) -> str:
+        told = metrics.all("wireguard_peer_endpoint_dns_info")
+        moved = [value for _, value in metrics.all("wireguard_peer_endpoint_dns_mismatch")]
+        found = [(labels["host"], labels["resolves_to"]) for labels, _ in told], moved
+        wanted = [(self._name, self._leads_to)], [float(self._leads_to != SPOKE)]
+        return "" if found == wanted else f"host names: {found}, not {wanted}"
 
     def _one(self) -> WireGuard:
         return self._devices[self._random.choice(list(self._devices))]

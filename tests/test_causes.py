@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 from tests.rows import key
 from wg_exporter.causes.cause import Cause, Confidence
 from wg_exporter.causes.decide import NO_PROOF, RULES, decide
+from wg_exporter.causes.drifted import of_peer
 from wg_exporter.causes.facts import Drift, Echo, Facts, Filter, Opened
 from wg_exporter.causes.rule import fill
+from wg_exporter.drift.kinds import Difference, Kind
+from wg_exporter.drift.kinds import Drift as OfDevice
 from wg_exporter.health.states import Reason, State
-from wg_exporter.inspected import Inspected, Path, PathKind, PortOwner
+from wg_exporter.inspected import Inspected, Neighbour, Path, PathKind, PortOwner
 from wg_exporter.model import Backend
 from wg_exporter.probed import SendError, Verdict
 from wg_exporter.sighted import Caller, Callers, Refusal, Sender, Sighting
@@ -124,6 +127,14 @@ def alone(number, code, *, ipv6=False):
     return seen(refusals=(Refusal(host().to_endpoint.source, ipv6, number, code, 5, 0),))
 
 
+def beside(neighbour, before=None):
+    """Two looks at the host; the table of neighbours says so of the gateway, the first time `before`."""
+    return {
+        "host": host(to_endpoint=OUT._replace(neighbour=neighbour)),
+        "before": host(at=70.0, udp_received=900, to_endpoint=OUT._replace(neighbour=before)),
+    }
+
+
 def caller(address="203.0.113.9", *, for_us=True):
     return Callers(("", "wg0"), (Caller(Sender(address, 4000, "eth0", 5), for_us, b"\1" * 148),))
 
@@ -131,6 +142,7 @@ def caller(address="203.0.113.9", *, for_us=True):
 NOWHERE = Path("192.0.2.7", PathKind.NONE)
 CALLED = seen(initiations_received=5, received_at=(50.0, 55.0, 60.0, 65.0, 70.0))
 TAKEN = CALLED._replace(responses_sent=5, taken_at=(50.0, 55.0, 60.0, 65.0, 70.0))
+KNOWN, ASKED, SILENT = Neighbour.KNOWN, Neighbour.ASKED, Neighbour.SILENT
 DROP_OUT = Filter("output", "udp dport 51820 drop", "inet filter output", "nft delete rule inet filter output handle 7")
 DROP_IN = DROP_OUT._replace(hook="input", where="inet filter input", rule="udp dport 51821 drop")
 DROP_INSIDE = DROP_OUT._replace(hook="inner_output", rule='oifname "wg0" drop')
@@ -167,6 +179,9 @@ BUILDS = [
     (Cause.HOST_UNREACHABLE, facts(sighting=alone(3, 1), backend=Backend.USERSPACE)),
     (Cause.HOST_UNREACHABLE, facts(sighting=alone(3, 1), sent_bytes=1480)),
     (Cause.HOST_UNREACHABLE, diagnosed(sighting=refusal("2001:db8::1", 1, 0, ipv6=True, times=2, proven=0))),
+    (Cause.HOST_UNREACHABLE, facts(sighting=alone(3, 1), **beside(SILENT, KNOWN))),
+    (Cause.HOST_UNREACHABLE, facts(sighting=seen(), **beside(SILENT, ASKED))),
+    (Cause.HOST_UNREACHABLE, diagnosed(sighting=seen(), backend=Backend.USERSPACE, filters=None, **beside(SILENT))),
     (Cause.PROHIBITED, facts(sighting=refusal("198.51.100.1", 3, 13))),
     (Cause.PROHIBITED, facts(sighting=refusal("2001:db8::1", 1, 1, ipv6=True))),
     (Cause.DNS_MOVED, facts(resolved=("203.0.113.80",), sighting=sent())),
@@ -308,6 +323,80 @@ def test_a_peer_that_works_is_fine_or_idle_whatever_else_is_known(known):
     assert not decide(known).cause.fault
 
 
+# --- the next hop does not answer -------------------------------------------------------------------------------------
+
+SIX = {"endpoint": "[2001:db8::7]:51820", "dns_name": None, "resolved": None}
+
+
+def on_link(gateway, *, ipv6=False):
+    """Nobody answers for the gateway or, without one, for the endpoint itself; this host says so too."""
+    path = Path("2001:db8::7", PathKind.SENT, "eth0", gateway, "2001:db8::2") if ipv6 else OUT._replace(gateway=gateway)
+    error = Refusal(path.source, ipv6, *((1, 3) if ipv6 else (3, 1)), 5, 0, own=True)
+    changes = SIX if ipv6 else {}
+    return facts(sighting=seen(refusals=(error,)), host=host(to_endpoint=path._replace(neighbour=SILENT)), **changes)
+
+
+@pytest.mark.parametrize(
+    ("known", "whom", "asked", "hop"),
+    [
+        (on_link("198.51.100.1"), "the gateway 198.51.100.1 to 192.0.2.7", "ARP", "198.51.100.1"),
+        (on_link(""), "192.0.2.7 itself, which is on that link", "ARP", "192.0.2.7"),
+        (on_link("2001:db8:1::1", ipv6=True), "the gateway 2001:db8:1::1 to 2001:db8::7", "NDP", "2001:db8:1::1"),
+        (on_link("fe80::1", ipv6=True), "the gateway fe80::1 to 2001:db8::7", "NDP", "fe80::1"),
+        (on_link("", ipv6=True), "2001:db8::7 itself, which is on that link", "NDP", "2001:db8::7"),
+    ],
+)
+def test_where_nobody_on_the_link_answers_it_is_said_for_whom_and_how_to_see_it(known, whom, asked, hop):
+    found = decide(known)
+    assert (found.cause, found.confidence) == (Cause.HOST_UNREACHABLE, Confidence.CERTAIN)
+    assert found.evidence[-1] == f"nobody on eth0 answers for {whom} ({asked}; `ip neigh`: FAILED)"
+    assert "this host itself" in found.evidence[0]
+    assert f"`ip neigh show to {hop} dev eth0`" in found.fix[0]
+    assert ("gateway" in found.fix[0]) is ("gateway" in whom)
+    assert "`ip link show dev eth0`" in found.fix[1]
+    assert not any("mtr" in line for line in found.fix), "nothing gets as far as the first router"
+
+
+def test_what_the_table_of_neighbours_says_is_enough_and_what_this_host_says_alone_is_likely_too():
+    for known in (
+        facts(sighting=seen(), **beside(SILENT)),
+        facts(sighting=None, **beside(SILENT)),
+        facts(sighting=alone(3, 1)),
+    ):
+        found = decide(known)
+        assert (found.cause, found.confidence) == (Cause.HOST_UNREACHABLE, Confidence.LIKELY)
+        assert Cause.SILENT in dict(found.excluded)
+    assert decide(facts(sighting=alone(3, 1), **beside(ASKED))).confidence is Confidence.CERTAIN
+
+
+def test_while_the_next_hop_is_asked_for_no_filter_is_blamed():
+    assert decide(facts(sighting=seen())).cause is Cause.OUTPUT_FILTERED
+    assert decide(facts(sighting=seen(), **beside(KNOWN))).cause is Cause.OUTPUT_FILTERED
+    assert decide(facts(sighting=seen(), **beside(ASKED))).cause is not Cause.OUTPUT_FILTERED
+
+
+def test_this_host_that_says_it_of_a_neighbour_that_answers_has_a_filter_that_rejects():
+    known = facts(sighting=alone(3, 1), **beside(KNOWN, KNOWN))
+    found = decide(known)
+    assert (found.cause, found.confidence) == (Cause.OUTPUT_FILTERED, Confidence.LIKELY)
+    assert Cause.HOST_UNREACHABLE not in found.also
+
+
+def test_this_host_is_known_by_any_of_its_addresses():
+    """WireGuard sends from the one that the peer called, which need not be that of the route."""
+    error = Refusal("203.0.113.77", False, 3, 1, 5, 0, own=True)
+    found = decide(facts(sighting=seen(refusals=(error,))))
+    assert (found.cause, found.evidence[0].split(" answered")[0]) == (
+        Cause.HOST_UNREACHABLE,
+        "203.0.113.77 (this host itself)",
+    )
+
+
+def test_where_a_router_says_it_the_way_beyond_is_to_be_looked_at():
+    found = decide(facts(sighting=refusal("198.51.100.1", 3, 1), **beside(KNOWN)))
+    assert found.fix == ("Look at the far host and its line; `mtr 192.0.2.7` shows how far packets get.",)
+
+
 def test_without_a_watcher_silence_is_no_more_than_possible_and_says_what_was_not_looked_at():
     found = decide(facts(sighting=None))
     assert (found.cause, found.confidence) == (Cause.SILENT, Confidence.POSSIBLE)
@@ -432,6 +521,130 @@ def test_braces_in_a_firewall_rule_stay_as_they_are():
     assert "udp dport { 1, 2 } drop" in found.evidence[0]
 
 
+# --- filters that nobody could read -----------------------------------------------------------------------------------
+
+LEGACY = ("the rules of iptables-legacy (table filter), which `iptables-legacy-save` prints",)
+
+
+def test_rules_that_could_not_be_read_are_never_taken_for_none():
+    psk = diagnosed(sighting=sent(responses_received=4, answered=4), host=host(udp_received=None))
+    assert decide(psk).confidence is Confidence.CERTAIN
+    assert "no nftables rule here drops them" in decide(psk).evidence
+    found = decide(psk._replace(unread_filters=LEGACY))
+    assert (found.cause, found.confidence) == (Cause.PRESHARED_KEY, Confidence.POSSIBLE)
+    assert not any("no nftables rule" in line for line in found.evidence)
+    assert Cause.INPUT_FILTERED in found.also
+    assert f"Not looked at: {LEGACY[0]}." in found.uncertain
+
+    inside = session(entered_packets=3)
+    assert "no nftables rule" in dict(decide(inside).excluded)[Cause.INNER_FILTERED]
+    assert Cause.INNER_FILTERED not in dict(decide(inside._replace(unread_filters=LEGACY)).excluded)
+
+
+def test_what_is_dropped_by_no_rule_that_was_read_is_likely_dropped_by_one_that_was_not():
+    known = diagnosed(sighting=seen(), sent_bytes=1480)
+    assert decide(known).confidence is Confidence.POSSIBLE
+    found = decide(known._replace(unread_filters=LEGACY))
+    assert (found.cause, found.confidence) == (Cause.OUTPUT_FILTERED, Confidence.LIKELY)
+    assert "iptables-legacy-save" in found.fix[0]
+    assert LEGACY[0] in found.uncertain
+
+
+def test_what_this_host_forwards_is_not_among_what_is_excluded():
+    why = dict(decide(session(entered_packets=3)).excluded)[Cause.INNER_FILTERED]
+    assert why == "this host's own packets went into wg0, and no nftables rule drops them or the answers"
+
+
+# --- the device differs from its file ---------------------------------------------------------------------------------
+
+FILE = "/etc/wireguard/wg0.conf"
+SHOWN = "`wg-exporter drift wg0` shows all that differs from the file, with the commands that load it."
+
+
+def differs(kind, public_key, file, device, name=""):
+    return OfDevice(FILE, ((kind, 1),), (Difference(kind, public_key, file, device, name),))
+
+
+PSK = {"responses_received": 2, "answered": 2, "initiations_received": 1}
+DIFFERING = [
+    (
+        (Kind.ALLOWED_IPS, PEER, "10.0.0.2/32", "10.9.9.9/32"),
+        works(host=host(owner="")),
+        f"allowed IPs: 10.0.0.2/32 in {FILE}, 10.9.9.9/32 on wg0",
+    ),
+    (
+        (Kind.ENDPOINT, PEER, "192.0.2.8:51820", ENDPOINT),
+        facts(sighting=sent()),
+        f"endpoint: 192.0.2.8:51820 in {FILE}, {ENDPOINT} on wg0",
+    ),
+    (
+        (Kind.PRIVATE_KEY, "", "set", "another"),
+        facts(sighting=sent(misdirected=5)),
+        f"private key: set in {FILE}, another on wg0",
+    ),
+    (
+        (Kind.PRESHARED_KEY, PEER, "", "set"),
+        diagnosed(sighting=sent(**PSK)),
+        f"preshared key: none in {FILE}, set on wg0",
+    ),
+    (
+        (Kind.ADDRESS, "", "10.0.0.1/24", ""),
+        works(host=host(addresses=())),
+        f"address: 10.0.0.1/24 in {FILE}, none on wg0",
+    ),
+    ((Kind.PEER_EXTRA, PEER, "", "10.0.0.2/32"), facts(sighting=sent()), f"wg0 has it, and {FILE} does not"),
+    (
+        (Kind.PEER_MISSING, PEER, "", "", "berlin"),
+        facts(reason=Reason.MISSING),
+        f"{FILE} has it as berlin, and wg0 does not",
+    ),
+]
+
+
+@pytest.mark.parametrize(("difference", "known", "told"), DIFFERING, ids=[row[0][0] for row in DIFFERING])
+def test_what_differs_from_the_file_is_evidence_where_it_may_be_why(difference, known, told):
+    before = decide(known)
+    found = decide(known._replace(drift=of_peer(differs(*difference), known.key)))
+    (line,) = found.evidence[len(before.evidence) :]
+    assert line.startswith("wg0 differs from its file: ")
+    assert told in line
+    assert found.fix == (SHOWN, *before.fix)
+    assert (found.cause, found.confidence, found.also) == (before.cause, before.confidence, before.also)
+
+
+def test_what_differs_elsewhere_or_explains_nothing_is_not_told():
+    known = works(host=host(owner=""))
+    for row in (
+        (Kind.ALLOWED_IPS, OTHER, "10.0.0.2/32", "10.9.9.9/32"),
+        (Kind.KEEPALIVE, PEER, "25", "off"),
+        (Kind.PEER_MISSING, OTHER, "", ""),
+        (Kind.LISTEN_PORT, "", "51820", "51821"),
+    ):
+        assert decide(known._replace(drift=of_peer(differs(*row), known.key))) == decide(known)
+    up = facts(state=UP, reason=None)
+    assert decide(up._replace(drift=of_peer(differs(Kind.ENDPOINT, PEER, "192.0.2.8:1", ENDPOINT), up.key))) == decide(
+        up
+    )
+
+
+def test_a_caller_whose_key_is_in_the_file_is_one_that_was_not_loaded():
+    opened = (Opened(OTHER, 1000.0, 1000.1, "", ENDPOINT),)
+    known = diagnosed(sent_bytes=0, sighting=CALLED, opened=opened)
+    found = decide(known._replace(drift=of_peer(differs(Kind.PEER_MISSING, OTHER, "", "", "berlin"), known.key)))
+    assert (found.cause, found.confidence) == (Cause.UNKNOWN_CALLER, Confidence.CERTAIN)
+    assert found.evidence[-1] == f"of that key: {FILE} has it as berlin, and wg0 does not"
+    assert found.fix == (SHOWN,)
+
+
+def test_a_peers_own_differences_are_not_crowded_out_and_values_are_short():
+    missing = tuple(Difference(Kind.PEER_MISSING, key(n), "", "") for n in range(10, 1000))
+    own = Difference(Kind.ALLOWED_IPS, PEER, ", ".join(["10.0.0.0/8"] * 400), "")
+    rows = of_peer(OfDevice(FILE, (), (*missing, own)), ("", "wg0", PEER))
+    assert rows[0].kind == "allowed_ips"
+    assert len(rows) == 64
+    assert len(rows[0].line) < 300
+
+
 @pytest.mark.parametrize("rule", [*RULES, NO_PROOF], ids=lambda rule: rule.cause)
 def test_every_rule_explains_itself_and_its_fix_can_be_filled_without_facts(rule):
     assert rule.meaning.endswith(".")
@@ -449,7 +662,15 @@ _few = st.integers(0, 4)
 _address = st.sampled_from(["192.0.2.7", "2001:db8::7", "203.0.113.9", SELF])
 _echo = st.none() | st.builds(Echo, _address, _few, _few, st.none() | st.sampled_from(SendError))
 _path = st.none() | st.builds(
-    Path, _address, st.sampled_from(PathKind), _text, _text, st.just(SELF) | _text, _few, st.booleans()
+    Path,
+    _address,
+    st.sampled_from(PathKind),
+    _text,
+    _text,
+    st.just(SELF) | _text,
+    _few,
+    st.booleans(),
+    st.none() | st.sampled_from(Neighbour),
 )
 _sighting = st.none() | st.builds(
     Sighting,
@@ -462,7 +683,9 @@ _sighting = st.none() | st.builds(
     st.lists(st.floats(0, 100), max_size=4).map(tuple),
     st.just(()),
     st.lists(
-        st.builds(Refusal, _address, st.booleans(), st.sampled_from([1, 3, 11]), st.integers(0, 16), _few, _few),
+        st.builds(
+            Refusal, _address, st.booleans(), st.sampled_from([1, 3, 11]), st.integers(0, 16), _few, _few, st.booleans()
+        ),
         max_size=3,
     ).map(tuple),
     st.just(b""),
@@ -487,7 +710,7 @@ _inspected = st.none() | st.builds(
 )
 _filter = st.builds(
     Filter,
-    st.sampled_from(["output", "input", "inner_output", "inner_input", "forward"]),
+    st.sampled_from(["output", "input", "inner_output", "inner_input"]),
     *[_text] * 3,
     st.none() | _few,
     st.booleans(),
@@ -495,6 +718,7 @@ _filter = st.builds(
 _opened = st.builds(
     Opened, st.sampled_from([PEER, OTHER]), st.floats(0, 1e9), st.floats(0, 1e9), _text, st.just(ENDPOINT) | _text
 )
+_drift = st.builds(Drift, _text | st.sampled_from(Kind), _text, st.sampled_from(["", PEER, OTHER]))
 _callers = st.none() | st.booleans().map(lambda for_us: caller(for_us=for_us))
 _facts = st.builds(
     Facts,
@@ -542,7 +766,11 @@ _facts = st.builds(
     other_inner=st.none() | st.lists(_echo.filter(bool), max_size=2).map(tuple),
     opened=st.none() | st.lists(_opened, max_size=3).map(tuple),
     filters=st.none() | st.lists(_filter, max_size=3).map(tuple),
-    drift=st.none() | st.lists(st.builds(Drift, _text, _text), max_size=2).map(tuple),
+    unread_filters=st.lists(_text, max_size=1).map(tuple),
+    drift=st.none()
+    | st.lists(
+        st.builds(Drift, _text | st.sampled_from(Kind), _text, st.sampled_from(["", PEER, OTHER])), max_size=2
+    ).map(tuple),
     not_looked=st.lists(_text, max_size=2).map(tuple),
 )
 

@@ -7,6 +7,7 @@ is real and the kernel's WireGuard is not in it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
@@ -19,8 +20,9 @@ from tests.lab import eventually, keypair, start_exporter
 from tests.lab.exporting import lab_or_skip, scrape
 from tests.lab.hub import HubDevice, Plan
 from tests.lab.paging import alertmanager, inbox, prometheus
+from wg_exporter.cli.netlab import LabError
 from wg_exporter.config import Config, Interfaces, NamespaceConfig
-from wg_exporter.inspected import PathKind, PortOwner
+from wg_exporter.inspected import Neighbour, PathKind, PortOwner
 from wg_exporter.reader.host import host_sources
 from wg_exporter.reader.inspect.look import inspect
 from wg_exporter.reader.inspect.subject import subject
@@ -43,6 +45,14 @@ CAUSES = {
     "strict": "prohibited",
     "held": "output_filtered",
     "stale": "old_key",
+    "absent": "host_unreachable",
+    "beyond": "host_unreachable",
+    "sixth": "host_unreachable",
+}
+SAYS = {  # of those that nobody on the link answers for: whom
+    "absent": "itself, which is on that link (ARP;",
+    "beyond": "the gateway 203.0.113.9 to",
+    "sixth": "2001:db8::9 itself, which is on that link (NDP;",
 }
 # On hosts of their own: what arrives for one peer is compared with what all sockets of the host get, so that on a host
 # where much else arrives these two are only possible, and both are named.
@@ -67,6 +77,13 @@ def break_all(hub: Namespace, main: HubDevice, calm: dict[str, HubDevice]) -> No
         "}\n"
     )
     hub.run(["nft", "-f", "-"], stdin=rules)
+    sites["absent"].namespace.ip("address", "flush", "dev", "to-hub")
+    hub.ip("neigh", "flush", "dev", "to-absent")
+    hub.ip("address", "add", "203.0.113.1/24", "dev", "to-beyond")
+    hub.ip("route", "add", f"{at['beyond']}/32", "via", "203.0.113.9")
+    hub.ip("address", "add", "2001:db8::1/64", "dev", "to-sixth", "nodad")
+    sixth = ["peer", sites["sixth"].keys.public, "endpoint", "[2001:db8::9]:51820"]
+    hub.run(["wg", "set", main.name, *sixth])
     deaf, shared = calm["deaf"], calm["shared"]
     rule = "table inet cut {\n chain input {\n type filter hook input priority 0;\n udp sport 51820 drop\n }\n}\n"
     deaf.device.namespace.run(["nft", "-f", "-"], stdin=rule)
@@ -169,6 +186,15 @@ def test_the_cause_of_each_is_named(story: tuple[dict[str, Told], dict[str, obje
     assert told.document["confidence"] in {"certain", "likely"}, told
 
 
+@pytest.mark.parametrize("site", SAYS)
+def test_whoever_does_not_answer_on_the_link_is_named(
+    story: tuple[dict[str, Told], dict[str, object], str], site: str
+) -> None:
+    document = story[0][site].document
+    assert any(SAYS[site] in line for line in document["evidence"]), document
+    assert "ip neigh show to " in document["fix"][0], document
+
+
 def test_no_cause_is_named_for_the_one_that_works(story: tuple[dict[str, Told], dict[str, object], str]) -> None:
     assert story[1]["well"] is None
     assert story[0]["well"].first == ""
@@ -268,6 +294,27 @@ def test_a_host_that_is_well_is_found_so(place: tuple[Namespace, HubDevice, Plac
     assert found.owner == main.sites["north"].keys.public
     assert found.conf_endpoint == "198.18.0.10:51820"
     assert at.look(target=main.sites["south"].address).owner == main.sites["south"].keys.public
+
+
+def test_who_answers_on_the_link_is_told_from_who_does_not(place: tuple[Namespace, HubDevice, Place]) -> None:
+    hub, main, at = place
+    south = main.sites["south"].namespace
+
+    def asks() -> Neighbour | None:
+        with contextlib.suppress(LabError):
+            hub.run(["ping", "-c", "1", "-W", "1", "198.18.0.14"])
+        found = at.look("south").to_endpoint
+        assert found is not None
+        return found.neighbour
+
+    assert asks() is Neighbour.KNOWN
+    south.ip("link", "set", "to-hub", "arp", "off")
+    try:
+        hub.ip("neigh", "flush", "dev", "to-south")
+        eventually(lambda: asks() is Neighbour.SILENT, within=20, every=0.1)
+    finally:
+        south.ip("link", "set", "to-hub", "arp", "on")
+    eventually(lambda: asks() is Neighbour.KNOWN, within=20, every=0.1)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,11 @@ from wg_exporter.conffile import parse_wg_quick
 from wg_exporter.config import load
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from tests.lab import Lab
+
+    Start = Callable[..., subprocess.Popen[str]]
 
 # Runs the demo under the lab's prefix; `serve` prints where its configuration is, and waits for a signal.
 SCRIPT = """
@@ -47,11 +51,38 @@ SCRIPT = """
 """
 
 
-def start(lab: Lab, *before: str) -> subprocess.Popen[str]:
-    """The demo, run by the command `before` if there is one."""
-    command = [*before, sys.executable, "-c", textwrap.dedent(SCRIPT), lab.prefix, str(lab.directory)]
-    root = Path(__file__).parents[1]
-    return subprocess.Popen(command, cwd=root, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+@contextlib.contextmanager
+def demos(lab: Lab) -> Iterator[Start]:
+    """Starts demos under the lab's prefix, each by the command that is given, if any. What still runs is ended."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*before: str) -> subprocess.Popen[str]:
+        command = [*before, sys.executable, "-c", textwrap.dedent(SCRIPT), lab.prefix, str(lab.directory)]
+        root = Path(__file__).parents[1]
+        started.append(subprocess.Popen(command, cwd=root, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+        return started[-1]
+
+    try:
+        yield start
+    finally:
+        for process in started:
+            _end(process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """It has the time to take its network down; what a killed one leaves, the lab removes."""
+    process.terminate()  # nothing happens to one that has ended
+    try:
+        process.communicate(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def start(lab: Lab) -> Iterator[Start]:
+    with demos(lab) as start:
+        yield start
 
 
 def wait_until_serving(process: subprocess.Popen[str]) -> list[str]:
@@ -100,8 +131,8 @@ def test_each_of_the_four_peers_looks_as_it_is_called(lab: Lab) -> None:
 
 @pytest.mark.lab
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_and_removes_everything(lab: Lab, number: signal.Signals) -> None:
-    process = start(lab)
+def test_a_signal_ends_it_and_removes_everything(lab: Lab, start: Start, number: signal.Signals) -> None:
+    process = start()
     introduction = wait_until_serving(process)
     assert len(introduction) == 3
     whole = len(traces(lab.prefix))
@@ -116,8 +147,8 @@ def test_a_signal_ends_it_and_removes_everything(lab: Lab, number: signal.Signal
 
 @pytest.mark.lab
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_while_it_is_being_built_takes_it_down_again(lab: Lab, number: signal.Signals) -> None:
-    process = start(lab)
+def test_a_signal_while_it_is_being_built_takes_it_down_again(lab: Lab, start: Start, number: signal.Signals) -> None:
+    process = start()
     eventually(lambda: traces(lab.prefix), within=5, every=0.001)
     process.send_signal(number)
     assert process.wait(10) == 130
@@ -126,15 +157,28 @@ def test_a_signal_while_it_is_being_built_takes_it_down_again(lab: Lab, number: 
 
 
 @pytest.mark.lab
-def test_it_starts_again_after_a_kill(lab: Lab) -> None:
-    first = start(lab)
+def test_a_test_that_fails_leaves_no_demo_running(lab: Lab) -> None:
+    def fails() -> None:
+        with demos(lab) as start:
+            wait_until_serving(start())
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        fails()
+    assert traces(lab.prefix) == []
+    assert not lab.directory.exists()
+
+
+@pytest.mark.lab
+def test_it_starts_again_after_a_kill(lab: Lab, start: Start) -> None:
+    first = start()
     wait_until_serving(first)
     first.kill()
     first.wait(5)
     left = set(traces(lab.prefix))
     assert len(left) >= 5
 
-    second = start(lab)
+    second = start()
     wait_until_serving(second)
     pids = {trace for trace in traces(lab.prefix) if trace.isdigit()}
     assert pids, "the new ping at least"
@@ -156,8 +200,10 @@ def lasting(prefix: str) -> list[str]:
 
 
 @pytest.mark.lab
-def test_a_second_demo_is_refused_in_one_line_and_harms_nothing(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
-    first = start(lab)
+def test_a_second_demo_is_refused_in_one_line_and_harms_nothing(
+    lab: Lab, start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = start()
     wait_until_serving(first)
     there = lasting(lab.prefix)
     assert run(_never_called, demo=Demo(lab.prefix, lab.directory)) == 1
@@ -192,8 +238,8 @@ def test_a_network_that_cannot_be_built_is_one_line_and_leaves_nothing(
 
 
 @pytest.mark.lab
-def test_root_that_may_not_make_namespaces_is_told_what_a_container_takes(lab: Lab) -> None:
-    demo = start(lab, "setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin")
+def test_root_that_may_not_make_namespaces_is_told_what_a_container_takes(lab: Lab, start: Start) -> None:
+    demo = start("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin")
     _, said = demo.communicate(timeout=30)
     assert demo.returncode == 1
     assert re.fullmatch(r"ip netns add .*: .*Operation not permitted.*; in a container it takes --privileged\n", said)

@@ -138,6 +138,18 @@ def test_a_peer_that_only_a_file_knows_is_missed(seen, devices, links, failed, r
     assert decide(facts).cause is expected[reason]
 
 
+def test_what_a_device_has_other_than_its_file_is_known(seen):
+    file = conf_file("wg0", declared(1, "berlin", allowed_ips=("10.0.0.9/32",)), declared(3, "rome"))
+    chosen = choose(*seen(device(peer(1)), conf=(file,)), (None, "berlin"))
+    facts = assemble.facts(Known(chosen, 0.0, WALL, snapshot(), snapshot()))
+    assert {(one.kind, one.key) for one in facts.drift} >= {("allowed_ips", key(1)), ("peer_missing", key(3))}
+    missing = choose(*seen(device(peer(1)), conf=(file,)), (None, "rome"))
+    found = decide(assemble.facts(Known(missing, 0.0, WALL, snapshot(), snapshot())))
+    assert found.cause is Cause.PEER_MISSING
+    assert "has it as rome, and wg0 does not" in found.evidence[-1]
+    assert choose(*seen(device(peer(1)), conf=()), (None, key(1))).drift is None
+
+
 def test_what_the_exporter_knows_of_a_device_that_is_gone_counts(seen):
     gone = PeerHealth(State.DOWN, Reason.INTERFACE_GONE, changed_at=WALL, evidence="wg0 is gone")
     row = PeerRow(peer(1), "berlin", True, True, health=gone, gone=True)

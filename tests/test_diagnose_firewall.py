@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.netlinking import nla
+from wg_exporter.cli.diagnose.filtering import forwarded
 from wg_exporter.cli.diagnose.firewall import concerned, decode, source, walk
 from wg_exporter.cli.diagnose.firewall.concerned import Flow
 from wg_exporter.cli.diagnose.firewall.ruleset import (
@@ -36,6 +37,7 @@ from wg_exporter.cli.diagnose.firewall.ruleset import (
     Step,
     Verdict,
 )
+from wg_exporter.cli.diagnose.host import Firewall
 
 FLOW = Flow("192.0.2.2", "198.51.100.2", "eth0", 51820, 51999, 0xCA6C, indices={"eth0": 2})
 SIX = FLOW._replace(here="2001:db8::1", there="2001:db8::2")
@@ -412,3 +414,52 @@ def test_nf_tables_that_is_not_loaded_is_not_loaded_by_asking(tmp_path):
     modules.write_text("wireguard 1 0 - Live 0x0\n")
     (tmp_path / "nf_tables").mkdir()
     assert source.loaded(modules, tmp_path)
+
+
+# --- what is not in the ruleset ---------------------------------------------------------------------------------------
+
+
+def test_tables_of_iptables_legacy_that_may_drop_are_told(tmp_path):
+    assert source.legacy(tmp_path) == ()  # a kernel without them
+    (tmp_path / "ip_tables_names").write_text("nat\n")
+    (tmp_path / "ip6_tables_names").write_text("")
+    assert source.legacy(tmp_path) == ()  # no rule there may drop
+    (tmp_path / "ip_tables_names").write_text("nat\nraw\nfilter\n")
+    (tmp_path / "ip6_tables_names").write_text("mangle\n")
+    assert source.legacy(tmp_path) == (
+        "the rules of iptables-legacy (tables filter, raw), which `iptables-legacy-save` prints",
+        "the rules of ip6tables-legacy (table mangle), which `ip6tables-legacy-save` prints",
+    )
+
+
+def test_a_list_of_tables_that_can_not_be_read_is_not_taken_for_an_empty_one(tmp_path):
+    (tmp_path / "ip_tables_names").mkdir()  # a read fails, as for whoever is not root
+    assert source.legacy(tmp_path) == ("whether iptables-legacy has rules, which the kernel tells root alone",)
+
+
+def test_a_host_that_forwards_is_known_by_either_setting(tmp_path):
+    assert not source.forwards(tmp_path)
+    for path, value in (("ipv4/ip_forward", "0"), ("ipv6/conf/all/forwarding", "0")):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_text(f"{value}\n")
+    assert not source.forwards(tmp_path)
+    (tmp_path / "ipv6/conf/all/forwarding").write_text("1\n")
+    assert source.forwards(tmp_path)
+
+
+def test_chains_through_which_packets_of_others_go_are_said_not_to_be_looked_at():
+    def chain(name, *, family=INET, number=FORWARD, accepts=True, rules=()):
+        return Chain(family, "filter", name, Hook(number, 0), accepts, rules)
+
+    def said(*chains, forwards=True, target="10.0.0.1"):
+        return forwarded(Firewall(Ruleset(), Ruleset(chains), (), forwards), target)
+
+    drops = chain("FORWARD", accepts=False)
+    assert said(drops) == (
+        "packets that this host forwards for others (inet filter FORWARD): only its own were followed through the rules"
+    )
+    assert said(drops, forwards=False) == ""
+    assert said(chain("FORWARD"), chain("input", number=INPUT, accepts=False), chain("x")._replace(hook=None)) == ""
+    assert said(chain("old", family=IPV4, accepts=False), target="fd00::1") == ""
+    assert "(ip6 filter six)" in said(chain("six", family=IPV6, rules=(Rule(1, ()),)), target="fd00::1")
+    assert "(inet filter a, inet filter b, inet filter c, ...)" in said(*(chain(n, accepts=False) for n in "abcd"))

@@ -13,6 +13,7 @@ from tests.causes_world import World
 from tests.diagnosing import PATIENCE, command, diagnose, traces
 from tests.lab import eventually
 from wg_exporter.causes.cause import Cause
+from wg_exporter.cli.netlab import LabError
 
 pytestmark = pytest.mark.lab
 
@@ -30,6 +31,48 @@ def test_the_cause_is_named_that_was_made(lab, scene):
     assert said.code == (1 if scene.cause.fault else 0)
     assert bool(said.answer["fix"]) is scene.cause.fault
     assert said.answer["evidence"]
+
+
+def test_what_differs_from_the_file_is_told_where_it_may_be_why(lab):
+    """The far side has a new key. Somebody has written it into the file, and did not load it."""
+    world = World(lab)
+    next(one for one in SCENES if one.id == "unknown_caller").build(world)
+    key = world.there.run(["wg", "show", world.far.name, "public-key"]).strip()
+    text = world.device.conf.read_text()
+    world.device.conf.write_text(
+        text + f"\n[Peer]\n# friendly_name = anew\nPublicKey = {key}\nAllowedIPs = 10.9.0.3/32\n"
+    )
+    said = diagnose(world)
+    assert said.cause == Cause.UNKNOWN_CALLER
+    assert said.answer["evidence"][-1] == f"of that key: {world.device.conf} has it as anew, and {world.name} does not"
+    assert said.answer["fix"][0].startswith(f"wg-exporter drift {world.name} ")
+
+
+def test_rules_of_iptables_legacy_are_said_not_to_be_read_and_nothing_rests_on_there_being_none(lab):
+    """Preshared keys that differ, which are certain where no rule drops what comes; and a table of the old iptables."""
+    world = World(lab)
+    next(one for one in SCENES if one.id == "preshared_differs").build(world)
+    try:
+        world.here.run(["iptables-legacy", "-A", "INPUT", "-p", "tcp", "--dport", "22", "-j", "DROP"])
+    except LabError as error:
+        pytest.skip(f"iptables-legacy: {error}")
+    said = diagnose(world)
+    assert "preshared_key" in (said.cause, *said.answer["also"])
+    assert not any("no nftables rule" in line for line in said.answer["evidence"])
+    uncertain = " ".join(said.answer["uncertain"])
+    assert "the rules of iptables-legacy (table filter), which `iptables-legacy-save` prints" in uncertain
+
+
+def test_packets_that_a_gateway_forwards_are_said_not_to_be_looked_at(lab):
+    world = World(lab)
+    world.up(keepalive=25)
+    world.sysctl(world.here, "net.ipv4.ip_forward=1")
+    assert "forwards for others" not in json.dumps(diagnose(world).answer)
+    world.filter(world.here, "forward", f'oifname "{world.name}" drop')
+    said = diagnose(world)
+    assert said.cause == Cause.FINE
+    (line,) = said.answer["uncertain"]
+    assert line.startswith("Not looked at: packets that this host forwards for others (inet fault forward): ")
 
 
 def test_nothing_is_left_behind_on_the_host(lab, tmp_path):

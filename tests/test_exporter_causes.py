@@ -9,7 +9,7 @@ import logging
 import pytest
 
 from tests.rigs import found, of
-from tests.rows import SECOND, WALL, device, key, link, peer
+from tests.rows import SECOND, WALL, conf_file, declared, device, key, link, peer
 from tests.test_exporter_probing import FakeProber
 from wg_exporter.config import Config, Metrics, PeerConfig
 from wg_exporter.daemon import causes as seeking
@@ -176,6 +176,28 @@ def test_a_route_that_is_missing_is_found_by_the_reader_alone(scene):
     scene.mute.add(1)
     scene.tick(10)
     assert list(scene.causes().values()) == ["no_route"]
+
+
+def test_what_a_device_has_other_than_its_file_is_evidence_if_it_may_be_why(scene):
+    scene.rig.host.conf = (conf_file("wg0", declared(1, endpoint="192.0.2.99:51820", persistent_keepalive=7)),)
+    scene.tick(3)
+    scene.down(1)
+    (told,) = document(scene.exporter).values()
+    assert told["cause"] == "silent"
+    (line,) = [line for line in told["evidence"] if "differs" in line]
+    assert line.startswith("wg0 differs from its file: endpoint: 192.0.2.99:51820 in ")
+    assert told["fix"][0].startswith("`wg-exporter drift wg0` ")
+
+
+def test_files_are_compared_only_once_somebody_is_ill_and_never_beside_a_scrape(scene):
+    history, seen = scene.exporter._history, []
+    compare = history.drifts
+    history.drifts = lambda snapshot: seen.append(scene.exporter._lock.locked()) or compare(snapshot)
+    scene.tick(5)
+    assert seen == []
+    scene.down(1)
+    assert seen
+    assert all(seen), "what is compared is not thread-safe"
 
 
 def test_a_host_name_that_moved_is_named_when_nothing_comes_back(scene):

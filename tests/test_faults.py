@@ -70,5 +70,6 @@ def test_each_of_them_has_a_line_in_the_log_with_what_was_seen(story: Story) -> 
             downs[line.split("peer=")[1].split()[0]] = line
     assert "unanswered for" in downs["mute"]
     assert "starts handshakes again and again" in downs["deaf"]
+    assert "starts handshakes again and again" in downs["loud"] or "seen leaving this host" in downs["loud"]
     assert "no_permission" in downs["walled"]
     assert "neither its daemon nor any probe answers" in downs["stuck"]

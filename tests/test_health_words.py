@@ -180,6 +180,18 @@ def test_for_every_reason_there_is_one_line_that_says_what_to_do(reason):
     assert "{" not in line
 
 
+def test_where_nothing_leaves_routes_neighbours_and_filters_are_looked_at():
+    """Everywhere where somebody reads what to do about it."""
+    page = (Path(__file__).parents[1] / "docs/alerts/WireGuardPeerDown.md").read_text()
+    mitigation = next(
+        item for item in page.partition("## Mitigation")[2].split("\n- ") if item.startswith("`not_sent`")
+    )
+    meaning = next(rule.meaning for rule in RULES if rule.reason is Reason.NOT_SENT)
+    for text in (advice(Reason.NOT_SENT, "wg0", "berlin"), mitigation):
+        assert all(f"`{command}" in text for command in ("ip route get", "ip neigh", "nft list ruleset")), text
+    assert all(word in meaning for word in ("route", "filter", "next hop")), meaning
+
+
 @pytest.mark.parametrize("reason", Reason)
 def test_commands_in_the_advice_are_there_and_take_any_name(reason):
     for piece in advice(reason, "wg0", "anna's {phone}; x").split("`")[1::2]:

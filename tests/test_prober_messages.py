@@ -50,7 +50,7 @@ def test_every_message_arrives_as_it_was():
     assert isinstance(got.echoes[1][1].errors[0][0], SendError)
     sender = Sender("192.0.2.2", 51820, "eth0", 3)
     row = Sighting(
-        1.5, 2.5, sent_at=(2.0, 3.0), senders=(sender,), refusals=(Refusal("192.0.2.9", False, 3, 13, 2, 1),),
+        1.5, 2.5, sent_at=(2.0, 3.0), senders=(sender,), refusals=(Refusal("192.0.2.9", False, 3, 13, 2, 1, own=True),),
         initiation=bytes(range(148)), missed=True,
     )  # fmt: skip
     watched = Watched({1: row}, (Callers(("", "wg0"), (Caller(sender, True, b"x" * 148),)),), 4.0, "no packet socket")

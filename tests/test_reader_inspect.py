@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import string
+import struct
 import threading
 import time
 
@@ -15,9 +16,10 @@ from hypothesis import strategies as st
 from tests.rows import FakeHost, FakeTime, conf_file, declared, device, key, link, peer, snapshot
 from tests.serving import eventually
 from wg_exporter.config import Config
-from wg_exporter.inspected import Inspected, PathKind, PortOwner
+from wg_exporter.inspected import Inspected, Neighbour, PathKind, PortOwner
+from wg_exporter.linux.netlink import DecodeError
 from wg_exporter.model import Backend
-from wg_exporter.reader.inspect import ports, proc
+from wg_exporter.reader.inspect import look, neighbours, ports, proc
 from wg_exporter.reader.inspect.background import MOST, Inspector
 from wg_exporter.reader.inspect.look import inspect
 from wg_exporter.reader.inspect.subject import subject
@@ -98,6 +100,35 @@ def test_outer_packets_may_come_in_by_any_interface_but_the_tunnel(tmp_path):
     assert proc.strictest("wg0", conf) == proc.LOOSE
     assert proc.strictest("eth1", conf) == proc.STRICT
     assert proc.strictest("", tmp_path / "none") is None
+
+
+# --- the next hop -----------------------------------------------------------------------------------------------------
+
+
+def neighbour(state):
+    """As the kernel answers (struct ndmsg, and one attribute)."""
+    return struct.pack("=BxxxiHBB", 2, 7, state, 0, 1) + struct.pack("=HH4s", 8, 1, bytes([192, 0, 2, 1]))
+
+
+@pytest.mark.parametrize(
+    ("state", "found"),
+    [
+        (0x01, Neighbour.ASKED),
+        (0x20, Neighbour.SILENT),
+        *((state, Neighbour.KNOWN) for state in (0x02, 0x04, 0x08, 0x10, 0x40, 0x80)),
+        (0, None),
+    ],
+)
+def test_a_neighbour_is_known_asked_for_or_silent(state, found):
+    assert neighbours.decode(neighbour(state)) is found
+
+
+@given(st.binary(max_size=40))
+def test_no_answer_about_a_neighbour_is_more_than_an_error(answer):
+    try:
+        assert neighbours.decode(answer) in {None, *Neighbour}
+    except DecodeError:
+        assert len(answer) < 12
 
 
 # --- who has a port ---------------------------------------------------------------------------------------------------
@@ -266,6 +297,23 @@ def test_no_endpoint_has_no_route():
     got = inspect(subject(snapshot(device(peer(1, endpoint=""))), PEER), {}, time.monotonic)
     assert got.to_endpoint is None
     assert got.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "found"),
+    [
+        ("192.0.2.7:51820", (bytes([192, 0, 2, 7]), 0)),
+        ("[fe80::7]:51820", (bytes.fromhex("fe80") + bytes(13) + b"\7", 0)),
+        ("[fe80::7%lo]:51820", (bytes.fromhex("fe80") + bytes(13) + b"\7", 1)),
+        ("[fe80::7%23]:51820", (bytes.fromhex("fe80") + bytes(13) + b"\7", 23)),
+        ("[fe80::7%no-such]:51820", (b"", 0)),
+        ("[fe80::7%\u0663]:51820", (b"", 0)),
+        ("[fe80::7%99999999999]:51820", (b"", 0)),
+        ("", (b"", 0)),
+    ],
+)
+def test_an_endpoint_on_a_link_is_looked_for_on_that_link(endpoint, found):
+    assert look._address(endpoint) == found
 
 
 def test_this_host_reaches_itself_locally():

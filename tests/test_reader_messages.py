@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.rows import declared, device, key, link, peer, snapshot
 from wg_exporter.compared import KeyComparison, KeysDiffer
 from wg_exporter.hostnames import HostName, LookupFailure
-from wg_exporter.inspected import Inspected, Path, PathKind, PortOwner
+from wg_exporter.inspected import Inspected, Neighbour, Path, PathKind, PortOwner
 from wg_exporter.messages.channel import Connection, ConnectionEndedError
 from wg_exporter.messages.reader import (
     LONGEST,
@@ -147,7 +147,7 @@ def test_what_is_asked_arrives(wire):
 
 
 def test_what_was_found_for_a_peer_arrives_as_it_was(wire):
-    path = Path("192.0.2.7", PathKind.BLACKHOLE, "eth0", "192.0.2.1", "192.0.2.2", 51820)
+    path = Path("192.0.2.7", PathKind.BLACKHOLE, "eth0", "192.0.2.1", "192.0.2.2", 51820, neighbour=Neighbour.SILENT)
     row = Inspected(("", "wg0", key(1)), 7.5, "", "192.0.2.7:51820", path, path._replace(tunnel=True), ("10.0.0.1/24",),
                     key(2), PortOwner.OTHER, "nginx (pid 3)", 1, 2, 3, 4, 5, "", ("busy",))  # fmt: skip
     wire.reader.send(Inspections((row, Inspected(("", "wg0", key(2)), 8.0))))

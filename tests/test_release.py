@@ -6,9 +6,11 @@ import datetime
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "deploy"))
@@ -131,6 +133,12 @@ def test_one_step_makes_the_unreleased_changes_those_of_this_version():
 def test_the_lock_file_is_what_the_project_asks_for():
     lock = (ROOT / "deploy/requirements.lock").read_text()
     assert release.lock_problems((ROOT / "pyproject.toml").read_text(), lock) == []
+
+
+def test_no_library_may_come_in_a_version_that_its_maker_promises_nothing_about():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [Requirement(one) for one in project["dependencies"]]
+    assert [one.name for one in wanted if not any(limit.operator in {"<", "=="} for limit in one.specifier)] == []
 
 
 def test_the_sums_are_read_by_sha256sum(tmp_path):

@@ -260,6 +260,19 @@ def test_so_is_one_over_ipv6():
     assert wire.seen().refusals == (Refusal("2001:db8:9::9", True, 1, 1, 1, 1),)
 
 
+@pytest.mark.parametrize(("us", "own"), [((US, US6), False), ((US, US6, "192.0.2.99", "2001:db8:9::9"), True)])
+@pytest.mark.parametrize(
+    ("peer", "by", "packet"),
+    [
+        (BERLIN, "192.0.2.99", wires.refused(wires.leaving(wires.initiation()), "192.0.2.99", 3, 1)),
+        (OVER_IPV6, "2001:db8:9::9", wires.refused(wires.leaving(wires.initiation(), PEER6), "2001:db8:9::9", 1, 3)),
+    ],
+)
+def test_an_error_from_any_address_of_this_host_is_its_own(peer, by, packet, us, own):
+    (found,) = Wire(peer, us=us).comes(packet, on="lo").seen().refusals
+    assert (found.by, found.own, found.proven) == (by, own, 0)
+
+
 def test_an_error_that_quotes_too_little_or_data_or_something_else_is_not():
     sent = wires.leaving(wires.initiation(sender=7))
     wire = Wire().leaves(sent)

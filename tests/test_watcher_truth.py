@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults import Story, Watch
+from tests.faults import BULK, Story, Watch
 from tests.lab import eventually, start_exporter
 from tests.lab.exporting import lab_or_skip
 from tests.lab.hub import HubDevice, Plan, exporter_config
@@ -29,18 +29,6 @@ SITES = ("sunk", "deaf", "cut", "berlin")
 BROKEN_FOR = 45.0  # seconds
 LATEST = 40.0  # to be named in; on a machine with nothing else to do it is 30
 
-_BULK = """\
-import socket, sys, time
-sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-while True:
-    for _ in range(20):
-        try:
-            sock.sendto(bytes(1300), (sys.argv[1], 9))
-        except OSError:
-            pass
-    time.sleep(0.01)
-"""
-
 
 def told(lab: Lab, directory: Path) -> Story:
     hub = lab.namespace("hub")
@@ -51,7 +39,7 @@ def told(lab: Lab, directory: Path) -> Story:
         watch = Watch(exporter)
         try:
             eventually(lambda: all(watch.now(name) == "up" for name in SITES), within=60, every=0.5)
-            lab.start([sys.executable, "-c", _BULK, "10.77.0.1"], log="bulk", namespace=deaf.namespace)
+            lab.start([sys.executable, "-c", BULK, "10.77.0.1"], log="bulk", namespace=deaf.namespace)
             time.sleep(2)
             broke = time.monotonic()
             _nft(hub, "netdev", "egress device to-sunk", "meta l4proto udp drop")

@@ -22,10 +22,19 @@ class PathKind(StrEnum):
     PROHIBIT = "prohibit"
 
 
+class Neighbour(StrEnum):
+    """What the kernel knows of a next hop on its link, by ARP or NDP (linux/neighbour.h: NUD_*)."""
+
+    KNOWN = "known"  # its link-layer address, now or of before: packets to it leave
+    ASKED = "asked"  # it is being asked for its address, and packets wait (INCOMPLETE)
+    SILENT = "silent"  # it did not answer, and packets do not leave (FAILED)
+
+
 class Path(NamedTuple):
     """Where this host sends a packet to one address, as `ip route get` says it. Empty = it has none, or not known.
 
     `tunnel`: the interface is the WireGuard device of the peer itself. `table` is 0 where it is not known.
+    `neighbour`: of the next hop, None also where the link asks for none.
     """
 
     to: str
@@ -35,6 +44,12 @@ class Path(NamedTuple):
     source: str = ""
     table: int = 0
     tunnel: bool = False
+    neighbour: Neighbour | None = None
+
+    @property
+    def next_hop(self) -> str:
+        """The address that is asked for on the link: that of the gateway or, without one, the packet's own."""
+        return self.gateway or self.to
 
 
 class PortOwner(StrEnum):

@@ -35,8 +35,9 @@ class WatchPeer(NamedTuple):
 class Refusal(NamedTuple):
     """An ICMP or ICMPv6 error that quotes a datagram of ours to the endpoint (RFC 792, RFC 4443): how often it came.
 
-    `by` is the address of whoever says so: this host itself, where a filter here rejects or no neighbour answers.
-    `proven` of them quote bytes of a handshake message that was seen leaving; the others anybody may have sent.
+    `by` is the address of whoever says so; `own`: an address of this host itself, as where a filter here rejects or no
+    neighbour answers. `proven` of them quote bytes of a handshake message that was seen leaving; the others anybody may
+    have sent.
     """
 
     by: str
@@ -45,6 +46,7 @@ class Refusal(NamedTuple):
     code: int
     times: int
     proven: int
+    own: bool = False
 
 
 class Sender(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wg_exporter.causes import seen
+from wg_exporter.causes import drifted, seen
 from wg_exporter.causes.cause import Cause
 from wg_exporter.causes.rule import Excluded, Judgement, Rule, certain, likely, possible
 from wg_exporter.health.states import Reason
@@ -55,6 +55,8 @@ def _unknown(facts: Facts) -> Judgement:
         strangers = [one for one in _of_endpoint(facts) if not one.peer]
         if strangers:
             line = f"it calls with the public key {strangers[-1].key}, which no peer of {facts.key[1]} has"
+            if known := drifted.described(facts, strangers[-1].key):
+                return (certain if facts.endpoint else likely)(line, f"of that key: {known}", fix=(drifted.FIX,))
             fix = ((f"If that is its new key: `{{entry}}wg set {{interface}} peer {strangers[-1].key} allowed-ips ...`,"
                    " remove the old peer, and correct {conf}."),)  # fmt: skip
             return certain(line, fix=fix) if facts.endpoint else likely(line, fix=fix)

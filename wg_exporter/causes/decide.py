@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wg_exporter.causes import calls, data, fine, leaves, refused, silence, taken
+from wg_exporter.causes import calls, data, drifted, fine, leaves, refused, silence, taken
 from wg_exporter.causes.cause import Cause, Confidence, Finding
 from wg_exporter.causes.rule import Excluded, Holds, Rule, fill
 
@@ -78,21 +78,24 @@ def _finding(
     also = () if holds.confidence is Confidence.CERTAIN else tuple(other for other in holding if other is not cause)
     apart = dict.fromkeys(holds.apart for holds in (holds, *(holding[other] for other in also)) if holds.apart)
     unseen = [] if cause in _WELL or holds.confidence is Confidence.CERTAIN else _unseen(facts)
-    rule = _BY_CAUSE[cause]
+    rule, differing = _BY_CAUSE[cause], drifted.explaining(cause, facts)
+    fix = holds.fix or rule.fix
+    if differing and drifted.FIX not in fix:
+        fix = (drifted.FIX, *fix)
     return Finding(
         cause,
         holds.confidence,
-        holds.evidence,
+        (*holds.evidence, *differing),
         excluded,
         also,
-        fill(holds.fix or rule.fix, facts),
+        fill(fix, facts),
         " ".join((*fill(tuple(apart), facts), *unseen)),
     )
 
 
 def _unseen(facts: Facts) -> list[str]:
     """What nobody looked at, or could not, though it might have decided."""
-    unseen = list(facts.not_looked)
+    unseen = [*facts.not_looked, *facts.unread_filters]
     if facts.sighting is None:
         unseen.append("what passes on the wire")
     if facts.host is None:

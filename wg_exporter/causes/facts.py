@@ -34,7 +34,8 @@ class Opened(NamedTuple):
 class Filter(NamedTuple):
     """A rule of this host's firewall that drops or rejects packets of this tunnel.
 
-    `hook` is one of `output` and `input` (outer packets), `inner_output`, `inner_input` and `forward` (inner ones).
+    `hook` is one of `output` and `input` (outer packets), `inner_output` and `inner_input` (inner ones that this host
+    sends itself, and their answers; what it forwards for others is not looked at).
     `rule` is its text, `where` the table and chain, `remove` the command that takes it out. `grew` is by how many
     packets its counter grew while we looked, None without a counter. `data_only`: it leaves handshakes alone.
     """
@@ -57,10 +58,13 @@ class Echo(NamedTuple):
 
 
 class Drift(NamedTuple):
-    """A difference between the running device and its file: a word of `wireguard_config_drift`, and a sentence."""
+    """A difference between the running device and its file: a word of `wireguard_config_drift`, and a sentence. `key`
+    is the public key of the peer that it is about; empty = the device.
+    """
 
     kind: str
     line: str
+    key: str = ""
 
 
 class Facts(NamedTuple):
@@ -90,6 +94,7 @@ class Facts(NamedTuple):
     conf_endpoint: str | None = None  # what the file says: "host:port"; empty = none
     owner: str | None = None  # whose allowed IPs hold the target: a public key, empty = nobody's; as `host.owner`
     owner_name: str = ""  # what that peer is called
+    drift: tuple[Drift, ...] | None = None  # how the device differs from its file (`drifted`); None = from none
 
     # What health says, by counters and probes.
     state: State | None = None
@@ -146,7 +151,7 @@ class Facts(NamedTuple):
     outer_ping: Echo | None = None  # of the endpoint's address, outside the tunnel
     other_inner: tuple[Echo, ...] | None = None  # other addresses inside: the peer's own, and behind it
     opened: tuple[Opened, ...] | None = None  # the oldest first; of the endpoint and of strangers
-    filters: tuple[Filter, ...] | None = None  # None = the ruleset could not be read
-    drift: tuple[Drift, ...] | None = None
+    filters: tuple[Filter, ...] | None = None  # of nftables; None = the ruleset could not be read
+    unread_filters: tuple[str, ...] = ()  # rules that may drop packets of the tunnel and can't be read, in words
     clock: float | None = None  # ours, seconds since the epoch
     not_looked: tuple[str, ...] = ()  # what could not be looked at, in words

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.causes import seen
 from wg_exporter.causes.cause import Cause
-from wg_exporter.causes.rule import Excluded, Judgement, Rule, certain, likely, literal, possible
+from wg_exporter.causes.rule import Excluded, Holds, Judgement, Rule, certain, likely, literal, possible
 from wg_exporter.health.states import Reason
-from wg_exporter.inspected import PathKind, PortOwner
+from wg_exporter.inspected import Neighbour, PathKind, PortOwner
 from wg_exporter.model import Backend
 from wg_exporter.probed import SendError
 
@@ -83,10 +83,6 @@ def _loop(facts: Facts) -> Judgement:
     return certain(f"the route to the endpoint {path.to}{mark} leads into {facts.key[1]} itself")
 
 
-# What this host says itself where nobody on the link answers for the endpoint, or for the gateway to it (ICMP, ICMPv6).
-_NO_NEIGHBOUR = frozenset({(False, 3, 1), (True, 1, 3)})
-
-
 def _output(facts: Facts) -> Judgement:
     if seen.left(facts):
         return Excluded("handshake messages were seen leaving this host")
@@ -99,15 +95,12 @@ def _output(facts: Facts) -> Judgement:
         lines += [f"it dropped {seen.number(rule.grew, 'packet')} while we looked" for rule in grew if rule.grew]
         fix = tuple(f"`{literal(rule.remove)}`" for rule in rules if rule.remove)
         return certain(*lines, fix=fix) if grew or seen.left(facts) == 0 else likely(*lines, fix=fix)
-    sighting, host = facts.sighting, facts.host
-    rejected = [one for one in sighting.refusals if seen.own(facts, one.by)] if sighting else []
-    if seen.left(facts) != 0 or not _may_leave(facts) or host is None or not _due(facts):
+    sighting = facts.sighting
+    if seen.left(facts) != 0 or not _may_leave(facts) or not _due(facts):
         return None
-    if any((one.ipv6, one.type, one.code) in _NO_NEIGHBOUR for one in rejected):
-        return None  # what has nobody to go to does not leave either, and no filter is at work
-    if rejected:
+    if sighting and any(seen.own(facts, one) for one in sighting.refusals):
         return likely("nothing left this host, and it said itself that it refused")
-    judge = likely if facts.filters is None else _beside_nftables
+    judge = _beside_nftables if seen.unfiltered(facts, "output") else _unread if facts.unread_filters else likely
     counted = facts.sent_bytes if facts.backend is not Backend.USERSPACE else None
     if counted and sighting:
         within = seen.span(facts.seconds or 0.0)
@@ -121,7 +114,21 @@ def _output(facts: Facts) -> Judgement:
 
 def _beside_nftables(line: str) -> Judgement:
     """The ruleset was read, and no rule of it drops these packets."""
-    return possible(line, apart="No nftables rule drops it: look at `tc filter`, eBPF and `iptables-legacy -S`.")
+    return possible(line, apart="No nftables rule drops it: look at `tc filter` and eBPF.")
+
+
+def _unread(line: str) -> Holds:
+    """No rule of it does, and there are rules of iptables-legacy that nobody read."""
+    return likely(
+        line,
+        apart="No nftables rule drops it; rules of iptables-legacy may.",
+        fix=(
+            (
+                "`{underlay}iptables-legacy-save` and `{underlay}ip6tables-legacy-save` print the rules that were not"
+                " looked at: let UDP from port {listen_port} to {endpoint} leave."
+            ),
+        ),
+    )
 
 
 def _due(facts: Facts) -> bool:
@@ -131,11 +138,15 @@ def _due(facts: Facts) -> bool:
 
 
 def _may_leave(facts: Facts) -> bool:
-    """Whether all else that keeps messages from leaving is excluded: endpoint, route, socket."""
+    """Whether all else that keeps messages from leaving is excluded: endpoint, route, socket, and a next hop that does
+    not answer, or not yet.
+    """
     host = facts.host
     path = host.to_endpoint if host else None
     on_its_way = path is not None and path.kind in {PathKind.SENT, PathKind.LOCAL} and not path.tunnel
-    return bool(facts.endpoint) and on_its_way and host is not None and host.port_owner in {None, PortOwner.DEVICE}
+    if not facts.endpoint or not on_its_way or host is None or host.port_owner not in {None, PortOwner.DEVICE}:
+        return False
+    return not seen.next_hop_silent(facts) and seen.next_hop(facts) is not Neighbour.ASKED
 
 
 def _no_address(facts: Facts) -> Judgement:
@@ -155,7 +166,7 @@ def _no_address(facts: Facts) -> Judgement:
 def _inner(facts: Facts) -> Judgement:
     if seen.answered(facts):
         return Excluded("packets inside the tunnel are answered")
-    rules = seen.filters(facts, "inner_output", "inner_input", "forward")
+    rules = seen.filters(facts, "inner_output", "inner_input")
     if rules:
         lines = [f"a rule of this host drops packets inside the tunnel: {rule.rule} ({rule.where})" for rule in rules]
         fix = tuple(f"`{literal(rule.remove)}`" for rule in rules if rule.remove)
@@ -174,8 +185,10 @@ def _inner(facts: Facts) -> Judgement:
     asked = facts.provoked or (facts.echoes_sent or 0) >= seen.ENOUGH
     if asked and facts.entered_packets == 0 and not refused:
         return likely(f"packets were sent to {facts.target or 'it'}, and none went into {facts.key[1]}")
-    if facts.entered_packets:
-        return Excluded(f"packets went into {facts.key[1]}") if facts.filters == () else None
+    if facts.entered_packets and seen.unfiltered(facts, "inner_output", "inner_input"):
+        return Excluded(
+            f"this host's own packets went into {facts.key[1]}, and no nftables rule drops them or the answers"
+        )
     return None
 
 
@@ -260,12 +273,13 @@ RULES = (
     Rule(
         Cause.OUTPUT_FILTERED,
         "A filter of this host drops what WireGuard sends to the endpoint.",
-        "WireGuard has sent and nothing was seen on the wire, while endpoint, route and socket are right;"
+        "WireGuard has sent and nothing was seen on the wire, while endpoint, route, next hop and socket are right;"
         " `diagnose` names the rule.",
         (
             (
-                "`{underlay}nft list ruleset` (or `{underlay}iptables-save`) shows the output rules: let UDP from port"
-                " {listen_port} to {endpoint} leave."
+                "`{underlay}nft list ruleset` and, where iptables is in use, `{underlay}iptables-save` and"
+                " `{underlay}iptables-legacy-save` show the output rules: let UDP from port {listen_port} to {endpoint}"
+                " leave."
             ),
         ),
         _output,

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.causes import seen
 from wg_exporter.causes.cause import Cause
-from wg_exporter.causes.rule import Excluded, Judgement, Rule, certain, likely, possible
+from wg_exporter.causes.rule import Excluded, Holds, Judgement, Rule, certain, likely, possible
+from wg_exporter.inspected import Neighbour
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from wg_exporter.causes.facts import Facts
+    from wg_exporter.inspected import Path
 
 # By (IPv6, type, code): what it says, for a person, and the cause. Those that refuse nothing are not here.
 _SAID: Mapping[tuple[bool, int, int], tuple[str, Cause]] = {
@@ -58,7 +60,7 @@ def _refused(cause: Cause) -> Callable[[Facts], Judgement]:
         for one in sighting.refusals:
             said, means = _SAID.get((one.ipv6, one.type, one.code), ("", None))
             if means is cause:
-                by = f"{one.by} (this host itself)" if seen.own(facts, one.by) else one.by
+                by = f"{one.by} (this host itself)" if seen.own(facts, one) else one.by
                 times = "once" if one.times == 1 else f"{one.times} times"
                 lines.append(f"{by} answered {times}: {said} (ICMP{'v6' if one.ipv6 else ''} {one.type}/{one.code})")
                 proven += one.proven
@@ -71,6 +73,39 @@ def _refused(cause: Cause) -> Callable[[Facts], Judgement]:
         return certain(*lines) if proven else likely(*lines)
 
     return judge
+
+
+_FAR = ("Look at the far host and its line; `mtr {address}` shows how far packets get.",)
+_LINE = "`{underlay}ip link show dev {device}`: is the line up (NO-CARRIER: it is not)? Then VLAN and switch port."
+_NEIGHBOUR = "`{underlay}ip neigh show to {next_hop} dev {device}` (FAILED, INCOMPLETE: it does not answer):"
+_GATEWAY = (f"{_NEIGHBOUR} is that gateway on, is it on this link, and is it the right one?", _LINE)
+_ON_LINK = (f"{_NEIGHBOUR} is the far host on, is it on this link, and is that still its address?", _LINE)
+
+_by_icmp = _refused(Cause.HOST_UNREACHABLE)
+
+
+def _unreachable(facts: Facts) -> Judgement:
+    """By a router, which says so; or by this host, which finds nobody on the link."""
+    said = _by_icmp(facts)
+    if seen.next_hop_silent(facts) and not seen.shakes(facts):
+        path, table = facts.host.to_endpoint if facts.host else None, seen.next_hop(facts)
+        lines = (*(said.evidence if isinstance(said, Holds) else ()), _nobody_answers(path, table))
+        fix = _GATEWAY if path and path.gateway else _ON_LINK
+        sure = seen.no_neighbour(facts) and table in {Neighbour.SILENT, Neighbour.ASKED}
+        return certain(*lines, fix=fix) if sure else likely(*lines, fix=fix)
+    if not isinstance(said, Holds):
+        return said
+    others = [one for one in facts.sighting.refusals if not seen.own(facts, one)] if facts.sighting else []
+    return said._replace(fix=_FAR) if others else None  # else it is a filter of this host that rejects
+
+
+def _nobody_answers(path: Path | None, table: Neighbour | None) -> str:
+    if path is None:
+        return "this host says so where nobody on the link answers for the next hop (ARP, NDP)"
+    whom = f"the gateway {path.gateway} to {path.to}" if path.gateway else f"{path.to} itself, which is on that link"
+    asked = "NDP" if ":" in path.next_hop else "ARP"
+    state = {Neighbour.SILENT: "; `ip neigh`: FAILED", Neighbour.ASKED: "; `ip neigh`: INCOMPLETE"}
+    return f"nobody on {path.interface} answers for {whom} ({asked}{state.get(table, '') if table else ''})"
 
 
 _MOVED = (
@@ -105,12 +140,18 @@ RULES = (
     ),
     Rule(
         Cause.HOST_UNREACHABLE,
-        "A router on the way, or this host, cannot reach the far host or its network: it is off, or its line is.",
-        "An ICMP error `host unreachable` or `network unreachable` that quotes our handshake message.",
+        "A router on the way, or this host itself, cannot get packets any farther: the far host, a line or a gateway is"
+        " off, or a route is missing.",
+        "An ICMP error `host unreachable` or `network unreachable` that quotes our handshake message; of this host also"
+        " its table of neighbours (`ip neigh`): nobody on the link answers for the next hop.",
         (
-            "Look at the far host and its line; `mtr {address}` shows how far packets get.",
-            "If this host says so itself: `{underlay}ip neigh show` tells who on the link answers (FAILED: nobody).",
+            *_FAR,
+            (
+                "If this host says so itself, the next hop does not answer, which is the gateway or the far host:"
+                " `{underlay}ip neigh show to {next_hop} dev {device}` and `{underlay}ip link show dev {device}` tell"
+                " whether that is off, or the line."
+            ),
         ),
-        _refused(Cause.HOST_UNREACHABLE),
+        _unreachable,
     ),
 )

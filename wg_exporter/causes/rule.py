@@ -86,6 +86,7 @@ def names(facts: Facts | None) -> dict[str, str]:
             "underlay": "",
             "conf": "FILE",
             "device": "DEVICE",
+            "next_hop": "NEXT_HOP",
             "name": "NAME",
         }
     address, port = seen.split(facts.endpoint or "")
@@ -101,6 +102,7 @@ def names(facts: Facts | None) -> dict[str, str]:
         "listen_port": str(facts.listen_port or ""),
         "conf": facts.conf_path or f"/etc/wireguard/{facts.key[1]}.conf",
         "device": path.interface if path else "",
+        "next_hop": path.next_hop if path else "",
         "name": facts.dns_name or "",
     }
     quoted = {word: shlex.quote(text) for word, text in known.items() if text}

@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wg_exporter.health.states import Reason, State
+from wg_exporter.inspected import Neighbour
 from wg_exporter.wireguard import INITIATION, RESPONSE
 
 if TYPE_CHECKING:
     from wg_exporter.causes.facts import Facts, Filter
+    from wg_exporter.sighted import Refusal
 
 # WireGuard tries a handshake again every 5 to 5.33 s (REKEY_TIMEOUT and its jitter): within this time one is sent.
 WATCHED_SECONDS = 6.0
@@ -34,6 +36,10 @@ ENOUGH_ECHOES, MORE_PROBES = 10, 8
 
 # One message may be lost, or forged; two that say the same are believed.
 ENOUGH = 2
+
+# What this host says to itself where nobody on the link answers for the next hop: (IPv6, ICMP type, code). Sources:
+# arp_error_report (net/ipv4/arp.c) and ipv4_link_failure, ndisc_error_report (net/ipv6/ndisc.c) and ip6_link_failure.
+_NO_NEIGHBOUR = frozenset({(False, 3, 1), (True, 1, 3)})
 
 _OF_HANDSHAKES = frozenset({Reason.HANDSHAKE_UNANSWERED, Reason.NEVER_HEARD})
 
@@ -92,9 +98,33 @@ def calls(facts: Facts) -> bool:
     return bool(seen or facts.inbound_initiations)
 
 
-def own(facts: Facts, address: str) -> bool:
-    """Whether the address is one that this host sends from, so that it was this host that said something."""
-    return bool(facts.host and facts.host.to_endpoint and facts.host.to_endpoint.source == address)
+def own(facts: Facts, one: Refusal) -> bool:
+    """Whether it was this host itself that refused: from one of its addresses."""
+    return one.own or bool(facts.host and facts.host.to_endpoint and facts.host.to_endpoint.source == one.by)
+
+
+def no_neighbour(facts: Facts) -> bool:
+    """Whether this host says itself what it says where nobody on the link answers for the next hop. A filter that
+    rejects can say the same.
+    """
+    refusals = facts.sighting.refusals if facts.sighting else ()
+    return any(own(facts, one) and (one.ipv6, one.type, one.code) in _NO_NEIGHBOUR for one in refusals)
+
+
+def next_hop(facts: Facts) -> Neighbour | None:
+    """What the kernel knew at the last look of the next hop to the endpoint."""
+    return facts.host.to_endpoint.neighbour if facts.host and facts.host.to_endpoint else None
+
+
+def next_hop_silent(facts: Facts) -> bool | None:
+    """Whether nobody on the link answers for the next hop to the endpoint (ARP, NDP), so that nothing leaves."""
+    now = next_hop(facts)
+    if now is Neighbour.SILENT:
+        return True
+    before = facts.before.to_endpoint.neighbour if facts.before and facts.before.to_endpoint else None
+    if no_neighbour(facts):  # the table is right where it says both times that somebody is there
+        return now is not Neighbour.KNOWN or before is not Neighbour.KNOWN
+    return False if now is Neighbour.KNOWN else None
 
 
 def shakes(facts: Facts) -> bool | None:
@@ -183,6 +213,15 @@ def stranger(facts: Facts) -> str:
 def filters(facts: Facts, *hooks: str, data_only: bool = False) -> tuple[Filter, ...]:
     """The rules of the firewall at these hooks that drop packets of the tunnel: those for data, or all others."""
     return tuple(one for one in facts.filters or () if one.hook in hooks and one.data_only is data_only)
+
+
+def unfiltered(facts: Facts, *hooks: str) -> bool | None:
+    """Whether no rule of nftables drops packets of the tunnel at these hooks, and there are no others that may. None:
+    rules were not read, or not all of them.
+    """
+    if filters(facts, *hooks):
+        return False
+    return None if facts.filters is None or facts.unread_filters else True
 
 
 def grew(facts: Facts, counter: str) -> int | None:

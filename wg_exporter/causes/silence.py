@@ -76,6 +76,8 @@ def _silent(facts: Facts) -> Judgement:
         return Excluded("messages come from its endpoint")
     if sighting and any(one.proven for one in sighting.refusals):
         return Excluded("what we send is refused, not lost")
+    if seen.next_hop_silent(facts):
+        return Excluded("nobody on the link answers for the next hop, so nothing leaves")
     left = seen.left(facts)
     if not facts.endpoint or not _sent(facts):
         return None

@@ -55,7 +55,7 @@ def _input(facts: Facts) -> Judgement:
         return None  # that is why
     if reached is None:
         answered = facts.sighting.answered if facts.sighting else 0
-        if answered < seen.ENOUGH or facts.filters is not None or _accounted(facts):
+        if answered < seen.ENOUGH or seen.unfiltered(facts, "input") or _accounted(facts):
             return None
         return possible(_responses(answered), apart=_FILTER_OR_KEY)
     not_dropped = ["rp_filter dropped nothing meanwhile"] if seen.grew(facts, "outer_rp_drops") == 0 else []
@@ -137,8 +137,8 @@ def _preshared(facts: Facts) -> Judgement:
     more = ["rp_filter drops nothing"] if not_dropped else []
     if _reached(facts):
         return certain(line, "WireGuard takes its own initiations, so nothing is dropped on this host", *more)
-    if facts.filters is not None and not seen.filters(facts, "input"):
-        line_2 = "no firewall rule here drops them"
+    if seen.unfiltered(facts, "input"):
+        line_2 = "no nftables rule here drops them"
         return certain(line, line_2, *more) if not_dropped else likely(line, line_2, apart=_FILTER_OR_KEY)
     if _accounted(facts):
         return likely(line, "the UDP sockets of this host got as many datagrams", *more, apart=_FILTER_OR_KEY)
@@ -223,8 +223,8 @@ RULES = (
         " socket; `diagnose` names the rule.",
         (
             (
-                "`{underlay}nft list ruleset` (or `{underlay}iptables-save`) shows the input rules: let UDP to port"
-                " {listen_port} in."
+                "`{underlay}nft list ruleset` and, where iptables is in use, `{underlay}iptables-save` and"
+                " `{underlay}iptables-legacy-save` show the input rules: let UDP to port {listen_port} in."
             ),
         ),
         _input,

@@ -13,7 +13,7 @@ import warnings
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from wg_exporter.catalogue import NAMES
 from wg_exporter.config import Config, ConfigError, load
@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from wg_exporter.probed import Probed
     from wg_exporter.sources import OpenSources
     from wg_exporter.status.document import Document
+
+T = TypeVar("T")
 
 TICK_SECONDS = 5.0
 SUSPECT_TICK_SECONDS = 1.0  # while a peer is suspicious
@@ -344,9 +346,15 @@ class Exporter:
             self.watched.callers(),
             setup.planner.underlays(),
             self._places,
-            lambda device: self._history.endpoint_names(device, snapshot),
+            lambda device: self._locked(lambda: self._history.endpoint_names(device, snapshot)),
+            lambda: self._locked(lambda: self._history.drifts(snapshot)),
         )
         return self._causes.follow(look, setup.reader, partial(self._watch, setup, snapshot))
+
+    def _locked(self, ask: Callable[[], T]) -> T:
+        """What the history says, which scrapes ask meanwhile too."""
+        with self._lock:
+            return ask()
 
     def _watch(self, setup: Setup, snapshot: Snapshot, keys: list[PeerKey]) -> None:
         """Have peers watched whose cause is sought."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from math import inf, isfinite
 from typing import TYPE_CHECKING, NamedTuple
 
+from wg_exporter.causes import drifted
 from wg_exporter.causes.facts import Echo, Facts
 from wg_exporter.health.states import Reason
 from wg_exporter.hostnames import MEANINGS, LookupFailure
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from wg_exporter.config import Config
+    from wg_exporter.drift.kinds import Drift
     from wg_exporter.health import Health
     from wg_exporter.health.evidence import Evidence
     from wg_exporter.health.states import PeerHealth
@@ -70,7 +72,9 @@ class Places:
 
 
 class Look(NamedTuple):
-    """What one tick has. `host_names` tells of the host name of each peer of a device; nothing if none has one."""
+    """What one tick has. `host_names` tells of the host name of each peer of a device; nothing if none has one.
+    `drifts` compares devices with their files, if somebody asks.
+    """
 
     snapshot: Snapshot
     health: Health
@@ -82,6 +86,7 @@ class Look(NamedTuple):
     underlays: Mapping[DeviceKey, str | None]
     places: Places
     host_names: Callable[[Device], Sequence[EndpointName]]
+    drifts: Callable[[], Mapping[DeviceKey, Drift]]
 
 
 class Mark(NamedTuple):
@@ -182,6 +187,8 @@ def facts(key: PeerKey, who: tuple[PeerMeta, PeerHealth], look: Look, begun: Mar
     )
     link = snapshot.links.get(key[:2])
     known = _described(known, snapshot)._replace(mtu=link.mtu if link else None)
+    if (drift := look.drifts().get(key[:2])) is not None:
+        known = known._replace(drift=drifted.of_peer(drift, key))
     if names := look.host_names(device):
         known = _named(known, names[at])
     known = _aimed(known, look, two.host, device)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from wg_exporter.config import Config
+    from wg_exporter.drift.kinds import Drift
     from wg_exporter.exposition.view import ExporterFacts
     from wg_exporter.health.states import Change, Obstacle
     from wg_exporter.health.summary import Summary
@@ -199,8 +200,12 @@ class HostHistory:
             rtt_buckets=config.probe.rtt_buckets,
             gone=self.health.unseen({(device.netns, device.name) for device in snapshot.devices}),
             lacking=self.health.lacking(snapshot.devices),
-            drifts=self._drifts.look(snapshot, self._endpoint_names.resolved(snapshot)),
+            drifts=self.drifts(snapshot),
         )
+
+    def drifts(self, snapshot: Snapshot) -> Mapping[DeviceKey, Drift]:
+        """How each device that a file describes differs from it."""
+        return self._drifts.look(snapshot, self._endpoint_names.resolved(snapshot))
 
     def endpoint_names(self, device: Device, snapshot: Snapshot) -> Sequence[EndpointName]:
         """What is known of the host name of each peer of a device; empty if none has one."""

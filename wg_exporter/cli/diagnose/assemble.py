@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
+from wg_exporter.causes import drifted
 from wg_exporter.causes.facts import Facts
 from wg_exporter.health.states import Reason, State
 from wg_exporter.model import SOME_TIME, Backend
@@ -58,6 +59,7 @@ class Known(NamedTuple):
     resolved: Resolved | None = None
     opened: tuple[Opened, ...] | None = None
     filters: tuple[Filter, ...] | None = None
+    unread_filters: tuple[str, ...] = ()
     names: Mapping[str, str] = {}
     others_expected: int = 0
     not_looked: tuple[str, ...] = ()
@@ -94,6 +96,7 @@ def facts(known: Known) -> Facts:
         conf_path=chosen.conf.path if chosen.conf else "",
         conf_endpoint=chosen.conf_peer.endpoint if chosen.conf_peer else None,
         owner_name=known.names.get(owner, "") if owner else "",
+        drift=drifted.of_peer(chosen.drift, chosen.key) if chosen.drift else None,
         state=state,
         reason=reason,
         heard_seconds=0.0 if answered else _shaken(known, now),
@@ -127,6 +130,7 @@ def facts(known: Known) -> Facts:
         other_inner=inside.others if inside and inside.others else None,
         opened=known.opened,
         filters=known.filters,
+        unread_filters=known.unread_filters,
         clock=known.wall,
         not_looked=known.not_looked,
     )

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from wg_exporter.causes.cause import Finding
     from wg_exporter.config import Config
+    from wg_exporter.drift.kinds import Drift
     from wg_exporter.exposition.view import View
     from wg_exporter.model import ConfFile, ConfPeer, Device, Link, Peer, PeerKey, Snapshot
     from wg_exporter.plan.planner import Plan
@@ -49,6 +50,7 @@ class Chosen(NamedTuple):
     there is none. `health` is how the exporter that runs here says that it is (`told`), or what one look shows; `found`
     is the cause that the exporter found, `usual` the round trip that it knows, in seconds. `entry` and `underlay_entry`
     lead commands into namespaces, `underlay` is that of the outer packets (None: none that can be looked into).
+    `drift` is how the device differs from its file.
     """
 
     key: PeerKey
@@ -70,6 +72,7 @@ class Chosen(NamedTuple):
     underlay_entry: str = ""
     conf: ConfFile | None = None
     conf_peer: ConfPeer | None = None
+    drift: Drift | None = None
     problem: str = ""
 
     @property
@@ -125,7 +128,7 @@ def choose(
         named = words.first_of(f"{file.interface} {one.public_key}" for file, one in described)
         raise ChoiceError(f"several peers are called {words.plain(peer)}; say which: {named}")
     if described:
-        return _absent(*described[0], snapshot, config)
+        return _absent(*described[0], snapshot, config)._replace(drift=view.drifts.get(("", described[0][0].interface)))
     reason = overview.reason_for_failure(seen) if not seen.devices else why
     raise ChoiceError((reason or f"no peer {words.plain(peer)}").replace("wg-exporter show", "wg-exporter diagnose"))
 
@@ -209,6 +212,7 @@ def _chosen(
         underlay_entry=entries.get(place[0], ""),
         conf=conf,
         conf_peer=conf_peer,
+        drift=view.drifts.get(place),
         problem=row.failed.problem if row.failed else "",
     )
     if here is None or row.device is None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.cli.diagnose.firewall import concerned
 from wg_exporter.cli.diagnose.firewall.concerned import Flow, Way
+from wg_exporter.cli.diagnose.firewall.ruleset import FAMILIES, FORWARD, INET, IPV4, IPV6
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from wg_exporter.cli.diagnose.firewall.ruleset import Chain
     from wg_exporter.cli.diagnose.host import Firewall
     from wg_exporter.model import Snapshot
+
+MOST_NAMED = 3  # chains
 
 
 def filters(
@@ -30,6 +33,24 @@ def filters(
         before.inner, after.inner, _inner(known), lambda chain: texts(netns, chain), chosen.entry
     )
     return tuple(dict.fromkeys(found))
+
+
+def forwarded(firewall: Firewall, target: str) -> str:
+    """What was not looked at of packets that this host sends on for others, in words; empty if it does not, or no rule
+    of it decides about them.
+    """
+    families = (INET, IPV6 if ":" in target else IPV4)
+    chains = [
+        f"{FAMILIES[chain.family]} {chain.table} {chain.name}"
+        for chain in firewall.inner.chains
+        if chain.hook is not None
+        and (chain.hook.number, chain.family in families) == (FORWARD, True)
+        and (chain.rules or not chain.accepts)
+    ]
+    if not firewall.forwards or not chains:
+        return ""
+    named = ", ".join(chains[:MOST_NAMED]) + (", ..." if len(chains) > MOST_NAMED else "")
+    return f"packets that this host forwards for others ({named}): only its own were followed through the rules"
 
 
 def _outer(known: Known) -> Iterator[Way]:

@@ -135,20 +135,26 @@ def resolve(name: str) -> Resolved:
 
 
 class Firewall(NamedTuple):
-    """The rulesets of both namespaces, and whether there are rules that are not in them (iptables-legacy)."""
+    """The rulesets of both namespaces. `unread`: what of the firewall is not in them, in words. `forwards`: whether the
+    device's namespace sends on packets of others.
+    """
 
     outer: Ruleset
     inner: Ruleset
-    legacy: bool
+    unread: tuple[str, ...] = ()
+    forwards: bool = False
 
 
 def firewall(paths: Mapping[str, str], underlay: str, netns: str) -> Firewall:
     """Read the rules of the namespace of the outer packets and of that of the device. Raises OSError, SourceError."""
     with closing(Namespaces(paths)) as namespaces:
-        outer = namespaces.inside(underlay, source.read)
-        legacy = namespaces.inside(underlay, source.legacy)
-        inner = outer if netns == underlay else namespaces.inside(netns, source.read)
-    return Firewall(outer, inner, legacy)
+        outer, unread = namespaces.inside(underlay, source.read), namespaces.inside(underlay, source.legacy)
+        inner = outer
+        if netns != underlay:
+            inner = namespaces.inside(netns, source.read)
+            unread += namespaces.inside(netns, source.legacy)
+        forwards = namespaces.inside(netns, source.forwards)
+    return Firewall(outer, inner, tuple(dict.fromkeys(unread)), forwards)
 
 
 def rule_texts(paths: Mapping[str, str], netns: str, chain: Chain) -> dict[int, str]:

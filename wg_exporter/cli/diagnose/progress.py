@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wg_exporter.causes import seen
+from wg_exporter.inspected import Neighbour
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,10 +22,7 @@ def lines(facts: Facts, told: frozenset[str] = _NONE) -> Iterator[str]:
 
 
 def _all(facts: Facts) -> Iterator[str]:
-    if facts.provoked:
-        yield f"sent an echo to {facts.target or 'an address of nobody'} into {facts.key[1]}"
-    if facts.provoke_refused:
-        yield f"this host refuses to send it: {facts.provoke_refused}"
+    yield from _here(facts)
     if facts.sighting is not None:
         yield from _wire(facts, facts.sighting)
     if facts.callers is not None:
@@ -47,6 +45,16 @@ def _all(facts: Facts) -> Iterator[str]:
         yield f"the verdict of the MTU probes: {facts.verdict}"
 
 
+def _here(facts: Facts) -> Iterator[str]:
+    if facts.provoked:
+        yield f"sent an echo to {facts.target or 'an address of nobody'} into {facts.key[1]}"
+    if facts.provoke_refused:
+        yield f"this host refuses to send it: {facts.provoke_refused}"
+    path = facts.host.to_endpoint if facts.host else None
+    if path is not None and path.neighbour is Neighbour.SILENT:
+        yield f"nobody on {path.interface} answers for {path.next_hop}, the next hop to the endpoint"
+
+
 def _wire(facts: Facts, sighting: Sighting) -> Iterator[str]:
     there = facts.endpoint or "its endpoint"
     if sighting.initiations_sent:
@@ -63,4 +71,5 @@ def _wire(facts: Facts, sighting: Sighting) -> Iterator[str]:
         yield f"a message for another key than ours came from {there}"
     for one in sighting.refusals:
         version = "v6" if one.ipv6 else ""
-        yield f"{one.by} refuses what we send (ICMP{version} {one.type}/{one.code})"
+        who = f"{one.by} (this host itself)" if seen.own(facts, one) else one.by
+        yield f"{who} refuses what we send (ICMP{version} {one.type}/{one.code})"

@@ -207,9 +207,11 @@ RULES = (
         State.DOWN,
         Reason.NOT_SENT,
         "Nothing leaves for it, though probes wait for an answer, or its own initiations do, or WireGuard makes "
-        "handshakes that are not seen leaving: this host has no way to its endpoint.",
-        "`ip route get` its endpoint (`wg-exporter show {interface} {peer}` prints it): no route, an interface of this "
-        "host that is down, or a firewall of its own.",
+        "handshakes that are not seen leaving: this host has no route to its endpoint, a filter drops it, or the next "
+        "hop does not answer.",
+        "`ip route get` its endpoint (`wg-exporter show {interface} {peer}` prints it): is there a route, out of an "
+        "interface that is up? `ip neigh`: is the next hop FAILED, as nobody on the link answers for it? "
+        "`nft list ruleset`: does a filter of this host drop it?",
         _not_sent,
     ),
     Rule(

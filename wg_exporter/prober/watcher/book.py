@@ -273,10 +273,10 @@ class Book:
         if self._copy(name, now) is not None:
             return
         self._remember(name, captured.interface, now)
-        sent = self._quoted(found.data, now)
+        sent, own = self._quoted(found.data, now), self._local(found.by)
         for number, seen in peers.items():
             if sent is None or sent.seen is seen:
-                seen.refuse(found, proven=sent is not None)
+                seen.refuse(found, proven=sent is not None, own=own)
                 self._touch(number)
 
     def _quoted(self, data: bytes, now: float) -> _Sent | None:

@@ -18,7 +18,7 @@ Place = tuple[int, bytes, int]
 """What finds a peer by its messages: our port, and the packed address and the port of its endpoint."""
 
 _Sender = tuple[bytes, int, str]
-_Refusal = tuple[bytes, int, int]
+_Refusal = tuple[bytes, int, int, bool]
 
 
 class Seen:
@@ -111,11 +111,11 @@ class Seen:
                 del self._senders[address, port, before]
             self.count(address, port, interface)
 
-    def refuse(self, quote: Quote, *, proven: bool) -> None:
-        """Somebody says that what is sent to its endpoint can't be delivered. What is proven is never crowded out by
-        what is not.
+    def refuse(self, quote: Quote, *, proven: bool, own: bool) -> None:
+        """Somebody says that what is sent to its endpoint can't be delivered; `own`: from an address of this host. What
+        is proven is never crowded out by what is not.
         """
-        name = (quote.by, quote.type, quote.code)
+        name = (quote.by, quote.type, quote.code, own)
         count, believed = self._refusals.get(name, (0, 0))
         if not count and len(self._refusals) >= MOST_REFUSALS:
             weak = [known for known, (_, proofs) in self._refusals.items() if not proofs]
@@ -145,8 +145,8 @@ class Seen:
                 for (address, port, interface), count in self._senders.items()
             ),
             refusals=tuple(
-                Refusal(str(ip_address(by)), len(by) == 16, kind, code, *counts)
-                for (by, kind, code), counts in self._refusals.items()
+                Refusal(str(ip_address(by)), len(by) == 16, kind, code, *counts, own)
+                for (by, kind, code, own), counts in self._refusals.items()
             ),
             initiation=self._initiation,
             missed=self.missed,

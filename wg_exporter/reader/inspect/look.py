@@ -6,19 +6,21 @@ cut short. What is late is left out and said.
 
 from __future__ import annotations
 
+import re
 import threading
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from ipaddress import ip_address
+from socket import if_nametoindex
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from wg_exporter.inspected import Inspected, Path, PathKind, PortOwner
+from wg_exporter.inspected import Inspected, Neighbour, Path, PathKind, PortOwner
 from wg_exporter.linux.errors import SourceError
 from wg_exporter.linux.namespaces import Entrance
 from wg_exporter.linux.netlink import NETLINK_ROUTE, Netlink
 from wg_exporter.log import place
 from wg_exporter.model import Backend
-from wg_exporter.reader.inspect import ports, proc
+from wg_exporter.reader.inspect import neighbours, ports, proc
 from wg_exporter.reader.links import lookups
 from wg_exporter.reader.links.lookups import Asked, Route
 from wg_exporter.reader.links.routes import CONTROL_SOCKETS, RouteReader
@@ -38,6 +40,8 @@ _KINDS = {
     lookups.RTN_PROHIBIT: PathKind.PROHIBIT,
 }
 _REFUSED = {"unreachable": PathKind.UNREACHABLE, "prohibit": PathKind.PROHIBIT, "blackhole": PathKind.BLACKHOLE}
+
+_NUMBER = re.compile("[0-9]{1,9}")  # of a link: the kernel's are below 2**31
 
 _T = TypeVar("_T")
 
@@ -148,11 +152,11 @@ def _in_thread(netns: str, namespaces: Mapping[str, str], look: Callable[[], _T]
 
 
 def _outer(subject: Subject, control_sockets: Sequence[FilePath]) -> _Outer:
-    address = _address(subject.endpoint)
+    address, link = _address(subject.endpoint)
     ipv6, here = len(address) == 16, subject.underlay == subject.key[0]
     owner, holder = _port(subject, control_sockets)
     return _Outer(
-        _path(Asked(address, mark=subject.fwmark), subject.ifindex if here else 0) if address else None,
+        _path(Asked(address, link, subject.fwmark), subject.ifindex if here else 0) if address else None,
         owner,
         holder,
         proc.OFF if ipv6 else proc.strictest(but=subject.key[1] if here else ""),
@@ -209,27 +213,41 @@ def _named(netlink: Netlink, to: str, route: Route, ifindex: int) -> Path:
     if hop:
         link = netlink.ask(lookups.RTM_GETLINK, [lookups.link_request(hop)])[0]
         name = "" if isinstance(link, int) else lookups.decode_link(link).name
+    kind = _KINDS.get(route.kind, PathKind.SENT)
     return Path(
         to,
-        _KINDS.get(route.kind, PathKind.SENT),
+        kind,
         name,
         _text(route.gateway),
         _text(route.source),
         route.table,
         hop != 0 and hop == ifindex,
+        _neighbour(netlink, route.gateway or ip_address(to).packed, hop) if kind is PathKind.SENT and hop else None,
     )
+
+
+def _neighbour(netlink: Netlink, address: bytes, link: int) -> Neighbour | None:
+    """What is known of a packed address on a link; None if it was never asked for there."""
+    answer = netlink.ask(neighbours.RTM_GETNEIGH, [neighbours.request(address, link)])[0]
+    return None if isinstance(answer, int) else neighbours.decode(answer)
 
 
 def _text(packed: bytes) -> str:
     return str(ip_address(packed)) if len(packed) in {4, 16} else ""
 
 
-def _address(endpoint: str) -> bytes:
-    """The packed address of "address:port"; empty without one, or with a scope, which a look-up alone can't ask for."""
+def _address(endpoint: str) -> tuple[bytes, int]:
+    """The packed address of "address:port", and the link that its zone names (RFC 4007; by name or number), 0 = none.
+    Empty without an address, or with the zone of a link that is not there.
+    """
+    address, _, zone = endpoint.rpartition(":")[0].strip("[]").partition("%")
     try:
-        return ip_address(endpoint.rpartition(":")[0].strip("[]")).packed
-    except ValueError:
-        return b""
+        packed = ip_address(address).packed
+        if not zone:
+            return packed, 0
+        return packed, int(zone) if _NUMBER.fullmatch(zone) else if_nametoindex(zone)
+    except (ValueError, OSError):
+        return b"", 0
 
 
 def _port(subject: Subject, control_sockets: Sequence[FilePath]) -> tuple[PortOwner | None, str]:

@@ -47,7 +47,9 @@ _UNSIGNED = struct.Struct("=I")
 
 
 class Asked(NamedTuple):
-    """A packet to `target`, packed: within a VRF (`master`, 0 = none), with a mark, from an address (empty = any)."""
+    """A packet to `target`, packed: within a VRF or on one link (`master`, 0 = none), with a mark, from an address
+    (empty = any).
+    """
 
     target: bytes
     master: int = 0

@@ -38,7 +38,11 @@ ATTEMPTS = 3
 NFT_SECONDS = 2.0
 MOST_TEXT = 4 << 20  # bytes of what nft writes
 
-LEGACY = ("/proc/net/ip_tables_names", "/proc/net/ip6_tables_names")
+# The files that list the tables of iptables-legacy in a namespace, and those tables that may drop packets. `nat` is not
+# one: iptables refuses DROP there, and packets of a known connection do not pass it.
+LEGACY = {"iptables-legacy": "ip_tables_names", "ip6tables-legacy": "ip6_tables_names"}
+DROPPING = frozenset({"filter", "mangle", "raw", "security"})
+FORWARDING = ("ipv4/ip_forward", "ipv6/conf/all/forwarding")
 _HANDLE = re.compile(r"^\s*(.*?)\s*# handle (\d+)$")
 
 
@@ -77,11 +81,30 @@ def loaded(modules: Path = Path("/proc/modules"), system: Path = Path("/sys/modu
         return True
 
 
-def legacy() -> bool:
-    """Whether there are rules of the old iptables, which are not part of the ruleset, in the thread's namespace."""
-    for path in LEGACY:
+def legacy(net: Path = Path("/proc/thread-self/net")) -> tuple[str, ...]:
+    """Rules of the old iptables that may drop packets in the thread's namespace, in words: they are no part of the
+    ruleset. The kernel lists a table from when somebody asked for it, so it may have no rule.
+    """
+    found = []
+    for program, name in LEGACY.items():
         try:
-            if Path(path.replace("/proc/net", "/proc/thread-self/net")).read_text().strip():
+            tables = sorted(DROPPING.intersection((net / name).read_text(errors="replace").split()))
+        except FileNotFoundError:
+            continue  # the kernel has none
+        except OSError:
+            found.append(f"whether {program} has rules, which the kernel tells root alone")
+            continue
+        if tables:
+            what = "table" if len(tables) == 1 else "tables"
+            found.append(f"the rules of {program} ({what} {', '.join(tables)}), which `{program}-save` prints")
+    return tuple(found)
+
+
+def forwards(settings: Path = Path("/proc/sys/net")) -> bool:
+    """Whether this host forwards packets of others, in the thread's namespace."""
+    for name in FORWARDING:
+        try:
+            if (settings / name).read_text().strip() not in {"", "0"}:
                 return True
         except OSError:
             continue
