@@ -1,13 +1,14 @@
 """What the exporter names by itself, for several broken tunnels at once: each in a world of its own, with an exporter
 of its own that was there before the fault.
 
-Nearly all of the time is waiting, so a dozen of them take little longer than one.
+Nearly all of the time is waiting, so a dozen of them take little longer than one, and other things can be done
+meanwhile.
 """
 
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,7 +19,7 @@ from wg_exporter.causes.cause import Confidence
 from wg_exporter.cli.netlab import Lab, LabError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 150.0  # seconds from the fault: loss is judged after 20 probes, 5 s apart
 NOTHING_COMES = 100.0  # seconds after which nothing wrong was named where nothing is to be named
-BUILDERS = 3  # worlds that are built at a time
+BUILDERS = 4  # worlds that are built at a time
 EVERY = 1.0
 
 
@@ -50,14 +51,16 @@ class Alone(NamedTuple):
         return self.named[-1].cause if self.named else ""
 
 
-def watch(scenes: Sequence[Scene], directory: Path) -> Mapping[str, Alone]:
-    """Build all of these, and wait until each was named, or won't be."""
+def watch(scenes: Sequence[Scene], directory: Path, meanwhile: Callable[[], None]) -> Mapping[str, Alone]:
+    """Build all of these, and wait until each was named, or won't be. `meanwhile` is called once they are built."""
     with ExitStack() as stack, ThreadPoolExecutor(BUILDERS) as builders:
         labs = [stack.enter_context(Lab(lab_prefix(), directory / one.id, kernel=False)) for one in scenes]
         built = [builders.submit(_build, one, lab) for one, lab in zip(scenes, labs, strict=True)]
         with ThreadPoolExecutor(max(len(scenes), 1)) as followers:
             waits = [followers.submit(_follow, one, world) for one, world in zip(scenes, built, strict=True)]
-            found = {one.id: _result(wait) for one, wait in zip(scenes, waits, strict=True)}
+            wait(built)
+            meanwhile()
+            found = {one.id: _result(told) for one, told in zip(scenes, waits, strict=True)}
         for one, world in zip(scenes, built, strict=True):
             if one.asks and not found[one.id].problem:
                 found[one.id] = found[one.id]._replace(said=diagnose(world.result()))
@@ -65,9 +68,9 @@ def watch(scenes: Sequence[Scene], directory: Path) -> Mapping[str, Alone]:
         return found
 
 
-def _result(wait: Future[Alone]) -> Alone:
+def _result(told: Future[Alone]) -> Alone:
     try:
-        return wait.result()
+        return told.result()
     except (AssertionError, LabError) as error:
         return Alone((), problem=str(error) or type(error).__name__)
 

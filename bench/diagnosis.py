@@ -1,8 +1,8 @@
 """Write causes.json, which docs/causes.md shows: each cause of tests/causes_lab.py made real, and what it was called by
 `wg-exporter diagnose`, and by an exporter alone that runs beside it.
 
-`python -m bench.diagnosis`. Needs root and wireguard-go; a run takes half an hour. It is made of parts that can be run
-one by one (`--list`), each of which leaves what the others have written as it is.
+`python -m bench.diagnosis`. Needs root and wireguard-go; a run takes 20 to 30 minutes. It has parts that can be run one
+by one (`--part`), each of which leaves what the others have written as it is.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench import alone
 from tests.causes_lab import SCENES, Scene
@@ -24,28 +25,33 @@ from wg_exporter.causes.cause import Cause
 from wg_exporter.cli.netlab import Lab, LabError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 OUTPUT = Path(__file__).with_name("causes.json")
-TOGETHER = 10  # worlds with an exporter at a time
-ONE_BY_ONE = 12  # scenes that are diagnosed in a part
+TOGETHER = 17  # worlds with an exporter at a time
 PATIENT = {Cause.LOSSY, Cause.SLOW, Cause.MTU, Cause.NAT_FORGOT}  # of which an exporter hears later: put together
 
 Row = dict[str, Any]
 
 
-def parts() -> dict[str, tuple[Scene, ...]]:
-    """The parts of a run, by name."""
-    asked = [one for one in SCENES if not one.asks]
+class Part(NamedTuple):
+    """A part of a run: scenes that an exporter watches, and those that are diagnosed while it waits."""
+
+    watched: tuple[Scene, ...]
+    diagnosed: tuple[Scene, ...]
+
+
+def parts() -> list[Part]:
+    """All parts of a run."""
     waiting = [one for one in SCENES if one.alone or not one.cause.fault or one.cause in PATIENT or one.asks]
-    quick = [one for one in SCENES if one not in waiting]
-    found = dict(_cut("alone", waiting + quick, TOGETHER))
-    return found | dict(_cut("diagnose", asked, ONE_BY_ONE))
-
-
-def _cut(name: str, scenes: Sequence[Scene], size: int) -> Iterator[tuple[str, tuple[Scene, ...]]]:
-    for number, start in enumerate(range(0, len(scenes), size), 1):
-        yield f"{name}-{number}", tuple(scenes[start : start + size])
+    watched = waiting + [one for one in SCENES if one not in waiting]
+    asked = [one for one in SCENES if not one.asks]
+    number = -(-len(watched) // TOGETHER)
+    share = -(-len(asked) // number)
+    return [
+        Part(tuple(watched[at * TOGETHER : (at + 1) * TOGETHER]), tuple(asked[at * share : (at + 1) * share]))
+        for at in range(number)
+    ]
 
 
 def measure(scene: Scene) -> Said:
@@ -68,7 +74,7 @@ def diagnosed(said: Said) -> Row:
     return {"named": said.cause, "seconds": round(said.answer["elapsed_seconds"], 1)}
 
 
-def watched(found: alone.Alone) -> Row:
+def alone_row(found: alone.Alone) -> Row:
     """And what the exporter named, in order, with the seconds from the fault."""
     return {"exporter": [list(one) for one in found.named]}
 
@@ -97,63 +103,75 @@ def right(scene: Scene, row: Row) -> bool:
     return said <= names if scene.alone else bool(said) and said <= names
 
 
-def _diagnose(scenes: Sequence[Scene], *, verbose: bool) -> Iterator[tuple[Scene, Row]]:
-    for scene in scenes:
-        try:
-            said = measure(scene)
-        except (AssertionError, LabError) as error:
-            print(f"{scene.id:28} NOT BUILT: {error}", flush=True)
-            continue
-        row = diagnosed(said)
-        yield scene, row
-        if verbose or not right(scene, row):
-            shown = {name: value for name, value in said.answer.items() if name != "excluded"}
-            print(said.steps, json.dumps(shown, indent=1), flush=True)
+class Run:
+    """What was seen so far, by scene; printed as it comes."""
 
+    def __init__(self, *, verbose: bool) -> None:
+        self.seen: dict[str, Row] = {}
+        self.wrong = 0
+        self._verbose = verbose
 
-def _watch(scenes: Sequence[Scene]) -> Iterator[tuple[Scene, Row]]:
-    with tempfile.TemporaryDirectory(prefix="wg-exporter-causes-") as name:
-        found = alone.watch(scenes, Path(name))
-    for scene in scenes:
-        seen = found[scene.id]
-        if seen.problem:
-            print(f"{scene.id:28} NOT BUILT: {seen.problem}", flush=True)
-            continue
-        yield scene, watched(seen) | (diagnosed(seen.said) if seen.said else {})
+    def part(self, watched: Sequence[Scene], asked: Sequence[Scene]) -> None:
+        """Have these watched, and diagnose those meanwhile."""
+        with tempfile.TemporaryDirectory(prefix="wg-exporter-causes-") as name:
+            found = alone.watch(watched, Path(name), lambda: self._diagnose(asked))
+        for scene in watched:
+            seen = found[scene.id]
+            if seen.problem:
+                self._not_built(scene, seen.problem)
+                continue
+            self._take(scene, alone_row(seen))
+            if seen.said is not None:
+                self._take(scene, diagnosed(seen.said), seen.said)
+
+    def _diagnose(self, scenes: Sequence[Scene]) -> None:
+        for scene in scenes:
+            try:
+                said = measure(scene)
+            except (AssertionError, LabError) as error:
+                self._not_built(scene, str(error))
+                continue
+            self._take(scene, diagnosed(said), said)
+
+    def _take(self, scene: Scene, row: Row, said: Said | None = None) -> None:
+        self.seen[scene.id] = self.seen.get(scene.id, {}) | row
+        good = right(scene, row)
+        self.wrong += not good
+        print(f"{scene.id:28} {' '.join(f'{key}={value}' for key, value in row.items())}{'' if good else '  WRONG'}")
+        if said is not None and (self._verbose or not good):
+            print(said.steps, json.dumps({name: value for name, value in said.answer.items() if name != "excluded"}))
+        sys.stdout.flush()
+
+    def _not_built(self, scene: Scene, problem: str) -> None:
+        self.wrong += 1
+        print(f"{scene.id:28} NOT BUILT: {problem}", flush=True)
 
 
 def main() -> None:
     """Run the scenes, and write what was seen."""
     parser = argparse.ArgumentParser(prog="python -m bench.diagnosis", description=__doc__)
-    parser.add_argument("--list", action="store_true", help="print the parts of a run, and end")
-    parser.add_argument("--part", default="", help="these parts, by commas (default: all)")
+    parser.add_argument("--part", default="", help="only these parts, by numbers from 1 on and commas (default: all)")
     parser.add_argument("--only", default="", help="only scenes with one of these names, by commas")
+    parser.add_argument("--without", default="", help="leave out `alone` or `diagnose`")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="where the results go")
     parser.add_argument("--verbose", action="store_true", help="print all that was said")
     options = parser.parse_args()
-    if options.list:
-        print("\n".join(parts()))
-        return
-    names, only = options.part.split(",") if options.part else [*parts()], set(filter(None, options.only.split(",")))
-    began, wrong = time.monotonic(), 0
-    for name in names:
-        scenes = [one for one in parts()[name] if not only or one.id in only]
-        if not scenes:
-            continue
-        seen = _watch(scenes) if name.startswith("alone") else _diagnose(scenes, verbose=options.verbose)
-        fresh: dict[str, Row] = {}
-        for scene, row in seen:
-            fresh[scene.id] = row
-            wrong += not right(scene, row)
-            what = " ".join(f"{key}={value}" for key, value in row.items())
-            print(f"{scene.id:28} {what}{'' if right(scene, row) else '  WRONG'}", flush=True)
+    only, all_parts = set(filter(None, options.only.split(","))), parts()
+    numbers = [int(one) for one in options.part.split(",")] if options.part else range(1, len(all_parts) + 1)
+    began, run = time.monotonic(), Run(verbose=options.verbose)
+    for number in numbers:
+        print(f"part {number} of {len(all_parts)}, after {time.monotonic() - began:.0f} s", flush=True)
+        watched, asked = (
+            [one for one in scenes if (not only or one.id in only) and options.without != kind]
+            for kind, scenes in zip(("alone", "diagnose"), all_parts[number - 1], strict=True)
+        )
+        run.part(watched, asked)
         before = json.loads(options.output.read_text()) if options.output.exists() else []
-        options.output.write_text(document(fresh, before))
+        options.output.write_text(document(run.seen, before))
     rows = json.loads(options.output.read_text())
     seconds = [row["seconds"] for row in rows if "seconds" in row]
-    print(f"written: {options.output}, after {time.monotonic() - began:.0f} s; {wrong} wrong")
-    if seconds:
-        print(f"slowest {max(seconds):.1f} s, median {statistics.median(seconds):.1f} s, of {len(seconds)}")
+    print(f"written: {options.output}, after {time.monotonic() - began:.0f} s; {run.wrong} wrong")
+    print(f"slowest {max(seconds):.1f} s, median {statistics.median(seconds):.1f} s, of {len(seconds)}")
 
 
 if __name__ == "__main__":

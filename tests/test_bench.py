@@ -109,10 +109,10 @@ def test_every_cause_is_made_in_two_builds_that_differ():
 
 
 def test_the_parts_of_a_run_have_every_scene_with_an_exporter_and_without():
-    found = {name: [scene.id for scene in scenes] for name, scenes in diagnosis.parts().items()}
-    for kind, wanted in (("alone", diagnosis.SCENES), ("diagnose", [one for one in diagnosis.SCENES if not one.asks])):
-        these = [one for name, scenes in found.items() if name.startswith(kind) for one in scenes]
-        assert sorted(these) == sorted(one.id for one in wanted)
+    parts = diagnosis.parts()
+    assert sorted(one.id for part in parts for one in part.watched) == sorted(one.id for one in diagnosis.SCENES)
+    asked = sorted(one.id for one in diagnosis.SCENES if not one.asks)  # those with one are diagnosed beside it
+    assert sorted(one.id for part in parts for one in part.diagnosed) == asked
 
 
 def test_an_exporter_that_names_nothing_is_right_only_where_it_cant_know():
