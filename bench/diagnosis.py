@@ -66,7 +66,9 @@ def measure(scene: Scene) -> Said:
 
 def described(scene: Scene) -> Row:
     """What the file has of a scene before anything was seen of it."""
-    return {"cause": scene.cause.value, "made": scene.words, "emulated": scene.emulated, "alone": scene.alone}
+    also = [one.value for one in scene.also]
+    words = {"made": scene.words, "emulated": scene.emulated, "alone": scene.alone}
+    return {"cause": scene.cause.value, "also": also} | words
 
 
 def diagnosed(said: Said) -> Row:

@@ -148,7 +148,7 @@ def _made(rows: list[dict[str, Any]]) -> str:
     """What `python -m bench.diagnosis` has seen."""
     seconds = [row["seconds"] for row in rows]
     return MADE.format(
-        right=sum(row["named"] == row["cause"] for row in rows),
+        right=sum(row["named"] in {row["cause"], *row["also"]} for row in rows),
         all=len(rows),
         slowest=max(seconds),
         median=round(statistics.median(seconds), 1),

@@ -147,21 +147,25 @@ def missing_reloaded(world: World) -> None:
     world.here.run(["wg", "setconf", world.name, "/dev/stdin"], stdin=other)
 
 
-@scene(Cause.NO_SOCKET, "another service had its port before it was set up")
-def port_taken(world: World) -> None:
-    world.python(world.here, HOLDS_PORT)
-    eventually(lambda: _port_taken(world), within=10)
-    world.up(works=False)
-
-
 @scene(Cause.NO_SOCKET, "it was set down and up again, and another service took its port meanwhile")
 def port_lost(world: World) -> None:
     world.up()
-    world.python(world.here, HOLDS_PORT)  # it tries until it has it
-    time.sleep(1)
+    tries, has = (world.lab.directory / name for name in ("tries", "has"))
+    world.python(world.here, HOLDS_PORT, str(tries), str(has))
+    eventually(tries.exists, within=20)
     world.here.ip("link", "set", world.name, "down")
-    time.sleep(0.3)
+    eventually(has.exists, within=10)
     world.here.ip("link", "set", world.name, "up")
+
+
+@scene(Cause.NO_SOCKET, "another WireGuard interface was given its port while it was down")
+def port_of_another_device(world: World) -> None:
+    world.up(begin=False)
+    world.here.ip("link", "set", world.name, "down")
+    other = f"[Interface]\nPrivateKey = {keypair().private}\nListenPort = {PORT}\n"
+    world.lab.wireguard(world.here, "twin", other)
+    world.here.ip("link", "set", world.name, "up")
+    world.begin(works=False)
 
 
 @scene(Cause.NO_ENDPOINT, "no endpoint in the file, and the far side is off")
@@ -615,16 +619,12 @@ def inner_reverse_path(world: World) -> None:
     world.sysctl(world.here, f"net.ipv4.conf.{world.name}.rp_filter=1")
 
 
-@scene(
-    Cause.INNER_REVERSE_PATH,
-    "a rule leads it into another table, and rp_filter is strict for all interfaces",
-    also=(Cause.ROUTED_ELSEWHERE,),
-)
-def inner_reverse_path_by_rule(world: World) -> None:
+@scene(Cause.INNER_REVERSE_PATH, "a rule leads what comes from our address inside elsewhere, and rp_filter is strict")
+def inner_reverse_path_by_source(world: World) -> None:
     world.up()
     world.here.ip("route", "add", "default", "via", ROUTER, "table", "100")
-    world.here.ip("rule", "add", "to", THERE, "table", "100")
-    world.sysctl(world.here, "net.ipv4.conf.all.rp_filter=1")
+    world.here.ip("rule", "add", "from", HERE, "table", "100")
+    world.sysctl(world.here, f"net.ipv4.conf.{world.name}.rp_filter=1")
 
 
 @scene(Cause.NOT_FORWARDED, "the far side does not forward to the host behind it", alone=PACKET)
@@ -748,11 +748,6 @@ def _psk() -> str:
 
 def _links(namespace: Namespace) -> list[str]:
     return [line.split(": ")[1].split("@")[0] for line in namespace.ip("-o", "link", "show").splitlines()]
-
-
-def _port_taken(world: World) -> bool:
-    """Whether somebody has the UDP port of the near device, by its number in hex."""
-    return f":{PORT:04X} " in world.here.run(["cat", "/proc/net/udp"])
 
 
 def _reaches_behind(world: World) -> Namespace:

@@ -89,7 +89,8 @@ while True:
 """Takes all of that, and says nothing. (address)"""
 
 HOLDS_PORT = f"""
-import socket, time
+import pathlib, socket, sys, time
+pathlib.Path(sys.argv[1]).touch()
 for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
     sock = socket.socket(family, socket.SOCK_DGRAM)
     if family == socket.AF_INET6:
@@ -101,9 +102,12 @@ for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
         except OSError:
             time.sleep(0.01)
     globals()[address] = sock
+pathlib.Path(sys.argv[2]).touch()
 time.sleep(10000)
 """
-"""Another service that has the UDP port."""
+"""Another service that takes the UDP port as soon as it can. (a file that is there when it begins to try, and one when
+it has it)
+"""
 
 HANGS = """
 import fcntl, os, socket, struct, sys, time

@@ -479,6 +479,23 @@ def test_a_session_that_outlives_the_line_is_no_proof_that_handshakes_pass():
         assert Cause.DATA_FILTERED not in found.also
 
 
+@pytest.mark.parametrize(
+    ("looked", "began", "filtered"),
+    [
+        (80.0, 50.0, True),  # the second look, and what the watcher had seen by then, are of one time
+        (68.0, 50.0, False),  # it had seen 12 s more than the look: two of these calls may have come later
+        (80.0, 38.0, False),  # and at the first look it had been asked 12 s before
+    ],
+)
+def test_messages_that_may_have_come_before_or_after_the_looks_are_not_missing_at_the_sockets(looked, began, filtered):
+    calls = CALLED._replace(began=began, seconds=80.0 - began)
+    known = facts(
+        sighting=calls, seen_then=calls, seen_before=seen(began=began, seconds=0.0), reason=Reason.STALE_HANDSHAKE,
+        initiations=0, sent_bytes=0, host=host(at=looked, udp_received=903), before=host(at=50.0, udp_received=900),
+    )  # fmt: skip
+    assert (decide(known).cause is Cause.INPUT_FILTERED) is filtered
+
+
 def test_who_is_ignored_is_told_apart_only_by_the_private_key():
     found = decide(facts(sighting=CALLED, initiations=0, sent_bytes=0, reason=Reason.STALE_HANDSHAKE))
     assert (found.cause, found.confidence) == (Cause.UNKNOWN_CALLER, Confidence.POSSIBLE)

@@ -92,6 +92,20 @@ def came_between(facts: Facts) -> int | None:
     return number if sighting.began >= before.at else None
 
 
+def came_outside(facts: Facts) -> float:
+    """How many of these may have come outside of the two looks: on a busy host what the watcher saw was read some time
+    before the first look at the host, or after the second.
+    """
+    sighting, before, host = facts.seen_then or facts.sighting, facts.before, facts.host
+    if sighting is None or before is None or host is None or sighting.seconds <= 0:
+        return 0.0
+    late = sighting.began + sighting.seconds - host.at
+    then = facts.seen_before
+    early = before.at - then.began - then.seconds if then is not None and then.began == sighting.began else 0.0
+    pace = (came(facts._replace(sighting=sighting)) or 0) / sighting.seconds
+    return pace * (max(late, 0.0) + max(early, 0.0))
+
+
 def calls(facts: Facts) -> bool:
     """Whether the peer calls: its initiations came, by the wire or by the counters."""
     seen = facts.sighting.initiations_received if facts.sighting else 0
