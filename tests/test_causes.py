@@ -638,10 +638,12 @@ def test_what_differs_elsewhere_or_explains_nothing_is_not_told():
         (Kind.LISTEN_PORT, "", "51820", "51821"),
     ):
         assert decide(known._replace(drift=of_peer(differs(*row), known.key))) == decide(known)
+    missing = facts(reason=Reason.MISSING)
+    another = of_peer(differs(Kind.PEER_MISSING, OTHER, "", ""), missing.key)
+    assert decide(missing._replace(drift=another)) == decide(missing)
     up = facts(state=UP, reason=None)
-    assert decide(up._replace(drift=of_peer(differs(Kind.ENDPOINT, PEER, "192.0.2.8:1", ENDPOINT), up.key))) == decide(
-        up
-    )
+    elsewhere = of_peer(differs(Kind.ENDPOINT, PEER, "192.0.2.8:1", ENDPOINT), up.key)
+    assert decide(up._replace(drift=elsewhere)) == decide(up)
 
 
 def test_a_caller_whose_key_is_in_the_file_is_one_that_was_not_loaded():

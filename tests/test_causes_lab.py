@@ -129,9 +129,9 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, 
         calm = {name: HubDevice(lab, lab.namespace(f"{name}hub"), f"{name}h", 1, [Plan(name)]) for name in ALONE}
         with start_exporter(directory=directory, config=config([main, *calm.values()])) as exporter:
             eventually(lambda: states(exporter).count("up") == len(CAUSES) + len(ALONE) + 1, within=90, every=0.5)
-            before = _host(hub)
             broke = time.monotonic()
             break_all(hub, main, calm)
+            before = _host(hub)
             down: dict[str, float] = {}
             first: dict[str, tuple[float, str]] = {}
             while time.monotonic() < broke + WAIT:
