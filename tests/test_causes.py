@@ -6,7 +6,7 @@ import string
 from math import inf
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.rows import key
@@ -762,8 +762,11 @@ _facts = st.builds(
     received_bytes=_number,
     handshakes=_number,
     entered_packets=_number,
-    echoes_sent=_number,
+    left_packets=_number,
     others_received=_number,
+    others=_number,
+    owner=st.none() | st.sampled_from(["", PEER, OTHER]),
+    echoes_sent=_number,
     sighting=_sighting,
     callers=_callers,
     host=_inspected,
@@ -794,6 +797,7 @@ _facts = st.builds(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the row is wide, and the machine may be busy
 @given(_facts)
 def test_any_facts_have_one_finding_and_always_the_same(known):
     found = decide(known)
@@ -804,12 +808,14 @@ def test_any_facts_have_one_finding_and_always_the_same(known):
     assert all(isinstance(line, str) and line for line in (*found.evidence, *found.fix))
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the row is wide, and the machine may be busy
 @given(_facts)
 def test_no_fault_is_ever_named_for_a_peer_that_is_up_or_idle_and_asked_for_nothing(known):
     assert decide(known._replace(state=State.UP)).cause is Cause.FINE
     assert decide(known._replace(state=State.IDLE, provoked=None)).cause in {Cause.FINE, Cause.IDLE}
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the row is wide, and the machine may be busy
 @given(_facts)
 def test_nothing_is_said_of_what_nobody_knows(known):
     """A fault needs something that was seen: with the peer's name alone nothing is named."""
