@@ -5,13 +5,16 @@ from __future__ import annotations
 import hmac
 import json
 import statistics
+import time
 from collections import Counter
 
 import pytest
 
-from bench import binaries, diagnosis, faults, native, sessions, watcher
+from bench import alone, binaries, diagnosis, faults, native, sessions, watcher
 from bench.binaries import OTHERS, find
-from wg_exporter.causes.cause import Cause
+from tests import rows
+from wg_exporter.causes.cause import Cause, Confidence, Finding
+from wg_exporter.status.rows import PeerRow
 
 MDLAYHER = next(other for other in OTHERS if other.name == "mdlayher")
 
@@ -122,6 +125,42 @@ def test_an_exporter_that_names_nothing_is_right_only_where_it_cant_know():
     assert not diagnosis.right(scene._replace(alone="needs the private key"), row | {"exporter": [["lossy", 9.0]]})
     assert diagnosis.right(scene, row | {"exporter": [[scene.cause.value, 9.0]]})
     assert not diagnosis.right(scene, row | {"exporter": [["lossy", 5.0], [scene.cause.value, 9.0]]})
+
+
+class Watched:
+    """A world whose exporter names these causes, one at each look."""
+
+    def __init__(self, *named):
+        self.began, self._named = time.monotonic(), list(named)
+
+    def result(self):
+        return self
+
+    def row(self):
+        cause, confidence = self._named.pop(0) if self._named else (None, None)
+        return PeerRow(rows.peer(1), "there", True, True, cause=cause and Finding(cause, confidence))
+
+
+def test_an_exporter_is_listened_to_until_it_names_the_cause_and_what_is_only_possible_is_not_said(monkeypatch):
+    monkeypatch.setattr(alone, "EVERY", 0.0)
+    scene = next(one for one in diagnosis.SCENES if one.cause is Cause.NO_ROUTE)
+    world = Watched(
+        (Cause.SILENT, Confidence.POSSIBLE),
+        (Cause.LOSSY, Confidence.LIKELY),
+        (Cause.LOSSY, Confidence.LIKELY),
+        (Cause.NO_ROUTE, Confidence.CERTAIN),
+        (Cause.SILENT, Confidence.CERTAIN),
+    )
+    found = alone._follow(scene, world)
+    assert [named.cause for named in found.named] == ["lossy", "no_route"]
+    assert found.last == "no_route"
+
+
+def test_where_nothing_is_to_be_named_it_is_listened_to_for_a_while(monkeypatch):
+    monkeypatch.setattr(alone, "EVERY", 0.0)
+    monkeypatch.setattr(alone, "NOTHING_COMES", 0.05)
+    scene = next(one for one in diagnosis.SCENES if one.cause is Cause.FINE)
+    assert alone._follow(scene, Watched()).named == ()
 
 
 def test_what_watching_costs_is_the_median_of_rounds_and_the_mean_goes_by_the_turns():
