@@ -152,7 +152,7 @@ def _made(rows: list[dict[str, Any]]) -> str:
         all=len(rows),
         slowest=max(seconds),
         median=round(statistics.median(seconds), 1),
-        alone_median=round(statistics.median(row["exporter"][-1][1] for row in rows if row["exporter"])),
+        alone_median=round(statistics.median(row["exporter"][-1][1] for row in rows if row.get("exporter"))),
         rows=table(("cause", "made", "an exporter alone", "s", "`diagnose`", "s"), map(_row, rows)),
     )
 
@@ -160,7 +160,9 @@ def _made(rows: list[dict[str, Any]]) -> str:
 def _row(row: dict[str, Any]) -> tuple[str, ...]:
     made = row["made"] + (" *" if row["emulated"] else "")
     exporter, after = row["alone"] or "nothing, as it should", ""
-    if row["exporter"]:
+    if "exporter" not in row:
+        exporter = "not measured"
+    elif row["exporter"]:
         exporter = ", then ".join(f"`{cause}`" for cause, _ in row["exporter"])
         after = ", ".join(f"{seconds:.0f}" for _, seconds in row["exporter"])
     return f"`{row['cause']}`", made, exporter, after, f"`{row['named']}`", f"{row['seconds']:.1f}"
