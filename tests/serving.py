@@ -174,7 +174,9 @@ def read_all(sock: socket.socket) -> bytes:
     while True:
         try:
             part = sock.recv(1 << 20)
-        except ConnectionResetError:
+        except (ConnectionResetError, BrokenPipeError):
+            # The second: asyncio does not end TLS once a FIN has come. OpenSSL 3.5 wants to tell the server so, which a
+            # client that has sent its FIN can't.
             return bytes(data)
         if not part:
             return bytes(data)

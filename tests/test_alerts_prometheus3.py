@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.promtool import ROOT, RULES, UNIT_TESTS
+from tests.promtool import ROOT, RULES, UNIT_TESTS, unit_test
 from tests.surroundings import OUTSIDE, outside
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def test_it_loads_the_rules(promtool3: Path) -> None:
 
 
 @pytest.mark.parametrize("path", UNIT_TESTS, ids=lambda path: path.stem)
-def test_unit_tests_pass_with_it_too(promtool3: Path, path: Path) -> None:
-    done = subprocess.run([promtool3, "test", "rules", path], capture_output=True, text=True, check=False, timeout=600)
+def test_unit_tests_pass_with_it_too(promtool3: Path, path: Path, tmp_path: Path) -> None:
+    command = [promtool3, "test", "rules", unit_test(path, tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.lab
 
+LOOKED_UP = 90  # seconds: a lookup that a busy machine answers too late is made again after a minute
 NAME, OLD, NEW, SERVER = "hub.test", "192.0.2.1", "192.0.2.7", "192.0.2.53"
 
 
@@ -256,7 +257,7 @@ def resolvers(exporter: Exporter) -> dict[str, int]:
 
 
 def test_a_name_that_moved_is_told_and_nothing_is_set_without_leave(moving: Moving, tmp_path: Path) -> None:
-    eventually(lambda: moving.value("endpoint_dns_mismatch") == 0, within=10)
+    eventually(lambda: moving.value("endpoint_dns_mismatch") == 0, within=LOOKED_UP)
     assert moving.value("endpoint_dns_success") == 1
     assert moving.value("endpoint_reresolved_total") is None
     assert len(moving.metrics().all("wireguard_peer_endpoint_dns_mismatch")) == 1, (
@@ -284,14 +285,14 @@ def test_a_name_that_moved_is_told_and_nothing_is_set_without_leave(moving: Movi
 
 @pytest.mark.parametrize("moving", [WITH, ALONE], indirect=True, ids=["several processes", "one process"])
 def test_with_leave_the_tunnel_comes_back_and_nothing_but_the_endpoint_has_changed(moving: Moving) -> None:
-    eventually(lambda: moving.value("endpoint_dns_mismatch") == 0, within=10)
+    eventually(lambda: moving.value("endpoint_dns_mismatch") == 0, within=LOOKED_UP)
     assert moving.value("endpoint_reresolved_total") == 0
     before = moving.fixed()
     moving.move()
     eventually(lambda: moving.state() == "down", within=60)
     eventually(lambda: moving.endpoint() == f"{NEW}:51820", within=90)
     eventually(lambda: moving.state() == "up", within=30)
-    eventually(lambda: moving.value("endpoint_dns_mismatch") == 0, within=10)
+    eventually(lambda: moving.value("endpoint_dns_mismatch") == 0, within=LOOKED_UP)
     assert moving.value("endpoint_reresolved_total") == 1
     assert moving.fixed() == before
     (line,) = moving.exporter.logged('msg="endpoint set"')
@@ -323,7 +324,7 @@ def test_the_resolver_has_a_user_of_its_own_and_no_right_and_is_started_again(mo
     os.kill(pid, 9)
     moving.move()
     eventually(lambda: moving.value("endpoint_dns_mismatch") == 1, within=90)
-    assert resolvers(moving.exporter)["wg-dns"] != pid
+    assert eventually(lambda: resolvers(moving.exporter), within=60)["wg-dns"] != pid
 
 
 @pytest.mark.parametrize("moving", [OFF], indirect=True)
@@ -336,7 +337,7 @@ def test_turned_off_nothing_is_asked_and_no_process_is_there(moving: Moving) -> 
 
 
 def test_a_name_that_fails_is_one_line_when_it_begins_and_one_when_it_ends(moving: Moving) -> None:
-    eventually(lambda: moving.value("endpoint_dns_success") == 1, within=10)
+    eventually(lambda: moving.value("endpoint_dns_success") == 1, within=LOOKED_UP)
     moving.place.dns.names[NAME] = SERVFAIL
     moving.hub.process.terminate()
     eventually(lambda: moving.value("endpoint_dns_success") == 0, within=120)
@@ -352,7 +353,7 @@ def test_a_name_that_fails_is_one_line_when_it_begins_and_one_when_it_ends(movin
 
 
 def test_a_scrape_is_not_slower_while_lookups_hang(moving: Moving) -> None:
-    eventually(lambda: moving.value("endpoint_dns_success") == 1, within=10)
+    eventually(lambda: moving.value("endpoint_dns_success") == 1, within=LOOKED_UP)
 
     def median() -> float:
         times = []

@@ -268,7 +268,7 @@ def test_the_readme_tells_the_figures_of_the_last_benchmark_of_pages():
     ours = rows["the page of wg-exporter's rules"][0]
     age = rows["the page of a rule on handshakes older than 300 s"][0]
     false, _, missed, _ = rows["wg-exporter, all that are critical"]
-    assert f"it took {ours}, the median of ten tunnels; a rule on handshakes older than 300 s took {age}" in readme
+    assert f"it took {ours}, the median of thirty tunnels; a rule on handshakes older than 300 s took {age}" in readme
     assert f"there were {false} false pages, and {missed} outages were missed" in readme
 
 

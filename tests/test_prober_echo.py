@@ -10,6 +10,7 @@ import heapq
 import itertools
 import random
 import sys
+import tracemalloc
 from ipaddress import ip_address
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -579,6 +580,20 @@ def test_an_address_that_is_none_is_refused_and_nothing_changes():
         world.book.put(target("a", address="nonsense"), world.now)
     assert world.book.stats() == {"a": before}
     assert world.run(10)["a"].sent == before.sent + 2
+
+
+def test_who_probes_little_does_not_pay_for_the_whole_ring():
+    tracemalloc.start()
+    try:
+        book = EchoBook(ProbeSettings(), random.Random(1).randbytes)
+        aim(book, [target("a")], START)
+        (probe,) = launched(book, 1)
+        assert tracemalloc.get_traced_memory()[0] < 300_000  # bytes
+    finally:
+        tracemalloc.stop()
+    book.sent(probe.place, Reading(WALL, 2000.0))
+    assert not book.answer(packed(1), RING - 1, probe.token, None, Reading(WALL + 1, 2001.0))
+    assert book.answer(packed(1), probe.place, probe.token, None, Reading(WALL + 1, 2001.0))
 
 
 @given(st.binary(max_size=16), st.integers(0, RING - 1), st.integers(0, 2**64 - 1))

@@ -53,9 +53,11 @@ class Started:
     def takes(self, number: int) -> bool:
         return bool((self.status("SigBlk") | self.status("SigCgt")) >> (number - 1) & 1)
 
-    def until_it_takes(self, number: int) -> None:
-        """The first moment at which it is ours to say what a signal does: before, it is the interpreter's start."""
-        eventually(lambda: self.takes(number), within=20)
+    def until_it_takes_signals(self) -> None:
+        """The first moment at which it is ours to say what a signal does: before, it is the interpreter's start. All
+        are held at once, and SIGHUP is the one of which the interpreter itself takes no notice.
+        """
+        eventually(lambda: self.takes(signal.SIGHUP), within=20)
 
     def children(self) -> list[int]:
         return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
@@ -76,7 +78,7 @@ EARLY = [0.0, 0.1, 0.25, 0.5]  # seconds; how far the start is by then depends o
 @pytest.mark.parametrize("after", EARLY)
 @pytest.mark.parametrize("started", MODES, indirect=True)
 def test_a_reload_is_not_lost_however_soon_after_the_start_it_comes(started: Started, after: float) -> None:
-    started.until_it_takes(signal.SIGHUP)
+    started.until_it_takes_signals()
     time.sleep(after)
     started.config.write_text("BAD: 1\n")
     started.process.send_signal(signal.SIGHUP)
@@ -92,7 +94,7 @@ def test_a_reload_is_not_lost_however_soon_after_the_start_it_comes(started: Sta
 def test_told_to_end_during_its_start_it_ends_with_code_0_and_leaves_nothing(
     started: Started, after: float, number: signal.Signals
 ) -> None:
-    started.until_it_takes(number)
+    started.until_it_takes_signals()
     time.sleep(after)
     started.process.send_signal(number)
     assert started.process.wait(20) == 0, started.log()
@@ -115,7 +117,7 @@ def test_told_to_end_again_and_again_it_ends_with_code_0(started: Started) -> No
 
 @pytest.mark.parametrize("started", MODES, indirect=True)
 def test_signals_that_mean_nothing_to_it_do_nothing(started: Started) -> None:
-    started.until_it_takes(signal.SIGHUP)
+    started.until_it_takes_signals()
     for _ in range(2):
         for number in (signal.SIGUSR1, signal.SIGUSR2):
             started.process.send_signal(number)

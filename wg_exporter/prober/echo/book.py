@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 TICK = 0.01  # seconds: probes due within one tick are sent together
 RING = 1 << 16  # probes that are remembered: one for each value of the 16-bit sequence number
+ROOM = RING >> 6  # places by which the ring grows at a time until it is whole
 LONGEST_STALL = 0.5  # seconds: if a probe is overdue by more, the whole calendar moves by its delay
 RENEW_AFTER = 3  # probes lost in a row with one ident, until a target gets a new ident
 IDENTS = 1 << 15  # the even ones: odd idents are those of MTU probes (`wire.sockets`)
@@ -83,13 +84,11 @@ class EchoBook:
         self._calendar: dict[int, list[Track]] = {}
         self._tick = -1  # the last one whose probes were handed out
         self._stood = 0.0  # seconds for which the calendar stood still
-        self._probes: list[Track | None] = [None] * RING
-        self._states = bytearray(RING)
-        self._extra = bytearray(RING)
-        self._idents = array("H", bytes(2 * RING))
-        self._tokens = array("Q", bytes(8 * RING))
-        self._wall = array("d", bytes(8 * RING))
-        self._monotonic = array("d", bytes(8 * RING))
+        # By place; as long as the ring has been used so far.
+        self._probes: list[Track | None] = []
+        self._states, self._extra = bytearray(), bytearray()
+        self._idents, self._tokens = array("H"), array("Q")
+        self._wall, self._monotonic = array("d"), array("d")
         self._shifts = array("H", random_bytes(2 * IDENTS))  # for each ident, from the place to the sequence number
         self._head = 0  # where the next probe goes
         self._tail = 0  # the oldest one whose fate may be open
@@ -179,6 +178,8 @@ class EchoBook:
 
         False, and nothing has changed, if it answers no probe that is remembered.
         """
+        if place >= len(self._states):
+            return False
         track = self._probes[place]
         state = self._states[place]
         if track is None or state == _FREE or token != self._tokens[place] or sender != track.address:
@@ -292,6 +293,8 @@ class EchoBook:
                 self._changed(track)
                 continue
             self._head = (place + 1) % RING
+            if place == len(self._states):
+                self._grow()
             self._probes[place] = track
             self._states[place] = _WAITING
             self._extra[place] = extra
@@ -299,6 +302,14 @@ class EchoBook:
             self._tokens[place] = token
             self._monotonic[place] = due
             probes.append(Probe(track, place, ident, (place + self._shifts[ident >> 1]) % RING, token, due))
+
+    def _grow(self) -> None:
+        """Make room for more probes than were ever sent: most hosts probe few peers, and the whole ring takes 2 MB."""
+        self._probes += [None] * ROOM
+        self._states += bytes(ROOM)
+        self._extra += bytes(ROOM)
+        for column in (self._idents, self._tokens, self._wall, self._monotonic):
+            column.frombytes(bytes(column.itemsize * ROOM))
 
     def _opens_slot(self, track: Track) -> bool:
         """Whether this is the first probe of the target in its present interval. All others in it are extra."""
