@@ -453,7 +453,7 @@ def under_load_over_ipv6(world: World) -> None:
     world.forget_session()
 
 
-@scene(Cause.ROAMED, "the far side has another address, and the firewall here lets only the old one in", alone=KEY)
+@scene(Cause.ROAMED, "the far side has another address, and the firewall here only lets the old one in", alone=KEY)
 def roamed(world: World) -> None:
     world.up(far_endpoint=f"{HOST}:{PORT}", far_keepalive=1)
     world.filter(world.here, "input", f"ip saddr {FAR} accept; udp dport {PORT} counter drop")
