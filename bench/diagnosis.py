@@ -41,15 +41,15 @@ class Part(NamedTuple):
     diagnosed: tuple[Scene, ...]
 
 
-def parts() -> list[Part]:
-    """All parts of a run."""
+def parts(together: int = TOGETHER) -> list[Part]:
+    """All parts of a run, with so many exporters at a time."""
     waiting = [one for one in SCENES if one.alone or not one.cause.fault or one.cause in PATIENT or one.asks]
     watched = waiting + [one for one in SCENES if one not in waiting]
     asked = [one for one in SCENES if not one.asks]
-    number = -(-len(watched) // TOGETHER)
+    number = -(-len(watched) // together)
     share = -(-len(asked) // number)
     return [
-        Part(tuple(watched[at * TOGETHER : (at + 1) * TOGETHER]), tuple(asked[at * share : (at + 1) * share]))
+        Part(tuple(watched[at * together : (at + 1) * together]), tuple(asked[at * share : (at + 1) * share]))
         for at in range(number)
     ]
 
@@ -155,10 +155,13 @@ def main() -> None:
     parser.add_argument("--part", default="", help="only these parts, by numbers from 1 on and commas (default: all)")
     parser.add_argument("--only", default="", help="only scenes with one of these names, by commas")
     parser.add_argument("--without", default="", help="leave out `alone` or `diagnose`")
+    parser.add_argument(
+        "--together", type=int, default=TOGETHER, help="exporters that watch at a time (default: %(default)s)"
+    )
     parser.add_argument("--output", type=Path, default=OUTPUT, help="where the results go")
     parser.add_argument("--verbose", action="store_true", help="print all that was said")
     options = parser.parse_args()
-    only, all_parts = set(filter(None, options.only.split(","))), parts()
+    only, all_parts = set(filter(None, options.only.split(","))), parts(options.together)
     numbers = [int(one) for one in options.part.split(",")] if options.part else range(1, len(all_parts) + 1)
     began, run = time.monotonic(), Run(verbose=options.verbose)
     for number in numbers:
