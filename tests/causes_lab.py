@@ -7,6 +7,7 @@ scenes say so (`emulated`).
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,7 +26,7 @@ from tests.causes_others import (
 from tests.causes_world import BEHIND, FAR, FAR_6, HERE, HOST, HOST_6, PORT, ROUTER, THERE, World
 from tests.lab import SOCKETS, eventually, keypair
 from wg_exporter.causes.cause import Cause
-from wg_exporter.cli.netlab import run
+from wg_exporter.cli.netlab import LabError, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,25 +148,25 @@ def missing_reloaded(world: World) -> None:
     world.here.run(["wg", "setconf", world.name, "/dev/stdin"], stdin=other)
 
 
-@scene(Cause.NO_SOCKET, "it was set down and up again, and another service took its port meanwhile")
+@scene(Cause.NO_SOCKET, "`wg set listen-port` to one that another service has: its own is closed, and it gets none")
 def port_lost(world: World) -> None:
     world.up()
-    tries, has = (world.lab.directory / name for name in ("tries", "has"))
-    world.python(world.here, HOLDS_PORT, str(tries), str(has))
-    eventually(tries.exists, within=20)
-    world.here.ip("link", "set", world.name, "down")
-    eventually(has.exists, within=10)
-    world.here.ip("link", "set", world.name, "up")
+    held = world.lab.directory / "held"
+    world.python(world.here, HOLDS_PORT, str(PORT + 1), str(held))
+    eventually(held.exists, within=20)
+    with contextlib.suppress(LabError):  # it says that the address is in use
+        world.wg("listen-port", str(PORT + 1))
 
 
-@scene(Cause.NO_SOCKET, "another WireGuard interface was given its port while it was down")
+@scene(Cause.NO_SOCKET, "its file was loaded again, with the port of another WireGuard interface")
 def port_of_another_device(world: World) -> None:
-    world.up(begin=False)
-    world.here.ip("link", "set", world.name, "down")
-    other = f"[Interface]\nPrivateKey = {keypair().private}\nListenPort = {PORT}\n"
+    other = f"[Interface]\nPrivateKey = {keypair().private}\nListenPort = {PORT + 1}\n"
     world.lab.wireguard(world.here, "twin", other)
-    world.here.ip("link", "set", world.name, "up")
-    world.begin(works=False)
+    world.up()
+    text = world.device.conf.read_text().replace(f"ListenPort = {PORT}\n", f"ListenPort = {PORT + 1}\n")
+    world.device.conf.write_text(text)
+    with contextlib.suppress(LabError):
+        world.here.run(["wg", "setconf", world.name, str(world.device.conf)])
 
 
 @scene(Cause.NO_ENDPOINT, "no endpoint in the file, and the far side is off")

@@ -88,26 +88,14 @@ while True:
 """
 """Takes all of that, and says nothing. (address)"""
 
-HOLDS_PORT = f"""
+HOLDS_PORT = """
 import pathlib, socket, sys, time
-pathlib.Path(sys.argv[1]).touch()
-for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
-    sock = socket.socket(family, socket.SOCK_DGRAM)
-    if family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    while True:
-        try:
-            sock.bind((address, {PORT}))
-            break
-        except OSError:
-            time.sleep(0.01)
-    globals()[address] = sock
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.bind(("0.0.0.0", int(sys.argv[1])))
 pathlib.Path(sys.argv[2]).touch()
 time.sleep(10000)
 """
-"""Another service that takes the UDP port as soon as it can. (a file that is there when it begins to try, and one when
-it has it)
-"""
+"""Another service, with a UDP port of its own. (port, a file that is there when it has it)"""
 
 HANGS = """
 import fcntl, os, socket, struct, sys, time
