@@ -101,10 +101,15 @@ The first that is certain or likely is named: who has no route sends nothing, an
 MADE = """\
 ## Made real, and what it was called
 
-Each cause was made real between two hosts in network namespaces (wireguard-go; tests/causes_lab.py), and `wg-exporter
-diagnose` was asked why, without an exporter to ask where none is named: {right} of {all} were called what they are, the
-slowest after {slowest} s, half of them within {median} s: the fastest of one to three runs each, on a machine that ran
-other tests too. With a `*`: a process at the far side sent what such a host sends.
+Each cause was made real between two hosts in network namespaces, in two builds that differ (wireguard-go;
+tests/causes_lab.py), in one run of `python -m bench.diagnosis`. With a `*`: a process sent what such a host sends.
+
+- `wg-exporter diagnose` was asked why, without an exporter to ask where none is named: {right} of {all} were called
+  what they are, the slowest after {slowest} s, half of them within {median} s.
+- **An exporter alone** watched the same tunnel from before the fault on, with its defaults and the peer expected up:
+  seconds from the fault, or from its start where the tunnel never worked, to the cause in `wireguard_peer_cause`. Half
+  of them were named within {alone_median} s. It opens nothing with a private key and sends nothing but its probes: what
+  it can't know by that it does not name, and nothing else instead.
 
 {rows}"""
 
@@ -143,17 +148,24 @@ def _made(rows: list[dict[str, Any]]) -> str:
     """What `python -m bench.diagnosis` has seen."""
     seconds = [row["seconds"] for row in rows]
     return MADE.format(
-        right=sum(row["named"] == row["cause"] for row in rows),
+        right=sum(row["named"] in {row["cause"], *row["also"]} for row in rows),
         all=len(rows),
         slowest=max(seconds),
         median=round(statistics.median(seconds), 1),
-        rows=table(("cause", "made", "named", "seconds"), map(_row, rows)),
+        alone_median=round(statistics.median(row["exporter"][-1][1] for row in rows if row.get("exporter"))),
+        rows=table(("cause", "made", "an exporter alone", "s", "`diagnose`", "s"), map(_row, rows)),
     )
 
 
-def _row(row: dict[str, Any]) -> tuple[str, str, str, str]:
+def _row(row: dict[str, Any]) -> tuple[str, ...]:
     made = row["made"] + (" *" if row["emulated"] else "")
-    return f"`{row['cause']}`", made, f"`{row['named']}`", f"{row['seconds']:.1f}"
+    exporter, after = row["alone"] or "nothing, as it should", ""
+    if "exporter" not in row:
+        exporter = "not measured"
+    elif row["exporter"]:
+        exporter = ", then ".join(f"`{cause}`" for cause, _ in row["exporter"])
+        after = ", ".join(f"{seconds:.0f}" for _, seconds in row["exporter"])
+    return f"`{row['cause']}`", made, exporter, after, f"`{row['named']}`", f"{row['seconds']:.1f}"
 
 
 def _index() -> Iterable[tuple[str, str]]:

@@ -1,197 +1,50 @@
-"""Every cause made real, in two builds that differ where there are two: a tunnel between two hosts with a router in
-between, and what breaks it.
+"""Every cause made real, in two builds that differ: a tunnel of tests/causes_world.py, and what breaks it.
 
-    here ---- router ---- there ---- behind (some)
-    192.0.2.2         198.51.100.2   10.50.0.2       outside
-    10.9.0.1                 10.9.0.2                inside
-
-`here` is where somebody asks why. `World` builds; each `Scene` is a function that has it build a tunnel and break it.
-Where what breaks can't be had (a host whose clock goes back, a WireGuard under load), a process at the far side sends
-the messages that such a host sends, with the keys of the real one: those scenes say so (`emulated`).
+Each `Scene` is a function that has a world build a tunnel and break it. Where what breaks can't be had (a host whose
+clock goes back, a WireGuard under load), a process sends what such a host sends, with the keys of the real one: those
+scenes say so (`emulated`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import signal
-import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from tests.lab import eventually, keypair
+from tests.causes_others import (
+    CALLS,
+    COOKIES,
+    DELAYS,
+    FLOODS,
+    HANGS,
+    HOLDS_PORT,
+    SERVES,
+    TAKES,
+    TALKS,
+)
+from tests.causes_world import BEHIND, FAR, FAR_6, HERE, HOST, HOST_6, PORT, ROUTER, THERE, World
+from tests.lab import SOCKETS, eventually, keypair
 from wg_exporter.causes.cause import Cause
-from wg_exporter.cli import ask
 from wg_exporter.cli.netlab import LabError, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.lab import Keys, Lab, Namespace, WireGuard
+    from tests.lab import Namespace
 
-HERE, THERE, BEHIND = "10.9.0.1", "10.9.0.2", "10.50.0.2"
-HOST, ROUTER, FAR_ROUTER, FAR = "192.0.2.2", "192.0.2.1", "198.51.100.1", "198.51.100.2"
-HOST6 = "2001:db8:1::2"
-PORT = 51820
 DATA = "@th,64,8 4"  # a UDP payload that begins with 4: WireGuard's data, and no handshake (protocol, 5.4)
-RESPONSES = "@th,64,8 2"
-ROOT = Path(__file__).parents[1]
 
-
-class World:
-    """Two hosts, a router, and the tunnel between them once `up` was called."""
-
-    def __init__(self, lab: Lab) -> None:
-        self.lab = lab
-        self.here, self.router, self.there = (lab.namespace(name) for name in ("here", "router", "there"))
-        self.near_link, self.router_near = lab.link(self.here, self.router, f"{HOST}/30", f"{ROUTER}/30")
-        self.router_far, self.far_link = lab.link(self.router, self.there, f"{FAR_ROUTER}/30", f"{FAR}/30")
-        self.sysctl(self.router, "net.ipv4.ip_forward=1")
-        self.here.ip("route", "add", "default", "via", ROUTER)
-        self.there.ip("route", "add", "default", "via", FAR_ROUTER)
-        self.keys, self.far_keys = keypair(), keypair()
-        self.peers = ""  # more sections of the near device
-        self.config = ""  # more lines of the exporter's configuration
-        self.hosts = ""  # more lines of /etc/hosts, for whoever looks from here
-        self.socket = ""  # that of an exporter, if one runs
-        self.asks: Path | None = None  # and its configuration
-        self.device: WireGuard
-        self.far: WireGuard
-
-    @property
-    def name(self) -> str:
-        """The near device."""
-        return self.lab.prefix + "here"
-
-    def up(
-        self,
-        *,
-        endpoint: str = f"{FAR}:{PORT}",
-        allowed: str = f"{THERE}/32",
-        keepalive: int = 0,
-        far_allowed: str = f"{HERE}/32",
-        far_endpoint: str = "",
-        far_keepalive: int = 0,
-        far_port: int = PORT,
-        far_peer: str = "",
-        psk: tuple[str, str] = ("", ""),
-        addresses: tuple[str, ...] = (f"{HERE}/24",),
-        shake: bool = True,
-        mtu: int = 1420,
-    ) -> None:
-        """Both ends of the tunnel, and one packet through it. `far_peer`: the key that the far side has of us."""
-        self.device = self.lab.wireguard(
-            self.here,
-            "here",
-            _conf(self.keys, PORT, self.far_keys.public, "there", endpoint, allowed, keepalive, psk[0]) + self.peers,
-            addresses,
-            mtu=mtu,
-        )
-        self.far = self.lab.wireguard(
-            self.there,
-            "there",
-            _conf(
-                self.far_keys, far_port, far_peer or self.keys.public, "here", far_endpoint, far_allowed, far_keepalive,
-                psk[1],
-            ),
-            [f"{THERE}/24"],
-            mtu=mtu,
-        )  # fmt: skip
-        if shake:
-            eventually(self.ping, within=15, every=0.2)
-
-    def ping(self, address: str = THERE, namespace: Namespace | None = None) -> bool:
-        """Whether an echo comes back, within a second."""
-        try:
-            (namespace or self.here).run(["ping", "-c", "1", "-W", "1", address])
-        except LabError:
-            return False
-        return True
-
-    def flow(self, address: str = THERE, namespace: Namespace | None = None, every: float = 1.0) -> None:
-        """Users' packets, whatever comes back."""
-        self.lab.start(["ping", "-n", "-q", "-i", str(every), address], log="flow", namespace=namespace or self.here)
-
-    def python(self, namespace: Namespace, script: str, *arguments: str) -> None:
-        """Some other program, in a namespace, until the lab ends."""
-        command = [sys.executable, "-c", script, *arguments]
-        self.lab.start(command, log="python", namespace=namespace, env={"PYTHONPATH": str(ROOT)})
-
-    def filter(
-        self, namespace: Namespace, hook: str, rule: str, *, policy: str = "accept", kind: str = "filter"
-    ) -> None:
-        """A rule of nftables."""
-        script = (
-            f"add table inet fault\n"
-            f"add chain inet fault {hook} {{ type {kind} hook {hook} priority 0; policy {policy}; }}\n"
-            + "".join(f"add rule inet fault {hook} {one}\n" for one in rule.split("; ") if one)
-        )
-        namespace.run(["nft", "-f", "-"], stdin=script)
-
-    def sysctl(self, namespace: Namespace, *settings: str) -> None:
-        """In that namespace alone."""
-        namespace.run(["sysctl", "-q", "-w", *settings])
-
-    def kill_far(self) -> None:
-        """The far daemon dies, and its device with it."""
-        assert self.far.process is not None
-        self.far.process.kill()
-        self.far.process.wait()
-
-    def wg(self, *arguments: str, far: bool = False, stdin: str = "") -> None:
-        """`wg set` of a device."""
-        device = self.far if far else self.device
-        device.namespace.run(["wg", "set", device.name, *arguments], stdin=stdin)
-
-    def describe(self, endpoint: str, allowed: str = f"{THERE}/32") -> None:
-        """What the file of the near device says, other than it is."""
-        text = _conf(self.keys, PORT, self.far_keys.public, "there", endpoint, allowed, 0, "")
-        self.device.conf.write_text(text)
-
-    def behind(self) -> None:
-        """A host behind the far side."""
-        behind = self.lab.namespace("behind")
-        self.lab.link(self.there, behind, "10.50.0.1/24", f"{BEHIND}/24")
-        behind.ip("route", "add", "default", "via", "10.50.0.1")
-        self.sysctl(self.there, "net.ipv4.ip_forward=1")
-        self.here.ip("route", "add", "10.50.0.0/24", "dev", self.name)
-
-    def serve(self) -> None:
-        """An exporter that runs on the near host, with a Unix socket to ask."""
-        self.socket = str(self.lab.directory / "http.sock")
-        config = self.lab.write("exporter.yml", self.exporter_config())
-        flags = [f"--web.unix-socket={self.socket}", "--storage.path=", "--web.listen-address=127.0.0.1:9586"]
-        command = [sys.executable, "-m", "wg_exporter.cli", "serve", f"--config.file={config}", *flags]
-        self.lab.start(command, log="exporter", namespace=self.here)
-        self.asks = config
-
-    def state(self) -> str:
-        """How that exporter says that the peer is; empty while it does not."""
-        try:
-            found = ask.status(self.socket)
-        except ask.NotAskedError:
-            return ""
-        return next((str(peer.health.state or "") for row in found.devices for peer in row.peers), "")
-
-    def exporter_config(self) -> str:
-        """For whoever looks from `here`."""
-        return (
-            f'interfaces: {{include: ["{self.name}"]}}\nnames: ["{self.lab.directory}/{self.name}.conf"]\n{self.config}'
-        )
-
-
-def _conf(keys: Keys, port: int, peer: str, name: str, endpoint: str, allowed: str, keepalive: int, psk: str) -> str:
-    lines = [f"# friendly_name = {name}", f"PublicKey = {peer}", f"AllowedIPs = {allowed}"]
-    lines += [f"Endpoint = {endpoint}"] if endpoint else []
-    lines += [f"PersistentKeepalive = {keepalive}"] if keepalive else []
-    lines += [f"PresharedKey = {psk}"] if psk else []
-    return f"[Interface]\nPrivateKey = {keys.private}\nListenPort = {port}\n\n[Peer]\n" + "\n".join(lines) + "\n"
+# Why the exporter alone can't name a cause: it opens nothing with a private key, and sends nothing but its probes.
+KEY = "needs the private key"
+PACKET = "needs a packet that provokes an answer"
 
 
 class Scene(NamedTuple):
     """How something is broken, in words, and what it has to be called. `also`: what may be named beside it.
 
-    `quick`: one of those that every run of the tests has.
+    `quick`: one of those that every run of the tests has. `alone`: why the exporter alone can't name it; empty = it
+    does. `asks`: an exporter has to run, as `diagnose` itself sees too little of the past.
     """
 
     cause: Cause
@@ -200,6 +53,8 @@ class Scene(NamedTuple):
     quick: bool = False
     also: tuple[Cause, ...] = ()
     emulated: bool = False
+    alone: str = ""
+    asks: bool = False
 
     @property
     def id(self) -> str:
@@ -211,12 +66,19 @@ SCENES: list[Scene] = []
 
 
 def scene(
-    cause: Cause, words: str, *, quick: bool = False, also: tuple[Cause, ...] = (), emulated: bool = False
+    cause: Cause,
+    words: str,
+    *,
+    quick: bool = False,
+    also: tuple[Cause, ...] = (),
+    emulated: bool = False,
+    alone: str = "",
+    asks: bool = False,
 ) -> Callable[[Callable[[World], None]], Callable[[World], None]]:
     """Enter a scene."""
 
     def enter(build: Callable[[World], None]) -> Callable[[World], None]:
-        SCENES.append(Scene(cause, words, build, quick, also, emulated))
+        SCENES.append(Scene(cause, words, build, quick, also, emulated, alone, asks))
         return build
 
     return enter
@@ -245,11 +107,32 @@ def down(world: World) -> None:
     world.here.ip("link", "set", world.name, "down")
 
 
+@scene(Cause.INTERFACE_DOWN, "it was never brought up, and the far side calls all the time")
+def never_up(world: World) -> None:
+    world.up(far_endpoint=f"{HOST}:{PORT}", far_keepalive=2, shake=False, begin=False)
+    world.here.ip("link", "set", world.name, "down")
+    world.begin(works=False)
+
+
 @scene(Cause.DAEMON_HANGS, "the daemon of the interface is stopped (SIGSTOP)")
 def hangs(world: World) -> None:
     world.up()
     assert world.device.process
     world.device.process.send_signal(signal.SIGSTOP)
+
+
+@scene(Cause.DAEMON_HANGS, "the daemon takes questions and never answers, and no packet passes", emulated=True)
+def hangs_busy(world: World) -> None:
+    world.up()
+    assert world.device.process
+    world.device.process.kill()
+    world.device.process.wait()
+    socket = SOCKETS / f"{world.name}.sock"
+    socket.unlink(missing_ok=True)
+    world.python(world.here, HANGS, world.name, str(socket))
+    eventually(socket.exists, within=10)
+    world.here.ip("address", "add", f"{HERE}/24", "dev", world.name)
+    world.here.ip("link", "set", world.name, "up")
 
 
 @scene(Cause.PEER_MISSING, "`wg set peer remove`, and the file still has it")
@@ -258,15 +141,43 @@ def missing(world: World) -> None:
     world.wg("peer", world.far_keys.public, "remove")
 
 
+@scene(Cause.PEER_MISSING, "another file was loaded (`wg setconf`), in which the peer has another key")
+def missing_reloaded(world: World) -> None:
+    world.up()
+    other = world.device.conf.read_text().replace(world.peer_key, keypair().public)
+    world.here.run(["wg", "setconf", world.name, "/dev/stdin"], stdin=other)
+
+
+@scene(Cause.NO_SOCKET, "`wg set listen-port` to one that another service has: its own is closed, and it gets none")
+def port_lost(world: World) -> None:
+    world.up()
+    held = world.lab.directory / "held"
+    world.python(world.here, HOLDS_PORT, str(PORT + 1), str(held))
+    eventually(held.exists, within=20)
+    with contextlib.suppress(LabError):  # it says that the address is in use
+        world.wg("listen-port", str(PORT + 1))
+
+
+@scene(Cause.NO_SOCKET, "its file was loaded again, with the port of another WireGuard interface")
+def port_of_another_device(world: World) -> None:
+    other = f"[Interface]\nPrivateKey = {keypair().private}\nListenPort = {PORT + 1}\n"
+    world.lab.wireguard(world.here, "twin", other)
+    world.up()
+    text = world.device.conf.read_text().replace(f"ListenPort = {PORT}\n", f"ListenPort = {PORT + 1}\n")
+    world.device.conf.write_text(text)
+    with contextlib.suppress(LabError):
+        world.here.run(["wg", "setconf", world.name, str(world.device.conf)])
+
+
 @scene(Cause.NO_ENDPOINT, "no endpoint in the file, and the far side is off")
 def no_endpoint(world: World) -> None:
-    world.up(endpoint="", shake=False)
+    world.up(endpoint="", works=False)
     world.kill_far()
 
 
 @scene(Cause.NO_ENDPOINT, "a phone that has not called yet: the far side has no endpoint of us either")
 def never_called(world: World) -> None:
-    world.up(endpoint="", shake=False)
+    world.up(endpoint="", works=False)
 
 
 @scene(Cause.NO_ROUTE, "the default route is gone", quick=True)
@@ -283,14 +194,14 @@ def unreachable_route(world: World) -> None:
 
 @scene(Cause.ROUTE_LOOP, "a full tunnel without fwmark: 0.0.0.0/1 and 128.0.0.0/1 lead into it", quick=True)
 def full_tunnel(world: World) -> None:
-    world.up(allowed="0.0.0.0/0", shake=False)
+    world.up(allowed="0.0.0.0/0", works=False)
     for half in ("0.0.0.0/1", "128.0.0.0/1"):
         world.here.ip("route", "add", half, "dev", world.name)
 
 
 @scene(Cause.ROUTE_LOOP, "a rule that sends all unmarked packets into the tunnel, and no fwmark set")
 def rule_without_mark(world: World) -> None:
-    world.up(allowed="0.0.0.0/0", shake=False)
+    world.up(allowed="0.0.0.0/0", works=False)
     world.here.ip("route", "add", "default", "dev", world.name, "table", "100")
     world.here.ip("rule", "add", "not", "fwmark", "51820", "table", "100")
 
@@ -331,6 +242,13 @@ def no_address(world: World) -> None:
     world.here.ip("route", "replace", f"{THERE}/32", "dev", world.name)
 
 
+@scene(Cause.NO_ADDRESS, "only its IPv6 address is left, and users send to IPv4")
+def no_address_of_that_family(world: World) -> None:
+    world.up(addresses=(f"{HERE}/24", "fd00:9::1/64"))
+    world.here.ip("address", "delete", f"{HERE}/24", "dev", world.name)
+    world.here.ip("route", "replace", f"{THERE}/32", "dev", world.name)
+
+
 @scene(Cause.INNER_FILTERED, "an output rule drops what goes into the tunnel", quick=True)
 def inner_output(world: World) -> None:
     world.up()
@@ -350,12 +268,12 @@ def inner_input(world: World) -> None:
 def far_daemon_gone(world: World) -> None:
     world.up()
     world.kill_far()
-    _forget_session(world)
+    world.forget_session()
 
 
 @scene(Cause.PORT_UNREACHABLE, "the far side listens on another port")
 def far_other_port(world: World) -> None:
-    world.up(far_port=51999, shake=False)
+    world.up(far_port=51999, works=False)
 
 
 @scene(Cause.HOST_UNREACHABLE, "the far host is off: the router gets no answer from it (host unreachable)")
@@ -381,19 +299,19 @@ def gateway_off(world: World) -> None:
 def cable_out(world: World) -> None:
     world.up()
     world.router.ip("link", "set", world.router_near, "down")
-    _forget_session(world)
+    world.forget_session()
 
 
 @scene(Cause.HOST_UNREACHABLE, "the far host is on a link of this host, and off: it does not answer ARP")
 def neighbour_off(world: World) -> None:
     world.here.ip("address", "add", "203.0.113.2/24", "dev", world.near_link)
-    world.up(endpoint=f"203.0.113.7:{PORT}", shake=False)
+    world.up(endpoint=f"203.0.113.7:{PORT}", works=False)
 
 
 @scene(Cause.HOST_UNREACHABLE, "the same over IPv6: it does not answer NDP", quick=True)
 def neighbour6_off(world: World) -> None:
-    world.here.ip("address", "add", f"{HOST6}/64", "dev", world.near_link, "nodad")
-    world.up(endpoint=f"[2001:db8:1::7]:{PORT}", shake=False)
+    world.here.ip("address", "add", f"{HOST_6}/64", "dev", world.near_link, "nodad")
+    world.up(endpoint=f"[2001:db8:1::7]:{PORT}", works=False)
 
 
 @scene(Cause.HOST_UNREACHABLE, "the same with a link-local address, on one of two links that could have it")
@@ -403,14 +321,14 @@ def link_local_off(world: World) -> None:
     first.ip("address", "add", "fe80::7/64", "dev", far, "nodad")
     eventually(lambda: "tentative" not in world.here.ip("-6", "address", "show"), within=10)
     assert near < world.near_link
-    world.up(endpoint=f"[fe80::7%{world.near_link}]:{PORT}", shake=False)
+    world.up(endpoint=f"[fe80::7%{world.near_link}]:{PORT}", works=False)
 
 
 @scene(Cause.HOST_UNREACHABLE, "the gateway of IPv6 is off: it does not answer NDP")
 def gateway6_off(world: World) -> None:
-    world.here.ip("address", "add", f"{HOST6}/64", "dev", world.near_link, "nodad")
+    world.here.ip("address", "add", f"{HOST_6}/64", "dev", world.near_link, "nodad")
     world.here.ip("route", "add", "2001:db8:2::/64", "via", "2001:db8:1::1")
-    world.up(endpoint=f"[2001:db8:2::2]:{PORT}", shake=False)
+    world.up(endpoint=f"[2001:db8:2::2]:{PORT}", works=False)
 
 
 @scene(Cause.PROHIBITED, "the router's firewall rejects it (administratively prohibited)", quick=True)
@@ -430,10 +348,21 @@ def prohibit_route(world: World) -> None:
 
 @scene(Cause.DNS_MOVED, "the name of the endpoint resolves to another address, the old one is silent")
 def dns_moved(world: World) -> None:
-    world.up(shake=False)
-    world.describe(f"vpn.lab.example:{PORT}")
     world.hosts = "203.0.113.9 vpn.lab.example\n"
+    world.up(shake=False, begin=False)
+    world.describe(f"vpn.lab.example:{PORT}")
+    world.begin()
     world.filter(world.router, "forward", "meta l4proto udp drop")
+
+
+@scene(Cause.DNS_MOVED, "the name has two other addresses now, and at the old one nothing listens any more")
+def dns_moved_away(world: World) -> None:
+    world.hosts = "203.0.113.9 vpn.lab.example\n2001:db8:99::9 vpn.lab.example\n"
+    world.up(shake=False, begin=False)
+    world.describe(f"vpn.lab.example:{PORT}")
+    world.begin()
+    world.kill_far()
+    world.forget_session()
 
 
 @scene(Cause.SILENT, "a filter on the way drops everything")
@@ -444,7 +373,7 @@ def silent_filter(world: World) -> None:
 
 @scene(Cause.SILENT, "the far side does not have our public key", quick=True)
 def silent_stranger(world: World) -> None:
-    world.up(far_peer=keypair().public, shake=False)
+    world.up(far_peer=keypair().public, works=False)
 
 
 # --- something comes back and is not taken ----------------------------------------------------------------------------
@@ -452,12 +381,12 @@ def silent_stranger(world: World) -> None:
 
 @scene(Cause.PRESHARED_KEY, "the preshared keys differ")
 def preshared_differs(world: World) -> None:
-    world.up(psk=(_psk(), _psk()), shake=False)
+    world.up(psk=(_psk(), _psk()), works=False)
 
 
 @scene(Cause.PRESHARED_KEY, "only the far side has one")
 def preshared_there_only(world: World) -> None:
-    world.up(psk=("", _psk()), shake=False)
+    world.up(psk=("", _psk()), works=False)
 
 
 @scene(Cause.INPUT_FILTERED, "an input rule drops UDP from port 51820", quick=True)
@@ -482,7 +411,7 @@ def outer_reverse_path(world: World) -> None:
     second.ip("route", "add", HOST, "via", "203.0.113.2")
     second.ip("route", "add", "default", "via", "203.0.113.5")
     world.sysctl(second, "net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0")
-    for link in ("all", *(name.split("@")[0] for name in _links(second))):
+    for link in ("all", *_links(second)):
         world.sysctl(second, f"net.ipv4.conf.{link}.rp_filter=0")
     world.up(shake=False)
     # From the far side, what goes to us takes the second way.
@@ -491,14 +420,41 @@ def outer_reverse_path(world: World) -> None:
     world.sysctl(world.here, "net.ipv4.conf.all.rp_filter=1", f"net.ipv4.conf.{near}.rp_filter=1")
 
 
+@scene(Cause.OUTER_REVERSE_PATH, "a full tunnel by fwmark as of wg-quick, strict rp_filter, and no src_valid_mark")
+def outer_reverse_path_of_a_mark(world: World) -> None:
+    world.up(allowed="0.0.0.0/0", shake=False, begin=False)
+    world.wg("fwmark", "51820")
+    world.here.ip("route", "add", "default", "dev", world.name, "table", "51820")
+    world.here.ip("rule", "add", "not", "fwmark", "51820", "table", "51820")
+    world.here.ip("rule", "add", "table", "main", "suppress_prefixlength", "0")
+    world.sysctl(world.here, "net.ipv4.conf.all.src_valid_mark=1")
+    world.begin()
+    world.sysctl(
+        world.here,
+        "net.ipv4.conf.all.src_valid_mark=0",
+        "net.ipv4.conf.all.rp_filter=1",
+        f"net.ipv4.conf.{world.near_link}.rp_filter=1",
+    )
+
+
 @scene(Cause.UNDER_LOAD, "the far side answers with cookie replies", emulated=True)
 def under_load(world: World) -> None:
     world.up(shake=False)
     world.kill_far()
-    world.python(world.there, _COOKIES)
+    world.python(world.there, COOKIES, FAR)
+    world.forget_session()
 
 
-@scene(Cause.ROAMED, "the far side has another address, and the firewall here only lets the old one in")
+@scene(Cause.UNDER_LOAD, "the far side has only IPv6 outside, and answers with cookie replies", emulated=True)
+def under_load_over_ipv6(world: World) -> None:
+    world.ipv6()
+    world.up(endpoint=f"[{FAR_6}]:{PORT}", shake=False)
+    world.kill_far()
+    world.python(world.there, COOKIES, FAR_6)
+    world.forget_session()
+
+
+@scene(Cause.ROAMED, "the far side has another address, and the firewall here only lets the old one in", alone=KEY)
 def roamed(world: World) -> None:
     world.up(far_endpoint=f"{HOST}:{PORT}", far_keepalive=1)
     world.filter(world.here, "input", f"ip saddr {FAR} accept; udp dport {PORT} counter drop")
@@ -506,8 +462,19 @@ def roamed(world: World) -> None:
     world.router.ip("address", "add", "198.51.100.5/30", "dev", world.router_far)
     world.there.ip("address", "delete", f"{FAR}/30", "dev", world.far_link)
     world.there.ip("route", "replace", "default", "via", "198.51.100.5")
-    _forget_session(world)
-    _forget_far_session(world)
+    world.forget_session()
+    world.forget_far_session()
+
+
+@scene(Cause.ROAMED, "the far side calls by IPv6 now, and the firewall here only lets its IPv4 in", alone=KEY)
+def roamed_to_ipv6(world: World) -> None:
+    world.ipv6()
+    world.up(far_endpoint=f"{HOST}:{PORT}", far_keepalive=1)
+    world.filter(world.here, "input", f"ip saddr {FAR} accept; udp dport {PORT} counter drop")
+    world.filter(world.router, "forward", f"ip daddr {FAR} drop; ip saddr {FAR} drop")
+    world.forget_session()
+    world.forget_far_session()
+    world.wg("peer", world.keys.public, "endpoint", f"[{HOST_6}]:{PORT}", far=True)
 
 
 # --- the far side calls, and gets nowhere -----------------------------------------------------------------------------
@@ -517,39 +484,58 @@ def roamed(world: World) -> None:
 def old_key(world: World) -> None:
     world.up(far_endpoint=f"{HOST}:{PORT}", far_keepalive=2)
     world.wg("private-key", "/dev/stdin", stdin=keypair().private)
-    _forget_far_session(world)
+    world.forget_far_session()
 
 
-@scene(Cause.UNKNOWN_CALLER, "the far side has a new key, and nobody told us", quick=True)
+@scene(Cause.OLD_KEY, "the far side was set up with the key of another host of ours")
+def key_of_another_host(world: World) -> None:
+    world.up(far_peer=keypair().public, far_endpoint=f"{HOST}:{PORT}", far_keepalive=2, works=False)
+
+
+@scene(Cause.UNKNOWN_CALLER, "the far side has a new key, and nobody told us", quick=True, alone=KEY)
 def unknown_caller(world: World) -> None:
     world.up(far_endpoint=f"{HOST}:{PORT}", far_keepalive=2)
     world.wg("private-key", "/dev/stdin", far=True, stdin=keypair().private)
-    _forget_session(world)
+    world.forget_session()
 
 
-@scene(Cause.CLOCK_BACK, "the clock of the far side went back by an hour", emulated=True)
+@scene(Cause.UNKNOWN_CALLER, "its key was written down wrong here, and never worked", alone=KEY)
+def key_written_wrong(world: World) -> None:
+    world.up(peer=keypair().public, far_endpoint=f"{HOST}:{PORT}", far_keepalive=2, works=False)
+
+
+@scene(Cause.CLOCK_BACK, "the clock of the far side went back by an hour", emulated=True, alone=KEY)
 def clock_back(world: World) -> None:
     world.up(far_endpoint=f"{HOST}:{PORT}", far_keepalive=2)
-    _forget_far_session(world)
+    world.forget_far_session()
     time.sleep(1)  # so that a stamp of now was taken
     world.kill_far()
-    world.python(world.there, _CALLS, world.far_keys.private, world.keys.public, "-3600")
+    world.python(world.there, CALLS, world.far_keys.private, world.keys.public, "-3600")
+
+
+@scene(Cause.CLOCK_BACK, "a board without a clock chip was started again: there it is 1970", emulated=True, alone=KEY)
+def clock_of_1970(world: World) -> None:
+    world.up(far_endpoint=f"{HOST}:{PORT}", far_keepalive=2)
+    world.forget_far_session()
+    time.sleep(1)  # so that a stamp of now was taken
+    world.kill_far()
+    world.python(world.there, CALLS, world.far_keys.private, world.keys.public, str(60 - time.time()))
 
 
 @scene(Cause.RESPONSES_LOST, "the router drops all that goes there")
 def one_way(world: World) -> None:
     world.up(far_endpoint=f"{HOST}:{PORT}", far_keepalive=2)
     world.filter(world.router, "forward", f"ip saddr {HOST} meta l4proto udp drop")
-    _forget_far_session(world)
-    _forget_session(world)
+    world.forget_far_session()
+    world.forget_session()
 
 
 @scene(Cause.RESPONSES_LOST, "the far side's own firewall lets nothing in")
 def one_way_there(world: World) -> None:
     world.up(far_endpoint=f"{HOST}:{PORT}", far_keepalive=2)
     world.filter(world.there, "input", f"udp dport {PORT} drop")
-    _forget_far_session(world)
-    _forget_session(world)
+    world.forget_far_session()
+    world.forget_session()
 
 
 # --- the session is fine, and the data is not -------------------------------------------------------------------------
@@ -569,23 +555,40 @@ def data_dropped_here(world: World) -> None:
 
 @scene(Cause.NOT_ALLOWED_HERE, "the allowed IPs here do not hold the target", quick=True)
 def not_allowed_here(world: World) -> None:
+    world.aim(THERE)
     world.up()
     world.wg("peer", world.far_keys.public, "allowed-ips", "10.9.9.9/32")
-    world.config = f"peers: [{{public_key: {world.far_keys.public}, target: {THERE}}}]\n"
+
+
+@scene(Cause.NOT_ALLOWED_HERE, "a network behind the far side is routed into the tunnel, and no peer has it")
+def network_not_allowed_here(world: World) -> None:
+    world.aim(BEHIND)
+    world.up(begin=False)
+    world.behind()
+    world.begin(works=False)
 
 
 @scene(Cause.OWNED_BY_ANOTHER, "another peer got the same allowed IP")
 def owned_by_another(world: World) -> None:
+    world.aim(THERE)
     world.up()
     world.wg("peer", keypair().public, "allowed-ips", f"{THERE}/32")
 
 
-@scene(Cause.NOT_ALLOWED_THERE, "the allowed IPs of the far side do not hold our address")
+@scene(Cause.OWNED_BY_ANOTHER, "another peer has a narrower network, in which the target is")
+def owned_by_a_narrower(world: World) -> None:
+    world.aim(THERE)
+    world.up(allowed="10.9.0.0/24")
+    world.wg("peer", keypair().public, "allowed-ips", f"{THERE}/31")
+
+
+@scene(Cause.NOT_ALLOWED_THERE, "the allowed IPs of the far side do not hold our address", alone=PACKET)
 def not_allowed_there(world: World) -> None:
-    world.up(far_allowed="10.9.0.77/32", shake=False)
+    world.up()
+    world.wg("peer", world.keys.public, "allowed-ips", "10.9.0.77/32", far=True)
 
 
-@scene(Cause.NOT_ALLOWED_THERE, "the firewall of the far side drops all that comes out of the tunnel")
+@scene(Cause.NOT_ALLOWED_THERE, "the firewall of the far side drops all that comes out of the tunnel", alone=PACKET)
 def far_firewall(world: World) -> None:
     world.up()
     world.filter(world.there, "input", f'iifname "{world.far.name}" drop')
@@ -606,38 +609,54 @@ def ruled_elsewhere(world: World) -> None:
     world.here.ip("rule", "add", "to", THERE, "table", "100")
 
 
-@scene(Cause.INNER_REVERSE_PATH, "a route to the target leads elsewhere, and strict rp_filter drops the answers")
+@scene(
+    Cause.INNER_REVERSE_PATH,
+    "a route to the target leads elsewhere, and strict rp_filter drops the answers",
+    also=(Cause.ROUTED_ELSEWHERE,),
+)
 def inner_reverse_path(world: World) -> None:
     world.up()
     world.here.ip("route", "add", f"{THERE}/32", "via", ROUTER)
     world.sysctl(world.here, f"net.ipv4.conf.{world.name}.rp_filter=1")
 
 
-@scene(Cause.NOT_FORWARDED, "the far side does not forward to the host behind it")
+@scene(Cause.INNER_REVERSE_PATH, "a rule leads what comes from our address inside elsewhere, and rp_filter is strict")
+def inner_reverse_path_by_source(world: World) -> None:
+    world.up()
+    world.here.ip("route", "add", "default", "via", ROUTER, "table", "100")
+    world.here.ip("rule", "add", "from", HERE, "table", "100")
+    world.sysctl(world.here, f"net.ipv4.conf.{world.name}.rp_filter=1")
+
+
+@scene(Cause.NOT_FORWARDED, "the far side does not forward to the host behind it", alone=PACKET)
 def not_forwarded(world: World) -> None:
-    world.up(allowed=f"{THERE}/32, 10.50.0.0/24")
-    world.behind()
+    _reaches_behind(world)
     world.sysctl(world.there, "net.ipv4.ip_forward=0")
-    world.config = f"peers: [{{public_key: {world.far_keys.public}, target: {BEHIND}}}]\n"
 
 
-@scene(Cause.NOT_FORWARDED, "the host behind it is off")
+@scene(Cause.NOT_FORWARDED, "the host behind it is off", alone=PACKET)
 def behind_is_off(world: World) -> None:
-    world.up(allowed=f"{THERE}/32, 10.50.0.0/24")
-    world.behind()
+    _reaches_behind(world)
     world.there.ip("link", "set", "to-behind", "down")
-    world.config = f"peers: [{{public_key: {world.far_keys.public}, target: {BEHIND}}}]\n"
 
 
-@scene(Cause.ECHOES_FILTERED, "the target drops echoes, which it answered before; an exporter runs")
+@scene(Cause.ECHOES_FILTERED, "the target drops echoes, which it answered before; an exporter runs", asks=True)
 def echoes_dropped(world: World) -> None:
     world.up(keepalive=25)
-    world.serve()
-    eventually(lambda: world.state() == "up", within=40, every=0.5)
-    time.sleep(6)
     world.filter(world.there, "input", "icmp type echo-request drop")
-    world.python(world.there, _SERVES)
-    world.python(world.here, _TALKS, THERE)
+    world.python(world.there, SERVES, THERE)
+    world.python(world.here, TALKS, THERE)
+    eventually(lambda: world.state() == "degraded", within=90, every=0.5)
+
+
+@scene(
+    Cause.ECHOES_FILTERED, "a host behind the far side drops echoes now; users reach it; an exporter runs", asks=True
+)
+def echoes_dropped_behind(world: World) -> None:
+    behind = _reaches_behind(world)
+    world.filter(behind, "input", "icmp type echo-request drop")
+    world.python(behind, SERVES, BEHIND)
+    world.python(world.here, TALKS, BEHIND)
     eventually(lambda: world.state() == "degraded", within=90, every=0.5)
 
 
@@ -651,6 +670,25 @@ def lossy(world: World) -> None:
 def lossy_here(world: World) -> None:
     world.up()
     world.filter(world.router, "prerouting", f'iifname "{world.router_near}" numgen inc mod 3 0 drop')
+
+
+@scene(Cause.SLOW, "a line of 2 Mbit/s that users fill; an exporter knows what is usual (of 30 s)", asks=True)
+def slow_full_line(world: World) -> None:
+    shape = ["root", "tbf", "rate", "2mbit", "burst", "4kb", "limit", "300kb"]
+    world.router.run(["tc", "qdisc", "add", "dev", world.router_far, *shape])
+    _learned(world)
+    world.python(world.there, TAKES, THERE)
+    world.python(world.here, FLOODS, THERE, "32768")
+
+
+@scene(
+    Cause.SLOW, "a relay on the way holds each packet for 80 ms; an exporter knows what is usual (of 30 s)", asks=True
+)
+def slow_longer_way(world: World) -> None:
+    flag = world.lab.directory / "slower"
+    world.python(world.router, DELAYS, ROUTER, FAR, str(PORT), "0.08", str(flag))
+    _learned(world, endpoint=f"{ROUTER}:{PORT}")
+    flag.touch()
 
 
 @scene(Cause.MTU, "a link of 1400 in between, and packet-too-big is filtered")
@@ -668,14 +706,15 @@ def mtu_above_route(world: World) -> None:
 
 @scene(Cause.NAT_FORGOT, "a NAT before the far side forgot it, which sends no keepalives")
 def nat_forgot(world: World) -> None:
-    world.sysctl(
-        world.router, "net.netfilter.nf_conntrack_udp_timeout=1", "net.netfilter.nf_conntrack_udp_timeout_stream=1"
-    )
     world.filter(world.router, "postrouting", f'oifname "{world.router_near}" masquerade', kind="nat")
     world.filter(world.router, "input", "meta l4proto udp drop")
-    world.up(endpoint="", far_endpoint=f"{HOST}:{PORT}", shake=False)
-    eventually(lambda: world.ping(HERE, world.there), within=15, every=0.2)
-    time.sleep(32)
+    _forgotten(world)
+
+
+@scene(Cause.NAT_FORGOT, "a firewall before the far side forgot it: it lets in only what was asked for from inside")
+def firewall_forgot(world: World) -> None:
+    world.filter(world.router, "forward", f'iifname "{world.router_near}" ct state new drop')
+    _forgotten(world)
 
 
 # --- nothing is wrong -------------------------------------------------------------------------------------------------
@@ -694,10 +733,11 @@ def fine_idle(world: World) -> None:
 
 @scene(Cause.FINE, "a host that drops echoes, and answers all else")
 def fine_without_echoes(world: World) -> None:
-    world.up(keepalive=25)
+    world.up(keepalive=25, begin=False)
     world.filter(world.there, "input", "icmp type echo-request drop")
-    world.python(world.there, _SERVES)
-    world.python(world.here, _TALKS, THERE)
+    world.python(world.there, SERVES, THERE)
+    world.python(world.here, TALKS, THERE)
+    world.begin(works=False)
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
@@ -708,67 +748,35 @@ def _psk() -> str:
 
 
 def _links(namespace: Namespace) -> list[str]:
-    return [line.split(": ")[1] for line in namespace.ip("-o", "link", "show").splitlines()]
+    return [line.split(": ")[1].split("@")[0] for line in namespace.ip("-o", "link", "show").splitlines()]
 
 
-def _forget_session(world: World) -> None:
-    """The near side has to shake hands again: a session of before would send data for three minutes."""
-    peer = world.far_keys.public
-    keep = world.device.namespace.run(["wg", "show", world.device.name, "allowed-ips"])
-    allowed = next(line.split("\t")[1] for line in keep.splitlines() if line.startswith(peer)).replace(" ", ",")
-    endpoints = world.device.namespace.run(["wg", "show", world.device.name, "endpoints"]).splitlines()
-    endpoint = next(line.split("\t")[1] for line in endpoints if line.startswith(peer))
-    world.wg("peer", peer, "remove")
-    world.wg("peer", peer, "allowed-ips", allowed, "endpoint", endpoint)
+def _reaches_behind(world: World) -> Namespace:
+    """The far side forwards to the host behind it, which stands for the peer."""
+    world.aim(BEHIND)
+    world.up(allowed=f"{THERE}/32, 10.50.0.0/24", begin=False)
+    behind = world.behind()
+    eventually(lambda: world.ping(BEHIND), within=15, every=0.2)
+    world.begin()
+    return behind
 
 
-def _forget_far_session(world: World) -> None:
-    """The far side has to shake hands again."""
-    with contextlib.suppress(LabError):
-        world.there.run(["wg", "setconf", world.far.name, str(world.far.conf)])
+def _learned(world: World, *, endpoint: str = f"{FAR}:{PORT}") -> None:
+    """An exporter knows what round trip is usual."""
+    world.learns = 30.0
+    world.config += "probe: {interval: 1s}\nhealth: {window: 1m}\n"
+    world.up(endpoint=endpoint, begin=False)
+    world.begin()
+    time.sleep(world.learns + 15)  # it reads every fifth of the window
+    world.began = time.monotonic()
 
 
-# A WireGuard under load, as far as it answers (protocol, 5.4.7): a cookie reply to each initiation.
-_COOKIES = f"""
-import os, socket
-sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-sock.bind(("{FAR}", {PORT}))
-while True:
-    data, sender = sock.recvfrom(2048)
-    if len(data) == 148 and data[0] == 1:
-        sock.sendto(b"\\x03\\0\\0\\0" + data[4:8] + os.urandom(56), sender)
-"""
-
-# The far side with its own key and a clock that is off by so many seconds: it calls every two seconds.
-_CALLS = f"""
-import base64, socket, sys, time
-from tests.initiator import initiation, party
-caller, to, off = party(sys.argv[1]), base64.b64decode(sys.argv[2]), float(sys.argv[3])
-sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-sock.bind(("{FAR}", {PORT}))
-while True:
-    sock.sendto(initiation(caller, to, time.time() + off), ("{HOST}", {PORT}))
-    time.sleep(2)
-"""
-
-_SERVES = f"""
-import socket
-server = socket.create_server(("{THERE}", 8000))
-while True:
-    connection, _ = server.accept()
-    while data := connection.recv(65536):
-        connection.sendall(data)
-"""
-
-_TALKS = """
-import socket, sys, time
-while True:
-    try:
-        with socket.create_connection((sys.argv[1], 8000), timeout=3) as connection:
-            while True:
-                connection.sendall(b"x" * 4000)
-                connection.recv(65536)
-                time.sleep(0.1)
-    except OSError:
-        time.sleep(0.2)
-"""
+def _forgotten(world: World) -> None:
+    """The far side calls once and then never again; what is on the way has forgotten it soon after."""
+    world.sysctl(
+        world.router, "net.netfilter.nf_conntrack_udp_timeout=1", "net.netfilter.nf_conntrack_udp_timeout_stream=1"
+    )
+    world.up(endpoint="", far_endpoint=f"{HOST}:{PORT}", works=False, begin=False)
+    eventually(lambda: world.ping(HERE, world.there), within=15, every=0.2)
+    world.begin(works=False)
+    time.sleep(32)

@@ -10,15 +10,16 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tests.causes_world import OWN_HOSTS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from tests.causes_lab import World
+    from tests.causes_world import World
     from tests.lab import Namespace
 
 PATIENCE = 60.0  # seconds on a busy machine; it ends by itself within 20
-_HOSTS = 'test -z "$HOSTS" || mount --bind "$HOSTS" /etc/hosts; exec "$@"'
 
 
 class Said(NamedTuple):
@@ -37,10 +38,10 @@ class Said(NamedTuple):
 def command(world: World, *arguments: str) -> list[str]:
     """The command line, from the near host, with its own /etc/hosts, and with the exporter that runs there, if any."""
     config, socket = world.asks or world.lab.write("diagnose.yml", world.exporter_config()), world.socket
-    hosts = world.lab.write("hosts", f"127.0.0.1 localhost\n{world.hosts}")
+    hosts = world.hosts_file()
     argv = [sys.executable, "-m", "wg_exporter.cli", "diagnose", f"--config.file={config}", f"--socket={socket}"]
     return world.here.inside(
-        ["env", f"HOSTS={hosts}", "unshare", "-m", "sh", "-c", _HOSTS, "sh", *argv, *arguments, world.name, "there"]
+        ["env", f"HOSTS={hosts}", "unshare", "-m", "sh", "-c", OWN_HOSTS, "sh", *argv, *arguments, world.name, "there"]
     )
 
 

@@ -6,7 +6,7 @@ import string
 from math import inf
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.rows import key
@@ -252,6 +252,8 @@ BUILDS = [
     (Cause.NOT_ALLOWED_HERE, works(reason=Reason.NOT_ALLOWED, host=None)),
     (Cause.OWNED_BY_ANOTHER, works(host=host(owner=OTHER), owner_name="paris")),
     (Cause.OWNED_BY_ANOTHER, session(host=host(owner=THIRD))),
+    (Cause.OWNED_BY_ANOTHER, works(reason=Reason.NOT_ALLOWED, host=None, owner=OTHER)),
+    (Cause.NOT_ALLOWED_HERE, works(reason=Reason.NOT_ALLOWED, host=None, owner="")),
     (Cause.ROUTED_ELSEWHERE, works(host=host(to_target=OUT._replace(to="10.0.0.2")), reason=Reason.NOT_ROUTED)),
     (Cause.ROUTED_ELSEWHERE, session(host=host(to_target=NOWHERE._replace(to="10.0.0.2")))),
     (Cause.INNER_REVERSE_PATH, works(host=host(inner_rp_filter=1, inner_rp_drops=15))),
@@ -259,6 +261,7 @@ BUILDS = [
     (Cause.INNER_FILTERED, session(filters=(DROP_INSIDE._replace(grew=4),))),
     (Cause.INNER_FILTERED, works(reason=Reason.PROBES_BLOCKED, echo=Echo("10.0.0.2", 0, 0, SendError.NO_PERMISSION))),
     (Cause.INNER_FILTERED, works(echoes_sent=3, entered_packets=0, sent_bytes=0)),
+    (Cause.INNER_FILTERED, works(echoes_sent=20, left_packets=22, received_bytes=22 * 128, others_received=0)),
     (Cause.INNER_FILTERED, diagnosed(entered_packets=0, sent_bytes=0, sighting=seen(), session=None, filters=None)),
     (Cause.NO_ADDRESS, works(host=host(addresses=()))),
     (Cause.NO_ADDRESS, session(host=host(addresses=("fe80::1/64",)))),
@@ -411,12 +414,86 @@ def test_silence_tells_what_was_excluded_and_what_would_decide():
     assert "tcpdump udp port 51820" in found.uncertain
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"left_packets": 60},  # users have more than answers
+        {"left_packets": 4},
+        {"left_packets": None},
+        {"received_bytes": 22 * 32},  # keepalives, which the kernel counts too
+        {"others_received": 9000},  # they may be of others
+        {"host": host(inner_rp_drops=25, inner_rp_filter=1)},
+        {"echoes_sent": 9},
+    ],
+)
+def test_packets_out_of_the_tunnel_are_answers_only_where_they_are_as_many_as_the_echoes(more):
+    known = {"echoes_sent": 20, "left_packets": 22, "received_bytes": 22 * 128, "others_received": 0}
+    assert decide(works(**(known | more))).cause is not Cause.INNER_FILTERED
+
+
+def test_what_answers_to_echoes_may_amount_to_is_no_data_of_users():
+    known = works(echoes_sent=40, received_bytes=40 * 128, left_packets=40, others_received=3000)
+    assert decide(known).confidence is Confidence.POSSIBLE
+    assert decide(known._replace(received_bytes=60_000)).cause is Cause.ECHOES_FILTERED
+
+
+@pytest.mark.parametrize("sighting", [sent(), refusal("198.51.100.1", 3, 1), refusal("192.0.2.7", 3, 3)])
+def test_where_somebody_calls_from_elsewhere_the_peer_may_have_moved_if_it_is_the_only_one(sighting):
+    alone = facts(sighting=sighting, callers=caller(), others=0)
+    found = decide(alone)
+    assert found.confidence is Confidence.POSSIBLE
+    assert {Cause.ROAMED, Cause.UNKNOWN_CALLER} & {found.cause, *found.also} or sighting.refusals
+    assert "wg-exporter diagnose" in found.uncertain
+    assert decide(alone._replace(others=7)).confidence is not Confidence.POSSIBLE
+    assert decide(alone._replace(callers=caller(for_us=False))).confidence is not Confidence.POSSIBLE
+
+
+def test_a_peer_that_was_found_elsewhere_is_not_called_unreachable_for_its_old_address():
+    opened = (Opened(PEER, 1000.0, 1000.1, "berlin", "203.0.113.9:4000"),)
+    found = decide(diagnosed(sighting=refusal("198.51.100.1", 3, 1), opened=opened))
+    assert found.cause is Cause.ROAMED
+    assert "203.0.113.9:4000" in dict(found.excluded)[Cause.HOST_UNREACHABLE]
+
+
+@pytest.mark.parametrize(
+    ("heard", "named"),
+    [
+        (29.0, (Cause.SILENT, Confidence.POSSIBLE)),
+        (30.0, (Cause.NAT_FORGOT, Confidence.LIKELY)),
+        (inf, (Cause.SILENT, Confidence.LIKELY)),
+    ],
+)
+def test_a_peer_without_a_fixed_endpoint_is_not_called_silent_before_a_nat_may_have_forgotten_it(heard, named):
+    known = facts(sighting=sent(), conf_endpoint="", dns_name=None, resolved=None, heard_seconds=heard)
+    found = decide(known)
+    assert (found.cause, found.confidence) == named
+    fixed = decide(known._replace(conf_endpoint="192.0.2.7:51820"))
+    assert (fixed.cause, fixed.confidence) == (Cause.SILENT, Confidence.LIKELY)
+
+
 def test_a_session_that_outlives_the_line_is_no_proof_that_handshakes_pass():
     known = facts(reason=Reason.DATA_UNANSWERED, shaken_seconds=40.0, heard_seconds=35.0, data_seconds=35.0)
     for initiations in (0, 1):
         found = decide(known._replace(initiations=initiations, sighting=seen(initiations_sent=1, seconds=15.0)))
         assert (found.cause, found.confidence) == (Cause.SILENT, Confidence.LIKELY)
         assert Cause.DATA_FILTERED not in found.also
+
+
+@pytest.mark.parametrize(
+    ("looked", "began", "filtered"),
+    [
+        (80.0, 50.0, True),  # the second look, and what the watcher had seen by then, are of one time
+        (68.0, 50.0, False),  # it had seen 12 s more than the look: two of these calls may have come later
+        (80.0, 38.0, False),  # and at the first look it had been asked 12 s before
+    ],
+)
+def test_messages_that_may_have_come_before_or_after_the_looks_are_not_missing_at_the_sockets(looked, began, filtered):
+    calls = CALLED._replace(began=began, seconds=80.0 - began)
+    known = facts(
+        sighting=calls, seen_then=calls, seen_before=seen(began=began, seconds=0.0), reason=Reason.STALE_HANDSHAKE,
+        initiations=0, sent_bytes=0, host=host(at=looked, udp_received=903), before=host(at=50.0, udp_received=900),
+    )  # fmt: skip
+    assert (decide(known).cause is Cause.INPUT_FILTERED) is filtered
 
 
 def test_who_is_ignored_is_told_apart_only_by_the_private_key():
@@ -685,8 +762,11 @@ _facts = st.builds(
     received_bytes=_number,
     handshakes=_number,
     entered_packets=_number,
-    echoes_sent=_number,
+    left_packets=_number,
     others_received=_number,
+    others=_number,
+    owner=st.none() | st.sampled_from(["", PEER, OTHER]),
+    echoes_sent=_number,
     sighting=_sighting,
     callers=_callers,
     host=_inspected,
@@ -717,6 +797,7 @@ _facts = st.builds(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the row is wide, and the machine may be busy
 @given(_facts)
 def test_any_facts_have_one_finding_and_always_the_same(known):
     found = decide(known)
@@ -727,12 +808,14 @@ def test_any_facts_have_one_finding_and_always_the_same(known):
     assert all(isinstance(line, str) and line for line in (*found.evidence, *found.fix))
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the row is wide, and the machine may be busy
 @given(_facts)
 def test_no_fault_is_ever_named_for_a_peer_that_is_up_or_idle_and_asked_for_nothing(known):
     assert decide(known._replace(state=State.UP)).cause is Cause.FINE
     assert decide(known._replace(state=State.IDLE, provoked=None)).cause in {Cause.FINE, Cause.IDLE}
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the row is wide, and the machine may be busy
 @given(_facts)
 def test_nothing_is_said_of_what_nobody_knows(known):
     """A fault needs something that was seen: with the peer's name alone nothing is named."""

@@ -11,10 +11,13 @@ import pytest
 from tests.rigs import found, of
 from tests.rows import SECOND, WALL, conf_file, declared, device, key, link, peer
 from tests.test_exporter_probing import FakeProber
-from wg_exporter.config import Config, Metrics
+from wg_exporter.config import Config, Metrics, PeerConfig
 from wg_exporter.daemon import causes as seeking
+from wg_exporter.daemon.facts import Two, facts, mark
+from wg_exporter.health.states import PeerHealth
 from wg_exporter.hostnames import EndpointName, LookupFailure
 from wg_exporter.inspected import Inspected, Path, PathKind, PortOwner
+from wg_exporter.names.identity import PeerMeta
 from wg_exporter.sighted import Sighting
 
 CAUSE = "wireguard_peer_cause"
@@ -373,3 +376,33 @@ def test_of_thousands_of_peers_that_go_down_together_few_are_decided_at_one_tick
         assert len(decided) <= seeking.AT_FIRST + 2 * seeking.AT_ONCE
     assert of(scene.exporter, "wireguard_peer_state").count(1) >= 2_000
     assert all(len(asked) <= seeking.AT_ONCE for asked in scene.sources.asked)
+
+
+# --- whose address it is, and what comes out of the tunnel ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("allowed", "named"), [(("10.0.0.1/32",), "owned_by_another"), (("10.9.9.9/32",), "not_allowed_here")]
+)
+def test_whoever_has_the_address_that_a_peer_should_have_is_found_without_a_look_at_the_host(rig, allowed, named):
+    scene = Scene(rig, (1, 2), config=Config(peers=(PeerConfig(key(1), target="10.0.0.1"),)))
+    scene.sources.answer = False
+    scene.tick(3)
+    scene.rows[1] = scene.rows[1]._replace(allowed_ips=())
+    scene.rows[2] = scene.rows[2]._replace(allowed_ips=allowed)
+    scene.tick(12)
+    assert list(scene.causes().values()) == [named]
+
+
+def test_what_came_out_of_the_interface_since_the_doubt_began_is_counted(rig, monkeypatch):
+    looks = []
+    monkeypatch.setattr(seeking.Causes, "follow", lambda _self, look, *_: looks.append(look) or [])
+    exporter = rig.exporter(prober=FakeProber())
+    rig.host.links = [link(rx_packets=100, tx_packets=50)]
+    rig.tick(exporter, device(peer(1, rx_bytes=1000)))
+    begun = mark(("", "wg0", key(1)), looks[-1])
+    rig.host.links = [link(rx_packets=122, tx_packets=80)]
+    rig.tick(exporter, device(peer(1, rx_bytes=1000 + 22 * 128)))
+    known = facts(("", "wg0", key(1)), (PeerMeta("berlin", True, True), PeerHealth()), looks[-1], begun, Two())
+    assert (known.left_packets, known.entered_packets, known.received_bytes) == (22, 30, 22 * 128)
+    assert known.others == 0

@@ -76,6 +76,8 @@ def _asked(facts: Facts) -> bool:
 
 
 def _owner(facts: Facts) -> str | None:
+    if facts.owner is not None:
+        return facts.owner
     return facts.host.owner if facts.host and facts.target else None
 
 
@@ -180,7 +182,7 @@ def _echoes(facts: Facts) -> Judgement:
         return Excluded("echoes are answered")
     if not seen.echoes_lost(facts) or not seen.data_came(facts) or facts.state is State.DOWN:
         return None
-    if (facts.received_bytes or 0) >= REAL_DATA and facts.seconds:
+    if (facts.received_bytes or 0) - seen.answer_bytes(facts) >= REAL_DATA and facts.seconds:
         amount = f"{facts.received_bytes} bytes within {seen.span(facts.seconds)}"
         return likely(f"echoes to {facts.target} are not answered, while data comes from the peer ({amount})")
     return possible(

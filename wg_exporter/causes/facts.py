@@ -92,7 +92,8 @@ class Facts(NamedTuple):
     expected: bool | None = None
     conf_path: str = ""
     conf_endpoint: str | None = None  # what the file says: "host:port"; empty = none
-    owner_name: str = ""  # what the peer is called that has the target (`host.owner`)
+    owner: str | None = None  # whose allowed IPs hold the target: a public key, empty = nobody's; as `host.owner`
+    owner_name: str = ""  # what that peer is called
     drift: tuple[Drift, ...] | None = None  # how the device differs from its file (`drifted`); None = from none
 
     # What health says, by counters and probes.
@@ -112,10 +113,11 @@ class Facts(NamedTuple):
     handshakes: int | None = None
     echoes_sent: int | None = None  # of those whose fate is known: sent some seconds ago, into the interface
     entered_packets: int | None = None  # into the interface, from users and probes, for any of its peers
+    left_packets: int | None = None  # out of the interface, to users and as answers to probes, from any of its peers
 
     # Of all other peers of the device within `seconds`: did anything come from them?
     others_received: int | None = None  # bytes
-    others: int | None = None  # how many other peers it has that are expected up
+    others: int | None = None  # how many other peers it has (`diagnose`: that are expected up)
 
     # The wire.
     sighting: Sighting | None = None

@@ -174,6 +174,14 @@ def _inner(facts: Facts) -> Judgement:
     refused = facts.provoke_refused or (facts.echo.refused if facts.echo else None)
     if refused is SendError.NO_PERMISSION:
         return likely(f"this host refused to send a packet into {facts.key[1]} (EPERM), as a firewall rule makes it do")
+    dropped = seen.answers_dropped(facts)
+    no_reverse = seen.grew(facts, "inner_rp_drops") == 0 or bool(facts.host and facts.host.inner_rp_filter == 0)
+    if dropped and facts.filters is None and no_reverse:
+        what = seen.number(dropped, "packet")
+        return likely(
+            f"{what} came out of {facts.key[1]}, as many as there were echoes, and none reached who had sent them",
+            "rp_filter dropped none of them",
+        )
     asked = facts.provoked or (facts.echoes_sent or 0) >= seen.ENOUGH
     if asked and facts.entered_packets == 0 and not refused:
         return likely(f"packets were sent to {facts.target or 'it'}, and none went into {facts.key[1]}")
@@ -282,7 +290,8 @@ INNER_RULES = (
     Rule(
         Cause.INNER_FILTERED,
         "A filter of this host keeps packets from the tunnel, or drops what comes out of it.",
-        "Packets to the peer do not get into the interface, or are refused with EPERM; `diagnose` names the rule.",
+        "Packets to the peer do not get into the interface, or are refused with EPERM; or as many come out of it as"
+        " echoes were sent, and none is taken for an answer. `diagnose` names the rule.",
         ("`{entry}nft list ruleset` shows the rules for {interface}: let packets to {target} pass.",),
         _inner,
     ),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from wg_exporter.causes import seen
 from wg_exporter.causes.cause import Cause
-from wg_exporter.causes.rule import Excluded, Holds, Judgement, Rule, certain, likely
+from wg_exporter.causes.rule import Excluded, Holds, Judgement, Rule, certain, likely, possible
 from wg_exporter.inspected import Neighbour
 
 if TYPE_CHECKING:
@@ -64,6 +64,10 @@ def _refused(cause: Cause) -> Callable[[Facts], Judgement]:
                 times = "once" if one.times == 1 else f"{one.times} times"
                 lines.append(f"{by} answered {times}: {said} (ICMP{'v6' if one.ipv6 else ''} {one.type}/{one.code})")
                 proven += one.proven
+        if lines and (place := _elsewhere(facts)):
+            return Excluded(f"it calls from {place}, so it is elsewhere now")
+        if lines and (place := seen.stranger(facts)):
+            return possible(*lines, apart=_MOVED.format(place))
         if not lines:
             return Excluded("no such ICMP error came") if seen.left(facts) and not sighting.missed else None
         return certain(*lines) if proven else likely(*lines)
@@ -102,6 +106,18 @@ def _nobody_answers(path: Path | None, table: Neighbour | None) -> str:
     asked = "NDP" if ":" in path.next_hop else "ARP"
     state = {Neighbour.SILENT: "; `ip neigh`: FAILED", Neighbour.ASKED: "; `ip neigh`: INCOMPLETE"}
     return f"nobody on {path.interface} answers for {whom} ({asked}{state.get(table, '') if table else ''})"
+
+
+_MOVED = (
+    "Somebody calls from {} with messages for our key, and WireGuard does not answer: has the peer moved there?"
+    " `wg-exporter diagnose` has the message opened."
+)
+
+
+def _elsewhere(facts: Facts) -> str:
+    """From where the peer calls, as opened messages say, if that is not its endpoint."""
+    mine = (one.sender for one in facts.opened or () if one.key == facts.key[2] and one.sender)
+    return next((place for place in mine if place != facts.endpoint), "")
 
 
 RULES = (

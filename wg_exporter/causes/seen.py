@@ -28,6 +28,12 @@ OVERDUE_SECONDS = 15.0
 # An initiation is on its way for less than this, and clocks that are kept by NTP differ by less.
 STALE_STAMP_SECONDS = 30.0
 
+# WireGuard's bytes for a small echo inside: 84, padded to 16, and 32 around it (protocol, 5.4.6).
+ECHO_BYTES = 128
+
+# Echoes that are compared with packets: fewer may be equal by chance. Beside them some probes of the MTU are sent.
+ENOUGH_ECHOES, MORE_PROBES = 10, 8
+
 # One message may be lost, or forged; two that say the same are believed.
 ENOUGH = 2
 
@@ -84,6 +90,20 @@ def came_between(facts: Facts) -> int | None:
     if facts.seen_before is not None and facts.seen_before.began == sighting.began:
         return max(number - (came(facts._replace(sighting=facts.seen_before)) or 0), 0)
     return number if sighting.began >= before.at else None
+
+
+def came_outside(facts: Facts) -> float:
+    """How many of these may have come outside of the two looks: on a busy host what the watcher saw was read some time
+    before the first look at the host, or after the second.
+    """
+    sighting, before, host = facts.seen_then or facts.sighting, facts.before, facts.host
+    if sighting is None or before is None or host is None or sighting.seconds <= 0:
+        return 0.0
+    late = sighting.began + sighting.seconds - host.at
+    then = facts.seen_before
+    early = before.at - then.began - then.seconds if then is not None and then.began == sighting.began else 0.0
+    pace = (came(facts._replace(sighting=sighting)) or 0) / sighting.seconds
+    return pace * (max(late, 0.0) + max(early, 0.0))
 
 
 def calls(facts: Facts) -> bool:
@@ -176,6 +196,32 @@ def echoes_lost(facts: Facts) -> bool | None:
     if facts.echo is None or not facts.echo.sent:
         return None if facts.answered is None else True
     return facts.echo.answered == 0
+
+
+def answer_bytes(facts: Facts) -> int:
+    """What the answers to the echoes that were sent may amount to, if all came and were dropped on this host."""
+    return 2 * ECHO_BYTES * (facts.echoes_sent or 0)
+
+
+def answers_dropped(facts: Facts) -> int | None:
+    """How many answers came out of the interface and did not reach who sent the echoes: as many packets as echoes were
+    sent, which neither users nor keepalives are likely to give. 0 = not so; None = not known.
+    """
+    sent, left = facts.echoes_sent, facts.left_packets
+    if not echoes_lost(facts) or sent is None or left is None or sent < ENOUGH_ECHOES or facts.others_received:
+        return None
+    many = (facts.received_bytes or 0) >= left * ECHO_BYTES * 0.9
+    return left if many and sent * 0.9 <= left <= sent * 1.15 + MORE_PROBES else 0
+
+
+def stranger(facts: Facts) -> str:
+    """From where somebody calls with messages for our key whom WireGuard does not answer, if that may be this peer: it
+    is the only one of its device, and nobody has opened the message. Empty if nobody does.
+    """
+    if facts.opened is not None or facts.others != 0 or facts.callers is None:
+        return ""
+    sender = next((one.sender for one in facts.callers.callers if one.for_us), None)
+    return f"{sender.address}:{sender.port}" if sender else ""
 
 
 def filters(facts: Facts, *hooks: str, data_only: bool = False) -> tuple[Filter, ...]:

@@ -56,6 +56,12 @@ def _nat(facts: Facts) -> Judgement:
     )
 
 
+def _forgotten_soon(facts: Facts) -> bool:
+    """Whether it is too early to tell a NAT that forgot from all else: no file names an endpoint, and it was heard."""
+    heard = facts.heard_seconds
+    return facts.conf_endpoint == "" and heard is not None and heard < FORGOTTEN_SECONDS
+
+
 def _sent(facts: Facts) -> int:
     """How many attempts went out without an answer: seen on the wire or, where nobody watched, by the counters."""
     left = seen.left(facts)
@@ -76,7 +82,8 @@ def _silent(facts: Facts) -> Judgement:
     if not facts.endpoint or not _sent(facts):
         return None
     lines = [_where(facts, left), *_around(facts)]
-    confidence = likely if left and sighting and seen.watched(facts) else possible
+    proved = left and sighting and seen.watched(facts) and not seen.stranger(facts) and not _forgotten_soon(facts)
+    confidence = likely if proved else possible
     return Holds(confidence(*lines, apart="").confidence, tuple(lines), (), _APART)
 
 

@@ -32,7 +32,7 @@ def _reached(facts: Facts) -> bool | None:
     if datagrams is None or between is None:
         return None
     # Others may have sent these. What is on its way at a look is in one of the two counts alone.
-    return False if between - datagrams >= seen.ENOUGH else None
+    return False if between - datagrams - seen.came_outside(facts) >= seen.ENOUGH else None
 
 
 def _input(facts: Facts) -> Judgement:

@@ -12,7 +12,8 @@ from wg_exporter.causes import drifted
 from wg_exporter.causes.facts import Echo, Facts
 from wg_exporter.health.states import Reason
 from wg_exporter.hostnames import MEANINGS, LookupFailure
-from wg_exporter.plan.targets import NotAllowed
+from wg_exporter.plan.routing import taken
+from wg_exporter.plan.targets import NotAllowed, Owners, parse
 from wg_exporter.sighted import Callers
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Look(NamedTuple):
 
 class Mark(NamedTuple):
     """Counters of a peer at one time (monotonic seconds): of itself, of the other peers, of its interface, and of the
-    echoes to it.
+    echoes to it, those in doubt too.
     """
 
     at: float
@@ -100,6 +101,7 @@ class Mark(NamedTuple):
     others_rx: int
     entered: int | None
     echoes: int | None = None
+    left: int | None = None
 
 
 class Two(NamedTuple):
@@ -138,8 +140,14 @@ def mark(key: PeerKey, look: Look) -> Mark | None:
         device.peers.last_handshake_ns[at],
         look.places.received(device) - rx,
         link.tx_packets if link else None,
-        probed.stats.sent if (probed := look.probes.get(key[:2], {}).get(key[2])) else None,
+        _echoes_sent(look, key),
+        link.rx_packets if link else None,
     )
+
+
+def _echoes_sent(look: Look, key: PeerKey) -> int | None:
+    probed = look.probes.get(key[:2], {}).get(key[2])
+    return probed.stats.sent + probed.stats.extra_sent if probed else None
 
 
 def facts(key: PeerKey, who: tuple[PeerMeta, PeerHealth], look: Look, begun: Mark | None, two: Two) -> Facts:
@@ -175,6 +183,7 @@ def facts(key: PeerKey, who: tuple[PeerMeta, PeerHealth], look: Look, begun: Mar
         seen_before=two.seen_before,
         seen_then=two.seen_then,
         before=two.before,
+        others=len(peers.public_key) - 1,
     )
     link = snapshot.links.get(key[:2])
     known = _described(known, snapshot)._replace(mtu=link.mtu if link else None)
@@ -182,7 +191,7 @@ def facts(key: PeerKey, who: tuple[PeerMeta, PeerHealth], look: Look, begun: Mar
         known = known._replace(drift=drifted.of_peer(drift, key))
     if names := look.host_names(device):
         known = _named(known, names[at])
-    known = _aimed(known, look, two.host)
+    known = _aimed(known, look, two.host, device)
     if begun is not None:
         known = _grown(known, begun, look)
     if evidence is not None:
@@ -214,14 +223,30 @@ def _described(known: Facts, snapshot: Snapshot) -> Facts:
     return known
 
 
-def _aimed(known: Facts, look: Look, host: Inspected | None) -> Facts:
+def _aimed(known: Facts, look: Look, host: Inspected | None, device: Device) -> Facts:
     """Its target, and whom WireGuard gives that to: the plan has made sure of it, or says why it can't be."""
     target = look.plan.targets.get(known.key[:2], {}).get(known.key[2])
     if target is None:
         return known._replace(host=host)
-    if host is not None and target.address and not isinstance(target, NotAllowed):
+    if isinstance(target, NotAllowed):
+        meant, owner = _not_its(known.key, look, device)
+        return known._replace(host=host, target=meant, owner=owner)
+    if host is not None and target.address:
         host = host._replace(owner=known.key[2])
     return known._replace(host=host, target=target.address)
+
+
+def _not_its(key: PeerKey, look: Look, device: Device) -> tuple[str, str | None]:
+    """What is meant for a peer that its allowed IPs keep from it, by the configuration or by its file, and whose it is;
+    empty and None where that is not known.
+    """
+    for entry in look.config.peers:
+        if entry.public_key == key[2] and entry.interface in {None, key[1]} and entry.target:
+            parsed = parse(entry.target)
+            owner = Owners(device.peers).owner(*parsed[:2]) if parsed else key[2]
+            return entry.target, owner if owner != key[2] else None
+    network, other = taken(device, key[2], look.snapshot.conf)
+    return network, other or None
 
 
 def _grown(known: Facts, begun: Mark, look: Look) -> Facts:
@@ -235,6 +260,7 @@ def _grown(known: Facts, begun: Mark, look: Look) -> Facts:
         received_bytes=now.rx - begun.rx,
         handshakes=int(now.handshake_ns != begun.handshake_ns),
         entered_packets=entered if entered is None or entered >= 0 else None,
+        left_packets=None if now.left is None or begun.left is None or now.left < begun.left else now.left - begun.left,
         echoes_sent=None if now.echoes is None or begun.echoes is None else now.echoes - begun.echoes,
         others_received=max(now.others_rx - begun.others_rx, 0),
     )

@@ -124,12 +124,15 @@ def _allowed(plan: Plan, snapshot: Snapshot) -> Iterator[tuple[PeerKey, Obstacle
         target = plan.targets.get(key[:2], {}).get(key[2])
         if isinstance(target, NotAllowed):
             device = devices.get(key[:2])
-            taken = _taken(device, key[2], snapshot.conf) if device else ""
-            yield key, Obstacle(Reason.NOT_ALLOWED, target.reason + taken)
+            network, owner = taken(device, key[2], snapshot.conf) if device else ("", "")
+            held = f"; {network}, which its file gives to it, is in the allowed IPs of another peer, {owner[:8]}"
+            yield key, Obstacle(Reason.NOT_ALLOWED, target.reason + (held if owner else ""))
 
 
-def _taken(device: Device, public_key: str, conf: tuple[ConfFile, ...]) -> str:
-    """That another peer has what a file gives to this one: of two with the same allowed IP, the last one gets it."""
+def taken(device: Device, public_key: str, conf: tuple[ConfFile, ...]) -> tuple[str, str]:
+    """The network that a file gives to a peer and another peer has, and who that is: of two with the same allowed IP,
+    the last one gets it. Both are empty if there is none.
+    """
     described = [
         peer
         for file in conf
@@ -138,7 +141,7 @@ def _taken(device: Device, public_key: str, conf: tuple[ConfFile, ...]) -> str:
         if peer.public_key == public_key and peer.allowed_ips
     ]
     if not described:
-        return ""
+        return "", ""
     owners = Owners(device.peers)
     held = next((peer.allowed_ips for peer in device.peers if peer.public_key == public_key), ())
     for network in described[-1].allowed_ips:
@@ -147,5 +150,5 @@ def _taken(device: Device, public_key: str, conf: tuple[ConfFile, ...]) -> str:
         parsed = parse(network)
         owner = owners.owner(*parsed[:2]) if parsed else ""
         if owner and owner != public_key:
-            return f"; {network}, which its file gives to it, is in the allowed IPs of another peer, {owner[:8]}"
-    return ""
+            return network, owner
+    return "", ""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests import diagnosing
-from tests.causes_lab import SCENES, World
+from tests.causes_lab import SCENES
+from tests.causes_world import World
 from tests.initiator import initiation, party
 from tests.vm.guest.build import device, sh
 from wg_exporter.cli.netlab import Lab

@@ -29,10 +29,10 @@ class Serving(NamedTuple):
     config_file: str = ""
 
 
-def ask_exporter(socket_path: str, config_file: Path | None) -> Serving:
-    """The exporter at this socket, if there is one."""
+def ask_exporter(socket_path: str, config_file: Path | None, within: float = SECONDS) -> Serving:
+    """The exporter at this socket, if there is one that answers within so many seconds."""
     try:
-        told = ask.status(socket_path, config_file, SECONDS)
+        told = ask.status(socket_path, config_file, within)
     except ask.NotAskedError as error:
         return Serving(None, str(error))
     theirs = told.teller.config_file if told.teller else ""

@@ -28,6 +28,7 @@ SAME_HANDSHAKE = 2_500_000_000  # nanoseconds by which the stamp of one handshak
 ANSWER_SECONDS = 1.0  # after which an initiation counts as unanswered
 SETTLED_SECONDS = 5.5  # after the first packet: less than enough.HANDSHAKES
 ENOUGH = 2  # handshake messages that come to nothing
+STALE_SECONDS = 6.0  # what was read of the device longer ago says nothing of the attempts since
 
 _NOT_THERE = frozenset({Reason.INTERFACE_GONE, Reason.INTERFACE_DOWN, Reason.UNREADABLE, Reason.MISSING})
 
@@ -35,9 +36,9 @@ _NOT_THERE = frozenset({Reason.INTERFACE_GONE, Reason.INTERFACE_DOWN, Reason.UNR
 class Known(NamedTuple):
     """All that was looked at so far; None = nobody could, or it is not there yet. Times are monotonic seconds.
 
-    `first` and `last` are what was read of the device before the first packet and lately, `handshakes` counts stamps
-    that moved in between. `provoked`: an inner packet was sent. `knocked`: the target answered something else than an
-    echo. `names` are those of all peers of the device.
+    `first` and `last` are what was read of the device before the first packet and lately, the same where nothing was
+    read since; `handshakes` counts stamps that moved in between. `provoked`: an inner packet was sent. `knocked`: the
+    target answered something else than an echo. `names` are those of all peers of the device.
     """
 
     chosen: Chosen
@@ -71,7 +72,8 @@ def facts(known: Known) -> Facts:
     device = device_in(known.last, chosen.key) or chosen.device
     answered = inside.echo.answered > 0 or known.knocked if inside is not None and chosen.target else None
     session = _session(known, answered=bool(answered))
-    received = _growth(then, now, "rx_bytes")
+    again = known.last.monotonic > known.first.monotonic
+    received = _growth(then, now, "rx_bytes") if again else None
     state, reason = _told(known, answered=bool(answered), received=received or 0)
     findings = inside.findings if inside is not None else None
     advice = advise(findings, "", Entry(chosen.entry, chosen.underlay_entry)) if findings else None
@@ -99,12 +101,12 @@ def facts(known: Known) -> Facts:
         reason=reason,
         heard_seconds=0.0 if answered else _shaken(known, now),
         shaken_seconds=_shaken(known, now) if _settled(known) else None,
-        seconds=known.last.monotonic - known.first.monotonic,
-        sent_bytes=_growth(then, now, "tx_bytes"),
+        seconds=known.last.monotonic - known.first.monotonic if again else None,
+        sent_bytes=_growth(then, now, "tx_bytes") if again else None,
         received_bytes=received,
-        handshakes=known.handshakes if now else None,
-        entered_packets=_entered(known, device),
-        others_received=_others_received(known),
+        handshakes=known.handshakes if now and again else None,
+        entered_packets=_entered(known, device) if again else None,
+        others_received=_others_received(known) if again else None,
         others=known.others_expected,
         sighting=known.sighting,
         callers=known.callers if _callers_known(known) else None,
@@ -157,7 +159,7 @@ def _session(known: Known, *, answered: bool) -> bool | None:
     if answered or known.handshakes:
         return True
     seen = known.sighting
-    if seen is None:
+    if seen is None or known.now - known.last.monotonic >= STALE_SECONDS:
         return None
     if max(seen.initiations_sent, seen.initiations_received, seen.misdirected) >= ENOUGH:
         return False

@@ -46,7 +46,9 @@ class CouldNotLook(UsageProblem):
     help="Do not open the calls of the far side. Without this the device's private key is read for it, so that it is "
     "known who calls and what the clock there shows.",
 )
+@click.pass_obj
 def diagnose(  # noqa: PLR0917 - click passes them by name
+    begun: float | None,
     interface: str | None,
     peer: str | None,
     config_file: Path | None,
@@ -68,7 +70,6 @@ def diagnose(  # noqa: PLR0917 - click passes them by name
     at it says. The exit code is 0 if the tunnel works or nobody uses it, 1 if there is a cause, and 2 if nothing could
     be said.
     """
-    began = time.monotonic()
     if interface is None:
         raise UsageProblem("name a peer: wg-exporter diagnose [INTERFACE] PEER")
     wanted = (None, interface) if peer is None else (interface, peer)
@@ -76,13 +77,15 @@ def diagnose(  # noqa: PLR0917 - click passes them by name
 
     from wg_exporter import log
     from wg_exporter.cli.diagnose import asked, choice, result, run, screen
+    from wg_exporter.cli.diagnose.deadline import Deadline
     from wg_exporter.cli.pcap import CaptureError
     from wg_exporter.cli.show import screen as view
     from wg_exporter.daemon.exporter import Exporter
     from wg_exporter.reader.host import host_sources
 
     log.setup("error", "logfmt")
-    serving = asked.ask_exporter(socket_path, config_file)
+    deadline = Deadline(time.monotonic() if begun is None else begun, time.monotonic)
+    serving = asked.ask_exporter(socket_path, config_file, deadline.left(asked.SECONDS))
     if config_file is None and serving.config_file:
         config_file = Path(serving.config_file)
         config = load_config(config_file)
@@ -91,7 +94,7 @@ def diagnose(  # noqa: PLR0917 - click passes them by name
     try:
         seen = exporter.look()
         chosen = choice.choose(*seen, wanted, serving.told)
-        progress.tell(time.monotonic() - began, asked.says(serving, chosen))
+        progress.tell(deadline.elapsed(), asked.says(serving, chosen))
         found = run.run(
             chosen,
             config,
@@ -99,7 +102,7 @@ def diagnose(  # noqa: PLR0917 - click passes them by name
             progress.tell,
             first=seen[0],
             around=asked.around(seen, chosen),
-            began=began,
+            deadline=deadline,
             options=run.Options(decrypt, pcap, packets),
             warn=lambda line: click.echo(line, err=True),
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.causes import seen
-from wg_exporter.causes.cause import Confidence
+from wg_exporter.causes.cause import Cause, Confidence
 
 if TYPE_CHECKING:
     from wg_exporter.causes.cause import Finding
@@ -55,6 +55,18 @@ def enough(progress: Progress, facts: Facts, finding: Finding) -> bool:
     if facts.session or (facts.session is None and seen.shakes(facts)):
         return _of_data(progress, facts)
     return progress.seconds >= (AGAIN if _came_once(facts) else HANDSHAKES)
+
+
+def weakened(progress: Progress, finding: Finding) -> Finding:
+    """The finding of a look that had to end before it was enough: no surer than that. What is likely may be another
+    thing a moment later, and a tunnel that answers may still lose what is large.
+    """
+    if finding.cause.fault:
+        less = Confidence.LIKELY if finding.confidence is Confidence.CERTAIN else Confidence.POSSIBLE
+        return finding._replace(confidence=less)
+    if finding.cause is Cause.FINE and not progress.measured:
+        return finding._replace(confidence=Confidence.LIKELY)
+    return finding
 
 
 def _believed(progress: Progress, confidence: Confidence) -> bool:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.causes.facts import Opened
 from wg_exporter.cli.diagnose import assemble, host
 from wg_exporter.cli.diagnose.assemble import Known, peer_in
 from wg_exporter.cli.diagnose.echoes import INTERVAL, Knocks, Outside, Probing
 from wg_exporter.cli.diagnose.filtering import filters, forwarded
+from wg_exporter.cli.diagnose.opener import Opener
 from wg_exporter.model import Backend
 from wg_exporter.prober.wire.netns import Namespaces
 from wg_exporter.reader.inspect.look import inspect
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from wg_exporter.inspected import Inspected
     from wg_exporter.model import Peer, Snapshot
     from wg_exporter.prober.transport import Tap
-    from wg_exporter.sighted import Callers, Sighting
 
 DEVICES, ROUTES, RULES = 0.4, 0.5, 0.7  # seconds between two readings
 DNS_SECONDS = 5.0  # a name that is not looked up by then is not known
+TEXT_SECONDS = 0.3  # for which nft may keep packets waiting, before the words of a rule come later
 OTHERS_AFTER = 1.2  # seconds without an answer, after which other addresses inside are asked
 NEED_RAW = "this needs CAP_NET_RAW: run it as root"
 
@@ -72,8 +72,8 @@ class Gathering:
         self._outside: Outside | None = None
         self._knocks: Knocks | None = None
         self._asked_others = False
-        self._opener = _Opener(chosen, self._paths)
-        self._texts: dict[tuple[str, Chain], Mapping[int, str]] = {}
+        self._opener = Opener(chosen, self._paths)
+        self._texts: dict[tuple[str, Chain], host.Job[dict[int, str]]] = {}
         self._filtered: tuple[object, tuple[Filter, ...] | None] = (None, None)
         self._devices: host.Repeated[Snapshot] = host.Repeated("devices", look, DEVICES)
         self._routes: host.Repeated[Inspected | None] = host.Repeated("routes", self._inspect, ROUTES)
@@ -135,6 +135,8 @@ class Gathering:
         if (fresh := self._devices.last) is not None:
             self._take(fresh)
         self._opener.finish(end - time.monotonic())
+        for text in self._texts.values():
+            text.wait(end - time.monotonic())
 
     @property
     def ready(self) -> bool:
@@ -242,17 +244,19 @@ class Gathering:
         if before is None or after is None:
             return None
         seen = known.sighting
-        state = after, known.host, known.handshakes, seen and seen[:-3], known.callers
+        worded = sum(job.done for job in self._texts.values())
+        state = after, known.host, known.handshakes, seen and seen[:-3], known.callers, worded
         if self._filtered[0] != state:
             self._filtered = state, filters(before, after, known, self._rule_texts)
         return self._filtered[1]
 
     def _rule_texts(self, netns: str, chain: Chain) -> Mapping[int, str]:
-        """Asked once for each chain, as nft is a process."""
+        """Asked once for each chain, as nft is a process, which may take long."""
         place = netns, chain._replace(rules=())
         if place not in self._texts:
-            self._texts[place] = host.rule_texts(self._paths, netns, chain)
-        return self._texts[place]
+            self._texts[place] = host.Job("nft", lambda: host.rule_texts(self._paths, netns, chain))
+            self._texts[place].wait(TEXT_SECONDS)
+        return self._texts[place].value or {}
 
     def _lacks(self, what: str) -> None:
         self._lacking[what] = None
@@ -260,8 +264,8 @@ class Gathering:
     def _unseen(self) -> Sequence[str]:
         """What could not be looked at, each in words."""
         found = list(self._lacking)
-        if self._rules.first is None and self._rules.problem:
-            found.append(f"the firewall of this host ({self._rules.problem})")
+        if self._rules.first is None:
+            found.append(f"the firewall of this host ({self._rules.problem or 'it was not read in time'})")
         elif self._rules.last is not None:
             found += self._rules.last.unread
             # Whose own packets pass may ask for those of others.
@@ -269,80 +273,6 @@ class Gathering:
             found += [others] if others else []
         if not self._decrypt:
             found.append("who calls, as --no-decrypt leaves messages closed")
-        elif self._opener.problem:
-            found.append(f"who calls ({self._opener.problem})")
+        elif self._opener.problem or self._opener.late:
+            found.append(f"who calls ({self._opener.problem or 'the message was not opened in time'})")
         return found
-
-
-class _Opener:
-    """Has each initiation that arrives opened, once, in a thread."""
-
-    def __init__(self, chosen: Chosen, paths: Mapping[str, str]) -> None:
-        self._chosen, self._paths = chosen, paths
-        self._asked: set[bytes] = set()
-        self._job: host.Job[list[Any]] | None = None
-        self._under_way: list[tuple[bytes, float, str]] = []
-        self._opened: list[Opened] = []
-        self._tried = False
-        self.problem = ""
-
-    def take(self, sighting: Sighting | None, callers: Callers | None) -> None:
-        """Take what was seen, and what was opened."""
-        if self._job is not None:
-            if not self._job.done:
-                return
-            self._collect(self._job)
-        fresh = [one for one in _initiations(self._chosen, sighting, callers) if one[0] not in self._asked]
-        if not fresh or self._chosen.device is None or len(self._asked) >= MOST_OPENED:
-            return
-        self._asked.update(message for message, _, _ in fresh)
-        self._under_way = fresh
-        netns, name, _ = self._chosen.key
-        backend, messages = self._chosen.device.backend, [message for message, _, _ in fresh]
-        self._job = host.Job("open", lambda: host.open_messages(self._paths, netns, name, backend, messages))
-
-    def finish(self, seconds: float) -> None:
-        """Wait for what is under way."""
-        if self._job is not None:
-            self._job.wait(seconds)
-            if self._job.done:
-                self._collect(self._job)
-
-    def opened(self, names: Mapping[str, str]) -> tuple[Opened, ...] | None:
-        """What was opened; None if nothing came, or it could not be opened."""
-        if not self._tried:
-            return None
-        return tuple(one._replace(peer=names.get(one.key, "")) for one in self._opened)
-
-    def _collect(self, job: host.Job[list[Any]]) -> None:
-        self._job = None
-        self.problem = job.problem
-        if job.value is None:
-            return
-        self._tried = True
-        for (_, at, sender), found in zip(self._under_way, job.value, strict=False):
-            if found is not None:
-                self._opened.append(Opened(found.caller, found.stamp, at, sender=sender))
-
-
-MOST_OPENED = 64  # messages: strangers may send many
-
-
-def _initiations(
-    chosen: Chosen, sighting: Sighting | None, callers: Callers | None
-) -> Sequence[tuple[bytes, float, str]]:
-    """Initiations that were seen: the message, when it came (wall clock), and from where."""
-    found = []
-    wall, now = time.time(), time.monotonic()
-    if sighting is not None and sighting.initiation:
-        at = wall - (now - sighting.received_at[-1]) if sighting.received_at else wall
-        found.append((sighting.initiation, at, chosen.peer.endpoint if chosen.peer else ""))
-    for caller in callers.callers if callers else ():
-        if caller.initiation and caller.for_us:
-            with suppress(ValueError):
-                found.append((caller.initiation, wall, _place(caller.sender.address, caller.sender.port)))
-    return found
-
-
-def _place(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -13,7 +13,7 @@ from wg_exporter.causes.refused import words
 from wg_exporter.reader.initiation import is_initiation, made_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from wg_exporter.cli.pcap import Caught
 
@@ -23,6 +23,14 @@ class Keys(NamedTuple):
 
     ours: str
     theirs: str
+
+
+def load() -> Callable[[Sequence[Caught], Keys, float], Iterator[str]]:
+    """`described`, once all is there that it needs: importing that takes long on a busy host."""
+    import scapy.contrib.wireguard  # noqa: PLC0415 - see above
+    import scapy.layers.inet6  # noqa: F401, PLC0415
+
+    return described
 
 
 def described(caught: Sequence[Caught], keys: Keys, began: float) -> Iterator[str]:
