@@ -330,6 +330,25 @@ def test_a_session_that_outlives_the_line_is_no_proof_that_handshakes_pass():
         assert Cause.DATA_FILTERED not in found.also
 
 
+@pytest.mark.parametrize("backend", [Backend.KERNEL, Backend.USERSPACE])
+def test_a_window_between_two_handshakes_is_no_proof_that_nothing_leaves(backend):
+    """A path that drops data: handshakes pass every 15 s and more, and the kernel counts data all the while."""
+    known = facts(backend=backend, reason=Reason.DATA_UNANSWERED, initiations=0, shaken_seconds=14.0, sent_bytes=900)
+    for seconds in (13.0, 21.0):
+        found = decide(known._replace(seconds=seconds, sighting=seen(seconds=seconds)))
+        assert Cause.OUTPUT_FILTERED not in (found.cause, *found.also)
+
+
+@pytest.mark.parametrize(
+    ("out_from", "out_to", "named"), [(55.0, 58.0, False), (62.0, inf, True), (73.0, inf, False), (-inf, 61.0, True)]
+)
+def test_that_nothing_leaves_is_said_only_of_the_time_in_which_that_was_looked_at(out_from, out_to, named):
+    """On a busy host what leaves is looked at in turns."""
+    found = decide(facts(sighting=seen(out_from=out_from, out_to=out_to)))
+    assert (found.cause is Cause.OUTPUT_FILTERED) is named
+    assert named or Cause.OUTPUT_FILTERED not in found.also
+
+
 def test_who_is_ignored_is_told_apart_only_by_the_private_key():
     found = decide(facts(sighting=CALLED, initiations=0, sent_bytes=0, reason=Reason.STALE_HANDSHAKE))
     assert (found.cause, found.confidence) == (Cause.UNKNOWN_CALLER, Confidence.POSSIBLE)

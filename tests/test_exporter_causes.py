@@ -9,12 +9,14 @@ import logging
 import pytest
 
 from tests.rigs import found, of
-from tests.rows import SECOND, WALL, device, key, link, peer
+from tests.rows import SECOND, WALL, device, key, link, peer, snapshot
 from tests.test_exporter_probing import FakeProber
 from wg_exporter.config import Config, Metrics
 from wg_exporter.daemon import causes as seeking
+from wg_exporter.daemon.facts import Look, Places, mark
 from wg_exporter.hostnames import EndpointName, LookupFailure
 from wg_exporter.inspected import Inspected, Path, PathKind, PortOwner
+from wg_exporter.model import Backend
 from wg_exporter.sighted import Sighting
 
 CAUSE = "wireguard_peer_cause"
@@ -230,6 +232,16 @@ def test_without_the_reader_and_the_watcher_less_is_said_and_nothing_wrong(rig):
     assert scene.causes() == {}, "a page says nothing that may as well be wrong"
     (told,) = document(scene.exporter).values()
     assert (told["cause"], told["confidence"]) == ("silent", "possible")
+
+
+@pytest.mark.parametrize(
+    ("backend", "entered"), [(Backend.USERSPACE, 6), (Backend.KERNEL, None), (Backend.AMNEZIAWG, None)]
+)
+def test_what_enters_an_interface_is_known_only_where_a_daemon_reads_it(backend, entered):
+    """The kernel counts there what leaves it again: where an output filter drops all of that, packets did enter."""
+    places, row = Places(), snapshot(device(peer(1), backend=backend), links=(link(tx_packets=5, tx_dropped=1),))
+    places.take(row)
+    assert mark(("", "wg0", key(1)), Look(row, *[None] * 2, None, {}, *[{}] * 3, places, None)).entered == entered
 
 
 def test_two_peers_are_sought_for_at_a_time_and_the_hub_comes_first(rig):

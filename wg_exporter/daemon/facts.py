@@ -8,7 +8,7 @@ from __future__ import annotations
 from math import inf, isfinite
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.causes.facts import Echo, Facts
+from wg_exporter.causes.facts import Echo, Facts, packets_entered
 from wg_exporter.health.states import Reason
 from wg_exporter.hostnames import MEANINGS, LookupFailure
 from wg_exporter.plan.targets import NotAllowed
@@ -84,8 +84,8 @@ class Look(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """Counters of a peer at one time (monotonic seconds): of itself, of the other peers, of its interface, and of the
-    echoes to it.
+    """Counters of a peer at one time (monotonic seconds): of itself, of the other peers, of its interface (None if it
+    does not tell what enters), and of the echoes to it.
     """
 
     at: float
@@ -125,14 +125,14 @@ def mark(key: PeerKey, look: Look) -> Mark | None:
     if place is None:
         return None
     device, at = place
-    rx, link = device.peers.rx_bytes[at], look.snapshot.links.get(key[:2])
+    rx = device.peers.rx_bytes[at]
     return Mark(
         look.snapshot.monotonic,
         rx,
         device.peers.tx_bytes[at],
         device.peers.last_handshake_ns[at],
         look.places.received(device) - rx,
-        link.tx_packets if link else None,
+        packets_entered(device, look.snapshot.links.get(key[:2])),
         probed.stats.sent if (probed := look.probes.get(key[:2], {}).get(key[2])) else None,
     )
 
