@@ -40,7 +40,7 @@ def _ask(scene: Scene, directory: Path) -> str:
 
 
 def _guest(out: Path, names: list[str]) -> None:
-    sh("modprobe -a wireguard veth nf_tables; ip link set lo up")
+    sh("modprobe -a wireguard veth nf_tables nf_conntrack; ip link set lo up")
     diagnosing.PATIENCE = 600.0
     for scene in SCENES:
         if scene.id not in OF_DAEMONS and (not names or scene.id in names):

@@ -17,13 +17,14 @@ from tests.vm.guest.serving import Metrics
 from wg_exporter.cli.netlab import Lab
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from tests.lab import Exporter, Namespace
 
 PATIENCE = 400.0  # seconds; everything is slow here, and slower beside other tests
 CAUSES = {
     "held": "output_filtered",
+    "heavy": "output_filtered",
     "lost": "no_route",
     "flood": "responses_lost",
     "stale": "old_key",
@@ -62,11 +63,12 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Told]]
 
 def _break(lab: Lab, hub: Namespace, main: HubDevice, alone: dict[str, HubDevice]) -> None:
     at = {name: f"198.18.0.{number * 4 + 2}" for number, name in enumerate(main.sites, 2)}
-    _rule(hub, "output", f"ip daddr {at['held']} udp dport 51820 drop")
+    _rule(hub, "output", f"ip daddr {{ {at['held']}, {at['heavy']} }} udp dport 51820 drop")
     hub.ip("route", "add", "unreachable", f"{at['lost']}/32")
-    flood, stale = main.sites["flood"], main.sites["stale"]
+    heavy, flood, stale = (main.sites[name] for name in ("heavy", "flood", "stale"))
     # Bulk data: more than a full packet a second, which hides the sizes by which counters tell handshakes.
-    lab.start(["ping", "-n", "-q", "-i", "0.05", "-s", "1200", "10.77.0.1"], log="flood", namespace=flood.namespace)
+    for namespace, to in ((hub, heavy.address), (flood.namespace, "10.77.0.1")):
+        lab.start(["ping", "-n", "-q", "-i", "0.05", "-s", "1200", to], log="bulk", namespace=namespace)
     flood.firewall()
     near = at["stale"].rpartition(".")[0] + f".{int(at['stale'].rpartition('.')[2]) - 1}:51820"
     wrong = ["peer", keypair().public, "endpoint", near, "persistent-keepalive", "5", "allowed-ips", "10.77.0.0/24"]
@@ -101,7 +103,7 @@ def _follow(exporter: Exporter, sites: list[str]) -> dict[str, Told]:
         time.sleep(2)
 
 
-def _told(exporter: Exporter, sites: object) -> list[Told]:
+def _told(exporter: Exporter, sites: Iterable[str]) -> list[Told]:
     shown = Metrics(exporter.get("/metrics").text)
 
     def label(metric: str, label: str, site: str) -> str:
@@ -127,6 +129,10 @@ def called(story: dict[str, Told], site: str) -> tuple[str, str, list[str]]:
 
 def test_what_the_kernel_counts_and_its_output_filter_drops_is_not_sent(story: dict[str, Told]) -> None:
     assert called(story, "held") == ("down", "not_sent", ["output_filtered"])
+
+
+def test_so_it_is_under_bulk_data_in_a_session_that_lives_on(story: dict[str, Told]) -> None:
+    assert called(story, "heavy") == ("down", "not_sent", ["output_filtered"])
 
 
 def test_without_a_route_nothing_is_sent_and_the_route_is_named(story: dict[str, Told]) -> None:
