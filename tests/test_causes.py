@@ -349,6 +349,26 @@ def test_that_nothing_leaves_is_said_only_of_the_time_in_which_that_was_looked_a
     assert named or Cause.OUTPUT_FILTERED not in found.also
 
 
+@pytest.mark.parametrize(
+    ("changes", "likely"),
+    [
+        ({"seconds": 10.0}, False),  # whoever hears nothing need not have called yet
+        ({"seconds": 13.0}, True),
+        ({"seconds": 13.0, "initiations_received": 1}, False),
+        ({"seconds": 30.0, "initiations_received": 1}, False),
+        ({"seconds": 13.0, "missed": True}, False),
+        ({"seconds": 5.0}, False),
+    ],
+)
+def test_a_peer_that_may_hear_nothing_is_not_said_to_drop_echoes(changes, likely):
+    """Its data comes in all the while."""
+    known = works(received_bytes=60_000, silent_seconds=10.0 + changes["seconds"], sighting=seen(**changes))
+    found = decide(known)
+    assert (found.cause is Cause.ECHOES_FILTERED and found.confidence is Confidence.LIKELY) is likely
+    assert likely or found.confidence is Confidence.POSSIBLE
+    assert decide(known._replace(sighting=None)).confidence is Confidence.POSSIBLE
+
+
 def test_who_is_ignored_is_told_apart_only_by_the_private_key():
     found = decide(facts(sighting=CALLED, initiations=0, sent_bytes=0, reason=Reason.STALE_HANDSHAKE))
     assert (found.cause, found.confidence) == (Cause.UNKNOWN_CALLER, Confidence.POSSIBLE)

@@ -131,6 +131,7 @@ class Facts(NamedTuple):
 
     # Probes.
     echo: Echo | None = None  # to the target, in the last minutes
+    silent_seconds: float | None = None  # since the first echo was sent that no answer has followed
     loss: float | None = None  # 0 to 1
     round_trip: float | None = None  # seconds
     usual_round_trip: float | None = None

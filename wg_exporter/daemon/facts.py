@@ -96,6 +96,10 @@ class Mark(NamedTuple):
     entered: int | None
     echoes: int | None = None
 
+    def grows_to(self, later: Mark) -> bool:
+        """Whether these counters can have grown to later ones; not if the device or the peer was made anew."""
+        return self.rx <= later.rx and self.tx <= later.tx
+
 
 class Two(NamedTuple):
     """What the reader found at two times, and what the watcher had seen at each. None = not yet."""
@@ -181,7 +185,7 @@ def facts(key: PeerKey, who: tuple[PeerMeta, PeerHealth], look: Look, begun: Mar
     if evidence is not None:
         known = _seen(known, evidence, snapshot.monotonic)
     probed = look.probes.get(key[:2], {}).get(key[2])
-    return known if probed is None else _probed(known, probed, evidence)
+    return known if probed is None else _probed(known, probed, evidence, snapshot.monotonic)
 
 
 def _named(known: Facts, row: EndpointName) -> Facts:
@@ -219,8 +223,8 @@ def _aimed(known: Facts, look: Look, host: Inspected | None) -> Facts:
 
 def _grown(known: Facts, begun: Mark, look: Look) -> Facts:
     now = mark(known.key, look)
-    if now is None or now.rx < begun.rx or now.tx < begun.tx or now.at - begun.at < LEAST_SECONDS:
-        return known  # the device or the peer was made anew, or too little time went by to say anything
+    if now is None or not begun.grows_to(now) or now.at - begun.at < LEAST_SECONDS:
+        return known  # too little time went by to say anything
     entered = None if now.entered is None or begun.entered is None else now.entered - begun.entered
     return known._replace(
         seconds=now.at - begun.at,
@@ -253,13 +257,15 @@ def _since(moment: float | None, now: float) -> float:
     return inf if moment is None or not isfinite(moment) else max(now - moment, 0.0)
 
 
-def _probed(known: Facts, probed: Probed, evidence: Evidence | None) -> Facts:
+def _probed(known: Facts, probed: Probed, evidence: Evidence | None, now: float) -> Facts:
+    silent = probed.stats.silent_since
     quality = evidence.quality if evidence else None
     window = quality.window() if quality else None
     report = probed.mtu
     return known._replace(
         target=known.target or probed.target,
         echo=_echo(probed.target, probed.stats, evidence),
+        silent_seconds=None if silent is None else now - silent,
         loss=window.loss if window else None,
         round_trip=window.rtt if window else None,
         usual_round_trip=quality.usual if quality and quality.usual else None,

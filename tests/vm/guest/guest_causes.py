@@ -57,7 +57,9 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Told]]
             sites = {**main.sites, **alone["deaf"].sites, **alone["shared"].sites}
             eventually(lambda: all(told.state == "up" for told in _told(exporter, sites)), within=PATIENCE, every=1)
             _break(lab, hub, main, alone)
-            yield _follow(exporter, list(sites))
+            told = _follow(exporter, list(sites))
+            print(exporter.get("/api/v1/status").text, exporter.log(), sep="\n")
+            yield told
             assert "Traceback" not in exporter.log()
 
 
