@@ -244,18 +244,22 @@ def test_what_enters_an_interface_is_known_only_where_a_daemon_reads_it(backend,
     assert mark(("", "wg0", key(1)), Look(row, *[None] * 2, None, {}, *[{}] * 3, places, None)).entered == entered
 
 
-@pytest.mark.parametrize("anew", [False, True])
-def test_a_peer_that_is_made_anew_while_it_is_in_doubt_is_compared_from_then_on(scene, anew):
-    """It counts from nothing, and what came before does not come again."""
+def test_a_peer_that_is_made_anew_before_it_is_sought_for_is_compared_from_then_on(rig):
+    """It counts from nothing, and never gets to where it was when the doubt began."""
+    scene = Scene(rig, (1, 2, 3))
+    for n in (1, 2):  # which come first
+        scene.rows[n] = scene.rows[n]._replace(allowed_ips=(f"10.{n}.0.0/16",))
     scene.tick(3)
-    scene.mute.add(1)
+    scene.mute |= {1, 2, 3}
     began = scene.rig.time.monotonic
     for n in range(24):
-        if anew and n == 4:
-            scene.rows[1] = scene.rows[1]._replace(rx_bytes=0, tx_bytes=0, last_handshake_ns=0)
+        if n == 8:
+            assert "down" in scene.states().values()
+            scene.rows[3] = scene.rows[3]._replace(rx_bytes=0, tx_bytes=0, last_handshake_ns=0)
         scene.tick()
-        scene.see(1, began)
-    assert list(scene.causes().values()) == ["output_filtered"]
+        for one in (1, 2, 3):
+            scene.see(one, began)
+    assert list(scene.causes().values()) == ["output_filtered"] * 3
 
 
 def test_two_peers_are_sought_for_at_a_time_and_the_hub_comes_first(rig):
