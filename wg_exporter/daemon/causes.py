@@ -281,11 +281,12 @@ class Causes:
             if late:
                 del self._searches[key]
             return
-        last = late or (case.two.before is not None and _long(look.sightings.get(key), now))
         finding = self._decide(key, case, look)
+        proved = finding.cause.fault and finding.confidence is not Confidence.POSSIBLE
+        last = late or (case.two.before is not None and (proved or _long(look.sightings.get(key), now)))
         if _holds_still(case.finding, finding):
             pass
-        elif finding.cause.fault and (last or finding.confidence is not Confidence.POSSIBLE):
+        elif proved or (last and finding.cause.fault):
             yield from self._tell(key, case, finding, changed)
         elif last and case.finding is not None:
             case.finding = None  # what it was found by is not so any more
