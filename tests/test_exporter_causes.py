@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import logging
+from math import inf
 
 import pytest
 
 from tests.rigs import found, of
 from tests.rows import SECOND, WALL, device, key, link, peer, snapshot
 from tests.test_exporter_probing import FakeProber
+from wg_exporter.causes.cause import Cause, Confidence, Finding
 from wg_exporter.config import Config, Metrics
 from wg_exporter.daemon import causes as seeking
 from wg_exporter.daemon.facts import Look, Places, mark
@@ -260,6 +262,28 @@ def test_a_peer_that_is_made_anew_before_it_is_sought_for_is_compared_from_then_
         for one in (1, 2, 3):
             scene.see(one, began)
     assert list(scene.causes().values()) == ["output_filtered"] * 3
+
+
+def test_a_search_goes_on_until_the_wire_was_watched_for_long_enough(scene, monkeypatch):
+    """Where two looks at the host decide nothing: some things are proved by what does not come within 20 s."""
+
+    def late(known):
+        long = known.sighting is not None and known.sighting.seconds >= 19
+        return Finding(Cause.SILENT, Confidence.LIKELY if long else Confidence.POSSIBLE)
+
+    monkeypatch.setattr(seeking, "decide", late)
+    scene.tick(3)
+    began = inf
+    for n in range(50):
+        scene.rows[1] = scene.rows[1]._replace(tx_bytes=scene.rows[1].tx_bytes + 148 * (n % 5 == 0))
+        scene.rig.host.devices = [device(*scene.rows.values())]
+        scene.rig.time.advance(1)
+        scene.exporter.tick()
+        if scene.sources.asked:
+            began = min(began, scene.rig.time.monotonic)
+            scene.see(1, began)
+    assert list(scene.causes().values()) == ["silent"]
+    assert len(scene.sources.asked) == 2
 
 
 def test_two_peers_are_sought_for_at_a_time_and_the_hub_comes_first(rig):
