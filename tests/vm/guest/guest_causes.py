@@ -149,8 +149,11 @@ def test_a_far_side_with_another_key_of_ours_is_named(story: dict[str, Told]) ->
     assert called(story, "stale") == ("down", "handshake_unanswered", ["old_key"])
 
 
-def test_an_input_filter_and_preshared_keys_that_differ_are_told_apart(story: dict[str, Told]) -> None:
+def test_an_input_filter_is_told_from_preshared_keys_that_differ(story: dict[str, Told]) -> None:
     assert called(story, "deaf") == ("down", "handshake_unanswered", ["input_filtered"])
+
+
+def test_preshared_keys_that_differ_are_told_from_an_input_filter(story: dict[str, Told]) -> None:
     assert called(story, "shared") == ("down", "handshake_unanswered", ["preshared_key"])
 
 
