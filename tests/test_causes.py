@@ -384,6 +384,23 @@ def test_responses_and_a_filter_that_could_not_be_read_are_both_named():
         assert "reads the firewall" in found.uncertain
 
 
+@pytest.mark.parametrize(
+    ("came", "got", "cause", "confidence"),
+    [
+        (4, 4, Cause.PRESHARED_KEY, Confidence.LIKELY),
+        (4, 3, Cause.PRESHARED_KEY, Confidence.LIKELY),  # one came between the two looks
+        (3, 2, Cause.PRESHARED_KEY, Confidence.LIKELY),
+        (2, 1, Cause.PRESHARED_KEY, Confidence.POSSIBLE),
+        (4, 2, Cause.INPUT_FILTERED, Confidence.LIKELY),
+        (4, 0, Cause.INPUT_FILTERED, Confidence.LIKELY),
+        (4, 11, Cause.PRESHARED_KEY, Confidence.POSSIBLE),  # who knows whose these are
+    ],
+)
+def test_responses_are_accounted_for_by_what_the_sockets_got(came, got, cause, confidence):
+    found = decide(facts(sighting=sent(responses_received=came, answered=came), host=host(udp_received=900 + got)))
+    assert (found.cause, found.confidence) == (cause, confidence)
+
+
 def test_a_peer_whose_answers_and_calls_arrive_and_are_all_ignored_is_filtered_here():
     found = decide(facts(sighting=sent(responses_received=4, answered=4, initiations_received=4)))
     assert (found.cause, found.confidence) == (Cause.INPUT_FILTERED, Confidence.LIKELY)
