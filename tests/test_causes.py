@@ -424,11 +424,13 @@ def test_silence_tells_what_was_excluded_and_what_would_decide():
         {"others_received": 9000},  # they may be of others
         {"host": host(inner_rp_drops=25, inner_rp_filter=1)},
         {"echoes_sent": 9},
+        {"received_bytes": 22 * 148, "inbound_initiations": 22},  # its calls, which the kernel counts too
     ],
 )
 def test_packets_out_of_the_tunnel_are_answers_only_where_they_are_as_many_as_the_echoes(more):
     known = {"echoes_sent": 20, "left_packets": 22, "received_bytes": 22 * 128, "others_received": 0}
-    assert decide(works(**(known | more))).cause is not Cause.INNER_FILTERED
+    found = decide(works(**(known | more)))
+    assert Cause.INNER_FILTERED not in (found.cause, *found.also)
 
 
 def test_what_answers_to_echoes_may_amount_to_is_no_data_of_users():
@@ -496,6 +498,45 @@ def test_messages_that_may_have_come_before_or_after_the_looks_are_not_missing_a
     assert (decide(known).cause is Cause.INPUT_FILTERED) is filtered
 
 
+@pytest.mark.parametrize("backend", [Backend.KERNEL, Backend.USERSPACE])
+def test_a_window_between_two_handshakes_is_no_proof_that_nothing_leaves(backend):
+    """A path that drops data: handshakes pass every 15 s and more, and the kernel counts data all the while."""
+    known = facts(backend=backend, reason=Reason.DATA_UNANSWERED, initiations=0, shaken_seconds=14.0, sent_bytes=900)
+    for seconds in (13.0, 21.0):
+        found = decide(known._replace(seconds=seconds, sighting=seen(seconds=seconds)))
+        assert Cause.OUTPUT_FILTERED not in (found.cause, *found.also)
+
+
+@pytest.mark.parametrize(
+    ("out_from", "out_to", "named"), [(55.0, 58.0, False), (62.0, inf, True), (73.0, inf, False), (-inf, 61.0, True)]
+)
+def test_that_nothing_leaves_is_said_only_of_the_time_in_which_that_was_looked_at(out_from, out_to, named):
+    """On a busy host what leaves is looked at in turns."""
+    found = decide(facts(sighting=seen(out_from=out_from, out_to=out_to)))
+    assert (found.cause is Cause.OUTPUT_FILTERED) is named
+    assert named or Cause.OUTPUT_FILTERED not in found.also
+
+
+@pytest.mark.parametrize(
+    ("changes", "likely"),
+    [
+        ({"seconds": 10.0}, False),  # whoever hears nothing need not have called yet
+        ({"seconds": 13.0}, True),
+        ({"seconds": 13.0, "initiations_received": 1}, False),
+        ({"seconds": 30.0, "initiations_received": 1}, False),
+        ({"seconds": 13.0, "missed": True}, False),
+        ({"seconds": 5.0}, False),
+    ],
+)
+def test_a_peer_that_may_hear_nothing_is_not_said_to_drop_echoes(changes, likely):
+    """Its data comes in all the while."""
+    known = works(received_bytes=60_000, silent_seconds=10.0 + changes["seconds"], sighting=seen(**changes))
+    found = decide(known)
+    assert (found.cause is Cause.ECHOES_FILTERED and found.confidence is Confidence.LIKELY) is likely
+    assert likely or found.confidence is Confidence.POSSIBLE
+    assert decide(known._replace(sighting=None)).confidence is Confidence.POSSIBLE
+
+
 def test_who_is_ignored_is_told_apart_only_by_the_private_key():
     found = decide(facts(sighting=CALLED, initiations=0, sent_bytes=0, reason=Reason.STALE_HANDSHAKE))
     assert (found.cause, found.confidence) == (Cause.UNKNOWN_CALLER, Confidence.POSSIBLE)
@@ -509,6 +550,23 @@ def test_responses_and_a_filter_that_could_not_be_read_are_both_named():
         assert (found.cause, found.confidence) == (Cause.PRESHARED_KEY, Confidence.POSSIBLE)
         assert Cause.INPUT_FILTERED in found.also
         assert "reads the firewall" in found.uncertain
+
+
+@pytest.mark.parametrize(
+    ("came", "got", "cause", "confidence"),
+    [
+        (4, 4, Cause.PRESHARED_KEY, Confidence.LIKELY),
+        (4, 3, Cause.PRESHARED_KEY, Confidence.LIKELY),  # one came between the two looks
+        (3, 2, Cause.PRESHARED_KEY, Confidence.LIKELY),
+        (2, 1, Cause.PRESHARED_KEY, Confidence.POSSIBLE),
+        (4, 2, Cause.INPUT_FILTERED, Confidence.LIKELY),
+        (4, 0, Cause.INPUT_FILTERED, Confidence.LIKELY),
+        (4, 11, Cause.PRESHARED_KEY, Confidence.POSSIBLE),  # who knows whose these are
+    ],
+)
+def test_responses_are_accounted_for_by_what_the_sockets_got(came, got, cause, confidence):
+    found = decide(facts(sighting=sent(responses_received=came, answered=came), host=host(udp_received=900 + got)))
+    assert (found.cause, found.confidence) == (cause, confidence)
 
 
 def test_a_peer_whose_answers_and_calls_arrive_and_are_all_ignored_is_filtered_here():

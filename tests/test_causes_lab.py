@@ -18,7 +18,7 @@ import pytest
 
 from tests.lab import eventually, keypair, start_exporter
 from tests.lab.exporting import lab_or_skip, scrape
-from tests.lab.hub import HubDevice, Plan
+from tests.lab.hub import HubDevice, Plan, config_of_hosts
 from tests.lab.paging import alertmanager, inbox, prometheus
 from wg_exporter.cli.netlab import LabError
 from wg_exporter.config import Config, Interfaces, NamespaceConfig
@@ -99,17 +99,7 @@ def break_all(hub: Namespace, main: HubDevice, calm: dict[str, HubDevice]) -> No
     wrong = ["peer", keypair().public, "endpoint", near, "persistent-keepalive", "5", "allowed-ips", "10.77.0.0/24"]
     stale.namespace.run(["wg", "set", stale.device.name, *wrong])
     for device, name in ((main, "stale"), (main, "held"), (shared, "shared"), (deaf, "deaf")):
-        _anew(device, name)
-
-
-def _anew(device: HubDevice, name: str) -> None:
-    """Without its session, which would live on for minutes."""
-    site, run = device.sites[name], device.device.namespace.run
-    endpoint = run(["wg", "show", device.name, "endpoints"])
-    at = next(line.split()[1] for line in endpoint.splitlines() if line.startswith(site.keys.public))
-    run(["wg", "set", device.name, "peer", site.keys.public, "remove"])
-    again = ["peer", site.keys.public, "endpoint", at, "persistent-keepalive", "25"]
-    run(["wg", "set", device.name, *again, "allowed-ips", f"{site.address}/32"])
+        device.forget_session(name)
 
 
 class Told(NamedTuple):
@@ -128,7 +118,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, 
         hub = lab.namespace("hub")
         main = HubDevice(lab, hub, "main", 0, [Plan(name) for name in ("well", *CAUSES)])
         calm = {name: HubDevice(lab, lab.namespace(f"{name}hub"), f"{name}h", 1, [Plan(name)]) for name in ALONE}
-        with start_exporter(directory=directory, config=config([main, *calm.values()])) as exporter:
+        with start_exporter(directory=directory, config=config_of_hosts([main, *calm.values()])) as exporter:
             eventually(lambda: states(exporter).count("up") == len(CAUSES) + len(ALONE) + 1, within=90, every=0.5)
             broke = time.monotonic()
             break_all(hub, main, calm)
@@ -166,14 +156,6 @@ def _host(hub: Namespace) -> list[list[str]]:
         sorted(hub.ip("rule").splitlines()),
         sorted(hub.run(["sysctl", "-a", "--pattern", "rp_filter|forwarding"]).splitlines()),
     ]
-
-
-def config(devices: list[HubDevice]) -> str:
-    """An exporter's configuration that shows these devices and nothing else of this machine."""
-    places = ", ".join(f"{{name: n{at}, netns: {device.device.namespace.name}}}" for at, device in enumerate(devices))
-    include = ", ".join(f'"{device.name}"' for device in devices)
-    names = ", ".join(f'"{device.device.conf}"' for device in devices)
-    return f"interfaces: {{include: [{include}]}}\nnamespaces: [{places}]\nnames: [{names}]\n"
 
 
 def states(exporter: Exporter) -> list[str]:
@@ -224,7 +206,7 @@ def pager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inbox]:
         hub = lab.namespace("hub")
         main = HubDevice(lab, hub, "main", 0, [Plan(name) for name in (*WELL, *PAGED)])
         with (
-            start_exporter(directory=directory, config=config([main])) as exporter,
+            start_exporter(directory=directory, config=config_of_hosts([main])) as exporter,
             inbox() as pager,
             alertmanager(directory, pager, impatient=True) as manager,
             prometheus(directory, [exporter.port], manager, interval=2, impatient=True),

@@ -5,18 +5,21 @@ from __future__ import annotations
 import base64
 import json
 import logging
+from math import inf
 
 import pytest
 
 from tests.rigs import found, of
-from tests.rows import SECOND, WALL, conf_file, declared, device, key, link, peer
+from tests.rows import SECOND, WALL, conf_file, declared, device, key, link, peer, snapshot
 from tests.test_exporter_probing import FakeProber
+from wg_exporter.causes.cause import Cause, Confidence, Finding
 from wg_exporter.config import Config, Metrics, PeerConfig
 from wg_exporter.daemon import causes as seeking
-from wg_exporter.daemon.facts import Two, facts, mark
+from wg_exporter.daemon.facts import Look, Places, Two, facts, mark
 from wg_exporter.health.states import PeerHealth
 from wg_exporter.hostnames import EndpointName, LookupFailure
 from wg_exporter.inspected import Inspected, Path, PathKind, PortOwner
+from wg_exporter.model import Backend
 from wg_exporter.names.identity import PeerMeta
 from wg_exporter.sighted import Sighting
 
@@ -257,6 +260,58 @@ def test_without_the_reader_and_the_watcher_less_is_said_and_nothing_wrong(rig):
     assert (told["cause"], told["confidence"]) == ("silent", "possible")
 
 
+@pytest.mark.parametrize(
+    ("backend", "entered"), [(Backend.USERSPACE, 6), (Backend.KERNEL, None), (Backend.AMNEZIAWG, None)]
+)
+def test_what_enters_an_interface_is_known_only_where_a_daemon_reads_it(backend, entered):
+    """The kernel counts there what leaves it again: where an output filter drops all of that, packets did enter."""
+    places, row = Places(), snapshot(device(peer(1), backend=backend), links=(link(tx_packets=5, tx_dropped=1),))
+    places.take(row)
+    assert (
+        mark(("", "wg0", key(1)), Look(row, *[None] * 2, None, {}, *[{}] * 3, places, *[None] * 2)).entered == entered
+    )
+
+
+def test_a_peer_that_is_made_anew_before_it_is_sought_for_is_compared_from_then_on(rig):
+    """It counts from nothing, and never gets to where it was when the doubt began."""
+    scene = Scene(rig, (1, 2, 3))
+    for n in (1, 2):  # which come first
+        scene.rows[n] = scene.rows[n]._replace(allowed_ips=(f"10.{n}.0.0/16",))
+    scene.tick(3)
+    scene.mute |= {1, 2, 3}
+    began = scene.rig.time.monotonic
+    for n in range(24):
+        if n == 8:
+            assert "down" in scene.states().values()
+            scene.rows[3] = scene.rows[3]._replace(rx_bytes=0, tx_bytes=0, last_handshake_ns=0)
+        scene.tick()
+        for one in (1, 2, 3):
+            scene.see(one, began)
+    assert list(scene.causes().values()) == ["output_filtered"] * 3
+
+
+def test_a_search_goes_on_until_the_wire_was_watched_for_long_enough(scene, monkeypatch):
+    """Where two looks at the host decide nothing: some things are proved by what does not come within 20 s."""
+
+    def late(known):
+        long = known.sighting is not None and known.sighting.seconds >= 19
+        return Finding(Cause.SILENT, Confidence.LIKELY if long else Confidence.POSSIBLE)
+
+    monkeypatch.setattr(seeking, "decide", late)
+    scene.tick(3)
+    began = inf
+    for n in range(50):
+        scene.rows[1] = scene.rows[1]._replace(tx_bytes=scene.rows[1].tx_bytes + 148 * (n % 5 == 0))
+        scene.rig.host.devices = [device(*scene.rows.values())]
+        scene.rig.time.advance(1)
+        scene.exporter.tick()
+        if scene.sources.asked:
+            began = min(began, scene.rig.time.monotonic)
+            scene.see(1, began)
+    assert list(scene.causes().values()) == ["silent"]
+    assert len(scene.sources.asked) == 2
+
+
 def test_two_peers_are_sought_for_at_a_time_and_the_hub_comes_first(rig):
     scene = Scene(rig, range(1, 9))
     scene.rows[5] = scene.rows[5]._replace(allowed_ips=("0.0.0.0/0",))
@@ -399,10 +454,10 @@ def test_what_came_out_of_the_interface_since_the_doubt_began_is_counted(rig, mo
     monkeypatch.setattr(seeking.Causes, "follow", lambda _self, look, *_: looks.append(look) or [])
     exporter = rig.exporter(prober=FakeProber())
     rig.host.links = [link(rx_packets=100, tx_packets=50)]
-    rig.tick(exporter, device(peer(1, rx_bytes=1000)))
+    rig.tick(exporter, device(peer(1, rx_bytes=1000), backend=Backend.USERSPACE))
     begun = mark(("", "wg0", key(1)), looks[-1])
     rig.host.links = [link(rx_packets=122, tx_packets=80)]
-    rig.tick(exporter, device(peer(1, rx_bytes=1000 + 22 * 128)))
+    rig.tick(exporter, device(peer(1, rx_bytes=1000 + 22 * 128), backend=Backend.USERSPACE))
     known = facts(("", "wg0", key(1)), (PeerMeta("berlin", True, True), PeerHealth()), looks[-1], begun, Two())
     assert (known.left_packets, known.entered_packets, known.received_bytes) == (22, 30, 22 * 128)
     assert known.others == 0

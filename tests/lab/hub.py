@@ -117,6 +117,15 @@ class HubDevice:
     def revive(self) -> None:
         self.device = self._lab.wireguard(self._hub, self._name, self.conf, [self._address])
 
+    def forget_session(self, name: str) -> None:
+        """Make a site's peer anew, for its session would live on for minutes whatever is wrong."""
+        site, run = self.sites[name], self._hub.run
+        endpoints = run(["wg", "show", self.name, "endpoints"])
+        at = next(line.split()[1] for line in endpoints.splitlines() if line.startswith(site.keys.public))
+        run(["wg", "set", self.name, "peer", site.keys.public, "remove"])
+        again = ["peer", site.keys.public, "endpoint", at, "persistent-keepalive", str(KEEPALIVE)]
+        run(["wg", "set", self.name, *again, "allowed-ips", f"{site.address}/32"])
+
     def set(self, state: str) -> None:
         """`up` or `down`."""
         self._hub.ip("link", "set", self.name, state)
@@ -136,3 +145,12 @@ def exporter_config(lab: Lab, hub: Namespace, devices: list[HubDevice]) -> str:
     names = ", ".join(f'"{device.device.conf}"' for device in devices)
     include = ", ".join(f'"{device.name}"' for device in devices)
     return f"interfaces: {{include: [{include}]}}\nnamespaces: [{{name: hub, netns: {hub.name}}}]\nnames: [{names}]\n"
+
+
+def config_of_hosts(devices: list[HubDevice]) -> str:
+    """The same for devices that each have a host of their own, or share one."""
+    hosts = dict.fromkeys(device.device.namespace.name for device in devices)
+    places = ", ".join(f"{{name: n{at}, netns: {host}}}" for at, host in enumerate(hosts))
+    include = ", ".join(f'"{device.name}"' for device in devices)
+    names = ", ".join(f'"{device.device.conf}"' for device in devices)
+    return f"interfaces: {{include: [{include}]}}\nnamespaces: [{places}]\nnames: [{names}]\n"

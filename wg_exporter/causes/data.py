@@ -20,6 +20,10 @@ LOSSY = 0.05
 # More than acknowledgements: bytes from the peer within the window that only real data makes.
 REAL_DATA = 2048
 
+# A peer that hears nothing from here calls 15 s after it sent data, and then every 5 s, or 15 s where handshakes pass.
+FIRST_CALL_SECONDS, SECOND_CALL_SECONDS = 14.0, 21.0
+CALLS_SECONDS = 18.0
+
 _MTU_FAULTS = {
     Verdict.BLACKHOLE: "full-size packets vanish without a word",
     Verdict.INTERFACE_ABOVE_ROUTE: "this host refuses packets as large as the interface's MTU",
@@ -182,13 +186,24 @@ def _echoes(facts: Facts) -> Judgement:
         return Excluded("echoes are answered")
     if not seen.echoes_lost(facts) or not seen.data_came(facts) or facts.state is State.DOWN:
         return None
-    if (facts.received_bytes or 0) - seen.answer_bytes(facts) >= REAL_DATA and facts.seconds:
+    real = (facts.received_bytes or 0) - seen.answer_bytes(facts) >= REAL_DATA
+    if real and facts.seconds and _hears(facts):
         amount = f"{facts.received_bytes} bytes within {seen.span(facts.seconds)}"
         return likely(f"echoes to {facts.target} are not answered, while data comes from the peer ({amount})")
     return possible(
         f"echoes to {facts.target} are not answered, while the peer itself is heard",
         apart=f"Does another address behind it answer, or another service on {facts.target}?",
     )
+
+
+def _hears(facts: Facts) -> bool:
+    """Whether the peer hears what is sent from here, as it sends data and was not seen to call when it had to."""
+    sighting = facts.sighting
+    if sighting is None or sighting.missed or sighting.initiations_received or sighting.misdirected:
+        return False
+    silent = facts.silent_seconds or 0.0
+    from_the_first = silent - sighting.seconds <= FIRST_CALL_SECONDS and silent >= SECOND_CALL_SECONDS
+    return bool(facts.provoked) or from_the_first or sighting.seconds >= CALLS_SECONDS
 
 
 def _lossy(facts: Facts) -> Judgement:

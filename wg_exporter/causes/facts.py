@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from wg_exporter.model import Backend
+
 if TYPE_CHECKING:
     from wg_exporter.health.states import Reason, State
     from wg_exporter.inspected import Inspected
-    from wg_exporter.model import Backend, PeerKey
+    from wg_exporter.model import Device, Link, PeerKey
     from wg_exporter.probed import SendError, Verdict
     from wg_exporter.sighted import Callers, Sighting
 
@@ -136,6 +138,7 @@ class Facts(NamedTuple):
 
     # Probes.
     echo: Echo | None = None  # to the target, in the last minutes
+    silent_seconds: float | None = None  # since the first echo was sent that no answer has followed
     loss: float | None = None  # 0 to 1
     round_trip: float | None = None  # seconds
     usual_round_trip: float | None = None
@@ -155,3 +158,14 @@ class Facts(NamedTuple):
     unread_filters: tuple[str, ...] = ()  # rules that may drop packets of the tunnel and can't be read, in words
     clock: float | None = None  # ours, seconds since the epoch
     not_looked: tuple[str, ...] = ()  # what could not be looked at, in words
+
+
+def packets_entered(device: Device, link: Link | None) -> int | None:
+    """How many packets this host has put into a device so far, with those that its daemon did not read in time.
+
+    None where nobody can know: the kernel counts at its device what left it again, handshakes too, and nothing that an
+    output filter dropped (drivers/net/wireguard/socket.c and net/ipv4/ip_tunnel_core.c, iptunnel_xmit).
+    """
+    if link is None or device.backend is not Backend.USERSPACE:
+        return None
+    return link.tx_packets + link.tx_dropped

@@ -132,9 +132,11 @@ def _unread(line: str) -> Holds:
 
 
 def _due(facts: Facts) -> bool:
-    """Whether an initiation would have left by now: WireGuard tries again within 5.3 s, while data is unanswered."""
-    long = facts.sighting is not None and facts.sighting.seconds >= 2 * seen.WATCHED_SECONDS
-    return facts.reason is Reason.NOT_SENT or bool(facts.provoked) or long
+    """Whether an initiation would have left by now. WireGuard tries again within 5.3 s where none comes to a session.
+    Where one does and data is lost, the next is made 15 s after data was sent again: only health knows when that was.
+    """
+    tries = seen.shakes(facts) is False and seen.looked_out(facts) >= seen.RETRIED_SECONDS
+    return facts.reason is Reason.NOT_SENT or bool(facts.provoked) or tries
 
 
 def _may_leave(facts: Facts) -> bool:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 # WireGuard tries a handshake again every 5 to 5.33 s (REKEY_TIMEOUT and its jitter): within this time one is sent.
 WATCHED_SECONDS = 6.0
 
+# Two tries take this long, with a moment more.
+RETRIED_SECONDS = 11.0
+
 # REJECT_AFTER_TIME: a session older than this sends and takes nothing.
 SESSION_SECONDS = 180.0
 
@@ -63,13 +66,22 @@ def tried(facts: Facts) -> bool | None:
     return None if facts.initiations is None and facts.provoked is None and facts.echo is None else False
 
 
+def looked_out(facts: Facts) -> float:
+    """For how many seconds what leaves was looked at without a break: on a busy host that is done in turns."""
+    sighting = facts.sighting
+    if sighting is None or sighting.missed:
+        return 0.0
+    begin, end = max(sighting.began, sighting.out_from), min(sighting.began + sighting.seconds, sighting.out_to)
+    return max(end - begin, 0.0)
+
+
 def left(facts: Facts) -> int | None:
     """How many handshake messages left for the endpoint, seen on the wire; 0 only after a long enough look."""
     sighting = facts.sighting
     if sighting is None:
         return None
     number = sighting.initiations_sent + sighting.responses_sent + sighting.cookies_sent
-    return number or (0 if watched(facts) and not sighting.missed else None)
+    return number or (0 if looked_out(facts) >= WATCHED_SECONDS else None)
 
 
 def came(facts: Facts) -> int | None:
@@ -205,9 +217,12 @@ def answer_bytes(facts: Facts) -> int:
 
 def answers_dropped(facts: Facts) -> int | None:
     """How many answers came out of the interface and did not reach who sent the echoes: as many packets as echoes were
-    sent, which neither users nor keepalives are likely to give. 0 = not so; None = not known.
+    sent, which neither users nor keepalives are likely to give. 0 = not so; None = not known. A kernel device counts
+    handshake messages too (drivers/net/wireguard/receive.c, update_rx_stats): many where none comes to a session.
     """
     sent, left = facts.echoes_sent, facts.left_packets
+    if shakes(facts) is False:
+        return None
     if not echoes_lost(facts) or sent is None or left is None or sent < ENOUGH_ECHOES or facts.others_received:
         return None
     many = (facts.received_bytes or 0) >= left * ECHO_BYTES * 0.9

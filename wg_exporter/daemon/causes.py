@@ -39,6 +39,7 @@ AT_ONCE = 2  # peers that are sought for
 AGAIN_SECONDS = 60.0  # from one search for a peer to the next
 COMPARED_SECONDS = 15.0  # from one look at the host to the next: three tries of a handshake
 WINDOW_SECONDS = 5.0  # from the first look to the next, where the wire was not watched at the first
+WATCHED_SECONDS = 20.0  # on the wire: whoever hears nothing from here has called by then
 SEARCH_SECONDS = 45.0  # at most: whatever has not come by then does not come
 CHECKED = 256  # peers whose evidence is compared at one tick
 AT_FIRST = 64  # peers that are decided at once by what is known when they go down: 0.1 ms each
@@ -272,16 +273,20 @@ class Causes:
             return
         if row is not None:
             case.two = case.two.after(row, look.sightings.get(key))
+        counters = mark(key, look)
+        if case.begun is None or (counters is not None and not case.begun.grows_to(counters)):
+            case.begun = counters  # the peer was made anew meanwhile, and counts from nothing
         late = now - search.begun >= SEARCH_SECONDS
         if not case.ill:
             if late:
                 del self._searches[key]
             return
-        last = case.two.before is not None or late
         finding = self._decide(key, case, look)
+        proved = finding.cause.fault and finding.confidence is not Confidence.POSSIBLE
+        last = late or (case.two.before is not None and (proved or _long(look.sightings.get(key), now)))
         if _holds_still(case.finding, finding):
             pass
-        elif finding.cause.fault and (last or finding.confidence is not Confidence.POSSIBLE):
+        elif proved or (last and finding.cause.fault):
             yield from self._tell(key, case, finding, changed)
         elif last and case.finding is not None:
             case.finding = None  # what it was found by is not so any more
@@ -314,6 +319,11 @@ class Causes:
 
 def _watched(sighting: Sighting | None) -> bool:
     return sighting is not None and sighting.open
+
+
+def _long(sighting: Sighting | None, now: float) -> bool:
+    """Whether the wire was watched for long enough, or will not be watched for any longer."""
+    return sighting is None or not sighting.open or now - sighting.began >= WATCHED_SECONDS
 
 
 def _holds_still(before: Finding | None, now: Finding) -> bool:

@@ -9,7 +9,7 @@ from math import inf, isfinite
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.causes import drifted
-from wg_exporter.causes.facts import Echo, Facts
+from wg_exporter.causes.facts import Echo, Facts, packets_entered
 from wg_exporter.health.states import Reason
 from wg_exporter.hostnames import MEANINGS, LookupFailure
 from wg_exporter.plan.routing import taken
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from wg_exporter.plan.planner import Plan
     from wg_exporter.probed import Probed, ProbeStats
     from wg_exporter.sighted import Caller, Sighting
-
 
 LEAST_SECONDS = 5.0  # over which counters tell anything by not growing
 
@@ -90,8 +89,8 @@ class Look(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """Counters of a peer at one time (monotonic seconds): of itself, of the other peers, of its interface, and of the
-    echoes to it, those in doubt too.
+    """Counters of a peer at one time (monotonic seconds): of itself, of the other peers, of its interface (`entered` is
+    None if that does not tell), and of the echoes to it, those in doubt too.
     """
 
     at: float
@@ -102,6 +101,10 @@ class Mark(NamedTuple):
     entered: int | None
     echoes: int | None = None
     left: int | None = None
+
+    def grows_to(self, later: Mark) -> bool:
+        """Whether these counters can have grown to later ones; not if the device or the peer was made anew."""
+        return self.rx <= later.rx and self.tx <= later.tx
 
 
 class Two(NamedTuple):
@@ -132,14 +135,14 @@ def mark(key: PeerKey, look: Look) -> Mark | None:
     if place is None:
         return None
     device, at = place
-    rx, link = device.peers.rx_bytes[at], look.snapshot.links.get(key[:2])
+    peers, rx, link = device.peers, device.peers.rx_bytes[at], look.snapshot.links.get(key[:2])
     return Mark(
         look.snapshot.monotonic,
         rx,
-        device.peers.tx_bytes[at],
-        device.peers.last_handshake_ns[at],
+        peers.tx_bytes[at],
+        peers.last_handshake_ns[at],
         look.places.received(device) - rx,
-        link.tx_packets if link else None,
+        packets_entered(device, link),
         _echoes_sent(look, key),
         link.rx_packets if link else None,
     )
@@ -197,7 +200,7 @@ def facts(key: PeerKey, who: tuple[PeerMeta, PeerHealth], look: Look, begun: Mar
     if evidence is not None:
         known = _seen(known, evidence, snapshot.monotonic)
     probed = look.probes.get(key[:2], {}).get(key[2])
-    return known if probed is None else _probed(known, probed, evidence)
+    return known if probed is None else _probed(known, probed, evidence, snapshot.monotonic)
 
 
 def _named(known: Facts, row: EndpointName) -> Facts:
@@ -251,8 +254,8 @@ def _not_its(key: PeerKey, look: Look, device: Device) -> tuple[str, str | None]
 
 def _grown(known: Facts, begun: Mark, look: Look) -> Facts:
     now = mark(known.key, look)
-    if now is None or now.rx < begun.rx or now.tx < begun.tx or now.at - begun.at < LEAST_SECONDS:
-        return known  # the device or the peer was made anew, or too little time went by to say anything
+    if now is None or not begun.grows_to(now) or now.at - begun.at < LEAST_SECONDS:
+        return known  # too little time went by to say anything
     entered = None if now.entered is None or begun.entered is None else now.entered - begun.entered
     return known._replace(
         seconds=now.at - begun.at,
@@ -286,13 +289,15 @@ def _since(moment: float | None, now: float) -> float:
     return inf if moment is None or not isfinite(moment) else max(now - moment, 0.0)
 
 
-def _probed(known: Facts, probed: Probed, evidence: Evidence | None) -> Facts:
+def _probed(known: Facts, probed: Probed, evidence: Evidence | None, now: float) -> Facts:
+    silent = probed.stats.silent_since
     quality = evidence.quality if evidence else None
     window = quality.window() if quality else None
     report = probed.mtu
     return known._replace(
         target=known.target or probed.target,
         echo=_echo(probed.target, probed.stats, evidence),
+        silent_seconds=None if silent is None else now - silent,
         loss=window.loss if window else None,
         round_trip=window.rtt if window else None,
         usual_round_trip=quality.usual if quality and quality.usual else None,

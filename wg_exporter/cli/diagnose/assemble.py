@@ -7,9 +7,9 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.causes import drifted
-from wg_exporter.causes.facts import Facts
+from wg_exporter.causes.facts import Facts, packets_entered
 from wg_exporter.health.states import Reason, State
-from wg_exporter.model import SOME_TIME, Backend
+from wg_exporter.model import SOME_TIME
 from wg_exporter.prober.mtu.advice import Entry, advise
 from wg_exporter.prober.mtu.verdict import judge
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from wg_exporter.cli.diagnose.echoes import Inside
     from wg_exporter.cli.diagnose.host import Resolved
     from wg_exporter.inspected import Inspected
-    from wg_exporter.model import Device, Link, Peer, PeerKey, Snapshot
+    from wg_exporter.model import Device, Peer, PeerKey, Snapshot
     from wg_exporter.sighted import Callers, Sighting
 
 SAME_HANDSHAKE = 2_500_000_000  # nanoseconds by which the stamp of one handshake may wobble (reader/userspace/uapi.py)
@@ -207,16 +207,12 @@ def _shaken(known: Known, peer: Peer | None) -> float | None:
 
 
 def _entered(known: Known, device: Device | None) -> int | None:
-    """How many packets this host put into the interface. The kernel's device counts those that left it again."""
-    place = known.chosen.key[:2]
-    before, after = known.first.links.get(place), known.last.links.get(place)
-    if before is None or after is None or device is None or device.backend is not Backend.USERSPACE:
+    """How many packets this host put into the interface."""
+    if device is None:
         return None
-    return _sent(after) - _sent(before)
-
-
-def _sent(link: Link) -> int:
-    return link.tx_packets + link.tx_dropped
+    place = known.chosen.key[:2]
+    before, after = (packets_entered(device, looked.links.get(place)) for looked in (known.first, known.last))
+    return None if before is None or after is None else after - before
 
 
 def _others_received(known: Known) -> int | None:
