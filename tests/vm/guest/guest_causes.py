@@ -1,6 +1,9 @@
 """A whole exporter over the kernel's own WireGuard, whose tunnels are broken in many ways at once: what each is called,
 and why. A shorter telling of tests/test_causes_lab.py, with what the kernel does in another way: it counts what its own
 output filter then drops, and nothing without a route, and hands messages to its socket before the socket has them.
+
+It runs on one kernel (`ONCE` of tests/test_vm.py), as it takes four minutes. WireGuard counts the same in all of them,
+and what follows from its counters is tested without a kernel (tests/test_causes.py, tests/test_exporter_causes.py).
 """
 
 from __future__ import annotations

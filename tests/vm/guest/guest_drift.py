@@ -1,5 +1,6 @@
 """The file of wg-quick against the kernel device that wg-quick made of it: none at first, then each kind of drift, and
-none again after the commands that are printed.
+none again after the commands that are printed. On one kernel (`ONCE` of tests/test_vm.py), as it takes a minute or two:
+what is read of a device is tested on each (guest_values.py, guest_secrets.py).
 """
 
 from __future__ import annotations
