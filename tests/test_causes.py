@@ -152,6 +152,7 @@ BUILDS = [
     (Cause.INTERFACE_GONE, facts(reason=Reason.INTERFACE_GONE, sighting=seen(), host=None, endpoint=None)),
     (Cause.INTERFACE_DOWN, facts(reason=Reason.INTERFACE_DOWN, host=host(port_owner=PortOwner.NOBODY))),
     (Cause.INTERFACE_DOWN, diagnosed(reason=Reason.INTERFACE_DOWN)),
+    (Cause.INTERFACE_DOWN, works(reason=Reason.NOT_ROUTED, interface_up=False, obstacle="no route")),
     (Cause.DAEMON_HANGS, facts(reason=Reason.UNREADABLE, backend=Backend.USERSPACE, host=None, sighting=None)),
     (Cause.DAEMON_HANGS, diagnosed(reason=Reason.UNREADABLE, backend=Backend.USERSPACE)),
     (Cause.PEER_MISSING, facts(reason=Reason.MISSING, host=None, endpoint=None)),
