@@ -432,6 +432,12 @@ def test_packets_out_of_the_tunnel_are_answers_only_where_they_are_as_many_as_th
     assert decide(works(**(known | more))).cause is not Cause.INNER_FILTERED
 
 
+def test_large_probes_that_are_answered_and_dropped_here_are_no_data_of_users():
+    known = works(echoes_sent=9, left_packets=13, received_bytes=9 * 128 + 4 * 1500, others_received=0)
+    assert decide(known).confidence is Confidence.POSSIBLE
+    assert decide(known._replace(left_packets=90)).cause is Cause.ECHOES_FILTERED
+
+
 def test_what_answers_to_echoes_may_amount_to_is_no_data_of_users():
     known = works(echoes_sent=40, received_bytes=40 * 128, left_packets=40, others_received=3000)
     assert decide(known).confidence is Confidence.POSSIBLE

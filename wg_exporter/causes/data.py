@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 # Loss at which it is named, where health has not judged it: `health.loss`, as it is by default.
 LOSSY = 0.05
 
-# More than acknowledgements: bytes from the peer within the window that only real data makes.
-REAL_DATA = 2048
-
 _MTU_FAULTS = {
     Verdict.BLACKHOLE: "full-size packets vanish without a word",
     Verdict.INTERFACE_ABOVE_ROUTE: "this host refuses packets as large as the interface's MTU",
@@ -182,7 +179,7 @@ def _echoes(facts: Facts) -> Judgement:
         return Excluded("echoes are answered")
     if not seen.echoes_lost(facts) or not seen.data_came(facts) or facts.state is State.DOWN:
         return None
-    if (facts.received_bytes or 0) - seen.answer_bytes(facts) >= REAL_DATA and facts.seconds:
+    if (facts.received_bytes or 0) >= seen.REAL_DATA and seen.data_of_users(facts) and facts.seconds:
         amount = f"{facts.received_bytes} bytes within {seen.span(facts.seconds)}"
         return likely(f"echoes to {facts.target} are not answered, while data comes from the peer ({amount})")
     return possible(
