@@ -155,7 +155,7 @@ def test_sources_that_can_not_be_started_leave_the_old_ones_in_use_and_no_thread
         ("configuration not reloaded", str(error))
     ]
     assert labelled(interface="wg0", peer="anna") in found(exporter, "wireguard_peer_allowed_ips")
-    eventually(lambda: set(threading.enumerate()) == threads)
+    eventually(lambda: set(threading.enumerate()) <= threads)  # those of earlier tests may end meanwhile
 
 
 class Broken:
@@ -225,7 +225,7 @@ def test_a_reload_that_fails_in_a_way_nobody_foresaw_leaves_everything_as_it_was
         ("configuration not reloaded", {"problem": problem})
     ]
     assert of(exporter, RELOADED) == [0]
-    eventually(lambda: set(threading.enumerate()) == threads)
+    eventually(lambda: set(threading.enumerate()) <= threads)  # those of earlier tests may end meanwhile
 
     def steady(samples):
         return [row for row in samples if not row[0].startswith(("process_", "wireguard_exporter_", "python_"))]
