@@ -263,7 +263,8 @@ class Soak:
         told = metrics.all("wireguard_peer_endpoint_dns_info")
         moved = [value for _, value in metrics.all("wireguard_peer_endpoint_dns_mismatch")]
         found = [(labels["host"], labels["resolves_to"]) for labels, _ in told], moved
-        wanted = [(self._name, self._leads_to)], [float(self._leads_to != SPOKE)]
+        moved_away = self._leads_to != SPOKE
+        wanted = [(self._name, self._leads_to)] * moved_away, [float(moved_away)]
         return "" if found == wanted else f"host names: {found}, not {wanted}"
 
     def _one(self) -> WireGuard:
