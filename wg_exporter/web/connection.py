@@ -10,13 +10,13 @@ import os
 import socket
 import struct
 from collections import deque
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from functools import partial
 from http import HTTPStatus
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from wg_exporter.web.clients import Body, Response
+from wg_exporter.web.clients import Body, Response, Stream, take
 from wg_exporter.web.http import BadRequestError, Exchange
 
 if TYPE_CHECKING:
@@ -244,6 +244,9 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is None:
             return
         body = response.body
+        if isinstance(body, Stream):
+            await self._stream(response, body)
+            return
         head = self._exchange.head(
             response.status, response.headers, body.length, close=last or self._clients.stopping or self._ended
         )
@@ -254,14 +257,7 @@ class Connection(asyncio.BufferedProtocol):
                 views.append(memoryview(chunk))
         self.sending = body
         self._clients.shed()
-        try:
-            async with asyncio.timeout(self._clients.limits.write):
-                await (self._encrypt(views) if self._tls else self._hand_over(views))
-        except TimeoutError:
-            self._clients.cut(self, "too slow")
-            return
-        except OSError:
-            self.reset()
+        if not await self._write(views):
             return
         if last and not self._ended and not self._tls and self._transport is not None:
             # An ordinary close would reset the connection because of what is unread, and the client not see the answer.
@@ -270,6 +266,33 @@ class Connection(asyncio.BufferedProtocol):
                 self._transport.get_extra_info("socket").shutdown(socket.SHUT_WR)
         elif not self._exchange.end() or last:
             self.close()
+
+    async def _stream(self, response: Response, stream: Stream) -> None:
+        """Write it as it comes, and end the connection with it."""
+        self._clients.follow(self)
+        head = self._exchange.head(response.status, response.headers, None, close=True)
+        if not await self._write(deque([memoryview(head)])):
+            return
+        async with aclosing(stream.parts) as parts:
+            async for part in parts:
+                if not await self._write(deque([memoryview(self._exchange.part(part))])):
+                    return
+        if (end := self._exchange.last()) and not await self._write(deque([memoryview(end)])):
+            return
+        self.close()
+
+    async def _write(self, views: deque[memoryview]) -> bool:
+        """Write this in the time that there is. Returns whether it was; else the connection was ended."""
+        try:
+            async with asyncio.timeout(self._clients.limits.write):
+                await (self._encrypt(views) if self._tls else self._hand_over(views))
+        except TimeoutError:
+            self._clients.cut(self, "too slow")
+        except OSError:
+            self.reset()
+        else:
+            return True
+        return False
 
     async def _hand_over(self, views: deque[memoryview]) -> None:
         """Give the kernel all of this, as it takes it. Raises OSError when the client is gone.
@@ -318,21 +341,9 @@ class Connection(asyncio.BufferedProtocol):
         while views:
             if self._transport is None or self._transport.is_closing() or self._raw is None or self._raw.is_closing():
                 raise ConnectionResetError("the client is gone")  # asyncio would log each write to it
-            self._transport.write(_take(views, TLS_PIECE))
+            self._transport.write(take(views, TLS_PIECE))
             if self._room is not None:
                 await self._watch(self._transport.get_extra_info("socket").fileno(), self._room, self._not_stalled)
 
     def _not_stalled(self) -> None:
         self.stalled_at = self._loop.time()
-
-
-def _take(views: deque[memoryview], most: int) -> bytes:
-    """Take up to `most` bytes from the front."""
-    taken = []
-    while views and most:
-        view = views.popleft()
-        if len(view) > most:
-            views.appendleft(view[most:])
-        taken.append(view[:most])
-        most -= len(taken[-1])
-    return b"".join(taken)
