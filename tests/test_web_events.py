@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import ssl
+import threading
 import time
 
 import pytest
@@ -260,6 +261,14 @@ def test_a_follower_that_does_not_read_is_cut_off_and_the_others_go_on(caplog):
     with running(limits=Limits(write=1)) as server:
         stuck = Follower(server.connect(2048))
         other = Follower(server.connect())
+        seen: list[int] = []
+
+        def read():
+            while not seen or seen[-1] < 4000:
+                seen.extend(numbers(other.part()))
+
+        reading = threading.Thread(target=read)
+        reading.start()
         text = "x" * 900
         for n in range(40):
             rows = [event(Kind.DRIFT, WALL, ("", f"wg{m}"), after=text[:300], evidence=text) for m in range(100)]
@@ -267,9 +276,8 @@ def test_a_follower_that_does_not_read_is_cut_off_and_the_others_go_on(caplog):
             if n % 4 == 0:
                 assert server.get("/metrics").status == 200
         eventually(lambda: "too slow" in [line.fields.get("reason") for line in caplog.records], timeout=10)
-        found = 0
-        while found < 4000:
-            found = max(numbers(other.part()))
+        reading.join(20)
+        assert seen[-1] == 4000
         stuck.close()
         other.close()
 
