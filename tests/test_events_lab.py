@@ -213,7 +213,7 @@ def test_a_night_is_told_by_the_terminal_over_http_and_by_the_page_and_by_the_lo
         )
         assert follow.stdout
         assert follow.stdout.readline().startswith("time ")
-        pair.spoke.run("set", pair.spoke.name, "listen-port", "50123")
+        pair.spoke.namespace.run(["wg", "set", pair.spoke.name, "listen-port", "50123"])
         pair.ping()
         cut = "add table inet cut\nadd chain inet cut in { type filter hook input priority 0; policy drop; }\n"
         pair.spoke.namespace.run(["nft", "-f", "-"], stdin=cut)
