@@ -43,8 +43,8 @@ The same events are
 
 MIDDLE = f"""
 A peer that is well when the exporter first judges it, and an MTU that is right when it is first measured, did nothing.
-The verdicts `unknown` and `unreachable` say nothing of an MTU; what was found before them is compared with what is
-found after them. Kinds of drift that can't be judged at the moment are as they were.
+The verdicts `unknown`, `unreachable` and `inconclusive` say nothing of an MTU; what was found before them is compared
+with what is found after them. Kinds of drift that can't be judged at the moment are as they were.
 
 **Many at once.** Of more than {ALIKE} peers to which the same happened at one look, one event is made, which names the
 first ten and has their number in `peers`. So ten thousand peers that lose their interface are one line, and the night

@@ -22,7 +22,7 @@ from wg_exporter.events.file import NAME, decode
 from wg_exporter.linux.storage import BELOW
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -199,18 +199,30 @@ def pair(lab: Lab) -> Tunnel:
     return found
 
 
+@pytest.fixture
+def following(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts what follows at the terminal; ended in the end."""
+    made: list[subprocess.Popen[str]] = []
+
+    def begin(*more: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "wg_exporter.cli", "events", f"--socket={tmp_path / 's'}", "--follow", *more]
+        made.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        return made[-1]
+
+    yield begin
+    for one in made:
+        one.kill()
+        one.communicate()
+
+
 @pytest.mark.lab
 def test_a_night_is_told_by_the_terminal_over_http_and_by_the_page_and_by_the_log_in_the_same_rows(
-    start, pair, tmp_path
+    start, pair, tmp_path, following
 ):
     config = CONFIG.format(interface=pair.hub.name, file=pair.hub.conf) + "metrics: {endpoint: 'off'}\n"
     with start(config=config, namespace=pair.hub.namespace) as exporter:
         until(exporter, "wireguard_peer_state", 1, state="up", within=60)
-        follow = subprocess.Popen(
-            [sys.executable, "-m", "wg_exporter.cli", "events", f"--socket={tmp_path / 's'}", "--follow", "spoke"],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        follow = following("spoke")
         assert follow.stdout
         assert follow.stdout.readline().startswith("time ")
         pair.spoke.namespace.run(["wg", "set", pair.spoke.name, "listen-port", "50123"])
@@ -238,12 +250,11 @@ def test_a_night_is_told_by_the_terminal_over_http_and_by_the_page_and_by_the_lo
         assert {row["kind"] for row in strangers} >= {"state", "roaming"}
         assert "50123" not in data
         assert "spoke on" in exporter.get("/").text.partition('id="events"')[2]
-        lines = [follow.stdout.readline() for _ in range(2)]
-        assert "roamed to" in lines[0]
-        assert "down (was up): " in lines[1]
+        assert "roamed to" in follow.stdout.readline()
+        while "down (was up): " not in follow.stdout.readline():
+            assert follow.poll() is None
         follow.send_signal(signal.SIGINT)
         assert follow.wait(10) == 130
-        follow.stdout.close()
 
 
 @pytest.mark.lab

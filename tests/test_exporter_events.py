@@ -134,6 +134,7 @@ def test_another_verdict_on_an_mtu_is_told_and_a_silence_in_between_is_none(rig,
         OK,
         NARROW,
         NARROW._replace(verdict=Verdict.UNKNOWN),
+        NARROW._replace(verdict=Verdict.INCONCLUSIVE),
         NARROW._replace(path_outer=1390),
         OK,
     ):

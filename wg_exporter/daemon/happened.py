@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 _UNHEALTHY = frozenset({State.DOWN, State.DEGRADED})
 
-# They say nothing of an MTU: there is no answer yet, or the peer gives none, which its state says.
-_NO_VERDICT = frozenset({Verdict.UNKNOWN, Verdict.UNREACHABLE})
+# They say nothing of an MTU: there is no answer yet, the peer gives none, which its state says, or too few.
+_NO_VERDICT = frozenset({Verdict.UNKNOWN, Verdict.UNREACHABLE, Verdict.INCONCLUSIVE})
 
 
 class _Roaming(NamedTuple):
