@@ -162,6 +162,16 @@ def test_what_is_written_is_read_again():
     assert (found.torn, found.bad) == (False, 0)
 
 
+def test_what_says_nothing_about_an_event_is_left_out():
+    assert set(json.loads(lines(whole(event(Kind.RELOAD, WALL, after="success"))))) == {
+        "number", "time", "kind", "after", "text"
+    }  # fmt: skip
+    (one,) = told(whole(state()), Audience("off", None, private=False))
+    found = set(json.loads(lines([one])))
+    assert found.isdisjoint({"netns", "process", "cause", "confidence", "until", "quiet", "peers"})
+    assert decode(encode([one])).events == [one]
+
+
 def test_of_a_file_that_is_cut_anywhere_nothing_is_lost_but_the_line_of_the_cut():
     data = encode(EVERY)
     ends = [at + 1 for at, byte in enumerate(data) if byte == 0x0A]

@@ -74,6 +74,7 @@ class Level(StrEnum):
 
 _Time = Annotated[float, Meta(ge=0, le=2.0**40)]
 _Word = Annotated[str, Meta(max_length=64)]
+_NEVER = 0.0  # one object, as a default is left out where the value is that object
 _Place = Annotated[str, Meta(max_length=LONGEST_PLACE)]
 
 
@@ -101,7 +102,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     cause: _Word = ""
     confidence: _Word = ""
     evidence: Annotated[str, Meta(max_length=LONGEST_LINE)] = ""
-    until: _Time = 0.0
+    until: _Time = _NEVER
     quiet: bool = False
     peers: Annotated[int, Meta(ge=0, le=2**32)] = 0
 
@@ -144,6 +145,6 @@ def event(
         cause=str(cause),
         confidence=str(confidence),
         evidence=plain(evidence, LONGEST_LINE),
-        until=round(max(until, 0.0), 3),
+        until=round(until, 3) if until > 0 else _NEVER,
         quiet=quiet,
     )
