@@ -159,8 +159,10 @@ def siblings() -> Json:
     }
 
 
-def events(name: str, expr: str, title: str, text: str, color: str) -> Json:
-    """Marks on all graphs while this query has series."""
+def events(name: str, expr: str, title: str, text: str, color: str, *, at_value: bool = False) -> Json:
+    """Marks on all graphs while this query has series above 0 or, `at_value`, at the times that are their values, in
+    milliseconds since 1970.
+    """
     return {
         "name": name,
         "datasource": DATASOURCE,
@@ -171,6 +173,7 @@ def events(name: str, expr: str, title: str, text: str, color: str) -> Json:
         "step": "30s",
         "titleFormat": title,
         "textFormat": text,
+        "useValueForTime": at_value,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from grafana import BAD, GOOD, MUTED, NOTICE, WARN, Panel, events, now, override, page, steps, words
+from grafana import BAD, GOOD, MUTED, NOTICE, QUIET, WARN, Panel, events, now, override, page, steps, words
 from grafana import target as over_time
 from panels import Column, graph, row, stat, table, timeline
 from promql import (
@@ -22,8 +22,10 @@ from promql import (
     mtu_faults,
     quiet_interfaces,
     quiet_peers,
+    reloads,
     round_trip,
     silent_exporters,
+    starts,
     state_number,
     unread,
 )
@@ -61,7 +63,16 @@ def dashboard() -> Json:
                 "{{alertname}}",
                 "{{peer}}",
                 BAD,
-            )
+            ),
+            events("Starts", starts(), "exporter started", "{{instance}}", QUIET, at_value=True),
+            events("Reloads", reloads(), "configuration in use", "{{instance}}", QUIET, at_value=True),
+            events(
+                "Drift",
+                f"sum by ({INTERFACE}) ({HOST('wireguard_config_drift')})",
+                "differs from its file",
+                "{{interface}} {{netns}}",
+                NOTICE,
+            ),
         ],
         rows=[
             _numbers(),

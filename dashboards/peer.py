@@ -9,6 +9,7 @@ from grafana import target as over_time
 from panels import Column, graph, heatmap, row, stat, table, timeline
 from promql import (
     EXPORTER,
+    FAULTS,
     HOST,
     INTERFACE,
     NAMED,
@@ -24,6 +25,7 @@ from promql import (
     quiet_peers,
     reason_number,
     round_trip,
+    state_changes,
     state_number,
     union,
     verdict_number,
@@ -39,6 +41,7 @@ REASON_STEPS = steps((STATES["degraded"], WARN), (STATES["down"], BAD), first=GO
 VERDICT_NUMBERS = words(
     {"1": ("right", GOOD), "2": ("not known", UNKNOWN), "3": ("far side", NOTICE), "4": ("fault", WARN)}
 )
+FAULTY = f'verdict=~"{FAULTS}"'
 # Beside the states in a timeline: the peer pages nobody.
 QUIET_NUMBER = 6
 CAUSE_NUMBER = 7  # and why it is not well
@@ -60,7 +63,23 @@ def dashboard() -> Json:
                 "{{alertname}}",
                 "{{peer}}",
                 BAD,
-            )
+            ),
+            events("States", state_changes(ONE_PEER), "{{state}}", PEER_ANYWHERE, NOTICE, at_value=True),
+            events("Causes", f"{cause(ONE_PEER, NAMED)} == 1", "{{cause}}", PEER_ANYWHERE, WARN),
+            events(
+                "Roaming",
+                ONE_PEER.increase("wireguard_peer_endpoint_changes_total", NAMED),
+                "roamed",
+                PEER_ANYWHERE,
+                QUIET,
+            ),
+            events(
+                "MTU faults",
+                f"max by ({NAMED}, verdict) ({ONE_PEER('wireguard_mtu_verdict', FAULTY)}) == 1",
+                "MTU {{verdict}}",
+                PEER_ANYWHERE,
+                WARN,
+            ),
         ],
         rows=[
             _numbers(),

@@ -97,6 +97,28 @@ def last_change(scope: Scope, by: str) -> str:
     return f"1000 * max by ({by}) ({scope('wireguard_peer_state_last_change_timestamp_seconds')})"
 
 
+# What happened, as marks on graphs. The exporter's own journal (`/api/v1/events`) has more, such as why, but Grafana
+# asks Prometheus alone: it would need a plugin to read lines of JSON, and a way to each exporter.
+
+
+def state_changes(scope: Scope) -> str:
+    """When the state of each peer last changed, in milliseconds since 1970, with the `state` that it then had."""
+    now = f"max by ({PEER}, state) ({scope('wireguard_peer_state')}) == 1"
+    return f"({last_change(scope, NAMED)} > 0)\n* on ({PEER}) group_left (state)\n({now})"
+
+
+def starts() -> str:
+    """When each exporter was started, in milliseconds since 1970."""
+    known = FLEET("wireguard_exporter_build_info")
+    return f"1000 * max by ({EXPORTER}) ({FLEET('process_start_time_seconds')})\nand on ({EXPORTER}) {known}"
+
+
+def reloads() -> str:
+    """When each exporter last took a configuration into use, in milliseconds since 1970."""
+    when = FLEET("wireguard_exporter_config_last_reload_success_timestamp_seconds")
+    return f"1000 * max by ({EXPORTER}) ({when})"
+
+
 # What pages nobody, as somebody works on it: present only while that is so
 
 

@@ -50,8 +50,9 @@ Is the tunnel up, and if not, why? `wg-exporter serve` answers for every peer, w
 3. `sudo wg-exporter diagnose INTERFACE PEER` looks for the cause, within 20 s: it watches the wire, provokes a
    handshake, reads routes, sockets, the firewall and DNS, and says what shows the cause, what it is not, and what to
    do. It changes nothing.
-4. `journalctl -u wg-exporter` has a line for each change, `msg="peer changed"`, with the evidence: what was sent, what
-   was heard, for how long.
+4. `sudo wg-exporter events INTERFACE PEER` says [what happened](events.md) before, also last night: each change with
+   its evidence, what was sent, what was heard, for how long; where the peer roamed to; whether the exporter was
+   restarted. `journalctl -u wg-exporter` has the same, `msg="peer changed"`.
 5. The peer need not be up any more: [who should be up](#who-should-be-up). You work on it: [let it be
    quiet](#while-you-work-on-it).
 

@@ -235,6 +235,9 @@ def _exporter(where: dict[str, str], *, answers: bool) -> Iterator[Series]:
         yield Series("wireguard_exporter_probe_scheduling_delay_seconds", where, 0.003 if hub else 0.007)
         yield Series("process_cpu_seconds_total", where, grows(0.02 if hub else 0.05))
         yield Series("process_resident_memory_bytes", where, 50e6 if hub else 60e6)
+        yield Series("process_start_time_seconds", where, END - (1100 if hub else 1150))
+        reload = "wireguard_exporter_config_last_reload_success_timestamp_seconds"
+        yield Series(reload, where, END - (500 if hub else 550))
 
 
 def _interface(where: dict[str, str], interface: Interface) -> Iterator[Series]:

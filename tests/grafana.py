@@ -169,11 +169,19 @@ class Grafana(NamedTuple):
         return [tuple(titles), *lines]
 
     def events(self, page: str) -> list[tuple[str, str, str]]:
-        """What is marked on all graphs at the end: title, text and colour."""
+        """What is marked on all graphs at the end: title, text and colour. As Grafana does, nothing while it is 0, and
+        where the value is the time of the mark it is a time, in milliseconds; here the text then has how long ago.
+        """
+
+        def text(mark: Json, labels: Labels, value: float) -> str:
+            ago = f", {self.now - value / 1000:g} s ago" if mark["useValueForTime"] else ""
+            return _legend(mark["textFormat"], labels) + ago
+
         return [
-            (_legend(mark["titleFormat"], labels), _legend(mark["textFormat"], labels), mark["iconColor"])
+            (_legend(mark["titleFormat"], labels), text(mark, labels, value), mark["iconColor"])
             for mark in dashboard(page).json["annotations"]["list"]
-            for labels, _ in self.ask(self._filled(page, mark["expr"]))
+            for labels, value in self.ask(self._filled(page, mark["expr"]))
+            if value > 0
         ]
 
     def choices(self, page: str, name: str) -> dict[str, str]:

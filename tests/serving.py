@@ -10,12 +10,16 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from wg_exporter.events.book import Book
+from wg_exporter.events.told import lines
 from wg_exporter.web.listen import bind, parse_listen
 from wg_exporter.web.server import Format, Limits, NotKnownError, Page, RefusedError, Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from wg_exporter.events import Event
+    from wg_exporter.events.asked import Asked
     from wg_exporter.status.document import Document
     from wg_exporter.web.docs import Docs
     from wg_exporter.web.policy import Policy
@@ -43,6 +47,7 @@ class App:
         self.reloads = 0
         self.host = ""
         self.round_trips = False
+        self.journal = Book()
         self.lists = 0
         self.list_gate = threading.Event()
         self.list_gate.set()
@@ -88,6 +93,12 @@ class App:
             raise RefusedError(self.refusal)
         return b'{"done":true}'
 
+    def events(self, asked: Asked, *, private: bool) -> tuple[bytes, int]:
+        return lines(asked.of(self.journal.after(asked.after))), self.journal.last
+
+    def recent(self, most: int) -> Sequence[Event]:
+        return self.journal.all[-most:]
+
     def ready(self) -> str:
         return self.problem
 
@@ -125,7 +136,7 @@ def running(
     try:
         server = asyncio.run_coroutine_threadsafe(start(), loop).result(5)
         try:
-            yield Running(app, server, sockets[0].getsockname()[1])
+            yield Running(app, server, sockets[0].getsockname()[1], loop)
         finally:
             app.gate.set()
             asyncio.run_coroutine_threadsafe(server.stop(), loop).result(8)
@@ -136,8 +147,17 @@ def running(
 
 
 class Running:
-    def __init__(self, app: App, server: Server, port: int) -> None:
-        self.app, self.server, self.port = app, server, port
+    def __init__(self, app: App, server: Server, port: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.app, self.server, self.port, self._loop = app, server, port, loop
+
+    def happen(self, *events: Event) -> None:
+        """Add events to the journal, and tell those who follow it."""
+        self.app.journal.add(events)
+        self._loop.call_soon_threadsafe(self.server.happened)
+
+    def use(self, policy: Policy) -> None:
+        """Let another policy decide from now on."""
+        self._loop.call_soon_threadsafe(self.server.use, policy)
 
     def get(self, path: str = "/metrics", method: str = "GET", host: str = "127.0.0.1", **headers: str) -> Answer:
         """One request on a connection of its own. `Accept_Encoding` stands for Accept-Encoding."""

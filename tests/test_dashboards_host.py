@@ -141,9 +141,14 @@ def test_the_exporter_says_how_long_it_reads_how_late_it_probes_and_what_it_take
     assert everything.graph("host", "Memory") == [("hub", "5e+07 bytes")]
 
 
-def test_alerts_of_the_host_are_marked_on_its_graphs(grafana: Grafana) -> None:
-    marks = grafana.events("host")
-    assert marks == [("WireGuardHighLoss", "carol", "red"), ("WireGuardPeerDown", "bob", "red")]
+def test_what_happened_at_the_host_is_marked_on_its_graphs(grafana: Grafana) -> None:
+    assert grafana.events("host") == [
+        ("WireGuardHighLoss", "carol", "red"),
+        ("WireGuardPeerDown", "bob", "red"),
+        ("exporter started", "hub, 1100 s ago", "blue"),
+        ("configuration in use", "hub, 500 s ago", "blue"),
+        ("differs from its file", "wg0", "yellow"),
+    ]
 
 
 def test_interfaces_of_this_host_alone_can_be_chosen(grafana: Grafana) -> None:

@@ -166,6 +166,15 @@ def test_names_that_lead_elsewhere_or_nowhere_are_shown_with_where_they_lead(gra
     ]
 
 
-def test_alerts_of_these_peers_are_marked_on_their_graphs(grafana: Grafana) -> None:
+def test_what_happened_to_these_peers_is_marked_on_their_graphs(grafana: Grafana) -> None:
     bob = grafana._replace(values={"peer": {**grafana.values["peer"], "peer": "BOB.+"}})
-    assert bob.events("peer") == [("WireGuardPeerDown", "bob", "red")]
+    assert bob.events("peer") == [
+        ("WireGuardPeerDown", "bob", "red"),
+        ("down", "bob on hub, 90 s ago", "yellow"),
+        ("silent", "bob on hub", "orange"),
+    ]
+    carol = grafana._replace(values={"peer": {**grafana.values["peer"], "peer": "CAROL.+"}})
+    marks = carol.events("peer")
+    assert ("degraded", "carol on hub, 700 s ago", "yellow") in marks
+    assert ("roamed", "carol on hub", "blue") in marks
+    assert [title for title, _, color in marks if color == "orange"][-1].startswith("MTU ")

@@ -20,7 +20,9 @@ from tests.rows import peer as read_peer
 from tests.serving import PAGES, App, running
 from wg_exporter.config import Config, Metrics, NamespaceConfig, PeerConfig
 from wg_exporter.daemon.exporter import STATUS_PEERS, Exporter
-from wg_exporter.drift.kinds import Drift, Kind
+from wg_exporter.drift.kinds import Drift
+from wg_exporter.drift.kinds import Kind as Difference
+from wg_exporter.events import Kind, Level, event
 from wg_exporter.health.quality import Window
 from wg_exporter.health.states import NOT_JUDGED, PeerHealth, Reason, State
 from wg_exporter.health.summary import Summary, summary
@@ -87,6 +89,23 @@ def test_who_is_not_judged_yet_is_not_counted_as_up():
     text = page(found)
     assert "1 of 2 up; 1 not judged yet" in words(text)
     assert '<tr><td class="state"><b>not known</b>' in text
+
+
+def test_what_happened_is_listed_the_latest_first_and_what_holds_markup_is_text():
+    rows = [
+        event(
+            Kind.STATE, NOW - 60 + n, ("", "wg0"), level=Level.WARN, public_key=key(n), name=f"<b>{n}</b>", after="down"
+        )
+        for n in range(30)
+    ]
+    text = landing().html(document(host()._replace(teller=TELLER)), "", NOW, rows).decode()
+    assert text.count('<li class="odd"><time>') == 20
+    said = words(text)
+    assert said.index("<b>29</b> on wg0: down") < said.index("<b>10</b> on wg0: down")
+    assert "<b>29</b>" not in text
+    assert "<b>9</b>" not in said
+    unready = landing().html(None, "not yet", NOW, rows[:1]).decode()
+    assert "on wg0: down" in unready, "what happened before is known before the first look"
 
 
 def test_the_host_is_named_on_the_page_and_in_its_title():
@@ -441,10 +460,10 @@ def test_an_interface_that_somebody_works_on_is_marked():
 
 
 def test_an_interface_that_differs_from_its_file_says_in_how_many_places():
-    drift = Drift("/etc/wireguard/wg0.conf", ((Kind.PEER_EXTRA, 2), (Kind.MTU, 1), (Kind.ADDRESS, 0)))
+    drift = Drift("/etc/wireguard/wg0.conf", ((Difference.PEER_EXTRA, 2), (Difference.MTU, 1), (Difference.ADDRESS, 0)))
     shown = page(device(well("c"))._replace(drift=drift))
     assert "MTU 1420, 1 peer, differs from its file in 3 places" in words(shown)
-    same = page(device(well("c"))._replace(drift=drift._replace(counts=((Kind.MTU, 0),))))
+    same = page(device(well("c"))._replace(drift=drift._replace(counts=((Difference.MTU, 0),))))
     assert "differs" not in words(same)
 
 

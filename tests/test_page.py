@@ -16,7 +16,9 @@ from tests.browser import chromium, opened
 from tests.hosts import device, failed, gone, host, outcome, peer
 from tests.serving import App, running
 from wg_exporter.causes.cause import Cause, Confidence, Finding
-from wg_exporter.drift.kinds import Drift, Kind
+from wg_exporter.drift.kinds import Drift
+from wg_exporter.drift.kinds import Kind as Difference
+from wg_exporter.events import Kind, Level, event
 from wg_exporter.health.quality import Window
 from wg_exporter.health.states import NOT_JUDGED, PeerHealth, Reason, State
 from wg_exporter.history.round_trips import Line
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
     from tests.serving import Running
+    from wg_exporter.events import Event
     from wg_exporter.status.rows import Overview
 
 NAMES = "#peers .peer b"
@@ -144,8 +147,8 @@ def row(page: Page, name: str) -> str:
 def contents(page: Page) -> dict[str, object]:
     """The page's words, and the paths of its lines, without times that pass."""
     found = page.evaluate(
-        """() => Object.fromEntries(["headline", "problems", "tiles", "peers", "devices", "host"].map((id) => [
-            id, [...document.getElementById(id).querySelectorAll("*"), document.getElementById(id)]
+        """() => Object.fromEntries(["headline", "problems", "tiles", "peers", "devices", "host", "events"].map(
+            (id) => [id, [...document.getElementById(id).querySelectorAll("*"), document.getElementById(id)]
               .filter((node) => node.tagName !== "BUTTON" || node.className.startsWith("tile"))
               .map((node) => [node.tagName, node.className.baseVal ?? node.className, node.getAttribute("d"), node.open,
                               node.textContent])]))"""
@@ -163,6 +166,48 @@ def test_with_and_without_the_script_the_page_is_the_same(browser, served):
     for name, value in without.items():
         assert found[name] == value, name
     assert "fragmented_path,set1340" in found["peers"]
+
+
+def happened(name: str, level: Level = Level.WARN) -> Event:
+    return event(
+        Kind.STATE, time.time(), ("", "wg0"), level=level, public_key="A" * 43 + "=", name=name, before="up",
+        after="down", reason="one_way", evidence="3 initiations came from it",
+    )  # fmt: skip
+
+
+def test_what_happened_is_told_alike_with_and_without_the_script_the_latest_first_whatever_it_is_called(browser):
+    app = Host(night(time.time()))
+    for name in HOSTILE:
+        app.journal.add([happened(name, Level.INFO)])
+    app.journal.add([happened("lyon"), event(Kind.RELOAD, time.time(), level=Level.ERROR, after="failure")])
+    with running(app) as server:
+        with opened(browser, url(server), java_script_enabled=False) as page:
+            without = contents(page)["events"]
+            lines = texts(page, "#events li")
+        with opened(browser, url(server)) as page:
+            page.wait_for_selector("#search:not([hidden])")
+            assert contents(page)["events"] == without
+            assert texts(page, "#events li") == lines
+            assert page.locator("#events script, #events img").count() == 0
+    assert lines[0].endswith("configuration not reloaded")
+    assert "lyon on wg0: down (was up): one_way: 3 initiations came from it" in lines[1]
+    assert re.match(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC ", lines[1])
+    assert len(lines) == 2 + len(HOSTILE)
+    assert [f"'LI','{kind}'" in without for kind in ("bad", "odd", "dull")] == [True] * 3
+
+
+def test_what_happens_while_the_page_is_open_appears_by_itself(browser):
+    app = Host(night(time.time()))
+    with running(app) as server, opened(browser, url(server)) as page:
+        page.wait_for_selector("#search:not([hidden])")
+        assert texts(page, "#events li") == []
+        server.happen(*(happened(f"peer {n}") for n in range(19)))
+        server.happen(happened("the last"), happened("the very last"))
+        page.wait_for_selector("#events li", timeout=15_000)
+        lines = texts(page, "#events li")
+        assert len(lines) == 20
+        assert "the very last" in lines[0]
+        assert "peer 1 " in lines[-1]
 
 
 def test_peers_of_one_name_have_their_keys_and_no_port_breaks_over_two_lines(browser):
@@ -197,7 +242,7 @@ def test_who_is_quiet_is_told_alike_with_and_without_the_script(browser):
     first, *others = found.devices
     peers = [peer._replace(quiet=quiet if n in {0, 1, 3, 8} else None) for n, peer in enumerate(first.peers)]
     lost = others[-1]._replace(quiet=quiet, peers=tuple(peer._replace(quiet=quiet) for peer in others[-1].peers))
-    drift = Drift("/x.conf", ((Kind.PEER_EXTRA, 1000), (Kind.MTU, 1)))
+    drift = Drift("/x.conf", ((Difference.PEER_EXTRA, 1000), (Difference.MTU, 1)))
     devices = (first._replace(peers=tuple(peers), quiet=quiet, drift=drift), *others[:-1], lost)
     with running(Host(found._replace(devices=devices))) as server:
         with opened(browser, url(server), java_script_enabled=False) as page:

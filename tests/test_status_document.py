@@ -24,6 +24,7 @@ from tests.rows import peer as read_peer
 from wg_exporter.config import Config, Expected, ExpectRule, Metrics
 from wg_exporter.daemon.exporter import Exporter
 from wg_exporter.daemon.pauses import PauseError, Pauses
+from wg_exporter.events import Event
 from wg_exporter.health.quality import FEWEST_PROBES, Window
 from wg_exporter.health.states import PeerHealth, Reason, State
 from wg_exporter.model import SOME_TIME
@@ -408,6 +409,11 @@ def test_every_key_is_on_its_page_and_no_other():
         title = f"### {part.__name__}"
         section = text[text.index(title) :].partition("\n### ")[0].partition("\n## ")[0]
         assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(part.__struct_fields__), part
+
+
+def test_every_key_of_an_event_is_on_its_page_and_no_other():
+    section = API.read_text().partition("\n### Event\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == [*Event.__struct_fields__, "text"]
 
 
 def test_the_page_names_the_version():

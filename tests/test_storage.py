@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from wg_exporter.linux.privileges import User
-from wg_exporter.linux.storage import BELOW, Storage, StorageError, open_storage
+from wg_exporter.linux.storage import BELOW, Storage, StorageError, open_storage, read_kept
 
 STRANGER = User(65533, 65533)
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it is about other users")
@@ -33,6 +33,36 @@ def test_a_file_is_read_as_it_was_written_and_replaced(storage):
     storage.write("a", b"two")
     assert storage.read("a", 100) == b"two"
     assert {path.name for path in Path(storage.path, BELOW).iterdir()} == {"a"}
+
+
+def test_lines_are_added_at_the_end_of_a_file_that_need_not_be_there(storage):
+    storage.append("a", b"one\n")
+    storage.append("a", b"two\n")
+    assert storage.read("a", 100) == b"one\ntwo\n"
+    storage.write("a", b"anew\n")
+    storage.append("a", b"three\n")
+    assert storage.read("a", 100) == b"anew\nthree\n"
+
+
+def test_nothing_is_added_to_what_is_no_file_of_ours(storage, tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / BELOW / "link").symlink_to(tmp_path / "precious")
+    os.mkfifo(tmp_path / BELOW / "fifo")
+    for name in ("link", "fifo"):
+        with pytest.raises(StorageError, match=name):
+            storage.append(name, b"x")
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_whoever_may_read_what_an_exporter_keeps_needs_no_lock_and_makes_nothing(storage, tmp_path):
+    storage.append("a", b"one\n")
+    assert read_kept(str(tmp_path), "a", 100) == b"one\n"
+    assert read_kept(str(tmp_path), "b", 100) is None
+    (tmp_path / "empty").mkdir()
+    assert read_kept(str(tmp_path / "empty"), "a", 100) is None
+    assert not any((tmp_path / "empty").iterdir())
+    with pytest.raises(OSError, match="more than 3 bytes"):
+        read_kept(str(tmp_path), "a", 3)
 
 
 def test_what_a_killed_writer_left_is_in_nobodys_way(storage, tmp_path):

@@ -172,6 +172,30 @@ def test_new_connections_in_crowds_keep_no_scrape_out(exporter: Exporter) -> Non
     assert len(lines) <= 2
 
 
+def test_followers_in_crowds_keep_no_scrape_out_and_nobody_else_from_following(tmp_path: Path) -> None:
+    """Whoever asks for events as they happen is answered for as long as he stays."""
+    path = tmp_path / "s"
+    with start_exporter(f"--web.unix-socket={path}", directory=tmp_path, config=NOTHING) as exporter:
+        held: list[socket.socket] = []
+        for _ in range(220):
+            with contextlib.suppress(OSError):
+                held.append(connect(exporter))
+                held[-1].sendall(b"GET /api/v1/events?follow=true HTTP/1.1\r\nHost: x\r\n\r\n")
+        scraped_within(exporter, 2, times=8, every=0.1)
+        assert exporter.get("/api/v1/events?follow=true").status == 429
+        with socket.socket(socket.AF_UNIX) as own:
+            own.settimeout(5)
+            own.connect(str(path))
+            own.sendall(b"GET /api/v1/events?follow=true HTTP/1.0\r\n\r\n")
+            assert own.recv(12) == b"HTTP/1.1 200"
+        assert resident(exporter) < 150 << 20
+        begun = time.monotonic()
+        assert exporter.stop() == 0
+        assert time.monotonic() - begun < 8, "who follows does not keep it from ending"
+        for sock in held:
+            sock.close()
+
+
 def test_heads_that_never_end_cost_little_memory_and_end_in_time(exporter: Exporter) -> None:
     """Each follows a good request, so that the connection is a trusted one."""
     before = resident(exporter)

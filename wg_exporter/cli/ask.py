@@ -1,5 +1,5 @@
-"""Asks the exporter that runs on this host, over its Unix socket: what it knows, to send no probes for a while, and to
-page nobody for a while.
+"""Asks the exporter that runs on this host, over its Unix socket: what it knows and what happened, to send no probes
+for a while, and to page nobody for a while.
 
 A question has one deadline for all of it, connecting and the last byte included: an exporter that hangs must not make
 `show` hang. Whatever goes wrong is one line, after which the command looks for itself.
@@ -23,14 +23,20 @@ from wg_exporter.quiet.asked import Answer
 from wg_exporter.status.reading import DocumentError, decode
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from io import BufferedReader
     from pathlib import Path
 
+    from wg_exporter.events import Event
     from wg_exporter.model import PeerKey
     from wg_exporter.status.rows import Overview
 
 STATUS_SECONDS = 8.0  # the sources alone may take 3, and 10,000 peers one more
 PAUSE_SECONDS = 2.0
 QUIET_SECONDS = 10.0  # it may wait for the disk
+EVENTS_SECONDS = 5.0
+SILENCE = 60.0  # seconds without even an empty line, of which there is one every 15, after which nobody is there
+LONGEST_LINE = 1 << 20  # bytes
 LONGEST = 512 << 20  # bytes of an answer; 10,000 peers are 10 MB
 
 _STATUS = "/api/v1/status"
@@ -38,6 +44,7 @@ _PAUSE = "/api/v1/pause"
 _READY = "/-/ready"
 _CREDENTIALS = struct.Struct("@3i")  # struct ucred (unix(7))
 _QUIET = "/api/v1/quiet"
+_EVENTS = "/api/v1/events"
 
 
 class NotAskedError(Exception):
@@ -114,13 +121,57 @@ def end_quiet(path: str, key: PeerKey, within: float = QUIET_SECONDS) -> Answer:
     return _quiet(path, "DELETE", key, {}, within)
 
 
-def _quiet(path: str, method: str, key: PeerKey, more: dict[str, str], within: float) -> Answer:
-    asked = {**dict(zip(("netns", "interface", "public_key"), key, strict=True)), **more}
-    found, body = _ask(path, method, f"{_QUIET}?{urlencode(asked, quote_via=quote)}", within)
+def events(path: str, query: Mapping[str, str], within: float = EVENTS_SECONDS) -> list[Event]:
+    """What happened, as far as the query asks for it, the oldest first. Raises NotAskedError, RefusedError."""
+    from wg_exporter.events.file import decode as events_of  # noqa: PLC0415 - most commands need no events
+
+    found, body = _ask(path, "GET", f"{_EVENTS}?{urlencode(query)}", within)
+    _granted(path, found, body)
+    return events_of(body).events
+
+
+def follow(path: str, query: Mapping[str, str]) -> Iterator[Event]:
+    """What happens, as it does, until the exporter ends. Raises NotAskedError, RefusedError."""
+    from wg_exporter.events.file import decode as events_of  # noqa: PLC0415 - as above
+
+    request = f"GET {_EVENTS}?{urlencode({**query, 'follow': 'true'})} HTTP/1.0\r\nHost: localhost\r\n\r\n"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
+        sock.settimeout(SILENCE)
+        try:
+            sock.connect(path)
+            sock.sendall(request.encode("ascii"))
+            with sock.makefile("rb") as file:
+                found = _head(path, file)
+                if found != 200:
+                    _granted(path, found, file.read(LONGEST_LINE))
+                while line := file.readline(LONGEST_LINE):
+                    yield from events_of(line).events
+        except OSError as error:
+            kind = NotPermittedError if isinstance(error, PermissionError) else NotAskedError
+            raise kind(_why(path, error)) from None
+
+
+def _head(path: str, file: BufferedReader) -> int:
+    """The status of an answer of which the body follows."""
+    first = file.readline(LONGEST_LINE).split()
+    while file.readline(LONGEST_LINE).strip():
+        pass
+    if len(first) < 2 or not first[0].startswith(b"HTTP/1.") or not first[1].isdigit():
+        raise NotAskedError(f"what answered at {path} is no exporter")
+    return int(first[1])
+
+
+def _granted(path: str, found: int, body: bytes) -> None:
     if found == 404:
         raise RefusedError(f"the exporter at {path} is older than this command: restart it")
     if found != 200:
         raise RefusedError(_line(body))
+
+
+def _quiet(path: str, method: str, key: PeerKey, more: dict[str, str], within: float) -> Answer:
+    asked = {**dict(zip(("netns", "interface", "public_key"), key, strict=True)), **more}
+    found, body = _ask(path, method, f"{_QUIET}?{urlencode(asked, quote_via=quote)}", within)
+    _granted(path, found, body)
     try:
         return msgspec.json.decode(body, type=Answer)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -16,6 +16,7 @@ from wg_exporter.cli.common import drop_output
 from wg_exporter.cli.demo.command import demo
 from wg_exporter.cli.diagnose.command import diagnose
 from wg_exporter.cli.drift.command import drift
+from wg_exporter.cli.events.command import events
 from wg_exporter.cli.export import export
 from wg_exporter.cli.mtu.command import mtu
 from wg_exporter.cli.quiet import quiet
@@ -49,5 +50,5 @@ def main() -> None:
     """Prometheus exporter and health monitor for WireGuard tunnels."""
 
 
-for command in (serve, show, mtu, diagnose, drift, quiet, check, export, demo):
+for command in (serve, show, events, mtu, diagnose, drift, quiet, check, export, demo):
     main.add_command(command)

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING
 from wg_exporter.config.web import WebConfigError
 from wg_exporter.daemon.doors import open_doors
 from wg_exporter.daemon.exporter import Exporter
+from wg_exporter.daemon.journal import Journal
 from wg_exporter.daemon.policies import Policies
 from wg_exporter.daemon.prober import Probing
 from wg_exporter.daemon.serve import Hooks, serve
+from wg_exporter.events import Process
 from wg_exporter.linux import signals
 from wg_exporter.linux.scarcity import be_frugal
 from wg_exporter.linux.storage import open_storage
 from wg_exporter.reader.host import host_sources
 from wg_exporter.remote.resolver import OwnResolver
+from wg_exporter.sources import SYSTEM_CLOCK
 from wg_exporter.web.docs import Docs
 from wg_exporter.web.files import LOOK_EVERY, WebFiles
 from wg_exporter.web.listen import parse_telemetry_path
@@ -43,7 +46,9 @@ def run(asked: Asked) -> int:
     doors = open_doors(asked)
     doors.storage = open_storage(asked.storage_path)
     sources = partial(host_sources, resolver=OwnResolver())
-    exporter = Exporter(asked.config, asked.config_file, sources, prober=Probing(asked.config), storage=doors.storage)
+    journal = Journal(SYSTEM_CLOCK, doors.storage)
+    prober = Probing(asked.config, tell=partial(journal.process, Process.PROBER))
+    exporter = Exporter(asked.config, asked.config_file, sources, prober=prober, storage=doors.storage, journal=journal)
     try:
         return asyncio.run(_serve(exporter, doors, asked, watched))
     finally:

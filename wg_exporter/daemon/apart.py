@@ -18,14 +18,18 @@ from wg_exporter.catalogue import NAMES
 from wg_exporter.config import place
 from wg_exporter.config.web import WebConfigError
 from wg_exporter.daemon.exporter import Exporter
+from wg_exporter.daemon.journal import Journal
 from wg_exporter.daemon.policies import Policies
 from wg_exporter.daemon.prober import Probing
 from wg_exporter.daemon.serve import Hooks, serve
+from wg_exporter.events import Life
+from wg_exporter.events import Process as Ours
 from wg_exporter.log import Log
 from wg_exporter.messages.packets import close_all
 from wg_exporter.messages.supervisor import Role, WebMaterial
 from wg_exporter.remote.reader.handle import ReaderProcess
 from wg_exporter.remote.supervisor import PATIENCE, Supervisor
+from wg_exporter.sources import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
     import socket
@@ -59,7 +63,9 @@ def run(sock: socket.socket, doors: Doors, asked: Asked, docs: Docs, *, net_raw:
     """Serve until the supervisor ends it. `sock` leads to it. Returns the exit code."""
     policies = None if asked.web_file is None else _Handed(place(asked.web_file))
     where = place(asked.config_file) if asked.config_file else ""
-    supervisor = Supervisor(sock, asked.config, where, NAMES, policies.hand_over if policies else None)
+    journal = Journal(SYSTEM_CLOCK, doors.storage)
+    on_web = policies.hand_over if policies else None
+    supervisor = Supervisor(sock, asked.config, where, NAMES, on_web, on_resolver=partial(_tell_of_resolver, journal))
     if policies and (problem := policies.wait()):
         print(problem, file=sys.stderr)
         supervisor.close()
@@ -67,12 +73,13 @@ def run(sock: socket.socket, doors: Doors, asked: Asked, docs: Docs, *, net_raw:
     exporter = Exporter(
         asked.config,
         asked.config_file,
-        _Readers(supervisor).open,
-        prober=Probing(asked.config, partial(_start, supervisor, Role.PROBER)),
+        _Readers(supervisor, partial(journal.process, Ours.READER)).open,
+        prober=Probing(asked.config, partial(_start, supervisor, Role.PROBER), partial(journal.process, Ours.PROBER)),
         net_raw=net_raw,
         read_config=lambda _file: supervisor.load(),
         costs=lambda: [supervisor.usage] if supervisor.usage else [],
         storage=doors.storage,
+        journal=journal,
     )
     try:
         return asyncio.run(serve(exporter, doors, asked, _Hooks(supervisor), policies, docs=docs))
@@ -87,8 +94,10 @@ def _start(supervisor: Supervisor, role: Role, config: Config, fd: int) -> Proce
 class _Readers:
     """A reader's process for each configuration, as `sources.OpenSources`."""
 
-    def __init__(self, supervisor: Supervisor) -> None:
+    def __init__(self, supervisor: Supervisor, tell: Callable[[Life, str], object]) -> None:
+        """`tell` is told when nothing can be read, and when it can be again."""
         self._supervisor = supervisor
+        self._happened = tell
         self._first = True
 
     def open(self, config: Config, clock: Clock) -> ReaderProcess:
@@ -105,8 +114,14 @@ class _Readers:
         log = Log(__name__)
         if not problem:
             log.info("the reader reads again", sources=sources)
+            self._happened(Life.RECOVERED, "")
         elif not self._supervisor.gone:  # that is told once, and nothing is started again
             log.error("nothing can be read", problem=problem, sources=sources)
+            self._happened(Life.FAILED, problem.removeprefix("the reader "))
+
+
+def _tell_of_resolver(journal: Journal, pause: float) -> None:
+    journal.process(Ours.RESOLVER, Life.FAILED, f"ended; it is started again in {pause:g} s, once a name is looked up")
 
 
 class _Handed(Policies):

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from wg_exporter.health.states import State
+from wg_exporter.events import Kind, Level
+from wg_exporter.events.book import gathered
 from wg_exporter.hostnames import MEANINGS
 from wg_exporter.log import Log, OnChange
 from wg_exporter.names.unmatched import told
-from wg_exporter.quiet import NOBODY, QuietNow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from wg_exporter.causes.cause import Finding
-    from wg_exporter.daemon.causes import Found
-    from wg_exporter.health.states import Change
-    from wg_exporter.model import DeviceKey, PeerKey, Snapshot
+    from wg_exporter.events import Event
+    from wg_exporter.model import PeerKey, Snapshot
     from wg_exporter.names.unmatched import Unmatched
 
-    CausesNow = Mapping[DeviceKey, Mapping[str, Finding]]
-
-_NO_CAUSES: CausesNow = MappingProxyType({})
+# The events of the log, of what happens to devices and peers; of all else whoever does it tells.
+_EVENTS = {
+    Kind.STATE: "peer changed",
+    Kind.REASON: "reason changed",
+    Kind.CAUSE: "cause found",
+    Kind.ROAMING: "peer roamed",
+    Kind.MTU: "MTU verdict changed",
+    Kind.DRIFT: "drift changed",
+}
+_SINGLY = frozenset({Kind.STATE, Kind.REASON, Kind.CAUSE})
 
 
 class ChangeLog:
@@ -52,55 +56,37 @@ class ChangeLog:
             self._log.info("peers", devices=len(snapshot.devices), expected_up=expected, not_expected_up=others)
         self._probing(unprobed)
 
-    def tell(
-        self, changes: Iterable[Change], down: int, quiet: QuietNow = NOBODY, causes: CausesNow = _NO_CAUSES
-    ) -> None:
-        """Log which peers changed, or for another reason, a line each. A peer that is well when it is first judged is
-        not logged.
-
-        `down` is the number of peers expected up that are not. Those that are `quiet` are logged with that mark, and
-        never as a warning: nobody has to look. `causes` are those that are known already, by device and public key.
+    def tell(self, events: Iterable[Event], down: int) -> None:
+        """Log what happened to devices and peers, a line each; of what moves often, one for many peers that have the
+        same. `down` is the number of peers expected up that are not.
         """
-        for netns, interface, public_key, name, before, after, reason, evidence in changes:
-            unhealthy = after in {State.DOWN, State.DEGRADED}
-            if before is None and not unhealthy:
-                continue
-            more: dict[str, object] = {"quiet": True} if quiet.peer((netns, interface), public_key) else {}
-            left_alone = bool(more)
-            if unhealthy and (finding := causes.get((netns, interface), {}).get(public_key)):
-                more = {"cause": finding.cause, **more}
-            say = self._log.warn if unhealthy and not left_alone else self._log.info
-            say(
-                "reason changed" if before is after else "peer changed",
-                peer=name,
-                interface=interface,
-                netns=netns,
-                public_key=public_key,
-                before=before or "unknown",
-                after=after,
-                reason=reason or "",
-                evidence=evidence,
-                **more,
-            )
+        every = list(events)
+        singly = [one for one in every if one.kind in _SINGLY]
+        for one in (*gathered(one for one in every if one.kind not in _SINGLY), *singly):
+            self._tell(one)
         if self._seen.changed("down", down or ""):
             self._log.info("peers expected up", not_up=down)
 
-    def causes(self, found: Iterable[Found], quiet: QuietNow = NOBODY) -> None:
-        """Log each cause that was found by a search, or is another than before."""
-        for (netns, interface, public_key), name, finding in found:
-            left_alone = quiet.peer((netns, interface), public_key) is not None
-            say = self._log.info if left_alone else self._log.warn
-            say(
-                "cause found",
-                peer=name,
-                interface=interface,
-                netns=netns,
-                public_key=public_key,
-                cause=finding.cause,
-                confidence=finding.confidence,
-                evidence="; ".join(finding.evidence),
-                **({"quiet": True} if left_alone else {}),
-            )
+    def _tell(self, one: Event) -> None:
+        fields: dict[str, object] = {"interface": one.interface, "netns": one.netns}
+        if one.kind is not Kind.DRIFT:
+            fields = {"peer": one.name, **fields, "public_key": one.public_key}
+        fields |= {"peers": one.peers} if one.peers else {}
+        if one.kind is Kind.CAUSE:
+            fields |= {"cause": one.cause, "confidence": one.confidence}
+        else:
+            fields |= {"before": one.before or ("unknown" if one.kind is Kind.STATE else ""), "after": one.after}
+        if one.kind in {Kind.STATE, Kind.REASON}:
+            fields["reason"] = one.reason
+        if one.kind is not Kind.ROAMING:
+            fields["file" if one.kind is Kind.DRIFT else "evidence"] = one.evidence
+        if one.cause and one.kind is not Kind.CAUSE:
+            fields["cause"] = one.cause
+        if one.quiet:
+            fields["quiet"] = True
+        # Of a peer that is quiet nothing is a warning: nobody has to look.
+        say = self._log.warn if one.level is Level.WARN else self._log.info
+        say(_EVENTS[one.kind], **fields)
 
     def unjudged(self, number: int) -> None:
         """Log the number of peers that look the same idle and dead."""

@@ -15,13 +15,16 @@ from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeVar
 
+from wg_exporter import __version__
 from wg_exporter.catalogue import NAMES
 from wg_exporter.config import Config, ConfigError, load
 from wg_exporter.daemon.about import About
 from wg_exporter.daemon.causes import SEARCH_SECONDS, Causes
 from wg_exporter.daemon.changelog import ChangeLog
 from wg_exporter.daemon.facts import Look, Places
+from wg_exporter.daemon.happened import Happened
 from wg_exporter.daemon.host import HostHistory, Status
+from wg_exporter.daemon.journal import Journal
 from wg_exporter.daemon.pauses import PauseError, Pauses
 from wg_exporter.daemon.prober import read_counters, unjudged
 from wg_exporter.daemon.processes import Processes
@@ -76,7 +79,8 @@ class Exporter:
     """Everything but HTTP. Thread-safe. `start` it, `scrape` it, `stop` it. It ticks every `every` seconds.
 
     `net_raw` says whether probes can be sent, None = as this process may. `read_config` reads the configuration again,
-    or raises ConfigError. `costs` are those of other processes. `storage` is what survives a restart.
+    or raises ConfigError. `costs` are those of other processes. `storage` is what survives a restart. `journal` is told
+    what happens, None = one in `storage`.
 
     If it is dropped without `stop`, there is a ResourceWarning, and its threads end.
     """
@@ -96,6 +100,7 @@ class Exporter:
         read_config: Callable[[Path], Config] = _from_file,
         costs: Callable[[], Iterable[Usage]] = tuple,
         storage: Storage | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self._clock = clock
         self._sources = sources
@@ -115,7 +120,9 @@ class Exporter:
         self._pauses = Pauses()
         self.watched = Watched(prober)
         self._causes, self._places = Causes(), Places()
-        self.quiets = Quiets(clock, storage)
+        self.journal = journal or Journal(clock, storage)
+        self._happened = Happened()
+        self.quiets = Quiets(clock, storage, self.journal.add)
         self._about = About(config_path, clock.wall(), net_raw)
         self._setup = Setup(config, clock, sources)
         # For the names, the writers and the history, which are not thread-safe.
@@ -131,6 +138,7 @@ class Exporter:
 
     def start(self) -> None:
         """Begin to tick. After the first tick the exporter is ready."""
+        self.journal.start(__version__)
         self._ticker.start()
 
     def stop(self) -> None:
@@ -141,6 +149,7 @@ class Exporter:
         self.quiets.stop()
         if self._prober is not None:
             self._prober.stop()
+        self.journal.stop()
 
     def wait_until_ready(self, timeout: float) -> bool:
         """Wait for the first tick, for at most `timeout` seconds. Returns whether there was one."""
@@ -164,6 +173,11 @@ class Exporter:
     def status(self) -> Status:
         """How the host was at the last tick. Does not wait."""
         return self._status
+
+    @property
+    def config(self) -> Config:
+        """The configuration in use."""
+        return self._setup.config
 
     def allows_host(self, host: str) -> bool:
         """Whether a request with this header `Host` is answered."""
@@ -255,6 +269,7 @@ class Exporter:
         if self._config_path is None:
             problem = "no configuration file was given, so there is none to read again"
             self._log.warn("configuration not reloaded", problem=problem)
+            self.journal.reloaded([problem])
             return problem
         with self._reloading:
             try:
@@ -267,10 +282,12 @@ class Exporter:
                 problems = [f"unexpected {type(error).__name__} in {place(error)}"]
             else:
                 self._log.info("configuration reloaded", file=self._config_path)
+                self.journal.reloaded()
                 return ""
             self._about.refused()
             for problem in problems:
                 self._log.error("configuration not reloaded", problem=problem)
+            self.journal.reloaded(problems)
             return "\n".join(problems)
 
     def _reload(self, path: Path) -> None:
@@ -324,11 +341,21 @@ class Exporter:
             problems = islice(chain(self._history.problems(setup.config, snapshot), told(unmatched)), STATUS_PROBLEMS)
             others = self._history.peers - found.expected
             self._status, self._snapshot = Status(snapshot.wall, found, tuple(problems), others), snapshot
+            seen = self._happened.look(
+                self._history.roamed(),
+                setup.names.metas,
+                probes,
+                self._history.drifts(snapshot),
+                self._history.names_of,
+            )
         unprobed = plan.unprobed if self._prober else {}
         self._changelog.report(snapshot, found.expected, others, unprobed)
         found_causes = self._seek(setup, snapshot, plan)  # after all is published, as it must not delay that
-        self._changelog.tell(changes, self._history.health.count(State.DOWN), quiet, self._causes.now())
-        self._changelog.causes(found_causes, quiet)
+        events = self._happened.events(
+            seen, changes, found_causes, quiet=quiet, causes=self._causes.now(), wall=snapshot.wall
+        )
+        self._changelog.tell(events, self._history.health.count(State.DOWN))
+        self.journal.add(events)
         self._changelog.unjudged(open_ones)
         self._changelog.unmatched(unmatched)
         self._took = self._clock.cpu() - began

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from wg_exporter.health.states import Change, Obstacle
     from wg_exporter.health.summary import Summary
     from wg_exporter.history.devices import DeviceChange
+    from wg_exporter.history.history import Roamed
     from wg_exporter.history.round_trips import Line
     from wg_exporter.hostnames import EndpointName
     from wg_exporter.model import Device, DeviceKey, Peer, PeerKey, Snapshot
@@ -203,10 +204,6 @@ class HostHistory:
             drifts=self.drifts(snapshot),
         )
 
-    def drifts(self, snapshot: Snapshot) -> Mapping[DeviceKey, Drift]:
-        """How each device that a file describes differs from it."""
-        return self._drifts.look(snapshot, self._endpoint_names.resolved(snapshot))
-
     def endpoint_names(self, device: Device, snapshot: Snapshot) -> Sequence[EndpointName]:
         """What is known of the host name of each peer of a device; empty if none has one."""
         return self._endpoint_names.rows(device, snapshot)
@@ -232,6 +229,19 @@ class HostHistory:
         known = (found for found in self.health.devices() if found[0] == tuple(device))
         names = (dict(zip(keys, metas, strict=True)).get(public_key) for _, keys, metas, _ in known)
         return next((meta.name for meta in names if meta), None)
+
+    def names_of(self, device: DeviceKey) -> dict[str, str]:
+        """What the peers of a device are called, by public key, as last judged."""
+        known = (found for found in self.health.devices() if found[0] == device)
+        return {key: meta.name for _, keys, metas, _ in known for key, meta in zip(keys, metas, strict=True)}
+
+    def roamed(self) -> Sequence[Roamed]:
+        """Who roamed between the last two looks."""
+        return self._history.roamed
+
+    def drifts(self, snapshot: Snapshot) -> Mapping[DeviceKey, Drift]:
+        """How each device that a file describes differs from it; the same object as before while nothing changed."""
+        return self._drifts.look(snapshot, self._endpoint_names.resolved(snapshot))
 
     def lines(self, snapshot: Snapshot) -> dict[PeerKey, Line]:
         """The round trips of the last ten minutes of all probed peers. Not for each tick."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from wg_exporter.events import Life
 from wg_exporter.log import Log
 from wg_exporter.remote.prober.handle import ProberProcess
+from wg_exporter.remote.prober.supervisor import start as start_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence, Set
@@ -88,11 +90,16 @@ def unjudged(snapshot: Snapshot, metas: Callable[[Device], Sequence[PeerMeta]], 
 class Probing:
     """The prober's process, as `Prober`. `start` starts it for the configuration in use."""
 
-    def __init__(self, config: Config, start: Callable[[Config, int], Process] | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        start: Callable[[Config, int], Process] | None = None,
+        tell: Callable[[Life, str], object] = lambda _life, _how: None,
+    ) -> None:
+        """`tell` is told, in another thread, when the process has died, and when it runs again."""
         self._config = config
-        self._process = ProberProcess(
-            *_probing(config), log=_warn, start=None if start is None else lambda fd: start(self._config, fd)
-        )
+        lives = _Lives(start_here if start is None else lambda fd: start(self._config, fd), tell)
+        self._process = ProberProcess(*_probing(config), log=lives.failed, start=lives.start)
 
     def configure(self, config: Config) -> None:
         """As `Prober`."""
@@ -146,8 +153,25 @@ class Probing:
         self._process.stop()
 
 
-def _warn(problem: str) -> None:
-    Log(__name__).warn("probing", problem=problem)
+class _Lives:
+    """Tells of the process's ends and starts. It holds no handle, which would not be collected."""
+
+    def __init__(self, start: Callable[[int], Process], tell: Callable[[Life, str], object]) -> None:
+        self._start = start
+        self._tell = tell
+        self._failed = False
+
+    def start(self, fd: int) -> Process:
+        process = self._start(fd)
+        if self._failed:
+            self._failed = False
+            self._tell(Life.RECOVERED, "")
+        return process
+
+    def failed(self, problem: str) -> None:
+        self._failed = True
+        Log(__name__).warn("probing", problem=problem)
+        self._tell(Life.FAILED, problem.removeprefix("the prober "))
 
 
 def _probing(config: Config) -> tuple[ProbeSettings, dict[str, str]]:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from math import inf
 from typing import TYPE_CHECKING
 
+from wg_exporter.events import Kind, event
 from wg_exporter.linux.storage import Storage, StorageError, WrongFileError
 from wg_exporter.log import Log, OnChange
 from wg_exporter.quiet import MOST, Quiet, plain
@@ -25,6 +26,7 @@ from wg_exporter.quiet.file import LONGEST_FILE, NAME, FileError, decode, encode
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from wg_exporter.events import Event
     from wg_exporter.history.devices import DeviceChange
     from wg_exporter.model import PeerKey
     from wg_exporter.quiet import QuietNow
@@ -32,13 +34,23 @@ if TYPE_CHECKING:
 
 PATIENCE = 3.0  # seconds for the file
 
+_EVENTS = {"quiet begins": "begun", "quiet ends": "ended"}  # lines of the log that are events
+
 
 class Quiets:
     """All quiets of the host. Thread-safe."""
 
-    def __init__(self, clock: Clock, storage: Storage | None = None) -> None:
-        """Goes on with what the file has. Never fails: without a usable file it begins with nothing."""
+    def __init__(
+        self,
+        clock: Clock,
+        storage: Storage | None = None,
+        tell: Callable[[Iterable[Event]], object] = lambda _events: None,
+    ) -> None:
+        """Goes on with what the file has. Never fails: without a usable file it begins with nothing. `tell` is told
+        what begins and ends.
+        """
         self._clock = clock
+        self._tell = tell
         self._storage = storage or Storage()
         self._log = Log(__name__)
         self._seen = OnChange()
@@ -201,9 +213,9 @@ class Quiets:
         else:
             self._log.warn("quiet is forgotten, its file can't be used", problem=problem, set_aside=aside)
 
-    def _say(self, event: str, quiet: Quiet, **more: str) -> None:
+    def _say(self, said: str, quiet: Quiet, **more: str) -> None:
         self._log.info(
-            event,
+            said,
             interface=quiet.interface,
             netns=quiet.netns,
             peer=quiet.name,
@@ -212,6 +224,21 @@ class Quiets:
             reason=quiet.reason,
             **more,
         )
+        if said in _EVENTS:
+            self._tell([_event(quiet, _EVENTS[said], more.get("why") or quiet.reason, self._clock.wall())])
+
+
+def _event(quiet: Quiet, after: str, why: str, wall: float) -> Event:
+    return event(
+        Kind.QUIET,
+        wall,
+        quiet.device,
+        public_key=quiet.public_key,
+        name=quiet.name,
+        after=after,
+        until=quiet.until,
+        evidence=why,
+    )
 
 
 def rfc3339(wall: float) -> str:

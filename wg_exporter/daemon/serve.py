@@ -19,6 +19,7 @@ import msgspec
 
 from wg_exporter import __version__
 from wg_exporter.daemon.reloads import Reloads
+from wg_exporter.events.told import OWNER, Audience, lines, told
 from wg_exporter.linux import signals
 from wg_exporter.linux.systemd import notify
 from wg_exporter.log import Log, catch_loop
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from wg_exporter.daemon.doors import Asked, Doors
     from wg_exporter.daemon.exporter import Exporter
     from wg_exporter.daemon.policies import Policies
+    from wg_exporter.events import Event
+    from wg_exporter.events.asked import Asked as Wanted
     from wg_exporter.status.document import Document
     from wg_exporter.web.docs import Docs
 
@@ -78,6 +81,20 @@ class _Application:
             return msgspec.json.encode(quiets.end(asked) if end else quiets.begin(asked, self._exporter.name_of))
         except AskedError as error:
             raise RefusedError(str(error)) from None
+
+    def events(self, asked: Wanted, *, private: bool) -> tuple[bytes, int]:
+        found, number = self._exporter.journal.read(asked.after)
+        return lines(asked.of(list(told(found, OWNER if private else self._strangers())))), number
+
+    def recent(self, most: int) -> list[Event]:
+        found, _number = self._exporter.journal.read()
+        return list(told(found, self._strangers()))[-most:]
+
+    def _strangers(self) -> Audience:
+        config = self._exporter.config
+        namespaces = {"", *(place.name for place in config.namespaces)}
+        shown = lambda netns, interface: netns in namespaces and config.interfaces.wanted(interface)  # noqa: E731
+        return Audience(config.metrics.endpoint, shown, private=False)
 
     def ready(self) -> str:
         return self._exporter.ready()
@@ -130,6 +147,7 @@ async def serve(
         lifecycle=asked.lifecycle,
         docs=docs,
     )
+    exporter.journal.listen(lambda: _later(loop, server.happened))
     if policies:
         policies.use = lambda policy: _later(loop, partial(server.use, policy))
         if server.policy is not policies.now:  # another one came in between

@@ -21,16 +21,19 @@ NOTHING_YET = PeerCounts()
 
 
 class Counted(NamedTuple):
-    """The peers of a device at the last look and, in parallel, their counts."""
+    """The peers of a device at the last look and, in parallel, their counts. `roamed` has the place of each peer that
+    has roamed since the look before, with its endpoint of before.
+    """
 
     peers: Peers = Peers()
     rows: tuple[PeerCounts, ...] = ()
+    roamed: tuple[tuple[int, str], ...] = ()
 
     def after(self, device: Device, started_ns: int) -> Counted:
         """These counts after a look that shows `device`. `started_ns`: when the exporter started (since the epoch)."""
         new = device.peers
         if self.peers is new:
-            return self
+            return self._replace(roamed=()) if self.roamed else self
         old, rows = self.peers, self.rows
         if not same(old.public_key, new.public_key):
             counts = dict(zip(old.public_key, rows, strict=True))
@@ -46,7 +49,7 @@ class Counted(NamedTuple):
             for at in roamed:
                 updated[at] = updated[at]._replace(endpoint_changes=updated[at].endpoint_changes + 1)
             rows = tuple(updated)
-        return Counted(new, rows)
+        return Counted(new, rows, tuple((at, old.endpoint[at]) for at in roamed))
 
 
 def handshakes(old: Peers, device: Device) -> list[int]:

@@ -9,7 +9,7 @@ so that its counts go on if it is set up anew. One that had a peer expected up i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.history.counts import NOTHING_YET, Counted
 from wg_exporter.history.devices import Known, changes
@@ -30,6 +30,14 @@ MAX_DEVICES = 10_000
 
 # The wall clock moves against the monotonic one by less than this unless it is stepped: adjtime(3) slews at 0.05 %.
 CLOCK_STEP_SECONDS = 1.0
+
+
+class Roamed(NamedTuple):
+    """A peer whose endpoint is another than at the look before; `at` is its place among the peers of the device."""
+
+    device: Device
+    at: int
+    before: str
 
 
 class _Remembered:
@@ -57,6 +65,8 @@ class History:
         self._clock: tuple[float, float] | None = None
         self._started_ns = 0
         self.clock_steps = 0
+        self.roamed: list[Roamed] = []
+        """Who roamed between the last two looks."""
 
     def update(self, snapshot: Snapshot, expecting: Collection[DeviceKey]) -> tuple[DeviceChange, ...]:
         """Take in a snapshot. Returns what became of each device that is there or remembered.
@@ -67,6 +77,7 @@ class History:
         found = changes({key: device.known for key, device in self._devices.items()}, snapshot)
         failed = {(device.netns, device.name) for device in snapshot.failed}
         devices: dict[DeviceKey, _Remembered] = {}
+        self.roamed = []
         for change in found:
             device = devices[change.key] = (change.was and self._devices.get(change.was)) or _Remembered()
             device.known = change.left
@@ -76,6 +87,7 @@ class History:
                 device.expects_peers = change.key in expecting
             if change.read is not None:
                 device.counted = device.counted.after(change.read, self._started_ns)
+                self.roamed += [Roamed(change.read, *row) for row in device.counted.roamed]
         self._devices = _kept(devices, snapshot.monotonic)
         return found
 
@@ -87,7 +99,7 @@ class History:
         remembered = self._devices.get((device.netns, device.name))
         if remembered is None:
             return (NOTHING_YET,) * len(device.peers)
-        peers, rows = remembered.counted
+        peers, rows, _roamed = remembered.counted
         if same(device.peers.public_key, peers.public_key):
             return rows
         counts = dict(zip(peers.public_key, rows, strict=True))

@@ -1,4 +1,5 @@
-"""What the exporter keeps across restarts: a few small files in a directory of its own, written whole or not at all.
+"""What the exporter keeps across restarts: a few small files in a directory of its own, written whole or not at all, or
+line by line.
 
 The directory that is named (`--storage.path`) belongs to whoever starts the exporter, mostly root, and nobody else gets
 in. The process that writes may be another user, without any right: it gets a directory below, already open, which is
@@ -59,17 +60,7 @@ class Storage:
         of ours.
         """
         with self._saying(name):
-            try:
-                handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._handle)
-            except FileNotFoundError:
-                return None
-            with open(handle, "rb") as file:  # noqa: PTH123 - it is open already
-                if not stat.S_ISREG(os.fstat(handle).st_mode):
-                    raise OSError(errno.EINVAL, "it is no regular file")
-                data = file.read(longest + 1)
-            if len(data) > longest:
-                raise OSError(errno.EFBIG, f"it has more than {longest:,} bytes")
-            return data
+            return _read(self._handle, name, longest)
 
     def write(self, name: str, data: bytes) -> None:
         """Replace a file: whoever reads it, also after a crash, finds the old or the new one. Raises StorageError."""
@@ -86,6 +77,23 @@ class Storage:
                 os.fsync(handle)
             os.rename(making, name, src_dir_fd=self._handle, dst_dir_fd=self._handle)
             os.fsync(self._handle)
+
+    def append(self, name: str, data: bytes) -> None:
+        """Add to the end of a file. Whoever reads it, also after a crash, finds all that was there before, and of this
+        what was written by then. Raises StorageError; then the last line may be cut, and the file is to be written.
+        """
+        with self._saying(name):
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            handle = os.open(name, flags, _FILE_MODE, dir_fd=self._handle)
+            try:
+                if not stat.S_ISREG(os.fstat(handle).st_mode):
+                    raise OSError(errno.EINVAL, "it is no regular file")
+                left = memoryview(data)
+                while left:
+                    left = left[os.write(handle, left) :]
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
     def set_aside(self, name: str) -> str:
         """Give a file that can't be used another name, in place of an earlier one. Returns it. Raises StorageError."""
@@ -106,9 +114,28 @@ class Storage:
             raise StorageError(self.problem)
         try:
             yield
+        except ValueError:  # it was closed meanwhile
+            raise StorageError("it is closed") from None
         except OSError as error:
             kind = WrongFileError if error.errno in _WRONG else StorageError
             raise kind(f"{self.path}/{BELOW}/{name}: {error.strerror or error}") from None
+
+
+def read_kept(path: str, name: str, longest: int) -> bytes | None:
+    """A file below `path` as an exporter has left it, or is writing it; None if there is none. Makes nothing, and needs
+    no lock. Raises OSError.
+    """
+    parent = os.open(path, _DIRECTORY)
+    try:
+        below = os.open(BELOW, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    except FileNotFoundError:
+        return None
+    finally:
+        os.close(parent)
+    try:
+        return _read(below, name, longest)
+    finally:
+        os.close(below)
 
 
 def open_storage(path: str, user: User | None = None) -> Storage:
@@ -137,6 +164,20 @@ def open_storage(path: str, user: User | None = None) -> Storage:
         os.close(below)
         return Storage(path, problem=f"{path}/{BELOW}: {error.strerror or error}")
     return Storage(path, below)
+
+
+def _read(directory: int, name: str, longest: int) -> bytes | None:
+    try:
+        handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    with open(handle, "rb") as file:  # noqa: PTH123 - it is open already
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        data = file.read(longest + 1)
+    if len(data) > longest:
+        raise OSError(errno.EFBIG, f"it has more than {longest:,} bytes")
+    return data
 
 
 def _below(parent: int, group: int) -> int:

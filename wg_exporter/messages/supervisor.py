@@ -59,6 +59,12 @@ class Ended(Message):
     code: int
 
 
+class ResolverEnded(Message):
+    """A resolver of host names has ended, or could not be started: it is, in so many seconds, once it is asked."""
+
+    again_in_seconds: float
+
+
 class Loaded(Message):
     """The answer to `Load`: the number of a new configuration, with its text as an open file; or what is wrong."""
 
@@ -88,4 +94,4 @@ class Cost(Message):
 
 
 ToSupervisor = Start | Kill | Load | Ready
-FromSupervisor = Started | Ended | Loaded | WebMaterial | Reload | Cost
+FromSupervisor = Started | Ended | ResolverEnded | Loaded | WebMaterial | Reload | Cost

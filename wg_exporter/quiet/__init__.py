@@ -36,9 +36,9 @@ def is_plain(text: str) -> bool:
     return not _CONTROL.search(text)
 
 
-def plain(text: str) -> str:
-    """What there is, made such a line, and no longer than a name may be."""
-    return _CONTROL.sub("?", text)[:LONGEST_NAME]
+def plain(text: str, longest: int = LONGEST_NAME) -> str:
+    """What there is, made such a line, and no longer than a name may be, or than so many characters."""
+    return _CONTROL.sub("?", text[:longest])
 
 
 class Quiet(NamedTuple):

@@ -28,6 +28,7 @@ from wg_exporter.messages.supervisor import (
     Loaded,
     Ready,
     Reload,
+    ResolverEnded,
     Role,
     Start,
     Started,
@@ -94,10 +95,13 @@ class Supervisor:
         config_file: str,
         metric_names: Collection[str] = (),
         on_web: Callable[[WebMaterial, list[int]], object] | None = None,
+        *,
+        on_resolver: Callable[[float], object] = lambda _pause: None,
     ) -> None:
         """`config` is the configuration to begin with, number 0. The next two are as for `config.parse`.
 
-        `on_web` is called by the thread with the web configuration; the open files are its to close.
+        `on_web` is called by the thread with the web configuration; the open files are its to close. `on_resolver` when
+        a resolver of host names has ended, with the seconds until it is started again.
         """
         self._packets: Packets[FromSupervisor] = Packets(sock, FromSupervisor)  # type: ignore[arg-type]
         self._where, self._metric_names = config_file, metric_names
@@ -111,6 +115,7 @@ class Supervisor:
         self.usage: Usage | None = None
         """What it has cost the host, None until it says so."""
         self._on_web = on_web or _unwanted
+        self._on_resolver = on_resolver
         self._on_reload: Callable[[], object] | None = None
         self._on_end: Callable[[], object] | None = None
         self._wanted = False  # a reload, before anybody listened
@@ -254,6 +259,8 @@ class Supervisor:
                 on_reload = self._on_reload
             if on_reload is not None:
                 on_reload()
+        elif isinstance(message, ResolverEnded):
+            self._on_resolver(message.again_in_seconds)
         elif isinstance(message, Cost):
             self.usage = message.usage
 

@@ -11,7 +11,7 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.messages.packets import FullError, close_all
-from wg_exporter.messages.supervisor import Cost, Reload, WebMaterial
+from wg_exporter.messages.supervisor import Cost, Reload, ResolverEnded, WebMaterial
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MOST = 32  # messages, above which nothing is answered any more
 RETRY = 1.0  # seconds, where it is not room in the socket that is lacking
-_LATEST_ALONE = (Reload, Cost, WebMaterial)
+_LATEST_ALONE = (Reload, Cost, ResolverEnded, WebMaterial)
 
 
 class _Waiting(NamedTuple):

@@ -32,6 +32,7 @@ from wg_exporter.messages.supervisor import (
     Loaded,
     Ready,
     Reload,
+    ResolverEnded,
     Role,
     Start,
     Started,
@@ -98,6 +99,7 @@ class Parent:
         self._metric_names = metric_names
         self._web_files = web_files
         self._resolvers = resolvers or Resolvers(lambda _sock: None)
+        self._resolvers.told = lambda pause: self._tell(ResolverEnded(pause))
         self._children: dict[int, _Child] = {}
         self._started: dict[_Child, float] = {}
         self._poll = select.poll()

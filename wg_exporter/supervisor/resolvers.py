@@ -59,6 +59,8 @@ class Resolvers:
         self._links: list[Link] = []
         self._new: Link | None = None
         self._log = Log(__name__)
+        self.told: Callable[[float], object] = lambda _pause: None
+        """Called when one has ended, or could not be started, with the seconds to the next start."""
         self.running: set[int] = set()
         """The processes that have not ended."""
 
@@ -135,7 +137,7 @@ class Resolvers:
             self._log.warn("the resolver of host names ended", again_in_seconds=link.pause)
             self._wait(link, now)
 
-    @staticmethod
-    def _wait(link: Link, now: float) -> None:
+    def _wait(self, link: Link, now: float) -> None:
+        self.told(link.pause)
         link.not_before = now + link.pause
         link.pause = min(2 * link.pause, LONGEST_PAUSE)

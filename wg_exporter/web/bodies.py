@@ -14,9 +14,9 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.log import Log
-from wg_exporter.web.clients import Body, Response
 from wg_exporter.web.compression import Compressor
 from wg_exporter.web.negotiation import accepts_gzip
+from wg_exporter.web.response import Body, Response
 from wg_exporter.web.routes import line
 
 if TYPE_CHECKING:

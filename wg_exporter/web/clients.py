@@ -2,12 +2,13 @@
 
 A client is idle while it is waited for, until its request is whole; then it is queued, and answered when it is its
 turn. There is a deadline for the head of a request, and one for taking each response. What is limited: connections, in
-all and of each address; how many are answered at a time; and the bytes of bodies that wait for slow readers.
+all and of each address; how many are answered at a time; and the bytes of bodies that wait for slow readers. Who
+follows events is answered all the time, but is not one of those: he has a place of his own, of which there are few.
 
 Where there is no room for a newcomer somebody else goes: one that has asked nothing for a while; one that asks on and
-on; one that takes nothing of its response; and then one that has come, and not asked, before the newcomer. So crowds of
-silent, slow or greedy clients never lock out the next scrape, as answers of 503 would. And who waits for an answer
-while none is being sent to its address goes before those that wait for one more.
+on; one that takes nothing of its response; one that follows events; and then one that has come, and not asked, before
+the newcomer. So crowds of silent, slow or greedy clients never lock out the next scrape, as answers of 503 would. And
+who waits for an answer while none is being sent to its address goes before those that wait for one more.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import asyncio
 import resource
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from wg_exporter.log import Log, place
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from wg_exporter.web.http import Request
+    from wg_exporter.web.response import Body, Response
 
 READ_SIZE = 16 * 1024  # bytes that are read at once, and so the most that a client can make us keep
 FRESH = 0.5  # seconds for a newcomer to ask, before it counts as one that waits for nothing
@@ -45,6 +47,7 @@ class Limits:
     connections: int = 256  # fewer where the process may not open as many files
     connections_each: int = 192  # of one address
     answers: int = 64  # at a time
+    followers: int = 16  # over TCP, and as many over the Unix socket
     unsent_bytes: int = 64 * 1024 * 1024  # of all bodies that are being sent, each counted once
     stop: float = 2.0  # for what is being sent when the server stops
 
@@ -52,28 +55,14 @@ class Limits:
         """The same, for a process that may open so many files."""
         most = min(self.connections, max(8, files - SPARE_FILES))
         each, answers = min(self.connections_each, most), min(self.answers, max(4, most // 2))
-        return replace(self, connections=most, connections_each=each, answers=answers)
+        followers = min(self.followers, max(1, most // 8))
+        return replace(self, connections=most, connections_each=each, answers=answers, followers=followers)
 
 
 def file_limit() -> int:
     """How many files this process may open."""
     soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 1 << 20 if soft == resource.RLIM_INFINITY else soft
-
-
-class Body(NamedTuple):
-    """A finished response body in chunks, and its length in bytes."""
-
-    chunks: tuple[bytes, ...]
-    length: int
-
-
-class Response(NamedTuple):
-    """What a client is answered with."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: Body
 
 
 class Client(Protocol):
@@ -115,6 +104,7 @@ class Clients:
         self._idle: dict[str, dict[Client, None]] = {}  # by address, the longest inactive first
         self._queued: dict[Client, None] = {}  # the longest first, as in the next
         self._busy: dict[Client, None] = {}
+        self._following: dict[Client, None] = {}  # the longest first
         self._each: Counter[str] = Counter()
         self._retry: asyncio.TimerHandle | None = None
         self._log = Log(__name__)
@@ -139,7 +129,8 @@ class Clients:
 
     def make_room(self) -> bool:
         """Cut off the client that can be spared most easily. False if there is none."""
-        addresses = [*self._idle, *(one.address for one in self._queued), *(one.address for one in self._busy)]
+        asking = (*self._queued, *self._busy, *self._following)
+        addresses = [*self._idle, *(one.address for one in asking)]
         return bool(addresses) and self._make_room(max(set(addresses), key=self._each.__getitem__))
 
     def _make_room(self, address: str) -> bool:
@@ -152,9 +143,13 @@ class Clients:
             self.cut(next((one for one in waiting if one.shaking), waiting[0]), "too many connections")
         elif greedy := next((one for one in self._queued if one.address == address and one.answered), None):
             self.cut(greedy, "asks on and on while others wait")
-        elif not self._cut_stalled(one for one in self._busy if one.address == address):
-            if oldest is None:
-                return False
+        elif self._cut_stalled(one for one in self._busy if one.address == address):
+            pass
+        elif following := next((one for one in self._following if one.address == address), None):
+            self.cut(following, "follows events while others wait")
+        elif oldest is None:
+            return False
+        else:
             self.cut(oldest, "too many connections")
         return True
 
@@ -186,6 +181,22 @@ class Clients:
             if len(self._busy) >= self.limits.answers and not self._answering()[connection.address]:
                 self._cut_stalled(self._busy)
             self._go_on()
+
+    def may_follow(self, *, local: bool) -> bool:
+        """Whether there is a place for one more who follows events."""
+        return sum((one.address == "") is local for one in self._following) < self.limits.followers
+
+    def follow(self, connection: Client) -> None:
+        """It is answered from now on for as long as it stays, and is in nobody's way."""
+        if self._forget(connection):
+            self._following[connection] = None
+            self._go_on()
+
+    def end_followers(self) -> None:
+        """End those who follow over TCP: who may has changed, so they have to ask again."""
+        for connection in [one for one in self._following if one.address]:
+            connection.reset()
+            self.leave(connection)
 
     def idle(self, connection: Client) -> None:
         """It was answered, and is waited for again."""
@@ -225,7 +236,7 @@ class Clients:
         return Counter(one.address for one in self._busy)
 
     def _forget(self, connection: Client) -> bool:
-        for known in (self._busy, self._queued):
+        for known in (self._busy, self._queued, self._following):
             if connection in known:
                 del known[connection]
                 return True
@@ -294,11 +305,12 @@ class Clients:
             for connection in waiting:
                 if connection not in fresh:
                     connection.close()
-            if not (fresh or self._busy or self._queued):
+            if not (fresh or self._busy or self._queued or self._following):
                 break
             await asyncio.sleep(STOP_LOOK)
         if self._retry is not None:
             self._retry.cancel()
-        for connection in [*self._queued, *self._busy, *(one for idle in self._idle.values() for one in idle)]:
+        idle = [one for them in self._idle.values() for one in them]
+        for connection in [*self._queued, *self._busy, *self._following, *idle]:
             connection.reset()
             self.leave(connection)

@@ -10,14 +10,14 @@ import os
 import socket
 import struct
 from collections import deque
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from functools import partial
 from http import HTTPStatus
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from wg_exporter.web.clients import Body, Response
 from wg_exporter.web.http import BadRequestError, Exchange
+from wg_exporter.web.response import Body, Response, Stream, take
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -232,8 +232,7 @@ class Connection(asyncio.BufferedProtocol):
             self._was_answered()
 
     async def _answer(self, request: Request) -> None:
-        response = await self._clients.handler(request)
-        await self._send(response)
+        await self._send(await self._clients.handler(request))
 
     async def _refuse(self, status: int) -> None:
         text = f"{HTTPStatus(status).phrase.lower()}\n".encode()
@@ -245,23 +244,17 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is None:
             return
         body = response.body
+        if isinstance(body, Stream):
+            await self._stream(response, body)
+            return
         close = last or self.leaving or self._clients.stopping or self._ended
         head = self._exchange.head(response.status, response.headers, body.length, close=close)
-        views = deque([memoryview(head)])
-        if not self._exchange.bare:
-            for chunk in body.chunks:
-                self._exchange.body(chunk)
-                views.append(memoryview(chunk))
+        chunks = () if self._exchange.bare else body.chunks
+        for chunk in chunks:
+            self._exchange.body(chunk)
         self.sending = body
         self._clients.shed()
-        try:
-            async with asyncio.timeout(self._clients.limits.write):
-                await (self._encrypt(views) if self._tls else self._hand_over(views))
-        except TimeoutError:
-            self._clients.cut(self, "too slow")
-            return
-        except OSError:
-            self.reset()
+        if not await self._write(head, *chunks):
             return
         if last and not self._ended and not self._tls and self._transport is not None:
             # An ordinary close would reset the connection because of what is unread, and the client not see the answer.
@@ -270,6 +263,32 @@ class Connection(asyncio.BufferedProtocol):
                 self._transport.get_extra_info("socket").shutdown(socket.SHUT_WR)
         elif not self._exchange.end() or last:
             self.close()
+
+    async def _stream(self, response: Response, stream: Stream) -> None:
+        """Write it as it comes, and end the connection with it. Who has to connect anew gets none of it."""
+        self._clients.follow(self)
+        if not await self._write(self._exchange.head(response.status, response.headers, None, close=True)):
+            return
+        async with aclosing(stream.parts) as parts:
+            while not self.leaving and (part := await anext(parts, None)) is not None:
+                if not await self._write(self._exchange.part(part)):
+                    return
+        if await self._write(self._exchange.last()):
+            self.close()
+
+    async def _write(self, *chunks: bytes) -> bool:
+        """Write this in the time that there is. Returns whether it was; else the connection was ended."""
+        views = deque(memoryview(chunk) for chunk in chunks)
+        try:
+            async with asyncio.timeout(self._clients.limits.write):
+                await (self._encrypt(views) if self._tls else self._hand_over(views))
+        except TimeoutError:
+            self._clients.cut(self, "too slow")
+        except OSError:
+            self.reset()
+        else:
+            return True
+        return False
 
     async def _hand_over(self, views: deque[memoryview]) -> None:
         """Give the kernel all of this, as it takes it. Raises OSError when the client is gone.
@@ -318,7 +337,7 @@ class Connection(asyncio.BufferedProtocol):
         while views:
             if self._transport is None or self._transport.is_closing() or self._raw is None or self._raw.is_closing():
                 raise ConnectionResetError("the client is gone")  # asyncio would log each write to it
-            self._transport.write(_take(views, TLS_PIECE))
+            self._transport.write(take(views, TLS_PIECE))
             if self._room is not None:
                 await self._watch(self._transport.get_extra_info("socket").fileno(), self._room, self._not_stalled)
 
@@ -329,15 +348,3 @@ class Connection(asyncio.BufferedProtocol):
         self.stalled_at = self._loop.time()
         if self._room is not None and self._raw is not None and not self._raw.get_write_buffer_size():
             self.reset()
-
-
-def _take(views: deque[memoryview], most: int) -> bytes:
-    """Take up to `most` bytes from the front."""
-    taken = []
-    while views and most:
-        view = views.popleft()
-        if len(view) > most:
-            views.appendleft(view[most:])
-        taken.append(view[:most])
-        most -= len(taken[-1])
-    return b"".join(taken)

@@ -96,10 +96,13 @@ class Exchange:
             raise EOFError  # noqa: TRY004 - it is no wrong type
         return None
 
-    def head(self, status: int, headers: Mapping[str, str], length: int, *, close: bool = False) -> bytes:
-        """The bytes of a response before its body of `length` bytes."""
+    def head(self, status: int, headers: Mapping[str, str], length: int | None, *, close: bool = False) -> bytes:
+        """The bytes of a response before its body of `length` bytes. None = it comes in parts: in chunks or, over
+        HTTP/1.0, until the connection ends.
+        """
         fields = [(name, value) for name, value in headers.items()]
-        fields += [("Content-Length", str(length)), ("Date", _date()), ("Server", "wg-exporter")]
+        fields += [] if length is None else [("Content-Length", str(length))]
+        fields += [("Date", _date()), ("Server", "wg-exporter")]
         if close:
             fields.append(("Connection", "close"))
         response = h11.Response(status_code=status, headers=fields, reason=HTTPStatus(status).phrase)
@@ -108,6 +111,14 @@ class Exchange:
     def body(self, chunk: bytes) -> None:
         """Some of the body is sent."""
         self._http.send_with_data_passthrough(h11.Data(data=chunk))
+
+    def part(self, data: bytes) -> bytes:
+        """A part of a body of which the length was not known, as it is sent."""
+        return self._http.send(h11.Data(data=data)) or b""
+
+    def last(self) -> bytes:
+        """What is sent after the last part."""
+        return self._http.send(h11.EndOfMessage()) or b""
 
     def end(self) -> bool:
         """The response is sent. Returns whether the connection can take another request."""

@@ -19,21 +19,25 @@ from importlib import resources
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter import __version__
+from wg_exporter.events import Level
+from wg_exporter.events.words import sentence
 from wg_exporter.health.states import State
 from wg_exporter.status import words
 from wg_exporter.web import peers
-from wg_exporter.web.clients import Body
 from wg_exporter.web.html import Html, Templates, fill, joined, with_code
+from wg_exporter.web.response import Body
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from wg_exporter.events import Event
     from wg_exporter.status.document import Document
 
 STALE_SECONDS = 30.0
 """The page says that it is old if the devices were last looked at longer ago than this."""
 
 MOST_PROBLEMS = 20
+MOST_EVENTS = 20
 MOST_OPEN = 10  # peers of which what is wrong stands below them at once; that of others is folded
 
 _POLICY = (
@@ -41,6 +45,8 @@ _POLICY = (
     "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 _KEPT = "max-age=31536000, immutable"
+
+_LEVELS = {Level.INFO: "dull", Level.WARN: "odd", Level.ERROR: "bad"}
 
 # The states, as tiles that count them.
 _TILES = (
@@ -119,10 +125,19 @@ class Landing:
         "Referrer-Policy": "no-referrer",
     }
 
-    def __init__(self, telemetry_path: str, pages: Sequence[Page], status_path: str, *, docs: bool = False) -> None:
+    def __init__(
+        self,
+        telemetry_path: str,
+        pages: Sequence[Page],
+        status_path: str,
+        *,
+        events_path: str = "/api/v1/events",
+        docs: bool = False,
+    ) -> None:
         """`docs`: there are some below /docs/."""
         links = [(page.url(telemetry_path), page.title, page.description) for page in pages]
         links.append((status_path, "Status", "all that this page says and more, as JSON"))
+        links.append((events_path, "Events", "the last 1,000, as lines of JSON"))
         if docs:
             links.append(("/docs/", "Docs", "each alert, each reason, all settings, of this version"))
         links.append(("/-/healthy", "Healthy", "answers 200 while the process serves"))
@@ -135,11 +150,14 @@ class Landing:
             "css": f".{_CSS.path}",
             "icon": f".{_ICON.path}",
             "api": f".{status_path}?round_trips=true",
+            "journal": f".{events_path}?last={MOST_EVENTS}",
             "version": __version__,
         }
 
-    def html(self, document: Document | None, unready: str, now: float) -> bytes:
-        """The page. `unready` says in one line why nothing is known, or is empty. `now`: wall clock, seconds."""
+    def html(self, document: Document | None, unready: str, now: float, events: Sequence[Event] = ()) -> bytes:
+        """The page. `unready` says in one line why nothing is known, or is empty. `now`: wall clock, seconds. `events`
+        are the last ones, the oldest first.
+        """
         headline, as_of, texts = Headline(unready or "nothing is known yet", "not ready", "odd"), "", _nothing()
         host = "this host"
         if document and not unready:
@@ -154,6 +172,7 @@ class Landing:
             headline=headline.text,
             kind=headline.kind,
             links=self._links,
+            events=joined(_event(one) for one in reversed(events[-MOST_EVENTS:])),
             **self._fixed,
             **texts,
         )
@@ -223,6 +242,10 @@ def _texts(document: Document, now: float) -> dict[str, Html]:
             for kind, place, facts in map(peers.device_of, document.devices)
         ),
     }
+
+
+def _event(one: Event) -> Html:
+    return _TEMPLATES.part("event", level=_LEVELS[one.level], time=peers.moment(one.time), text=sentence(one))
 
 
 def _peer(row: peers.Row, *, unfolded: bool) -> Html:

@@ -12,7 +12,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from wg_exporter.web.clients import Body, Response
+from wg_exporter.web.response import Body, Response
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -21,13 +21,16 @@ from wg_exporter.log import Log
 from wg_exporter.status.discovery import at_port
 from wg_exporter.web.acceptor import Acceptor
 from wg_exporter.web.bodies import Bodies, NotKnownError
-from wg_exporter.web.clients import Body, Clients, Limits, Response
+from wg_exporter.web.clients import Clients, Limits
 from wg_exporter.web.docs import MOVED, Docs
-from wg_exporter.web.landing import Landing, Page
+from wg_exporter.web.events import PATH as EVENTS_PATH
+from wg_exporter.web.events import Events
+from wg_exporter.web.landing import MOST_EVENTS, Landing, Page
 from wg_exporter.web.listen import describe
 from wg_exporter.web.negotiation import Format, accepts_gzip, choose_format
 from wg_exporter.web.passwords import ReplacedError
 from wg_exporter.web.policy import OPEN, Policy, Refusal
+from wg_exporter.web.response import Body, Response
 from wg_exporter.web.routes import Route, Routes, Where, line
 
 if TYPE_CHECKING:
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping, Sequence
 
+    from wg_exporter.events import Event
+    from wg_exporter.events.asked import Asked
     from wg_exporter.status.document import Document
     from wg_exporter.web.http import Request
     from wg_exporter.web.landing import Asset
@@ -101,6 +106,14 @@ class Application(Protocol):
     def allows_host(self, host: str) -> bool:
         """Whether a request over TCP with this header `Host` is answered. Called in the event loop."""
 
+    def events(self, asked: Asked, *, private: bool) -> tuple[bytes, int]:
+        """The lines that are asked for, and the number up to which was looked; `private`: for the Unix socket. Called
+        in a worker thread; must wait for nothing.
+        """
+
+    def recent(self, most: int) -> Sequence[Event]:
+        """The last events as strangers may see them, the oldest first, for the page. As `last`."""
+
     def last(self) -> Document | None:
         """The status document as it was last known, with round trips, for the page; None before anything is known.
         Called in a worker thread; must not wait for a source.
@@ -132,12 +145,13 @@ class Server:
         self._log = Log(__name__)
         self._bodies = Bodies([page.path for page in pages], self._limits.scrape)
         self._lists = Bodies((), self._limits.scrape, workers=1)  # so that they are not in the way of scrapes
+        self._events = Events(app, self._lists)
         self._reloading = 0
         self._clients: Clients | None = None
         self._owner: socket.socket | None = None
         self._acceptor: Acceptor | None = None
         self._policy = policy or Policy(OPEN)
-        self._page = Landing(telemetry_path, pages, STATUS_PATH, docs=docs is not None)
+        self._page = Landing(telemetry_path, pages, STATUS_PATH, events_path=EVENTS_PATH, docs=docs is not None)
         self._docs = docs
         scrapes = [Route(page.url(telemetry_path), self._scraper(page.path)) for page in pages]
         hint = f"not found; metrics are at {telemetry_path}\n"
@@ -153,6 +167,7 @@ class Server:
             Route("/-/ready", self._ready),
             Route(RELOAD_PATH, self._reload, ("POST", "PUT"), Where.LIFECYCLE),
             Route(STATUS_PATH, self._status),
+            Route(EVENTS_PATH, self._happened),
             Route(TARGETS_PATH, self._targets),
             Route(PAUSE_PATH, self._pause, ("POST",), Where.OWNER),
             Route(QUIET_PATH, self._quiet, ("POST", "DELETE"), Where.OWNER),
@@ -176,9 +191,15 @@ class Server:
         before, self._policy = self._policy, policy
         if policy is not before:
             policy.follow(before)
+            if self._clients is not None:
+                self._clients.end_followers()
         if self._clients is not None and policy.tls is not before.tls:
             at_once = None in {policy.tls, before.tls} or policy.asks_who_comes or before.asks_who_comes
             self._clients.let_go(at_once=at_once)
+
+    def happened(self) -> None:
+        """There are new events, for those who follow them. In the event loop."""
+        self._events.happened()
 
     @property
     def policy(self) -> Policy:
@@ -193,6 +214,7 @@ class Server:
 
     async def stop(self) -> None:
         """Accept nothing more, give what is being sent `Limits.stop` to finish, then close everything."""
+        self._events.end()
         if self._acceptor is not None and self._clients is not None:
             await self._acceptor.close()
             await self._clients.stop()
@@ -222,7 +244,8 @@ class Server:
         return await self._bodies.answer(request, _PAGE, None, lambda: asyncio.to_thread(self._html), headers)
 
     def _html(self) -> tuple[bytes, ...]:
-        return (self._page.html(self._app.last(), self._app.ready(), time.time()),)
+        events = self._app.recent(MOST_EVENTS)
+        return (self._page.html(self._app.last(), self._app.ready(), time.time(), events),)
 
     async def _healthy(self, _request: Request) -> Response:
         return line(200, "wg-exporter is healthy.\n")
@@ -245,6 +268,10 @@ class Server:
         return await self._bodies.answer(
             request, STATUS_PATH, (audience, wish), partial(self._bodies.in_pool, make), _VARIED_JSON
         )
+
+    async def _happened(self, request: Request) -> Response:
+        assert self._clients is not None  # noqa: S101 - for the type checker
+        return await self._events.answer(request, self._clients)
 
     async def _targets(self, request: Request) -> Response:
         port = request.query.get("port", "")

@@ -16,6 +16,7 @@
   const NOT_KNOWN = "not known";
   const NOTHING = "-";
   const TILES = [["down", "bad"], ["degraded", "odd"], [NOT_KNOWN, "odd"], ["idle", "dull"], ["never", "dull"], ["up", "good"]];
+  const LEVELS = { warn: "odd", error: "bad" };
   const RANKS = { down: 0, degraded: 1, up: 4, idle: 5, never: 6 };
   const NOBODY_WAITS =
     "by default a peer is expected up if it has a persistent keepalive and its file names an endpoint, so a hub whose " +
@@ -26,6 +27,7 @@
   const names = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
 
   let found = null; // the last document
+  let events = []; // the last of the journal, the oldest first
   let asked = null; // when it was asked for
   let problem = ""; // why the last refresh failed
   let next = 0; // the timer of the next refresh
@@ -308,6 +310,18 @@
       return node;
     });
     put(at("host"), found.exporter?.host ?? "this host");
+    drawEvents();
+  }
+
+  // The words are the server's (events/words.py), which is asked for them too.
+  function drawEvents() {
+    putLines(at("events"), [...events].reverse(), ({ level, time, text }) => {
+      const node = fresh("event");
+      node.className = LEVELS[level] ?? "dull";
+      put(node.querySelector("time"), moment(time));
+      node.append(plain(text));
+      return node;
+    });
   }
 
   function drawRow(body, row, unfold) {
@@ -491,18 +505,27 @@
   let took = 0; // seconds that the last answer took
   const pause = () => Math.max(EVERY, Math.min(took * SHARE, SELDOM));
 
+  // Not with a name and password in the address, which fetch refuses; the browser knows them anyway.
+  async function ask(path) {
+    const url = new URL(path, location.origin + location.pathname);
+    const answer = await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE * 1e3) });
+    if (!answer.ok) throw new Error(`${answer.status}, ${(await answer.text()).split("\n")[0].slice(0, 200)}`);
+    return answer;
+  }
+
   async function refresh() {
     clearTimeout(next);
     next = 0;
     const begun = { monotonic: performance.now(), wall: Date.now() };
     try {
-      // Not with a name and password in the address, which fetch refuses; the browser knows them anyway.
-      const url = new URL(document.body.dataset.api, location.origin + location.pathname);
-      const answer = await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE * 1e3) });
-      if (!answer.ok) throw new Error(`${answer.status}, ${(await answer.text()).split("\n")[0].slice(0, 200)}`);
-      const told = await answer.json();
+      const { api, journal } = document.body.dataset;
+      const [told, lines] = await Promise.all([
+        ask(api).then((answer) => answer.json()),
+        ask(journal).then((answer) => answer.text()),
+      ]);
       if (told.version !== 1) throw new Error("the exporter is another version; reload this page");
       [found, asked, problem] = [told, begun, ""];
+      events = lines.split("\n").filter(Boolean).map((line) => JSON.parse(line));
     } catch (error) {
       problem = error.name === "TimeoutError" ? `no answer within ${PATIENCE} s` : reasonOf(error);
     }

@@ -1,0 +1,1 @@
+"""`wg-exporter events`: what happened on this host."""
