@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from wg_exporter.config.web import WebConfigError
-from wg_exporter.daemon.doors import open_doors
+from wg_exporter.daemon.doors import open_doors, open_track
 from wg_exporter.daemon.exporter import Exporter
 from wg_exporter.daemon.policies import Policies
 from wg_exporter.daemon.prober import Probing
@@ -42,8 +42,16 @@ def run(asked: Asked) -> int:
     watched = None if asked.web_file is None else _Watched(asked.web_file)
     doors = open_doors(asked)
     doors.storage = open_storage(asked.storage_path)
+    doors.track_files = open_track(asked)
     sources = partial(host_sources, resolver=OwnResolver())
-    exporter = Exporter(asked.config, asked.config_file, sources, prober=Probing(asked.config), storage=doors.storage)
+    exporter = Exporter(
+        asked.config,
+        asked.config_file,
+        sources,
+        prober=Probing(asked.config),
+        storage=doors.storage,
+        track_files=doors.track_files,
+    )
     try:
         return asyncio.run(_serve(exporter, doors, asked, watched))
     finally:

@@ -21,6 +21,7 @@ from wg_exporter.daemon.about import About
 from wg_exporter.daemon.causes import SEARCH_SECONDS, Causes
 from wg_exporter.daemon.changelog import ChangeLog
 from wg_exporter.daemon.facts import Look, Places
+from wg_exporter.daemon.fast import FastPeers
 from wg_exporter.daemon.host import HostHistory, Status
 from wg_exporter.daemon.pauses import PauseError, Pauses
 from wg_exporter.daemon.prober import read_counters, unjudged
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from wg_exporter.exposition.parts import Sample
     from wg_exporter.exposition.view import View
     from wg_exporter.linux.storage import Storage
+    from wg_exporter.linux.trackfiles import TrackFiles
     from wg_exporter.model import DeviceKey, PeerKey, Snapshot, Usage
     from wg_exporter.plan.planner import Plan
     from wg_exporter.probed import Probed
@@ -74,7 +76,8 @@ class Exporter:
     """Everything but HTTP. Thread-safe. `start` it, `scrape` it, `stop` it. It ticks every `every` seconds.
 
     `net_raw` says whether probes can be sent, None = as this process may. `read_config` reads the configuration again,
-    or raises ConfigError. `costs` are those of other processes. `storage` is what survives a restart.
+    or raises ConfigError. `costs` are those of other processes. `storage` is what survives a restart, `track_files` is
+    where fast echoes are told by files.
 
     If it is dropped without `stop`, there is a ResourceWarning, and its threads end.
     """
@@ -94,6 +97,7 @@ class Exporter:
         read_config: Callable[[Path], Config] = _from_file,
         costs: Callable[[], Iterable[Usage]] = tuple,
         storage: Storage | None = None,
+        track_files: TrackFiles | None = None,
     ) -> None:
         self._clock = clock
         self._sources = sources
@@ -112,6 +116,7 @@ class Exporter:
         self._processes = Processes()
         self._pauses = Pauses()
         self.watched = Watched(prober)
+        self.fast = FastPeers(prober, track_files)
         self._causes, self._places = Causes(), Places()
         self.quiets = Quiets(clock, storage)
         self._about = About(config_path, clock.wall(), net_raw)
@@ -137,6 +142,7 @@ class Exporter:
         self._ticker.stop()
         self._setup.reader.stop()
         self.quiets.stop()
+        self.fast.stop()
         if self._prober is not None:
             self._prober.stop()
 
@@ -288,6 +294,7 @@ class Exporter:
                 take_over()
                 self._setup = setup
                 self._about.reloaded(self._clock.wall())
+                self.fast.reloaded(config.track_files)
         except BaseException:
             setup.reader.stop()
             raise
@@ -301,6 +308,7 @@ class Exporter:
             self.quiets.follow(devices)
             plan = setup.planner.plan(devices, snapshot, setup.names.metas)
             self._probe(plan, snapshot)
+            self.fast.follow(setup.fast.plan(devices, snapshot))
             setup.reader.ask(setup.routing.questions(plan, snapshot.conf))
             obstacles = setup.routing.obstacles(plan, snapshot)
             probes = self._probes()
@@ -381,6 +389,7 @@ class Exporter:
             scheduling_delay=self._delay,
             quiet=self.quiets.now(),
             causes=self._causes.now(),
+            fast=self.fast.now(),
         )
 
     def _view_of_all(self, setup: Setup, snapshot: Snapshot) -> View:

@@ -47,6 +47,7 @@ PAUSE_PATH = "/api/v1/pause"
 RELOAD_PATH = "/-/reload"
 TARGETS_PATH = "/sd"
 QUIET_PATH = "/api/v1/quiet"
+PEERS_PATH = "/api/v1/peers/"
 
 MOST_RELOADING = 8  # requests that wait for a reload: each is one of the answers that are given at a time
 
@@ -77,6 +78,11 @@ class Application(Protocol):
     def targets(self) -> bytes:
         """The list of targets for Prometheus, at port 0 (status.discovery.at_port). As `scrape`, in a worker thread.
         Raises NotKnownError.
+        """
+
+    def up(self, netns: str, interface: str, public_key: str) -> tuple[bool | None, str] | None:
+        """Whether a peer is up by its fast echoes, None = not known, and why it is not, which may be empty; or None if
+        it has none. Called in the event loop, so it must not block.
         """
 
     def pause(self, asked: Mapping[str, str]) -> str:
@@ -153,6 +159,7 @@ class Server:
             Route(RELOAD_PATH, self._reload, ("POST", "PUT"), Where.LIFECYCLE),
             Route(STATUS_PATH, self._status),
             Route(TARGETS_PATH, self._targets),
+            Route(PEERS_PATH, self._peer, below=True),
             Route(PAUSE_PATH, self._pause, ("POST",), Where.OWNER),
             Route(QUIET_PATH, self._quiet, ("POST", "DELETE"), Where.OWNER),
         )
@@ -238,6 +245,18 @@ class Server:
             request, STATUS_PATH, (audience, wish), partial(self._bodies.in_pool, make), _VARIED_JSON
         )
 
+    async def _peer(self, request: Request) -> Response:
+        """How one peer is: few bytes, at once, in the event loop."""
+        asked = peer_asked(request.path.removeprefix(PEERS_PATH))
+        if asked is None:
+            return line(404, f"ask for {PEERS_PATH}INTERFACE/KEY/up, the key in base64 for URLs or with %2F for /\n")
+        found = self._app.up(request.query.get("netns", ""), *asked)
+        if found is None:
+            return line(404, "no such peer here has fast echoes; give it `fast: {}` in the configuration\n")
+        up, why = found
+        state = "up" if up else "not known" if up is None else "down"
+        return line(200 if up else 503, f"{state}: {why}\n" if why else f"{state}\n", {"Cache-Control": "no-store"})
+
     async def _targets(self, request: Request) -> Response:
         port = request.query.get("port", "")
         if not (re.fullmatch("[0-9]{1,5}", port) and 1 <= int(port) <= 65535):
@@ -303,6 +322,20 @@ class Server:
             return await self._bodies.answer(request, path, wanted, make, headers)
 
         return answer
+
+
+_KEY = re.compile("[A-Za-z0-9+/]{43}=")
+
+
+def peer_asked(below: str) -> tuple[str, str] | None:
+    """Interface and public key of `INTERFACE/KEY/up`, the key in either base64 (RFC 4648, 4 and 5), also without its
+    `=`. None if it is something else.
+    """
+    interface, _, rest = below.partition("/")
+    key, _, what = rest.rpartition("/")
+    key = key.replace("-", "+").replace("_", "/")
+    key += "=" * (len(key) == 43)
+    return (interface, key) if interface and what == "up" and _KEY.fullmatch(key) else None
 
 
 async def _asset(asset: Asset, request: Request) -> Response:
