@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,11 @@ from tests.lab import eventually
 from tests.probers import peer, played
 from wg_exporter.config import ProbeSettings
 from wg_exporter.config.fast import MOST_FAST
-from wg_exporter.messages.prober import FastPeers, FastStates
+from wg_exporter.messages.channel import Connection
+from wg_exporter.messages.prober import FastPeers, FastStates, FromProber, Results, ToProber
+from wg_exporter.model import Usage
 from wg_exporter.probed import FastPeer
+from wg_exporter.prober.__main__ import FAST_BUSY, Child
 from wg_exporter.prober.driver import Prober
 from wg_exporter.remote.prober.fast import SILENCE, FastPeersAsked
 from wg_exporter.remote.prober.handle import ProberProcess
@@ -118,6 +122,32 @@ def test_a_process_that_is_asked_for_a_flood_does_not_send_it():
     prober.ask_fast({1: fast(multiplier=-1), 2: fast(2, target="no address")})
     assert [(track.target.id, track.target.multiplier) for track in prober.fast.tracks()] == [(1, 1)]
     prober.close()
+
+
+def test_while_the_exporter_takes_nothing_states_wait_and_the_newest_is_told_as_soon_as_it_does():
+    ours, theirs = socket.socketpair()
+    here: Connection[ToProber] = Connection(ours, ToProber)
+    there: Connection[FromProber] = Connection(theirs, FromProber)
+    prober: Prober[int] = Prober()
+    prober.ask_fast({1: fast()})
+    child = Child(here, prober)
+    child._tell_fast()  # all of them, at first
+    usage = Usage()
+    while here.idle:
+        here.send(Results({}, dict.fromkeys(range(10_000)), 0.0, usage))
+    for up in (True, False):
+        prober.fast._changed[1] = up
+        child._tell_fast()
+        assert child._longest_sleep() <= FAST_BUSY
+    told = []
+    while not here.idle or not told or told[-1] != FastStates({1: False}):
+        message = there.receive()
+        told += [message] if isinstance(message, FastStates) else []
+        child._tell_fast()
+    assert told == [FastStates({1: None}), FastStates({1: False})]
+    prober.close()
+    ours.close()
+    theirs.close()
 
 
 # --- for real ---------------------------------------------------------------------------------------------------------

@@ -64,6 +64,13 @@ def test_a_peer_that_has_no_fast_echoes_is_not_found():
         assert server.get(path(), method="POST").status == 405
 
 
+def test_before_the_first_look_nothing_is_known_of_anybody():
+    with running() as server:
+        server.app.problem = "not read yet"
+        answer = server.get(path())
+    assert (answer.status, answer.body) == (503, b"not known: not read yet\n")
+
+
 def test_a_peer_in_another_namespace_is_asked_for_with_it():
     with running(app(up=True, netns="blue")) as server:
         assert server.get(path()).status == 404

@@ -251,6 +251,8 @@ class Server:
         if asked is None:
             return line(404, f"ask for {PEERS_PATH}INTERFACE/KEY/up, the key in base64 for URLs or with %2F for /\n")
         found = self._app.up(request.query.get("netns", ""), *asked)
+        if found is None and (problem := self._app.ready()):  # nobody knows yet who is here
+            found = None, problem
         if found is None:
             return line(404, "no such peer here has fast echoes; give it `fast: {}` in the configuration\n")
         up, why = found
