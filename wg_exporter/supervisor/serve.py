@@ -7,6 +7,7 @@ out of reach afterwards.
 from __future__ import annotations
 
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from wg_exporter.catalogue import NAMES
@@ -45,6 +46,9 @@ def run(asked: Asked) -> int:
     def exporter(sock: socket.socket) -> int:
         from wg_exporter.daemon import apart  # noqa: PLC0415 - see above
         from wg_exporter.web.docs import Docs  # noqa: PLC0415 - see above
+
+        if doors.track_files:
+            import_module("wg_exporter.daemon.tracking")  # which few hosts need
 
         docs = Docs()
         if not all(map(readable_by_all, docs.needs())):
