@@ -114,7 +114,10 @@ def test_each_change_is_a_line_of_the_log_and_to_be_up_at_the_start_is_none(rig,
     prober.say(state=False)
     prober.say(state=True)
     lines = [record.getMessage() for record in caplog.records if "by fast echoes" in record.getMessage()]
-    assert [line.split()[0] for line in lines] == ["down", "down", "up"]
+    assert [line.split()[0] for line in lines] == ["down", "up"]
+    rig.host.devices, rig.host.links = [], []
+    exporter.tick()
+    assert any(getattr(record, "fields", {}).get("problem") == NOT_THERE for record in caplog.records)
 
 
 def test_a_reload_that_names_another_directory_says_that_it_takes_a_restart(rig, tmp_path, caplog):

@@ -42,7 +42,7 @@ class FastPeers:
         self._asked: frozenset[PeerKey] = frozenset()
         self._lock = threading.Lock()  # so that of two who tell at once the later one has the last word
         self._listening = False
-        self._told_states: Mapping[PeerKey, bool | None] = {}
+        self._known: Mapping[PeerKey, bool] = {}  # as it was last known, for the log
 
     def follow(self, plan: FastPlan) -> None:
         """Ask these from now on."""
@@ -111,18 +111,21 @@ class FastPeers:
             states = self._states()
             if self._tracking is not None:
                 self._tracking.tell(states)
-            before, self._told_states = self._told_states, states
-        for key, up in states.items():
-            # What is found out at the start is no change, unless it is bad news.
-            if up is not None and up is not before.get(key) and not (up and before.get(key) is None):
-                netns, interface, public_key = key
-                say = self._log.info if up else self._log.warn
-                say(
-                    "up by fast echoes" if up else "down by fast echoes",
-                    interface=interface,
-                    netns=netns,
-                    public_key=public_key,
-                )
+            known = {key: up for key, up in states.items() if up is not None}
+            before, self._known = self._known, {key: self._known[key] for key in states if key in self._known} | known
+        for key, up in known.items():
+            # What is found out first is no change, unless it is bad news.
+            if up is not before.get(key, True):
+                row = self._plan.unasked.get(key)
+                self._say(key, row.why if row else "", up=up)
+
+    def _say(self, key: PeerKey, problem: str, *, up: bool) -> None:
+        netns, interface, public_key = key
+        where = {"interface": interface, "netns": netns, "public_key": public_key}
+        if up:
+            self._log.info("up by fast echoes", **where)
+        else:
+            self._log.warn("down by fast echoes", **where, **({"problem": problem} if problem else {}))
 
 
 def _tracking(files: TrackFiles | None) -> Tracking | None:
