@@ -67,6 +67,7 @@ need_test() {
     need git git
     need man man-db
     need mandoc mandoc
+    need keepalived keepalived
     need chromium chromium
     # The driver of the browser brings a node of its own, which wants it.
     library libatomic.so.1 libatomic1
@@ -116,6 +117,7 @@ install_without_starting() {
         -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 --no-install-recommends "$@" || return 1
     command -v systemctl >/dev/null || return 0
     case " $* " in *" prometheus "*) systemctl disable -q prometheus.service || true ;; esac
+    case " $* " in *" keepalived "*) systemctl disable -q keepalived.service || true ;; esac
     case " $* " in *" prometheus-alertmanager "*) systemctl disable -q prometheus-alertmanager.service || true ;; esac
 }
 

@@ -26,10 +26,19 @@ HEAD = """\
 
 EXIT_CODES = (
     ("0", "done; a server was told to stop"),
-    ("1", "it could not be done: the port is in use, nothing may be read, nothing matches; `check` found something"),
+    (
+        "1",
+        (
+            "it could not be done: the port is in use, nothing may be read, nothing matches; `check` found something; "
+            "`up`: the peer is down"
+        ),
+    ),
     (
         "2",
-        "a flag or the configuration can't be used; each mistake is a line on standard error (`check`: a finding)",
+        (
+            "a flag or the configuration can't be used; each mistake is a line on standard error (`check`: a finding); "
+            "`up`: it can't be told"
+        ),
     ),
     ("130", "stopped with Ctrl-C"),
     ("141", "the reader of the output left before its end, as in `wg-exporter show | head`"),

@@ -18,9 +18,10 @@ from wg_exporter.remote.prober.handle import ProberProcess
 from wg_exporter.remote.prober.known import Known
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from wg_exporter.model import DeviceKey, PeerKey
+    from wg_exporter.probed import FastPeer
     from wg_exporter.sighted import Caller, Sighting, WatchPeer
 
 STATS = ProbeStats(True, 3, 1, 0, 0, ((SendError.NO_KEY, 2),), (1, 1), 0.5, 0.1, 0.2, 0.01)
@@ -76,6 +77,15 @@ class Unwatched:
 
     def callers(self) -> Mapping[DeviceKey, tuple[Caller, ...]]:
         return {}
+
+    def ask_fast(self, peers: Sequence[FastPeer]) -> None:
+        self.fast_asked = peers
+
+    def fast(self) -> Mapping[PeerKey, bool]:
+        return {}
+
+    def listen_fast(self, changed: Callable[[], object]) -> None:
+        self.fast_changed = changed
 
 
 class Life:

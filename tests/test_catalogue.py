@@ -48,6 +48,7 @@ CONTRACT = {
     "wireguard_peer_state_last_change_timestamp_seconds": ("gauge", PEER),
     "wireguard_peer_cause": ("gauge", f"{PEER},cause"),
     "wireguard_peer_quiet": ("gauge", PEER),
+    "wireguard_probe_fast_up": ("gauge", PROBE),
     "wireguard_probe_up": ("gauge", PROBE),
     "wireguard_probe_sent_total": ("counter", PROBE),
     "wireguard_probe_lost_total": ("counter", PROBE),

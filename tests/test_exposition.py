@@ -172,6 +172,7 @@ BUSY = view(
     scheduling_delay=0.002,
     causes={("", "wg0"): {key(1): Finding(Cause.MTU, Confidence.CERTAIN)}},
     drifts={("", "wg0"): Drift("/etc/wireguard/wg0.conf", ((DriftKind.MTU, 1), (DriftKind.ADDRESS, 0)))},
+    fast={("", "wg0"): {key(1): ("10.0.0.1", True)}},
     quiet=QuietNow(
         [Quiet("", "wg0", "", "", WALL, WALL + 60, ""), Quiet("blue", "wg0", key(1), "1", WALL, WALL + 60, "")]
     ),

@@ -72,6 +72,7 @@ def test_every_metric_of_a_probed_peer_has_its_own_field_as_its_value():
     assert values.pop("probe_errors_total") == {str(r): 4.0 if r is SendError.NO_ROUTE else 0.0 for r in SendError}
     assert values.pop("mtu_path_bytes") == {"inner": 1420, "outer": 1400}
     assert values.pop("probe_rtt_seconds") == {}, "a histogram has no sample of its own name"
+    assert values.pop("probe_fast_up") == {}, "fast echoes are apart from all this"
     assert values == {
         "probe_up": {"": 1},
         "probe_sent_total": {"": 22},

@@ -15,8 +15,19 @@ from hypothesis import strategies as st
 from tests.probers import STATS, peer
 from wg_exporter.config import MtuProbe, ProbeSettings
 from wg_exporter.messages.channel import Connection, ConnectionEndedError
-from wg_exporter.messages.prober import Counters, FromProber, Peers, Results, Setup, ToProber, Watch, Watched
-from wg_exporter.probed import MtuReport, SendError, Verdict
+from wg_exporter.messages.prober import (
+    Counters,
+    FastPeers,
+    FastStates,
+    FromProber,
+    Peers,
+    Results,
+    Setup,
+    ToProber,
+    Watch,
+    Watched,
+)
+from wg_exporter.probed import FastPeer, MtuReport, SendError, Verdict
 from wg_exporter.sighted import Caller, Callers, Refusal, Sender, Sighting, WatchPeer
 
 if TYPE_CHECKING:
@@ -38,6 +49,7 @@ def test_every_message_arrives_as_it_was():
         Peers({1: peer(), 2: peer(2)}, (7,)),
         Counters({1: (2, 1 << 60)}),
         Watch({1: (WatchPeer(("blue", "wg0", "k"), "", "[2001:db8::2]:51820", 51820, "d"), 30.0)}),
+        FastPeers({1: FastPeer(("blue", "wg0", "k"), 7, "10.0.0.1", 0.1, 6)}),
     ):
         there.send(message)
         assert here.receive() == message
@@ -56,6 +68,9 @@ def test_every_message_arrives_as_it_was():
     watched = Watched({1: row}, (Callers(("", "wg0"), (Caller(sender, True, b"x" * 148),)),), 4.0, "no packet socket")
     here.send(watched)
     assert there.receive() == watched
+    states = FastStates({1: True, 2: False, 3: None})
+    here.send(states)
+    assert there.receive() == states
     assert here.receive() is None
     there.close()
     with pytest.raises(ConnectionEndedError):

@@ -216,6 +216,28 @@ def test_the_cause_of_a_peer_that_is_gone_with_its_interface_or_from_it_is_shown
     }
 
 
+def test_fast_echoes_are_told_of_peers_that_are_there_that_are_gone_and_that_are_lacking():
+    meta = PeerMeta("anna", True, True)
+    gone = GoneDevice("blue", "wg9", (key(1),), (meta,), (JUDGED,))
+    lacking = GoneDevice("", "wg0", (key(2),), (meta,), (JUDGED,))
+    states = {
+        ("blue", "wg9"): {key(1): ("10.0.0.1", False)},
+        ("", "wg0"): {key(1): ("10.0.0.2", True), key(2): ("10.0.0.3", False), key(99): ("10.0.0.4", True)},
+    }
+    shown = view(device_view(device(peer(1))), gone=(gone,), lacking=(lacking,), fast=states)
+    told = {
+        (row["interface"], row["public_key"], row["target"], row.get("netns", "")): value
+        for labels, value in found(shown, "wireguard_probe_fast_up").items()
+        for row in [dict(labels)]
+    }
+    assert told == {
+        ("wg9", key(1), "10.0.0.1", "blue"): 0,
+        ("wg0", key(1), "10.0.0.2", ""): 1,
+        ("wg0", key(2), "10.0.0.3", ""): 0,
+    }
+    assert found(view(device_view(device(peer(1)))), "wireguard_probe_fast_up") == {}
+
+
 def test_all_families_of_the_catalogue_come_each_in_one_piece_and_in_its_order():
     up = JUDGED._replace(state=State.DEGRADED)  # of a peer that is down no sizes are told
     devices = (
@@ -224,6 +246,7 @@ def test_all_families_of_the_catalogue_come_each_in_one_piece_and_in_its_order()
     )
     probes = {("", "wg0"): {key(1): probed()}, ("", "wg1"): {key(2): probed()}}
     more = {"quiet": QUIET, "drifts": DRIFTS, "causes": {("", "wg0"): {key(1): SILENT}}}
+    more["fast"] = {("", "wg0"): {key(1): ("10.0.0.1", True)}}
     names = [sample.metric for sample in samples(view(*devices, probes=probes, scheduling_delay=0.1, **more))]
     assert list(dict.fromkeys(names)) == list(METRICS)
     pieces = [metric for metric, before in zip(names, [None, *names], strict=False) if metric is not before]

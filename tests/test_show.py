@@ -515,3 +515,11 @@ def test_a_terminal_of_a_new_size_is_redrawn_without_waiting_for_the_next_readin
 
     show.watch(office, console, 3600, stop)
     assert "no room at 60 columns" in file.getvalue()
+
+
+@pytest.mark.parametrize(("up", "says"), [(True, "up by fast echoes"), (False, "down by fast echoes")])
+def test_a_peer_alone_on_the_screen_has_what_its_fast_echoes_say(up, says):
+    berlin = peer("berlin", age=1)._replace(fast_up=up)
+    assert says in text(host(device(berlin)))
+    assert "fast echoes" not in text(host(device(peer("berlin", age=1))))
+    assert "fast echoes" not in text(host(device(berlin, peer("hamburg", key="B", age=1))))

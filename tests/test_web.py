@@ -351,7 +351,7 @@ def test_the_landing_page_links_everything_and_allows_nothing_else():
         links = re.findall(r'<a href="\.([^"]+)"', page)
         telemetry = ["/metrics", "/metrics/mindflavor", "/metrics/mdlayher"]
         assert links == [*telemetry, "/api/v1/status", "/api/v1/events", "/-/healthy", "/-/ready"]
-        assert [server.get(link).status for link in links] == [200] * 6
+        assert [server.get(link).status for link in links] == [200] * 7
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     policy = dict(rule.partition(" ")[::2] for rule in answer.headers["Content-Security-Policy"].split("; "))

@@ -179,6 +179,11 @@ PEER_QUIET = _peer(
     "state is the true one all the while.",
 )
 
+PROBE_FAST_UP = _probe(
+    "fast_up",
+    "1 while the peer answers fast echoes (`fast` in the configuration), 0 while it does not. Absent while it is not "
+    "known. An outage between two scrapes is in the log alone.",
+)
 PROBE_UP = _probe("up", "1 if one of the last 5 probes through the tunnel was answered.")
 PROBE_SENT = _probe(
     "sent_total",
@@ -316,6 +321,7 @@ METRICS: tuple[Metric, ...] = (
     PEER_LAST_CHANGE,
     PEER_CAUSE,
     PEER_QUIET,
+    PROBE_FAST_UP,
     PROBE_UP,
     PROBE_SENT,
     PROBE_LOST,

@@ -105,6 +105,19 @@ class ProbePeer(NamedTuple):
     paused: bool = False  # nothing is sent at present, and what is known is kept
 
 
+class FastPeer(NamedTuple):
+    """One peer to send fast echoes to, as the prober is told of it: up or down, and nothing else, follows from them.
+
+    `interval` is in seconds. It is down after `multiplier` intervals without an answer, and up after as many answers.
+    """
+
+    key: PeerKey
+    ifindex: int
+    target: str  # the address inside the tunnel
+    interval: float
+    multiplier: int
+
+
 class Probed(NamedTuple):
     """What is known of one probed peer: its echoes at `target`, and its MTU, None before the first verdict."""
 

@@ -45,6 +45,7 @@ _READY = "/-/ready"
 _CREDENTIALS = struct.Struct("@3i")  # struct ucred (unix(7))
 _QUIET = "/api/v1/quiet"
 _EVENTS = "/api/v1/events"
+_PEERS = "/api/v1/peers/"
 
 
 class NotAskedError(Exception):
@@ -88,6 +89,22 @@ def pause(path: str, key: PeerKey, seconds: float, within: float = PAUSE_SECONDS
     except NotAskedError as error:
         return str(error)
     return "" if found == 200 else _line(body)
+
+
+def up(path: str, key: PeerKey, within: float = PAUSE_SECONDS) -> tuple[bool | None, str]:
+    """Whether a peer is up by its fast echoes, None = not known, and a line that says so. Raises NotAskedError, and
+    RefusedError if it has none.
+    """
+    netns, interface, public_key = key
+    target = f"{_PEERS}{quote(interface, safe='')}/{quote(public_key, safe='')}/up"
+    found, body = _ask(path, "GET", f"{target}?netns={quote(netns, safe='')}" if netns else target, within)
+    line = _line(body)
+    if found == 404:
+        raise RefusedError(line)
+    state, _, _ = line.partition(":")
+    if (found, state) not in {(200, "up"), (503, "down"), (503, "not known")}:
+        raise NotAskedError(f"the exporter at {path} said: {line}")
+    return {"up": True, "down": False}.get(state), line
 
 
 def ready(path: str, within: float = PAUSE_SECONDS) -> str:

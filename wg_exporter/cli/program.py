@@ -22,6 +22,7 @@ from wg_exporter.cli.mtu.command import mtu
 from wg_exporter.cli.quiet import quiet
 from wg_exporter.cli.serve import serve
 from wg_exporter.cli.show.command import show
+from wg_exporter.cli.up import up
 from wg_exporter.linux.scarcity import scarce
 
 
@@ -50,5 +51,5 @@ def main() -> None:
     """Prometheus exporter and health monitor for WireGuard tunnels."""
 
 
-for command in (serve, show, events, mtu, diagnose, drift, quiet, check, export, demo):
+for command in (serve, show, events, mtu, diagnose, drift, quiet, up, check, export, demo):
     main.add_command(command)

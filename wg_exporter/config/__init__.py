@@ -26,6 +26,8 @@ from wg_exporter.config.compat import Compat as Compat
 from wg_exporter.config.compat import MindFlavor as MindFlavor
 from wg_exporter.config.dns import Dns as Dns
 from wg_exporter.config.dns import check_dns
+from wg_exporter.config.fast import Fast as Fast
+from wg_exporter.config.fast import check_fast
 from wg_exporter.config.files import ConfigError as ConfigError
 from wg_exporter.config.files import place as place
 from wg_exporter.config.files import read as read
@@ -163,6 +165,10 @@ class PeerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     interval: Annotated[
         kinds.EchoInterval | None, _text("Time between two small echoes to this peer, in place of `probe.interval`.")
     ] = None
+    fast: Annotated[
+        Fast | None,
+        _text("Fast echoes to this peer, for failover; `{}` takes the defaults. They come beside the small echoes."),
+    ] = None
 
 
 # It has a `__dict__`, in which the parsed network is kept.
@@ -249,6 +255,13 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     expect: Annotated[tuple[ExpectRule, ...], _text("Which peers should always be up.")] = ()
     probe: Annotated[ProbeSettings, _text("Which peers are probed, and how often.")] = ProbeSettings()
     dns: Annotated[Dns, _text("What becomes of the host names of endpoints.")] = Dns()
+    track_files: Annotated[
+        kinds.OwnDirectory | None,
+        _text(
+            "Directory with a file for each peer with `fast`, for keepalived's `track_file` (docs/failover.md). The "
+            "exporter makes it, and nobody else writes there. A change takes a restart."
+        ),
+    ] = None
     health: Annotated[HealthLimits, _text("When a peer is down or degraded.")] = HealthLimits()
     metrics: Annotated[Metrics, _text("What to leave out of `/metrics`.")] = Metrics()
     web: Annotated[Web, _text("Who is answered.")] = Web()
@@ -333,11 +346,12 @@ def _check_interfaces(document: Document) -> None:
 def _check_peers(document: Document) -> None:
     seen: dict[tuple[str, str | None], str] = {}
     for path, peer in _parts(document, PeerConfig):
-        if {peer.name, peer.target, peer.probe, peer.interval} == {None}:
+        if {peer.name, peer.target, peer.probe, peer.interval, peer.fast} == {None}:
             document.wrong(path, "says nothing about the peer", "give it a name or a target, or remove it")
         first = seen.setdefault((peer.public_key, peer.interface), path)
         if first != path:
             document.wrong(path, f"is about the same peer as {first}", "make one entry of the two")
+    check_fast(document, _parts(document, Fast))
 
 
 def _check_expect(document: Document) -> None:

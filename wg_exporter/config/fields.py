@@ -110,6 +110,16 @@ def _path(text: str) -> str:
     return text
 
 
+def _own_directory(text: str) -> str:
+    """As it is written without what leads nowhere: `/a/./b/` is `/a/b`."""
+    parts = [part for part in _path(text).split("/") if part not in {"", "."}]
+    if ".." in parts:
+        raise FieldError("has .. in it", "write the path without")
+    if len(parts) < 2:
+        raise FieldError("is no directory of its own", "name one below another, such as /var/lib/wg-exporter/track")
+    return "/" + "/".join(parts)
+
+
 def _peer_name(text: str) -> str:
     if _KEY_RUN.search(_plain(text, longest=128)):
         raise FieldError("looks like a key", "a name becomes a label that everyone can read: choose another")
@@ -237,6 +247,7 @@ InterfacePattern = Annotated[str, _kind("pattern", _interface_pattern)]
 NamespaceName = Annotated[str, _kind("name", _namespace)]
 Pattern = Annotated[str, _kind("pattern", _pattern)]
 AbsolutePath = Annotated[str, _kind("absolute path", _path)]
+OwnDirectory = Annotated[str, _kind("absolute path of a directory", _own_directory)]
 HostName = Annotated[str, _kind("host name or address", _host)]
 PathPattern = Annotated[str, _kind("absolute path, `*` and `?` allowed", _path)]
 PeerName = Annotated[str, _kind("string", _peer_name)]
@@ -246,6 +257,8 @@ MetricPattern = Annotated[str, _kind("pattern", _metric_pattern)]
 Pid = Annotated[int, Meta(title="process id", ge=1, le=PID_MAX)]
 EchoInterval = Annotated[float, _span("100ms", "1h")]
 ProbeTimeout = Annotated[float, _span("100ms", "10s")]
+FastInterval = Annotated[float, _span("50ms", "10s")]
+Multiplier = Annotated[int, Meta(title="2 to 50", ge=2, le=50)]
 MtuInterval = Annotated[float, _span("1s", "1d")]
 Bucket = Annotated[float, Meta(title="seconds", extra={"check": _bucket})]
 DownAfter = Annotated[float, _span("15s", "10m")]

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from wg_exporter.config.web import WebConfigError
-from wg_exporter.daemon.doors import open_doors
+from wg_exporter.daemon.doors import open_doors, open_track
 from wg_exporter.daemon.exporter import Exporter
 from wg_exporter.daemon.journal import Journal
 from wg_exporter.daemon.policies import Policies
@@ -45,10 +45,18 @@ def run(asked: Asked) -> int:
     watched = None if asked.web_file is None else _Watched(asked.web_file)
     doors = open_doors(asked)
     doors.storage = open_storage(asked.storage_path)
+    doors.track_files = open_track(asked)
     sources = partial(host_sources, resolver=OwnResolver())
     journal = Journal(SYSTEM_CLOCK, doors.storage)
-    prober = Probing(asked.config, tell=partial(journal.process, Process.PROBER))
-    exporter = Exporter(asked.config, asked.config_file, sources, prober=prober, storage=doors.storage, journal=journal)
+    exporter = Exporter(
+        asked.config,
+        asked.config_file,
+        sources,
+        prober=Probing(asked.config, tell=partial(journal.process, Process.PROBER)),
+        storage=doors.storage,
+        journal=journal,
+        track_files=doors.track_files,
+    )
     try:
         return asyncio.run(_serve(exporter, doors, asked, watched))
     finally:

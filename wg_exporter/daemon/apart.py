@@ -80,6 +80,7 @@ def run(sock: socket.socket, doors: Doors, asked: Asked, docs: Docs, *, net_raw:
         costs=lambda: [supervisor.usage] if supervisor.usage else [],
         storage=doors.storage,
         journal=journal,
+        track_files=doors.track_files,
     )
     try:
         return asyncio.run(serve(exporter, doors, asked, _Hooks(supervisor), policies, docs=docs))

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wg_exporter.config import Config
+    from wg_exporter.linux.privileges import User
+    from wg_exporter.linux.trackfiles import TrackFiles
 
 
 class Asked(NamedTuple):
@@ -41,18 +43,30 @@ class Asked(NamedTuple):
 @dataclass
 class Doors:
     """The sockets to serve on, open. `local` is among them: that of whoever runs the exporter. `problem` says why there
-    is none, if it was asked for. `storage` is what survives a restart.
+    is none, if it was asked for. `storage` is what survives a restart, `track_files` is where fast echoes are told.
     """
 
     sockets: list[socket.socket]
     local: UnixSocket | None = None
     problem: str = ""
     storage: Storage = field(default_factory=Storage)
+    track_files: TrackFiles | None = None
 
     def remove(self) -> None:
         """Remove the file of the Unix socket. The sockets themselves are closed by the server."""
         if self.local:
             self.local.close()
+
+
+def open_track(asked: Asked, user: User | None = None) -> TrackFiles | None:
+    """The directory of track files, for this `user` to write to, None = for this process; None if there is to be none.
+    Few hosts have one, so what opens it is not imported before. Never fails: it may have a problem.
+    """
+    if not asked.config.track_files:
+        return None
+    from wg_exporter.linux.trackfiles import open_track_files  # noqa: PLC0415
+
+    return open_track_files(asked.config.track_files, user)
 
 
 def open_doors(asked: Asked) -> Doors:

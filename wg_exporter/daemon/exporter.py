@@ -22,6 +22,7 @@ from wg_exporter.daemon.about import About
 from wg_exporter.daemon.causes import SEARCH_SECONDS, Causes
 from wg_exporter.daemon.changelog import ChangeLog
 from wg_exporter.daemon.facts import Look, Places
+from wg_exporter.daemon.fast import FastPeers
 from wg_exporter.daemon.happened import Happened
 from wg_exporter.daemon.host import HostHistory, Status
 from wg_exporter.daemon.journal import Journal
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from wg_exporter.exposition.parts import Sample
     from wg_exporter.exposition.view import View
     from wg_exporter.linux.storage import Storage
+    from wg_exporter.linux.trackfiles import TrackFiles
     from wg_exporter.model import DeviceKey, PeerKey, Snapshot, Usage
     from wg_exporter.plan.planner import Plan
     from wg_exporter.probed import Probed
@@ -80,7 +82,7 @@ class Exporter:
 
     `net_raw` says whether probes can be sent, None = as this process may. `read_config` reads the configuration again,
     or raises ConfigError. `costs` are those of other processes. `storage` is what survives a restart. `journal` is told
-    what happens, None = one in `storage`.
+    what happens, None = one in `storage`. `track_files` is where fast echoes are told by files.
 
     If it is dropped without `stop`, there is a ResourceWarning, and its threads end.
     """
@@ -101,6 +103,7 @@ class Exporter:
         costs: Callable[[], Iterable[Usage]] = tuple,
         storage: Storage | None = None,
         journal: Journal | None = None,
+        track_files: TrackFiles | None = None,
     ) -> None:
         self._clock = clock
         self._sources = sources
@@ -119,6 +122,7 @@ class Exporter:
         self._processes = Processes()
         self._pauses = Pauses()
         self.watched = Watched(prober)
+        self.fast = FastPeers(prober, track_files)
         self._causes, self._places = Causes(), Places()
         self.journal = journal or Journal(clock, storage)
         self._happened = Happened()
@@ -147,6 +151,7 @@ class Exporter:
         self._ticker.stop()
         self._setup.reader.stop()
         self.quiets.stop()
+        self.fast.stop()
         if self._prober is not None:
             self._prober.stop()
         self.journal.stop()
@@ -307,6 +312,7 @@ class Exporter:
                 take_over()
                 self._setup = setup
                 self._about.reloaded(self._clock.wall())
+                self.fast.reloaded(config.track_files)
         except BaseException:
             setup.reader.stop()
             raise
@@ -320,6 +326,7 @@ class Exporter:
             self.quiets.follow(devices)
             plan = setup.planner.plan(devices, snapshot, setup.names.metas)
             self._probe(plan, snapshot)
+            self.fast.follow(setup.fast.plan(devices, snapshot))
             setup.reader.ask(setup.routing.questions(plan, snapshot.conf))
             obstacles = setup.routing.obstacles(plan, snapshot)
             probes = self._probes()
@@ -416,6 +423,7 @@ class Exporter:
             scheduling_delay=self._delay,
             quiet=self.quiets.now(),
             causes=self._causes.now(),
+            fast=self.fast.now(),
         )
 
     def _view_of_all(self, setup: Setup, snapshot: Snapshot) -> View:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from wg_exporter.model import Device, DeviceKey, PeerKey, Snapshot, Usage
     from wg_exporter.names.identity import PeerMeta
     from wg_exporter.plan.planner import Plan
-    from wg_exporter.probed import Probed, ProbePeer
+    from wg_exporter.probed import FastPeer, Probed, ProbePeer
     from wg_exporter.remote.process import Process
     from wg_exporter.sighted import Caller, Sighting, WatchPeer
 
@@ -51,6 +51,15 @@ class Prober(Protocol):
     @property
     def watch_problem(self) -> str:
         """Why the last window could not be opened, one line; empty if it could."""
+
+    def ask_fast(self, peers: Sequence[FastPeer]) -> None:
+        """Send fast echoes to exactly these from now on."""
+
+    def fast(self) -> Mapping[PeerKey, bool]:
+        """Who is up and who is down by them, without those of whom that is not known. Waits for nothing."""
+
+    def listen_fast(self, changed: Callable[[], object]) -> None:
+        """Call this, in another thread, when `fast` may have changed. It must not wait."""
 
     def scheduling_delay(self) -> float | None:
         """The longest time in seconds by which a probe left late, since the last call; None if nothing is probed."""
@@ -133,6 +142,18 @@ class Probing:
     def callers(self) -> Mapping[DeviceKey, tuple[Caller, ...]]:
         """As `Prober`."""
         return self._process.callers()
+
+    def ask_fast(self, peers: Sequence[FastPeer]) -> None:
+        """As `Prober`."""
+        self._process.ask_fast(peers)
+
+    def fast(self) -> Mapping[PeerKey, bool]:
+        """As `Prober`."""
+        return self._process.fast()
+
+    def listen_fast(self, changed: Callable[[], object]) -> None:
+        """As `Prober`."""
+        self._process.listen_fast(changed)
 
     @property
     def watch_problem(self) -> str:

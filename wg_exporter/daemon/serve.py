@@ -69,6 +69,9 @@ class _Application:
         except UnknownTargetsError as error:
             raise NotKnownError(str(error)) from None
 
+    def up(self, netns: str, interface: str, public_key: str) -> tuple[bool | None, str] | None:
+        return self._exporter.fast.standing((netns, interface, public_key))
+
     def pause(self, asked: Mapping[str, str]) -> str:
         return self._exporter.pause_probes(asked)
 
@@ -159,6 +162,8 @@ async def serve(
         log.info("listening", address=address, path=path, version=__version__)
     if doors.problem:
         Log(__name__).warn("no unix socket", problem=doors.problem)
+    if doors.track_files is not None and doors.track_files.problem:
+        Log(__name__).warn("no track files", problem=doors.track_files.problem)
     if doors.storage.path and doors.storage.problem:
         Log(__name__).warn("nothing is kept across restarts", problem=doors.storage.problem)
     exporter.start()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from wg_exporter.exposition.writer import Writer
 from wg_exporter.names.table import Names
 from wg_exporter.names.unmatched import Matching
+from wg_exporter.plan.fast import FastPlanner
 from wg_exporter.plan.planner import Planner
 from wg_exporter.plan.routing import Routing
 
@@ -23,6 +24,7 @@ class Setup:
         self.names = Names(config)
         self.matching = Matching(config)
         self.planner = Planner(config)
+        self.fast = FastPlanner(config)
         self.routing = Routing(config)
         # A writer keeps what it rendered of its page for the next scrape.
         self.writers = {"": Writer(lambda name: not config.metrics.excluded(name))}

@@ -148,7 +148,8 @@ def info_labels(interface: str, key: str, meta: PeerMeta, tunnel: str) -> Pairs:
     return (*peer_labels(interface, key, meta), ("tunnel", tunnel))
 
 
-def _echo_labels(interface: str, key: str, meta: PeerMeta, target: str) -> Pairs:
+def echo_labels(interface: str, key: str, meta: PeerMeta, target: str) -> Pairs:
+    """Those of what is found by probing a target."""
     return (*peer_labels(interface, key, meta), ("target", target))
 
 
@@ -265,7 +266,7 @@ def _round_trips(bounds: Sequence[float]) -> Field:
         below = tuple(accumulate(buckets))
         return (*below, rtt_sum, below[-1])
 
-    return Field(c.PROBE_RTT, _echo_labels, ProbeStats, ("buckets", "rtt_sum"), values, points)
+    return Field(c.PROBE_RTT, echo_labels, ProbeStats, ("buckets", "rtt_sum"), values, points)
 
 
 @lru_cache(maxsize=8)
@@ -273,7 +274,7 @@ def probe_fields(bounds: tuple[float, ...]) -> tuple[Field, ...]:
     """All metrics of a probed peer. `bounds` are those of the histogram in seconds."""
 
     def echo(metric: Metric, field: str) -> Field:
-        return Field(metric, _echo_labels, ProbeStats, (field,))
+        return Field(metric, echo_labels, ProbeStats, (field,))
 
     def mtu(metric: Metric, field: str) -> Field:
         return Field(metric, _mtu_labels, MtuReport, (field,))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from wg_exporter import catalogue as c
 from wg_exporter.exposition.causes import peer_causes
+from wg_exporter.exposition.fast import fast_samples
 from wg_exporter.exposition.fields import peers, probes
 from wg_exporter.exposition.parts import Sample, samples_of
 from wg_exporter.exposition.quiet import quiet_peers
@@ -26,6 +27,7 @@ def metrics(view: View, extra: Iterable[Sample] = ()) -> Parts:
         peers(view),
         peer_causes(view),
         quiet_peers(view),
+        fast_samples(view),
         probes(view),
         exporter_samples(view),
         extra,

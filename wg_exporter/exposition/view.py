@@ -58,7 +58,9 @@ class View(NamedTuple):
     `rtt_buckets` are the bounds in seconds by which their round trips were counted. `scheduling_delay` is in seconds,
     None where nothing is probed. `unmatched` are lines about entries of the configuration that match nothing. `quiet`
     is who pages nobody at the moment. `causes` are those that were found, by device and public key: perhaps of peers
-    that are well again by now. `drifts` are how devices differ from the files that describe them.
+    that are well again by now. `drifts` are how devices differ from the files that describe them. `fast` has the
+    peers with fast echoes, by device and public key: where these go, and whether the peer is up; without those of whom
+    that is not known.
     """
 
     devices: tuple[DeviceView, ...]
@@ -76,3 +78,4 @@ class View(NamedTuple):
     quiet: QuietNow = NOBODY
     causes: Mapping[DeviceKey, Mapping[str, Finding]] = MappingProxyType({})
     drifts: Mapping[DeviceKey, Drift] = MappingProxyType({})
+    fast: Mapping[DeviceKey, Mapping[str, tuple[str, bool]]] = MappingProxyType({})

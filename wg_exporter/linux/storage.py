@@ -152,13 +152,13 @@ def open_storage(path: str, user: User | None = None) -> Storage:
     except OSError as error:
         return Storage(path, problem=f"{path}: {error.strerror or error}")
     try:
-        below = _below(handle, user.gid if user else os.getegid())
+        below = open_below(handle, BELOW, _MODE, user.gid if user else os.getegid())
     except OSError as error:
         return Storage(path, problem=f"{path}/{BELOW}: {error.strerror or error}")
     finally:
         os.close(handle)
     try:
-        _own(below, user.gid if user else None)
+        own(below, _MODE, user.gid if user else None)
         lock(below, _HELD)
     except OSError as error:
         os.close(below)
@@ -180,23 +180,26 @@ def _read(directory: int, name: str, longest: int) -> bytes | None:
     return data
 
 
-def _below(parent: int, group: int) -> int:
+def open_below(parent: int, name: str, mode: int, group: int) -> int:
+    """A directory in an open one, made for this group if there is none. Raises OSError."""
     with _of_group(group):
         with contextlib.suppress(FileExistsError):
-            os.mkdir(BELOW, _MODE, dir_fd=parent)
-        return os.open(BELOW, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+            os.mkdir(name, mode, dir_fd=parent)
+        return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
 
 
-def _own(directory: int, group: int | None) -> None:
-    """Have the group write to a directory that may have been made for another one, or by a careful umask."""
+def own(directory: int, mode: int, group: int | None) -> None:
+    """Have the group write to a directory that may have been made for another one, or by a careful umask. Raises
+    OSError.
+    """
     found = os.fstat(directory)
     if found.st_uid != os.geteuid():
-        raise OSError(errno.EPERM, f"it belongs to the user {found.st_uid}; remove it, or name another --storage.path")
+        raise OSError(errno.EPERM, f"it belongs to the user {found.st_uid}; remove it, or name another")
     if group is not None and found.st_gid != group:
         with _of_group(group):
             os.fchown(directory, -1, group)
-    if stat.S_IMODE(found.st_mode) != _MODE:
-        os.fchmod(directory, _MODE)
+    if stat.S_IMODE(found.st_mode) != mode:
+        os.fchmod(directory, mode)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 from wg_exporter.config.probe import ProbeSettings  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.messages.channel import Message
 from wg_exporter.model import Usage
-from wg_exporter.probed import MtuReport, ProbePeer, ProbeStats  # noqa: TC001 - msgspec reads the annotations
+from wg_exporter.probed import FastPeer, MtuReport, ProbePeer, ProbeStats  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.sighted import Callers, Sighting, WatchPeer  # noqa: TC001 - msgspec reads the annotations
 
 PORTION = 500  # peers in a message, which are 200,000 bytes
@@ -44,6 +44,24 @@ class Watch(Message):
     put: dict[int, tuple[WatchPeer, float]]
 
 
+class FastPeers(Message):
+    """Whom to send fast echoes to, by number: exactly these from now on. They are few, so it is always all of them.
+
+    These numbers are others than those of the peers that are probed or watched for.
+    """
+
+    peers: dict[int, FastPeer]
+
+
+class FastStates(Message):
+    """By their fast echoes: who is up (True), who is down (False), of whom nothing is known yet (None), by number.
+
+    `peers` has all of them or, as soon as one has changed, those that have.
+    """
+
+    peers: dict[int, bool | None]
+
+
 class Results(Message):
     """What changed of some peers, by number (see `driver.Changes`).
 
@@ -69,5 +87,5 @@ class Watched(Message):
     problem: str = ""
 
 
-ToProber = Setup | Peers | Counters | Watch
-FromProber = Results | Watched
+ToProber = Setup | Peers | Counters | Watch | FastPeers
+FromProber = Results | Watched | FastStates

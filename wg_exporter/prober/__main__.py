@@ -22,7 +22,17 @@ from typing import TYPE_CHECKING
 from wg_exporter.linux import privileges
 from wg_exporter.linux.usage import Meter
 from wg_exporter.messages.channel import Connection, ConnectionEndedError
-from wg_exporter.messages.prober import Counters, Peers, Results, Setup, ToProber, Watch, Watched
+from wg_exporter.messages.prober import (
+    Counters,
+    FastPeers,
+    FastStates,
+    Peers,
+    Results,
+    Setup,
+    ToProber,
+    Watch,
+    Watched,
+)
 from wg_exporter.prober.driver import Prober
 from wg_exporter.prober.mtu.probes import NEVER
 
@@ -31,6 +41,8 @@ if TYPE_CHECKING:
 
 TELL = 0.5  # seconds between two results
 ALIVE = 5.0  # seconds after the last results until there are some without a change: they say that this process lives
+FAST_ALIVE = 0.5  # seconds after the last states of fast echoes until all are told again: a silence is no state
+FAST_BUSY = 0.005  # seconds until the exporter is tried again with states that have changed
 BUSY = 0.25  # seconds until the exporter is tried again, when it has not taken all of the last results yet
 AT_ONCE = 100  # peers in one message, between two rounds of probing: 3 ms
 SETUP_TIMEOUT = 10.0  # seconds until the first message
@@ -49,6 +61,7 @@ class Child:
         self._steady_at = NEVER
         self._watched_due = float("-inf")  # for what was seen on the wire
         self._told_problem = ""  # of the watcher
+        self._fast_due = float("-inf")  # for all states of fast echoes
         self._left = 0  # of the peers that had changed when results were due, how many are still to be sent
 
     def run(self) -> None:
@@ -58,6 +71,7 @@ class Child:
             self._prober.step(self._longest_sleep())
             if self._connection.pending():
                 self._hear()
+            self._tell_fast()
             self._tell()
             self._tell_watched()
             if time.monotonic() >= self._steady_at:
@@ -75,6 +89,10 @@ class Child:
         if self._connection.pending() or self._left:
             return 0.0
         due = min(self._due, self._watched_due) if self._watching else self._due
+        if self._prober.fast.changed:  # which was not taken at once
+            due = min(due, time.monotonic() + FAST_BUSY)
+        elif len(self._prober.fast):
+            due = min(due, self._fast_due)
         return max(due - time.monotonic(), 0.0)
 
     @property
@@ -93,8 +111,24 @@ class Child:
             self._prober.counters(message.rows)
         elif isinstance(message, Watch):
             self._prober.watcher.watch(message.put, time.monotonic())
+        elif isinstance(message, FastPeers):
+            self._prober.ask_fast(message.peers)
+            self._fast_due = float("-inf")
         elif message is not None:
             raise ConnectionEndedError("a second setup")
+
+    def _tell_fast(self) -> None:
+        """Send what has changed by fast echoes at once, before all else; and all of it now and then."""
+        fast, now = self._prober.fast, time.monotonic()
+        whole = now >= self._fast_due and len(fast) > 0
+        if not (whole or fast.changed):
+            return
+        self._connection.flush()
+        if not self._connection.idle:
+            return
+        if whole:
+            self._fast_due = now + FAST_ALIVE
+        self._connection.send(FastStates(fast.states() if whole else fast.changes()))
 
     def _tell(self) -> None:
         """Send one portion of the changes a round, until all peers that had changed when results were due are sent."""

@@ -19,9 +19,11 @@ import time
 from itertools import islice
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
+from wg_exporter.config.fast import MOST_FAST
 from wg_exporter.config.probe import ProbeSettings
+from wg_exporter.prober.fast.track import LEAST_INTERVAL, MOST_MULTIPLIER, FastTarget
 from wg_exporter.prober.mtu.machine import PathMtu
-from wg_exporter.prober.path import Path, tunnel, usable
+from wg_exporter.prober.path import Path, is_address, tunnel, usable
 from wg_exporter.prober.schedule import Schedule, Slots
 from wg_exporter.prober.transport import Transport
 from wg_exporter.prober.watcher.watcher import Host, Watcher
@@ -29,8 +31,9 @@ from wg_exporter.prober.watcher.watcher import Host, Watcher
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping
 
-    from wg_exporter.probed import MtuReport, ProbePeer, ProbeStats
+    from wg_exporter.probed import FastPeer, MtuReport, ProbePeer, ProbeStats
     from wg_exporter.prober.echo.track import Track
+    from wg_exporter.prober.fast.book import FastBook
     from wg_exporter.prober.mtu.locate import Shrink
     from wg_exporter.prober.mtu.probes import Answer
     from wg_exporter.prober.mtu.verdict import Findings
@@ -154,6 +157,26 @@ class Prober(Generic[Id]):
     def scheduling_delay(self) -> float:
         """The longest time in seconds by which a small echo left after it was due, since the last call."""
         return self._engine.scheduling_delay()
+
+    def ask_fast(self, peers: Mapping[int, FastPeer]) -> None:
+        """Send fast echoes to exactly these from now on, without those whose target is no address. Their numbers are
+        names of their own.
+        """
+        fast = self._engine.fast
+        # Whoever asks is bounded by the configuration. One that was taken over is bounded here.
+        wanted = dict(islice(((number, peer) for number, peer in peers.items() if is_address(peer.target)), MOST_FAST))
+        for name in [track.target.id for track in fast.tracks() if track.target.id not in wanted]:
+            self._engine.remove_fast(name)
+        for number, peer in wanted.items():
+            interval, multiplier = max(peer.interval, LEAST_INTERVAL), min(max(peer.multiplier, 1), MOST_MULTIPLIER)
+            target = FastTarget(number, peer.key[0], peer.ifindex, peer.target, interval, multiplier)
+            if (known := fast.track(number)) is None or known.target != target:
+                self._engine.put_fast(target)
+
+    @property
+    def fast(self) -> FastBook:
+        """How the peers with fast echoes are."""
+        return self._engine.fast
 
     def search(self, name: Id) -> None:
         """Search the MTU of this peer now, until it isn't `busy`. KeyError if it isn't probed."""

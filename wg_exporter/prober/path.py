@@ -85,10 +85,11 @@ def tunnel(peer: ProbePeer) -> Tunnel:
 
 def usable(peer: ProbePeer) -> bool:
     """Whether the target is an IP address and the endpoint, which may be unknown yet, is one too or empty."""
-    return _address(peer.target) and (not peer.endpoint or _address(peer.endpoint.partition("%")[0]))
+    return is_address(peer.target) and (not peer.endpoint or is_address(peer.endpoint.partition("%")[0]))
 
 
-def _address(text: str) -> bool:
+def is_address(text: str) -> bool:
+    """Whether this is an IP address."""
     try:
         ip_address(text)
     except ValueError:

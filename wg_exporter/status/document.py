@@ -133,6 +133,7 @@ class PeerPart(msgspec.Struct, frozen=True, kw_only=True):
     quiet: QuietPart | None = None
     cause: CausePart | None = None
     endpoint_name: EndpointNamePart | None = None
+    fast_up: bool | None = None
 
 
 class DevicePart(msgspec.Struct, frozen=True, kw_only=True):
@@ -310,6 +311,7 @@ def _peer(row: PeerRow, device: DeviceRow, wall: float, endpoints: str, config_f
         endpoint_name=(
             endpoint_name_part(row.host_name, whose(device)[1], peer.public_key, endpoints) if row.host_name else None
         ),
+        fast_up=row.fast_up,
     )
 
 

@@ -145,6 +145,7 @@ def _peer_row(part: PeerPart) -> PeerRow:
         cause=finding(part.cause) if part.cause else None,
         line=Line(trips.until, trips.mean_seconds, trips.lost) if trips else None,
         host_name=endpoint_name(part.endpoint_name) if part.endpoint_name else None,
+        fast_up=part.fast_up,
     )
 
 

@@ -74,7 +74,7 @@ class PeerRow(NamedTuple):
     peer that is `gone`, with its device or from it, `peer` has only the key. `quiet`: it pages nobody, as somebody
     works on it or its interface. `line` are its round trips of the last ten minutes, None also where nobody asked for
     them. `cause` is why it is down or degraded, None where nothing was found. `host_name` is what is known of the host
-    name in its file; None if it has none.
+    name in its file; None if it has none. `fast_up`: it answers fast echoes; None if it has none, or that is not known.
     """
 
     peer: Peer
@@ -91,6 +91,7 @@ class PeerRow(NamedTuple):
     line: Line | None = None
     cause: Finding | None = None
     host_name: EndpointName | None = None
+    fast_up: bool | None = None
 
 
 class DeviceRow(NamedTuple):
@@ -184,6 +185,8 @@ def from_view(
     rows = [row._replace(entry=entries.get(whose(row)[0], "")) for row in rows]
     if view.causes:
         rows = [_with_causes(row, view.causes.get(whose(row), {})) for row in rows]
+    if view.fast:
+        rows = [_with_fast(row, view.fast.get(whose(row), {})) for row in rows]
     if view.quiet:
         rows = [_with_quiet(row, view.quiet) for row in rows]
     problems = [problem for file in snapshot.conf for problem in file.problems]
@@ -215,6 +218,16 @@ def from_view(
         notes=snapshot.notes,
         quiet=view.quiet,
     )
+
+
+def _with_fast(row: DeviceRow, fast: Mapping[str, tuple[str, bool]]) -> DeviceRow:
+    if not fast:
+        return row
+    peers = (
+        peer._replace(fast_up=fast[peer.peer.public_key][1]) if peer.peer.public_key in fast else peer
+        for peer in row.peers
+    )
+    return row._replace(peers=tuple(peers))
 
 
 def _with_quiet(row: DeviceRow, quiet: QuietNow) -> DeviceRow:

@@ -7,10 +7,11 @@ out of reach afterwards.
 from __future__ import annotations
 
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from wg_exporter.catalogue import NAMES
-from wg_exporter.daemon.doors import open_doors
+from wg_exporter.daemon.doors import open_doors, open_track
 from wg_exporter.linux import signals
 from wg_exporter.linux.privileges import CAP_NET_RAW, effective, readable_by_all
 from wg_exporter.linux.scarcity import be_frugal
@@ -38,12 +39,16 @@ def run(asked: Asked) -> int:
     parse_telemetry_path(asked.telemetry_path)
     doors = open_doors(asked)
     doors.storage = open_storage(asked.storage_path, roles.web_user())
+    doors.track_files = open_track(asked, roles.web_user())
     held = effective()
     net_raw = None if held is None else CAP_NET_RAW in held
 
     def exporter(sock: socket.socket) -> int:
         from wg_exporter.daemon import apart  # noqa: PLC0415 - see above
         from wg_exporter.web.docs import Docs  # noqa: PLC0415 - see above
+
+        if doors.track_files:
+            import_module("wg_exporter.daemon.tracking")  # which few hosts need
 
         docs = Docs()
         if not all(map(readable_by_all, docs.needs())):
@@ -63,6 +68,6 @@ def run(asked: Asked) -> int:
             web_files,
             resolvers=resolvers,
         )
-        return parent.run(exporter, [*doors.sockets, doors.storage])
+        return parent.run(exporter, [*doors.sockets, doors.storage, *filter(None, [doors.track_files])])
     finally:
         doors.remove()

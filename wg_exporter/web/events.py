@@ -41,7 +41,7 @@ class Application(Protocol):
         """
 
     def allows_host(self, host: str) -> bool:
-        """Whether a request over TCP with this header `Host` is answered."""
+        """Whether a request over TCP with this header `Host` is answered. Called in the event loop."""
 
 
 class Events:

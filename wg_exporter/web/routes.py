@@ -34,12 +34,15 @@ class Where(Enum):
 
 
 class Route(NamedTuple):
-    """A path, what answers it, by which methods (`GET` is `HEAD` too), and where."""
+    """A path, what answers it, by which methods (`GET` is `HEAD` too), and where. `below`: it ends with a slash, and
+    all that is below it is answered so, unless it has a route of its own.
+    """
 
     path: str
     answer: Handler
     methods: tuple[str, ...] = ("GET",)
     where: Where = Where.ANYWHERE
+    below: bool = False
 
 
 def line(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
@@ -56,12 +59,15 @@ class Routes:
         `Where.LIFECYCLE` is answered over TCP too.
         """
         self._table = {route.path: route for route in table}
+        self._below = [route for route in self._table.values() if route.below]
         self._hint = hint
         self._lifecycle = lifecycle
 
     async def answer(self, request: Request) -> Response:
         """The response, whatever was asked."""
         route = self._table.get(request.path)
+        if route is None:
+            route = next((one for one in self._below if request.path.startswith(one.path)), None)
         if route is None:
             return line(404, self._hint)
         method = "GET" if request.method == "HEAD" else request.method

@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from wg_exporter.log import Log
 from wg_exporter.status.discovery import at_port
+from wg_exporter.web import events, up
 from wg_exporter.web.acceptor import Acceptor
 from wg_exporter.web.bodies import Bodies, NotKnownError
 from wg_exporter.web.clients import Clients, Limits
 from wg_exporter.web.docs import MOVED, Docs
-from wg_exporter.web.events import PATH as EVENTS_PATH
-from wg_exporter.web.events import Events
 from wg_exporter.web.landing import MOST_EVENTS, Landing, Page
 from wg_exporter.web.listen import describe
 from wg_exporter.web.negotiation import Format, accepts_gzip, choose_format
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from wg_exporter.events import Event
-    from wg_exporter.events.asked import Asked
     from wg_exporter.status.document import Document
     from wg_exporter.web.http import Request
     from wg_exporter.web.landing import Asset
@@ -71,7 +69,7 @@ class RefusedError(Exception):
     """What a request asks for is not done. The message is one line that says why."""
 
 
-class Application(Protocol):
+class Application(events.Application, up.Application, Protocol):
     """What is served. `daemon.serve` implements it."""
 
     def scrape(self, path: str, format: Format, /) -> Sequence[bytes]:  # noqa: A002
@@ -98,17 +96,6 @@ class Application(Protocol):
     def quiet(self, asked: Mapping[str, str], *, end: bool) -> bytes:
         """Begin or end the quiet of a peer or interface, as these parameters say. Returns what was done, as JSON.
         Called in a thread; may wait for the disk. Raises RefusedError.
-        """
-
-    def ready(self) -> str:
-        """Empty when ready, else one line why not. Called in the event loop, so it must not block."""
-
-    def allows_host(self, host: str) -> bool:
-        """Whether a request over TCP with this header `Host` is answered. Called in the event loop."""
-
-    def events(self, asked: Asked, *, private: bool) -> tuple[bytes, int]:
-        """The lines that are asked for, and the number up to which was looked; `private`: for the Unix socket. Called
-        in a worker thread; must wait for nothing.
         """
 
     def recent(self, most: int) -> Sequence[Event]:
@@ -145,13 +132,13 @@ class Server:
         self._log = Log(__name__)
         self._bodies = Bodies([page.path for page in pages], self._limits.scrape)
         self._lists = Bodies((), self._limits.scrape, workers=1)  # so that they are not in the way of scrapes
-        self._events = Events(app, self._lists)
+        self._events = events.Events(app, self._lists)
         self._reloading = 0
         self._clients: Clients | None = None
         self._owner: socket.socket | None = None
         self._acceptor: Acceptor | None = None
         self._policy = policy or Policy(OPEN)
-        self._page = Landing(telemetry_path, pages, STATUS_PATH, events_path=EVENTS_PATH, docs=docs is not None)
+        self._page = Landing(telemetry_path, pages, STATUS_PATH, events_path=events.PATH, docs=docs is not None)
         self._docs = docs
         scrapes = [Route(page.url(telemetry_path), self._scraper(page.path)) for page in pages]
         hint = f"not found; metrics are at {telemetry_path}\n"
@@ -167,8 +154,9 @@ class Server:
             Route("/-/ready", self._ready),
             Route(RELOAD_PATH, self._reload, ("POST", "PUT"), Where.LIFECYCLE),
             Route(STATUS_PATH, self._status),
-            Route(EVENTS_PATH, self._happened),
+            Route(events.PATH, self._happened),
             Route(TARGETS_PATH, self._targets),
+            Route(up.PATH, partial(up.answer, self._app), below=True),
             Route(PAUSE_PATH, self._pause, ("POST",), Where.OWNER),
             Route(QUIET_PATH, self._quiet, ("POST", "DELETE"), Where.OWNER),
         )
@@ -244,8 +232,8 @@ class Server:
         return await self._bodies.answer(request, _PAGE, None, lambda: asyncio.to_thread(self._html), headers)
 
     def _html(self) -> tuple[bytes, ...]:
-        events = self._app.recent(MOST_EVENTS)
-        return (self._page.html(self._app.last(), self._app.ready(), time.time(), events),)
+        recent = self._app.recent(MOST_EVENTS)
+        return (self._page.html(self._app.last(), self._app.ready(), time.time(), recent),)
 
     async def _healthy(self, _request: Request) -> Response:
         return line(200, "wg-exporter is healthy.\n")

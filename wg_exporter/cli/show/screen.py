@@ -254,6 +254,9 @@ def _closer(row: DeviceRow, peer: PeerRow, config_file: str, wall: float, encodi
             yield Text(words.plain(f"  {line}", encoding))
     if peer.cause:
         yield from _cause(peer.cause, encoding)
+    if peer.fast_up is not None:
+        state, style = ("up", "") if peer.fast_up else ("down", "yellow")
+        yield Text(f"  {state} by fast echoes", style)
     if peer.host_name:
         device = whose(row)[1]
         if found := host_name.told(peer.host_name, device, peer.peer.public_key):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from wg_exporter.config.probe import ProbeSettings
 from wg_exporter.probed import SendError
 from wg_exporter.prober.echo.book import EchoBook, Reading
+from wg_exporter.prober.fast.book import FastBook
 from wg_exporter.prober.wire import packet
 from wg_exporter.prober.wire.pool import SocketPool
 from wg_exporter.prober.wire.sockets import Ancillary, ProbeSocket, SocketKey, address_for, leave_by, open_here, reason
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from wg_exporter.probed import ProbeStats
     from wg_exporter.prober.echo.book import Probe
     from wg_exporter.prober.echo.track import EchoTarget, Track
+    from wg_exporter.prober.fast.book import FastEcho
+    from wg_exporter.prober.fast.track import FastTarget, FastTrack
     from wg_exporter.prober.wire.packet import IcmpAnswer
     from wg_exporter.prober.wire.sockets import Arrival, Opener
 
@@ -102,6 +105,8 @@ class Engine:
         open_socket: Opener = open_here,
     ) -> None:
         self._book = book or EchoBook(ProbeSettings(), os.urandom)
+        self.fast = FastBook(os.urandom)
+        """The fast echoes, for whoever asks how peers are; `put_fast` and `remove_fast` say whom to ask."""
         self._other = other
         self._poll = poll
         self._tap = tap
@@ -152,6 +157,22 @@ class Engine:
         if track is not None:
             self.sockets.release(_socket_of(track.target))
 
+    def put_fast(self, target: FastTarget) -> None:
+        """Send fast echoes to this peer from now on (see `FastBook.put`). ValueError if its address is none."""
+        before = self.fast.track(target.id)
+        left = None if before is None else _socket_of(before.target)
+        self.fast.put(target, time.monotonic())
+        self.sockets.hold(_socket_of(target))
+        if left is not None:
+            self.sockets.release(left)
+
+    def remove_fast(self, name: int) -> None:
+        """Send this peer no more fast echoes. KeyError if it gets none."""
+        track = self.fast.track(name)
+        self.fast.remove(name)
+        if track is not None:
+            self.sockets.release(_socket_of(track.target))
+
     def resume(self, name: Hashable) -> None:
         """Probe this target at its interval again, however long it was silent."""
         self._book.resume(name, time.monotonic())
@@ -162,7 +183,8 @@ class Engine:
         They are opened again when there is something to send.
         """
         self.sockets.forget(netns)
-        for track in self._book.tracks():
+        tracks: list[Track | FastTrack] = [*self._book.tracks(), *self.fast.tracks()]
+        for track in tracks:
             if track.target.netns == netns:
                 track.message = None
 
@@ -183,7 +205,7 @@ class Engine:
     def step(self, longest: float = LONGEST_SLEEP) -> None:
         """One round: sleep until something is to be done, at most `longest` seconds, and do it."""
         now = time.monotonic()
-        wake = min(self._book.next_event(now), now + longest)
+        wake = min(self._book.next_event(now), self.fast.next_event(), now + longest)
         if self._poll is not None:
             wake = min(wake, self._poll(now))
         ready = self._epoll.poll(max(wake - now, 0.0))
@@ -197,6 +219,9 @@ class Engine:
                 callback()
         now = time.monotonic()
         self._book.expire(now)
+        self.fast.look(now)
+        for echo in self.fast.due(now):
+            self._send_fast(echo)
         for probe in self._book.due(now):
             self._send_echo(probe)
 
@@ -244,7 +269,19 @@ class Engine:
                 self._tap(Tapped(track.target.netns, whole, when.wall, sent=True))
         self._delay = max(self._delay, when.monotonic - due)
 
-    def _prepare(self, track: Track) -> _Message | SendError:
+    def _send_fast(self, echo: FastEcho) -> None:
+        message = echo.track.message or self._prepare(echo.track)
+        if not isinstance(message, _Message):
+            # Without a device nothing leaves, whoever sends it; without a socket it is we alone who can't.
+            (self.fast.failed if message is SendError.NO_DEVICE else self.fast.impossible)(echo)
+            return
+        message.renew(message.packet, echo.ident, echo.sequence, echo.token, message.socket.tag)
+        try:
+            message.socket.send(message.packet, message.ancillary, message.address)
+        except OSError:
+            self.fast.failed(echo)
+
+    def _prepare(self, track: Track | FastTrack) -> _Message | SendError:
         target = track.target
         ipv6 = len(track.address) == 16
         if not target.ifindex:
@@ -277,13 +314,18 @@ class Engine:
                 self._tap(Tapped(sock.key.netns, whole, arrival.stamp or read.wall, sent=False, answer=answer))
             if not answer.ident & 1 and answer.protocol != packet.UDP:
                 if answer.kind is packet.IcmpKind.REPLY and answer.token is not None:
-                    place = self._book.place(answer.ident, answer.sequence)
-                    self._book.answer(answer.sender, place, answer.token, arrival.stamp, read)
+                    self._take_reply(answer, answer.token, arrival, read)
             elif self._other is not None and sock.asked(answer):
                 self._other(answer._replace(ifindex=arrival.ifindex), _arrived(arrival, read))
 
+    def _take_reply(self, answer: IcmpAnswer, token: int, arrival: Arrival, read: Reading) -> None:
+        if len(self.fast) and self.fast.answer(answer.sender, answer.ident, token, _arrived(arrival, read)):
+            return
+        place = self._book.place(answer.ident, answer.sequence)
+        self._book.answer(answer.sender, place, token, arrival.stamp, read)
 
-def _socket_of(target: EchoTarget) -> SocketKey:
+
+def _socket_of(target: EchoTarget | FastTarget) -> SocketKey:
     return SocketKey(target.netns, ":" in target.address)
 
 

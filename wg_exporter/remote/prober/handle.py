@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from wg_exporter.config.probe import ProbeSettings
     from wg_exporter.model import DeviceKey, PeerKey, Usage
-    from wg_exporter.probed import Probed, ProbePeer
+    from wg_exporter.probed import FastPeer, Probed, ProbePeer
     from wg_exporter.remote.process import Process
     from wg_exporter.sighted import Caller, Sighting, WatchPeer
 
@@ -114,6 +114,20 @@ class ProberProcess:
         """Who sends handshake messages to a device and is no watched peer's endpoint, of the last windows."""
         with self._supervisor.lock:
             return self._supervisor.watched.callers()
+
+    def ask_fast(self, peers: Sequence[FastPeer]) -> None:
+        """Send fast echoes to exactly these. Costs nothing if it is the same object as before."""
+        with self._supervisor.lock:
+            self._supervisor.fast.set_peers(peers)
+            self._supervisor.wake()
+
+    def fast(self) -> Mapping[PeerKey, bool]:
+        """Who is up and who is down by fast echoes, without those of whom that is not known. Waits for no lock."""
+        return self._supervisor.fast.states(time.monotonic())
+
+    def listen_fast(self, changed: Callable[[], object]) -> None:
+        """Call this from now on, in another thread, when `fast` may have changed. It must not wait."""
+        self._supervisor.on_fast = changed
 
     @property
     def watch_problem(self) -> str:

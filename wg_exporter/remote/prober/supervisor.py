@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wg_exporter.messages.channel import Connection, ConnectionEndedError
-from wg_exporter.messages.prober import FromProber, Watched
+from wg_exporter.messages.prober import FastStates, FromProber, Watched
+from wg_exporter.remote.prober.fast import FastPeersAsked
 from wg_exporter.remote.prober.known import Known
 from wg_exporter.remote.prober.pending import Pending
 from wg_exporter.remote.prober.watched import WatchedPeers
@@ -40,7 +41,7 @@ _ROOT = str(Path(__file__).resolve().parents[3])
 
 
 class Supervisor:
-    """The thread, and what it shares with the handle: `pending`, `known`, `watched` and `setup`, all under `lock`.
+    """The thread, and what it shares with the handle: `pending`, `known`, `watched`, `fast`, `setup`, all under `lock`.
 
     It holds no reference to the handle, so that a dropped handle is collected.
     """
@@ -52,6 +53,9 @@ class Supervisor:
         self.pending = Pending()
         self.known = Known()
         self.watched = WatchedPeers()
+        self.fast = FastPeersAsked()
+        self.on_fast: Callable[[], object] = lambda: None
+        """Called by the thread, without the lock, when states of fast echoes may have changed."""
         self.heard_at = float("-inf")  # when the process last said something, by the monotonic clock
         self.usage: Usage | None = None  # of the process, None while there is none
         self.delay = 0.0  # the worst scheduling delay since it was last asked for, in seconds
@@ -101,6 +105,8 @@ class Supervisor:
             with self.lock:
                 self.known.end_silences()
                 self.watched.end()
+                self.fast.end()
+            self.on_fast()
             if self._restart:
                 continue
             if time.monotonic() - started >= LONG_LIFE:
@@ -116,7 +122,7 @@ class Supervisor:
         """A host without peers to probe or to watch for needs no process."""
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
-        while not self.stopping and not self.pending and not self.watched:
+        while not self.stopping and not self.pending and not self.watched and not self.fast:
             poll.poll(1000)
             self._clear_wake()
 
@@ -153,6 +159,7 @@ class Supervisor:
             self.known.begin()
             self.pending.begin()
             self.watched.begin()
+            self.fast.begin()
             setup = self.setup
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
@@ -181,12 +188,17 @@ class Supervisor:
         """Send as many portions as the socket takes now."""
         while connection.idle:
             with self.lock:
-                message = self.pending.take() or self.watched.take(time.monotonic())
+                message = self.fast.take() or self.pending.take() or self.watched.take(time.monotonic())
             if message is None:
                 return
             connection.send(message)
 
     def _take(self, message: FromProber) -> None:
+        if isinstance(message, FastStates):
+            with self.lock:
+                self.fast.told(message, time.monotonic())
+            self.on_fast()
+            return
         with self.lock:
             if self._restart:
                 return  # it still counts by the old setup; what it told earlier stays
