@@ -42,7 +42,7 @@ def run(asked: Asked) -> int:
     watched = None if asked.web_file is None else _Watched(asked.web_file)
     doors = open_doors(asked)
     doors.storage = open_storage(asked.storage_path)
-    sources = partial(host_sources, resolver=OwnResolver())
+    sources = partial(host_sources, resolver=OwnResolver(), serving=True)
     exporter = Exporter(asked.config, asked.config_file, sources, prober=Probing(asked.config), storage=doors.storage)
     try:
         return asyncio.run(_serve(exporter, doors, asked, watched))
