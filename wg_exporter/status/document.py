@@ -133,6 +133,8 @@ class PeerPart(msgspec.Struct, frozen=True, kw_only=True):
     quiet: QuietPart | None = None
     cause: CausePart | None = None
     endpoint_name: EndpointNamePart | None = None
+    receive_packets: int | None = None
+    transmit_packets: int | None = None
 
 
 class DevicePart(msgspec.Struct, frozen=True, kw_only=True):
@@ -310,6 +312,8 @@ def _peer(row: PeerRow, device: DeviceRow, wall: float, endpoints: str, config_f
         endpoint_name=(
             endpoint_name_part(row.host_name, whose(device)[1], peer.public_key, endpoints) if row.host_name else None
         ),
+        receive_packets=row.packets.rx_packets if row.packets else None,
+        transmit_packets=row.packets.tx_packets if row.packets else None,
     )
 
 
