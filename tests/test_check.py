@@ -283,6 +283,10 @@ CASES = [
     Case("a unit that can't count them", counting(unit="cap_net_raw"), ("unit-no-accounting",)),
     Case("they can't be counted on this host",
          counting(outcomes=(outcome("it lacks CAP_BPF; grant it", SourceName.ACCOUNTING),)), ("source-unread",)),
+    Case("and files that describe what is there are still held against it",
+         here(counting(outcomes=(outcome("no", SourceName.ACCOUNTING),)),
+              conf=(conf(row=ConfFile("/x/wg9.conf", "wg9", (ConfPeer("x"),))),)),
+         ("source-unread", "interface-absent")),
     Case("they can't be counted on one device",
          counting(notes=("wg0: packets are not counted: a filter is first; move it",)), ("packets-not-counted",)),
     # The exporter
