@@ -20,6 +20,7 @@ import pytest
 from tests.lab import eventually, start_exporter
 from tests.lab.exporting import scrape
 from tests.test_accounting_hooks import foreign, tc, there, tun
+from tests.test_systemd import UNIT, under_the_capabilities_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it makes a device and loads a program"),
 ]
 
+ACCOUNTING = UNIT.with_suffix(".service.d") / "accounting.conf"
 RECEIVED, SENT = "wireguard_peer_receive_packets_total", "wireguard_peer_transmit_packets_total"
 ANSWER = f"""\
 private_key={"22" * 32}
@@ -184,9 +186,20 @@ def test_what_a_killed_exporter_left_is_taken_over_or_taken_away_by_the_next(
         eventually(lambda: there(device) == before, within=10)
 
 
+def test_the_drop_in_of_the_unit_is_enough(device: Tun, tmp_path: Path) -> None:
+    before = there(device)
+    units = under_the_capabilities_of(UNIT, ACCOUNTING)
+    with start_exporter(directory=tmp_path, config=configured(device), wrapper=units) as exporter:
+        begun(exporter)
+        device.send("10.0.0.1")
+        assert counted(exporter) == (0, 1)
+        assert exporter.stop() == 0
+    assert there(device) == before
+
+
 def test_without_the_right_there_is_one_line_and_all_else_goes_on(device: Tun, tmp_path: Path) -> None:
-    less = ["setpriv", "--bounding-set=-bpf,-sys_admin", "--inh-caps=-bpf,-sys_admin"]
-    with start_exporter(directory=tmp_path, config=configured(device), wrapper=less) as exporter:
+    units = under_the_capabilities_of(UNIT)
+    with start_exporter(directory=tmp_path, config=configured(device), wrapper=units) as exporter:
         (line,) = exporter.logged("source failed")
         assert "CAP_BPF" in line
         for _ in range(3):
