@@ -26,6 +26,7 @@ from wg_exporter.linux.errors import SourceError
 from wg_exporter.linux.netlink import DecodeError
 from wg_exporter.model import Peers
 from wg_exporter.reader.accounting import filters
+from wg_exporter.reader.accounting.counter import Programs
 from wg_exporter.reader.accounting.hooks import Found, Hooks
 from wg_exporter.reader.accounting.source import AGAIN_SECONDS, ANOTHER, AccountingSource
 from wg_exporter.reader.accounting.sweeper import Sweeper
@@ -348,6 +349,21 @@ def test_looking_tells_ours_from_nothing(tun: Tun) -> None:
         pytest.raises(SourceError, match="tcx egress"),
     ):
         hooks.check(tun.ifindex)
+
+
+@needs_root
+def test_a_program_that_tc_does_not_take_leaves_nothing(tun: Tun) -> None:
+    """As where the kernel lacks cls_bpf."""
+    before = there(tun)
+    with contextlib.closing(Hooks()) as hooks:
+        with pytest.raises(SourceError, match="it needs sch_ingress and cls_bpf"):
+            hooks.put(tun.ifindex, Programs(1 << 20, 1 << 20))
+        assert there(tun) == before
+        tc("qdisc", "add", "dev", tun.name, "clsact")
+        before = there(tun)
+        with pytest.raises(SourceError):
+            hooks.put(tun.ifindex, Programs(1 << 20, 1 << 20))
+        assert there(tun) == before, "this one is not ours"
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------

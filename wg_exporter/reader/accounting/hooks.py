@@ -81,15 +81,18 @@ class Hooks:
         kind = self._qdisc(ifindex)
         if kind not in {"", "clsact"}:
             raise SourceError(f"the qdisc {kind} is where clsact has to be; remove it (tc qdisc del)")
+        created = False
         try:
             if not kind:
                 self._netlink.command(filters.RTM_NEWQDISC, filters.qdisc(ifindex), NLM_F_CREATE | NLM_F_EXCL)
-                made = True
-            name = filters.NAME_WITH_QDISC if made else filters.NAME
+                created = True
+            name = filters.NAME_WITH_QDISC if made or created else filters.NAME
             for hook, program in zip(HOOKS, programs, strict=True):
                 message = filters.ours(ifindex, hook, program, name)
                 self._netlink.command(filters.RTM_NEWTFILTER, message, NLM_F_CREATE | NLM_F_REPLACE)
         except NetlinkError as error:
+            if created:
+                self._remove_unused_qdisc(ifindex)
             raise SourceError(f"tc does not take the counter ({error}); it needs sch_ingress and cls_bpf") from None
 
     def remove(self, ifindex: int, numbers: Collection[int] | None = None) -> None:
@@ -103,7 +106,11 @@ class Hooks:
                     made = made or one.name == filters.NAME_WITH_QDISC
                     with suppress(NetlinkError):
                         self._netlink.command(filters.RTM_DELTFILTER, filters.one(ifindex, hook, one.handle))
-        if made and not any(self._filters(ifindex, hook) for hook in HOOKS):
+        if made:
+            self._remove_unused_qdisc(ifindex)
+
+    def _remove_unused_qdisc(self, ifindex: int) -> None:
+        if not any(self._filters(ifindex, hook) for hook in HOOKS):
             with suppress(NetlinkError):
                 self._netlink.command(filters.RTM_DELQDISC, filters.qdisc(ifindex))
 

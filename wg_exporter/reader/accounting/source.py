@@ -75,6 +75,8 @@ class AccountingSource:
         wanted, now = self._wanted, self._monotonic()
         for ifindex in self._counted.keys() - (self._counted if wanted.there is None else set(wanted.there)):
             self._drop(ifindex)
+        indices = {ifindex for _name, ifindex in wanted.devices}
+        self._troubles = {ifindex: trouble for ifindex, trouble in self._troubles.items() if ifindex in indices}
         found: dict[str, tuple[Peers, Packets]] = {}
         notes = []
         for (name, ifindex), peers in wanted.devices.items():
