@@ -79,7 +79,7 @@ UDP_SINK = """
     import socket, sys
     family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as receiver:
-        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUFFORCE, 16 << 20)
+        receiver.setsockopt(socket.SOL_SOCKET, 33, 16 << 20)  # SO_RCVBUFFORCE
         receiver.bind((sys.argv[1], 5002))
         print(flush=True)
         while True:
