@@ -209,7 +209,11 @@ def test_pings_bulk_tcp_and_udp_are_counted_packet_by_packet(lab: Lab, counting:
     server = Packets(segments_in, segments_out + 1)  # its SYN-ACK went out before there was a socket that counts
     after = counting.settled()
     assert client.sent > 20_000
-    assert (after[0].since(before[0]), after[1].since(before[1])) == (server, client)
+    at_hub, at_spoke = after[0].since(before[0]), after[1].since(before[1])
+    # What passes while a side has no full socket (TIME-WAIT, a request) is in no count of TCP; both ends saw the same.
+    more = Packets(at_spoke.received - client.received, at_spoke.sent - client.sent)
+    assert all(number in {0, 1, 2} for number in more)
+    assert at_hub == (server.received + more.sent, server.sent + more.received)
 
     serving(lab, hub, UDP_SINK, address, "UDP")
     _, start = counting.settled()
