@@ -82,6 +82,7 @@ def dashboard() -> Json:
             _links(),
             [row("Peers")],
             _traffic(),
+            _packets(),
             [row("The exporter itself")],
             _exporter(),
         ],
@@ -291,6 +292,23 @@ def _traffic() -> list[Panel]:
             limits=(0, 1),
             width=6,
         ),
+    ]
+
+
+def _packets() -> list[Panel]:
+    return [
+        graph(
+            f"Packets {word}",
+            f"{what} no handshakes and keepalives. Only where `accounting` is on.",
+            [over_time(HOST.rate(f"wireguard_peer_{side}_packets_total", NAMED), PEER_LEGEND)],
+            unit="pps",
+            width=12,
+            at_least=10,
+        )
+        for word, side, what in (
+            ("received", "receive", "Packets that came out of the tunnel from each peer;"),
+            ("sent", "transmit", "Packets for each peer;"),
+        )
     ]
 
 

@@ -86,6 +86,7 @@ def dashboard() -> Json:
             [_states()],
             [row("Handshakes and traffic")],
             _handshakes(),
+            _packets(),
             [row("Latency and loss")],
             [_heatmap(), _round_trips()],
             _losses(),
@@ -214,6 +215,35 @@ def _handshakes() -> list[Panel]:
                 over_time(ONE_PEER.bits("wireguard_peer_transmit_bytes_total", NAMED), f"{PEER_ANYWHERE} out"),
             ],
             unit="bps",
+            mirrored="B",
+        ),
+    ]
+
+
+def _packets() -> list[Panel]:
+    return [
+        graph(
+            "Packets",
+            "Received upwards, sent downwards; handshakes and keepalives are none. Only where `accounting` is on.",
+            [
+                over_time(ONE_PEER.rate("wireguard_peer_receive_packets_total", NAMED), f"{PEER_ANYWHERE} in"),
+                over_time(ONE_PEER.rate("wireguard_peer_transmit_packets_total", NAMED), f"{PEER_ANYWHERE} out"),
+            ],
+            unit="pps",
+            width=12,
+            mirrored="B",
+            at_least=10,
+        ),
+        graph(
+            "Average packet",
+            "WireGuard's bytes for each packet, received upwards, sent downwards: what users send, 32 to 47 on top, "
+            "and keepalives. Large: bulk data. Small and many: acknowledgements, speech, or somebody who scans.",
+            [
+                over_time(ONE_PEER.packet_size("receive", NAMED), f"{PEER_ANYWHERE} in"),
+                over_time(ONE_PEER.packet_size("transmit", NAMED), f"{PEER_ANYWHERE} out"),
+            ],
+            unit="bytes",
+            width=12,
             mirrored="B",
         ),
     ]

@@ -49,6 +49,11 @@ class Scope(NamedTuple):
         """A counter of bytes as bits in a second."""
         return f"8 * {self.rate(metric, by)}"
 
+    def packet_size(self, side: str, by: str) -> str:
+        """Bytes of WireGuard's messages for each packet that went through the tunnel, on average; where any did."""
+        bytes_of = self.rate(f"wireguard_peer_{side}_bytes_total", by)
+        return f"{bytes_of}\n/ ({self.rate(f'wireguard_peer_{side}_packets_total', by)} > 0)"
+
 
 FLEET = Scope()
 HOST = Scope(f'{FLEET.matchers}, interface=~"$interface"')

@@ -75,7 +75,7 @@ class Probes(NamedTuple):
 
 
 class Peer(NamedTuple):
-    """A peer; rates are of bytes in a second, `handshake` and `changed` are seconds ago."""
+    """A peer; rates are of bytes and packets in a second, `handshake` and `changed` are seconds ago."""
 
     name: str
     interface: str
@@ -95,18 +95,19 @@ class Peer(NamedTuple):
     cause: str = ""
     host: str = ""
     resolves_to: str = ""
+    packets: tuple[float, float] | None = None
 
 
 HUB = (
     Peer(
         "alice", "wg0", "up", receive=1000, transmit=250, handshake=30, handshakes=1 / 30, endpoint="192.0.2.1:51820",
-        host="alice.example",
+        host="alice.example", packets=(1.25, 5),
         mtu=Mtu("ok", 1420, 1500, 1480, 1421, 1422, 600),
         probes=Probes(1, 0, 0.02, (0.5, 1, 1, 1), shortest=0.0125, jitter=0.001),
     ),
     Peer(
         "bob", "wg0", "down", "unreachable", transmit=40, handshake=400, endpoint="192.0.2.2:51820", changed=DOWN,
-        host="bob.example", resolves_to="192.0.2.99",
+        host="bob.example", resolves_to="192.0.2.99", packets=(0, 0),
         mtu=Mtu("unreachable"),
         probes=Probes(1, 1), cause="silent",
     ),
@@ -267,6 +268,8 @@ def _peer(where: dict[str, str], peer: Peer) -> Iterator[Series]:
     yield one("peer_info", 1, endpoint=peer.endpoint, allowed_ips="10.0.0.0/24")
     yield one("peer_receive_bytes_total", grows(peer.receive))
     yield one("peer_transmit_bytes_total", grows(peer.transmit))
+    for side, rate in zip(("receive", "transmit"), peer.packets or (), strict=False):
+        yield one(f"peer_{side}_packets_total", grows(rate))
     yield one("peer_last_handshake_timestamp_seconds", END - peer.handshake if peer.handshake else 0)
     yield one("peer_handshakes_total", grows(peer.handshakes))
     yield one("peer_endpoint_changes_total", grows(peer.roams))

@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from bench import alone, binaries, diagnosis, faults, native, sessions, watcher
+from bench import accounting, alone, binaries, diagnosis, faults, native, sessions, watcher
 from bench.binaries import OTHERS, find
 from tests import rows
 from wg_exporter.causes.cause import Cause, Confidence, Finding
@@ -175,3 +175,11 @@ def test_a_byte_that_takes_more_of_the_processor_costs_as_much_throughput():
     closed, opened = [watcher.Slice(100.0, 1.0)], [watcher.Slice(130.0, 1.3 / 0.8)]
     found = watcher.Measured("wireguard-go", {watcher.CLOSED: closed, watcher.ALL: opened})
     assert round(watcher.cost(found, watcher.ALL)[0], 6) == 20.0
+
+
+def test_what_counting_costs_is_the_median_of_rounds():
+    bare = [watcher.Slice(100.0, 1.0), watcher.Slice(200.0, 1.0), watcher.Slice(50.0, 1.0)]
+    counted = [watcher.Slice(95.0, 1.0), watcher.Slice(160.0, 1.0), watcher.Slice(50.0, 1.0)]
+    found = accounting.Measured("wireguard-go", {accounting.WITHOUT: bare, accounting.WITH: counted})
+    assert round(accounting.cost(found)[0], 6) == 5.0
+    assert accounting.line(found).startswith("| wireguard-go | 3 | 0 | 5.0 % (")

@@ -31,6 +31,8 @@ CONTRACT = {
     "wireguard_peer_info": ("gauge", f"{PEER},tunnel,endpoint,allowed_ips"),
     "wireguard_peer_receive_bytes_total": ("counter", PEER),
     "wireguard_peer_transmit_bytes_total": ("counter", PEER),
+    "wireguard_peer_receive_packets_total": ("counter", PEER),
+    "wireguard_peer_transmit_packets_total": ("counter", PEER),
     "wireguard_peer_last_handshake_timestamp_seconds": ("gauge", PEER),
     "wireguard_peer_handshakes_total": ("counter", PEER),
     "wireguard_peer_endpoint_changes_total": ("counter", PEER),

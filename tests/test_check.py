@@ -140,6 +140,16 @@ NAMESPACED = config(config=NAMESPACES)._replace(
         unit=UnitFacts("active", "enabled", capabilities=frozenset({"cap_net_admin", "cap_sys_admin"})),
     )
 )
+COUNTS = parse("expect: [{interface: wg0, state: up}]\naccounting: {enabled: true}\n", "x")
+
+
+def counting(*, unit="cap_bpf", **more):
+    """An exporter that counts packets, with this right in its unit."""
+    told = overview(teller=TELLER._replace(fingerprint=fingerprint(COUNTS)), **more)
+    unit = UnitFacts("active", "enabled", capabilities=frozenset({"cap_net_admin", unit}))
+    return config(here(exporter=EXPORTER._replace(overview=told), unit=unit), config=COUNTS)
+
+
 BLIND = Aim("", "none", "no endpoint yet: WireGuard does not know where to send to", wanted=True)
 QUIET = Aim("", "none", "the configuration turns probing off for it", wanted=False)
 
@@ -268,6 +278,17 @@ CASES = [
                   outcomes=(outcome("it does not exist")._replace(netns="blue"),)))), ("namespace-absent",)),
     Case("a unit that can't enter it",
          here(NAMESPACED, unit=HOST.unit), ("unit-no-namespaces",)),
+    Case("packets are counted", counting()),
+    Case("packets are counted on an older kernel", counting(unit="cap_sys_admin")),
+    Case("a unit that can't count them", counting(unit="cap_net_raw"), ("unit-no-accounting",)),
+    Case("they can't be counted on this host",
+         counting(outcomes=(outcome("it lacks CAP_BPF; grant it", SourceName.ACCOUNTING),)), ("source-unread",)),
+    Case("and files that describe what is there are still held against it",
+         here(counting(outcomes=(outcome("no", SourceName.ACCOUNTING),)),
+              conf=(conf(row=ConfFile("/x/wg9.conf", "wg9", (ConfPeer("x"),))),)),
+         ("source-unread", "interface-absent")),
+    Case("they can't be counted on one device",
+         counting(notes=("wg0: packets are not counted: a filter is first; move it",)), ("packets-not-counted",)),
     # The exporter
     Case("no exporter", here(exporter=NOBODY_RUNS, listen=()), ("exporter-not-asked",)),
     Case("an exporter that is not ready", exporter(running=Running(1, 0, "the reader died; wait")),

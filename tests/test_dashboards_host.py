@@ -131,6 +131,11 @@ def test_traffic_and_quality_of_each_peer_have_their_units(
     ]
 
 
+def test_packets_are_shown_of_the_peers_whose_packets_are_counted(grafana: Grafana) -> None:
+    assert grafana.graph("host", "Packets received") == [("alice wg0", "1.25 packets/s"), ("bob wg0", "0 packets/s")]
+    assert grafana.graph("host", "Packets sent") == [("alice wg0", "5 packets/s"), ("bob wg0", "0 packets/s")]
+
+
 def test_the_exporter_says_how_long_it_reads_how_late_it_probes_and_what_it_takes(grafana: Grafana) -> None:
     times = [("kernel", "0.004 s"), ("links blue", "0.008 s"), ("userspace", "2.25 s")]
     assert grafana.graph("host", "Time to read") == times

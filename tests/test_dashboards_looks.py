@@ -44,6 +44,8 @@ def test_an_axis_reaches_so_high_that_little_does_not_look_like_much() -> None:
     assert soft == {
         "Throughput": 10,
         "Packets": 10,
+        "Packets received": 10,
+        "Packets sent": 10,
         "Errors": 10,
         "Drops": 10,
         "Age of the handshake": 200,
@@ -301,12 +303,14 @@ def test_what_tells_whether_something_is_broken_is_at_the_top() -> None:
             *("State of the peers", "Interfaces"),
             *("Throughput", "Packets", "Errors", "Drops"),
             *("Receive", "Transmit", "Round trip", "Loss"),
+            *("Packets received", "Packets sent"),
             *("Time to read", "Probes sent late", "CPU", "Memory"),
         ],
         "peer": [
             *("State", "Reason", "Since", "Last handshake", "Round trip", "Loss", "MTU", "Expected"),
             "State and reason",
             *("Age of the handshake", "Handshakes", "Traffic"),
+            *("Packets", "Average packet"),
             *("Round trips", "Round trip: median, 99 of 100, shortest"),
             *("Loss", "Jitter", "Odd probes"),
             "Verdict and advice",

@@ -72,6 +72,18 @@ def test_traffic_is_in_bits_in_upwards_and_out_downwards(grafana: Grafana) -> No
     ]
 
 
+def test_packets_and_their_size_are_shown_of_those_that_are_counted(grafana: Grafana) -> None:
+    """A peer without packets has no size."""
+    assert grafana.graph("peer", "Packets") == [
+        *per_peer({"alice": "1.25 packets/s", "bob": "0 packets/s"}, "in"),
+        *per_peer({"alice": "-5 packets/s", "bob": "0 packets/s"}, "out"),
+    ]
+    assert grafana.graph("peer", "Average packet") == [
+        *per_peer({"alice": "800 bytes"}, "in"),
+        *per_peer({"alice": "-50 bytes"}, "out"),
+    ]
+
+
 def test_round_trips_are_counted_by_how_long_they_took(grafana: Grafana) -> None:
     bands = [("0.016 s", "30"), ("0.064 s", "75"), ("0.256 s", "163.8"), ("inf s", "163.8")]
     assert grafana.heatmap("peer", "Round trips") == bands

@@ -251,7 +251,7 @@ def test_flags_and_drop_ins_restart_and_what_is_not_wanted_goes(bare: Machine, w
     assert not bare.path("/etc/wg-exporter/config.yml").exists()
     assert not bare.path("/etc/wg-exporter/web.yml").exists()
     both = play(bare, less | {"wg_exporter_drop_ins": ["namespaces", "unprivileged"]})
-    assert "exclude each other" in both.text
+    assert "excludes the others" in both.text
     wrong = play(bare, less | {"wg_exporter_install": "rpm"})
     assert "value of wg_exporter_install must be one of" in wrong.text
 

@@ -20,7 +20,9 @@ from wg_exporter.catalogue import (
     PEER_DNS_MISMATCH,
     PEER_DNS_SUCCESS,
     PEER_QUIET,
+    PEER_RECEIVE_PACKETS,
     PEER_RERESOLVED,
+    PEER_TRANSMIT_PACKETS,
 )
 from wg_exporter.cli import main
 from wg_exporter.config import parse
@@ -253,8 +255,10 @@ def test_no_page_tells_of_the_machine_that_it_was_written_on(page):
 
 def test_the_readme_counts_series_as_the_catalogue_does():
     points = {field.metric: len(field.points) for field in HEALTH_FIELDS}
-    # Without those that are there only while somebody works on the peer, or where its file has a host name.
+    # Without those that are there only while somebody works on the peer, where its file has a host name, or where
+    # packets are counted.
     rare = {PEER_QUIET, PEER_DNS_MISMATCH, PEER_DNS_SUCCESS, PEER_DNS_INFO, PEER_RERESOLVED}
+    rare |= {PEER_RECEIVE_PACKETS, PEER_TRANSMIT_PACKETS}
     usual = [metric for metric in METRICS if metric.scope is Scope.PEER and metric not in rare]
     peers = sum(points.get(metric, 1) for metric in usual)
     assert f"not {peers}" in (ROOT / "README.md").read_text()

@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 
 from tests.rows import FACTS, JUDGED, WALL, device, device_view, flat, key, link, parsed, peer, probed, view
 from tests.worlds import World, steps
+from wg_exporter.accounted import Packets
 from wg_exporter.catalogue import METRICS, PEER_EXPECTED_UP
 from wg_exporter.causes.cause import Cause, Confidence, Finding
 from wg_exporter.drift.kinds import Drift
@@ -98,6 +99,7 @@ def test_a_writer_that_looks_only_now_and_then_sees_all_that_changed_in_between(
         ("resolve", EndpointName("x:1", mismatch=False)),
         ("resolve", EndpointName("x:1", resolved=False)),
         ("resolve", EndpointName("x:1", reresolved=0)),
+        ("packets", (5, 6)),
         ("vanish", None),
         ("go", None),
         ("come", 4),
@@ -166,7 +168,7 @@ BUSY = view(
     device_view(device(peer(1), peer(2)), at=link(), health=(JUDGED, JUDGED._replace(state=State.DEGRADED)))._replace(
         host_names=(MOVED, EndpointName())
     ),
-    device_view(device(peer(1), netns="blue"), at=link(netns="blue")),
+    device_view(device(peer(1), netns="blue", packets=Packets(1, (5,), (6,))), at=link(netns="blue")),
     missing=(("", "wg9"),),
     probes={("", "wg0"): {key(2): probed()}, ("blue", "wg0"): {key(1): probed()}},
     scheduling_delay=0.002,

@@ -124,6 +124,11 @@ def test_of_names_nothing_is_known_while_the_files_can_not_be_read():
     assert found == ["interfaces.include[1]", "peers[0]", "peers[1]", "expect[1]"]
 
 
+def test_packets_that_can_not_be_counted_say_nothing_of_what_is_there():
+    found = told_of(EVERYTHING, HUB, outcomes=(Outcome(SourceName.ACCOUNTING, "", False, 0.1, "denied"),))
+    assert found == told_of(EVERYTHING, HUB)
+
+
 def test_a_device_that_could_not_be_read_may_have_the_peer():
     failed = (FailedDevice("", "wg3", Backend.USERSPACE, "no answer"),)
     assert told_of(EVERYTHING, HUB, failed=failed) == ["interfaces.include[1]", "peers[1]", "expect[1]"]

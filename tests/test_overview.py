@@ -340,9 +340,10 @@ def test_a_source_that_failed_otherwise_is_the_reason_with_its_own_words(problem
     assert reason == f"no WireGuard device could be read: kernel: {problem}"
 
 
+@pytest.mark.parametrize("source", [model.SourceName.CONF, model.SourceName.ACCOUNTING])
 @pytest.mark.parametrize("failure", [model.Failure.OTHER, model.Failure.DENIED])
-def test_conf_files_that_cannot_be_read_are_no_reason_for_missing_devices(failure):
-    unread = outcome("/etc/wireguard: it can't be read", model.SourceName.CONF, failure)
+def test_files_and_packets_that_cannot_be_read_are_no_reason_for_missing_devices(failure, source):
+    unread = outcome("it can't be read", source, failure)
     assert reason_when_empty(host(outcomes=[unread])).startswith("no WireGuard device here")
 
 

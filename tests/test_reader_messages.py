@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.rows import declared, device, key, link, peer, snapshot
+from wg_exporter.accounted import Packets
 from wg_exporter.compared import KeyComparison, KeysDiffer
 from wg_exporter.hostnames import HostName, LookupFailure
 from wg_exporter.inspected import Inspected, Neighbour, Path, PathKind, PortOwner
@@ -71,7 +72,7 @@ def whole() -> Snapshot:
     """One with something in every field."""
     rows = peer(1, rx_bytes=(1 << 64) - 1, last_handshake_ns=SOME_TIME), peer(2, endpoint="", allowed_ips=())
     found = snapshot(
-        device(*rows),
+        device(*rows, packets=Packets(7, (1, (1 << 64) - 1), (2, 3))),
         device(netns="blue", name="wg1", backend=Backend.USERSPACE, fresh=False, opaque=True),
         at=7.25,
         links=(link(addresses=("10.0.0.1/24", "fd00::1/64")), link(netns="blue", name="wg1")),
@@ -198,16 +199,35 @@ def test_of_peers_that_moved_only_the_columns_that_changed_cross(wire):
     assert wire.carry(snapshot(device()._replace(peers=moved))).devices[0].peers == moved
 
 
+def test_of_packets_too_only_the_column_that_changed_crosses_and_none_where_nobody_counts_any_more(wire):
+    def carry(packets):
+        return wire.carry(snapshot(device(peer(1), peer(2), packets=packets))).devices[0].packets
+
+    first = Packets(7, (1, 2), (3, 4))
+    got = carry(first)
+    assert got == first
+    assert carry(first) is got
+    assert (wire.message.devices[0].packets.rx_packets, wire.message.devices[0].packets.tx_packets) == (None, None)
+    moved = Packets(7, first.rx_packets, (3, 5))
+    assert carry(moved) == moved
+    assert wire.message.devices[0].packets.rx_packets is None
+    assert carry(Packets(8, *moved.columns())) == Packets(8, *moved.columns()), "counted by another reader"
+    assert carry(None) is None
+    assert carry(moved) == moved
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        (lambda part: setattr(part.packets, "tx_packets", None), "a column of packets is as before"),
+        (lambda part: setattr(part.packets, "rx_packets", (1,)), "packets and its peers differ in length"),
         (lambda part: setattr(part, "columns", None), "the peers of a device are as before"),
         (lambda part: setattr(part.columns, "rx_bytes", None), "a column of peers is as before"),
         (lambda part: setattr(part.columns, "rx_bytes", (1,)), "differ in length"),
     ],
 )
 def test_a_message_that_contradicts_itself_is_refused(change, said):
-    message = Packer().pack(snapshot(device(peer(1), peer(2))), USAGE)
+    message = Packer().pack(snapshot(device(peer(1), peer(2), packets=Packets(1, (1, 2), (3, 4)))), USAGE)
     change(message.devices[0])
     with pytest.raises(UnpackError, match=said):
         Unpacker().unpack(message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.rows import JUDGED, SECOND, WALL, device, device_view, flat, key, link, peer, probed, view
+from wg_exporter.accounted import Packets
 from wg_exporter.catalogue import LINK_COUNTERS, METRICS
 from wg_exporter.causes.cause import Cause, Confidence, Finding
 from wg_exporter.drift.kinds import Drift, Kind
@@ -31,6 +32,7 @@ def found(shown, name):
 
 DRIFTS = {("", "wg0"): Drift("/etc/wireguard/wg0.conf", ((Kind.PEER_EXTRA, 2), (Kind.MTU, 0)))}
 NAMED = (EndpointName("anna.example:51820", ("192.0.2.9:51820",), WALL, None, 0.0, True, True, 2),)
+PACKETS = Packets(1, (5,), (6,))
 QUIET = QuietNow(Quiet("", "wg0", public_key, "anna", WALL, WALL + 60, "") for public_key in (key(1), ""))
 
 
@@ -71,11 +73,19 @@ def test_every_metric_of_a_peer_has_its_own_field_as_its_value():
     }
 
 
+def test_packets_are_there_only_where_they_are_counted():
+    counted = view(ANNA._replace(device=ANNA.device._replace(packets=PACKETS)))
+    for side, number in (("receive", 5), ("transmit", 6)):
+        assert of(counted, f"wireguard_peer_{side}_packets_total") == [number]
+        assert of(view(ANNA), f"wireguard_peer_{side}_packets_total") == []
+
+
 def test_the_labels_of_a_peer_are_interface_key_and_name_and_only_info_has_more():
     plain = labelled(interface="wg0", public_key=key(1), peer="anna")
+    full = ANNA._replace(host_names=NAMED, device=ANNA.device._replace(packets=PACKETS))
     for metric in METRICS:
         if metric.scope is Scope.PEER and metric.labels == ("interface", "public_key", "peer"):
-            assert list(found(view(ANNA._replace(host_names=NAMED), quiet=QUIET), metric.name)) == [plain]
+            assert list(found(view(full, quiet=QUIET), metric.name)) == [plain]
     info = {
         "tunnel": tunnel_name(ANNA.device.public_key, key(1)),
         "endpoint": "192.0.0.1:51820",
@@ -241,7 +251,7 @@ def test_fast_echoes_are_told_of_peers_that_are_there_that_are_gone_and_that_are
 def test_all_families_of_the_catalogue_come_each_in_one_piece_and_in_its_order():
     up = JUDGED._replace(state=State.DEGRADED)  # of a peer that is down no sizes are told
     devices = (
-        ANNA._replace(host_names=NAMED),
+        ANNA._replace(host_names=NAMED, device=ANNA.device._replace(packets=PACKETS)),
         device_view(device(peer(2), name="wg1"), at=link("wg1"), health=(up,)),
     )
     probes = {("", "wg0"): {key(1): probed()}, ("", "wg1"): {key(2): probed()}}

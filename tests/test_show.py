@@ -19,6 +19,7 @@ from rich.console import Console
 
 from tests.hosts import HOSTILE, NOW, check_golden, device, failed, gone, host, hostile_host, office, outcome, peer
 from wg_exporter import model
+from wg_exporter.accounted import PeerPackets
 from wg_exporter.cli.show import screen as show
 from wg_exporter.cli.show.overview import reason_when_empty, select
 from wg_exporter.health.quality import Window
@@ -117,6 +118,16 @@ def probed(row, window=None, mtu=None):
 
 
 NARROW = MtuReport(Verdict.BLACKHOLE, 1420, 1380, None, 0, None, 1376, None, "", NOW)
+
+
+def test_packets_have_columns_where_they_are_counted():
+    found = device(peer("anna", age=1, expected=True), peer("bert", key="B", age=1))
+    assert "packets in" not in text(host(found), 250)
+    rows = (found.peers[0]._replace(packets=PeerPackets(1_234_567, 0)), found.peers[1])
+    screen = text(host(found._replace(peers=rows)), 250)
+    assert re.search(r"received +packets in +sent +packets out", screen)
+    assert re.search(r"anna .* 1,234,567 .* 0 ", screen)
+    assert re.search(r"bert .* - .* - ", screen)
 
 
 def test_round_trip_loss_and_the_verdict_on_the_mtu_have_columns_where_there_are_any():

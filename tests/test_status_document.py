@@ -21,6 +21,7 @@ from tests.rows import device as read
 from tests.rows import key as public_key
 from tests.rows import link as read_link
 from tests.rows import peer as read_peer
+from wg_exporter.accounted import PeerPackets
 from wg_exporter.config import Config, Expected, ExpectRule, Metrics
 from wg_exporter.daemon.exporter import Exporter
 from wg_exporter.daemon.pauses import PauseError, Pauses
@@ -61,7 +62,11 @@ def test_whoever_reads_it_sees_what_the_exporter_sees():
     )  # fmt: skip
     found = device(*rows)
     probed = found.peers[2]._replace(
-        echoes=Echoes(True, 100, 3, 1), mtu=REPORT, window=Window(0.02, 0.0123), health=PeerHealth(State.UP)
+        echoes=Echoes(True, 100, 3, 1),
+        mtu=REPORT,
+        window=Window(0.02, 0.0123),
+        health=PeerHealth(State.UP),
+        packets=PeerPackets(5, 2**63),
     )
     found = found._replace(peers=(*found.peers[:2], probed))
     overview = host(found, failed("hung", name="wg7"), gone(rows[0]), outcomes=[outcome("busy")], problems=["a", "b"])

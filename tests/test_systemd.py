@@ -69,7 +69,7 @@ def test_systemd_has_nothing_to_say_about_the_units(tmp_path: Path) -> None:
         copy = tmp_path / unit.relative_to(UNITS)
         copy.parent.mkdir(exist_ok=True)
         copy.write_text(unit.read_text().replace("/opt/wg-exporter/bin/wg-exporter", sys.executable))
-    for drop_in in ("namespaces.conf", "unprivileged.conf"):
+    for drop_in in ("accounting.conf", "namespaces.conf", "unprivileged.conf"):
         alone = tmp_path / drop_in.removesuffix(".conf")
         (alone / "wg-exporter.service.d").mkdir(parents=True)
         for name in ("wg-exporter.service", "wg-exporter.socket", f"wg-exporter.service.d/{drop_in}"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from tests.rows import JUDGED, WALL, device, device_view, key, link, peer, view
+from wg_exporter.accounted import Packets
 from wg_exporter.health import GoneDevice
 from wg_exporter.health.states import NOT_JUDGED, PeerHealth, Reason, State
 from wg_exporter.history.counts import PeerCounts
@@ -52,6 +53,7 @@ steps = st.lists(
         st.tuples(st.just("call"), devices, places, st.builds(PeerMeta, names, st.booleans(), st.booleans())),
         st.tuples(st.just("judge"), devices, places, judgements),
         st.tuples(st.just("resolve"), devices, places, lookups),
+        st.tuples(st.just("packets"), devices, places, st.none() | st.tuples(numbers, numbers)),
         st.tuples(st.just("quiet"), devices, st.none(), st.integers(0, 9)),
         st.tuples(st.just("vanish"), devices, st.none(), st.none()),
         st.tuples(st.just("device gone"), devices, st.none(), st.none()),
@@ -85,6 +87,8 @@ class World:
         self.gone = set()
         self.quiet = QuietNow()
         self.lookups = {}  # by place and public key
+        self.packets = [{}, {}, {}]  # by public key; of a place without any nobody counts them
+        self.counted = [None, None, None]
 
     def step(self, what, where, at, value):
         rows = [] if where is None else self.rows[where]
@@ -116,6 +120,10 @@ class World:
                 rows[at] = (known, value, counts, health)
             elif what == "resolve":
                 self.lookups[where, known.public_key] = value
+            elif what == "packets" and value is None:
+                self.packets[where].clear()
+            elif what == "packets":
+                self.packets[where][known.public_key] = value
             elif what == "judge":
                 rows[at] = (known, meta, counts, value)
 
@@ -123,6 +131,13 @@ class World:
         one = Quiet(*PLACES[where], key(n) if n else "", f"was {n}" if n else "", WALL, WALL + 60, "")
         others = [known for known in self.quiet.all if known.key != one.key]
         self.quiet = QuietNow(others if len(others) < len(self.quiet.all) else [*others, one])
+
+    def packets_of(self, index, peers):
+        if not self.packets[index]:
+            return None
+        received, sent = zip(*(self.packets[index].get(p.public_key, (0, 0)) for p in peers), strict=True)
+        self.counted[index] = Packets(1, received, sent).sharing(self.counted[index] if self.shares[index] else None)
+        return self.counted[index]
 
     def view(self):
         found, gone = [], []
@@ -133,7 +148,8 @@ class World:
                     gone.append(GoneDevice(netns, name, tuple(p.public_key for p in peers), metas, health))
                     continue
                 self.kept[index] = Peers.of(peers, self.kept[index] if self.shares[index] else None)
-                read = device(netns=netns, name=name, peers=self.kept[index])
+                packets = self.packets_of(index, peers)
+                read = device(netns=netns, name=name, peers=self.kept[index], packets=packets)
                 seen = device_view(read, metas, counts, link(name, netns=netns), health)
                 lookups = tuple(self.lookups.get((index, p.public_key), NO_NAME) for p in peers)
                 named = any(lookup is not NO_NAME for lookup in lookups)

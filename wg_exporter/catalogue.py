@@ -105,6 +105,17 @@ PEER_TRANSMIT_BYTES = _peer(
     "transmit_bytes_total",
     "Bytes sent to the peer, as WireGuard counts: whole messages, with handshakes, keepalives and our probes.",
 )
+PEER_RECEIVE_PACKETS = _peer(
+    "receive_packets_total",
+    "Packets received from the peer, as they came out of the tunnel: no handshakes and keepalives, but our probes. "
+    "Since the exporter started; absent unless `accounting` is on, and where not every packet can be counted.",
+)
+PEER_TRANSMIT_PACKETS = _peer(
+    "transmit_packets_total",
+    "Packets for the peer, as WireGuard was handed them: no handshakes and keepalives, but our probes, and those that "
+    "WireGuard drops, as while it waits for a handshake. Since the exporter started; absent unless `accounting` is on, "
+    "and where not every packet can be counted.",
+)
 PEER_LAST_HANDSHAKE = _peer(
     "last_handshake_timestamp_seconds",
     "When the last handshake was completed, in seconds since 1970; 0 = never. This is a time, not an age.",
@@ -281,7 +292,8 @@ RELOAD_TIMESTAMP = _exporter(
 CAPABILITY = _exporter(
     "capability",
     "1 if the exporter may do this: net_admin (read kernel devices), net_raw (send probes), uapi (read userspace "
-    "devices), conf_read (read names from configuration files), netns (enter the configured namespaces).",
+    "devices), conf_read (read names from configuration files), netns (enter the configured namespaces), bpf (count "
+    "packets; absent unless `accounting` is on).",
     "name",
 )
 SCHEDULING_DELAY = _exporter(
@@ -304,6 +316,8 @@ METRICS: tuple[Metric, ...] = (
     PEER_INFO,
     PEER_RECEIVE_BYTES,
     PEER_TRANSMIT_BYTES,
+    PEER_RECEIVE_PACKETS,
+    PEER_TRANSMIT_PACKETS,
     PEER_LAST_HANDSHAKE,
     PEER_HANDSHAKES,
     PEER_ENDPOINT_CHANGES,

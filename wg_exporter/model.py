@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from wg_exporter.accounted import Packets
     from wg_exporter.compared import KeyComparison
     from wg_exporter.hostnames import HostName
 
@@ -47,6 +48,7 @@ class SourceName(StrEnum):
     USERSPACE = "userspace"
     LINKS = "links"
     CONF = "conf"
+    ACCOUNTING = "accounting"
 
 
 # IFLA_INFO_KIND of the kernel's devices, with the source that reads them and their backend; and of userspace devices.
@@ -99,7 +101,7 @@ class Peers(Sequence[Peer]):
     is asked for: to read one field of all peers, take its column.
     """
 
-    __slots__ = Peer._fields
+    ROW, __slots__ = Peer, Peer._fields
 
     def __init__(  # noqa: PLR0917 - in the order of Peer, from zip()
         self,
@@ -177,8 +179,8 @@ class Device(NamedTuple):
 
     `netns` is the configured name of its network namespace, empty for the exporter's own. `public_key` is empty on a
     device without a private key. `fresh` is False when the list is the last complete one of an earlier read, served
-    because this read failed half way. `opaque`: its byte counters do not count WireGuard's messages (boringtun: what is
-    inside them).
+    because this read failed half way. `opaque`: its bytes are not those of WireGuard's messages (boringtun: what is
+    inside them). `packets` run in parallel to `peers`; None = nobody counts.
     """
 
     netns: str
@@ -190,6 +192,7 @@ class Device(NamedTuple):
     peers: Peers
     fresh: bool = True
     opaque: bool = False
+    packets: Packets | None = None
 
 
 class FailedDevice(NamedTuple):

@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from wg_exporter.config import fields as kinds  # noqa: TC001  msgspec reads the types of fields at run time
+from wg_exporter.config.accounting import Accounting as Accounting
 from wg_exporter.config.compat import Compat as Compat
 from wg_exporter.config.compat import MindFlavor as MindFlavor
 from wg_exporter.config.dns import Dns as Dns
@@ -263,6 +264,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = None
     health: Annotated[HealthLimits, _text("When a peer is down or degraded.")] = HealthLimits()
+    accounting: Annotated[Accounting, _text("Packets of each peer.")] = Accounting()
     metrics: Annotated[Metrics, _text("What to leave out of `/metrics`.")] = Metrics()
     web: Annotated[Web, _text("Who is answered.")] = Web()
     compat: Annotated[Compat, _text("What the pages for dashboards of other exporters show.")] = Compat()

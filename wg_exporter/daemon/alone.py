@@ -46,7 +46,7 @@ def run(asked: Asked) -> int:
     doors = open_doors(asked)
     doors.storage = open_storage(asked.storage_path)
     doors.track_files = open_track(asked)
-    sources = partial(host_sources, resolver=OwnResolver())
+    sources = partial(host_sources, resolver=OwnResolver(), serving=True)
     journal = Journal(SYSTEM_CLOCK, doors.storage)
     exporter = Exporter(
         asked.config,

@@ -263,6 +263,7 @@ class Exporter:
                 continue
             with self._lock:
                 if setup is self._setup:
+                    snapshot = self._history.with_packets(snapshot)
                     yield setup, self._history.with_silent(setup.config, snapshot)
                     return
 
@@ -303,6 +304,7 @@ class Exporter:
         except (OSError, RuntimeError) as error:
             raise _NoSourcesError(str(error)) from error
         try:
+            self._read_last_packets()
             with self._lock:
                 before = self._setup
                 setup.names.use(before.names.conf)
@@ -317,6 +319,13 @@ class Exporter:
             setup.reader.stop()
             raise
         before.reader.stop()
+
+    def _read_last_packets(self) -> None:
+        """Take in what the reader that is about to end has counted, until the next one counts in its place."""
+        if self._setup.config.accounting.enabled:
+            snapshot = self._setup.reader.read()
+            with self._lock:
+                self._history.with_packets(snapshot)
 
     def tick(self) -> None:
         """Read the sources and drive the history, the prober and the health of peers."""

@@ -13,6 +13,7 @@ from wg_exporter.exposition.view import DeviceView, View
 from wg_exporter.health import NO_OBSTACLES, NO_SIGHTINGS, Health
 from wg_exporter.health.states import State
 from wg_exporter.history.history import History
+from wg_exporter.history.packets import PacketTotals
 from wg_exporter.history.round_trips import RoundTrips
 from wg_exporter.model import USERSPACE_KIND, Backend, ConfPeer, FailedDevice, Failure, SourceName
 from wg_exporter.names.endpoints import EndpointNames
@@ -61,6 +62,7 @@ class HostHistory:
     def __init__(self) -> None:
         self.health = Health()
         self._history = History()
+        self._packets = PacketTotals()
         self._interfaces: frozenset[DeviceKey] = frozenset()
         self._round_trips = RoundTrips()
         self._drifts = Drifts()
@@ -146,6 +148,12 @@ class HostHistory:
             of_health()
 
         return take_over
+
+    def with_packets(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot, with the packets of each peer since the exporter started, whoever read them. Every snapshot has
+        to come by.
+        """
+        return self._packets.take(snapshot)
 
     def with_silent(self, config: Config, snapshot: Snapshot) -> Snapshot:
         """The snapshot, with a failed device for each userspace interface of which the link is there and no control

@@ -13,6 +13,7 @@ from itertools import accumulate, repeat
 from typing import TYPE_CHECKING, Any
 
 from wg_exporter import catalogue as c
+from wg_exporter.accounted import PeerPackets
 from wg_exporter.exposition.parts import Field, Rows, Section, Source
 from wg_exporter.health.states import PeerHealth, Reason, State
 from wg_exporter.history.counts import PeerCounts
@@ -26,6 +27,7 @@ from wg_exporter.probed import MtuReport, Probed, ProbeStats, SendError, Verdict
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from wg_exporter.accounted import Packets
     from wg_exporter.exposition.parts import Keep, Pairs
     from wg_exporter.exposition.view import View
     from wg_exporter.model import Peers
@@ -60,7 +62,7 @@ def _peers(view: View) -> Iterator[Source]:
         device = row.device
         # Each look has a string of its own with the same key: interned, it is the same object while it is equal.
         own = sys.intern(device.public_key)
-        yield Source(device.netns, device.name, _known_peers, (own, device.peers, *row[2:]))
+        yield Source(device.netns, device.name, _known_peers, (own, device.peers, device.packets, *row[2:]))
     for gone in (*view.gone, *view.lacking):
         yield Source(gone.netns, gone.name, _gone_peers, (gone.public_key, gone.metas, gone.rows))
 
@@ -69,12 +71,14 @@ def _known_peers(  # noqa: PLR0917 - a `Source` makes rows of these, in this ord
     keep: Keep,
     own_key: str,
     known: Peers,
+    packets: Packets | None,
     metas: Sequence[PeerMeta],
     counts: Sequence[PeerCounts],
     health: Sequence[PeerHealth],
     host_names: Sequence[EndpointName],
 ) -> Rows:
     rows: dict[type, Sequence[Any]] = {Peer: known, PeerMeta: metas, PeerCounts: counts}
+    rows |= {PeerPackets: packets} if packets else {}
     rows |= {PeerHealth: health} if health else {}
     rows |= {EndpointName: host_names} if host_names else {}
     return Rows((known.public_key, metas, keep(_tunnels, own_key, known.public_key)), rows)
@@ -224,6 +228,8 @@ def peer_fields(endpoints: str) -> tuple[Field, ...]:
         Field(c.PEER_INFO, info_labels, Peer, ("endpoint", "allowed_ips"), labels=partial(_info, endpoints)),
         Field(c.PEER_RECEIVE_BYTES, peer_labels, Peer, ("rx_bytes",)),
         Field(c.PEER_TRANSMIT_BYTES, peer_labels, Peer, ("tx_bytes",)),
+        Field(c.PEER_RECEIVE_PACKETS, peer_labels, PeerPackets, ("rx_packets",)),
+        Field(c.PEER_TRANSMIT_PACKETS, peer_labels, PeerPackets, ("tx_packets",)),
         Field(c.PEER_LAST_HANDSHAKE, peer_labels, Peer, ("last_handshake_ns",), _stamp),
         Field(c.PEER_HANDSHAKES, peer_labels, PeerCounts, ("handshakes",)),
         Field(c.PEER_ENDPOINT_CHANGES, peer_labels, PeerCounts, ("endpoint_changes",)),

@@ -12,9 +12,10 @@ from itertools import chain, compress, repeat
 from operator import floordiv, is_not
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from wg_exporter.accounted import Packets
 from wg_exporter.exposition.parts import Keep
 from wg_exporter.exposition.text import NOT_UNICODE, escape, inner
-from wg_exporter.model import Peer, Peers, differences, same
+from wg_exporter.model import Peers, differences, same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 # Lines in a block: half a megabyte, enough to keep a socket busy, and all that is joined again when one peer moves.
 BLOCK = 4096
+
+# Rows that are kept by column.
+_BY_COLUMN = (Peers, Packets)
 
 # A line has four pieces: its name with the line feed before it, the labels of the peer, those of the line, the value.
 _HEAD, _TEXT, _PIECES = 1, 3, 4
@@ -196,7 +200,7 @@ def _changes(before: Rows, after: Rows) -> dict[type, _Change]:
         old = before.rows.get(kind)
         if old is None or old is new:
             continue
-        if isinstance(old, Peers) and isinstance(new, Peers):
+        if isinstance(old, _BY_COLUMN) and isinstance(new, _BY_COLUMN):
             found[kind] = _Change(range(len(new)), _by_column(old), _by_column(new))
         elif places := [*compress(range(len(new)), map(is_not, old, new))]:
             moved = [[rows[at] for at in places] for rows in (old, new)]
@@ -206,6 +210,6 @@ def _changes(before: Rows, after: Rows) -> dict[type, _Change]:
 
 def _by_column(rows: Sequence[Any]) -> dict[str, Sequence[Any]]:
     """The fields of these rows, by name."""
-    if isinstance(rows, Peers):
-        return dict(zip(Peer._fields, rows.columns(), strict=True))
+    if isinstance(rows, _BY_COLUMN):
+        return dict(zip(rows.ROW._fields, rows.columns(), strict=True))
     return dict(zip(type(rows[0])._fields, zip(*rows, strict=True), strict=True))

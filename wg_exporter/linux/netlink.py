@@ -32,6 +32,7 @@ NLM_F_REQUEST = 0x1
 NLM_F_ACK = 0x4
 NLM_F_DUMP_INTR = 0x10
 NLM_F_DUMP = 0x300
+NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
 
 # Attribute types carry two flag bits, "nested" and "network byte order" (linux/netlink.h, NLA_TYPE_MASK).
 ATTRIBUTE_TYPE_MASK = 0x3FFF
@@ -185,10 +186,10 @@ class Netlink:
             raise
         return found
 
-    def command(self, message_type: int, payload: bytes) -> None:
+    def command(self, message_type: int, payload: bytes, flags: int = 0) -> None:
         """Have the kernel do something, and wait until it has. Raises NetlinkError if it refuses, SourceError."""
         try:
-            sequence = self._send(message_type, NLM_F_ACK, payload)
+            sequence = self._send(message_type, NLM_F_ACK | flags, payload)
             for _answer in self._answers(sequence):
                 pass
         except BaseException:

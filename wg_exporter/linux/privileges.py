@@ -2,7 +2,8 @@
 
 Probing takes CAP_NET_RAW for raw sockets and, from Linux 5.17 on, for marks; before 5.17 a mark needs CAP_NET_ADMIN.
 If other network namespaces are configured, it takes CAP_SYS_ADMIN to enter them (setns(2)), and CAP_SYS_PTRACE for
-those named by a pid. A process becomes another user if it may, and can never get new privileges (PR_SET_NO_NEW_PRIVS).
+those named by a pid. Counting packets takes CAP_BPF, before 5.8 CAP_SYS_ADMIN. A process becomes another user if it
+may, and can never get new privileges (PR_SET_NO_NEW_PRIVS).
 
 Sources: capabilities(7), capset(2), prctl(2), linux/capability.h.
 """
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 CAP_DAC_READ_SEARCH, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SETPCAP = 2, 5, 6, 7, 8
-CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_PTRACE, CAP_SYS_ADMIN = 12, 13, 19, 21
+CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_BPF = 12, 13, 19, 21, 39
 
 _VERSION_3 = 0x20080522
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS, _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 4, 8, 23, 24, 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 _PR_SET_NAME = 15
-_MARK_BY_NET_RAW = (5, 17)
+_MARK_BY_NET_RAW, _CAP_BPF_SINCE = (5, 17), (5, 8)
 
 
 class User(NamedTuple):
@@ -76,10 +77,19 @@ def _covers(file: Path) -> bool:
 def to_probe(namespaces: Iterable[str], release: str) -> set[int]:
     """The capabilities that probing takes on a kernel of this release (uname -r)."""
     kept = {CAP_NET_RAW} | to_enter(namespaces)
-    version = re.match(r"(\d+)\.(\d+)", release)
-    if version is None or (int(version[1]), int(version[2])) < _MARK_BY_NET_RAW:
+    if not _since(release, _MARK_BY_NET_RAW):
         kept.add(CAP_NET_ADMIN)
     return kept
+
+
+def to_count(release: str) -> set[int]:
+    """The capabilities that counting packets takes beside CAP_NET_ADMIN on a kernel of this release (uname -r)."""
+    return {CAP_BPF if _since(release, _CAP_BPF_SINCE) else CAP_SYS_ADMIN}
+
+
+def _since(release: str, first: tuple[int, int]) -> bool:
+    version = re.match(r"(\d+)\.(\d+)", release)
+    return version is not None and (int(version[1]), int(version[2])) >= first
 
 
 def to_enter(namespaces: Iterable[str]) -> set[int]:

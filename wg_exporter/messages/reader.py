@@ -67,8 +67,18 @@ class Columns(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     tx_bytes: tuple[int, ...] | None
 
 
+class PacketColumns(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """The packets of a device's peers (see `accounted.Packets`); a column that is None is as in the last answer."""
+
+    life: int
+    rx_packets: tuple[int, ...] | None
+    tx_packets: tuple[int, ...] | None
+
+
 class DevicePart(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """A device (see `model.Device`). Without columns its peers are all as in the last answer."""
+    """A device (see `model.Device`). Without columns its peers are all as in the last answer. Without `packets` nobody
+    counts them.
+    """
 
     netns: str
     name: str
@@ -79,6 +89,7 @@ class DevicePart(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     fresh: bool
     opaque: bool
     columns: Columns | None
+    packets: PacketColumns | None = None
 
 
 class Pass(Message):

@@ -9,7 +9,8 @@ from __future__ import annotations
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
-from wg_exporter.messages.reader import Columns, DevicePart, Pass
+from wg_exporter.accounted import Packets
+from wg_exporter.messages.reader import Columns, DevicePart, PacketColumns, Pass
 from wg_exporter.model import Device, Peers, Snapshot
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Packer:
 
     def __init__(self) -> None:
         self._peers: dict[DeviceKey, Peers] = {}
+        self._packets: dict[DeviceKey, Packets | None] = {}
         self._conf: tuple[ConfFile, ...] | None = None
         self._ports: Mapping[str, frozenset[int]] | None = None
         self._keys: tuple[KeyComparison, ...] | None = None
@@ -61,6 +63,7 @@ class Packer:
             snapshot.reresolved,
         )
         self._peers = {(device.netns, device.name): device.peers for device in snapshot.devices}
+        self._packets = {(device.netns, device.name): device.packets for device in snapshot.devices}
         self._conf, self._ports, self._keys = snapshot.conf, snapshot.udp_ports, snapshot.keys
         self._host_names = snapshot.host_names
         return message
@@ -84,7 +87,16 @@ class Packer:
             device.fresh,
             device.opaque,
             columns,
+            _pack(self._packets.get((device.netns, device.name)), device.packets),
         )
+
+
+def _pack(before: Packets | None, now: Packets | None) -> PacketColumns | None:
+    if now is None:
+        return None
+    then = (None, None) if before is None else before.columns()
+    columns = zip(then, now.columns(), strict=True)
+    return PacketColumns(now.life, *(None if old is new else new for old, new in columns))
 
 
 class UnpackError(ValueError):
@@ -96,6 +108,7 @@ class Unpacker:
 
     def __init__(self) -> None:
         self._peers: dict[DeviceKey, Peers] = {}
+        self._packets: dict[DeviceKey, Packets | None] = {}
         self._conf: tuple[ConfFile, ...] | None = None
         self._ports: Mapping[str, frozenset[int]] | None = None
         self._keys: tuple[KeyComparison, ...] | None = None
@@ -112,6 +125,7 @@ class Unpacker:
             raise UnpackError("files, ports or keys are as before, and there is no before")
         links = {(link.netns, link.name): self._link(link) for link in message.links}
         self._peers = {(device.netns, device.name): device.peers for device in devices}
+        self._packets = {(device.netns, device.name): device.packets for device in devices}
         self._conf, self._ports, self._keys, self._links = conf, ports, keys, links
         if message.host_names is not None:
             self._host_names = message.host_names
@@ -156,6 +170,7 @@ class Unpacker:
             peers,
             part.fresh,
             part.opaque,
+            _packets(part.packets, self._packets.get((part.netns, part.name)), len(peers)),
         )
 
     def _link(self, link: Link) -> Link:
@@ -177,3 +192,17 @@ def _peers(columns: Columns, before: Peers | None) -> Peers:
     if before is not None and all(map(is_, old, whole)):
         return before
     return Peers(*whole)
+
+
+def _packets(part: PacketColumns | None, before: Packets | None, peers: int) -> Packets | None:
+    if part is None:
+        return None
+    received, sent = part.rx_packets, part.tx_packets
+    if before is not None:
+        received = before.rx_packets if received is None else received
+        sent = before.tx_packets if sent is None else sent
+    if received is None or sent is None:
+        raise UnpackError("a column of packets is as before, and there is no before")
+    if not len(received) == len(sent) == peers:
+        raise UnpackError("the columns of a device's packets and its peers differ in length")
+    return Packets(part.life, received, sent).sharing(before)

@@ -142,7 +142,8 @@ class Matching:
 
 
 def _devices_known(snapshot: Snapshot) -> bool:
-    return all(row.success for row in snapshot.outcomes if row.source is not SourceName.CONF)
+    others = {SourceName.CONF, SourceName.ACCOUNTING}
+    return all(row.success for row in snapshot.outcomes if row.source not in others)
 
 
 def _without(patterns: dict[str, str], names: set[str]) -> dict[str, str]:

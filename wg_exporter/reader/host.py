@@ -20,16 +20,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from wg_exporter.config import Config
+    from wg_exporter.reader.counting import Counting
     from wg_exporter.sources import Clock
 
 # Names change rarely, and looking through directories of files takes longer than reading most devices.
 CONF_SECONDS = 4.0
 
 
-def host_sources(config: Config, clock: Clock, resolver: Callable[[], socket.socket] | None = None) -> Reader:
+def host_sources(
+    config: Config, clock: Clock, resolver: Callable[[], socket.socket] | None = None, *, serving: bool = False
+) -> Reader:
     """A reader of all sources of this host, as `sources.OpenSources`.
 
-    `resolver` gives the socket of a process that looks host names up; without one, nobody does.
+    `resolver` gives the socket of a process that looks host names up; without one, nobody does. Packets are counted
+    for who is `serving` alone: that takes somebody who stays, and one at a time.
     """
     looks = KeyLooks(KeyDigests(), clock.monotonic)
     namespaces = {place.name: place.path for place in config.namespaces}
@@ -37,7 +41,8 @@ def host_sources(config: Config, clock: Clock, resolver: Callable[[], socket.soc
     if resolver is not None and config.dns.resolve:
         names = HostNames(resolver, clock, Setter().set if config.dns.reresolve else None)
     workers = host_workers(config, clock, looks)
-    return reader_of(workers, clock, namespaces=namespaces, keys=Comparisons(looks), names=names)
+    counting = _counting(config, clock) if serving else None
+    return reader_of(workers, clock, namespaces=namespaces, keys=Comparisons(looks), names=names, counting=counting)
 
 
 def reader_of(
@@ -47,6 +52,7 @@ def reader_of(
     namespaces: Mapping[str, str] | None = None,
     keys: Comparisons | None = None,
     names: HostNames | None = None,
+    counting: Counting | None = None,
 ) -> Reader:
     """A reader of these, which are made here: those that were made are stopped if another one can't be. `namespaces`
     are the paths of the configured ones, by name.
@@ -57,8 +63,28 @@ def reader_of(
     except BaseException:
         for worker in made:
             worker.stop()
+        if counting is not None:
+            counting.stop()
         raise
-    return Reader(made, clock, namespaces=namespaces or {}, keys=keys, names=names)
+    return Reader(made, clock, namespaces=namespaces or {}, keys=keys, names=names, counting=counting)
+
+
+def _counting(config: Config, clock: Clock) -> Counting:
+    """What counts packets or, where that is off, takes away what a killed exporter has left, once."""
+    from wg_exporter.reader.counting import Counting, counters  # noqa: PLC0415 - not for the commands that only look
+
+    count = config.accounting.enabled
+    places: list[tuple[str, Entrance | None]] = [("", None)]
+    places += [(place.name, Entrance(place.name, place.path)) for place in config.namespaces]
+    made = []
+    try:
+        for netns, namespace in places:
+            made.append(counters(clock, netns, namespace, count=count))
+    except BaseException:
+        for worker, _source in made:
+            worker.stop()
+        raise
+    return Counting(made, clock.monotonic, count=count)
 
 
 def host_workers(config: Config, clock: Clock, looks: KeyLooks) -> Iterator[Worker]:

@@ -36,9 +36,11 @@ from wg_exporter.sources import OnePass, StoppedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from wg_exporter.accounted import Packets
     from wg_exporter.inspected import Inspected
     from wg_exporter.linux.namespaces import Entrance
-    from wg_exporter.model import PeerKey
+    from wg_exporter.model import PeerKey, Peers
+    from wg_exporter.reader.accounting.wanted import Counting
     from wg_exporter.reader.dns.service import HostNames
     from wg_exporter.reader.keys import Comparisons, FileKeys
     from wg_exporter.sources import Clock, Questions, Unwell
@@ -69,6 +71,7 @@ class Reading(NamedTuple):
     doubles: tuple[str, ...] = ()
     routes: Mapping[tuple[int, str], str] | None = None
     keys: Mapping[str, FileKeys] = {}
+    packets: Mapping[str, tuple[Peers, Packets]] = {}
 
 
 class _Done(NamedTuple):
@@ -123,7 +126,8 @@ class Worker:
         self._stopped = False
         self._late = False
         self._lock = threading.Lock()
-        threading.Thread(target=self._run, name=f"{name} {netns}".strip(), daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name=f"{name} {netns}".strip(), daemon=True)
+        self._thread.start()
 
     def begin(self) -> Future[_Done]:
         """Start a read, or join the one that is still under way. Raises StoppedError after `stop`."""
@@ -152,6 +156,10 @@ class Worker:
         with self._lock:
             self._stopped = True
             self._orders.put(None)
+
+    def join(self, timeout: float) -> None:
+        """Wait until the thread has ended, for at most `timeout` seconds."""
+        self._thread.join(timeout)
 
     def _run(self) -> None:
         while (order := self._orders.get()) is not None:
@@ -196,14 +204,16 @@ class Reader:
         namespaces: Mapping[str, str] = _NO_NAMESPACES,
         keys: Comparisons | None = None,
         names: HostNames | None = None,
+        counting: Counting | None = None,
     ) -> None:
         """`namespaces` are the paths of those that are configured, by name. `names` looks up the host names of
-        endpoints; None = nobody does.
+        endpoints, `counting` counts packets; None = nobody does.
         """
         self._workers = workers
         self._clock = clock
         self._deadline = deadline
         self._names = names
+        self._counting = counting
         self._passes = OnePass(self._pass)
         self._inspector = Inspector(namespaces, clock.monotonic)
         self._last: Snapshot | None = None
@@ -243,7 +253,9 @@ class Reader:
             self._names.unwell(peers)
 
     def stop(self) -> None:
-        """Let all threads end."""
+        """Let all threads end. Waits for what counts packets: that must not stay on the host."""
+        if self._counting is not None:
+            self._counting.stop()
         if self._names is not None:
             self._names.stop()
         for worker in self._workers:
@@ -270,6 +282,8 @@ class Reader:
             outcomes.append(Outcome(worker.name, worker.netns, success, done.duration, done.problem, failure))
             readings.append((worker, done.reading))
         self._last = self._snapshot(wall, monotonic, readings, tuple(outcomes))
+        if self._counting is not None:
+            self._last = self._counting.add(self._last, monotonic + self._deadline)
         return self._last
 
     def _snapshot(

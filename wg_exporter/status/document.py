@@ -134,6 +134,8 @@ class PeerPart(msgspec.Struct, frozen=True, kw_only=True):
     cause: CausePart | None = None
     endpoint_name: EndpointNamePart | None = None
     fast_up: bool | None = None
+    receive_packets: int | None = None
+    transmit_packets: int | None = None
 
 
 class DevicePart(msgspec.Struct, frozen=True, kw_only=True):
@@ -312,6 +314,8 @@ def _peer(row: PeerRow, device: DeviceRow, wall: float, endpoints: str, config_f
             endpoint_name_part(row.host_name, whose(device)[1], peer.public_key, endpoints) if row.host_name else None
         ),
         fast_up=row.fast_up,
+        receive_packets=row.packets.rx_packets if row.packets else None,
+        transmit_packets=row.packets.tx_packets if row.packets else None,
     )
 
 

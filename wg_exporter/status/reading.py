@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from wg_exporter import model, probed
+from wg_exporter.accounted import PeerPackets
 from wg_exporter.health.quality import Window
 from wg_exporter.health.states import PeerHealth
 from wg_exporter.history.round_trips import Line
@@ -146,7 +147,13 @@ def _peer_row(part: PeerPart) -> PeerRow:
         line=Line(trips.until, trips.mean_seconds, trips.lost) if trips else None,
         host_name=endpoint_name(part.endpoint_name) if part.endpoint_name else None,
         fast_up=part.fast_up,
+        packets=_packets(part),
     )
+
+
+def _packets(part: PeerPart) -> PeerPackets | None:
+    received, sent = part.receive_packets, part.transmit_packets
+    return None if received is None or sent is None else PeerPackets(received, sent)
 
 
 def _quiet(part: QuietPart | None) -> Quiet | None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from wg_exporter import model, probed
+    from wg_exporter.accounted import PeerPackets
     from wg_exporter.causes.cause import Finding
     from wg_exporter.config import Config
     from wg_exporter.config.health import HealthLimits
@@ -75,6 +76,7 @@ class PeerRow(NamedTuple):
     works on it or its interface. `line` are its round trips of the last ten minutes, None also where nobody asked for
     them. `cause` is why it is down or degraded, None where nothing was found. `host_name` is what is known of the host
     name in its file; None if it has none. `fast_up`: it answers fast echoes; None if it has none, or that is not known.
+    `packets` are counted where `accounting` is on; None = not known.
     """
 
     peer: Peer
@@ -92,6 +94,7 @@ class PeerRow(NamedTuple):
     cause: Finding | None = None
     host_name: EndpointName | None = None
     fast_up: bool | None = None
+    packets: PeerPackets | None = None
 
 
 class DeviceRow(NamedTuple):
@@ -265,7 +268,8 @@ def _peer_rows(
     place = (seen.device.netns, seen.device.name)
     probes = view.probes.get(place, {})
     names = seen.host_names or (None,) * len(seen.metas)
-    for peer, meta, health, name in zip(seen.device.peers, seen.metas, states, names, strict=True):
+    counted = seen.device.packets or (None,) * len(seen.metas)
+    for peer, meta, health, name, packets in zip(seen.device.peers, seen.metas, states, names, counted, strict=True):
         key = (*place, peer.public_key)
         probed = probes.get(peer.public_key)
         stats = probed.stats if probed else None
@@ -281,6 +285,7 @@ def _peer_rows(
             window=None if health.state is State.DOWN else windows.get(key),
             line=lines.get(key),
             host_name=name if name and name.name else None,
+            packets=packets,
         )
 
 

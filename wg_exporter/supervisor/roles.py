@@ -20,6 +20,7 @@ from wg_exporter.linux.privileges import (
     name_process,
     open_to_all,
     reduce_effective,
+    to_count,
     to_enter,
     to_probe,
 )
@@ -47,10 +48,12 @@ HANDED_ON = {CAP_NET_ADMIN, CAP_NET_RAW, CAP_DAC_READ_SEARCH}
 def become_parent(config: Config, *, reloadable: bool) -> None:
     """Give up what none of the processes needs. Raises OSError.
 
-    `reloadable`: there is a configuration file, and a later version of it may ask for other namespaces.
+    `reloadable`: there is a configuration file, and a later version of it may ask for other namespaces, or to count
+    packets.
     """
     name_process("wg-exporter")
-    keep_only(OWN | HANDED_ON | to_enter(["any"] if reloadable else _paths(config)))
+    counting = to_count(os.uname().release) if reloadable or config.accounting.enabled else set()
+    keep_only(OWN | HANDED_ON | counting | to_enter(["any"] if reloadable else _paths(config)))
     reduce_effective(OWN)
 
 
@@ -60,8 +63,9 @@ def reader(resolvers: Resolvers, config: Config) -> Callable[[socket.socket], No
 
     def run(sock: socket.socket) -> None:
         name_process("wg-read")
-        keep_only({CAP_NET_ADMIN, CAP_DAC_READ_SEARCH} | to_enter(_paths(config)))
-        process.run(sock, host_sources(config, SYSTEM_CLOCK, names.take if names else None))
+        counting = to_count(os.uname().release) if config.accounting.enabled else set()
+        keep_only({CAP_NET_ADMIN, CAP_DAC_READ_SEARCH} | counting | to_enter(_paths(config)))
+        process.run(sock, host_sources(config, SYSTEM_CLOCK, names.take if names else None, serving=True))
 
     return run
 

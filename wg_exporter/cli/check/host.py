@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from wg_exporter.accounted import NO_COUNTS
 from wg_exporter.cli.check.finding import NOWHERE, Check, Judged, Kind, NotKnown, Severity, Where
 from wg_exporter.cli.show.overview import fix_for
 from wg_exporter.model import Failure
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 SOURCE_UNREAD = Kind(
     "source-unread",
     Severity.ERROR,
-    "The exporter can't read a source: the devices of the kernel, control sockets, links, or the files with names. "
+    "The exporter can't read a source: the devices of the kernel, control sockets, links, the files with names, or the "
+    "packets that it is to count. "
     "`wireguard_exporter_source_success` of it is 0.",
     "What is missing is said beside it; docs/install.md has what each source takes.",
 )
@@ -81,6 +83,19 @@ NO_NAMESPACE = Kind(
     Severity.ERROR,
     "A network namespace of the configuration does not exist.",
     "Start what makes it, or take it out of `namespaces`.",
+)
+NOT_COUNTED = Kind(
+    "packets-not-counted",
+    Severity.WARNING,
+    "The configuration has `accounting`, and the packets of a device can't be counted exactly: so its metrics of them "
+    "are absent.",
+    "What is in the way is said beside it; docs/accounting.md has more.",
+)
+UNIT_COUNTS_NOT = Kind(
+    "unit-no-accounting",
+    Severity.ERROR,
+    "The configuration has `accounting`, and the systemd unit lacks `CAP_BPF`, without which no packets are counted.",
+    "Install the drop-in `accounting.conf` (docs/accounting.md), `systemctl daemon-reload`, and restart the service.",
 )
 UNIT_LACKS = Kind(
     "unit-no-namespaces",
@@ -146,7 +161,9 @@ def _devices(facts: Facts) -> Iterator[Judged]:
         yield NotKnown("devices", _NOT_LOOKED)
         return
     unread = [
-        outcome for outcome in overview.outcomes if not outcome.success and outcome.source not in {"conf", "links"}
+        outcome
+        for outcome in overview.outcomes
+        if not outcome.success and outcome.source not in {"conf", "links", "accounting"}
     ]
     lacking = list(_lacking(facts, overview))
     for netns, name in lacking:
@@ -178,7 +195,8 @@ def _lacking(facts: Facts, overview: Overview) -> Iterator[tuple[str, str]]:
     """Interfaces that the configuration expects, and of which nothing is left, in namespaces that could be read."""
     config = facts.config.config
     there = set(map(whose, overview.devices))
-    unread = {outcome.netns for outcome in overview.outcomes if not outcome.success and outcome.source != "conf"}
+    bare = {"conf", "accounting"}  # they show no devices
+    unread = {outcome.netns for outcome in overview.outcomes if not outcome.success and outcome.source not in bare}
     userspace = any(outcome.source == "userspace" and not outcome.success for outcome in overview.outcomes)
     for netns, name in config.interfaces.expected if config else ():
         if (netns, name) not in there and netns not in unread and not userspace:
@@ -211,6 +229,24 @@ def _namespaces(facts: Facts) -> Iterator[Judged]:
         yield UNIT_LACKS.at(Where("wg-exporter.service"), "its CapabilityBoundingSet lacks CAP_SYS_ADMIN")
 
 
+def _accounting(facts: Facts) -> Iterator[Judged]:
+    assert facts.host is not None  # noqa: S101
+    config, overview, unit = facts.config.config, facts.host.exporter.overview, facts.host.unit
+    if config is None or not config.accounting.enabled:
+        return
+    able = {"cap_bpf", "cap_sys_admin"}
+    if unit and unit.capabilities is not None and not unit.capabilities & able:
+        yield UNIT_COUNTS_NOT.at(Where("wg-exporter.service"), "its CapabilityBoundingSet lacks CAP_BPF")
+    if overview is None or overview.teller is None:
+        yield NotKnown("packets of peers", "no exporter was asked")
+        return
+    for note in overview.notes:
+        interface, counted, why = note.partition(NO_COUNTS)
+        if counted:
+            what, _, fix = why.partition("; ")
+            yield NOT_COUNTED.at(Where(interface=interface), f"packets are not counted: {what}", fix)
+
+
 CHECKS = (
     Check("what can be read", (SOURCE_UNREAD,), _sources),
     Check("the right to probe", (NO_NET_RAW,), _probes),
@@ -218,4 +254,5 @@ CHECKS = (
     Check("devices", (NO_DEVICES, GONE, UNREAD), _devices),
     Check("control sockets", (STALE, TWICE), _sockets),
     Check("network namespaces", (NO_NAMESPACE, UNIT_LACKS), _namespaces),
+    Check("packets of peers", (NOT_COUNTED, UNIT_COUNTS_NOT), _accounting),
 )

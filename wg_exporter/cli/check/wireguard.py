@@ -182,7 +182,7 @@ def _absent(facts: Facts) -> Iterator[Judged]:
     if overview is None:
         yield NotKnown("interfaces that files describe", "the host was not looked at")
         return
-    if any(not outcome.success for outcome in overview.outcomes if outcome.source != "conf"):
+    if any(not outcome.success for outcome in overview.outcomes if outcome.source not in {"conf", "accounting"}):
         yield NotKnown("interfaces that files describe", "not all devices could be read")
         return
     there = {whose(row)[1] for row in overview.devices} | {*overview.hidden}

@@ -196,7 +196,7 @@ def reason_when_empty(overview: Overview, command: str = "show") -> str:
         return ""
     if overview.unmatched:
         return overview.unmatched
-    failures = [outcome for outcome in overview.outcomes if not outcome.success]
+    failures = [one for one in overview.outcomes if not one.success and one.source is not SourceName.ACCOUNTING]
     if any(outcome.failure is Failure.DENIED for outcome in failures if outcome.source is not SourceName.CONF):
         return f"no permission to read WireGuard devices: this needs CAP_NET_ADMIN; run: sudo wg-exporter {command}"
     devices_unread = [outcome for outcome in failures if outcome.source not in (SourceName.LINKS, SourceName.CONF)]

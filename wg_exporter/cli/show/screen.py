@@ -92,6 +92,7 @@ class _Screen:
         unused |= {"quiet"} if all(line.row.quiet is None for line in every) else set()
         unused |= {"reason"} - {"reason" for line in every if line.row.health.reason}
         unused |= {"cause"} if all(line.row.cause is None for line in every) else set()
+        unused |= {"rx_packets", "tx_packets"} if all(line.row.packets is None for line in every) else set()
         unused |= {"rtt", "loss"} if all(line.row.window is None for line in every) else set()
         unused |= {"mtu"} if all(line.row.mtu is None for line in every) else set()
         columns = {name: column for name, column in COLUMNS.items() if name not in unused}

@@ -88,6 +88,11 @@ def _bytes(line: Line, number: int) -> tuple[str, str]:
     return (_UNKNOWN, "dim") if line.row.gone else (words.size(number), "")
 
 
+def _packets(line: Line, direction: int) -> tuple[str, str]:
+    packets = line.row.packets
+    return (_UNKNOWN, "dim") if packets is None else (f"{packets[direction]:,}", "")
+
+
 def _rate(line: Line, before: int | None, after: int) -> tuple[str, str]:
     unknown = before is None or line.row.gone
     text = _UNKNOWN if unknown else words.rate(before or 0, after, line.seconds)
@@ -136,8 +141,8 @@ _ALARM = {
     Standing.BROKEN: "bold red",
 }
 
-# In the order on the screen. Rates are shown only with `--watch`, reasons, causes and what probes show only if a peer
-# has one.
+# In the order on the screen. Rates are shown only with `--watch`, reasons, causes, packets and what probes show only if
+# a peer has one.
 # Round trip and loss are those of now: a peer that is down or silent has none.
 COLUMNS: Mapping[str, Column] = {
     "mark": Column("", _mark),
@@ -154,10 +159,12 @@ COLUMNS: Mapping[str, Column] = {
         lambda line, _: _rate(line, line.before and line.before.rx_bytes, line.row.peer.rx_bytes),
         right=True,
     ),
+    "rx_packets": Column("packets in", lambda line, _: _packets(line, 0), right=True),
     "tx": Column("sent", lambda line, _: _bytes(line, line.row.peer.tx_bytes), right=True),
     "tx_rate": Column(
         "sending", lambda line, _: _rate(line, line.before and line.before.tx_bytes, line.row.peer.tx_bytes), right=True
     ),
+    "tx_packets": Column("packets out", lambda line, _: _packets(line, 1), right=True),
     "endpoint": Column("endpoint", lambda line, _: (line.row.peer.endpoint or "-", ""), low=21),
     "allowed": Column(
         "allowed IPs", lambda line, width: (words.some_of(line.row.peer.allowed_ips, width) or "-", ""), low=15
@@ -182,6 +189,8 @@ _NEEDED_FIRST = (
     "cause",
     "rx",
     "tx",
+    "rx_packets",
+    "tx_packets",
     "rtt",
     "loss",
     "mtu",
