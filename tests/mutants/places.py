@@ -49,6 +49,9 @@ PLACES = (
                 (
                     "wg_exporter/daemon/exporter.py",
                     "wg_exporter/daemon/host.py",
+                    "wg_exporter/daemon/probing.py",
+                    "wg_exporter/daemon/reloading.py",
+                    "wg_exporter/daemon/views.py",
                     "wg_exporter/history/*.py",
                     "wg_exporter/reader/reader.py",
                 ),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from wg_exporter import __version__
 from wg_exporter.catalogue import NAMES
-from wg_exporter.config import Config, ConfigError, load
+from wg_exporter.config import Config, load
 from wg_exporter.daemon.about import About
 from wg_exporter.daemon.causes import SEARCH_SECONDS, Causes
 from wg_exporter.daemon.changelog import ChangeLog
@@ -26,22 +26,22 @@ from wg_exporter.daemon.fast import FastPeers
 from wg_exporter.daemon.happened import Happened
 from wg_exporter.daemon.host import HostHistory, Status
 from wg_exporter.daemon.journal import Journal
-from wg_exporter.daemon.pauses import PauseError, Pauses
-from wg_exporter.daemon.prober import read_counters, unjudged
+from wg_exporter.daemon.prober import unjudged
+from wg_exporter.daemon.probing import Probes
 from wg_exporter.daemon.processes import Processes
 from wg_exporter.daemon.quiets import Quiets
+from wg_exporter.daemon.reloading import NoSourcesError, Reloading
 from wg_exporter.daemon.setup import Setup
 from wg_exporter.daemon.ticking import Ticker
+from wg_exporter.daemon.views import Views
 from wg_exporter.daemon.watching import Watched
 from wg_exporter.exposition import compat
 from wg_exporter.exposition.samples import metrics, samples
 from wg_exporter.health.states import State
 from wg_exporter.health.summary import Summary, summary
-from wg_exporter.log import Log, place
 from wg_exporter.names.unmatched import told
 from wg_exporter.sources import SYSTEM_CLOCK, Clock, StoppedError, with_unread
 from wg_exporter.status import document
-from wg_exporter.status.rows import Overview, from_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -53,11 +53,11 @@ if TYPE_CHECKING:
     from wg_exporter.exposition.view import View
     from wg_exporter.linux.storage import Storage
     from wg_exporter.linux.trackfiles import TrackFiles
-    from wg_exporter.model import DeviceKey, PeerKey, Snapshot, Usage
+    from wg_exporter.model import PeerKey, Snapshot, Usage
     from wg_exporter.plan.planner import Plan
-    from wg_exporter.probed import Probed
     from wg_exporter.sources import OpenSources
     from wg_exporter.status.document import Document
+    from wg_exporter.status.rows import Overview
 
 T = TypeVar("T")
 
@@ -67,10 +67,6 @@ SUSPECT_TICK_SECONDS = 1.0  # while a peer is suspicious
 # The most unhealthy peers, and the most problems, that a status names.
 STATUS_PEERS = 50
 STATUS_PROBLEMS = 20
-
-
-class _NoSourcesError(Exception):
-    """The sources could not be started for lack of threads or files; the message is the kernel's."""
 
 
 def _from_file(path: Path) -> Config:
@@ -108,19 +104,14 @@ class Exporter:
         self._clock = clock
         self._sources = sources
         self._every = every
-        self._config_path = config_path
-        self._log = Log(__name__)
         self._changelog = ChangeLog()
         self._history = HostHistory()
-        self._prober = prober
-        self._read_config = read_config
         self._costs = costs
         self._status = Status(clock.wall(), Summary(), ())
         self._snapshot: Snapshot | None = None  # of the last tick; most of it is in the history anyway
         self._took = 0.0  # of processor time by the last tick, in seconds
-        self._delay: float | None = None  # of probes, the worst between the last two ticks
         self._processes = Processes()
-        self._pauses = Pauses()
+        self._probes = Probes(prober)
         self.watched = Watched(prober)
         self.fast = FastPeers(prober, track_files)
         self._causes, self._places = Causes(), Places()
@@ -128,10 +119,11 @@ class Exporter:
         self._happened = Happened()
         self.quiets = Quiets(clock, storage, self.journal.add)
         self._about = About(config_path, clock.wall(), net_raw)
+        self._reloading = Reloading(config_path, read_config, self._about, self.journal)
+        self._views = Views(self._history, self._probes, self.quiets, self._causes, self.fast, self._about)
         self._setup = Setup(config, clock, sources)
         # For the names, the writers and the history, which are not thread-safe.
         self._lock = threading.Lock()
-        self._reloading = threading.Lock()  # so that of two reloads the later one wins
         self._ticker = Ticker(self)
         self._open = True
 
@@ -152,8 +144,7 @@ class Exporter:
         self._setup.reader.stop()
         self.quiets.stop()
         self.fast.stop()
-        if self._prober is not None:
-            self._prober.stop()
+        self._probes.stop()
         self.journal.stop()
 
     def wait_until_ready(self, timeout: float) -> bool:
@@ -196,7 +187,7 @@ class Exporter:
     def scrape(self, path: str, openmetrics: bool = False) -> list[bytes]:  # noqa: FBT001, FBT002
         """The chunks of one exposition: ours at the path "", those of others at "mindflavor" and "mdlayher"."""
         with self._looking() as (setup, snapshot):
-            view = self._view(setup, snapshot)
+            view = self._views.metrics(setup, snapshot)
             if path == "mindflavor":
                 parts = compat.mindflavor(view, self._clock.wall(), setup.config.compat.mindflavor)
             elif path == "mdlayher":
@@ -208,7 +199,7 @@ class Exporter:
     def overview(self, *, lines: bool = False) -> Overview:
         """Read everything, and say how the host is, by what the ticks have seen of it; `lines`: round trips too."""
         with self._looking() as (setup, snapshot):
-            return self._overview(setup, snapshot, lines=lines)
+            return self._views.overview(setup, snapshot, lines=lines)
 
     def document(self, *, private: bool, round_trips: bool = False) -> bytes:
         """The status document. For strangers (not `private`) it has the endpoints as `/metrics` has them."""
@@ -219,19 +210,15 @@ class Exporter:
         """The status document for strangers as of the last tick, with round trips; None before. Waits for no source."""
         with self._lock:
             setup, snapshot = self._setup, self._snapshot
-            found = snapshot and self._overview(setup, snapshot, lines=True)
+            found = snapshot and self._views.overview(setup, snapshot, lines=True)
         return found and document.document(found, setup.config.metrics.endpoint)
 
     def pause_probes(self, asked: Mapping[str, str]) -> str:
         """Do as a request to pause probes says. Empty if it was done, else one line why not. Does not wait."""
-        try:
-            netns, interface, public_key = self._pauses.ask(asked, self._clock.monotonic(), self._probes())
-        except PauseError as error:
-            return str(error)
-        seconds = asked["seconds"]
-        self._log.info("probing paused", interface=interface, netns=netns, public_key=public_key, seconds=seconds)
-        self._ticker.hurry()
-        return ""
+        problem = self._probes.pause(asked, self._clock.monotonic())
+        if not problem:
+            self._ticker.hurry()
+        return problem
 
     def samples(self) -> list[Sample]:
         """All samples of `/metrics` but those of the process."""
@@ -241,14 +228,14 @@ class Exporter:
     def look(self) -> tuple[Snapshot, View, Config]:
         """Read everything: the snapshot, what a scrape would show of it, and the configuration in use."""
         with self._looking() as (setup, snapshot):
-            return snapshot, self._view_of_all(setup, snapshot), setup.config
+            return snapshot, self._views.all(setup, snapshot), setup.config
 
     def observe(self) -> tuple[Snapshot, View, Config]:
         """As `look`, and drive the history and the health as a tick does: for `show --watch`, which has no ticks."""
         with self._looking() as (setup, snapshot):
             devices = self._history.follow(setup.names, snapshot)
-            self._history.judge(setup.config, setup.names, devices, snapshot, self._probes())
-            return snapshot, self._view_of_all(setup, snapshot), setup.config
+            self._history.judge(setup.config, setup.names, devices, snapshot, self._probes.results())
+            return snapshot, self._views.all(setup, snapshot), setup.config
 
     @contextmanager
     def _looking(self) -> Iterator[tuple[Setup, Snapshot]]:
@@ -272,45 +259,21 @@ class Exporter:
 
         Raises nothing, as a caller that is a signal handler would not see it.
         """
-        if self._config_path is None:
-            problem = "no configuration file was given, so there is none to read again"
-            self._log.warn("configuration not reloaded", problem=problem)
-            self.journal.reloaded([problem])
-            return problem
-        with self._reloading:
-            try:
-                self._reload(self._config_path)
-            except ConfigError as error:
-                problems = [str(found) for found in error.problems]
-            except _NoSourcesError as error:
-                problems = [str(error)]
-            except Exception as error:  # noqa: BLE001 - a bug must be logged, and the old configuration stay in use
-                problems = [f"unexpected {type(error).__name__} in {place(error)}"]
-            else:
-                self._log.info("configuration reloaded", file=self._config_path)
-                self.journal.reloaded()
-                return ""
-            self._about.refused()
-            for problem in problems:
-                self._log.error("configuration not reloaded", problem=problem)
-            self.journal.reloaded(problems)
-            return "\n".join(problems)
+        return self._reloading.reload(self._use)
 
-    def _reload(self, path: Path) -> None:
+    def _use(self, config: Config) -> None:
         """Build, ask, then swap. If anything is raised, the old configuration stays in use, whole."""
-        config = self._read_config(path)
         try:
             setup = Setup(config, self._clock, self._sources)
         except (OSError, RuntimeError) as error:
-            raise _NoSourcesError(str(error)) from error
+            raise NoSourcesError(str(error)) from error
         try:
             self._read_last_packets()
             with self._lock:
                 before = self._setup
                 setup.names.use(before.names.conf)
                 take_over = self._history.reconsider(config, setup.names)
-                if self._prober is not None:
-                    self._prober.configure(config)
+                self._probes.configure(config)
                 take_over()
                 self._setup = setup
                 self._about.reloaded(self._clock.wall())
@@ -334,11 +297,11 @@ class Exporter:
             devices = self._history.follow(setup.names, snapshot)
             self.quiets.follow(devices)
             plan = setup.planner.plan(devices, snapshot, setup.names.metas)
-            self._probe(plan, snapshot)
+            self._probes.tell(plan, snapshot)
             self.fast.follow(setup.fast.plan(devices, snapshot))
             setup.reader.ask(setup.routing.questions(plan, snapshot.conf))
             obstacles = setup.routing.obstacles(plan, snapshot)
-            probes = self._probes()
+            probes = self._probes.results()
             changes = self._history.judge(
                 setup.config,
                 setup.names,
@@ -350,7 +313,7 @@ class Exporter:
             )
             self.watched.follow(self._history.health.doubtful(), snapshot, setup)
             setup.reader.unwell(self._history.unwell(snapshot))
-            open_ones = unjudged(snapshot, setup.names.metas, plan if self._prober else None)
+            open_ones = unjudged(snapshot, setup.names.metas, plan if self._probes else None)
             quiet = self.quiets.now()
             found = summary(self._history.health.devices(), STATUS_PEERS, quiet)
             unmatched = setup.matching.look(snapshot, setup.names.metas)
@@ -364,7 +327,7 @@ class Exporter:
                 self._history.drifts(snapshot),
                 self._history.names_of,
             )
-        unprobed = plan.unprobed if self._prober else {}
+        unprobed = plan.unprobed if self._probes else {}
         self._changelog.report(snapshot, found.expected, others, unprobed)
         found_causes = self._seek(setup, snapshot, plan)  # after all is published, as it must not delay that
         events = self._happened.events(
@@ -384,7 +347,7 @@ class Exporter:
             self._history.health,
             plan,
             setup.config,
-            self._probes(),
+            self._probes.results(),
             self.watched.sightings(),
             self.watched.callers(),
             setup.planner.underlays(),
@@ -404,49 +367,9 @@ class Exporter:
         if setup.config.probe.watch:
             self.watched.open(keys, snapshot, setup, SEARCH_SECONDS)
 
-    def _probe(self, plan: Plan, snapshot: Snapshot) -> None:
-        """Tell the prober whom to probe, and their byte counters."""
-        if self._prober is None:
-            return
-        self._delay = self._prober.scheduling_delay()
-        self._prober.set_peers(self._pauses.apply(plan.peers, snapshot.monotonic))
-        self._prober.counters(read_counters(snapshot, {peer.key for peer in plan.peers}))
-
-    def _probes(self) -> Mapping[DeviceKey, Mapping[str, Probed]]:
-        """What the prober knows, by device and public key."""
-        return self._prober.results() if self._prober is not None else {}
-
     def _usages(self, setup: Setup) -> Iterator[Usage]:
         """What the other processes have cost the host."""
         yield from self._costs()
         if setup.reader.usage is not None:
             yield setup.reader.usage
-        if self._prober is not None:
-            yield from self._prober.usages()
-
-    def _view(self, setup: Setup, snapshot: Snapshot) -> View:
-        facts = self._about.facts(snapshot.capabilities, self._history.clock_steps)
-        seen = self._history.view(setup.config, setup.names, snapshot, facts)
-        return seen._replace(
-            probes=self._probes(),
-            scheduling_delay=self._delay,
-            quiet=self.quiets.now(),
-            causes=self._causes.now(),
-            fast=self.fast.now(),
-        )
-
-    def _view_of_all(self, setup: Setup, snapshot: Snapshot) -> View:
-        """As `_view`, and which entries of the configuration match nothing, which is no metric."""
-        view = self._view(setup, snapshot)
-        return view._replace(unmatched=tuple(told(setup.matching.look(snapshot, setup.names.metas))))
-
-    def _overview(self, setup: Setup, snapshot: Snapshot, *, lines: bool) -> Overview:
-        return from_view(
-            snapshot,
-            self._view_of_all(setup, snapshot),
-            setup.config,
-            setup.planner.aims(),
-            windows=self._history.health.windows(),
-            lines=self._history.lines(snapshot) if lines else {},
-            teller=self._about.teller(setup.config),
-        )
+        yield from self._probes.usages()
