@@ -126,6 +126,11 @@ def _examples() -> dict[Kind, tuple[str, str, list[Event]]]:
             "`MTU verdict changed`",
             [peer(Kind.MTU, before="blackhole", after="ok", evidence="1420 bytes pass inside the tunnel")],
         ),
+        Kind.FAST: (
+            "it answers [fast echoes](failover.md) no more, or again",
+            "`down by fast echoes`, `up by fast echoes`",
+            [peer(Kind.FAST, before="up", after="down")],
+        ),
         Kind.DRIFT: (
             "an interface differs from its file, in another way, or no more ([drift.md](drift.md))",
             "`drift changed`",

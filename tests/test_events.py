@@ -150,6 +150,7 @@ EVERY = whole(
         Kind.CAUSE, WALL, WG0, public_key=key(1), name="b\u00fcro", cause="silent", confidence="likely", evidence="a"
     ),
     event(Kind.MTU, WALL, WG0, public_key=key(1), before="ok", after="blackhole", evidence="1420 bytes pass"),
+    event(Kind.FAST, WALL, WG0, public_key=key(1), before="up", after="down", evidence="its interface is not there"),
     event(Kind.DRIFT, WALL, WG0, after="mtu 1", evidence="/etc/wireguard/wg0.conf"),
     event(Kind.QUIET, WALL, WG0, after="begun", until=WALL + 60, evidence="new router"),
     event(Kind.RELOAD, WALL, after="failure", evidence="config.yml:3: no such key", level=Level.ERROR),

@@ -13,6 +13,8 @@ from tests.test_exporter_probing import FakeProber
 from wg_exporter.config import Config, Fast, PeerConfig
 from wg_exporter.daemon.fast import NO_ANSWER_YET
 from wg_exporter.daemon.tracking import DOWN, UP, file_name
+from wg_exporter.events import Kind, Level
+from wg_exporter.events.words import sentence
 from wg_exporter.linux.trackfiles import open_track_files
 from wg_exporter.plan.fast import NOT_THERE
 
@@ -118,6 +120,38 @@ def test_each_change_is_a_line_of_the_log_and_to_be_up_at_the_start_is_none(rig,
     rig.host.devices, rig.host.links = [], []
     exporter.tick()
     assert any(getattr(record, "fields", {}).get("problem") == NOT_THERE for record in caplog.records)
+
+
+def test_each_change_is_an_event_with_the_name_and_what_it_was_before(rig):
+    prober, exporter = asking(rig)
+    exporter.tick()
+    prober.say(state=True)
+    for state in (False, False, None, False, True):
+        prober.say(state=state)
+    rig.host.devices, rig.host.links = [], []
+    exporter.tick()
+    events = [one for one in exporter.journal.read()[0] if one.kind is Kind.FAST]
+    assert [(one.name, one.before, one.after, one.level, one.evidence) for one in events] == [
+        ("berlin", "up", "down", Level.WARN, ""),
+        ("berlin", "down", "up", Level.INFO, ""),
+        ("berlin", "up", "down", Level.WARN, NOT_THERE),
+    ]
+    assert [sentence(one) for one in events[:2]] == [
+        "berlin on wg0: down by fast echoes (was up)",
+        "berlin on wg0: up by fast echoes (was down)",
+    ]
+
+
+def test_of_a_peer_that_is_quiet_a_change_is_no_warning(rig, caplog):
+    caplog.set_level(logging.INFO, "wg_exporter")
+    prober, exporter = asking(rig)
+    exporter.tick()
+    exporter.quiets.begin({"interface": "wg0", "seconds": "60"}, exporter.name_of)
+    prober.say(state=False)
+    (event,) = [one for one in exporter.journal.read()[0] if one.kind is Kind.FAST]
+    assert (event.before, event.level, event.quiet) == ("", Level.INFO, True)
+    (line,) = [record for record in caplog.records if "by fast echoes" in record.getMessage()]
+    assert line.levelno == logging.INFO
 
 
 def test_a_reload_that_names_another_directory_says_that_it_takes_a_restart(rig, tmp_path, caplog):

@@ -9,16 +9,23 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
+from wg_exporter.events import Kind, Level, event
 from wg_exporter.log import Log
 from wg_exporter.plan.fast import FastPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from wg_exporter.daemon.prober import Prober
     from wg_exporter.daemon.tracking import Tracking
+    from wg_exporter.events import Event
+    from wg_exporter.history.devices import DeviceChange
     from wg_exporter.linux.trackfiles import TrackFiles
-    from wg_exporter.model import DeviceKey, PeerKey
+    from wg_exporter.model import Device, DeviceKey, PeerKey
+    from wg_exporter.names.identity import PeerMeta
+    from wg_exporter.quiet import QuietNow
+
+_WORDS = {True: "up", False: "down"}
 
 NO_ANSWER_YET = "its echoes have not said yet"
 
@@ -33,8 +40,19 @@ class Standing(NamedTuple):
 class FastPeers:
     """All peers with fast echoes. Thread-safe."""
 
-    def __init__(self, prober: Prober | None, files: TrackFiles | None = None) -> None:
+    def __init__(
+        self,
+        prober: Prober | None,
+        files: TrackFiles | None,
+        tell: Callable[[list[Event]], object],
+        quiet: Callable[[], QuietNow],
+        wall: Callable[[], float],
+    ) -> None:
+        """`tell` is called with what changes, in the thread that finds it, and must not wait. `quiet` gives who pages
+        nobody now, `wall` the time (seconds since the epoch).
+        """
         self._prober = prober
+        self._tell, self._quiet, self._wall = tell, quiet, wall
         self._directory = files.path if files is not None else ""
         self._tracking = _tracking(files)
         self._log = Log(__name__)
@@ -42,10 +60,13 @@ class FastPeers:
         self._asked: frozenset[PeerKey] = frozenset()
         self._lock = threading.Lock()  # so that of two who tell at once the later one has the last word
         self._listening = False
-        self._known: Mapping[PeerKey, bool] = {}  # as it was last known, for the log
+        self._known: Mapping[PeerKey, bool] = {}  # as it was last known, for the log and the journal
+        self._names: dict[PeerKey, str] = {}
 
-    def follow(self, plan: FastPlan) -> None:
-        """Ask these from now on."""
+    def follow(
+        self, plan: FastPlan, devices: Sequence[DeviceChange], metas: Callable[[Device], Sequence[PeerMeta]]
+    ) -> None:
+        """Ask these from now on. `metas` gives what the peers of a device are called."""
         if self._prober is None or (plan == FastPlan() and not self._listening):
             if self._tracking is not None:
                 self._tracking.tell({})  # files of before are nobody's any more
@@ -53,6 +74,7 @@ class FastPeers:
         if plan is not self._plan:
             self._asked = frozenset(peer.key for peer in plan.peers)
             self._plan = plan
+            self._name(devices, metas)
         if not self._listening:
             self._listening = True
             self._prober.listen_fast(self._changed)
@@ -113,19 +135,45 @@ class FastPeers:
                 self._tracking.tell(states)
             known = {key: up for key, up in states.items() if up is not None}
             before, self._known = self._known, {key: self._known[key] for key in states if key in self._known} | known
-        for key, up in known.items():
-            # What is found out first is no change, unless it is bad news.
-            if up is not before.get(key, True):
-                row = self._plan.unasked.get(key)
-                self._say(key, row.why if row else "", up=up)
+        # What is found out first is no change, unless it is bad news.
+        events = [self._event(key, before.get(key), up) for key, up in known.items() if up is not before.get(key, True)]
+        for one in events:
+            self._say(one)
+        if events:
+            self._tell(events)
 
-    def _say(self, key: PeerKey, problem: str, *, up: bool) -> None:
+    def _name(self, devices: Sequence[DeviceChange], metas: Callable[[Device], Sequence[PeerMeta]]) -> None:
+        """Remember what peers are called. One that is gone keeps its name."""
+        names = {key: self._names.get(key, "") for key in (*self._asked, *self._plan.unasked)}
+        for device in (change.device for change in devices if change.device is not None):
+            for public_key, meta in zip(device.peers.public_key, metas(device), strict=True):
+                if (key := (device.netns, device.name, public_key)) in names:
+                    names[key] = meta.name
+        self._names = names
+
+    def _event(self, key: PeerKey, before: bool | None, up: bool) -> Event:  # noqa: FBT001
         netns, interface, public_key = key
-        where = {"interface": interface, "netns": netns, "public_key": public_key}
-        if up:
-            self._log.info("up by fast echoes", **where)
-        else:
-            self._log.warn("down by fast echoes", **where, **({"problem": problem} if problem else {}))
+        row = self._plan.unasked.get(key)
+        quiet = self._quiet().peer((netns, interface), public_key) is not None
+        return event(
+            Kind.FAST,
+            self._wall(),
+            (netns, interface),
+            level=Level.INFO if up or quiet else Level.WARN,
+            public_key=public_key,
+            name=self._names.get(key, ""),
+            before="" if before is None else _WORDS[before],
+            after=_WORDS[up],
+            evidence=row.why if row and not up else "",
+            quiet=quiet,
+        )
+
+    def _say(self, one: Event) -> None:
+        fields: dict[str, object] = {"interface": one.interface, "netns": one.netns, "public_key": one.public_key}
+        fields |= {"problem": one.evidence} if one.evidence else {}
+        fields |= {"quiet": True} if one.quiet else {}
+        say = self._log.warn if one.level is Level.WARN else self._log.info
+        say(f"{one.after} by fast echoes", **fields)
 
 
 def _tracking(files: TrackFiles | None) -> Tracking | None:

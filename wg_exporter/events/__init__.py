@@ -1,9 +1,9 @@
 """What happened to the tunnels of this host: one row for each event, whoever tells of it.
 
-An event is made in one place (`daemon/happened.py` for what a tick finds, and whoever reloads, begins a quiet or starts
-a process), and read in three: the log, the journal that survives a restart, and all that shows the journal. This file
-has the row; `book` keeps the last of them, `file` writes them down and reads them again, `words` tells them to people,
-`told` leaves out what strangers may not see, `asked` has what may be asked for.
+An event is made in one place (`daemon/happened.py` for what a tick finds, and whoever reloads, begins a quiet, hears
+fast echoes or starts a process), and read in three: the log, the journal that survives a restart, and all that shows
+the journal. This file has the row; `book` keeps the last of them, `file` writes them down and reads them again, `words`
+tells them to people, `told` leaves out what strangers may not see, `asked` has what may be asked for.
 """
 
 from __future__ import annotations
@@ -31,15 +31,16 @@ class Kind(StrEnum):
     CAUSE = "cause"  # was found: `cause`, `confidence`, `evidence`
     ROAMING = "roaming"  # a peer's endpoint: `before`, `after`
     MTU = "mtu"  # the verdict on a tunnel's MTU: `before`, `after`, `evidence`
+    FAST = "fast"  # whether a peer answers fast echoes: `before` and `after` are `up` or `down`; `evidence` is why not
     DRIFT = "drift"  # of a device from its file: `before` and `after` as counts by kind; `evidence` is the file
     QUIET = "quiet"  # `after` is `begun` or `ended`; `until`; `evidence` is why, as somebody wrote it
     RELOAD = "reload"  # of the configuration: `after` is `success` or `failure`; `evidence` is what is wrong
     PROCESS = "process"  # of ours, `process`: `after` is a `Life`; `evidence` is how it ended
 
 
-MOST_OF = {Kind.ROAMING: 500, Kind.PROCESS: 200, Kind.QUIET: 200, Kind.RELOAD: 100}
-"""How many of a kind are kept, of those that somebody or something may repeat on and on: a phone that wanders, or a
-process that dies every minute, must not push out what happened last night."""
+MOST_OF = {Kind.ROAMING: 500, Kind.FAST: 200, Kind.PROCESS: 200, Kind.QUIET: 200, Kind.RELOAD: 100}
+"""How many of a kind are kept, of those that somebody or something may repeat on and on: a phone that wanders, a
+link that flaps ten times a second, or a process that dies every minute must not push out what happened last night."""
 
 
 class Process(StrEnum):

@@ -78,6 +78,10 @@ def _mtu(event: Event) -> str:
     return _joined(f"MTU verdict {event.after}{_was(event)}", event.evidence)
 
 
+def _fast(event: Event) -> str:
+    return _joined(f"{event.after} by fast echoes{_was(event)}", event.evidence)
+
+
 def _drift(event: Event) -> str:
     file = event.evidence or "its file"
     return f"differs from {file}: {event.after}{_was(event)}" if event.after else f"as {file} says again{_was(event)}"
@@ -109,6 +113,7 @@ _SAID = {
     Kind.CAUSE: _cause,
     Kind.ROAMING: _roaming,
     Kind.MTU: _mtu,
+    Kind.FAST: _fast,
     Kind.DRIFT: _drift,
     Kind.QUIET: _quiet,
     Kind.RELOAD: _reload,
