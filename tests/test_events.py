@@ -115,6 +115,16 @@ def test_peers_of_two_interfaces_and_those_that_are_quiet_are_not_one():
     ]  # fmt: skip
 
 
+def test_many_that_go_down_at_once_are_one_event_with_a_cause_only_if_all_have_it():
+    some = [state(n, cause="silent", evidence="a") for n in range(64)]
+    (one,) = gathered([*some, *(state(n) for n in range(64, 200))])
+    assert (one.peers, one.cause) == (200, "")
+    (one,) = gathered(some)
+    assert (one.peers, one.cause) == (64, "silent")
+    found = [event(Kind.CAUSE, WALL, WG0, public_key=key(n), cause=("silent", "mtu")[n % 2]) for n in range(60)]
+    assert [(one.peers, one.cause) for one in gathered(found)] == [(30, "silent"), (30, "mtu")]
+
+
 def test_many_that_roam_at_once_are_one_event_without_an_address():
     (one,) = gathered([roamed(n, after=f"192.0.2.{n}:1") for n in range(40)])
     assert (one.peers, one.before, one.after) == (40, "", "")
@@ -247,13 +257,14 @@ def test_whatever_it_is_made_of_an_event_is_read_as_it_was_written(interface, na
          "wg-exporter was started; the one before was not stopped: it was killed, or the host went down: v 1"),
         (EVERY[4], "b\u00fcro on wg0: cause silent (likely): a"),
         (EVERY[5], f"{key(1)[:8]} on wg0: MTU verdict blackhole (was ok): 1420 bytes pass"),
-        (EVERY[6], "wg0: differs from /etc/wireguard/wg0.conf: mtu 1"),
+        (EVERY[6], f"{key(1)[:8]} on wg0: down by fast echoes (was up): its interface is not there"),
+        (EVERY[7], "wg0: differs from /etc/wireguard/wg0.conf: mtu 1"),
         (event(Kind.DRIFT, WALL, ("blue", "wg0"), before="mtu 1", evidence="a.conf"),
          "wg0 in blue: as a.conf says again (was mtu 1)"),
-        (EVERY[7], "wg0: quiet until 2023-11-14 22:14:20 UTC: new router"),
+        (EVERY[8], "wg0: quiet until 2023-11-14 22:14:20 UTC: new router"),
         (event(Kind.QUIET, WALL, WG0, public_key=key(1), name="berlin", after="ended", evidence="by hand"),
          "berlin on wg0: pages again: by hand"),
-        (EVERY[8], "configuration not reloaded: config.yml:3: no such key"),
+        (EVERY[9], "configuration not reloaded: config.yml:3: no such key"),
         (event(Kind.RELOAD, WALL, after="success"), "configuration reloaded"),
     ],
 )  # fmt: skip

@@ -81,6 +81,7 @@ def gathered(events: Iterable[Event]) -> list[Event]:
         return every
     numbers = Counter(map(_alike, every))
     names: dict[Hashable, list[str]] = {}
+    causes: dict[Hashable, set[str]] = {}
     found: list[Event] = []
     places: dict[Hashable, int] = {}
     for one in every:
@@ -91,20 +92,24 @@ def gathered(events: Iterable[Event]) -> list[Event]:
         if alike not in places:
             places[alike] = len(found)
             found.append(one)
+        causes.setdefault(alike, set()).add(one.cause)
         if len(known := names.setdefault(alike, [])) < _NAMED:
             known.append(one.name or one.public_key[:8])
     for alike, at in places.items():
-        found[at] = _of_many(found[at], names[alike], numbers[alike])
+        found[at] = _of_many(found[at], names[alike], causes[alike], numbers[alike])
     return found
 
 
 def _alike(one: Event) -> Hashable:
-    """What is the same in events that can become one. Everybody roams to an address of his own."""
+    """What is the same in events that can become one. Everybody roams to an address of his own; and of many peers that
+    go down at once the cause of the first ones alone is known by then.
+    """
     places = () if one.kind is Kind.ROAMING else (one.before, one.after)
-    return one.kind, one.netns, one.interface, *places, one.reason, one.cause, one.level, one.quiet
+    cause = one.cause if one.kind is Kind.CAUSE else ""
+    return one.kind, one.netns, one.interface, *places, one.reason, cause, one.level, one.quiet
 
 
-def _of_many(first: Event, names: list[str], number: int) -> Event:
+def _of_many(first: Event, names: list[str], causes: set[str], number: int) -> Event:
     """One event for so many peers. What was seen of each is the log's."""
     more = f" and {number - len(names):,} more" if number > len(names) else ""
     before, after = ("", "") if first.kind is Kind.ROAMING else (first.before, first.after)
@@ -114,6 +119,7 @@ def _of_many(first: Event, names: list[str], number: int) -> Event:
         name=plain(", ".join(names), 200) + more,
         before=before,
         after=after,
+        cause=first.cause if len(causes) == 1 else "",
         confidence="",
         evidence="",
         peers=number,
