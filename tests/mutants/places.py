@@ -51,6 +51,7 @@ PLACES = (
                     "wg_exporter/daemon/host.py",
                     "wg_exporter/daemon/probing.py",
                     "wg_exporter/daemon/reloading.py",
+                    "wg_exporter/daemon/seeking.py",
                     "wg_exporter/daemon/views.py",
                     "wg_exporter/history/*.py",
                     "wg_exporter/reader/reader.py",

@@ -11,17 +11,16 @@ from __future__ import annotations
 import threading
 import warnings
 from contextlib import contextmanager
-from functools import partial
 from itertools import chain, islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from wg_exporter import __version__
 from wg_exporter.catalogue import NAMES
 from wg_exporter.config import Config, load
 from wg_exporter.daemon.about import About
-from wg_exporter.daemon.causes import SEARCH_SECONDS, Causes
+from wg_exporter.daemon.causes import Causes
 from wg_exporter.daemon.changelog import ChangeLog
-from wg_exporter.daemon.facts import Look, Places
+from wg_exporter.daemon.facts import Places
 from wg_exporter.daemon.fast import FastPeers
 from wg_exporter.daemon.happened import Happened
 from wg_exporter.daemon.host import HostHistory, Status
@@ -31,6 +30,7 @@ from wg_exporter.daemon.probing import Probes
 from wg_exporter.daemon.processes import Processes
 from wg_exporter.daemon.quiets import Quiets
 from wg_exporter.daemon.reloading import NoSourcesError, Reloading
+from wg_exporter.daemon.seeking import Seeking
 from wg_exporter.daemon.setup import Setup
 from wg_exporter.daemon.ticking import Ticker
 from wg_exporter.daemon.views import Views
@@ -47,19 +47,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from wg_exporter.daemon.causes import Found
     from wg_exporter.daemon.prober import Prober
     from wg_exporter.exposition.parts import Sample
     from wg_exporter.exposition.view import View
     from wg_exporter.linux.storage import Storage
     from wg_exporter.linux.trackfiles import TrackFiles
     from wg_exporter.model import PeerKey, Snapshot, Usage
-    from wg_exporter.plan.planner import Plan
     from wg_exporter.sources import OpenSources
     from wg_exporter.status.document import Document
     from wg_exporter.status.rows import Overview
-
-T = TypeVar("T")
 
 TICK_SECONDS = 5.0
 SUSPECT_TICK_SECONDS = 1.0  # while a peer is suspicious
@@ -113,7 +109,7 @@ class Exporter:
         self._processes = Processes()
         self._probes = Probes(prober)
         self.watched = Watched(prober)
-        self._causes, self._places = Causes(), Places()
+        self._causes = Causes()
         self.journal = journal or Journal(clock, storage)
         self._happened = Happened()
         self.quiets = Quiets(clock, storage, self.journal.add)
@@ -124,6 +120,7 @@ class Exporter:
         self._setup = Setup(config, clock, sources)
         # For the names, the writers and the history, which are not thread-safe.
         self._lock = threading.Lock()
+        self._seeking = Seeking(self._causes, self._history, self._lock, self._probes, self.watched, Places())
         self._ticker = Ticker(self)
         self._open = True
 
@@ -329,7 +326,7 @@ class Exporter:
             )
         unprobed = plan.unprobed if self._probes else {}
         self._changelog.report(snapshot, found.expected, others, unprobed)
-        found_causes = self._seek(setup, snapshot, plan)  # after all is published, as it must not delay that
+        found_causes = self._seeking.go_on(setup, snapshot, plan)  # after all is published, as it must not delay that
         events = self._happened.events(
             seen, changes, found_causes, quiet=quiet, causes=self._causes.now(), wall=snapshot.wall
         )
@@ -338,34 +335,6 @@ class Exporter:
         self._changelog.unjudged(open_ones)
         self._changelog.unmatched(unmatched)
         self._took = self._clock.cpu() - began
-
-    def _seek(self, setup: Setup, snapshot: Snapshot, plan: Plan) -> list[Found]:
-        """Go on seeking the causes of peers that are down or degraded."""
-        self._places.take(snapshot)
-        look = Look(
-            snapshot,
-            self._history.health,
-            plan,
-            setup.config,
-            self._probes.results(),
-            self.watched.sightings(),
-            self.watched.callers(),
-            setup.planner.underlays(),
-            self._places,
-            lambda device: self._locked(lambda: self._history.endpoint_names(device, snapshot)),
-            lambda: self._locked(lambda: self._history.drifts(snapshot)),
-        )
-        return self._causes.follow(look, setup.reader, partial(self._watch, setup, snapshot))
-
-    def _locked(self, ask: Callable[[], T]) -> T:
-        """What the history says, which scrapes ask meanwhile too."""
-        with self._lock:
-            return ask()
-
-    def _watch(self, setup: Setup, snapshot: Snapshot, keys: list[PeerKey]) -> None:
-        """Have peers watched whose cause is sought."""
-        if setup.config.probe.watch:
-            self.watched.open(keys, snapshot, setup, SEARCH_SECONDS)
 
     def _usages(self, setup: Setup) -> Iterator[Usage]:
         """What the other processes have cost the host."""
