@@ -569,6 +569,18 @@ def test_responses_are_accounted_for_by_what_the_sockets_got(came, got, cause, c
     assert (found.cause, found.confidence) == (cause, confidence)
 
 
+@pytest.mark.parametrize(("missing", "confidence"), [(1, Confidence.LIKELY), (3, Confidence.POSSIBLE)])
+def test_responses_that_may_have_come_outside_of_the_looks_are_neither_missing_nor_taken(missing, confidence):
+    """The watcher had seen 15 s more than the look at the host: half of the responses may have come in these."""
+    known = facts(
+        sighting=sent(responses_received=6, answered=6), before=host(at=50.0, udp_received=900),
+        host=host(at=65.0, udp_received=906 - missing),
+    )  # fmt: skip
+    found = decide(known)
+    assert (found.cause, found.confidence) == (Cause.PRESHARED_KEY, confidence)
+    assert (Cause.INPUT_FILTERED in found.also) is (missing > 1)
+
+
 def test_a_peer_whose_answers_and_calls_arrive_and_are_all_ignored_is_filtered_here():
     found = decide(facts(sighting=sent(responses_received=4, answered=4, initiations_received=4)))
     assert (found.cause, found.confidence) == (Cause.INPUT_FILTERED, Confidence.LIKELY)
