@@ -15,13 +15,16 @@ from wg_exporter.causes.decide import NO_PROOF, RULES, decide
 from wg_exporter.causes.drifted import of_peer
 from wg_exporter.causes.facts import Drift, Echo, Facts, Filter, Opened
 from wg_exporter.causes.rule import fill
+from wg_exporter.causes.seen import ECHO_BYTES
 from wg_exporter.drift.kinds import Difference, Kind
 from wg_exporter.drift.kinds import Drift as OfDevice
 from wg_exporter.health.states import Reason, State
 from wg_exporter.inspected import Inspected, Neighbour, Path, PathKind, PortOwner
 from wg_exporter.model import Backend
 from wg_exporter.probed import SendError, Verdict
+from wg_exporter.prober.wire.engine import ECHO_SIZE_V4
 from wg_exporter.sighted import Caller, Callers, Refusal, Sender, Sighting
+from wg_exporter.wireguard import KEEPALIVE
 
 PEER, OTHER, THIRD = key(1), key(2), key(3)
 ENDPOINT = "192.0.2.7:51820"
@@ -261,7 +264,7 @@ BUILDS = [
     (Cause.INNER_FILTERED, session(filters=(DROP_INSIDE._replace(grew=4),))),
     (Cause.INNER_FILTERED, works(reason=Reason.PROBES_BLOCKED, echo=Echo("10.0.0.2", 0, 0, SendError.NO_PERMISSION))),
     (Cause.INNER_FILTERED, works(echoes_sent=3, entered_packets=0, sent_bytes=0)),
-    (Cause.INNER_FILTERED, works(echoes_sent=20, left_packets=22, received_bytes=22 * 128, others_received=0)),
+    (Cause.INNER_FILTERED, works(echoes_sent=20, left_packets=22, received_bytes=22 * 80, others_received=0)),
     (Cause.INNER_FILTERED, diagnosed(entered_packets=0, sent_bytes=0, sighting=seen(), session=None, filters=None)),
     (Cause.NO_ADDRESS, works(host=host(addresses=()))),
     (Cause.NO_ADDRESS, session(host=host(addresses=("fe80::1/64",)))),
@@ -428,9 +431,13 @@ def test_silence_tells_what_was_excluded_and_what_would_decide():
     ],
 )
 def test_packets_out_of_the_tunnel_are_answers_only_where_they_are_as_many_as_the_echoes(more):
-    known = {"echoes_sent": 20, "left_packets": 22, "received_bytes": 22 * 128, "others_received": 0}
+    known = {"echoes_sent": 20, "left_packets": 22, "received_bytes": 22 * 80, "others_received": 0}
     found = decide(works(**(known | more)))
     assert Cause.INNER_FILTERED not in (found.cause, *found.also)
+
+
+def test_an_answer_is_as_large_as_the_echoes_that_are_sent():
+    assert ECHO_BYTES == ECHO_SIZE_V4 + KEEPALIVE
 
 
 def test_what_answers_to_echoes_may_amount_to_is_no_data_of_users():
