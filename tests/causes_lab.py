@@ -422,6 +422,7 @@ def outer_reverse_path(world: World) -> None:
 
 @scene(Cause.OUTER_REVERSE_PATH, "a full tunnel by fwmark as of wg-quick, strict rp_filter, and no src_valid_mark")
 def outer_reverse_path_of_a_mark(world: World) -> None:
+    world.aim(THERE)
     world.up(allowed="0.0.0.0/0", shake=False, begin=False)
     world.wg("fwmark", "51820")
     world.here.ip("route", "add", "default", "dev", world.name, "table", "51820")

@@ -155,6 +155,7 @@ BUILDS = [
     (Cause.INTERFACE_GONE, facts(reason=Reason.INTERFACE_GONE, sighting=seen(), host=None, endpoint=None)),
     (Cause.INTERFACE_DOWN, facts(reason=Reason.INTERFACE_DOWN, host=host(port_owner=PortOwner.NOBODY))),
     (Cause.INTERFACE_DOWN, diagnosed(reason=Reason.INTERFACE_DOWN)),
+    (Cause.INTERFACE_DOWN, works(reason=Reason.NOT_ROUTED, interface_up=False, obstacle="no route")),
     (Cause.DAEMON_HANGS, facts(reason=Reason.UNREADABLE, backend=Backend.USERSPACE, host=None, sighting=None)),
     (Cause.DAEMON_HANGS, diagnosed(reason=Reason.UNREADABLE, backend=Backend.USERSPACE)),
     (Cause.PEER_MISSING, facts(reason=Reason.MISSING, host=None, endpoint=None)),
@@ -438,6 +439,12 @@ def test_packets_out_of_the_tunnel_are_answers_only_where_they_are_as_many_as_th
 
 def test_an_answer_is_as_large_as_the_echoes_that_are_sent():
     assert ECHO_BYTES == ECHO_SIZE_V4 + KEEPALIVE
+
+
+def test_large_probes_that_are_answered_and_dropped_here_are_no_data_of_users():
+    known = works(echoes_sent=9, left_packets=13, received_bytes=9 * 128 + 4 * 1500, others_received=0)
+    assert decide(known).confidence is Confidence.POSSIBLE
+    assert decide(known._replace(left_packets=90)).cause is Cause.ECHOES_FILTERED
 
 
 def test_what_answers_to_echoes_may_amount_to_is_no_data_of_users():

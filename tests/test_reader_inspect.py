@@ -176,6 +176,25 @@ def processes(path, *, namespace=ports.ALL_PROCESSES, numbers=("1", "12")):
     return fake
 
 
+def test_a_process_whose_files_are_listed_and_may_not_be_looked_at_may_have_the_port(tmp_path, monkeypatch):
+    """As of a daemon with more capabilities than ours."""
+    refused = PermissionError(13, "Permission denied")
+
+    def readlink(path):
+        raise refused
+
+    fake = tmp_path / "proc"
+    (fake / "1/fd").mkdir(parents=True)
+    (fake / "1/fd/3").symlink_to("socket:[4711]")
+    monkeypatch.setattr(ports.os, "readlink", readlink)
+    assert ports._opened(fake / "1") is None
+    assert not ports.visible(1, fake)
+    monkeypatch.undo()
+    assert ports._opened(fake / "1") == ["socket:[4711]"]
+    assert ports.visible(1, fake)
+    assert ports._opened(fake / "2") == []
+
+
 def test_only_where_all_processes_are_seen_nobody_else_has_the_port(net, tmp_path):
     assert ports.look(51820, net, processes(tmp_path)) == ports.Found(frozenset({4711}), (), complete=True)
     for place, seen in (("container", {"namespace": "pid:[4026532500]"}), ("hidden", {"numbers": ("12",)})):

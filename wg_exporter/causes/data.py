@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 # Loss at which it is named, where health has not judged it: `health.loss`, as it is by default.
 LOSSY = 0.05
 
-# More than acknowledgements: bytes from the peer within the window that only real data makes.
-REAL_DATA = 2048
-
 # A peer that hears nothing from here calls 15 s after it sent data, and then every 5 s, or 15 s where handshakes pass.
 FIRST_CALL_SECONDS, SECOND_CALL_SECONDS = 14.0, 21.0
 CALLS_SECONDS = 18.0
@@ -186,7 +183,7 @@ def _echoes(facts: Facts) -> Judgement:
         return Excluded("echoes are answered")
     if not seen.echoes_lost(facts) or not seen.data_came(facts) or facts.state is State.DOWN:
         return None
-    real = (facts.received_bytes or 0) - seen.answer_bytes(facts) >= REAL_DATA
+    real = (facts.received_bytes or 0) >= seen.REAL_DATA and seen.data_of_users(facts)
     if real and facts.seconds and _hears(facts):
         amount = f"{facts.received_bytes} bytes within {seen.span(facts.seconds)}"
         return likely(f"echoes to {facts.target} are not answered, while data comes from the peer ({amount})")

@@ -91,6 +91,7 @@ class Facts(NamedTuple):
     allowed_ips: tuple[str, ...] | None = None
     target: str | None = None  # the address inside the tunnel; empty = none
     mtu: int | None = None
+    interface_up: bool | None = None  # administratively
     expected: bool | None = None
     conf_path: str = ""
     conf_endpoint: str | None = None  # what the file says: "host:port"; empty = none

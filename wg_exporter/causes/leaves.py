@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from wg_exporter.causes import seen
 from wg_exporter.causes.cause import Cause
 from wg_exporter.causes.rule import Excluded, Holds, Judgement, Rule, certain, likely, literal, possible
-from wg_exporter.health.states import Reason
+from wg_exporter.health.states import Reason, State
 from wg_exporter.inspected import Neighbour, PathKind, PortOwner
 from wg_exporter.model import Backend
 from wg_exporter.probed import SendError
@@ -23,6 +23,13 @@ def _by_reason(reason: Reason, line: str) -> Callable[[Facts], Judgement]:
         return certain(line.format(facts.key[1])) if facts.reason is reason else None
 
     return judge
+
+
+def _interface_down(facts: Facts) -> Judgement:
+    down = facts.interface_up is False and facts.state is not State.UP  # its routes go with it, and are named at first
+    if facts.reason is Reason.INTERFACE_DOWN or down:
+        return certain(f"{facts.key[1]} is administratively down")
+    return None
 
 
 def _no_socket(facts: Facts) -> Judgement:
@@ -207,7 +214,7 @@ RULES = (
         "The interface is administratively down.",
         "The kernel says so.",
         ("`{entry}ip link set {interface} up`",),
-        _by_reason(Reason.INTERFACE_DOWN, "{} is administratively down"),
+        _interface_down,
     ),
     Rule(
         Cause.DAEMON_HANGS,

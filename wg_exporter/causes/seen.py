@@ -34,6 +34,9 @@ STALE_STAMP_SECONDS = 30.0
 # WireGuard's bytes for an echo of ours inside, or its answer: 48 of IPv4, and 32 around them (protocol, 5.4.6).
 ECHO_BYTES = 80
 
+# More than acknowledgements: bytes from the peer within the window that only real data makes.
+REAL_DATA = 2048
+
 # Echoes that are compared with packets: fewer may be equal by chance. Beside them some probes of the MTU are sent.
 ENOUGH_ECHOES, MORE_PROBES = 10, 8
 
@@ -210,9 +213,11 @@ def echoes_lost(facts: Facts) -> bool | None:
     return facts.echo.answered == 0
 
 
-def answer_bytes(facts: Facts) -> int:
-    """What the answers to the echoes that were sent may amount to, if all came and were dropped on this host."""
-    return 2 * ECHO_BYTES * (facts.echoes_sent or 0)
+def data_of_users(facts: Facts) -> bool:
+    """Whether more comes from the peer than answers to probes, which may be dropped on this host, would be."""
+    if facts.left_packets is not None and facts.echoes_sent is not None and not facts.others_received:
+        return facts.left_packets > 2 * facts.echoes_sent + MORE_PROBES
+    return (facts.received_bytes or 0) >= REAL_DATA + 2 * ECHO_BYTES * (facts.echoes_sent or 0)
 
 
 def answers_dropped(facts: Facts) -> int | None:

@@ -189,7 +189,7 @@ def facts(key: PeerKey, who: tuple[PeerMeta, PeerHealth], look: Look, begun: Mar
         others=len(peers.public_key) - 1,
     )
     link = snapshot.links.get(key[:2])
-    known = _described(known, snapshot)._replace(mtu=link.mtu if link else None)
+    known = _described(known, snapshot)._replace(mtu=link.mtu if link else None, interface_up=link.up if link else None)
     if (drift := look.drifts().get(key[:2])) is not None:
         known = known._replace(drift=drifted.of_peer(drift, key))
     if names := look.host_names(device):

@@ -86,24 +86,37 @@ def look(port: int, net: Path = NET, proc: Path = PROC) -> Found | None:
     processes = [name for name in os.listdir(proc) if name.isdigit()]  # noqa: PTH208 - names alone
     complete = len(processes) <= MOST_PROCESSES and "1" in processes and _link(proc / "self/ns/pid") == ALL_PROCESSES
     for name in processes[:MOST_PROCESSES]:
-        try:
-            opened = os.listdir(proc / name / "fd")  # noqa: PTH208 - names alone
-        except FileNotFoundError:
-            continue  # it ended
-        except OSError:
+        opened = _opened(proc / name)
+        if opened is None:
             complete = False
             continue
         files += len(opened)
         if files > MOST_FILES:
             return Found(wanted, tuple(holders), complete=False)
-        if any(_link(proc / name / "fd" / number) in links for number in opened):
+        if not links.isdisjoint(opened):
             holders.append(Holder(int(name), _name(proc / name)))
     return Found(wanted, tuple(holders), complete=complete)
 
 
+def _opened(process: Path) -> list[str] | None:
+    """What a process has open, nothing if it has ended; None if that can't be looked at. Of one with capabilities that
+    we lack the list of files may be read and the files may not (ptrace(2), access mode checking).
+    """
+    found = []
+    try:
+        for number in os.listdir(process / "fd"):  # noqa: PTH208 - names alone
+            with suppress(FileNotFoundError):  # it was closed
+                found.append(os.readlink(process / "fd" / number))  # noqa: PTH115 - text is what is compared
+    except FileNotFoundError:
+        return found
+    except OSError:
+        return None
+    return found
+
+
 def visible(pid: int, proc: Path = PROC) -> bool:
     """Whether the files of a process can be looked at."""
-    return os.access(proc / str(pid) / "fd", os.R_OK | os.X_OK)
+    return os.access(proc / str(pid) / "fd", os.R_OK | os.X_OK) and _opened(proc / str(pid)) is not None
 
 
 def daemon_of(control: Path) -> int | None:
