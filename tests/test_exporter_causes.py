@@ -11,7 +11,7 @@ import pytest
 
 from tests.rigs import found, of
 from tests.rows import SECOND, WALL, conf_file, declared, device, key, link, peer, snapshot
-from tests.test_exporter_probing import FakeProber
+from tests.test_exporter_probing import STATS, FakeProber
 from wg_exporter.causes.cause import Cause, Confidence, Finding
 from wg_exporter.config import Config, Metrics, PeerConfig
 from wg_exporter.daemon import causes as seeking
@@ -21,6 +21,7 @@ from wg_exporter.hostnames import EndpointName, LookupFailure
 from wg_exporter.inspected import Inspected, Path, PathKind, PortOwner
 from wg_exporter.model import Backend
 from wg_exporter.names.identity import PeerMeta
+from wg_exporter.probed import Probed, SendError
 from wg_exporter.sighted import Sighting
 
 CAUSE = "wireguard_peer_cause"
@@ -461,3 +462,14 @@ def test_what_came_out_of_the_interface_since_the_doubt_began_is_counted(rig, mo
     known = facts(("", "wg0", key(1)), (PeerMeta("berlin", True, True), PeerHealth()), looks[-1], begun, Two())
     assert (known.left_packets, known.entered_packets, known.received_bytes) == (22, 30, 22 * 128)
     assert known.others == 0
+
+
+def test_answers_from_before_this_host_refused_to_send_echoes_do_not_hide_why(rig):
+    scene = Scene(rig)
+    at = ("", "wg0", key(1))
+    scene.prober.known = {at: Probed("10.0.0.1", STATS, None)}
+    scene.tick(3)
+    scene.prober.known = {at: Probed("10.0.0.1", STATS._replace(refused=SendError.NO_PERMISSION), None)}
+    scene.tick(6)
+    assert list(scene.states().values()) == ["degraded"]
+    assert list(scene.causes().values()) == ["inner_filtered"]
