@@ -298,6 +298,6 @@ def test_a_crowd_of_slow_readers_of_many_addresses_goes_as_soon_as_others_wait()
         eventually(lambda: len(server.server._clients._queued) == 32)
         begun = time.monotonic()
         assert server.get("/-/healthy").status == 200
-        assert time.monotonic() - begun < 15, "5 times as many as are answered at a time; one by one, half a minute"
+        assert time.monotonic() - begun < 25, "5 times as many as are answered at a time; one by one, half a minute"
         for sock in crowd:
             sock.close()
