@@ -102,8 +102,8 @@ MADE = """\
 ## Made real, and what it was called
 
 Each cause was made real between two hosts in network namespaces, in two builds that differ (wireguard-go;
-tests/causes_lab.py; `python -m bench.diagnosis`), in parts, on a machine that ran other tests too. With a `*`: a
-process sent what such a host sends.
+tests/causes_lab.py; `python -m bench.diagnosis`), on a machine that ran other tests too. With a `*`: a process sent
+what such a host sends.
 
 - `wg-exporter diagnose` was asked why, without an exporter to ask where none is named: {right} of {all} were called
   what they are, the slowest after {slowest} s, half of them within {median} s.

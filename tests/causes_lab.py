@@ -337,7 +337,9 @@ def rejected(world: World) -> None:
     world.filter(world.router, "forward", "meta l4proto udp reject with icmp type admin-prohibited")
 
 
-@scene(Cause.PROHIBITED, "a route of the type `prohibit` at the router")
+# Linux sends some five of these errors, and then none while packets go on (ip_error in net/ipv4/route.c): who looks
+# later sees only that what we send is lost.
+@scene(Cause.PROHIBITED, "a route of the type `prohibit` at the router", also=(Cause.RESPONSES_LOST,))
 def prohibit_route(world: World) -> None:
     world.up(shake=False)
     world.router.ip("route", "add", "prohibit", FAR)
