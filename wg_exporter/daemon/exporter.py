@@ -15,8 +15,7 @@ from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeVar
 
-from wg_exporter.catalogue import NAMES
-from wg_exporter.config import Config, ConfigError, load
+from wg_exporter.config import Config, ConfigError
 from wg_exporter.daemon.about import About
 from wg_exporter.daemon.causes import SEARCH_SECONDS, Causes
 from wg_exporter.daemon.changelog import ChangeLog
@@ -26,7 +25,7 @@ from wg_exporter.daemon.pauses import PauseError, Pauses
 from wg_exporter.daemon.prober import read_counters, unjudged
 from wg_exporter.daemon.processes import Processes
 from wg_exporter.daemon.quiets import Quiets
-from wg_exporter.daemon.setup import Setup
+from wg_exporter.daemon.setup import NoSourcesError, Setup, from_file
 from wg_exporter.daemon.ticking import Ticker
 from wg_exporter.daemon.watching import Watched
 from wg_exporter.exposition import compat
@@ -64,14 +63,6 @@ STATUS_PEERS = 50
 STATUS_PROBLEMS = 20
 
 
-class _NoSourcesError(Exception):
-    """The sources could not be started for lack of threads or files; the message is the kernel's."""
-
-
-def _from_file(path: Path) -> Config:
-    return load(path, NAMES)
-
-
 class Exporter:
     """Everything but HTTP. Thread-safe. `start` it, `scrape` it, `stop` it. It ticks every `every` seconds.
 
@@ -93,7 +84,7 @@ class Exporter:
         every: float = TICK_SECONDS,
         prober: Prober | None = None,
         net_raw: bool | None = None,
-        read_config: Callable[[Path], Config] = _from_file,
+        read_config: Callable[[Path], Config] = from_file,
         costs: Callable[[], Iterable[Usage]] = tuple,
         storage: Storage | None = None,
     ) -> None:
@@ -261,7 +252,7 @@ class Exporter:
                 self._reload(self._config_path)
             except ConfigError as error:
                 problems = [str(found) for found in error.problems]
-            except _NoSourcesError as error:
+            except NoSourcesError as error:
                 problems = [str(error)]
             except Exception as error:  # noqa: BLE001 - a bug must be logged, and the old configuration stay in use
                 problems = [f"unexpected {type(error).__name__} in {place(error)}"]
@@ -276,10 +267,7 @@ class Exporter:
     def _reload(self, path: Path) -> None:
         """Build, ask, then swap. If anything is raised, the old configuration stays in use, whole."""
         config = self._read_config(path)
-        try:
-            setup = Setup(config, self._clock, self._sources)
-        except (OSError, RuntimeError) as error:
-            raise _NoSourcesError(str(error)) from error
+        setup = Setup.begun(config, self._clock, self._sources)
         try:
             with self._lock:
                 before = self._setup
