@@ -18,11 +18,11 @@ from wg_exporter.daemon import causes as seeking
 from wg_exporter.daemon.facts import Look, Places, Two, facts, mark
 from wg_exporter.health.states import PeerHealth
 from wg_exporter.hostnames import EndpointName, LookupFailure
-from wg_exporter.inspected import Inspected, Path, PathKind, PortOwner
+from wg_exporter.inspected import Inspected, Neighbour, Path, PathKind, PortOwner
 from wg_exporter.model import Backend
 from wg_exporter.names.identity import PeerMeta
 from wg_exporter.probed import Probed, SendError
-from wg_exporter.sighted import Sighting
+from wg_exporter.sighted import Refusal, Sighting
 
 CAUSE = "wireguard_peer_cause"
 OUT = Path("192.0.0.1", PathKind.SENT, "eth0", "198.51.100.1", "198.51.100.2")
@@ -354,6 +354,28 @@ def test_what_was_proved_stays_when_nobody_watches_any_more(scene):
         scene.tick()
         scene.see(1, began, initiations_sent=1, responses_received=1, answered=1, missed=True)
     assert list(scene.causes().values()) == ["under_load"]
+
+
+def test_what_the_host_said_stays_until_it_is_looked_at_again(scene):
+    """A second search begins without it, and finds the same by less."""
+    one = ("", "wg0", key(1))
+    gone = OUT._replace(gateway="198.51.100.1", neighbour=Neighbour.SILENT)
+    scene.sources.rows = {one: inspected(one, to_endpoint=gone)}
+    refused = Refusal("198.51.100.2", ipv6=False, type=3, code=1, times=4, proven=0, own=True)
+    scene.tick(3)
+    scene.down(1)
+    said = []
+    for n in range(40):
+        began = scene.rig.time.monotonic - 20
+        scene.sources.answer = n < 20
+        scene.tick()
+        scene.see(1, began, initiations_sent=4, refusals=(refused,), misdirected=n // 20)
+        said += document(scene.exporter).values()
+    asked_again = len(scene.sources.asked) > 2
+    assert asked_again
+    assert said[15]["confidence"] == "certain"
+    assert "`ip neigh`: FAILED" in said[15]["evidence"][-1]
+    assert said[15:] == [said[15]] * len(said[15:])
 
 
 def test_who_is_sought_for_is_watched_if_nobody_does_so_already(scene):
