@@ -102,15 +102,15 @@ MADE = """\
 ## Made real, and what it was called
 
 Each cause was made real between two hosts in network namespaces, in two builds that differ (wireguard-go;
-tests/causes_lab.py; `python -m bench.diagnosis`), in parts, on a machine that ran other tests too. With a `*`: a
-process sent what such a host sends.
+tests/causes_lab.py; `python -m bench.diagnosis`), on a machine that ran other tests too. With a `*`: a process sent
+what such a host sends.
 
-- `wg-exporter diagnose` was asked why, without an exporter to ask where none is named: {right} of {all} were called
-  what they are, the slowest after {slowest} s, half of them within {median} s.
+- `wg-exporter diagnose` was asked why. It looked by itself, but where the table says that an exporter runs, which it
+  asked. {right} of {all} were called what they are, the slowest after {slowest} s, half of them within {median} s.
 - **An exporter alone** watched the same tunnel from before the fault on, with its defaults and the peer expected up:
   seconds from the fault, or from its start where the tunnel never worked, to the cause in `wireguard_peer_cause`. Half
-  of them were named within {alone_median} s. It opens nothing with a private key and sends nothing but its probes: what
-  it can't know by that it does not name, and nothing else instead.
+  of them were named within {alone_median} s. It opens nothing with a private key and sends nothing but its probes;
+  where it can't know the cause by that, it names none.
 
 {rows}"""
 

@@ -175,13 +175,14 @@ class World:
         self.here.ip("-6", "route", "add", "default", "via", ROUTER_6)
         self.there.ip("-6", "route", "add", "default", "via", FAR_ROUTER_6)
 
-    def kill_far(self) -> None:
-        """The far daemon dies, and its device with it; a kernel device is deleted."""
-        if self.far.process is None:
-            self.there.ip("link", "delete", self.far.name)
+    def kill(self, *, far: bool = False) -> None:
+        """A daemon dies, and its device with it; a kernel device is deleted."""
+        device = self.far if far else self.device
+        if device.process is None:
+            device.namespace.ip("link", "delete", device.name)
             return
-        self.far.process.kill()
-        self.far.process.wait()
+        device.process.kill()
+        device.process.wait()
 
     def wg(self, *arguments: str, far: bool = False, stdin: str = "") -> None:
         """`wg set` of a device."""

@@ -19,10 +19,16 @@ if TYPE_CHECKING:
 # Beginnings of node ids, as all below. First, in this order: what takes longest, and what waits.
 LONGEST = (
     "tests/test_day.py::test_in_a_day_of_500_peers",
-    "tests/test_paging.py",
+    "tests/test_dns_lab.py",
+    "tests/test_paging",
+    "tests/test_causes_lab.py",
     "tests/test_verdicts.py",
     "tests/test_faults.py",
     "tests/test_not_routed.py",
+    "tests/test_watcher_truth.py",
+    "tests/test_drift_lab.py",
+    "tests/test_web_tls.py",
+    "tests/test_quiet_lab.py",
     "tests/test_diagnose_lab.py",
     "tests/test_asking.py",
     "tests/test_prober_forged.py",

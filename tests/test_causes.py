@@ -15,13 +15,16 @@ from wg_exporter.causes.decide import NO_PROOF, RULES, decide
 from wg_exporter.causes.drifted import of_peer
 from wg_exporter.causes.facts import Drift, Echo, Facts, Filter, Opened
 from wg_exporter.causes.rule import fill
+from wg_exporter.causes.seen import ECHO_BYTES
 from wg_exporter.drift.kinds import Difference, Kind
 from wg_exporter.drift.kinds import Drift as OfDevice
 from wg_exporter.health.states import Reason, State
 from wg_exporter.inspected import Inspected, Neighbour, Path, PathKind, PortOwner
 from wg_exporter.model import Backend
 from wg_exporter.probed import SendError, Verdict
+from wg_exporter.prober.wire.engine import ECHO_SIZE_V4
 from wg_exporter.sighted import Caller, Callers, Refusal, Sender, Sighting
+from wg_exporter.wireguard import KEEPALIVE
 
 PEER, OTHER, THIRD = key(1), key(2), key(3)
 ENDPOINT = "192.0.2.7:51820"
@@ -262,7 +265,7 @@ BUILDS = [
     (Cause.INNER_FILTERED, session(filters=(DROP_INSIDE._replace(grew=4),))),
     (Cause.INNER_FILTERED, works(reason=Reason.PROBES_BLOCKED, echo=Echo("10.0.0.2", 0, 0, SendError.NO_PERMISSION))),
     (Cause.INNER_FILTERED, works(echoes_sent=3, entered_packets=0, sent_bytes=0)),
-    (Cause.INNER_FILTERED, works(echoes_sent=20, left_packets=22, received_bytes=22 * 128, others_received=0)),
+    (Cause.INNER_FILTERED, works(echoes_sent=20, left_packets=22, received_bytes=22 * 80, others_received=0)),
     (Cause.INNER_FILTERED, diagnosed(entered_packets=0, sent_bytes=0, sighting=seen(), session=None, filters=None)),
     (Cause.NO_ADDRESS, works(host=host(addresses=()))),
     (Cause.NO_ADDRESS, session(host=host(addresses=("fe80::1/64",)))),
@@ -429,9 +432,13 @@ def test_silence_tells_what_was_excluded_and_what_would_decide():
     ],
 )
 def test_packets_out_of_the_tunnel_are_answers_only_where_they_are_as_many_as_the_echoes(more):
-    known = {"echoes_sent": 20, "left_packets": 22, "received_bytes": 22 * 128, "others_received": 0}
+    known = {"echoes_sent": 20, "left_packets": 22, "received_bytes": 22 * 80, "others_received": 0}
     found = decide(works(**(known | more)))
     assert Cause.INNER_FILTERED not in (found.cause, *found.also)
+
+
+def test_an_answer_is_as_large_as_the_echoes_that_are_sent():
+    assert ECHO_BYTES == ECHO_SIZE_V4 + KEEPALIVE
 
 
 def test_large_probes_that_are_answered_and_dropped_here_are_no_data_of_users():
@@ -574,6 +581,18 @@ def test_responses_and_a_filter_that_could_not_be_read_are_both_named():
 def test_responses_are_accounted_for_by_what_the_sockets_got(came, got, cause, confidence):
     found = decide(facts(sighting=sent(responses_received=came, answered=came), host=host(udp_received=900 + got)))
     assert (found.cause, found.confidence) == (cause, confidence)
+
+
+@pytest.mark.parametrize(("missing", "confidence"), [(1, Confidence.LIKELY), (3, Confidence.POSSIBLE)])
+def test_responses_that_may_have_come_outside_of_the_looks_are_neither_missing_nor_taken(missing, confidence):
+    """The watcher had seen 15 s more than the look at the host: half of the responses may have come in these."""
+    known = facts(
+        sighting=sent(responses_received=6, answered=6), before=host(at=50.0, udp_received=900),
+        host=host(at=65.0, udp_received=906 - missing),
+    )  # fmt: skip
+    found = decide(known)
+    assert (found.cause, found.confidence) == (Cause.PRESHARED_KEY, confidence)
+    assert (Cause.INPUT_FILTERED in found.also) is (missing > 1)
 
 
 def test_a_peer_whose_answers_and_calls_arrive_and_are_all_ignored_is_filtered_here():

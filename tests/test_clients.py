@@ -301,6 +301,6 @@ def test_a_crowd_of_slow_readers_of_many_addresses_goes_as_soon_as_others_wait()
             sock.settimeout(30)
             sock.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
             assert sock.recv(12) == b"HTTP/1.1 200"
-        assert time.monotonic() - begun < 15, "5 times as many as are answered at a time; one by one, half a minute"
+        assert time.monotonic() - begun < 25, "5 times as many as are answered at a time; one by one, half a minute"
         for sock in crowd:
             sock.close()

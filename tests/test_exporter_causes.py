@@ -11,17 +11,18 @@ import pytest
 
 from tests.rigs import found, of
 from tests.rows import SECOND, WALL, conf_file, declared, device, key, link, peer, snapshot
-from tests.test_exporter_probing import FakeProber
+from tests.test_exporter_probing import STATS, FakeProber
 from wg_exporter.causes.cause import Cause, Confidence, Finding
 from wg_exporter.config import Config, Metrics, PeerConfig
 from wg_exporter.daemon import causes as seeking
 from wg_exporter.daemon.facts import Look, Places, Two, facts, mark
 from wg_exporter.health.states import PeerHealth
 from wg_exporter.hostnames import EndpointName, LookupFailure
-from wg_exporter.inspected import Inspected, Path, PathKind, PortOwner
+from wg_exporter.inspected import Inspected, Neighbour, Path, PathKind, PortOwner
 from wg_exporter.model import Backend
 from wg_exporter.names.identity import PeerMeta
-from wg_exporter.sighted import Sighting
+from wg_exporter.probed import Probed, SendError
+from wg_exporter.sighted import Refusal, Sighting
 
 CAUSE = "wireguard_peer_cause"
 OUT = Path("192.0.0.1", PathKind.SENT, "eth0", "198.51.100.1", "198.51.100.2")
@@ -355,6 +356,28 @@ def test_what_was_proved_stays_when_nobody_watches_any_more(scene):
     assert list(scene.causes().values()) == ["under_load"]
 
 
+def test_what_the_host_said_stays_until_it_is_looked_at_again(scene):
+    """A second search begins without it, and finds the same by less."""
+    one = ("", "wg0", key(1))
+    gone = OUT._replace(gateway="198.51.100.1", neighbour=Neighbour.SILENT)
+    scene.sources.rows = {one: inspected(one, to_endpoint=gone)}
+    refused = Refusal("198.51.100.2", ipv6=False, type=3, code=1, times=4, proven=0, own=True)
+    scene.tick(3)
+    scene.down(1)
+    said = []
+    for n in range(40):
+        began = scene.rig.time.monotonic - 20
+        scene.sources.answer = n < 20
+        scene.tick()
+        scene.see(1, began, initiations_sent=4, refusals=(refused,), misdirected=n // 20)
+        said += document(scene.exporter).values()
+    asked_again = len(scene.sources.asked) > 2
+    assert asked_again
+    assert said[15]["confidence"] == "certain"
+    assert "`ip neigh`: FAILED" in said[15]["evidence"][-1]
+    assert said[15:] == [said[15]] * len(said[15:])
+
+
 def test_who_is_sought_for_is_watched_if_nobody_does_so_already(scene):
     scene.tick(3)
     scene.mute.add(1)
@@ -461,3 +484,14 @@ def test_what_came_out_of_the_interface_since_the_doubt_began_is_counted(rig, mo
     known = facts(("", "wg0", key(1)), (PeerMeta("berlin", True, True), PeerHealth()), looks[-1], begun, Two())
     assert (known.left_packets, known.entered_packets, known.received_bytes) == (22, 30, 22 * 128)
     assert known.others == 0
+
+
+def test_answers_from_before_this_host_refused_to_send_echoes_do_not_hide_why(rig):
+    scene = Scene(rig)
+    at = ("", "wg0", key(1))
+    scene.prober.known = {at: Probed("10.0.0.1", STATS, None)}
+    scene.tick(3)
+    scene.prober.known = {at: Probed("10.0.0.1", STATS._replace(refused=SendError.NO_PERMISSION), None)}
+    scene.tick(6)
+    assert list(scene.states().values()) == ["degraded"]
+    assert list(scene.causes().values()) == ["inner_filtered"]

@@ -117,7 +117,7 @@ def test_the_page_names_both_hosts_the_endpoint_what_the_reason_means_and_where_
 def test_when_it_ends_it_is_said_for_how_long_it_was_down(story: Story) -> None:
     ends = [event["payload"]["summary"] for event in story.pager.incidents if event["event_action"] == "resolve"]
     assert len(ends) == 1
-    assert re.match(r"\w+ is up again\. It was down for about -?\w+\.", ends[0])
+    assert re.match(r"\S+ is up again\. It was down for about -?\w+\.", ends[0])
 
 
 def test_a_test_page_as_it_is_documented_reaches_the_pager(tmp_path: Path) -> None:

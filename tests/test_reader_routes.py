@@ -136,7 +136,7 @@ IN_THE_WAY = {
         ["route add default via {gateway} table 99", "rule add to {target} lookup 99"],
         "this host sends packets to {target} out of lan, via {gateway}, table 99",
     ),
-    "its-own-address": (["address add {target} dev lan"], "{target} is an address of this host itself"),
+    "its-own-address": (["address add {target} dev lan nodad"], "{target} is an address of this host itself"),
     # Rules that ask for something, and can't lead users' packets into the tunnel.
     "a-mark-that-leads-elsewhere": (
         [

@@ -31,8 +31,8 @@ OVERDUE_SECONDS = 15.0
 # An initiation is on its way for less than this, and clocks that are kept by NTP differ by less.
 STALE_STAMP_SECONDS = 30.0
 
-# WireGuard's bytes for a small echo inside: 84, padded to 16, and 32 around it (protocol, 5.4.6).
-ECHO_BYTES = 128
+# WireGuard's bytes for an echo of ours inside, or its answer: 48 of IPv4, and 32 around them (protocol, 5.4.6).
+ECHO_BYTES = 80
 
 # More than acknowledgements: bytes from the peer within the window that only real data makes.
 REAL_DATA = 2048

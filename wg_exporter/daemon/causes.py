@@ -284,7 +284,7 @@ class Causes:
         finding = self._decide(key, case, look)
         proved = finding.cause.fault and finding.confidence is not Confidence.POSSIBLE
         last = late or (case.two.before is not None and (proved or _long(look.sightings.get(key), now)))
-        if _holds_still(case.finding, finding):
+        if _holds_still(case.finding, finding, looked=case.two.host is not None):
             pass
         elif proved or (last and finding.cause.fault):
             yield from self._tell(key, case, finding, changed)
@@ -326,8 +326,12 @@ def _long(sighting: Sighting | None, now: float) -> bool:
     return sighting is None or not sighting.open or now - sighting.began >= WATCHED_SECONDS
 
 
-def _holds_still(before: Finding | None, now: Finding) -> bool:
-    """Whether what was found stays: less is seen now, as nobody watches any more, and nothing speaks against it."""
+def _holds_still(before: Finding | None, now: Finding, *, looked: bool) -> bool:
+    """Whether what was found stays: less is seen now, as nobody watches any more, and nothing speaks against it; or the
+    same is less sure only because the host was not `looked` at again yet.
+    """
+    if before is not None and not looked and before.cause is now.cause:
+        return before.confidence is Confidence.CERTAIN or now.confidence is Confidence.POSSIBLE
     weak = now.confidence is Confidence.POSSIBLE
     proved = before is not None and before.confidence is not Confidence.POSSIBLE
     return before is not None and proved and weak and before.cause not in dict(now.excluded)

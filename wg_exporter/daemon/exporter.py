@@ -15,8 +15,6 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from wg_exporter import __version__
-from wg_exporter.catalogue import NAMES
-from wg_exporter.config import Config, load
 from wg_exporter.daemon.about import About
 from wg_exporter.daemon.causes import Causes
 from wg_exporter.daemon.changelog import ChangeLog
@@ -29,9 +27,9 @@ from wg_exporter.daemon.prober import unjudged
 from wg_exporter.daemon.probing import Probes
 from wg_exporter.daemon.processes import Processes
 from wg_exporter.daemon.quiets import Quiets
-from wg_exporter.daemon.reloading import NoSourcesError, Reloading
+from wg_exporter.daemon.reloading import Reloading
 from wg_exporter.daemon.seeking import Seeking
-from wg_exporter.daemon.setup import Setup
+from wg_exporter.daemon.setup import Setup, from_file
 from wg_exporter.daemon.ticking import Ticker
 from wg_exporter.daemon.views import Views
 from wg_exporter.daemon.watching import Watched
@@ -47,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from wg_exporter.config import Config
     from wg_exporter.daemon.prober import Prober
     from wg_exporter.exposition.parts import Sample
     from wg_exporter.exposition.view import View
@@ -63,10 +62,6 @@ SUSPECT_TICK_SECONDS = 1.0  # while a peer is suspicious
 # The most unhealthy peers, and the most problems, that a status names.
 STATUS_PEERS = 50
 STATUS_PROBLEMS = 20
-
-
-def _from_file(path: Path) -> Config:
-    return load(path, NAMES)
 
 
 class Exporter:
@@ -91,7 +86,7 @@ class Exporter:
         every: float = TICK_SECONDS,
         prober: Prober | None = None,
         net_raw: bool | None = None,
-        read_config: Callable[[Path], Config] = _from_file,
+        read_config: Callable[[Path], Config] = from_file,
         costs: Callable[[], Iterable[Usage]] = tuple,
         storage: Storage | None = None,
         journal: Journal | None = None,
@@ -260,10 +255,7 @@ class Exporter:
 
     def _use(self, config: Config) -> None:
         """Build, ask, then swap. If anything is raised, the old configuration stays in use, whole."""
-        try:
-            setup = Setup(config, self._clock, self._sources)
-        except (OSError, RuntimeError) as error:
-            raise NoSourcesError(str(error)) from error
+        setup = Setup.begun(config, self._clock, self._sources)
         try:
             self._read_last_packets()
             with self._lock:

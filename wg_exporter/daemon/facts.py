@@ -290,14 +290,13 @@ def _since(moment: float | None, now: float) -> float:
 
 
 def _probed(known: Facts, probed: Probed, evidence: Evidence | None, now: float) -> Facts:
-    silent = probed.stats.silent_since
     quality = evidence.quality if evidence else None
     window = quality.window() if quality else None
     report = probed.mtu
     return known._replace(
         target=known.target or probed.target,
         echo=_echo(probed.target, probed.stats, evidence),
-        silent_seconds=None if silent is None else now - silent,
+        silent_seconds=None if probed.stats.silent_since is None else now - probed.stats.silent_since,
         loss=window.loss if window else None,
         round_trip=window.rtt if window else None,
         usual_round_trip=quality.usual if quality and quality.usual else None,
@@ -307,9 +306,10 @@ def _probed(known: Facts, probed: Probed, evidence: Evidence | None, now: float)
 
 
 def _echo(target: str, stats: ProbeStats, evidence: Evidence | None) -> Echo:
-    """The echoes that tell how it is now: in a silence those of it."""
+    """The echoes that tell how it is now: in a silence those of it, and none where this host refuses to send any."""
+    sent = 0 if stats.refused else stats.sent
     if stats.silent_since is None:
-        return Echo(target, stats.sent, max(stats.sent - stats.lost, 0), stats.refused)
+        return Echo(target, sent, max(sent - stats.lost, 0), stats.refused)
     return Echo(target, max(evidence.probes if evidence else 0, 1), 0, stats.refused)
 
 

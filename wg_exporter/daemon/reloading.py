@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from wg_exporter.config import ConfigError
+from wg_exporter.daemon.setup import NoSourcesError
 from wg_exporter.log import Log, place
 
 if TYPE_CHECKING:
@@ -15,10 +16,6 @@ if TYPE_CHECKING:
     from wg_exporter.config import Config
     from wg_exporter.daemon.about import About
     from wg_exporter.daemon.journal import Journal
-
-
-class NoSourcesError(Exception):
-    """The sources could not be started for lack of threads or files; the message is the kernel's."""
 
 
 class Reloading:

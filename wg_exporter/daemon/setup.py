@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from wg_exporter.catalogue import NAMES
+from wg_exporter.config import load
 from wg_exporter.exposition.writer import Writer
 from wg_exporter.names.table import Names
 from wg_exporter.names.unmatched import Matching
@@ -12,8 +14,19 @@ from wg_exporter.plan.planner import Planner
 from wg_exporter.plan.routing import Routing
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from wg_exporter.config import Config
     from wg_exporter.sources import Clock, OpenSources
+
+
+class NoSourcesError(Exception):
+    """The sources could not be started for lack of threads or files; the message is the kernel's."""
+
+
+def from_file(path: Path) -> Config:
+    """The configuration in a file. Raises ConfigError."""
+    return load(path, NAMES)
 
 
 class Setup:
@@ -30,3 +43,11 @@ class Setup:
         self.writers = {"": Writer(lambda name: not config.metrics.excluded(name))}
         self.writers |= {"mindflavor": Writer(), "mdlayher": Writer()}
         self.reader = sources(config, clock)
+
+    @classmethod
+    def begun(cls, config: Config, clock: Clock, sources: OpenSources) -> Setup:
+        """One whose sources are started. Raises NoSourcesError."""
+        try:
+            return cls(config, clock, sources)
+        except (OSError, RuntimeError) as error:
+            raise NoSourcesError(str(error)) from error
