@@ -61,7 +61,7 @@ REJECT = (
     "table inet cut {\n chain input {\n type filter hook input priority 0;\n"
     " udp dport 51820 reject with icmpx type admin-prohibited\n }\n}\n"
 )
-WAIT = 180.0  # seconds until all have one: two at a time are sought for
+WAIT = 240.0  # seconds until all have one: two at a time are sought for, and again where a busy host leaves it in doubt
 
 
 def break_all(hub: Namespace, main: HubDevice, calm: dict[str, HubDevice]) -> None:

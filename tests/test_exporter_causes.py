@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+from itertools import pairwise
 from math import inf
 
 import pytest
@@ -340,6 +341,28 @@ def test_a_peer_is_sought_for_again_when_something_else_is_seen_and_once_a_minut
         scene.tick()
     again = len(scene.sources.asked) - before
     assert 1 <= again <= 6  # two looks for each search, at most
+
+
+@pytest.mark.parametrize("proved_by", [2, None])
+def test_a_search_that_proves_nothing_is_made_again_and_not_for_ever(scene, monkeypatch, proved_by):
+    """A busy host can spoil what is compared."""
+    began = set()
+
+    def unsure(known):
+        began.add(scene.exporter._causes._cases[known.key].sought_at)
+        proved = proved_by is not None and len(began - {-inf}) >= proved_by
+        return Finding(Cause.SILENT, Confidence.LIKELY if proved else Confidence.POSSIBLE)
+
+    monkeypatch.setattr(seeking, "decide", unsure)
+    scene.tick(3)
+    scene.mute.add(1)
+    for _ in range(100):
+        scene.tick()
+        scene.see(1, scene.rig.time.monotonic - 20, initiations_sent=4)
+    assert list(scene.causes().values()) == (["silent"] if proved_by else [])
+    times = sorted(began - {-inf})
+    assert len(times) == (proved_by or seeking.TRIES)
+    assert min(late - early for early, late in pairwise(times)) >= seeking.AGAIN_SECONDS
 
 
 def test_what_was_proved_stays_when_nobody_watches_any_more(scene):

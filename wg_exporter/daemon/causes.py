@@ -6,7 +6,8 @@ asked is asked while a peer is only in doubt, and what is known when it goes dow
 Nothing is sent for it. What WireGuard's counters, the probes and the watcher know is there; of the host the reader is
 asked, twice, so that counters can be compared. For two peers at a time, those first that explain most: whoever is down
 before whoever is degraded, and a hub, with wide allowed IPs, before a laptop. A peer is sought for again when what is
-known of it has changed, once a minute at most.
+known of it has changed, once a minute at most; and twice more if nothing was proved, as on a busy host counters that
+are read a moment too late can leave a search in doubt.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 2  # peers that are sought for
 AGAIN_SECONDS = 60.0  # from one search for a peer to the next
+TRIES = 3  # searches that prove nothing, while nothing else is seen
 COMPARED_SECONDS = 15.0  # from one look at the host to the next: three tries of a handshake
 WINDOW_SECONDS = 5.0  # from the first look to the next, where the wire was not watched at the first
 WATCHED_SECONDS = 20.0  # on the wire: whoever hears nothing from here has called by then
@@ -65,7 +67,7 @@ class Found(NamedTuple):
 class _Case:
     """A peer that is down or degraded, or in doubt; of one that is only in doubt nothing is decided."""
 
-    __slots__ = ("begun", "evidence", "finding", "meta", "queued", "row", "sought_at", "two")
+    __slots__ = ("begun", "evidence", "finding", "meta", "queued", "row", "sought_at", "tries", "two")
 
     def __init__(self, row: PeerHealth, begun: Mark | None) -> None:
         self.row = row
@@ -74,6 +76,7 @@ class _Case:
         self.two = Two()
         self.sought_at = -inf
         self.evidence: tuple[object, ...] = ()  # by which it was sought for
+        self.tries = 0  # searches by this evidence
         self.finding: Finding | None = None
         self.queued = False
 
@@ -81,6 +84,11 @@ class _Case:
     def ill(self) -> bool:
         """Whether it is down or degraded."""
         return self.row.state in _ILL
+
+    def due(self, evidence: tuple[object, ...]) -> bool:
+        """Whether to seek again, now that this is known of it."""
+        unproved = self.finding is None or self.finding.confidence is Confidence.POSSIBLE
+        return evidence != self.evidence or (unproved and self.tries < TRIES)
 
 
 class _Search:
@@ -224,7 +232,7 @@ class Causes:
             case = self._cases.get(key)
             if case is None or not case.ill or case.queued or key in self._searches or case.row.reason in _PLAIN:
                 continue
-            if now - case.sought_at >= AGAIN_SECONDS and kinds(key, case.row, look) != case.evidence:
+            if now - case.sought_at >= AGAIN_SECONDS and case.due(kinds(key, case.row, look)):
                 self._enqueue(key, case, look)
 
     def _seek(
@@ -254,7 +262,9 @@ class Causes:
             case.queued = False
             if case.sought_at > -inf:  # the counters of the first search are those from the beginning of the doubt
                 case.begun, case.two = mark(key, look), Two()
-            case.sought_at, case.evidence = now, kinds(key, case.row, look)
+            evidence = kinds(key, case.row, look)
+            case.tries = case.tries + 1 if evidence == case.evidence else 1
+            case.sought_at, case.evidence = now, evidence
             self._searches.setdefault(key, _Search(now))
             yield key
 
