@@ -21,6 +21,7 @@ class Still:
     def __init__(self, wakes):
         self.wakes, self.sleeps, self.changed = list(wakes), [], 0
         self.watcher = SimpleNamespace(open=False, changed=0, problem="")
+        self.fast = SimpleNamespace(changed=0)
 
     def add_reader(self, fd, callback):
         pass
