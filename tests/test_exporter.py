@@ -206,7 +206,7 @@ def test_a_stopped_exporter_neither_ticks_nor_answers(rig):
     with pytest.raises(StoppedError):
         exporter.scrape("")
     for thread in threads:
-        thread.join(5)
+        thread.join(30)
         assert not thread.is_alive()
 
 

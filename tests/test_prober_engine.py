@@ -221,7 +221,7 @@ def test_scapy_finds_nothing_wrong_with_what_went_over_the_wire(path, caught):
 def test_of_all_capabilities_net_raw_is_enough(anyone):
     command = ["setpriv", "--bounding-set", "-all,+net_raw", "--inh-caps", "-all", anyone.python, "-c", ALONE]
     env = {**os.environ, **anyone.env}
-    done = subprocess.run(command, cwd="/", env=env, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(command, cwd="/", env=env, capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout.strip(), done.stderr) == ("[True, True] 0000000000002000", "")
 
 

@@ -52,13 +52,13 @@ def answers(data: bytes) -> Behaviour:
 
 
 def hangs(connection: socket.socket, stop: threading.Event) -> None:
-    stop.wait(10)
+    stop.wait(30)
 
 
 def hangs_after(data: bytes) -> Behaviour:
     def behave(connection: socket.socket, stop: threading.Event) -> None:
         connection.sendall(data)
-        stop.wait(10)
+        stop.wait(30)
 
     return behave
 
@@ -126,7 +126,7 @@ class Daemons:
                 listener.shutdown(socket.SHUT_RDWR)
             listener.close()
         for thread in self.threads:
-            thread.join(5)
+            thread.join(30)
             assert not thread.is_alive()
 
 
@@ -305,7 +305,7 @@ def test_an_end_that_comes_in_two_pieces_is_seen(daemons, source):
         connection.sendall(good()[:-1])
         time.sleep(TIMEOUT / 4)
         connection.sendall(good()[-1:])
-        stop.wait(10)
+        stop.wait(30)
 
     daemons.start("wg0", behave)
     assert [d.name for d in source.read()[0]] == ["wg0"]
@@ -422,7 +422,7 @@ def test_the_connection_to_a_daemon_that_hangs_is_closed(daemons, source):
     heard = []
 
     def listens(connection: socket.socket, stop: threading.Event) -> None:
-        connection.settimeout(5)
+        connection.settimeout(30)
         heard.append(connection.recv(1))
 
     daemons.start("wg0", listens)
@@ -521,7 +521,7 @@ def test_what_the_source_keeps_holds_no_secret(daemons, source):
 
 
 def run(*command: str, stdin: str = "") -> str:
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
 
 
 def missing_for_the_lab() -> str:
@@ -572,13 +572,13 @@ class Lab:
             process.terminate()
         for process in self.processes:
             try:
-                process.wait(5)
+                process.wait(30)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait(5)
+                process.wait(30)
         for name in self.names:
             Path(userspace.DIRECTORIES[Backend.USERSPACE][0], f"{name}.sock").unlink(missing_ok=True)
-        subprocess.run(["ip", "netns", "del", self.netns], capture_output=True, check=False, timeout=20)
+        subprocess.run(["ip", "netns", "del", self.netns], capture_output=True, check=False, timeout=60)
 
     def dump(self) -> dict[str, list[list[str]]]:
         """`wg show` of our devices: the device's own line first, then its peers', sorted."""
@@ -672,7 +672,7 @@ def test_a_stopped_wireguard_go_fails_alone_and_a_killed_one_leaves_a_socket_tha
     assert ([d.name for d in devices], [f.name for f in failed]) == ([running], [stopped])
     assert "did not answer within 0.5 s" in failed[0].problem
     lab.processes[0].kill()
-    lab.processes[0].wait(5)
+    lab.processes[0].wait(30)
     devices, failed = lab.source.read()
     assert ([d.name for d in devices], failed) == ([running], [])
     assert [Path(path).stem for path in lab.source.leftovers] == [stopped]

@@ -74,9 +74,9 @@ def test_files_of_peers_that_are_not_watched_any_more_are_removed_whatever_they_
 def test_each_change_is_in_its_file_at_once(files):
     tracking = Tracking(files)
     tracking.tell({A: True, B: False})
-    eventually(lambda: there(files) == {file_name(A): UP, file_name(B): DOWN}, within=5)
+    eventually(lambda: there(files) == {file_name(A): UP, file_name(B): DOWN}, within=30)
     tracking.tell({A: False, B: True})
-    eventually(lambda: there(files) == {file_name(A): DOWN, file_name(B): UP}, within=5)
+    eventually(lambda: there(files) == {file_name(A): DOWN, file_name(B): UP}, within=30)
     assert stat.S_IMODE((Path(files.path) / file_name(A)).stat().st_mode) == 0o644
     tracking.stop()
 
@@ -89,7 +89,7 @@ def test_at_the_end_the_files_of_those_that_are_up_go_and_those_that_are_down_st
     again = Tracking(files)
     again.tell({A: None, B: None})
     again.tell({A: None, B: True})
-    eventually(lambda: there(files) == {file_name(B): UP}, within=5)
+    eventually(lambda: there(files) == {file_name(B): UP}, within=30)
     again.stop()
     assert there(files) == {}
 
@@ -102,7 +102,7 @@ def test_what_an_exporter_that_was_killed_left_is_judged_and_other_files_are_nob
     (directory / "sub").mkdir()
     tracking = Tracking(files)
     tracking.tell({A: None, B: None})
-    eventually(lambda: {path.name for path in directory.iterdir()} == {file_name(B), "README", "sub"}, within=5)
+    eventually(lambda: {path.name for path in directory.iterdir()} == {file_name(B), "README", "sub"}, within=30)
     tracking.stop()
 
 
@@ -125,10 +125,10 @@ def test_a_file_that_could_not_be_written_is_tried_again_and_said_once(files, mo
     monkeypatch.setattr(files, "write", fail)
     track = Tracking(files)
     track.tell({A: False})
-    eventually(lambda: "track files not written" in caplog.text, within=5)
+    eventually(lambda: "track files not written" in caplog.text, within=30)
     broken[0] = False
-    eventually(lambda: there(files) == {file_name(A): DOWN}, within=5)
-    eventually(lambda: "track files are written again" in caplog.text, within=5)
+    eventually(lambda: there(files) == {file_name(A): DOWN}, within=30)
+    eventually(lambda: "track files are written again" in caplog.text, within=30)
     assert caplog.text.count("track files not written") == 1
     track.stop()
 
