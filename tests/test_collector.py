@@ -75,7 +75,7 @@ def test_a_registry_gives_the_samples_of_metrics(host, config, collector):
     exporter = Exporter(load(config), None, host.sources)
     try:
         exporter.tick()  # as the collector does when it starts
-        assert collector._exporter.wait_until_ready(10)
+        assert collector._exporter.wait_until_ready(30)
         for generate, om in ((generate_latest, False), (openmetrics.generate_latest, True)):
             theirs, ours = generate(registry), b"".join(exporter.scrape("", openmetrics=om))
             assert comparable(parsed([theirs], openmetrics=om)) == comparable(parsed([ours], openmetrics=om))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.lab
 
-SCRAPE_LIMIT = 3.0  # seconds that a scrape may take whatever hangs
+SCRAPE_LIMIT = 9.0  # seconds that a scrape may take whatever hangs: it takes 3, and Prometheus gives up after 10
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +275,7 @@ def test_a_daemon_that_hangs_fails_alone_and_in_time_and_heals(network: Star, ex
     assert exporter.log().count("did not answer within 2 s") == 1
 
 
-def test_a_stop_while_a_daemon_hangs_and_scrapes_wait_takes_no_longer_than_3_s(network: Star, tmp_path: Path) -> None:
+def test_a_stop_while_a_daemon_hangs_and_scrapes_wait_waits_for_neither(network: Star, tmp_path: Path) -> None:
     assert network.near.process
     with (
         start_exporter(directory=tmp_path, config=network.config()) as exporter,
@@ -286,7 +286,7 @@ def test_a_stop_while_a_daemon_hangs_and_scrapes_wait_takes_no_longer_than_3_s(n
         time.sleep(0.3)
         begun = time.monotonic()
         assert exporter.stop() == 0
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 7.5, "or it would be killed"
         scraping.join(30)
         assert "Traceback" not in exporter.log()
 

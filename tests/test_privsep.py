@@ -287,7 +287,7 @@ def test_whoever_is_being_answered_when_it_ends_gets_the_answer(running, number)
     running.exporter.process.send_signal(number)
     running.exporter.process.wait(30)
     eventually(lambda: not any(alive(process.pid) for process in found.values()), within=30)
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - begun < 7.5, "or it would be killed"
     over.set()
     for client in clients:
         client.join(30)
@@ -303,7 +303,7 @@ def test_a_signal_ends_all_in_order_with_code_0(running, number):
     begun = time.monotonic()
     running.exporter.process.send_signal(number)
     assert running.exporter.process.wait(30) == 0
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 7.5, "or it would be killed"
     assert not any(alive(process.pid) for process in found.values())
     assert "level=error" not in running.exporter.log()
 
@@ -365,7 +365,7 @@ def test_a_reader_that_hangs_is_told_of_and_one_that_is_woken_goes_on(running):
     os.kill(pid, signal.SIGSTOP)
     begun = time.monotonic()
     hung = scrape(running.exporter)
-    assert time.monotonic() - begun < 6
+    assert time.monotonic() - begun < 25
     assert {value for _, value in hung.all("wireguard_exporter_source_success")} == {0}
     assert "the reader gave no answer" in running.exporter.get("/-/ready").text
     os.kill(pid, signal.SIGCONT)

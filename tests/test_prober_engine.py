@@ -96,7 +96,7 @@ class Caught:
         book = EchoBook(ProbeSettings(timeout=0.3), os.urandom)
         self.engine = Engine(book, other=lambda *answer: self.answers.append(answer), open_socket=self._open)
 
-    def run(self, until: Callable[[], object], timeout: float = 5.0) -> None:
+    def run(self, until: Callable[[], object], timeout: float = 30.0) -> None:
         end = time.monotonic() + timeout
         while not until():
             assert time.monotonic() < end, "it did not happen"

@@ -40,7 +40,7 @@ def test_a_signal_ends_it_with_code_0_and_frees_the_port(tmp_path: Path, number:
         begun = time.monotonic()
         exporter.process.send_signal(number)
         assert exporter.process.wait(30) == 0
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 7.5, "or it would be killed"
         client.close()
         with socket.socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
