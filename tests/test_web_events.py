@@ -113,6 +113,29 @@ def test_head_of_what_would_be_followed_ends(server):
     assert server.get("/api/v1/events?follow=true", "HEAD").status == 200
 
 
+def test_who_asks_for_them_in_ever_other_ways_keeps_one_thread_busy_and_no_more(server, follow):
+    under_way, most = [], []
+    answer = server.app.events
+
+    def slow(*args, **more):
+        under_way.append(None)
+        most.append(len(under_way))
+        time.sleep(0.02)
+        under_way.pop()
+        return answer(*args, **more)
+
+    server.app.events = slow
+    crowd = [threading.Thread(target=server.get, args=(f"/api/v1/events?since={n}",)) for n in range(8)]
+    for one in crowd:
+        one.start()
+    for _ in range(4):
+        follow()
+    for one in crowd:
+        one.join()
+    eventually(lambda: len(most) == 12)
+    assert max(most) == 1
+
+
 # --- as it happens ----------------------------------------------------------------------------------------------------
 
 

@@ -70,7 +70,7 @@ class Events:
         except AskedError as error:
             return line(400, f"{error}\n")
         if not wish.follow or request.method == "HEAD":
-            make = partial(asyncio.to_thread, lambda: (self._app.events(wish, private=request.local)[0],))
+            make = partial(self._bodies.in_pool, lambda: (self._app.events(wish, private=request.local)[0],))
             variant = (request.local, wish._replace(follow=False))
             return await self._bodies.answer(request, PATH, variant, make, {**_HEADERS, "Vary": "Accept-Encoding"})
         if not clients.may_follow(local=request.local):
@@ -83,7 +83,7 @@ class Events:
         try:
             while not self._ending and (request.local or self._app.allows_host(request.header("Host"))):
                 news.clear()
-                lines, number = await asyncio.to_thread(self._app.events, wish, private=request.local)
+                lines, number = await self._bodies.in_pool(partial(self._app.events, wish, private=request.local))
                 # From then on all that comes, however many were wanted at first.
                 wish = Asked(after=number)
                 if lines:
