@@ -264,8 +264,7 @@ def test_only_a_few_may_follow_and_those_at_the_unix_socket_have_places_of_their
             one.close()
 
 
-def test_a_follower_that_has_gone_gives_its_place_back(monkeypatch):
-    monkeypatch.setattr(following, "BEAT", 0.05)
+def test_a_follower_that_has_gone_gives_its_place_back_to_whoever_wants_it():
     with running(limits=Limits(followers=1)) as server:
         Follower(server.connect()).close()
 
