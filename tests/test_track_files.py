@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import logging
 import os
+import shutil
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,6 +135,44 @@ def test_a_file_that_could_not_be_written_is_tried_again_and_said_once(files, mo
     track.stop()
 
 
+def test_a_directory_that_was_removed_is_noticed_without_a_change_and_nothing_is_said_to_be_written(
+    files, monkeypatch, caplog
+):
+    monkeypatch.setattr(tracking, "AGAIN", 0.02)
+    caplog.set_level(logging.INFO, "wg_exporter")
+    track = Tracking(files)
+    track.tell({A: True})
+    eventually(lambda: there(files) == {file_name(A): UP}, within=5)
+    shutil.rmtree(files.path)
+    Path(files.path).mkdir()
+    track.tell({A: True})
+    eventually(lambda: "track files not written" in caplog.text, within=5)
+    track.tell({A: False})
+    track.tell({A: True})
+    time.sleep(0.1)
+    track.stop()
+    (record,) = [one for one in caplog.records if one.getMessage() == "track files not written"]
+    assert "it was removed; restart wg-exporter" in record.fields["problem"]
+    assert "written again" not in caplog.text
+
+
+def test_a_file_that_could_not_be_replaced_is_not_taken_for_what_it_was_before(files, monkeypatch, caplog):
+    monkeypatch.setattr(tracking, "AGAIN", 0.02)
+    caplog.set_level(logging.INFO, "wg_exporter")
+    track = Tracking(files)
+    track.tell({A: True})
+    path = Path(files.path) / file_name(A)
+    eventually(path.exists, within=5)
+    path.unlink()
+    path.mkdir()
+    track.tell({A: False})
+    eventually(lambda: "track files not written" in caplog.text, within=5)
+    track.tell({A: True})
+    time.sleep(0.1)
+    track.stop()
+    assert "written again" not in caplog.text
+
+
 def test_what_a_killed_writer_left_is_in_nobodys_way(files):
     (Path(files.path) / ".new").symlink_to("/etc/passwd")
     files.write("a", DOWN)
@@ -169,6 +209,15 @@ def test_two_exporters_do_not_write_into_one_directory(tmp_path):
     assert (bool(first), bool(second)) == (True, False)
     assert "another wg-exporter" in second.problem
     first.close()
+
+
+@root
+def test_a_directory_that_somebody_else_made_is_not_taken_by_one_process_either(tmp_path):
+    (tmp_path / "track").mkdir()
+    os.chown(tmp_path / "track", STRANGER.uid, 0)
+    found = open_track_files(str(tmp_path / "track"))
+    assert not found
+    assert f"it belongs to the user {STRANGER.uid}" in found.problem
 
 
 @root
