@@ -111,7 +111,8 @@ vrrp_instance site {{
   it may be below `/var/lib/wg-exporter`; elsewhere the unit needs a drop-in with `ReadWritePaths=`. Not below
   `/run/wg-exporter`, which systemd removes whenever the service ends: keepalived watches the directory that it found at
   its start. So it has to be there before keepalived starts; start the exporter once before. If it can't be had, the log
-  says `no track files`, and all else works.
+  says `no track files`, and all else works. One that is removed later is an error in the log within 5 s: restart the
+  exporter, and then keepalived.
 - A change of `track_files` takes a restart of the exporter; which peers are in it, a reload.
 - Not `vrrp_script` with `wg-exporter up`: a process each time, and exit code 2, which says that nothing is known, is
   a fault to keepalived.

@@ -126,7 +126,7 @@ def hangs_busy(world: World) -> None:
     socket = SOCKETS / f"{world.name}.sock"
     socket.unlink(missing_ok=True)
     world.python(world.here, HANGS, world.name, str(socket))
-    eventually(socket.exists, within=10)
+    eventually(socket.exists, within=30)
     world.here.ip("address", "add", f"{HERE}/24", "dev", world.name)
     world.here.ip("link", "set", world.name, "up")
 
@@ -149,7 +149,7 @@ def port_lost(world: World) -> None:
     world.up()
     held = world.lab.directory / "held"
     world.python(world.here, HOLDS_PORT, str(PORT + 1), str(held))
-    eventually(held.exists, within=20)
+    eventually(held.exists, within=30)
     with contextlib.suppress(LabError):  # it says that the address is in use
         world.wg("listen-port", str(PORT + 1))
 
@@ -315,7 +315,7 @@ def link_local_off(world: World) -> None:
     first = world.lab.namespace("a-first")
     near, far = world.lab.link(world.here, first, "203.0.113.2/30", "203.0.113.1/30")
     first.ip("address", "add", "fe80::7/64", "dev", far, "nodad")
-    eventually(lambda: "tentative" not in world.here.ip("-6", "address", "show"), within=10)
+    eventually(lambda: "tentative" not in world.here.ip("-6", "address", "show"), within=30)
     assert near < world.near_link
     world.up(endpoint=f"[fe80::7%{world.near_link}]:{PORT}", works=False)
 
@@ -755,7 +755,7 @@ def _reaches_behind(world: World) -> Namespace:
     world.aim(BEHIND)
     world.up(allowed=f"{THERE}/32, 10.50.0.0/24", begin=False)
     behind = world.behind()
-    eventually(lambda: world.ping(BEHIND), within=15, every=0.2)
+    eventually(lambda: world.ping(BEHIND), within=30, every=0.2)
     world.begin()
     return behind
 
@@ -776,6 +776,6 @@ def _forgotten(world: World) -> None:
         world.router, "net.netfilter.nf_conntrack_udp_timeout=1", "net.netfilter.nf_conntrack_udp_timeout_stream=1"
     )
     world.up(endpoint="", far_endpoint=f"{HOST}:{PORT}", works=False, begin=False)
-    eventually(lambda: world.ping(HERE, world.there), within=15, every=0.2)
+    eventually(lambda: world.ping(HERE, world.there), within=30, every=0.2)
     world.begin(works=False)
     time.sleep(32)

@@ -118,7 +118,7 @@ class World:
             mtu=mtu,
         )  # fmt: skip
         if works and shake:
-            eventually(self.ping, within=15, every=0.2)
+            eventually(self.ping, within=30, every=0.2)
         if begin:
             self.begin(works=works)
 

@@ -180,11 +180,11 @@ def live(directory: Path) -> Iterator[Scene]:
         )
         prometheus = stack.enter_context(serving(directory, [exporter.port, ending.port]))
         scene = draft._replace(prometheus=prometheus, exporter=exporter)
-        until(exporter, "wireguard_probe_up", 1.0, within=20, peer="far")
-        until(exporter, "wireguard_mtu_verdict", 1.0, within=20, peer="near", verdict="remote_smaller")
+        until(exporter, "wireguard_probe_up", 1.0, within=30, peer="far")
+        until(exporter, "wireguard_mtu_verdict", 1.0, within=30, peer="near", verdict="remote_smaller")
         for interface in ("nearby", network.near.name), ("", f"{lab.prefix}rubbish"):
             ask.quiet(str(directory / "s"), (*interface, ""), 3600.0, "")
-        eventually(lambda: len(prometheus.now("wireguard_exporter_build_info")) == 2, within=20, every=0.3)
+        eventually(lambda: len(prometheus.now("wireguard_exporter_build_info")) == 2, within=30, every=0.3)
         ending.stop()
         for link in (network.far.name, "to-hub"):
             network.far.namespace.ip("link", "set", link, "down")
@@ -192,7 +192,7 @@ def live(directory: Path) -> Iterator[Scene]:
         eventually(lambda: prometheus.now(firing), within=60, every=0.5)
         # A few samples more for what counts changes.
         down = 'increase(wireguard_peer_down_seconds_total{peer="far"}[2m]) > 0'
-        eventually(lambda: prometheus.now(down), within=20, every=0.5)
+        eventually(lambda: prometheus.now(down), within=30, every=0.5)
         yield scene
 
 

@@ -97,7 +97,7 @@ class Life:
 
     def hear(self) -> ToProber:
         """The next thing that it is told."""
-        return eventually(self.connection.receive, within=5, every=0.002)
+        return eventually(self.connection.receive, within=30, every=0.002)
 
     def tell(self, *rows: tuple[int, Probed], withdrawn: Iterable[int] = (), delay: float = 0.0) -> None:
         """Say what was found. The reports of those `withdrawn` do not hold any more."""
@@ -130,7 +130,7 @@ class Played:
 
     def life(self, number: int = 1) -> Life:
         """The first process, or a later one, once it was started."""
-        eventually(lambda: len(self.lives) >= number, within=5, every=0.002)
+        eventually(lambda: len(self.lives) >= number, within=30, every=0.002)
         return self.lives[number - 1]
 
     def begun(self, number: int = 1) -> Life:
@@ -149,7 +149,7 @@ class Played:
         """What is told of this peer, once it is that."""
         return eventually(
             lambda: (now := self.results().get(key)) and (stats is None or now.stats == stats) and now,
-            within=5,
+            within=30,
             every=0.002,
         )
 
@@ -166,5 +166,5 @@ def played(settings: ProbeSettings | None = None, namespaces: Mapping[str, str] 
         one.prober.stop()
         for life in one.lives:
             life.let_go()
-            life.process.wait(5)
+            life.process.wait(30)
             life.connection.close()

@@ -219,7 +219,7 @@ class FakeHost:
                 during, self.during = self.during, None
                 during()
             if name in self.stuck:
-                self.stuck[name].wait(20)
+                self.stuck[name].wait(30)
             problem = self.problems.get(name)
             if isinstance(problem, Exception):
                 raise problem

@@ -59,19 +59,19 @@ class App:
     def scrape(self, path: str, wanted: Format) -> Sequence[bytes]:
         self.calls.append((path, wanted))
         self.begun.set()
-        assert self.gate.wait(10)
+        assert self.gate.wait(30)
         return self.body(path, wanted)
 
     def document(self, *, private: bool, round_trips: bool) -> Sequence[bytes]:
         self.begun.set()
-        assert self.gate.wait(10)
+        assert self.gate.wait(30)
         self.round_trips = round_trips
         return [b'{"private":', b"true}" if private else b"false}"]
 
     def targets(self) -> bytes:
         self.lists += 1
         self.begun.set()
-        assert self.list_gate.wait(10)
+        assert self.list_gate.wait(30)
         if self.unknown:
             raise NotKnownError(self.unknown)
         return b'[{"targets":["10.0.0.2:0"]}]'
@@ -138,15 +138,15 @@ def running(
         return server
 
     try:
-        server = asyncio.run_coroutine_threadsafe(start(), loop).result(5)
+        server = asyncio.run_coroutine_threadsafe(start(), loop).result(30)
         try:
             yield Running(app, server, sockets[0].getsockname()[1], loop)
         finally:
             app.gate.set()
-            asyncio.run_coroutine_threadsafe(server.stop(), loop).result(8)
+            asyncio.run_coroutine_threadsafe(server.stop(), loop).result(30)
     finally:
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(5)
+        thread.join(30)
         loop.close()
 
 
@@ -175,7 +175,7 @@ class Running:
 
     def connect(self, receive_buffer: int = 0) -> socket.socket:
         sock = socket.socket()
-        sock.settimeout(10)
+        sock.settimeout(30)
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.connect(("127.0.0.1", self.port))
@@ -207,7 +207,7 @@ def read_all(sock: socket.socket) -> bytes:
         data += part
 
 
-def eventually(condition: Callable[[], bool], timeout: float = 5.0) -> None:
+def eventually(condition: Callable[[], bool], timeout: float = 30.0) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"

@@ -191,7 +191,7 @@ class Soak:
         device.process.kill()
         device.process.wait(10)
         eventually(
-            lambda: not scrape(exporter).all("wireguard_peer_receive_bytes_total", interface=device.name), within=20
+            lambda: not scrape(exporter).all("wireguard_peer_receive_bytes_total", interface=device.name), within=30
         )
         (SOCKETS / f"{device.name}.sock").unlink()
         self._make(name)
@@ -228,7 +228,7 @@ class Soak:
     def _reloaded(self, exporter: Exporter, well: int) -> None:
         name = "wireguard_exporter_config_last_reload_successful"
         exporter.reload()
-        eventually(lambda: scrape(exporter).one(name) == well, within=15, every=0.2)
+        eventually(lambda: scrape(exporter).one(name) == well, within=30, every=0.2)
 
     def _until_right(self, exporter: Exporter) -> None:
         """Every device is told of as `wg` shows it, the tunnel is probed and answers, and its name was looked up."""
@@ -297,7 +297,7 @@ def grown(found: list[Held]) -> list[str]:
 
 def _kill(exporter: Exporter, name: str) -> None:
     """proc(5): while others are started or end, the list of children may lack some."""
-    os.kill(eventually(lambda: exporter.processes().get(name), within=10), signal.SIGKILL)
+    os.kill(eventually(lambda: exporter.processes().get(name), within=30), signal.SIGKILL)
 
 
 def _state(pid: int) -> str:

@@ -356,7 +356,7 @@ def test_a_program_that_tc_does_not_take_leaves_nothing(tun: Tun) -> None:
     """As where the kernel lacks cls_bpf."""
     before = there(tun)
     with contextlib.closing(Hooks()) as hooks:
-        with pytest.raises(SourceError, match="it needs sch_ingress and cls_bpf"):
+        with pytest.raises(SourceError, match="it needs sch_ingress, cls_bpf"):
             hooks.put(tun.ifindex, Programs(1 << 20, 1 << 20))
         assert there(tun) == before
         tc("qdisc", "add", "dev", tun.name, "clsact")
@@ -364,6 +364,12 @@ def test_a_program_that_tc_does_not_take_leaves_nothing(tun: Tun) -> None:
         with pytest.raises(SourceError):
             hooks.put(tun.ifindex, Programs(1 << 20, 1 << 20))
         assert there(tun) == before, "this one is not ours"
+
+
+@needs_root
+def test_of_a_device_that_went_between_two_looks_it_is_said_that_it_has_gone() -> None:
+    with contextlib.closing(Hooks()) as hooks, pytest.raises(SourceError, match="the interface has just gone"):
+        hooks.put(1 << 20, Programs(0, 0))
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------

@@ -258,7 +258,7 @@ class Place:
     def look(self, site: str = "north", target: str = "") -> Inspected:
         who = ("hub", self.main.name, self.main.sites[site].keys.public)
         # A pass has a deadline, by which a busy machine may not have read the device.
-        one = eventually(lambda: subject(self.sources.read(), who, target), within=20)
+        one = eventually(lambda: subject(self.sources.read(), who, target), within=30)
         return inspect(one, self.paths, time.monotonic)
 
 
@@ -294,10 +294,10 @@ def test_who_answers_on_the_link_is_told_from_who_does_not(place: tuple[Namespac
     south.ip("link", "set", "to-hub", "arp", "off")
     try:
         hub.ip("neigh", "flush", "dev", "to-south")
-        eventually(lambda: asks() is Neighbour.SILENT, within=20, every=0.1)
+        eventually(lambda: asks() is Neighbour.SILENT, within=30, every=0.1)
     finally:
         south.ip("link", "set", "to-hub", "arp", "on")
-    eventually(lambda: asks() is Neighbour.KNOWN, within=20, every=0.1)
+    eventually(lambda: asks() is Neighbour.KNOWN, within=30, every=0.1)
 
 
 @pytest.mark.parametrize(

@@ -298,7 +298,7 @@ def test_the_exporter_that_runs_is_asked_and_each_fault_is_found(
     written(path, f"interfaces: {{include: [{pair.hub.name}], expect: [{pair.hub.name}]}}\nnames: []\n")
     exporter.reload()
     pair.hub.process.send_signal(signal.SIGKILL)
-    pair.hub.process.wait(10)
+    pair.hub.process.wait(30)
     eventually(lambda: "interface-gone" in found(), within=30, every=0.5)
     assert (SOCKETS / f"{pair.hub.name}.sock").exists()
     stale = found()["socket-stale"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import socket
 import ssl
@@ -46,13 +47,13 @@ def closed(sock: socket.socket) -> bool:
 
 
 def test_silent_clients_do_not_keep_others_waiting():
-    with running() as server:
+    with running(limits=Limits(head=120)) as server:
         silent = [server.connect() for _ in range(50)]
         half = server.connect()
         half.sendall(b"GET /metrics HTTP/1.1\r\nHo")
         begun = time.monotonic()
         assert server.get().status == 200
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 60, "and not after the head of another"
         for sock in (*silent, half):
             sock.close()
 
@@ -65,13 +66,13 @@ def test_a_client_that_asks_nothing_is_cut_off_in_time():
 def test_a_client_that_asks_one_byte_at_a_time_is_cut_off_in_time():
     with running(limits=Limits(head=0.3)) as server, server.connect() as sock:
         begun = time.monotonic()
-        try:
-            for byte in REQUEST * 10:
-                sock.sendall(bytes([byte]))
+        end = begun + 60
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() < end:
+                sock.sendall(b"x")
                 time.sleep(0.02)
-        except ConnectionError:
-            pass
-        assert 0.2 < time.monotonic() - begun < 5
+        assert time.monotonic() < end
+        assert time.monotonic() - begun > 0.2
 
 
 def test_a_client_with_a_good_request_may_stay_longer():
@@ -145,13 +146,13 @@ def encrypted(request, tmp_path) -> Encrypted:
 
 def test_a_client_that_takes_nothing_is_cut_off_as_soon_as_others_wait(encrypted, caplog):
     caplog.set_level("INFO")
-    with running(serving(8 << 20), limits=Limits(answers=1), policy=encrypted.policy) as server:
+    with running(serving(8 << 20), limits=Limits(answers=1, write=120), policy=encrypted.policy) as server:
         stuck = encrypted.connect(server, 4096)
         stuck.sendall(REQUEST)
         assert stuck.recv(1) == b"H"
         begun = time.monotonic()
         assert len(encrypted.ask(server)) > 8 << 20
-        assert time.monotonic() - begun < 6, "and not after the 30 s that a response may take"
+        assert time.monotonic() - begun < 60, "and not after the time that a response may take"
         assert [r.fields["reason"] for r in caplog.records] == ["too slow while others wait"]
         stuck.close()
 
@@ -176,7 +177,7 @@ def test_a_client_that_is_slow_but_takes_on_and_on_is_not_cut_off(encrypted, cap
             got += len(part)
             time.sleep(0.2)
         assert time.monotonic() - begun > 3, "longer than anybody may take nothing"
-        other.join(10)
+        other.join(30)
         assert answers[0] > 400 << 10
         assert not caplog.records
         slow.close()
@@ -189,9 +190,9 @@ def test_a_client_that_reads_a_trickle_is_cut_off_too():
         try:
             while slow.recv(100):
                 time.sleep(0.02)
+                assert time.monotonic() - begun < 60, "all of it takes an hour"
         except ConnectionError:
             pass
-        assert time.monotonic() - begun < 10
 
 
 def test_a_client_that_asks_on_and_on_and_reads_nothing_is_cut_off():
@@ -258,12 +259,12 @@ def test_a_client_that_closes_in_the_middle_of_a_body_does_no_harm(caplog):
 
 
 def test_a_stop_does_not_wait_for_a_client_that_does_not_read():
-    with running(serving(16 << 20), limits=Limits(stop=0.2)) as server:
+    with running(serving(16 << 20), limits=Limits(stop=0.2, write=120)) as server:
         stuck = server.connect(4096)
         stuck.sendall(REQUEST)
-        time.sleep(0.1)
+        assert stuck.recv(1) == b"H"
         begun = time.monotonic()
-    assert time.monotonic() - begun < 6
+    assert time.monotonic() - begun < 25
     stuck.close()
 
 
@@ -279,14 +280,14 @@ def slow(server: Running, address: str) -> socket.socket:
 
 def test_a_crowd_of_slow_readers_of_one_address_keeps_nobody_else_waiting():
     """They all wait for a place, or take nothing in theirs."""
-    with running(serving(8 << 20), limits=Limits(answers=8, unsent_bytes=1 << 40)) as server:
+    with running(serving(8 << 20), limits=Limits(answers=8, unsent_bytes=1 << 40, write=600)) as server:
         crowd = [slow(server, "127.0.0.2") for _ in range(40)]
         eventually(lambda: len(server.server._clients._queued) == 32)
         time.sleep(1.5)
         for _ in range(3):
             begun = time.monotonic()
             assert server.get("/-/healthy").status == 200
-            assert time.monotonic() - begun < 5
+            assert time.monotonic() - begun < 25, "and not when those before it had their time"
         for sock in crowd:
             sock.close()
 

@@ -75,7 +75,7 @@ def test_a_registry_gives_the_samples_of_metrics(host, config, collector):
     exporter = Exporter(load(config), None, host.sources)
     try:
         exporter.tick()  # as the collector does when it starts
-        assert collector._exporter.wait_until_ready(10)
+        assert collector._exporter.wait_until_ready(30)
         for generate, om in ((generate_latest, False), (openmetrics.generate_latest, True)):
             theirs, ours = generate(registry), b"".join(exporter.scrape("", openmetrics=om))
             assert comparable(parsed([theirs], openmetrics=om)) == comparable(parsed([ours], openmetrics=om))
@@ -89,16 +89,13 @@ def test_a_registry_gives_the_samples_of_metrics(host, config, collector):
         exporter.stop()
 
 
-def test_a_registry_does_not_read_the_host_to_learn_names(host):
-    host.stuck[SourceName.KERNEL] = threading.Event()  # holds the collector's own tick, which would read too
+def test_a_registry_does_not_read_the_host_to_learn_names(host, monkeypatch):
     collector = WireGuardCollector(sources=host.sources)
+    monkeypatch.setattr(collector, "collect", lambda: pytest.fail("it reads"))
     try:
-        begun = time.monotonic()
         CollectorRegistry().register(collector)
-        assert time.monotonic() - begun < 2, "it would have waited for the source until the deadline"
         assert collector.describe() == []
     finally:
-        host.stuck[SourceName.KERNEL].set()
         collector.close()
 
 
@@ -115,7 +112,7 @@ def test_each_collection_reads_anew_and_no_family_is_without_a_sample(host, coll
 def test_its_own_thread_counts_handshakes_and_close_ends_all_threads(host):
     before = set(threading.enumerate())
     collector = WireGuardCollector(sources=host.sources)
-    end = time.monotonic() + 5
+    end = time.monotonic() + 30
     while not host.reads[SourceName.KERNEL] and time.monotonic() < end:
         time.sleep(0.005)
     assert host.reads[SourceName.KERNEL]
@@ -123,7 +120,7 @@ def test_its_own_thread_counts_handshakes_and_close_ends_all_threads(host):
     assert len(threads) == 4, "three sources and the tick"
     collector.close()
     for thread in threads:
-        thread.join(5)
+        thread.join(30)
         assert not thread.is_alive()
 
 

@@ -44,6 +44,7 @@ def test_a_peer_has_fast_echoes_if_its_entry_says_so_and_that_is_enough_to_say()
         ("{multiplier: 51}", "fast.multiplier: must be at most 50"),
         ("{multiplyer: 6}", "did you mean multiplier?"),
         ("true", "must be keys and values"),
+        ("", "fast: must be keys and values, not nothing; write it like {interval: ...}"),
     ],
 )
 def test_what_makes_no_sense_is_said(fast, what):
@@ -81,3 +82,10 @@ def test_the_directory_of_the_track_files_is_one_path(path, right):
 )
 def test_a_directory_that_is_nobodys_own_is_none(path, what):
     assert what in problem(f"track_files: {path}")
+
+
+def test_a_number_in_place_of_true_or_false_gets_no_advice_on_numbers():
+    assert problem("accounting: {enabled: 1}") == 'f:1: accounting.enabled: must be true or false ("1")'
+    assert problem(f"peers: [{{public_key: {KEY}, fast: {{multiplier: 010}}}}]").endswith(
+        "write it in decimal, without leading zeros"
+    )

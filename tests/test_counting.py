@@ -38,7 +38,7 @@ class Fake:
 
     def read(self) -> Reading:
         if self.waits:
-            self.waits.wait(20)
+            self.waits.wait(30)
         if self.problem:
             raise self.problem
         found = {}
@@ -162,7 +162,7 @@ def test_where_nothing_is_counted_it_is_swept_once_and_no_pass_shows_it():
     bare = seen(links={})
     assert counting.add(bare, LATER) == bare
     assert sweeper.done
-    worker.join(5)
+    worker.join(30)
     with pytest.raises(StoppedError):
         worker.begin()
 

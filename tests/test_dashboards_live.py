@@ -205,7 +205,7 @@ def test_traffic_is_eight_times_what_the_counters_of_bytes_grew_and_most_of_it_c
 
 
 def test_states_reasons_and_times_are_those_that_the_exporter_told(scene: Scene) -> None:
-    now, shaken = eventually(lambda: _since_handshakes(scene), within=20, every=0.5)
+    now, shaken = eventually(lambda: _since_handshakes(scene), within=30, every=0.5)
     rows = table(now.grafana.table("host", "Peers"), "Peer")
     (reason,) = now.all("wireguard_peer_reason", peer="far", interface=scene.network.hub.name)
     assert (rows["far"]["State"], rows["near"]["State"]) == ("down red", "up green")
@@ -270,9 +270,9 @@ def _since_handshakes(scene: Scene) -> tuple[Moment, dict[str, int]] | None:
 def test_a_peer_that_gets_another_name_breaks_no_query(scene: Scene) -> None:
     scene.config.write_text(scene.text("renamed"))
     scene.exporter.reload()
-    eventually(lambda: scrape(scene.exporter).all("wireguard_peer_state", peer="renamed"), within=15)
+    eventually(lambda: scrape(scene.exporter).all("wireguard_peer_state", peer="renamed"), within=30)
     both = 'count(count by (peer) (max_over_time(wireguard_peer_expected_up{peer=~"near|renamed"}[1m]))) == 2'
-    eventually(lambda: scene.prometheus.now(both), within=15, every=0.3)
+    eventually(lambda: scene.prometheus.now(both), within=30, every=0.3)
     for page in dashboards():
         for query in (*page.queries(), *page.events()):
             assert scene.prometheus.ask(query), query.name

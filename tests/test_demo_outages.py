@@ -19,7 +19,7 @@ def test_a_cut_is_healed_though_nobody_reads_what_the_demo_prints(monkeypatch):
     schedule = Outages(cut.set, healed.set, tell)
     schedule.start()
     try:
-        assert healed.wait(10)
+        assert healed.wait(30)
         assert cut.is_set()
     finally:
         schedule.stop()

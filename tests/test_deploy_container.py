@@ -217,7 +217,7 @@ def test_it_serves_devices_with_their_names_as_processes_apart(image: Image, con
             def named() -> Metrics | None:
                 assert process.poll() is None, (tmp_path / "log").read_text()
                 try:
-                    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+                    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
                         metrics = Metrics(answer.read().decode())
                 except OSError:
                     return None

@@ -50,7 +50,7 @@ class Over(Server):
 
     def _get(self, path: str) -> bytes:
         context = ssl.create_default_context(cafile=self.ca)
-        connection = http.client.HTTPSConnection("localhost", self.port, timeout=10, context=context)
+        connection = http.client.HTTPSConnection("localhost", self.port, timeout=30, context=context)
         user = base64.b64encode(f"gw7:{PASSWORD}".encode()).decode()
         with contextlib.closing(connection):
             connection.request("GET", path, headers={"Authorization": f"Basic {user}"})

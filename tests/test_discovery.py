@@ -166,6 +166,6 @@ def test_lists_for_many_ports_at_once_are_made_once_and_keep_no_scrape_waiting()
             assert server.get("/metrics").status == 200
         app.list_gate.set()
         for thread in threads:
-            thread.join(10)
+            thread.join(30)
     assert got == {port: b'[{"targets":["10.0.0.2:%d"]}]' % port for port in range(1, 41)}
     assert app.lists == 1

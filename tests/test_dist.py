@@ -128,7 +128,7 @@ def serving(program: Path, directory: Path) -> Iterator[str]:
             yield f"http://{address}"
         finally:
             process.terminate()
-            assert process.wait(15) == 0
+            assert process.wait(30) == 0
 
 
 def test_the_program_runs_from_the_wheel(installed, tmp_path):
@@ -140,10 +140,10 @@ def test_the_program_runs_from_the_wheel(installed, tmp_path):
     assert version.stdout == f"wg-exporter, version {__version__}\n"
 
     def scraped() -> str | None:
-        with suppress(OSError), urllib.request.urlopen(f"{address}/metrics", timeout=5) as response:
+        with suppress(OSError), urllib.request.urlopen(f"{address}/metrics", timeout=30) as response:
             return response.read().decode()
         return None
 
     with serving(program, tmp_path) as address:
-        page = eventually(scraped, within=20)
+        page = eventually(scraped, within=30)
     assert re.search(rf'^wireguard_exporter_build_info{{.*version="{__version__}".*}} 1$', page, re.MULTILINE)

@@ -10,8 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.rows import WALL, key
+from wg_exporter.cli.events.screen import Widths
+from wg_exporter.cli.events.screen import line as line_of
 from wg_exporter.events import (
     ALIKE,
+    LATEST,
     LONGEST_LINE,
     MOST,
     MOST_OF,
@@ -25,7 +28,7 @@ from wg_exporter.events import (
 )
 from wg_exporter.events.asked import Asked, AskedError, asked
 from wg_exporter.events.book import Book, gathered
-from wg_exporter.events.file import decode, encode
+from wg_exporter.events.file import LONGEST_FILE, MOST_READ, decode, encode
 from wg_exporter.events.told import OWNER, Audience, lines, told
 from wg_exporter.events.words import sentence, what
 from wg_exporter.quiet import is_plain
@@ -205,6 +208,8 @@ def test_of_a_file_that_is_cut_anywhere_nothing_is_lost_but_the_line_of_the_cut(
         b'{"number":5,"time":1,"kind":"murder"}',
         b'{"number":5,"time":-1,"kind":"state"}',
         b'{"number":5,"time":1e30,"kind":"state"}',
+        b'{"number":5,"time":9e11,"kind":"state"}',  # no calendar has a year of five digits
+        b'{"number":5,"time":1,"kind":"quiet","after":"begun","until":9e11}',
         b'{"number":5,"time":1,"kind":"state","name":"a\\u001b[2J"}',
         b'{"number":5,"time":1,"kind":"state","name":"' + b"a" * 300 + b'"}',
         b'{"number":5,"time":1,"kind":"state","public_key":"nonsense"}',
@@ -217,6 +222,20 @@ def test_a_line_that_is_none_of_ours_is_left_out_and_the_others_count(line):
     found = decode(encode([first]) + line + b"\n" + encode([last]))
     assert found.events == [first, last]
     assert (found.torn, found.bad) == (False, 1)
+
+
+@pytest.mark.parametrize("field", ["time", "until"])
+def test_the_latest_time_that_is_read_can_be_told(field):
+    row = {"number": 1, "time": WALL, "kind": "quiet", "after": "begun"} | {field: LATEST}
+    (one,) = decode(json.dumps(row).encode()).events
+    assert json.loads(lines([one]))[field] == LATEST
+    assert line_of(one, Widths(), "utf-8")
+
+
+def test_of_a_file_with_more_lines_than_we_write_the_last_ones_alone_are_looked_at():
+    found = decode(b"\n" * (LONGEST_FILE - 1000) + encode(EVERY))
+    assert found.events == EVERY
+    assert found.bad <= MOST_READ
 
 
 @given(

@@ -251,7 +251,7 @@ def test_who_follows_sees_what_there_is_then_what_comes_and_goes_on_with_the_nex
         server.happen(state(name="after all"))
         assert "after all" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (130, "", "")
 
 
@@ -270,7 +270,7 @@ def test_who_follows_and_leaves_gets_no_complaint(tmp_path):
             server.happen(state())
             return process.poll() is not None
 
-        eventually(gone, timeout=10)
+        eventually(gone, timeout=30)
         assert process.stderr.read() == b""
         assert process.returncode == 141
         process.stderr.close()

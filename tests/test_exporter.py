@@ -183,7 +183,7 @@ def test_ready_after_the_first_look_and_not_before(rig):
     assert not exporter.wait_until_ready(0.05)
     assert exporter.ready()
     rig.host.stuck.pop(SourceName.KERNEL).set()
-    assert exporter.wait_until_ready(5)
+    assert exporter.wait_until_ready(30)
     assert exporter.ready() == ""
 
 
@@ -191,7 +191,7 @@ def test_a_host_that_can_not_be_read_does_not_keep_the_exporter_from_saying_so(r
     rig.host.problems = dict.fromkeys((SourceName.KERNEL, SourceName.LINKS, SourceName.CONF), "no permission")
     exporter = rig.exporter()
     exporter.start()
-    assert exporter.wait_until_ready(5)
+    assert exporter.wait_until_ready(30)
     assert of(exporter, "wireguard_exporter_source_success") == [0, 0, 0]
 
 
@@ -199,14 +199,14 @@ def test_a_stopped_exporter_neither_ticks_nor_answers(rig):
     before = set(threading.enumerate())
     exporter = rig.exporter(every=0.01)
     exporter.start()
-    exporter.wait_until_ready(5)
+    exporter.wait_until_ready(30)
     threads = set(threading.enumerate()) - before
     assert len(threads) == 4
     exporter.stop()
     with pytest.raises(StoppedError):
         exporter.scrape("")
     for thread in threads:
-        thread.join(5)
+        thread.join(30)
         assert not thread.is_alive()
 
 

@@ -89,9 +89,9 @@ def test_track_files_follow_and_the_end_leaves_those_that_say_down(rig, tmp_path
     exporter.tick()
     file = Path(tmp_path, "track", file_name(PEER))
     prober.say(state=True)
-    eventually(lambda: file.exists() and file.read_bytes() == UP, within=5)
+    eventually(lambda: file.exists() and file.read_bytes() == UP, within=30)
     prober.say(state=False)
-    eventually(lambda: file.read_bytes() == DOWN, within=5)
+    eventually(lambda: file.read_bytes() == DOWN, within=30)
     exporter.stop()
     assert file.read_bytes() == DOWN
 
@@ -101,7 +101,7 @@ def test_files_of_an_exporter_before_that_are_nobodys_any_more_are_removed(rig, 
     files.write(file_name(PEER), DOWN)
     _prober, exporter = asking(rig, Config(), track_files=files)
     exporter.tick()
-    eventually(lambda: not list(Path(tmp_path, "track").iterdir()), within=5)
+    eventually(lambda: not list(Path(tmp_path, "track").iterdir()), within=30)
 
 
 def test_each_change_is_a_line_of_the_log_and_to_be_up_at_the_start_is_none(rig, caplog):

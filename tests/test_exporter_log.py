@@ -105,7 +105,7 @@ def test_a_tick_that_breaks_is_logged_and_the_next_one_counts_on(rig, lines, cap
     eventually(lambda: ("peers",) in [(record.getMessage(),) for record in caplog.records])
     assert caplog.records[0].getMessage() == "tick failed"
     assert caplog.records[0].exc_info
-    assert exporter.ready() == ""
+    assert exporter.wait_until_ready(30)
 
 
 def test_nothing_secret_is_logged_when_a_source_breaks_with_a_key_in_its_message(rig, lines, caplog):

@@ -219,7 +219,7 @@ def test_what_is_left_is_written_down_every_minute_and_nothing_while_nobody_is_q
     begin(exporter, 200, **PEER)
 
     def left():
-        exporter.quiets._writing.result(5)
+        exporter.quiets._writing.result(30)
         return [one["left"] for one in msgspec.json.decode(path.read_bytes())["quiet"]]
 
     assert left() == [200]
@@ -232,7 +232,7 @@ def test_what_is_left_is_written_down_every_minute_and_nothing_while_nobody_is_q
     before = path.stat().st_mtime_ns
     for _ in range(20):
         rig.tick(exporter)
-    exporter.quiets._writing.result(5)
+    exporter.quiets._writing.result(30)
     assert path.stat().st_mtime_ns == before
 
 
@@ -341,12 +341,12 @@ def test_what_was_ended_by_hand_while_the_disk_was_full_does_not_come_back_with_
     assert first.quiets.end(PEER).problem.endswith("No space left on device")
     for _ in range(30):
         rig.tick(first)
-        first.quiets._writing.result(5)
+        first.quiets._writing.result(30)
     assert len(told(caplog, "quiet is not kept across restarts")) == 1
     monkeypatch.undo()
     for _ in range(15):
         rig.tick(first)
-        first.quiets._writing.result(5)
+        first.quiets._writing.result(30)
     first.stop()
     assert not found(rig.exporter(storage=kept()), PEERS)
 
@@ -361,7 +361,7 @@ def test_a_name_that_may_not_be_written_costs_the_other_quiets_nothing(rig, kept
     rig.host.links = [link("wg\u202e0", ifindex=9)]
     rig.tick(first, device(peer(1), name="wg\u202e0"), device(peer(2), name="wg1"))
     assert labelled(interface="wg\u202e0", peer=key(1)[:8]) in found(first, PEERS)
-    first.quiets._writing.result(5)
+    first.quiets._writing.result(30)
     first.stop()
     second = rig.exporter(storage=kept())
     assert [quiet.interface for quiet in second.quiets.now().all] == ["wg1"]
@@ -372,7 +372,7 @@ def test_a_disk_that_hangs_keeps_no_tick_waiting_and_is_told_to_who_asks(rig, ke
     exporter = rig.exporter(storage=kept())
     rig.tick(exporter)
     hang = threading.Event()
-    monkeypatch.setattr("os.fsync", lambda _handle: hang.wait(20))
+    monkeypatch.setattr("os.fsync", lambda _handle: hang.wait(30))
     try:
         assert "takes longer than 0.1 s to write" in begin(exporter, 100, **PEER).problem
         for _ in range(30):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import threading
-import time
 
 import pytest
 
@@ -13,6 +12,7 @@ from tests.rigs import UP, found, labelled, of
 from tests.rows import WALL, conf_file, declared, device, key, link, parsed, peer
 from tests.serving import eventually
 from tests.test_exporter_probing import FakeProber
+from tests.threads import inside
 from wg_exporter.catalogue import NAMES
 from wg_exporter.config import Config, NamespaceConfig, load
 from wg_exporter.daemon.exporter import Exporter
@@ -293,7 +293,7 @@ def test_scrapes_and_ticks_never_fail_while_configurations_are_swapped_under_the
         )
     done.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(30)
     assert failures == []
     assert len(bodies) >= 4
     assert all(body.count(b'\nwireguard_peer_allowed_ips{interface="wg0"') == 2 for body in bodies)
@@ -308,7 +308,7 @@ def test_of_two_reloads_at_once_the_later_file_wins(tmp_path):
     def sources(config, clock):
         calls.append(config)
         if len(calls) == 2:
-            gate.wait(5)
+            gate.wait(30)
         return reader_of([], clock)
 
     exporter = Exporter(Config(), file, sources)
@@ -317,10 +317,10 @@ def test_of_two_reloads_at_once_the_later_file_wins(tmp_path):
         file.write_text(f"interfaces: {{expect: [{name}]}}\n")
         reloads.append(threading.Thread(target=exporter.reload))
         reloads[-1].start()
-        time.sleep(0.1)
+        eventually(lambda: len(calls) == 2 and inside(reloads[-1], Exporter.reload))
     gate.set()
     for reload in reloads:
-        reload.join(5)
+        reload.join(30)
     assert exporter.look()[2].interfaces.expect == ("late",)
 
 

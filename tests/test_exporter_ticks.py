@@ -71,7 +71,7 @@ def test_where_nothing_is_overdue_the_next_tick_comes_at_its_time(rigs):
 def test_an_overdue_answer_is_looked_for_long_before_the_next_tick_would_come(rigs):
     rig = rigs(every=3600.0)
     rig.exporter.start()
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while rig.host.reads[SourceName.KERNEL] < 2:
         assert time.monotonic() < end
         time.sleep(0.02)

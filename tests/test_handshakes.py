@@ -57,7 +57,7 @@ def test_handshakes_and_roaming_are_the_same_with_none_one_and_several_scrapers_
 
         exporter = exporters[0]
         exporter.reload()
-        eventually(lambda: "configuration reloaded" in exporter.log(), within=5)
+        eventually(lambda: "configuration reloaded" in exporter.log(), within=30)
         metrics = scrape(exporter)
         assert handshakes(metrics, network.hub.name, "near") == made
         assert metrics.one("wireguard_peer_endpoint_changes_total", interface=network.hub.name, peer="near") == 2
@@ -89,4 +89,4 @@ def scraping(exporter: Exporter) -> Iterator[None]:
         yield
     finally:
         done.set()
-        thread.join(10)
+        thread.join(30)

@@ -49,7 +49,7 @@ def test_serve_imports_no_library_that_only_some_hosts_or_commands_need(tmp_path
         for path in PATHS:
             assert exporter.get(path).status == 200
         exporter.process.send_signal(signal.SIGHUP)
-        eventually(lambda: "configuration" in re.sub(r"(?m)^import time:.*\n", "", exporter.log()), within=10)
+        eventually(lambda: "configuration" in re.sub(r"(?m)^import time:.*\n", "", exporter.log()), within=30)
         time.sleep(6)  # a tick, which comes every 5 s
         for path in PATHS:
             assert exporter.get(path).status == 200

@@ -347,7 +347,7 @@ def test_a_full_disk_is_one_line_and_all_is_written_once_there_is_room(kept, fil
 def test_a_disk_that_hangs_keeps_nobody_waiting_and_memory_is_bounded(kept, monkeypatch):
     found = kept()
     hang = threading.Event()
-    monkeypatch.setattr("os.fsync", lambda _handle: hang.wait(20))
+    monkeypatch.setattr("os.fsync", lambda _handle: hang.wait(30))
     monkeypatch.setattr(journals, "PATIENCE", 0.1)
     try:
         begun = time.monotonic()
@@ -356,7 +356,7 @@ def test_a_disk_that_hangs_keeps_nobody_waiting_and_memory_is_bounded(kept, monk
         assert len(found._unwritten) <= MOST
         assert len(found.read()[0]) == MOST
         found.stop()
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 25
     finally:
         hang.set()
 
@@ -377,7 +377,8 @@ def test_ten_thousand_peers_that_change_at_once_are_one_line_and_one_fsync(kept,
 
 
 def test_what_comes_one_after_the_other_is_written_together(kept, monkeypatch):
-    monkeypatch.setattr(journals, "PACE", 0.3)
+    monkeypatch.setattr(journals, "PACE", 60.0)
+    monkeypatch.setattr(journals, "PATIENCE", 30.0)
     found = kept()
     found.add([down(0)])
     synced = []
@@ -387,7 +388,7 @@ def test_what_comes_one_after_the_other_is_written_together(kept, monkeypatch):
         found.add([down(n % 9)])
         time.sleep(0.001)
     found.stop()
-    assert len(synced) < 20
+    assert len(synced) < 5
     monkeypatch.undo()
     assert len(kept().read()[0]) == 201
 
@@ -397,8 +398,7 @@ def test_while_nothing_happens_nothing_is_written_and_there_is_no_thread(kept, f
     found.add([down(1)])
     written(found)
     before = file.stat().st_mtime_ns
-    time.sleep(0.05)
-    assert "journal" not in {one.name for one in threading.enumerate()}
+    eventually(lambda: "journal" not in {one.name for one in threading.enumerate()})
     assert file.stat().st_mtime_ns == before
     again = kept()
     assert again._writer is None

@@ -129,7 +129,7 @@ def test_a_process_that_ignores_sigterm_is_killed() -> None:
     assert stubborn.stdout
     stubborn.stdout.readline()
     stop_marked(prefix)
-    assert eventually(stubborn.poll, within=10) == -9
+    assert eventually(stubborn.poll, within=30) == -9
 
 
 def test_a_process_with_another_mark_is_left_running() -> None:

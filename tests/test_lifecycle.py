@@ -77,7 +77,7 @@ def test_a_reload_that_takes_its_time_keeps_nobody_waiting_and_has_an_end():
         asked.start()
         eventually(lambda: server.app.reloads == 1)
         assert server.get("/-/healthy").status == 200
-        asked.join(5)
+        asked.join(30)
         assert answers[0].status == 503
         assert b"has not ended yet" in answers[0].body
         server.app.gate.set()
@@ -96,7 +96,7 @@ def test_a_crowd_that_waits_for_a_reload_leaves_room_for_scrapes():
         eventually(lambda: statuses.count(429) == 20)
         server.app.gate.set()
         for one in crowd:
-            one.join(5)
+            one.join(30)
         assert statuses.count(200) == MOST_RELOADING
 
 
@@ -110,7 +110,7 @@ def test_whoever_asks_during_a_reload_gets_the_outcome_of_the_next_one():
     def reload() -> str:
         number = len(begun)
         begun.append(threading.Event())
-        assert begun[number].wait(5)
+        assert begun[number].wait(30)
         return f"outcome {number}"
 
     async def ask() -> None:
@@ -141,7 +141,7 @@ def test_who_asks_while_it_ends_is_told_so_and_nothing_begins_any_more():
     going = threading.Event()
 
     async def ask() -> None:
-        reloads = Reloads(lambda: "" if going.wait(5) else "too late")
+        reloads = Reloads(lambda: "" if going.wait(30) else "too late")
         first, second = reloads.ask(), reloads.ask()
         reloads.stop()
         third = reloads.ask()
@@ -163,7 +163,7 @@ class _Local(http.client.HTTPConnection):
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(20)
+        self.sock.settimeout(30)
         self.sock.connect(self._path)
 
 
@@ -216,7 +216,7 @@ def test_behind_a_password_it_takes_the_password_too(tmp_path):
     with start_exporter(*flags, directory=tmp_path, config=config) as exporter:
         assert post(_tcp(exporter.port))[0] == 200
         web.write_text(f"basic_auth_users: {{anna: '{hashed}'}}\n")
-        eventually(lambda: exporter.get("/-/healthy").status == 401, timeout=15)
+        eventually(lambda: exporter.get("/-/healthy").status == 401, timeout=30)
         assert post(_tcp(exporter.port))[0] == 401
         assert exporter.log().count("configuration reloaded") == 1
         anna = {"Authorization": "Basic " + base64.b64encode(b"anna:secret").decode()}
@@ -235,4 +235,4 @@ def test_a_pipe_in_place_of_the_file_is_answered_in_time(tmp_path):
 
 
 def _tcp(port: int) -> http.client.HTTPConnection:
-    return http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    return http.client.HTTPConnection("127.0.0.1", port, timeout=30)

@@ -29,7 +29,7 @@ NAMESPACES = Path("/run/netns")
 
 
 def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=10)
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=60)
 
 
 @pytest.fixture
@@ -68,39 +68,39 @@ def here() -> str:
 def test_the_calling_thread_alone_enters(netns: str, thread: ThreadPoolExecutor) -> None:
     outside = here()
     namespace = Entrance("blue", str(NAMESPACES / netns))
-    assert thread.submit(namespace.enter).result(5) is True
+    assert thread.submit(namespace.enter).result(30) is True
     inode = (NAMESPACES / netns).stat().st_ino
-    assert thread.submit(here).result(5) == f"net:[{inode}]"
+    assert thread.submit(here).result(30) == f"net:[{inode}]"
     assert here() == outside
 
 
 @pytest.mark.lab
 def test_entering_again_is_no_move_while_it_is_the_same_namespace(netns: str, thread: ThreadPoolExecutor) -> None:
     namespace = Entrance("blue", str(NAMESPACES / netns))
-    assert [thread.submit(namespace.enter).result(5) for _ in range(3)] == [True, False, False]
+    assert [thread.submit(namespace.enter).result(30) for _ in range(3)] == [True, False, False]
 
 
 @pytest.mark.lab
 def test_what_is_read_afterwards_is_of_that_namespace(netns: str, thread: ThreadPoolExecutor) -> None:
     namespace, links = Entrance("blue", str(NAMESPACES / netns)), LinkReader()
-    thread.submit(namespace.enter).result(5)
-    assert [link.name for link in thread.submit(links.read).result(5)] == ["first"]
-    thread.submit(links.close).result(5)
+    thread.submit(namespace.enter).result(30)
+    assert [link.name for link in thread.submit(links.read).result(30)] == ["first"]
+    thread.submit(links.close).result(30)
 
 
 @pytest.mark.lab
 def test_a_namespace_made_anew_under_the_same_name_is_entered_anew(netns: str, thread: ThreadPoolExecutor) -> None:
     namespace, links = Entrance("blue", str(NAMESPACES / netns)), LinkReader()
-    thread.submit(namespace.enter).result(5)
-    thread.submit(links.read).result(5)
+    thread.submit(namespace.enter).result(30)
+    thread.submit(links.read).result(30)
     ip("netns", "del", netns)
     with pytest.raises(SourceError, match="does not exist"):
-        thread.submit(namespace.enter).result(5)
+        thread.submit(namespace.enter).result(30)
     make(netns, "second")
-    assert thread.submit(namespace.enter).result(5) is True
-    thread.submit(links.close).result(5)
-    assert [link.name for link in thread.submit(links.read).result(5)] == ["second"]
-    thread.submit(links.close).result(5)
+    assert thread.submit(namespace.enter).result(30) is True
+    thread.submit(links.close).result(30)
+    assert [link.name for link in thread.submit(links.read).result(30)] == ["second"]
+    thread.submit(links.close).result(30)
 
 
 @pytest.mark.lab
@@ -113,8 +113,8 @@ def test_a_namespace_is_entered_by_the_pid_of_a_process_in_it(netns: str, thread
                 if str(Path(path).readlink()) == f"net:[{inode}]":
                     break
                 threading.Event().wait(0.02)
-            thread.submit(Entrance("blue", path).enter).result(5)
-            assert thread.submit(here).result(5) == f"net:[{inode}]"
+            thread.submit(Entrance("blue", path).enter).result(30)
+            assert thread.submit(here).result(30) == f"net:[{inode}]"
         finally:
             process.kill()
 
@@ -123,14 +123,14 @@ def test_a_namespace_is_entered_by_the_pid_of_a_process_in_it(netns: str, thread
 def test_no_file_stays_open(netns: str, tmp_path: Path, thread: ThreadPoolExecutor) -> None:
     (tmp_path / "plain").touch()
     namespace, wrong = Entrance("blue", str(NAMESPACES / netns)), Entrance("red", str(tmp_path / "plain"))
-    thread.submit(namespace.enter).result(5)
+    thread.submit(namespace.enter).result(30)
     with pytest.raises(SourceError):
-        thread.submit(wrong.enter).result(5)
+        thread.submit(wrong.enter).result(30)
     before = len(list(Path("/proc/self/fd").iterdir()))  # each holds its way back
     for _ in range(5):
-        thread.submit(namespace.enter).result(5)
+        thread.submit(namespace.enter).result(30)
         with pytest.raises(SourceError):
-            thread.submit(wrong.enter).result(5)
+            thread.submit(wrong.enter).result(30)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
@@ -167,11 +167,11 @@ def test_what_is_not_a_network_namespace_is_told_and_never_waited_for(
         os.mkfifo(path)
     else:
         path = Path("/proc/self/ns/uts")
-    before = thread.submit(here).result(5)
+    before = thread.submit(here).result(30)
     with pytest.raises(SourceError) as caught:
-        thread.submit(Entrance("blue", str(path)).enter).result(5)
+        thread.submit(Entrance("blue", str(path)).enter).result(30)
     assert str(caught.value) == f"namespace blue: {path} is not a network namespace"
-    assert thread.submit(here).result(5) == before
+    assert thread.submit(here).result(30) == before
 
 
 @pytest.mark.lab
@@ -195,7 +195,7 @@ def test_no_permission_says_what_to_grant(netns: str, who: str, anyone: Anyone) 
         capture_output=True,
         text=True,
         check=True,
-        timeout=20,
+        timeout=60,
     ).stdout
     assert re.fullmatch(rf"namespace blue: /run/netns/{netns}: no permission; grant CAP_SYS_ADMIN, and .*\n", said)
 
@@ -206,11 +206,11 @@ def test_a_namespace_that_was_deleted_is_left_for_a_thread_in_it_keeps_it_alive(
 ) -> None:
     outside = here()
     namespace = Entrance("blue", str(NAMESPACES / netns))
-    assert thread.submit(namespace.enter).result(5) is True
+    assert thread.submit(namespace.enter).result(30) is True
     ip("netns", "del", netns)
     with pytest.raises(NamespaceGoneError, match="does not exist"):
-        thread.submit(namespace.enter).result(5)
-    assert thread.submit(here).result(5) == outside
+        thread.submit(namespace.enter).result(30)
+    assert thread.submit(here).result(30) == outside
 
 
 @pytest.mark.lab

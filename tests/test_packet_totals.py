@@ -16,12 +16,12 @@ def totals() -> PacketTotals:
 
 
 def shown(
-    totals: PacketTotals, life: int, counts: dict[int, tuple[int, int]], name: str = "wg0"
-) -> list[tuple[int, int]]:
+    totals: PacketTotals, life: int, counts: dict[int, tuple[int, int]], name: str = "wg0", at: float = 0.0
+) -> list[tuple[int, int]] | None:
     received, sent = zip(*counts.values(), strict=True) if counts else ((), ())
     row = device(*map(peer, counts), name=name, packets=Packets(life, tuple(received), tuple(sent)))
-    (found,) = totals.take(snapshot(row)).devices
-    return [tuple(one) for one in found.packets]
+    (found,) = totals.take(snapshot(row, at=at)).devices
+    return None if found.packets is None else [tuple(one) for one in found.packets]
 
 
 def test_where_nobody_counts_the_snapshot_is_the_same_object(totals):
@@ -40,6 +40,19 @@ def test_a_reader_that_counts_anew_goes_on_from_what_was_shown_last(totals):
     assert shown(totals, 2, {1: (0, 0), 2: (1, 1)}) == [(5, 6), (8, 9)]
     assert shown(totals, 2, {1: (2, 0), 2: (1, 1)}) == [(7, 6), (8, 9)]
     assert shown(totals, 3, {1: (1, 1), 2: (0, 0)}) == [(8, 7), (8, 9)]
+
+
+def test_a_look_that_comes_late_from_a_life_that_has_ended_is_not_added_once_more(totals):
+    assert shown(totals, 1, {1: (1000, 1000)}, at=5) == [(1000, 1000)]
+    assert shown(totals, 2, {1: (3, 3)}, at=10) == [(1003, 1003)]
+    assert shown(totals, 1, {1: (1000, 1000)}, at=9) is None
+    assert shown(totals, 2, {1: (4, 4)}, at=15) == [(1004, 1004)]
+
+
+def test_of_two_looks_in_one_life_either_may_come_first(totals):
+    shown(totals, 1, {1: (5, 6)}, at=5)
+    assert shown(totals, 2, {1: (3, 3)}, at=15) == [(8, 9)]
+    assert shown(totals, 2, {1: (2, 2)}, at=10) == [(7, 8)]
 
 
 def test_a_peer_that_the_next_reader_shows_in_another_place_keeps_its_own_counts(totals):

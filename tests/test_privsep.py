@@ -107,8 +107,8 @@ def running(lab: Lab, tmp_path: Path) -> Iterator[Running]:
     )
     config.chmod(0o600)
     with start_exporter(directory=tmp_path, config=config) as exporter:
-        eventually(lambda: set(family(exporter)) == set(ROLES), within=10)
-        eventually(lambda: [v for _, v in scrape(exporter).all("wireguard_probe_up")] == [1], within=15)
+        eventually(lambda: set(family(exporter)) == set(ROLES), within=30)
+        eventually(lambda: [v for _, v in scrape(exporter).all("wireguard_probe_up")] == [1], within=30)
         yield Running(pair, exporter, config)
 
 
@@ -178,7 +178,7 @@ def test_no_secret_is_left_in_the_memory_of_any_process(lab, tmp_path):
         for path in ("/metrics", "/api/v1/status", "/"):
             assert exporter.get(path).status == 200
         exporter.reload()
-        eventually(lambda: "configuration reloaded" in exporter.log(), within=10)
+        eventually(lambda: "configuration reloaded" in exporter.log(), within=30)
         scrape(exporter)
         found = {name: memory(process.pid) for name, process in family(exporter).items()}
     public = network.keys["hub"].public.encode()
@@ -197,14 +197,14 @@ def test_all_processes_are_in_the_numbers_of_the_process(running):
         # All of the memory of the process that serves counts, and of the others their part.
         return together < scrape(running.exporter).one("process_resident_memory_bytes") < 1.6 * together
 
-    eventually(told, within=25)  # the supervisor tells it now and then
+    eventually(told, within=30)  # the supervisor tells it now and then
     assert scrape(running.exporter).one("process_open_fds") > 20
 
 
 def test_when_the_reader_dies_the_scrape_says_so_and_all_comes_back(running):
     exporter = running.exporter
     running.pair.ping()
-    eventually(lambda: received(exporter) > 500, within=10)
+    eventually(lambda: received(exporter) > 500, within=30)
     handshakes = scrape(exporter).one("wireguard_peer_handshakes_total")
     before = family(exporter)
     os.kill(before["wg-read"].pid, signal.SIGKILL)
@@ -215,14 +215,14 @@ def test_when_the_reader_dies_the_scrape_says_so_and_all_comes_back(running):
     assert "the reader was killed by SIGKILL" in exporter.get("/-/ready").text
     assert exporter.get("/-/healthy").status == 200
     back = eventually(
-        lambda: (now := scrape(exporter)).all("wireguard_peer_receive_bytes_total") and now, within=10, every=0.1
+        lambda: (now := scrape(exporter)).all("wireguard_peer_receive_bytes_total") and now, within=30, every=0.1
     )
     assert back.one("wireguard_peer_receive_bytes_total") >= 500
     assert back.one("wireguard_peer_handshakes_total") >= handshakes
     assert exporter.get("/-/ready").status == 200
     after = family(exporter)
     assert {name for name in ROLES if after[name].pid != before[name].pid} == {"wg-read"}
-    eventually(lambda: "the reader reads again" in exporter.log(), within=10)
+    eventually(lambda: "the reader reads again" in exporter.log(), within=30)
     time.sleep(6)  # a tick
     told = [line for line in exporter.log().splitlines() if "level=info msg=peers" not in line]
     [died] = [line for line in told if "the reader was killed by SIGKILL; it is started again in 1 s" in line]
@@ -234,11 +234,11 @@ def test_when_the_reader_dies_the_scrape_says_so_and_all_comes_back(running):
 
 def test_when_the_prober_dies_it_is_started_again_and_its_counts_go_on(running):
     exporter = running.exporter
-    eventually(lambda: scrape(exporter).one("wireguard_probe_sent_total") > 5, within=10)
+    eventually(lambda: scrape(exporter).one("wireguard_probe_sent_total") > 5, within=30)
     before, sent = family(exporter), scrape(exporter).one("wireguard_probe_sent_total")
     os.kill(before["wg-probe"].pid, signal.SIGKILL)
-    eventually(lambda: family(exporter).get("wg-probe", before["wg-probe"]).pid != before["wg-probe"].pid, within=10)
-    eventually(lambda: scrape(exporter).one("wireguard_probe_sent_total") > sent + 5, within=10)
+    eventually(lambda: family(exporter).get("wg-probe", before["wg-probe"]).pid != before["wg-probe"].pid, within=30)
+    eventually(lambda: scrape(exporter).one("wireguard_probe_sent_total") > sent + 5, within=30)
     assert "the prober was killed by SIGKILL" in exporter.log()
 
 
@@ -246,16 +246,16 @@ def test_when_the_prober_dies_it_is_started_again_and_its_counts_go_on(running):
 def test_when_the_process_that_serves_dies_all_end_and_systemd_learns_of_it(running, number):
     found = family(running.exporter)
     os.kill(found["wg-web"].pid, number)
-    assert running.exporter.process.wait(10) == 128 + number
-    eventually(lambda: not any(alive(process.pid) for process in found.values()), within=5)
+    assert running.exporter.process.wait(30) == 128 + number
+    eventually(lambda: not any(alive(process.pid) for process in found.values()), within=30)
     assert f'the exporter was killed" signal={number.name}' in running.exporter.log()
 
 
 def test_when_the_supervisor_is_killed_nobody_is_left(running):
     found = family(running.exporter)
     running.exporter.process.kill()
-    running.exporter.process.wait(5)
-    eventually(lambda: not any(alive(process.pid) for process in found.values()), within=10)
+    running.exporter.process.wait(30)
+    eventually(lambda: not any(alive(process.pid) for process in found.values()), within=30)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["told to end", "its supervisor killed"])
@@ -266,7 +266,7 @@ def test_whoever_is_being_answered_when_it_ends_gets_the_answer(running, number)
 
     def ask() -> None:
         while not over.is_set():
-            client = http.client.HTTPConnection("127.0.0.1", running.exporter.port, timeout=15)
+            client = http.client.HTTPConnection("127.0.0.1", running.exporter.port, timeout=30)
             with contextlib.closing(client):
                 try:
                     client.request("GET", "/metrics")
@@ -282,15 +282,15 @@ def test_whoever_is_being_answered_when_it_ends_gets_the_answer(running, number)
     clients = [threading.Thread(target=ask) for _ in range(8)]
     for client in clients:
         client.start()
-    eventually(lambda: seen[200] > 8, within=10)
+    eventually(lambda: seen[200] > 8, within=30)
     begun = time.monotonic()
     running.exporter.process.send_signal(number)
-    running.exporter.process.wait(10)
-    eventually(lambda: not any(alive(process.pid) for process in found.values()), within=10)
-    assert time.monotonic() - begun < 4
+    running.exporter.process.wait(30)
+    eventually(lambda: not any(alive(process.pid) for process in found.values()), within=30)
+    assert time.monotonic() - begun < 7.5, "or it would be killed"
     over.set()
     for client in clients:
-        client.join(20)
+        client.join(30)
     assert set(seen) == {200, "refused"}
     errors = [line.partition("msg=")[2] for line in running.exporter.log().splitlines() if "level=error" in line]
     killed = number == signal.SIGKILL
@@ -302,8 +302,8 @@ def test_a_signal_ends_all_in_order_with_code_0(running, number):
     found = family(running.exporter)
     begun = time.monotonic()
     running.exporter.process.send_signal(number)
-    assert running.exporter.process.wait(10) == 0
-    assert time.monotonic() - begun < 3
+    assert running.exporter.process.wait(30) == 0
+    assert time.monotonic() - begun < 7.5, "or it would be killed"
     assert not any(alive(process.pid) for process in found.values())
     assert "level=error" not in running.exporter.log()
 
@@ -313,11 +313,11 @@ def test_a_signal_to_every_process_at_once_is_no_different(running):
     found = family(running.exporter)
     for process in found.values():
         os.kill(process.pid, signal.SIGHUP)
-    eventually(lambda: running.exporter.log().count('msg="configuration reloaded"') == 1, within=10)
+    eventually(lambda: running.exporter.log().count('msg="configuration reloaded"') == 1, within=30)
     for process in found.values():
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGINT)
-    assert running.exporter.process.wait(10) == 0
+    assert running.exporter.process.wait(30) == 0
     assert not any(alive(process.pid) for process in found.values())
 
 
@@ -325,7 +325,7 @@ def test_a_reload_reads_files_that_only_root_may(running):
     before = family(running.exporter)
     running.config.write_text(running.config.read_text().replace("probe: true", "probe: true, name: berlin"))
     running.exporter.reload()
-    eventually(lambda: scrape(running.exporter).all("wireguard_peer_info", peer="berlin"), within=10)
+    eventually(lambda: scrape(running.exporter).all("wireguard_peer_info", peer="berlin"), within=30)
     after = family(running.exporter)
     assert after["wg-web"].pid == before["wg-web"].pid
     assert after["wg-probe"].pid == before["wg-probe"].pid
@@ -333,16 +333,16 @@ def test_a_reload_reads_files_that_only_root_may(running):
     # A bad file changes nothing, and is told of.
     running.config.write_text("no such key: 1\n")
     running.exporter.reload()
-    eventually(lambda: scrape(running.exporter).one("wireguard_exporter_config_last_reload_successful") == 0, within=10)
+    eventually(lambda: scrape(running.exporter).one("wireguard_exporter_config_last_reload_successful") == 0, within=30)
     assert f"{running.config}:1: " in running.exporter.log()
     assert scrape(running.exporter).all("wireguard_peer_info", peer="berlin")
     running.config.unlink()
     running.exporter.reload()
-    eventually(lambda: "can't be read: No such file" in running.exporter.log(), within=10)
+    eventually(lambda: "can't be read: No such file" in running.exporter.log(), within=30)
     # And a reader that dies meanwhile comes back with the configuration in use.
     os.kill(family(running.exporter)["wg-read"].pid, signal.SIGKILL)
     scrape(running.exporter)
-    eventually(lambda: scrape(running.exporter).all("wireguard_peer_info", peer="berlin"), within=10)
+    eventually(lambda: scrape(running.exporter).all("wireguard_peer_info", peer="berlin"), within=30)
 
 
 def test_namespaces_that_a_reload_brings_can_be_entered(lab, tmp_path):
@@ -354,7 +354,7 @@ def test_namespaces_that_a_reload_brings_can_be_entered(lab, tmp_path):
         config.write_text(config.read_text() + f"namespaces: [{{name: other, netns: {lab.prefix}hub}}]\n")
         exporter.reload()
         eventually(
-            lambda: scrape(exporter).all("wireguard_interface_up", interface=pair.hub.name, netns="other"), within=10
+            lambda: scrape(exporter).all("wireguard_interface_up", interface=pair.hub.name, netns="other"), within=30
         )
         links = scrape(exporter).one("wireguard_exporter_source_success", source="links", netns="other")
         assert links == 1
@@ -365,11 +365,11 @@ def test_a_reader_that_hangs_is_told_of_and_one_that_is_woken_goes_on(running):
     os.kill(pid, signal.SIGSTOP)
     begun = time.monotonic()
     hung = scrape(running.exporter)
-    assert time.monotonic() - begun < 6
+    assert time.monotonic() - begun < 25
     assert {value for _, value in hung.all("wireguard_exporter_source_success")} == {0}
     assert "the reader gave no answer" in running.exporter.get("/-/ready").text
     os.kill(pid, signal.SIGCONT)
-    eventually(lambda: scrape(running.exporter).all("wireguard_peer_receive_bytes_total"), within=10)
+    eventually(lambda: scrape(running.exporter).all("wireguard_peer_receive_bytes_total"), within=30)
     assert family(running.exporter)["wg-read"].pid == pid
 
 
@@ -394,13 +394,13 @@ def test_whatever_is_imported_late_is_there_although_only_root_may_read_the_prog
                 assert exporter.get(path, headers).status == (404 if path == "/no" else 200), path
         (tmp_path / f"exporter-{exporter.port}.yml").write_text("nonsense")
         exporter.reload()
-        eventually(lambda: "not reloaded" in exporter.log(), within=10)
+        eventually(lambda: "not reloaded" in exporter.log(), within=30)
         (tmp_path / f"exporter-{exporter.port}.yml").write_text(config)
         exporter.reload()
-        eventually(lambda: "configuration reloaded" in exporter.log(), within=10)
-        reader = eventually(lambda: family(exporter).get("wg-read"), within=10)
+        eventually(lambda: "configuration reloaded" in exporter.log(), within=30)
+        reader = eventually(lambda: family(exporter).get("wg-read"), within=30)
         os.kill(reader.pid, signal.SIGKILL)
-        eventually(lambda: scrape(exporter).all("wireguard_peer_info"), within=10)
+        eventually(lambda: scrape(exporter).all("wireguard_peer_info"), within=30)
         assert exporter.stop() == 0
         assert "unexpected" not in exporter.log()
         errors = [line for line in exporter.log().splitlines() if "level=error" in line]

@@ -240,7 +240,7 @@ def test_a_path_mtu_that_a_peer_has_taught_this_host_is_never_recommended(lab: L
     with Probing(Aim(twin)) as probing:
         assert probing.settled().verdict is Verdict.OK
         forger.see("sent", "", Layer.OUTER, bytes(reply), 0.0)
-        eventually(lambda: f"mtu {Forger.CLAIM}" in path.route(twin.endpoint), within=5)
+        eventually(lambda: f"mtu {Forger.CLAIM}" in path.route(twin.endpoint), within=30)
         probing.search()
         report = probing.settled()
         assert (report.verdict, report.path_outer) == (Verdict.FRAGMENTED_LOCAL, None if mute else 1500)
@@ -282,7 +282,7 @@ def test_in_a_tunnel_within_a_tunnel_routers_are_believed_although_they_speak_ou
     path.b.run(["sysctl", "-qw", "net.ipv4.ip_forward=1"])
     for namespace, device in ((path.s, "to-d"), (twin.b, "to-s")):
         namespace.ip("link", "set", device, "mtu", "1300")
-    eventually(lambda: path.passes(twin.endpoint, 100), within=20)  # the first tunnel has shaken
+    eventually(lambda: path.passes(twin.endpoint, 100), within=30)  # the first tunnel has shaken
     with Probing(Aim(twin, twin.target("ipv6"))) as probing:
         report = probing.settled()
     assert (report.verdict, report.path_outer, report.shrinks_at) == (Verdict.FRAGMENTED_PATH, 1300, "203.0.113.1")

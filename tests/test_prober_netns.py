@@ -28,7 +28,7 @@ def test_a_namespace_that_may_not_be_entered_is_a_lack_of_permission():
         pytest.skip("setpriv: no such command; apt-get install util-linux")
     command = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", sys.executable, "-c", OPEN]
     done = subprocess.run(
-        command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=20, check=False
+        command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.stdout.strip(), done.stderr) == (str(errno.EPERM), "")
 

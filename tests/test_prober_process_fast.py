@@ -108,9 +108,9 @@ def test_fast_echoes_alone_start_a_process_and_each_change_is_passed_on_at_once(
         assert life.hear() == FastPeers({1: fast()})
         for up in (True, False):
             life.connection.send(FastStates({1: up}))
-            eventually(lambda up=up: changes[-1:] == [{fast().key: up}], within=5, every=0.001)
+            eventually(lambda up=up: changes[-1:] == [{fast().key: up}], within=30, every=0.001)
         life.die()
-        eventually(lambda: changes[-1] == {}, within=5)
+        eventually(lambda: changes[-1] == {}, within=30)
 
 
 def test_a_process_that_is_asked_for_a_flood_does_not_send_it():
@@ -166,12 +166,16 @@ def test_who_answers_is_up_who_does_not_is_down_and_no_statistics_know_of_it(pro
         [fast(), fast(2, target="192.0.2.1"), fast(3, ifindex=0), fast(4, target="::1"), fast(5, target="x")]
     )
     expected = {fast().key: True, fast(2).key: False, fast(3).key: False, fast(4).key: True}
-    eventually(lambda: prober.fast() == expected, within=10)
-    prober.set_peers([peer()])
-    probed = eventually(lambda: prober.results().get(("", "lo"), {}).get("k1"), within=10)
-    time.sleep(0.5)
-    assert probed.stats.sent + probed.stats.extra_sent <= 3
-    assert probed.stats.duplicates == probed.stats.late == 0
+    eventually(lambda: prober.fast() == expected, within=30)
+    begun = time.monotonic()
+    prober.set_peers([peer(interval=0.5)])
+    stats = eventually(
+        lambda: (now := prober.results().get(("", "lo"), {}).get("k1")) and now.stats.sent >= 3 and now.stats, within=30
+    )
+    assert stats.sent + stats.extra_sent <= (time.monotonic() - begun) / 0.5 + 2, (
+        "of the fast ones there are ten times as many"
+    )
+    assert stats.duplicates == stats.late == 0
 
 
 @root
@@ -180,26 +184,26 @@ def test_a_change_is_told_within_the_time_that_it_takes_to_find_out(prober):
     told: list[tuple[float, bool | None]] = []
     prober.listen_fast(lambda: told.append((time.monotonic(), prober.fast().get(fast().key))))
     prober.ask_fast([fast()])
-    eventually(lambda: prober.fast() == {fast().key: True}, within=10)
+    eventually(lambda: prober.fast() == {fast().key: True}, within=30)
     delays = []
     for _ in range(3):
         cut = time.monotonic()
         prober.ask_fast([fast(ifindex=0)])  # nothing leaves any more
-        eventually(lambda: told[-1][1] is False, within=5, every=0.005)
+        eventually(lambda: told[-1][1] is False, within=30, every=0.005)
         delays.append(next(when for when, up in told if up is False and when > cut) - cut)
         prober.ask_fast([fast()])
-        eventually(lambda: told[-1][1] is True, within=5, every=0.005)
+        eventually(lambda: told[-1][1] is True, within=30, every=0.005)
     assert min(delays) < 0.25 + 0.25
 
 
 @root
 def test_of_a_process_that_hangs_nothing_is_known_and_one_that_died_is_started_again(prober):
     prober.ask_fast([fast()])
-    eventually(lambda: prober.fast() == {fast().key: True}, within=10)
+    eventually(lambda: prober.fast() == {fast().key: True}, within=30)
     os.kill(prober.pid, signal.SIGSTOP)
     eventually(lambda: prober.fast() == {}, within=SILENCE + 5)
     os.kill(prober.pid, signal.SIGCONT)
-    eventually(lambda: prober.fast() == {fast().key: True}, within=10)
+    eventually(lambda: prober.fast() == {fast().key: True}, within=30)
     os.kill(prober.pid, signal.SIGKILL)
-    eventually(lambda: prober.fast() == {}, within=5)
-    eventually(lambda: prober.fast() == {fast().key: True}, within=20)
+    eventually(lambda: prober.fast() == {}, within=30)
+    eventually(lambda: prober.fast() == {fast().key: True}, within=30)

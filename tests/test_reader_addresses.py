@@ -350,7 +350,7 @@ def netns() -> Iterator[str]:
 
 
 def ip(*arguments: str) -> str:
-    return subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=10, text=True).stdout
+    return subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=60, text=True).stdout
 
 
 def said(address: dict[str, Any]) -> str:
@@ -376,7 +376,7 @@ def links_inside(netns: str) -> list[Link]:
             namespace.close()
 
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(read).result(10)
+        return pool.submit(read).result(30)
 
 
 def test_the_addresses_in_a_namespace_are_those_of_ip(netns: str) -> None:
@@ -410,7 +410,7 @@ def test_bound_ports_are_those_of_the_namespace_that_the_thread_is_in(netns: str
             return found
 
         with ThreadPoolExecutor(1) as pool:
-            before, bound, after = pool.submit(inside).result(10)
+            before, bound, after = pool.submit(inside).result(30)
         assert (before, after) == (frozenset(), {bound})
         assert port in udp_ports()
 

@@ -272,7 +272,7 @@ def test_many_are_asked_for_and_a_few_are_looked_at_and_each_once():
     looked, may = [], threading.Event()
 
     def look(one, namespaces, monotonic):
-        may.wait(10)
+        may.wait(30)
         looked.append(one.key[2])
         return Inspected(one.key, monotonic())
 
@@ -290,7 +290,7 @@ def test_many_are_asked_for_and_a_few_are_looked_at_and_each_once():
 
 def test_a_look_that_hangs_ends_by_its_deadline_and_says_so(monkeypatch):
     never = threading.Event()
-    monkeypatch.setattr("wg_exporter.reader.inspect.look._outer", lambda *_: never.wait(10))
+    monkeypatch.setattr("wg_exporter.reader.inspect.look._outer", lambda *_: never.wait(30))
     one = subject(snapshot(device(peer(1)), links=[link()]), PEER)
     begun = time.monotonic()
     row = inspect(one, {}, time.monotonic, deadline=0.2)

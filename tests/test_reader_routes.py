@@ -64,7 +64,7 @@ class Host:
         return self.namespace.ip(*arguments)
 
     def run(self, function: Callable[[], T]) -> T:
-        return self._pool.submit(function).result(10)
+        return self._pool.submit(function).result(30)
 
     def read(self, *targets: str) -> dict[str, str]:
         """What stands in the way of each target; those of which nothing is known are left out."""

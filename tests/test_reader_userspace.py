@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.serving import eventually
 from wg_exporter.linux.errors import DeniedError, SourceError
 from wg_exporter.model import Backend, FailedDevice, Failure
 from wg_exporter.reader.userspace import source as userspace
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 PRIVATE = "58c2a1f0" * 8
 PRESHARED = "77d3e4b1" * 8
 END = b"errno=0\n\n"
-TIMEOUT = 0.4
+TIMEOUT = 1.5  # seconds; those that answer must not need it all, even if they have to wait for a processor
 
 
 def peer_lines(i: int, allowed_ips: int = 2) -> str:
@@ -52,13 +53,13 @@ def answers(data: bytes) -> Behaviour:
 
 
 def hangs(connection: socket.socket, stop: threading.Event) -> None:
-    stop.wait(10)
+    stop.wait(30)
 
 
 def hangs_after(data: bytes) -> Behaviour:
     def behave(connection: socket.socket, stop: threading.Event) -> None:
         connection.sendall(data)
-        stop.wait(10)
+        stop.wait(30)
 
     return behave
 
@@ -126,7 +127,7 @@ class Daemons:
                 listener.shutdown(socket.SHUT_RDWR)
             listener.close()
         for thread in self.threads:
-            thread.join(5)
+            thread.join(30)
             assert not thread.is_alive()
 
 
@@ -281,10 +282,10 @@ def test_a_hanging_daemon_fails_alone_and_within_the_deadline(daemons, source, b
     daemons.start("wg2", answers(good(peer_lines(1))))
     begin = time.monotonic()
     devices, failed = source.read()
-    assert time.monotonic() - begin < TIMEOUT + 0.3
+    assert time.monotonic() - begin < 2 * TIMEOUT, "not one after the other"
     assert [d.name for d in devices] == ["wg2"]
     assert [f.name for f in failed] == ["wg0", "wg1"]
-    assert failed[0].problem == "its daemon did not answer within 0.4 s; restart it if it hangs"
+    assert failed[0].problem == f"its daemon did not answer within {TIMEOUT} s; restart it if it hangs"
     assert failed[0].failure is Failure.UNANSWERED
 
 
@@ -305,7 +306,7 @@ def test_an_end_that_comes_in_two_pieces_is_seen(daemons, source):
         connection.sendall(good()[:-1])
         time.sleep(TIMEOUT / 4)
         connection.sendall(good()[-1:])
-        stop.wait(10)
+        stop.wait(30)
 
     daemons.start("wg0", behave)
     assert [d.name for d in source.read()[0]] == ["wg0"]
@@ -325,8 +326,8 @@ def test_a_socket_that_vanishes_after_it_was_listed_is_no_device(daemons, direct
 def test_the_connection_left_open_after_the_answer_is_not_waited_for(daemons, directory):
     daemons.start("wg0", hangs_after(good()))
     begin = time.monotonic()
-    assert len(UserspaceSource({Backend.USERSPACE: [str(directory)]}, timeout=5).read()[0]) == 1
-    assert time.monotonic() - begin < 1
+    assert len(UserspaceSource({Backend.USERSPACE: [str(directory)]}, timeout=60).read()[0]) == 1
+    assert time.monotonic() - begin < 30
 
 
 @pytest.mark.parametrize(
@@ -354,8 +355,8 @@ def test_an_endless_answer_is_cut_off(daemons, directory, monkeypatch):
     daemons.start("wg0", floods)
     daemons.start("wg1", answers(good()))
     begin = time.monotonic()
-    devices, (failed,) = UserspaceSource({Backend.USERSPACE: [str(directory)]}, timeout=5).read()
-    assert time.monotonic() - begin < 4
+    devices, (failed,) = UserspaceSource({Backend.USERSPACE: [str(directory)]}, timeout=60).read()
+    assert time.monotonic() - begin < 30
     assert [d.name for d in devices] == ["wg1"]
     assert failed.problem == "its daemon sent more than 4 MiB"
 
@@ -366,8 +367,8 @@ def test_all_together_take_no_more_than_a_limit_and_the_longest_goes(daemons, di
     daemons.start("wg1", answers(good()))
     daemons.start("wg2", floods)
     begin = time.monotonic()
-    devices, failed = UserspaceSource({Backend.USERSPACE: [str(directory)]}, timeout=5).read()
-    assert time.monotonic() - begin < 4
+    devices, failed = UserspaceSource({Backend.USERSPACE: [str(directory)]}, timeout=60).read()
+    assert time.monotonic() - begin < 30
     assert [d.name for d in devices] == ["wg1"]
     assert [one.name for one in failed] == ["wg0", "wg2"]
     assert all("and all together more than 3 MiB" in one.problem for one in failed)
@@ -422,12 +423,12 @@ def test_the_connection_to_a_daemon_that_hangs_is_closed(daemons, source):
     heard = []
 
     def listens(connection: socket.socket, stop: threading.Event) -> None:
-        connection.settimeout(5)
+        connection.settimeout(30)
         heard.append(connection.recv(1))
 
     daemons.start("wg0", listens)
     only_failure(source)
-    daemons.threads[0].join(0.2)
+    eventually(lambda: bool(heard))
     assert heard == [b""]
 
 
@@ -521,7 +522,7 @@ def test_what_the_source_keeps_holds_no_secret(daemons, source):
 
 
 def run(*command: str, stdin: str = "") -> str:
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
 
 
 def missing_for_the_lab() -> str:
@@ -572,13 +573,13 @@ class Lab:
             process.terminate()
         for process in self.processes:
             try:
-                process.wait(5)
+                process.wait(30)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait(5)
+                process.wait(30)
         for name in self.names:
             Path(userspace.DIRECTORIES[Backend.USERSPACE][0], f"{name}.sock").unlink(missing_ok=True)
-        subprocess.run(["ip", "netns", "del", self.netns], capture_output=True, check=False, timeout=20)
+        subprocess.run(["ip", "netns", "del", self.netns], capture_output=True, check=False, timeout=60)
 
     def dump(self) -> dict[str, list[list[str]]]:
         """`wg show` of our devices: the device's own line first, then its peers', sorted."""
@@ -587,14 +588,14 @@ class Lab:
 
 
 def wait_for(path: str) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while not Path(path).exists() and time.monotonic() < deadline:
         time.sleep(0.02)
 
 
 def wait_for_stop(pid: int) -> None:
     """Until all threads of a process have stopped: the signal is sent before they have."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     tasks = Path(f"/proc/{pid}/task")
     while any(task.read_text().rpartition(")")[2].split()[0] != "T" for task in tasks.glob("*/stat")):
         assert time.monotonic() < deadline
@@ -646,7 +647,7 @@ def quiet_read(lab: Lab) -> tuple[list[userspace.Device], dict[str, list[list[st
 
 @pytest.mark.lab
 def test_every_value_of_a_real_wireguard_go_is_that_of_wg_show(lab):
-    deadline = time.monotonic() + 8
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         devices, dump = quiet_read(lab)
         shaken = [any(p.last_handshake_ns and p.rx_bytes and p.tx_bytes for p in d.peers) for d in devices]
@@ -672,7 +673,7 @@ def test_a_stopped_wireguard_go_fails_alone_and_a_killed_one_leaves_a_socket_tha
     assert ([d.name for d in devices], [f.name for f in failed]) == ([running], [stopped])
     assert "did not answer within 0.5 s" in failed[0].problem
     lab.processes[0].kill()
-    lab.processes[0].wait(5)
+    lab.processes[0].wait(30)
     devices, failed = lab.source.read()
     assert ([d.name for d in devices], failed) == ([running], [])
     assert [Path(path).stem for path in lab.source.leftovers] == [stopped]

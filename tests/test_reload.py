@@ -63,7 +63,7 @@ def test_a_good_change_is_in_use_and_the_timestamp_moves(network: Star, config: 
     excluded = "metrics: {exclude: ['*_mtu_bytes']}\n"
     config.write_text(named(network, "renamed", excluded).replace("name: centre", "name: middle"))
     exporter.reload()
-    eventually(lambda: scrape(exporter).one(TIMESTAMP) > first.one(TIMESTAMP), within=5)
+    eventually(lambda: scrape(exporter).one(TIMESTAMP) > first.one(TIMESTAMP), within=30)
     metrics = scrape(exporter)
     assert (metrics.one(SUCCESSFUL), near(network, metrics)) == (1, "renamed")
     assert metrics.labels("wireguard_interface_up", interface=network.hub.name)["netns"] == "middle"
@@ -92,7 +92,7 @@ def test_a_bad_file_changes_nothing_and_the_log_names_each_problem(
 
     config.unlink()
     exporter.reload()
-    eventually(lambda: "can't be read" in exporter.log(), within=5)
+    eventually(lambda: "can't be read" in exporter.log(), within=30)
     assert scrape(exporter).one(SUCCESSFUL) == 0
 
     config.write_text(named(network, "renamed"))
@@ -140,18 +140,18 @@ def test_scrapes_during_twenty_reloads_never_fail_and_the_last_file_wins(
             new.rename(config)
             exporter.reload()
             done.wait(0.05)
-        eventually(lambda: near(network, scrape(exporter)) == "round 19", within=5)
+        eventually(lambda: near(network, scrape(exporter)) == "round 19", within=30)
     finally:
         done.set()
         for thread in threads:
-            thread.join(10)
+            thread.join(30)
     assert wrong == []
     assert min(scrapes) > 5
     assert scrape(exporter).one(SUCCESSFUL) == 1
     assert "Traceback" not in exporter.log()
     # Neither the threads nor the sockets of the sources that were replaced stay behind; a few are the pools' own.
     for what, count in before.items():
-        eventually(lambda what=what, count=count: held(exporter, what) <= count + 10, within=5)
+        eventually(lambda what=what, count=count: held(exporter, what) <= count + 10, within=30)
 
 
 def test_a_pipe_in_place_of_the_file_is_refused_and_holds_up_neither_a_reload_nor_the_end(
@@ -160,12 +160,12 @@ def test_a_pipe_in_place_of_the_file_is_refused_and_holds_up_neither_a_reload_no
     config.unlink()
     os.mkfifo(config)
     exporter.reload()
-    eventually(lambda: "not a regular file" in exporter.log(), within=5)
+    eventually(lambda: "not a regular file" in exporter.log(), within=30)
     assert scrape(exporter).one("wireguard_exporter_config_last_reload_successful") == 0
     config.unlink()
     config.write_text(named(network, "later"))
     exporter.reload()
-    eventually(lambda: near(network, scrape(exporter)) == "later", within=5)
+    eventually(lambda: near(network, scrape(exporter)) == "later", within=30)
 
 
 def held(exporter: Exporter, what: str) -> int:

@@ -34,7 +34,7 @@ class Stage:
         self.exporter.listen(self.reloads.release, self.ends.release)
 
     def heard(self) -> object:
-        self.socket.settimeout(5)
+        self.socket.settimeout(30)
         first = self.socket.recv(1, socket.MSG_PEEK)  # waits
         assert first
         self.socket.settimeout(0)
@@ -55,7 +55,7 @@ class Stage:
             while not isinstance(asked := self.heard(), Start):
                 found.append(asked)
             self.packets.send(Started(asked.request, 4711))
-            asking.join(5)
+            asking.join(30)
         return found
 
 
@@ -73,10 +73,10 @@ def test_a_reload_that_is_wanted_before_anybody_listens_is_not_lost_and_is_one(s
     stage.packets.send(Ended(1, 0))
     stage.start()  # so it has taken all of these
     stage.listen()
-    assert stage.reloads.acquire(timeout=5)
+    assert stage.reloads.acquire(timeout=30)
     assert not stage.reloads.acquire(timeout=0.05)
     stage.packets.send(Reload())
-    assert stage.reloads.acquire(timeout=5)
+    assert stage.reloads.acquire(timeout=30)
 
 
 @pytest.mark.parametrize("early", [True, False])
@@ -84,11 +84,11 @@ def test_a_supervisor_that_is_gone_is_one_line_and_ends_the_exporter_and_nothing
     if not early:
         stage.listen()
     stage.packets.close()
-    stage.exporter._thread.join(5)
+    stage.exporter._thread.join(30)
     stage.exporter.ready()
     if early:
         stage.listen()
-    assert stage.ends.acquire(timeout=5)
+    assert stage.ends.acquire(timeout=30)
     assert [line.getMessage() for line in caplog.records if line.levelno >= logging.WARNING] == [
         "the supervisor is gone, so this process ends"
     ]

@@ -68,7 +68,7 @@ class Asked:
         for number, host in enumerate(hosts, 1):
             self.packets.send(Question(number, host, "51820"))
 
-    def hear(self, within: float = 10.0) -> Answer:
+    def hear(self, within: float = 30.0) -> Answer:
         message, files = eventually(self.packets.receive, within=within, every=0.005)
         assert not files
         return message
@@ -86,7 +86,7 @@ def asked() -> Iterator[Asked]:
     one = Asked()
     yield one
     one.packets.close()
-    eventually(one.ended, within=5)
+    eventually(one.ended, within=30)
 
 
 def test_a_name_is_looked_up_and_what_it_cost_is_told(asked):
@@ -121,28 +121,39 @@ def test_a_lookup_that_hangs_is_late_is_killed_and_holds_up_no_other(monkeypatch
     assert time.monotonic() - begun >= 0.4
     assert children(one.pid) == []
     one.packets.close()
-    eventually(one.ended, within=5)
+    eventually(one.ended, within=30)
 
 
 def test_it_ends_with_its_socket_and_nothing_that_it_began_is_left(asked):
     asked.ask("hangs", "hangs")
-    began = eventually(lambda: len(found := children(asked.pid)) == 2 and found, within=5)
+    began = eventually(lambda: len(found := children(asked.pid)) == 2 and found, within=30)
     asked.packets.close()
-    eventually(asked.ended, within=5)
+    eventually(asked.ended, within=30)
     assert not any(Path(f"/proc/{child}").exists() for child in began)
 
 
-def test_when_it_is_killed_its_lookups_end_too(asked):
-    asked.ask("hangs")
-    (child,) = eventually(lambda: children(asked.pid), within=5)
-    os.kill(asked.pid, signal.SIGKILL)
-    eventually(asked.ended, within=5)
-    eventually(lambda: not Path(f"/proc/{child}/exe").exists(), within=5)
+@pytest.mark.parametrize("late", [0.0, 0.5])
+def test_when_it_is_killed_its_lookups_end_too_even_if_they_have_hardly_begun(monkeypatch, late):
+    fork = os.fork
+
+    def slow() -> int:
+        if not (pid := fork()):
+            time.sleep(late)
+        return pid
+
+    monkeypatch.setattr(os, "fork", slow)
+    one = Asked()
+    one.ask("hangs")
+    (child,) = eventually(lambda: children(one.pid), within=30, every=0.01)
+    os.kill(one.pid, signal.SIGKILL)
+    eventually(one.ended, within=30)
+    eventually(lambda: not Path(f"/proc/{child}/exe").exists(), within=30)
+    one.packets.close()
 
 
 def test_more_questions_than_were_agreed_upon_end_it(asked):
     asked.ask(*["hangs"] * (MOST_AT_ONCE + 1))
-    eventually(asked.ended, within=5)
+    eventually(asked.ended, within=30)
 
 
 @given(st.binary(min_size=1, max_size=300))
@@ -214,7 +225,7 @@ def test_as_a_child_of_its_own_it_has_no_right_and_ends_with_the_socket():
     packets = Packets(own(), FromResolver)
     (process,) = own._before
     packets.send(Question(7, "127.1", "51820"))  # no server is asked for that
-    message, _files = eventually(packets.receive, within=20)
+    message, _files = eventually(packets.receive, within=30)
     assert (message.number, message.addresses) == (7, (("127.0.0.1", 51820),))
     status = Path(f"/proc/{process.pid}/status").read_text()
     assert "Name:\twg-dns\n" in status
@@ -224,19 +235,19 @@ def test_as_a_child_of_its_own_it_has_no_right_and_ends_with_the_socket():
         assert f"\n{name}:\t{0:016x}\n" in status or (name == "CapBnd" and os.geteuid())
     assert "\nNoNewPrivs:\t1\n" in status
     packets.close()
-    assert process.wait(10) == 0
+    assert process.wait(30) == 0
 
 
 def test_a_second_one_is_started_when_it_is_asked_for_again():
     own = OwnResolver()
     first = Packets(own(), FromResolver)
     os.kill(own._before[0].pid, signal.SIGKILL)
-    own._before[0].wait(5)
+    own._before[0].wait(30)
     with pytest.raises(ConnectionEndedError):
-        eventually(first.receive, within=5)
+        eventually(first.receive, within=30)
     first.close()
     second = Packets(own(), FromResolver)
     second.send(Question(1, "127.1", "1"))
-    assert eventually(second.receive, within=20)[0].failure is None
+    assert eventually(second.receive, within=30)[0].failure is None
     second.close()
-    assert own._before[0].wait(10) == 0
+    assert own._before[0].wait(30) == 0

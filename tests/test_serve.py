@@ -34,13 +34,13 @@ def test_a_signal_ends_it_with_code_0_and_frees_the_port(tmp_path: Path, number:
     with start_exporter(directory=tmp_path, config=NOTHING) as exporter:
         assert scrape(exporter).one("wireguard_exporter_devices") == 0
         # A client that keeps its connection open, as Prometheus does.
-        client = http.client.HTTPConnection("127.0.0.1", exporter.port, timeout=5)
+        client = http.client.HTTPConnection("127.0.0.1", exporter.port, timeout=30)
         client.request("GET", "/metrics")
         client.getresponse().read()
         begun = time.monotonic()
         exporter.process.send_signal(number)
         assert exporter.process.wait(30) == 0
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 7.5, "or it would be killed"
         client.close()
         with socket.socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -84,7 +84,7 @@ def test_it_listens_on_several_addresses_and_on_ipv6(tmp_path: Path) -> None:
     flag = f"--web.listen-address=[::1]:{other}"
     with start_exporter(flag, directory=tmp_path, config=NOTHING) as exporter:
         first = scrape(exporter)
-        client = http.client.HTTPConnection("::1", other, timeout=5)
+        client = http.client.HTTPConnection("::1", other, timeout=30)
         client.request("GET", "/metrics")
         answer = client.getresponse()
         assert answer.status == 200
@@ -117,7 +117,7 @@ def test_a_bad_configuration_is_a_line_for_each_problem_and_exit_code_2(tmp_path
 def test_log_lines_are_logfmt(tmp_path: Path) -> None:
     with start_exporter("--log.level=debug", directory=tmp_path, config=NOTHING) as exporter:
         exporter.reload()
-        eventually(lambda: "configuration reloaded" in exporter.log(), within=5)
+        eventually(lambda: "configuration reloaded" in exporter.log(), within=30)
         exporter.stop()
         lines = exporter.log().splitlines()
     assert len(lines) >= 4
@@ -128,7 +128,7 @@ def test_log_lines_are_logfmt(tmp_path: Path) -> None:
 def test_log_lines_are_json(tmp_path: Path) -> None:
     with start_exporter("--log.format=json", directory=tmp_path, config=NOTHING) as exporter:
         exporter.reload()
-        eventually(lambda: "configuration reloaded" in exporter.log(), within=5)
+        eventually(lambda: "configuration reloaded" in exporter.log(), within=30)
         exporter.stop()
         events = [json.loads(line) for line in exporter.log().splitlines()]
     assert {"listening", "configuration reloaded", "stopping"} <= {event["msg"] for event in events}
@@ -152,7 +152,7 @@ def test_no_log_at_debug_and_no_page_holds_a_secret_key(lab: Lab, tmp_path: Path
         network.far.process.kill()
         config.write_text(network.config("".join(f"{secret}: [{secret}\n" for secret in secrets)))
         exporter.reload()
-        eventually(lambda: "configuration not reloaded" in exporter.log(), within=5)
+        eventually(lambda: "configuration not reloaded" in exporter.log(), within=30)
         said.append(exporter.get("/metrics").text)
         exporter.stop()
         said.append(exporter.log())

@@ -67,7 +67,7 @@ def started(*arguments: object, **how: str) -> Iterator[Started]:
         yield one
     finally:
         one.process.terminate()
-        one.process.wait(15)
+        one.process.wait(30)
 
 
 def listening(family: int, address: object) -> socket.socket:
@@ -80,7 +80,7 @@ def listening(family: int, address: object) -> socket.socket:
 def ask(sock: socket.socket, path: str = "/-/healthy", method: str = "GET") -> int:
     """The status of a request to a listening socket of ours."""
     with socket.socket(sock.family) as client:
-        client.settimeout(20)
+        client.settimeout(30)
         client.connect(sock.getsockname())
         client.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         with client.makefile("rb") as answer:
@@ -109,7 +109,7 @@ def test_several_sockets_are_served_and_the_listen_address_is_not_used(tmp_path,
         holders = [pid for pid in processes(one.process.pid) if holds(pid, sockets[0])]
         assert len(holders) == 1, "the process that serves alone"
         one.process.terminate()
-        assert one.process.wait(15) == 0
+        assert one.process.wait(30) == 0
     assert (tmp_path / "passed").exists(), "it is systemd's"
     assert ask_is_refused_or_waits(sockets[0])
 
@@ -151,14 +151,14 @@ def test_whoever_comes_over_a_unix_socket_of_systemd_is_a_stranger(tmp_path, arg
 @BOTH
 def test_without_sockets_it_is_one_line_and_exit_code_2(tmp_path, arguments):
     with started(tmp_path, [], "--web.systemd-socket", *arguments) as one:
-        assert one.process.wait(20) == 2
+        assert one.process.wait(30) == 2
         assert one.log() == (
             "Error: systemd passed no sockets: start wg-exporter.socket before the service, or leave out "
             "--web.systemd-socket\n"
         )
     passed = listening(socket.AF_INET, ("127.0.0.1", 0))
     with started(tmp_path, [passed.fileno()], "--web.systemd-socket", *arguments, pid="1") as one:
-        assert one.process.wait(20) == 2, "they are another process's"
+        assert one.process.wait(30) == 2, "they are another process's"
         assert "systemd passed no sockets" in one.log()
 
 
@@ -177,7 +177,7 @@ def test_what_is_no_listening_stream_socket_is_one_line_and_exit_code_2(tmp_path
         else:
             bad = -1
         with started(tmp_path, [good.fileno(), bad], "--web.systemd-socket") as one:
-            assert one.process.wait(20) == 2
+            assert one.process.wait(30) == 2
             assert one.log() == (
                 "Error: file 4, which systemd passed, is no stream socket that listens; in the socket unit use "
                 "ListenStream= and Accept=no\n"
@@ -203,7 +203,7 @@ def test_the_variables_are_taken_out_of_the_environment_and_the_files_are_for_no
 def test_sockets_that_nobody_asked_for_are_told_of(tmp_path):
     passed = listening(socket.AF_INET, ("127.0.0.1", 0))
     with started(tmp_path, [passed.fileno()], f"--web.listen-address=127.0.0.1:{free_port()}") as one:
-        eventually(lambda: "msg=listening" in one.log(), within=20)
+        eventually(lambda: "msg=listening" in one.log(), within=30)
         assert 'msg="sockets of systemd not used" fix="start with --web.systemd-socket"' in one.log()
 
 
@@ -217,10 +217,10 @@ def test_systemd_socket_activate_starts_it_at_the_first_request(tmp_path, argume
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
-        eventually(lambda: "Listening on" in (tmp_path / "log").read_text(), within=20)
+        eventually(lambda: "Listening on" in (tmp_path / "log").read_text(), within=30)
         time.sleep(0.2)
         assert "msg=listening" not in (tmp_path / "log").read_text()
-        client = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         client.request("GET", "/metrics")
         answer = client.getresponse()
         assert answer.status == 200
@@ -228,4 +228,4 @@ def test_systemd_socket_activate_starts_it_at_the_first_request(tmp_path, argume
         client.close()
     finally:
         process.terminate()
-        assert process.wait(15) == 0
+        assert process.wait(30) == 0

@@ -184,7 +184,7 @@ def test_whoever_is_killed_at_any_moment_of_a_write_leaves_a_whole_file(tmp_path
         assert writer.stdout.readline() == b"0\n"
         time.sleep(pause)
         writer.send_signal(signal.SIGKILL)
-        writer.wait(10)
+        writer.wait(30)
         writer.stdout.close()
         found = open_storage(str(tmp_path))
         assert found.problem == ""

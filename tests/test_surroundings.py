@@ -60,7 +60,7 @@ def found(environment: dict[str, str] | None = None, files: int = 128) -> dict[s
         preexec_fn=spoil,
         capture_output=True,
         check=True,
-        timeout=20,
+        timeout=60,
     )
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer

@@ -59,7 +59,7 @@ def test_the_capabilities_of_the_unit_suffice_to_probe(lab: Lab, tmp_path: Path)
     units = under_the_capabilities_of(UNIT, NAMESPACES)
     with start_exporter(directory=tmp_path, config=config, wrapper=units) as exporter:
         eventually(
-            lambda: re.search(r"^wireguard_probe_up{.*} 1$", exporter.get("/metrics").text, re.MULTILINE), within=15
+            lambda: re.search(r"^wireguard_probe_up{.*} 1$", exporter.get("/metrics").text, re.MULTILINE), within=30
         )
 
 

@@ -90,7 +90,7 @@ def test_of_many_that_start_at_once_exactly_one_gets_the_socket(path):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(30)
     [winner] = [unix for unix in got if unix]
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(path)
@@ -108,7 +108,7 @@ def test_nobody_looks_at_the_socket_of_another_who_is_just_making_his(path):
     assert got == []
     assert not Path(path).exists()
     os.close(handle)
-    thread.join(10)
+    thread.join(30)
     [unix] = got
     unix.socket.close()
 
@@ -253,7 +253,7 @@ def test_the_document_is_made_only_when_it_is_asked_for_and_once_for_all_who_ask
     eventually(lambda: len(server.server._clients) >= 5)
     app.gate.set()
     for client in clients:
-        client.join(10)
+        client.join(30)
     assert made == [False]
 
 
@@ -317,7 +317,7 @@ def liar(path):
                     for part in liar.parts:
                         connection.sendall(part)
                         if part == b"":
-                            liar.hang.wait(10)
+                            liar.hang.wait(30)
                 except OSError:
                     pass
 
@@ -326,7 +326,7 @@ def liar(path):
         yield liar
         liar.hang.set()
         sock.shutdown(socket.SHUT_RDWR)
-        thread.join(10)
+        thread.join(30)
 
 
 def test_an_exporter_that_hangs_is_waited_for_no_longer_than_the_deadline(liar, path):

@@ -24,4 +24,4 @@ def test_a_guest_and_all_that_carries_it_end_with_us_even_if_we_are_killed() -> 
         assert ours.stdout
         assert ours.stdout.readline() == b"up\n"
         ours.kill()
-        ours.communicate(timeout=10)  # to the end: nobody holds the pipe any more
+        ours.communicate(timeout=60)  # to the end: nobody holds the pipe any more

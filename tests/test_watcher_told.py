@@ -134,7 +134,7 @@ def test_what_it_saw_comes_back_and_so_does_why_it_saw_nothing(stage):
     life = stage.life()
     assert [type(life.hear()) for _ in range(3)] == [Setup, Peers, Watch]
     life.connection.send(Watched({1: Sighting(1.0, 2.0)}, (Callers(("", "wg0"), (CALLER,)),), 3.0, "no packet socket"))
-    eventually(stage.prober.sightings, within=5)
+    eventually(stage.prober.sightings, within=30)
     assert stage.prober.sightings() == {ONE.key: Sighting(1.0, 2.0)}
     assert stage.prober.callers() == {("", "wg0"): (CALLER,)}
     assert stage.prober.watch_problem == "no packet socket"
@@ -145,9 +145,9 @@ def test_a_process_that_dies_ends_the_windows_and_the_next_is_told_again(stage, 
     stage.prober.watch([ONE], 30.0)
     life = stage.begun()
     life.connection.send(Watched({1: Sighting(1.0, 2.0)}, (), 3.0))
-    eventually(stage.prober.sightings, within=5)
+    eventually(stage.prober.sightings, within=30)
     life.die()
-    eventually(lambda: not stage.prober.sightings()[ONE.key].open, within=5)
+    eventually(lambda: not stage.prober.sightings()[ONE.key].open, within=30)
     second = stage.life(2)
     assert isinstance(second.hear(), Setup)
     assert second.hear().put[1][0] == ONE

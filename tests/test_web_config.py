@@ -295,12 +295,12 @@ def test_wrong_ones_too_long_ones_and_unknown_users_take_the_same_time():
             took.setdefault(kind, []).append(time.process_time() - begun)
     best = [min(times) for times in took.values()]
     assert max(best) < 1.3 * min(best)
-    begun = time.perf_counter()
+    begun = time.process_time()
     asked(passwords, basic("anna", "secret"))
-    first = time.perf_counter() - begun
-    begun = time.perf_counter()
+    first = time.process_time() - begun
+    begun = time.process_time()
     asked(passwords, *[basic("anna", "secret")] * 50)
-    assert time.perf_counter() - begun < first, "a right one is remembered"
+    assert time.process_time() - begun < first, "a right one is remembered"
 
 
 def test_a_list_of_words_keeps_nobody_waiting():
@@ -311,9 +311,9 @@ def test_a_list_of_words_keeps_nobody_waiting():
         words = [(basic("anna", f"word{n}"), f"10.0.0.{n % 50}") for n in range(200)]
         crowd = [asyncio.create_task(passwords.allows(*word)) for word in words]
         await asyncio.sleep(0)
-        begun = time.perf_counter()
+        before = sum(one.done() for one in crowd)
         assert await passwords.allows(basic("anna", "secret"))
-        assert time.perf_counter() - begun < 0.1
+        assert sum(one.done() for one in crowd) == before, "nobody had a turn meanwhile"
         results = await asyncio.gather(*crowd, return_exceptions=True)
         assert sum(isinstance(one, TooBusyError) for one in results) == 200 - MOST_WAITING
         assert True not in results
@@ -418,9 +418,9 @@ def test_who_waits_for_a_check_when_the_configuration_changes_is_answered_by_the
         for thread in crowd:
             thread.start()
         eventually(lambda: before._passwords._waiting.total() == 4)
-        asyncio.run_coroutine_threadsafe(use(server.server, after), server.server._acceptor._loop).result(5)
+        asyncio.run_coroutine_threadsafe(use(server.server, after), server.server._acceptor._loop).result(30)
         for thread in crowd:
-            thread.join(10)
+            thread.join(30)
     assert answers == {"one": 401, "two": 401, "old": 401, "new": 200}
 
 

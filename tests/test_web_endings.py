@@ -106,7 +106,7 @@ def test_a_client_that_ends_its_side_in_the_middle_of_a_large_answer_gets_all_of
 
 
 def test_a_client_that_ends_its_side_and_takes_nothing_is_cut_off_for_others(directory):
-    limits = Limits(answers=1)
+    limits = Limits(answers=1, write=120)
     with running(App(lambda path, wanted: [b"x" * (1 << 20)] * 8), policy=policy(directory), limits=limits) as server:
         stuck = shake(server, directory, 4096)
         stuck.sendall(CLOSE)
@@ -116,7 +116,7 @@ def test_a_client_that_ends_its_side_and_takes_nothing_is_cut_off_for_others(dir
         other.sendall(CLOSE)
         begun = time.monotonic()
         assert len(read_all(other)) > 8 << 20
-        assert time.monotonic() - begun < 8
+        assert time.monotonic() - begun < 60
         stuck.close()
         other.close()
 
@@ -230,7 +230,7 @@ def test_silence_after_a_handshake_ends_in_time(directory):
 
 def test_clients_that_begin_a_message_of_tls_and_do_not_end_it_hold_no_answer(directory):
     """OpenSSL writes nothing until it has the rest; and the kernel has room, so they did not count as stalled."""
-    with running(policy=policy(directory), limits=Limits(answers=4)) as server:
+    with running(policy=policy(directory), limits=Limits(answers=4, write=120)) as server:
         begun = []
         for _ in range(8):
             begun.append(Forger(server.connect(), directory))
@@ -242,7 +242,7 @@ def test_clients_that_begin_a_message_of_tls_and_do_not_end_it_hold_no_answer(di
                 asked = time.monotonic()
                 sock.sendall(CLOSE)
                 assert read_all(sock).endswith(b"native text\n")
-                assert time.monotonic() - asked < 5
+                assert time.monotonic() - asked < 25
         eventually(lambda: places(server)[1:] == (0, 0))
         for one in begun:
             one.sock.close()
@@ -301,7 +301,7 @@ def use(server: Running, other: Policy) -> None:
     async def change() -> None:
         server.server.use(other)
 
-    asyncio.run_coroutine_threadsafe(change(), server.server._acceptor._loop).result(5)
+    asyncio.run_coroutine_threadsafe(change(), server.server._acceptor._loop).result(30)
 
 
 def test_who_is_connected_connects_anew_where_tls_is_wanted_now(directory):

@@ -113,19 +113,41 @@ def test_head_of_what_would_be_followed_ends(server):
     assert server.get("/api/v1/events?follow=true", "HEAD").status == 200
 
 
+def test_who_asks_for_them_in_ever_other_ways_keeps_one_thread_busy_and_no_more(server, follow):
+    under_way, most = [], []
+    answer = server.app.events
+
+    def slow(*args, **more):
+        under_way.append(None)
+        most.append(len(under_way))
+        time.sleep(0.02)
+        under_way.pop()
+        return answer(*args, **more)
+
+    server.app.events = slow
+    crowd = [threading.Thread(target=server.get, args=(f"/api/v1/events?since={n}",)) for n in range(8)]
+    for one in crowd:
+        one.start()
+    for _ in range(4):
+        follow()
+    for one in crowd:
+        one.join()
+    eventually(lambda: len(most) == 12)
+    assert max(most) == 1
+
+
 # --- as it happens ----------------------------------------------------------------------------------------------------
 
 
-def test_who_follows_gets_what_there_is_and_each_event_when_it_happens(server, follow):
+def test_who_follows_gets_what_there_is_and_each_event_when_it_happens(server, follow, monkeypatch):
+    monkeypatch.setattr(following, "BEAT", 600.0)
     server.happen(roamed(1))
     one = follow()
     assert (one.status, one.headers["transfer-encoding"], one.headers["connection"]) == (200, "chunked", "close")
     assert numbers(one.part()) == [1]
     for n in (2, 3):
-        begun = time.monotonic()
         server.happen(roamed(n))
         assert numbers(one.part()) == [n]
-        assert time.monotonic() - begun < 5
 
 
 def test_who_wants_none_of_before_gets_only_what_comes(server, follow):
@@ -163,7 +185,7 @@ def test_who_follows_is_told_of_the_end_in_time_when_the_exporter_stops():
         begun = time.monotonic()
     assert one.part() is None
     assert one.file.read() == b""
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 25
     one.close()
 
 
@@ -213,10 +235,8 @@ def test_who_begins_to_follow_when_he_has_to_connect_anew_does_not_stay(tmp_path
 def test_followers_hold_none_of_the_places_in_which_scrapes_are_answered():
     with running(limits=Limits(answers=2, followers=8)) as server:
         held = [Follower(server.connect()) for _ in range(8)]
-        begun = time.monotonic()
         for _ in range(20):
             assert server.get("/metrics").status == 200
-        assert time.monotonic() - begun < 10
         server.happen(roamed(1))
         assert [numbers(one.part()) for one in held] == [[1]] * 8
         for one in held:
@@ -233,7 +253,7 @@ def test_only_a_few_may_follow_and_those_at_the_unix_socket_have_places_of_their
         own = []
         for _ in range(3):
             sock = socket.socket(socket.AF_UNIX)
-            sock.settimeout(10)
+            sock.settimeout(30)
             sock.connect(str(tmp_path / "s"))
             own.append(Follower(sock))
         assert [one.status for one in own] == [200] * 3
@@ -241,8 +261,7 @@ def test_only_a_few_may_follow_and_those_at_the_unix_socket_have_places_of_their
             one.close()
 
 
-def test_a_follower_that_has_gone_gives_its_place_back(monkeypatch):
-    monkeypatch.setattr(following, "BEAT", 0.05)
+def test_a_follower_that_has_gone_gives_its_place_back_to_whoever_wants_it():
     with running(limits=Limits(followers=1)) as server:
         Follower(server.connect()).close()
 
@@ -261,6 +280,7 @@ def test_where_there_is_no_room_a_follower_goes_before_a_newcomer_is_refused():
         for _ in range(14):
             busy.append(server.connect())
             busy[-1].sendall(SCRAPE)
+        eventually(lambda: len(server.server._clients) == 16)
         time.sleep(0.7)  # nobody is new any more
         newcomer = server.connect()
         newcomer.sendall(SCRAPE)
@@ -293,8 +313,8 @@ def test_a_follower_that_does_not_read_is_cut_off_and_the_others_go_on(caplog):
             server.happen(*rows)
             if n % 4 == 0:
                 assert server.get("/metrics").status == 200
-        eventually(lambda: "too slow" in [line.fields.get("reason") for line in caplog.records], timeout=10)
-        reading.join(20)
+        eventually(lambda: "too slow" in [line.fields.get("reason") for line in caplog.records], timeout=30)
+        reading.join(30)
         assert seen[-1] == 4000
         stuck.close()
         other.close()
@@ -318,8 +338,10 @@ def test_pipelined_requests_behind_one_that_follows_are_not_answered(server):
     with server.connect() as sock:
         sock.sendall(FOLLOW + SCRAPE)
         server.happen(roamed(1))
-        sock.settimeout(0.5)
         data = b""
+        while b"roamed" not in data:
+            data += sock.recv(4096)
+        sock.settimeout(0.5)
         with contextlib.suppress(TimeoutError):
             while True:
                 data += sock.recv(4096)

@@ -78,9 +78,9 @@ class Secured:
             context = ssl.create_default_context(cafile=str(self.directory / f"{trust}.crt"))
             if own:
                 context.load_cert_chain(self.directory / f"{own}.crt", self.directory / f"{own}.key")
-            client = http.client.HTTPSConnection("localhost", self.port, timeout=10, context=context)
+            client = http.client.HTTPSConnection("localhost", self.port, timeout=30, context=context)
         else:
-            client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+            client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         with contextlib.closing(client):
             client.request("GET", path, headers=headers)
             answer = client.getresponse()
@@ -88,7 +88,7 @@ class Secured:
             self.body = answer.read()
             return answer.status
 
-    def until(self, status: int, within: float = 15, **how: str) -> None:
+    def until(self, status: int, within: float = 30, **how: str) -> None:
         def asked() -> bool:
             with contextlib.suppress(OSError, http.client.HTTPException):
                 return self.ask(**how) == status
@@ -104,7 +104,7 @@ def secured(directory: Path, text: str, *arguments: str, **how: str) -> Iterator
         yield one
     finally:
         one.process.terminate()
-        one.process.wait(15)
+        one.process.wait(30)
 
 
 @BOTH
@@ -134,7 +134,7 @@ def test_pages_of_any_size_come_whole_over_tls_again_and_again(directory, versio
     context = ssl.create_default_context(cafile=files["cert"])
     context.maximum_version = version
     with running(policy=policy) as server:
-        client = http.client.HTTPSConnection("localhost", server.port, timeout=10, context=context)
+        client = http.client.HTTPSConnection("localhost", server.port, timeout=30, context=context)
         with contextlib.closing(client):
             for size in (0, 1, PIECE - 1, PIECE, PIECE + 1, 8_000_000, 5):
                 server.app.body = lambda _path, _wanted, size=size: (
@@ -176,14 +176,14 @@ def test_a_certificate_and_a_key_that_come_one_after_the_other_cost_no_request(d
     certificate(directory, "two")
     with secured(directory, TLS + USERS, *arguments) as one:
         one.until(200, **ANNA)
-        for first, then in ((".crt", ".key"), (".key", ".crt")):
+        for pairs, (first, then) in enumerate(((".crt", ".key"), (".key", ".crt")), 1):
             new, old = ("two", "one") if first == ".crt" else ("one", "two")
             places = {".crt": "c.pem", ".key": "k.pem"}
             put(directory, new + first, places[first])
-            end = time.monotonic() + 5  # two looks at the files
-            while time.monotonic() < end:
+            while one.log().count("certificate and key are no pair yet") < pairs:
                 assert one.ask(trust=old, **ANNA) == 200
                 time.sleep(0.05)
+            assert one.ask(trust=old, **ANNA) == 200
             put(directory, new + then, places[then])
             one.until(200, trust=new, **ANNA)
         assert "level=error" not in one.log()
@@ -197,7 +197,7 @@ def test_a_certificate_whose_key_never_comes_is_500_after_a_while_and_the_log_sa
         one.until(200, **ANNA)
         put(directory, "two.crt", "c.pem")
         begun = time.monotonic()
-        eventually(lambda: one.ask(**ANNA) == 500, within=20, every=0.1)
+        eventually(lambda: one.ask(**ANNA) == 500, within=30, every=0.1)
         assert time.monotonic() - begun > 8
         assert "cert_file and key_file: not a certificate and its key" in one.log()
         put(directory, "two.key", "k.pem")
@@ -209,10 +209,10 @@ def test_a_key_that_is_gone_for_a_moment_costs_no_request(directory, arguments):
     with secured(directory, TLS + USERS, *arguments) as one:
         one.until(200, **ANNA)
         (directory / "k.pem").unlink()
-        eventually(lambda: "no pair yet" in one.log(), within=10)
+        eventually(lambda: "no pair yet" in one.log(), within=30)
         assert one.ask(**ANNA) == 200
         put(directory, "one.key", "k.pem")
-        eventually(lambda: one.log().count("web configuration in use") == 1, within=10)
+        eventually(lambda: one.log().count("web configuration in use") == 1, within=30)
         assert one.ask(**ANNA) == 200
 
 
@@ -222,12 +222,11 @@ def test_a_password_that_was_taken_away_is_gone_at_once_even_while_a_pair_is_wai
     with secured(directory, TLS + USERS, *arguments) as one:
         one.until(200, **ANNA)
         put(directory, "two.crt", "c.pem")
-        eventually(lambda: "no pair yet" in one.log(), within=10)
+        eventually(lambda: "no pair yet" in one.log(), within=30)
         other = f"basic_auth_users: {{anna: '{bcrypt.hashpw(b'another', bcrypt.gensalt(4)).decode()}'}}\n"
         one.configure(TLS + other)
-        begun = time.monotonic()
         one.until(401, **ANNA)
-        assert time.monotonic() - begun < 6
+        assert "not a certificate and its key" not in one.log(), "the pair is waited for still"
 
 
 @BOTH
@@ -244,7 +243,7 @@ def test_while_the_files_are_bad_nobody_is_answered_and_the_log_says_why(directo
         one.until(500, within=25, **ANNA)
         assert "cert_file and key_file: not a certificate and its key" in one.log()
         (directory / "k.pem").unlink()
-        eventually(lambda: "No such file" in one.log(), within=10)  # nothing is in use that could stay
+        eventually(lambda: "No such file" in one.log(), within=30)  # nothing is in use that could stay
         shutil.copy(directory / "one.key", directory / "k.pem")
         one.until(200, **ANNA)
 
@@ -257,7 +256,7 @@ def test_a_bad_web_configuration_at_the_start_is_exit_code_2_with_the_line(direc
         ("tls_server_config: {cert_file: c.pem, key_file: web.yml}\n", "not a certificate and its key"),
     ):
         with secured(directory, text, *arguments) as one:
-            assert one.process.wait(15) == 2
+            assert one.process.wait(30) == 2
             assert says in one.log()
             assert len(one.log().splitlines()) == 1, one.log()
             assert "ResourceWarning" not in one.log()
@@ -292,7 +291,7 @@ def test_a_limit_of_requests_holds_for_all_together(directory):
 def test_listening_everywhere_without_tls_and_password_is_said_once(directory):
     for text, said in (("", True), (TLS, True), (TLS + USERS, False)):
         with secured(directory, text, listen="") as one:
-            eventually(lambda one=one: "msg=listening" in one.log() and "msg=peers" in one.log(), within=15)
+            eventually(lambda one=one: "msg=listening" in one.log() and "msg=peers" in one.log(), within=30)
             assert one.log().count("anybody who reaches the port can read all metrics") == said
 
 
@@ -305,12 +304,12 @@ def test_a_handshake_that_never_ends_keeps_nobody_out(directory):
                 sock.sendall(b"\x16\x03\x01")
         begun = time.monotonic()
         assert one.ask() == 200
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 8, "and not after 10 s, when the others go"
         for sock in socks:
             sock.close()
         with socket.create_connection(("127.0.0.1", one.port)) as sock:
             sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            sock.settimeout(5)
+            sock.settimeout(30)
             with contextlib.suppress(ConnectionError):
                 assert not sock.recv(100).startswith(b"HTTP/1.1 200")
         assert "Traceback" not in one.log()
@@ -326,7 +325,7 @@ def test_a_key_that_only_root_may_read_is_in_no_memory_but_that_of_the_process_t
         lines = (directory / "k.pem").read_text().splitlines()[1:-1]
         assert lines[0].encode() not in memory(one.process.pid)
         os.kill(one.process.pid, signal.SIGTERM)
-        assert one.process.wait(10) == 0
+        assert one.process.wait(30) == 0
 
 
 def _one_answers(directory: Path):
@@ -337,7 +336,7 @@ def _one_answers(directory: Path):
 def test_http_at_a_port_of_tls_is_answered_with_what_is_wrong(directory):
     with (
         _one_answers(directory) as server,
-        contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)) as client,
+        contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as client,
     ):
         client.request("GET", "/metrics", headers=ANNA)
         answer = client.getresponse()
@@ -347,12 +346,12 @@ def test_http_at_a_port_of_tls_is_answered_with_what_is_wrong(directory):
 
 @pytest.mark.parametrize("sent", [b"", b"G", b"nonsense", b"\x16\x03", b"GET /" + b"x" * 100_000])
 def test_whoever_sends_neither_there_is_let_go_and_keeps_nobody_waiting(directory, sent):
-    with _one_answers(directory) as server, socket.create_connection(("127.0.0.1", server.port), timeout=20) as other:
+    with _one_answers(directory) as server, socket.create_connection(("127.0.0.1", server.port), timeout=30) as other:
         with contextlib.suppress(OSError):  # it may be gone before it has sent all
             other.sendall(sent)
             other.shutdown(socket.SHUT_WR)
         context = ssl.create_default_context(cafile=str(directory / "one.crt"))
-        client = http.client.HTTPSConnection("localhost", server.port, timeout=10, context=context)
+        client = http.client.HTTPSConnection("localhost", server.port, timeout=30, context=context)
         with contextlib.closing(client):
             client.request("GET", "/metrics")
             assert client.getresponse().status == 200
@@ -363,7 +362,7 @@ def test_whoever_sends_neither_there_is_let_go_and_keeps_nobody_waiting(director
 
 def test_a_client_that_sends_nothing_has_no_longer_than_a_handshake(directory, monkeypatch):
     monkeypatch.setattr("wg_exporter.web.encrypted.HANDSHAKE", 0.2)
-    with _one_answers(directory) as server, socket.create_connection(("127.0.0.1", server.port), timeout=20) as silent:
+    with _one_answers(directory) as server, socket.create_connection(("127.0.0.1", server.port), timeout=30) as silent:
         try:
             said = silent.recv(1)
         except ConnectionError:

@@ -212,7 +212,7 @@ class Exporter:
         def lines() -> list[str]:
             return [line for line in self.log().splitlines() if all(word in line for word in words)]
 
-        return eventually(lines, within=10)
+        return eventually(lines, within=30)
 
     def reload(self) -> None:
         """SIGHUP; what came of it shows in the log and in the metrics a moment later."""

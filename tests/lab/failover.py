@@ -136,7 +136,7 @@ class Site(NamedTuple):
         eventually(to.has_address, within=within, every=0.005)
         when = time.monotonic()
         other = self.one if to is self.two else self.two
-        eventually(lambda: not other.has_address(), within=5)
+        eventually(lambda: not other.has_address(), within=30)
         return when
 
 

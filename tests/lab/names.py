@@ -83,12 +83,12 @@ def dns_server(namespace: Namespace, address: str) -> Iterator[DnsServer]:
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(30)
     try:
         yield server
     finally:
         stopping.set()
-        thread.join(5)
+        thread.join(30)
 
 
 @contextlib.contextmanager

@@ -168,7 +168,11 @@ class PeerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
     fast: Annotated[
         Fast | None,
-        _text("Fast echoes to this peer, for failover; `{}` takes the defaults. They come beside the small echoes."),
+        Meta(
+            description="Fast echoes to this peer, for failover; `{}` takes the defaults. They come beside the small "
+            "echoes.",
+            extra={"empty": "wrong"},
+        ),
     ] = None
 
 

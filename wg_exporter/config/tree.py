@@ -167,7 +167,7 @@ class Document:
             if key not in fields:
                 self._unknown(key, path, tuple(fields), seen[key])
                 values[key] = INVALID
-            elif not (_is_null(value_node) and _is_container(fields[key].type)):
+            elif not (_is_null(value_node) and _may_be_empty(fields[key].type)):
                 values[fields[key].name] = self._value(value_node, fields[key].type, join(path, key))
         for key, field in fields.items():
             if field.required and field.name not in values:
@@ -269,8 +269,10 @@ def _read_scalar(node: yaml.ScalarNode, kind: mi.Type, wanted: str) -> object:
         fix = f"did you mean {meant}?" if meant else ""
     elif isinstance(kind, mi.FloatType) and re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,6})? ?%", text):
         fix = f"write {float(text.rstrip(' %')) / 100:g}"
-    else:
-        fix = "write it in decimal, without leading zeros" if tag == _INT else "remove the quotes" if quoted else ""
+    elif quoted:
+        fix = "remove the quotes"
+    elif tag == _INT and isinstance(kind, mi.IntType | mi.FloatType) and not re.fullmatch("-?[1-9][0-9]*", text):
+        fix = "write it in decimal, without leading zeros"
     raise FieldError(f"must be {wanted} ({shown(text)})", fix)
 
 
@@ -297,8 +299,10 @@ def _bare(kind: mi.Type) -> tuple[mi.Type, dict[str, Any]]:
     return kind, extra
 
 
-def _is_container(kind: mi.Type) -> bool:
-    return isinstance(_bare(kind)[0], mi.StructType | mi.VarTupleType | mi.DictType)
+def _may_be_empty(kind: mi.Type) -> bool:
+    """Whether a key without a value is as if it were not there: in a section, unless that would turn something off."""
+    bare, extra = _bare(kind)
+    return isinstance(bare, mi.StructType | mi.VarTupleType | mi.DictType) and extra.get("empty") != "wrong"
 
 
 def _is_null(node: yaml.Node) -> bool:

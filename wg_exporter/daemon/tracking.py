@@ -73,7 +73,7 @@ class Tracking:
 
     def tell(self, states: Mapping[PeerKey, bool | None]) -> None:
         """This is how all peers are now: up, down, or not known. Waits for nothing."""
-        if self._stopping or states == self._states:
+        if self._stopping or (states == self._states and not self._files.gone):
             return
         self._states = states
         if self._thread is None:
@@ -108,7 +108,7 @@ class Tracking:
         """Returns why something could not be written; empty if all was."""
         problem = ""
         try:
-            there = self._there if self._there is not None else self._files.found()
+            there = self._there if self._there is not None and not self._files.gone else self._files.found()
         except OSError as error:
             return error.strerror or str(error)
         self._there = there
@@ -122,4 +122,5 @@ class Tracking:
                     there[name] = data
             except OSError as error:
                 problem = error.strerror or str(error)
+                self._there = None  # nobody knows what is there now
         return problem

@@ -21,6 +21,7 @@ ALIKE = 20  # events of one look that differ in the peer alone; more of them bec
 
 LONGEST_PLACE = 300  # characters of an endpoint, a verdict, a list of differences
 LONGEST_LINE = 1000  # characters of evidence
+LATEST = 2.0**37  # seconds since the epoch, some time in the year 6325: a time that a calendar can tell
 
 
 class Kind(StrEnum):
@@ -73,7 +74,7 @@ class Level(StrEnum):
     ERROR = "error"
 
 
-_Time = Annotated[float, Meta(ge=0, le=2.0**40)]
+_Time = Annotated[float, Meta(ge=0, le=LATEST)]
 _Word = Annotated[str, Meta(max_length=64)]
 _NEVER = 0.0  # one object, as a default is left out where the value is that object
 _Place = Annotated[str, Meta(max_length=LONGEST_PLACE)]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 NAME = "events.jsonl"
 MOST_LINES = 2 * MOST  # in the file; then it is written anew, with the last `MOST`
 LONGEST_FILE = 32 << 20  # bytes; 2,000 lines at their longest are 20 MB, in practice 0.5 MB
+MOST_READ = 2 * MOST_LINES  # lines, the last of a file: 32 MB of nothing but line ends would take 15 s
 
 _TEXTS = ("interface", "netns", "name", "before", "after", "reason", "cause", "confidence", "evidence")
 
@@ -37,8 +38,10 @@ def encode(events: Iterable[Event]) -> bytes:
 
 
 def decode(data: bytes) -> Found:
-    """All that can be read. A line whose end alone is missing is whole."""
-    *lines, rest = data.split(b"\n")
+    """All that can be read. A line whose end alone is missing is whole. What comes before the last `MOST_READ` lines is
+    taken for one line.
+    """
+    *lines, rest = data.rsplit(b"\n", MOST_READ)
     found: list[Event] = []
     bad = 0
     for line in lines:

@@ -8,6 +8,7 @@ configuration hides, or of namespaces that it does not name, there is nothing.
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -19,6 +20,7 @@ from wg_exporter.events.words import sentence
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+_OTHERS = re.compile("[^\\x00-\\x7f]+")
 _PRIVATE = frozenset({Kind.RELOAD, Kind.PROCESS})
 
 
@@ -52,7 +54,12 @@ def lines(events: Iterable[Event]) -> bytes:
 
 def _line(one: Event) -> bytes:
     data = msgspec.json.encode(one)[:-1] + b',"text":' + msgspec.json.encode(sentence(one)) + b"}\n"
-    return data if data.isascii() else json.dumps(json.loads(data), separators=(",", ":")).encode("ascii") + b"\n"
+    return data if data.isascii() else _OTHERS.sub(_escaped, data.decode()).encode("ascii")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """Characters of a string, as JSON has them in ASCII (RFC 8259, 7)."""
+    return json.dumps(found[0])[1:-1]
 
 
 def _reduced(one: Event, endpoints: str) -> Event:

@@ -24,13 +24,19 @@ class _Total:
     """One device: what others had counted by public key, and what the reader of now has, with the sum of both."""
 
     def __init__(self) -> None:
+        self._read_at = float("-inf")  # of the latest look
         self._before: dict[str, PeerPackets] = {}
         self._keys: tuple[str, ...] = ()
         self._counted: Packets | None = None
         self._sum: Packets | None = None
 
-    def after(self, keys: tuple[str, ...], counted: Packets) -> Packets:
-        """The sums after a look; the same object as before while nothing changed."""
+    def after(self, keys: tuple[str, ...], counted: Packets, read_at: float) -> Packets | None:
+        """The sums after a look, read at this time; the same object as before while nothing changed. None for a look
+        that comes after a later one, from a life that has ended by then: it must not begin once more.
+        """
+        if self._counted is not None and self._counted.life != counted.life and read_at < self._read_at:
+            return None
+        self._read_at = max(self._read_at, read_at)
         if self._counted is counted and self._sum is not None and same(self._keys, keys):
             return self._sum
         if self._counted is not None and self._sum is not None and self._counted.life != counted.life:
@@ -60,9 +66,9 @@ class PacketTotals:
         """The snapshot with sums for what was counted; itself where nothing was."""
         if all(device.packets is None for device in snapshot.devices):
             return snapshot
-        return snapshot._replace(devices=tuple(map(self._summed, snapshot.devices)))
+        return snapshot._replace(devices=tuple(self._summed(device, snapshot.monotonic) for device in snapshot.devices))
 
-    def _summed(self, device: Device) -> Device:
+    def _summed(self, device: Device, read_at: float) -> Device:
         if device.packets is None:
             return device
         key = (device.netns, device.name)
@@ -70,4 +76,4 @@ class PacketTotals:
         self._totals[key] = total
         while len(self._totals) > MOST_DEVICES:
             del self._totals[next(iter(self._totals))]
-        return device._replace(packets=total.after(device.peers.public_key, device.packets))
+        return device._replace(packets=total.after(device.peers.public_key, device.packets, read_at))

@@ -37,8 +37,8 @@ _NUMBERS: Mapping[str, int] = MappingProxyType(
 _GENERIC = 280
 
 DENIED = (
-    "counting packets needs CAP_BPF beside CAP_NET_ADMIN, before Linux 5.8 CAP_SYS_ADMIN, and no user namespace; see "
-    "docs/accounting.md, or turn `accounting` off"
+    "counting packets needs CAP_BPF beside CAP_NET_ADMIN, before Linux 5.8 CAP_SYS_ADMIN, before 5.11 memory that may "
+    "be locked (ulimit -l), and no user namespace; see docs/accounting.md, or turn `accounting` off"
 )
 LACKING = "this kernel can't count packets: that takes Linux 5.7 with BPF (CONFIG_BPF_SYSCALL); turn `accounting` off"
 

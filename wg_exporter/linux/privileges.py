@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import re
 import resource
@@ -133,9 +134,13 @@ def name_process(name: str) -> None:
     _Libc().name(name)
 
 
-def die_with_parent() -> None:
-    """Be killed when the parent ends (prctl(2), PR_SET_PDEATHSIG). Raises OSError."""
+def die_with_parent(parent: int) -> None:
+    """Be killed when the parent, a process id, ends (prctl(2), PR_SET_PDEATHSIG). Raises OSError, also if it has ended
+    already: no signal would come any more.
+    """
     _Libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        raise ProcessLookupError(errno.ESRCH, "the parent has ended")
 
 
 def open_to_all(path: str) -> bool:

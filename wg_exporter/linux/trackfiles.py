@@ -29,6 +29,7 @@ _MODE = 0o775
 _FILE_MODE = 0o644
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _OURS = re.compile(r"[^/]+\.[A-Za-z0-9_-]{43}=")  # a name that ends in a public key
+_GONE = "it was removed; restart wg-exporter, and then whatever reads there"
 _HELD = "another wg-exporter writes there; name another directory with track_files"
 
 
@@ -44,6 +45,11 @@ class TrackFiles:
     def __bool__(self) -> bool:
         return self._handle >= 0
 
+    @property
+    def gone(self) -> bool:
+        """Whether the directory was removed: what is at its path now, if anything, is another one."""
+        return self._handle >= 0 and os.fstat(self._handle).st_nlink == 0
+
     def close(self) -> None:
         """Leave it to others."""
         if self._handle >= 0:
@@ -52,6 +58,8 @@ class TrackFiles:
 
     def found(self) -> dict[str, bytes]:
         """The files of peers that are there, by name. Raises OSError."""
+        if self.gone:
+            raise FileNotFoundError(errno.ENOENT, _GONE)
         names = [name for name in os.listdir(self._handle) if _OURS.fullmatch(name)]  # noqa: PTH208 - it is open
         return {name: data for name in names if (data := self._read(name)) is not None}
 
@@ -95,8 +103,8 @@ def open_track_files(path: str, user: User | None = None) -> TrackFiles:
     handle = -1
     try:
         handle = open_below(parent, name, _MODE, user.gid if user else os.getegid())
+        _ours(handle, user)
         if user is not None:
-            _ours(handle, user.gid)
             own(handle, _MODE, user.gid)
         lock(handle, _HELD)
     except OSError as error:
@@ -108,7 +116,10 @@ def open_track_files(path: str, user: User | None = None) -> TrackFiles:
     return TrackFiles(path, handle)
 
 
-def _ours(directory: int, group: int) -> None:
-    """Raises OSError for a directory that was somebody else's."""
-    if os.fstat(directory).st_gid != group and os.listdir(directory):
+def _ours(directory: int, user: User | None) -> None:
+    """Raises OSError for a directory that is or was somebody else's."""
+    found = os.fstat(directory)
+    if found.st_uid not in {0, os.geteuid()}:
+        raise OSError(errno.EPERM, f"it belongs to the user {found.st_uid}; remove it, or name another")
+    if user is not None and found.st_gid != user.gid and os.listdir(directory):
         raise OSError(errno.ENOTEMPTY, "it is not empty, and not the exporter's; name one that does not exist yet")

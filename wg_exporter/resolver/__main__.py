@@ -122,6 +122,7 @@ class Lookups:
         if len(self._children) >= MOST_AT_ONCE:
             raise ConnectionEndedError("too many questions")
         reads, writes = os.pipe2(os.O_CLOEXEC)
+        us = os.getpid()
         try:
             pid = os.fork()
         except OSError:
@@ -130,15 +131,15 @@ class Lookups:
             self._tell(question.number, _Found((), LookupFailure.NO_ANSWER))
             return
         if not pid:
-            self._child(question, writes)
+            self._child(question, writes, us)
         os.close(writes)
         self._children[reads] = _Child(pid, question.number, now + PATIENCE)
         self._poll.register(reads, select.POLLIN)
 
-    def _child(self, question: Question, writes: int) -> None:
+    def _child(self, question: Question, writes: int, parent: int) -> None:
         """Look one name up, and end."""
         try:
-            privileges.die_with_parent()
+            privileges.die_with_parent(parent)
             self._packets.close()
             for file in self._children:
                 os.close(file)

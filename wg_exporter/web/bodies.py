@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from wg_exporter.log import Log
 from wg_exporter.web.compression import Compressor
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from wg_exporter.web.http import Request
 
 WORKERS = 2  # one thread renders and one compresses; more would only wait for the interpreter's lock
+
+Made = TypeVar("Made")
 
 Make = Callable[[], Awaitable[Sequence[bytes]]]
 """Makes the chunks of a body."""
@@ -75,7 +77,7 @@ class Bodies:
         """Begin nothing more."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def in_pool(self, make: Callable[[], Sequence[bytes]]) -> Sequence[bytes]:
+    async def in_pool(self, make: Callable[[], Made]) -> Made:
         """Call it in a worker thread."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, make)
 
@@ -114,6 +116,7 @@ class Bodies:
         return await asyncio.shield(making)
 
     async def _made(self, job: _Job, make: Make) -> Body | _Failed:
+        chunks: Sequence[bytes]
         try:
             if job.gzip:
                 plain = await self._body(job._replace(gzip=False), make)

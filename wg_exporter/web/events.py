@@ -52,6 +52,7 @@ class Events:
         self._bodies = bodies
         self._waiting: set[asyncio.Event] = set()
         self._ending = False
+        self._beats = 0  # how often all followers were sent a line at once
 
     def happened(self) -> None:
         """There are new events."""
@@ -70,24 +71,28 @@ class Events:
         except AskedError as error:
             return line(400, f"{error}\n")
         if not wish.follow or request.method == "HEAD":
-            make = partial(asyncio.to_thread, lambda: (self._app.events(wish, private=request.local)[0],))
+            make = partial(self._bodies.in_pool, lambda: (self._app.events(wish, private=request.local)[0],))
             variant = (request.local, wish._replace(follow=False))
             return await self._bodies.answer(request, PATH, variant, make, {**_HEADERS, "Vary": "Accept-Encoding"})
         if not clients.may_follow(local=request.local):
+            self._beats += 1  # by what is sent to them now those are noticed that have left
+            self.happened()
             return line(429, "too many follow the events; try again later, or ask without follow\n")
         return Response(200, dict(_HEADERS), Stream(self._follow(request, wish)))
 
     async def _follow(self, request: Request, wish: Asked) -> AsyncGenerator[bytes, None]:
         news = asyncio.Event()
         self._waiting.add(news)
+        beats = self._beats
         try:
             while not self._ending and (request.local or self._app.allows_host(request.header("Host"))):
                 news.clear()
-                lines, number = await asyncio.to_thread(self._app.events, wish, private=request.local)
+                lines, number = await self._bodies.in_pool(partial(self._app.events, wish, private=request.local))
                 # From then on all that comes, however many were wanted at first.
                 wish = Asked(after=number)
-                if lines:
-                    yield lines
+                if lines or beats != self._beats:
+                    yield lines or b"\n"
+                beats = self._beats
                 try:
                     async with asyncio.timeout(BEAT):
                         await news.wait()

@@ -5,6 +5,7 @@ Filters of others are never touched. A qdisc clsact that was made for ours goes 
 
 from __future__ import annotations
 
+import errno
 from contextlib import closing, suppress
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -93,7 +94,10 @@ class Hooks:
         except NetlinkError as error:
             if created:
                 self._remove_unused_qdisc(ifindex)
-            raise SourceError(f"tc does not take the counter ({error}); it needs sch_ingress and cls_bpf") from None
+            if error.errno == errno.ENODEV:
+                raise SourceError("the interface has just gone") from None
+            what = "it needs sch_ingress, cls_bpf, and a clsact without shared blocks"
+            raise SourceError(f"tc does not take the counter ({error}); {what}") from None
 
     def remove(self, ifindex: int, numbers: Collection[int] | None = None) -> None:
         """Take away the programs with these numbers, None = those of any exporter; nothing else, and what is gone is

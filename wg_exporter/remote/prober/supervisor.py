@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds from a death to the next start
 LONG_LIFE = 60.0  # seconds: after a longer life the pause begins at `FIRST_PAUSE` again
 SILENCE = 30.0  # seconds without a message, of which there is one every 5 s at least
+IDLE = 1.0  # seconds between two looks at whether there is a peer, if nothing rouses the thread
 STOP_TIMEOUT = 2.0  # seconds for the process to end before it is killed
 
 _ROOT = str(Path(__file__).resolve().parents[3])
@@ -123,7 +124,7 @@ class Supervisor:
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
         while not self.stopping and not self.pending and not self.watched and not self.fast:
-            poll.poll(1000)
+            poll.poll(IDLE * 1000)
             self._clear_wake()
 
     def _clear_wake(self) -> None:
