@@ -218,7 +218,7 @@ def test_behind_a_password_it_takes_the_password_too(tmp_path):
         web.write_text(f"basic_auth_users: {{anna: '{hashed}'}}\n")
         eventually(lambda: exporter.get("/-/healthy").status == 401, timeout=30)
         assert post(_tcp(exporter.port))[0] == 401
-        assert exporter.log().count("configuration reloaded") == 1
+        assert len(exporter.logged("configuration reloaded")) == 1
         anna = {"Authorization": "Basic " + base64.b64encode(b"anna:secret").decode()}
         assert post(_tcp(exporter.port), **anna)[0] == 200
 
