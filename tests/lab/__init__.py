@@ -130,8 +130,8 @@ def _variables(path: Path) -> list[bytes]:
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that was free a moment ago, and that no connection is given meanwhile: those have ports from
-    32768 on (ip_local_port_range).
+    """A TCP port on 127.0.0.1 that was free a moment ago. No connection is given it meanwhile: theirs begin at 32768
+    (ip_local_port_range).
     """
     while True:
         port = 20_000 + secrets.randbelow(10_000)
