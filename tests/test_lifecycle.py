@@ -133,7 +133,7 @@ def test_whoever_asks_during_a_reload_gets_the_outcome_of_the_next_one():
         await asyncio.sleep(0.1)
         assert len(begun) == 3
 
-    asyncio.run(asyncio.wait_for(ask(), 20))
+    asyncio.run(asyncio.wait_for(ask(), 60))
 
 
 def test_who_asks_while_it_ends_is_told_so_and_nothing_begins_any_more():
@@ -150,7 +150,7 @@ def test_who_asks_while_it_ends_is_told_so_and_nothing_begins_any_more():
         assert [await first, await second, await third] == ["", *["the exporter is ending"] * 2]
         assert await reloads.ask() == "the exporter is ending"
 
-    asyncio.run(asyncio.wait_for(ask(), 20))
+    asyncio.run(asyncio.wait_for(ask(), 60))
 
 
 # --- the exporter -----------------------------------------------------------------------------------------------------
