@@ -282,7 +282,7 @@ def test_a_crowd_of_slow_readers_of_one_address_keeps_nobody_else_waiting():
     """They all wait for a place, or take nothing in theirs."""
     with running(serving(8 << 20), limits=Limits(answers=8, unsent_bytes=1 << 40, write=600)) as server:
         crowd = [slow(server, "127.0.0.2") for _ in range(40)]
-        eventually(lambda: len(server.server._clients._queued) == 32)
+        eventually(lambda: len(server.server._clients._queued) >= 24)
         time.sleep(1.5)
         for _ in range(3):
             begun = time.monotonic()
@@ -296,7 +296,7 @@ def test_a_crowd_of_slow_readers_of_many_addresses_goes_as_soon_as_others_wait()
     limits = Limits(answers=8)
     with running(serving(8 << 20), limits=limits) as server:
         crowd = [slow(server, f"127.0.1.{number}") for number in range(1, 41)]
-        eventually(lambda: len(server.server._clients._queued) == 32)
+        eventually(lambda: len(server.server._clients._queued) >= 24)
         begun = time.monotonic()
         with server.connect() as sock:
             sock.settimeout(30)
