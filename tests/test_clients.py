@@ -76,11 +76,11 @@ def test_a_client_that_asks_one_byte_at_a_time_is_cut_off_in_time():
 
 
 def test_a_client_with_a_good_request_may_stay_longer():
-    with running(limits=Limits(head=0.7)) as server, server.connect() as sock:
+    with running(limits=Limits(head=1.5)) as server, server.connect() as sock:
         for _ in range(2):
             sock.sendall(REQUEST)
             assert read_until(sock, b"native text\n").startswith(b"HTTP/1.1 200")
-            time.sleep(0.8)
+            time.sleep(1.7)
         assert not closed(sock)
 
 

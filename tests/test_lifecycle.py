@@ -71,7 +71,7 @@ def test_what_is_wrong_is_one_line():
 
 
 def test_a_reload_that_takes_its_time_keeps_nobody_waiting_and_has_an_end():
-    with running(Slow(), limits=Limits(reload=0.5), lifecycle=True) as server:
+    with running(Slow(), limits=Limits(reload=2.0), lifecycle=True) as server:
         asked = threading.Thread(target=lambda: answers.append(server.get(PATH, "POST")))
         answers: list[object] = []
         asked.start()
