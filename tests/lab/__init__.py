@@ -64,8 +64,11 @@ T = TypeVar("T")
 
 
 def lab_prefix() -> str:
-    """A prefix for one lab of one run; 7 characters of a device name are left."""
-    return f"wgt{secrets.token_hex(2)}-"
+    """A prefix for one lab of one run, and of no other lane; 7 characters of a device name are left."""
+    while True:
+        prefix = f"wgt{secrets.token_hex(2)}-"
+        if not any(there.name.startswith(prefix) for at in (NAMESPACES, SOCKETS) for there in at.glob("wgt*")):
+            return prefix
 
 
 class Tunnel(NamedTuple):
