@@ -145,9 +145,18 @@ def running(
             app.gate.set()
             asyncio.run_coroutine_threadsafe(server.stop(), loop).result(30)
     finally:
+        asyncio.run_coroutine_threadsafe(_end_tasks(), loop).result(30)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(30)
         loop.close()
+
+
+async def _end_tasks() -> None:
+    """As asyncio.run does: what is left of clients that have gone would be complained of in the log of a later test."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 class Running:

@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.bpf import ETHERNET, TCP, bpf, packet
+from tests.openfiles import open_files
 from tests.rows import peer
 from wg_exporter.linux.errors import SourceError
 from wg_exporter.linux.netlink import DecodeError
@@ -328,14 +329,14 @@ def test_a_device_that_went_is_let_go_of_and_one_that_nobody_sees_is_not(tun: Tu
 
 @needs_root
 def test_files_are_closed_again(tun: Tun) -> None:
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = open_files()
     for _ in range(3):
         exporter = Exporter(tun)
         exporter.read()
         exporter.owning(*((f"10.0.0.{n}/32",) for n in range(1, 200)))
         exporter.read()
         exporter.source.close()
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert not open_files() - before
 
 
 @needs_root

@@ -168,7 +168,7 @@ def test_without_its_directory_and_beside_another_exporter_it_serves_all_but_the
         option = f"--web.unix-socket={socket}"
         with start_exporter(option, directory=tmp_path, config=config(pair), namespace=pair.hub.namespace) as second:
             assert scrape(second).one("wireguard_exporter_devices") == 1
-            [line] = [line for line in second.log().splitlines() if "unix socket" in line]
+            [line] = second.logged("unix socket")
             assert "level=warn" in line
             assert problem in line
             assert "level=error" not in second.log()

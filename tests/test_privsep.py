@@ -239,7 +239,7 @@ def test_when_the_prober_dies_it_is_started_again_and_its_counts_go_on(running):
     os.kill(before["wg-probe"].pid, signal.SIGKILL)
     eventually(lambda: family(exporter).get("wg-probe", before["wg-probe"]).pid != before["wg-probe"].pid, within=30)
     eventually(lambda: scrape(exporter).one("wireguard_probe_sent_total") > sent + 5, within=30)
-    assert "the prober was killed by SIGKILL" in exporter.log()
+    exporter.logged("the prober was killed by SIGKILL")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
@@ -334,7 +334,7 @@ def test_a_reload_reads_files_that_only_root_may(running):
     running.config.write_text("no such key: 1\n")
     running.exporter.reload()
     eventually(lambda: scrape(running.exporter).one("wireguard_exporter_config_last_reload_successful") == 0, within=30)
-    assert f"{running.config}:1: " in running.exporter.log()
+    running.exporter.logged(f"{running.config}:1: ")
     assert scrape(running.exporter).all("wireguard_peer_info", peer="berlin")
     running.config.unlink()
     running.exporter.reload()
@@ -424,7 +424,7 @@ def test_where_root_may_not_be_another_user_there_is_one_process(tmp_path):
     with start_exporter(directory=tmp_path, config=config, wrapper=wrapper) as exporter:
         assert exporter.get("/metrics").status == 200
         assert len(exporter.processes()) == 1
-        assert 'level=warn msg="one process reads keys and answers strangers"' in exporter.log()
+        exporter.logged('level=warn msg="one process reads keys and answers strangers"')
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def test_full_size_packets_that_vanish_are_a_hole_and_the_direction_is_found(pat
     path.r.run(["nft", "add rule ip t f ip daddr 192.0.2.6 meta length gt 1300 drop"])
     one = path.peer(mtu=1400)
     through.prober.set_peers([one])
-    through.until(lambda: through.verdict(one) is Verdict.BLACKHOLE and not through.prober.busy(one.key), within=20)
+    through.until(lambda: through.verdict(one) is Verdict.BLACKHOLE and not through.prober.busy(one.key), within=60)
     assert through.told[one.key].mtu.path_inner == 1296
     assert through.prober.findings(one.key).direction == "towards"
 
@@ -231,7 +231,7 @@ def test_a_peer_without_an_endpoint_is_probed_inside_only_and_without_haste(path
     path.r.run(["nft", "add rule ip t f ip daddr 192.0.2.6 meta length gt 1300 drop"])
     one = path.peer(mtu=1340)._replace(endpoint="")
     through.prober.set_peers([one])
-    through.until(lambda: through.verdict(one) is Verdict.BLACKHOLE and not through.prober.busy(one.key), within=20)
+    through.until(lambda: through.verdict(one) is Verdict.BLACKHOLE and not through.prober.busy(one.key), within=60)
     through.prober.search(one.key)
     through.prober.find_hop(one.key)
     through.until(lambda: not through.prober.busy(one.key))
@@ -273,8 +273,8 @@ def test_the_tap_sees_whole_packets_of_both_layers_and_directions(path, through)
     path.r.run(["nft", "add rule ip t f ip daddr 192.0.2.6 ip protocol icmp meta length gt 1300 drop"])
     peers = [path.peer(B, mtu=1400), path.peer(B6, mtu=1400)]
     through.prober.set_peers(peers)
-    through.until(lambda: through.verdict(peers[0]) is Verdict.FILTERED_LARGE, within=20)
-    through.until(lambda: not through.prober.busy(peers[0].key), within=30)
+    through.until(lambda: through.verdict(peers[0]) is Verdict.FILTERED_LARGE, within=60)
+    through.until(lambda: not through.prober.busy(peers[0].key), within=60)
     seen = set()
     for direction, netns, layer, data, when in through.packets:
         whole = (IPv6 if data[0] >> 4 == 6 else IP)(data)

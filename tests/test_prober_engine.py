@@ -12,7 +12,6 @@ import logging
 import os
 import select
 import socket
-import statistics
 import struct
 import subprocess
 import time
@@ -114,6 +113,7 @@ class Caught:
             return failure
         end = time.monotonic() + 0.5
         self.run(lambda: self.answers or time.monotonic() > end)
+        self.engine.step(0.0)  # we may have had no processor for so long
         return self.answers[0][0] if self.answers else None
 
     def stats(self, name: str) -> ProbeStats:
@@ -513,9 +513,11 @@ def test_a_control_pipe_wakes_the_loop_and_may_change_the_targets():
         engine.add_reader(reading, changed)
         os.write(writing, b"x")
         begun = time.monotonic()
+        engine.step(60.0)
+        assert done
+        assert done[0] - begun < 30, "it would have slept"
         engine.run(lambda: bool(engine.stats()) and engine.stats()["a"].up)
         engine.remove_reader(reading)
-    assert done[0] - begun < 0.8  # without the pipe it would have slept for a second
     os.close(reading)
     os.close(writing)
 
@@ -528,10 +530,11 @@ def test_whoever_polls_is_called_when_it_wants_to_be():
         return now + 0.05
 
     with contextlib.closing(Engine(poll=poll)) as engine:
-        engine.run(lambda: len(called) > 10)
+        while len(called) <= 10:
+            engine.step(60.0)
     waits = [after - before for before, after in itertools.pairwise(called)]
     assert min(waits) > 0.049  # epoll counts in milliseconds
-    assert statistics.median(waits) < 0.5  # the loop would have slept for a second
+    assert max(waits) < 30, "the loop would have slept for a minute"
 
 
 def test_the_worst_scheduling_delay_is_told_once(caught):

@@ -20,6 +20,7 @@ from wg_exporter.messages.channel import Connection
 from wg_exporter.messages.prober import FastPeers, FastStates, FromProber, Results, ToProber
 from wg_exporter.model import Usage
 from wg_exporter.probed import FastPeer
+from wg_exporter.prober import __main__ as process
 from wg_exporter.prober.__main__ import FAST_BUSY, Child
 from wg_exporter.prober.driver import Prober
 from wg_exporter.remote.prober.fast import SILENCE, FastPeersAsked
@@ -124,7 +125,8 @@ def test_a_process_that_is_asked_for_a_flood_does_not_send_it():
     prober.close()
 
 
-def test_while_the_exporter_takes_nothing_states_wait_and_the_newest_is_told_as_soon_as_it_does():
+def test_while_the_exporter_takes_nothing_states_wait_and_the_newest_is_told_as_soon_as_it_does(monkeypatch):
+    monkeypatch.setattr(process, "FAST_ALIVE", 600.0)  # for which all of them are told at the next time
     ours, theirs = socket.socketpair()
     here: Connection[ToProber] = Connection(ours, ToProber)
     there: Connection[FromProber] = Connection(theirs, FromProber)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab import eventually
+from tests.openfiles import open_files
 from tests.probers import SILENT, STATS, peer, played, probed, report
 from wg_exporter.config import ProbeSettings
 from wg_exporter.messages.prober import Counters, Peers, Setup
@@ -32,11 +33,6 @@ def stage(monkeypatch, pause):
     monkeypatch.setattr(process, "FIRST_PAUSE", pause)
     with played(ProbeSettings(timeout=0.5)) as stage:
         yield stage
-
-
-def held() -> int:
-    """How many files are open."""
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 # --- the next one -----------------------------------------------------------------------------------------------------
@@ -204,9 +200,9 @@ def test_what_keeps_it_from_being_started_is_logged_and_nothing_is_left_open(mon
     try:
         prober.set_peers([ONE])
         eventually(lambda: len(lines) > 3, within=30)
-        before = held()
+        before = open_files()
         eventually(lambda: len(lines) > 30, within=30)
-        assert held() <= before + 2, "the two ends of a socket that is just tried"
+        assert (open_files() - before).total() <= 2, "the two ends of a socket that is just tried"
         assert lines[0] == "the prober could not be started: too many open files; it is started again in 0.01 s"
         assert prober.pid is None
     finally:
@@ -335,14 +331,14 @@ def test_what_is_to_be_told_is_told_and_what_is_said_is_known_at_once(monkeypatc
 
 
 def test_stop_ends_thread_process_and_files_and_comes_only_once(stage):
-    before = held()
+    before = open_files()
     prober = ProberProcess(ProbeSettings())
     prober.stop()
-    assert held() == before
+    assert not open_files() - before
     prober.set_peers([ONE])  # too late, and no harm
     prober.counters({ONE.key: (1, 1)})
     prober.stop()
-    assert held() == before
+    assert not open_files() - before
 
 
 @pytest.mark.parametrize("when", ["waiting for a peer", "probing", "pausing"])

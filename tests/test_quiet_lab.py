@@ -96,8 +96,8 @@ def test_while_one_works_on_a_peer_it_is_down_and_quiet_everywhere_and_neither_o
 @pytest.mark.parametrize("kill", [False, True], ids=["restarted", "killed"])
 def test_it_survives_a_restart_as_another_user_without_any_right_and_ends_by_itself(start, tmp_path, storage, kill):
     with start() as exporter:
-        assert quiet(tmp_path, "spoke", "--for=12s")[0] == 0
         begun = time.monotonic()
+        assert quiet(tmp_path, "spoke", "--for=20s")[0] == 0
         if kill:
             for pid in exporter.processes().values():
                 os.kill(pid, signal.SIGKILL)
@@ -109,10 +109,10 @@ def test_it_survives_a_restart_as_another_user_without_any_right_and_ends_by_its
         assert file.stat().st_uid not in {0, os.getuid()}
     assert stat.S_IMODE(storage.stat().st_mode) == 0o700
     with start() as exporter:
-        assert quiet_now(exporter) == [1] or time.monotonic() > begun + 12
+        assert quiet_now(exporter) == [1] or time.monotonic() > begun + 20
         assert exporter.logged('msg="quiet goes on"')
         eventually(lambda: quiet_now(exporter) == [], within=30)
-        assert time.monotonic() < begun + 12 + 8
+        assert begun + 20 <= time.monotonic() < begun + 20 + 30
         eventually(lambda: 'why="its time is over"' in exporter.log(), within=30)
 
 

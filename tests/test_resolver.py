@@ -111,14 +111,14 @@ def children(pid: int) -> list[str]:
 
 
 def test_a_lookup_that_hangs_is_late_is_killed_and_holds_up_no_other(monkeypatch):
-    monkeypatch.setattr(resolver, "PATIENCE", 0.5)
+    monkeypatch.setattr(resolver, "PATIENCE", 2.5)
     one = Asked()
-    one.ask("hangs", "vpn")
     begun = time.monotonic()
+    one.ask("hangs", "vpn")
     assert one.hear().number == 2
     late = one.hear()
     assert (late.number, late.failure) == (1, LookupFailure.LATE)
-    assert time.monotonic() - begun >= 0.4
+    assert time.monotonic() - begun >= 2.5
     assert children(one.pid) == []
     one.packets.close()
     eventually(one.ended, within=30)

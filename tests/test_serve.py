@@ -145,7 +145,7 @@ def test_no_log_at_debug_and_no_page_holds_a_secret_key(lab: Lab, tmp_path: Path
     config = tmp_path / "config.yml"
     config.write_text(network.config())
     with start_exporter("--log.level=debug", directory=tmp_path, config=config) as exporter:
-        assert f"{network.hub.name}.conf:" in exporter.log()
+        exporter.logged(f"{network.hub.name}.conf:")
         said = [exporter.get(path).text for path in ("/", "/metrics", "/metrics/mindflavor", "/metrics/mdlayher", "/x")]
         assert network.keys["near"].public in said[1], "what this looks for is what could be found"
         assert network.far.process

@@ -204,7 +204,8 @@ def test_sockets_that_nobody_asked_for_are_told_of(tmp_path):
     passed = listening(socket.AF_INET, ("127.0.0.1", 0))
     with started(tmp_path, [passed.fileno()], f"--web.listen-address=127.0.0.1:{free_port()}") as one:
         eventually(lambda: "msg=listening" in one.log(), within=30)
-        assert 'msg="sockets of systemd not used" fix="start with --web.systemd-socket"' in one.log()
+        said = 'msg="sockets of systemd not used" fix="start with --web.systemd-socket"'
+        eventually(lambda: said in one.log(), within=30)
 
 
 @BOTH

@@ -51,6 +51,13 @@ def office(tmp_path: Path) -> Iterator[tuple[Office, str]]:
     socket.close()
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script that fails over has two seconds for the answer; a busy machine may not."""
+    real = ask._ask
+    monkeypatch.setattr(ask, "_ask", lambda path, method, target, _within: real(path, method, target, 30.0))
+
+
 def up(socket: str, *args: str) -> Result:
     return CliRunner().invoke(main, ["up", *args, "--socket", socket])
 

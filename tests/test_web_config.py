@@ -402,12 +402,13 @@ def test_right_passwords_stay_known_when_only_the_certificate_changes():
         policy = new
 
 
-def test_who_waits_for_a_check_when_the_configuration_changes_is_answered_by_the_new_one():
+def test_who_waits_for_a_check_when_the_configuration_changes_is_answered_by_the_new_one(monkeypatch):
     users = "basic_auth_users: {anna: '%s'}\n"
     before, after = (
-        made(users % bcrypt.hashpw(password, bcrypt.gensalt(cost)).decode(), "w", {})
-        for password, cost in ((b"old", 10), (b"new", 4))
+        made(users % bcrypt.hashpw(password, bcrypt.gensalt(4)).decode(), "w", {}) for password in (b"old", b"new")
     )
+    go, check = threading.Event(), before._passwords._check
+    monkeypatch.setattr(before._passwords, "_check", lambda *asked: go.wait(30) and check(*asked))
     answers = {}
     with running(policy=before) as server:
 
@@ -419,6 +420,7 @@ def test_who_waits_for_a_check_when_the_configuration_changes_is_answered_by_the
             thread.start()
         eventually(lambda: before._passwords._waiting.total() == 4)
         asyncio.run_coroutine_threadsafe(use(server.server, after), server.server._acceptor._loop).result(30)
+        go.set()
         for thread in crowd:
             thread.join(30)
     assert answers == {"one": 401, "two": 401, "old": 401, "new": 200}

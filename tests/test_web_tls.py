@@ -69,6 +69,10 @@ class Secured:
     def log(self) -> str:
         return self.log_path.read_text()
 
+    def logged(self, words: str) -> None:
+        """Wait until it has said that: lines are written some time after the event."""
+        eventually(lambda: words in self.log(), within=30)
+
     def ask(
         self, path: str = "/metrics", *, trust: str = "one", tls: bool = True, own: str = "", **headers: str
     ) -> int:
@@ -199,7 +203,7 @@ def test_a_certificate_whose_key_never_comes_is_500_after_a_while_and_the_log_sa
         begun = time.monotonic()
         eventually(lambda: one.ask(**ANNA) == 500, within=30, every=0.1)
         assert time.monotonic() - begun > 8
-        assert "cert_file and key_file: not a certificate and its key" in one.log()
+        one.logged("cert_file and key_file: not a certificate and its key")
         put(directory, "two.key", "k.pem")
         one.until(200, trust="two", **ANNA)
 
@@ -209,7 +213,7 @@ def test_a_key_that_is_gone_for_a_moment_costs_no_request(directory, arguments):
     with secured(directory, TLS + USERS, *arguments) as one:
         one.until(200, **ANNA)
         (directory / "k.pem").unlink()
-        eventually(lambda: "no pair yet" in one.log(), within=30)
+        one.logged("no pair yet")
         assert one.ask(**ANNA) == 200
         put(directory, "one.key", "k.pem")
         eventually(lambda: one.log().count("web configuration in use") == 1, within=30)
@@ -222,7 +226,7 @@ def test_a_password_that_was_taken_away_is_gone_at_once_even_while_a_pair_is_wai
     with secured(directory, TLS + USERS, *arguments) as one:
         one.until(200, **ANNA)
         put(directory, "two.crt", "c.pem")
-        eventually(lambda: "no pair yet" in one.log(), within=30)
+        one.logged("no pair yet")
         other = f"basic_auth_users: {{anna: '{bcrypt.hashpw(b'another', bcrypt.gensalt(4)).decode()}'}}\n"
         one.configure(TLS + other)
         one.until(401, **ANNA)
@@ -236,14 +240,14 @@ def test_while_the_files_are_bad_nobody_is_answered_and_the_log_says_why(directo
         one.configure(TLS + "nonsense: 1\n")
         one.until(500, **ANNA)
         assert b"the log of wg-exporter says why" in one.body
-        assert "web.yml:2: nonsense: is not a known key" in one.log()
+        one.logged("web.yml:2: nonsense: is not a known key")
         one.configure(TLS + USERS)
         one.until(200, **ANNA)
         (directory / "k.pem").write_text("no key\n")
         one.until(500, within=25, **ANNA)
-        assert "cert_file and key_file: not a certificate and its key" in one.log()
+        one.logged("cert_file and key_file: not a certificate and its key")
         (directory / "k.pem").unlink()
-        eventually(lambda: "No such file" in one.log(), within=30)  # nothing is in use that could stay
+        one.logged("No such file")  # nothing is in use that could stay
         shutil.copy(directory / "one.key", directory / "k.pem")
         one.until(200, **ANNA)
 
@@ -278,6 +282,7 @@ def test_a_client_needs_a_certificate_with_the_right_name(directory, arguments):
             with pytest.raises((OSError, http.client.HTTPException)):
                 one.ask(own=own)
         assert one.ask(own="prom") == 200
+        one.logged("its certificate has none of client_allowed_sans")
         assert one.log().count("its certificate has none of client_allowed_sans") == 1
 
 

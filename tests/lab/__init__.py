@@ -64,8 +64,11 @@ T = TypeVar("T")
 
 
 def lab_prefix() -> str:
-    """A prefix for one lab of one run; 7 characters of a device name are left."""
-    return f"wgt{secrets.token_hex(2)}-"
+    """A prefix for one lab of one run, and of no other lane; 7 characters of a device name are left."""
+    while True:
+        prefix = f"wgt{secrets.token_hex(2)}-"
+        if not any(there.name.startswith(prefix) for at in (NAMESPACES, SOCKETS) for there in at.glob("wgt*")):
+            return prefix
 
 
 class Tunnel(NamedTuple):
@@ -130,11 +133,14 @@ def _variables(path: Path) -> list[bytes]:
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """A TCP port on 127.0.0.1 that was free a moment ago. No connection is given it meanwhile: theirs begin at 32768
+    (ip_local_port_range).
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(10_000)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 def eventually(check: Callable[[], T], *, within: float, every: float = 0.05) -> T:

@@ -99,7 +99,7 @@ class Probing:
             assert time.monotonic() < end, f"not within {within:g} s: {self._known.probed}"
             self._step(0.05)
 
-    def settled(self, place: int = 0, *, within: float = 20.0) -> MtuReport:
+    def settled(self, place: int = 0, *, within: float = 60.0) -> MtuReport:
         """The report of one of the peers, once nothing is under way for any of them."""
         calm_since = time.monotonic()
 

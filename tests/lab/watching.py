@@ -66,7 +66,7 @@ class Watching:
             self.rows |= looked.rows
             self.callers |= {one.device: one.callers for one in looked.callers}
 
-    def until(self, true: Callable[[], object], within: float = 15.0) -> None:
+    def until(self, true: Callable[[], object], within: float = 60.0) -> None:
         """Look until something is true."""
         end = time.monotonic() + within
         while not true():
