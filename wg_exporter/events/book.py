@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from wg_exporter.events import ALIKE, MOST, MOST_OF, Kind
+from wg_exporter.events import ALIKE, MOST, MOST_OF, MOST_OF_PEER, Kind
 from wg_exporter.quiet import plain
 
 if TYPE_CHECKING:
@@ -63,7 +63,27 @@ class Book:
         every = [*self._events, *events]
         numbers = Counter(one.kind for one in every)
         spare = {kind: numbers[kind] - most for kind, most in MOST_OF.items() if numbers[kind] > most}
-        self._events = [one for one in every if not _spared(one, spare)][-MOST:] if spare else every[-MOST:]
+        self._events = _last([one for one in every if not _spared(one, spare)] if spare else every)
+
+
+def _last(every: list[Event]) -> list[Event]:
+    """The last `MOST`, or more of those before them and fewer of the peers that have more than `MOST_OF_PEER`."""
+    excess = len(every) - MOST
+    if excess <= 0:
+        return every
+    numbers = Counter(map(_about, every))
+    kept = []
+    for one in every:
+        if excess and one.public_key and numbers[_about(one)] > MOST_OF_PEER:
+            numbers[_about(one)] -= 1
+            excess -= 1
+        else:
+            kept.append(one)
+    return kept[-MOST:]
+
+
+def _about(one: Event) -> Hashable:
+    return one.netns, one.interface, one.public_key
 
 
 def _spared(one: Event, spare: dict[Kind, int]) -> bool:
