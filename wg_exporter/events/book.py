@@ -71,19 +71,17 @@ def _last(every: list[Event]) -> list[Event]:
     excess = len(every) - MOST
     if excess <= 0:
         return every
-    numbers = Counter(map(_about, every))
-    kept = []
-    for one in every:
-        if excess and one.public_key and numbers[_about(one)] > MOST_OF_PEER:
-            numbers[_about(one)] -= 1
+    numbers = Counter([one.public_key for one in every if one.public_key])
+    kept: list[Event] = []
+    for at, one in enumerate(every):
+        if not excess:
+            return kept + every[at:]
+        if numbers[one.public_key] > MOST_OF_PEER:
+            numbers[one.public_key] -= 1
             excess -= 1
         else:
             kept.append(one)
     return kept[-MOST:]
-
-
-def _about(one: Event) -> Hashable:
-    return one.netns, one.interface, one.public_key
 
 
 def _spared(one: Event, spare: dict[Kind, int]) -> bool:
