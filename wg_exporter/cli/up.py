@@ -35,7 +35,7 @@ def up(interface: str, peer: str, netns: str | None, socket_path: str) -> None:
     """Say whether PEER on INTERFACE is up by its fast echoes (`fast` in the configuration).
 
     PEER is its key, its name or the start of its key. Scripts give the whole key: it alone is answered within
-    milliseconds, however many peers there are, and it alone is known to be down while the interface or the peer is gone.
+    milliseconds, however many peers there are, and it alone is known to be down while the interface or peer is gone.
 
     The exit code is 0 if it is up, 1 if it is down, and 2 if that can't be told: no exporter runs here, the peer has no
     fast echoes, or nothing is known yet. Whoever takes every failure for an outage takes 2 for one.
