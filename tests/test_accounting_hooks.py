@@ -126,7 +126,7 @@ class Exporter:
     def kill(self) -> None:
         """What the kernel does with one that is killed: what it has put there stays."""
         for counted in self.source._counted.values():
-            counted.claim.leave()
+            counted.seat.leave()
 
     def read(self, after: float = 0.0) -> list[tuple[int, int]] | None:
         """What was counted by peer, received and sent; None if nothing can be."""
@@ -328,7 +328,7 @@ def test_what_an_exporter_that_runs_has_put_there_is_swept_by_nobody_before_it_e
 
 
 @needs_root
-def test_who_takes_over_at_a_reload_has_the_claim_once_the_one_before_has_ended(tun: Tun) -> None:
+def test_who_takes_over_at_a_reload_has_the_seat_once_the_one_before_has_ended(tun: Tun) -> None:
     first, second = Exporter(tun), Exporter(tun)
     first.read()
     second.read()

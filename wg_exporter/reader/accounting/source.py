@@ -14,10 +14,10 @@ from wg_exporter.accounted import NO_COUNTS
 from wg_exporter.linux.bpf import LPM_TRIE, NO_PREALLOC, Bpf
 from wg_exporter.linux.errors import DeniedError, SourceError
 from wg_exporter.linux.netlink import open_socket
-from wg_exporter.reader.accounting.claim import Claim
 from wg_exporter.reader.accounting.counter import DeviceCounter
 from wg_exporter.reader.accounting.hooks import Found, Hooks
 from wg_exporter.reader.accounting.program import KEY
+from wg_exporter.reader.accounting.seat import Seat
 from wg_exporter.reader.accounting.wanted import Wanted
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ ANOTHER = "another wg-exporter counts packets here; stop one of the two, or turn
 class _Counted:
     """One device."""
 
-    def __init__(self, counter: DeviceCounter, claim: Claim, now: float) -> None:
+    def __init__(self, counter: DeviceCounter, seat: Seat, now: float) -> None:
         self.counter = counter
-        self.claim = claim
+        self.seat = seat
         self.attached: Programs | None = None
         self.numbers: frozenset[int] = frozenset()  # of all programs that it has attached so far
         self.checked = now
@@ -129,8 +129,8 @@ class AccountingSource:
             raise SourceError(ANOTHER)
         self._hooks.check(ifindex)
         counter = DeviceCounter(self._bpf, int.from_bytes(os.urandom(6)), os.cpu_count() or 1)
-        counted = self._counted[ifindex] = _Counted(counter, Claim(ifindex), now)
-        counted.claim.take()  # unless the reader of before a reload has it still
+        counted = self._counted[ifindex] = _Counted(counter, Seat(ifindex), now)
+        counted.seat.take()  # unless the reader of before a reload has it still
         counter.follow(peers)  # before the first packet
         self._attach(ifindex, counted)
         self._troubles.pop(ifindex, None)
@@ -144,7 +144,7 @@ class AccountingSource:
 
     def _check(self, ifindex: int, counted: _Counted, now: float) -> None:
         """Raise SourceError if it can't be relied upon that every packet comes by."""
-        counted.claim.take()
+        counted.seat.take()
         self._hooks.check(ifindex)
         found = self._hooks.look(ifindex, counted.numbers)
         if found is Found.OTHERS and counted.replaced:
@@ -162,4 +162,4 @@ class AccountingSource:
         with suppress(SourceError):
             self._hooks.remove(ifindex, counted.numbers)
         counted.counter.close()
-        counted.claim.leave()
+        counted.seat.leave()

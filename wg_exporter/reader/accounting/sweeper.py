@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wg_exporter.linux.netlink import open_socket
-from wg_exporter.reader.accounting.claim import Claim
 from wg_exporter.reader.accounting.hooks import Hooks
+from wg_exporter.reader.accounting.seat import Seat
 
 if TYPE_CHECKING:
     import socket
@@ -45,13 +45,13 @@ class Sweeper:
 
     def _sweep(self, ifindex: int) -> bool:
         """False: somebody counts there."""
-        claim = Claim(ifindex)
-        if not claim.take():
+        seat = Seat(ifindex)
+        if not seat.take():
             return False
         try:
             self._hooks.remove(ifindex)
         finally:
-            claim.leave()
+            seat.leave()
         return True
 
     def close(self) -> None:

@@ -9,31 +9,27 @@ from __future__ import annotations
 import errno
 import socket
 
-from wg_exporter.linux.errors import SourceError
 
-
-class Claim:
-    """That on one interface, in the network namespace of the calling thread. Not thread-safe."""
+class Seat:
+    """That of one interface, in the network namespace of the calling thread. Not thread-safe."""
 
     def __init__(self, ifindex: int) -> None:
         self._name = f"\0wg-exporter/accounting/{ifindex}"
         self._socket: socket.socket | None = None
 
     def take(self) -> bool:
-        """Have it from now on. False: somebody else has it. Raises SourceError."""
+        """Have it from now on. False: somebody else has it. Where no such name can be had, nobody has one."""
         if self._socket is not None:
             return True
         try:
             made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        except OSError as error:
-            raise SourceError(f"no socket can be had: {error.strerror or error}") from None
+        except OSError:
+            return True
         try:
             made.bind(self._name)
         except OSError as error:
             made.close()
-            if error.errno == errno.EADDRINUSE:
-                return False
-            raise SourceError(f"no socket can be named: {error.strerror or error}") from None
+            return error.errno != errno.EADDRINUSE
         self._socket = made
         return True
 
