@@ -9,7 +9,7 @@ import sys
 
 from generating import DOCS, run, table
 
-from wg_exporter.events import ALIKE, MOST, MOST_OF, Event, Kind, Level, Life, Process, event
+from wg_exporter.events import ALIKE, MOST, MOST_OF, MOST_OF_PEER, Event, Kind, Level, Life, Process, event
 from wg_exporter.events.file import MOST_LINES, NAME
 from wg_exporter.events.words import sentence
 from wg_exporter.web.clients import Limits
@@ -52,7 +52,8 @@ before stays. `wg-exporter events wg0 berlin` shows such lines too, as what happ
 peers. The log has a line for each peer of a state, a reason or a cause.
 
 **Wanderers.** Of the {MOST:,}, some kinds may have only a part, so that what repeats itself does not push out the rest:
-{", ".join(f"{MOST_OF[kind]} of `{kind}`" for kind in MOST_OF)}.
+{", ".join(f"{MOST_OF[kind]} of `{kind}`" for kind in MOST_OF)}. And where something has to go, it is the oldest of a
+peer that has more than {MOST_OF_PEER}, before it is anything else.
 
 **Order.** Events have numbers that rise by one, across restarts too. They tell the order also where the clock was set
 back; times are by the clock of then.

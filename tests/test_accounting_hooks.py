@@ -124,6 +124,11 @@ class Exporter:
         peers = Peers.of(peer(n, allowed_ips=ips) for n, ips in enumerate(allowed_ips, 1))
         self.source.follow(Wanted({(self.tun.name, self.tun.ifindex): peers}, {self.tun.ifindex}))
 
+    def kill(self) -> None:
+        """What the kernel does with one that is killed: what it has put there stays."""
+        for counted in self.source._counted.values():
+            counted.seat.leave()
+
     def read(self, after: float = 0.0) -> list[tuple[int, int]] | None:
         """What was counted by peer, received and sent; None if nothing can be."""
         self.now += after
@@ -283,7 +288,9 @@ def test_one_that_was_replaced_for_good_says_so_and_goes_on_once_it_is_alone(tun
 @pytest.mark.parametrize("how", ["taken over", "swept"])
 def test_what_a_killed_exporter_left_does_not_stay(tun: Tun, how: str) -> None:
     before = there(tun)
-    Exporter(tun).read()
+    killed = Exporter(tun)
+    killed.read()
+    killed.kill()
     left = there(tun)
     assert "wg-exporter" in left
     if how == "swept":
@@ -301,6 +308,39 @@ def test_what_a_killed_exporter_left_does_not_stay(tun: Tun, how: str) -> None:
         assert there(tun).count("direct-action") == 2
         exporter.source.close()
     assert there(tun) == before
+
+
+@needs_root
+def test_what_an_exporter_that_runs_has_put_there_is_swept_by_nobody_before_it_ends(
+    tun: Tun, exporter: Exporter
+) -> None:
+    before = there(tun)
+    exporter.read()
+    sweeper = Sweeper()
+    sweeper.follow(Wanted({}, {tun.ifindex}))
+    sweeper.read()
+    assert not sweeper.done
+    tun.receive("10.0.0.1")
+    assert exporter.read() == [(1, 0), (0, 0)]
+    exporter.kill()
+    sweeper.read()
+    assert (sweeper.done, there(tun)) == (True, before)
+    sweeper.close()
+
+
+@needs_root
+def test_who_takes_over_at_a_reload_has_the_seat_once_the_one_before_has_ended(tun: Tun) -> None:
+    first, second = Exporter(tun), Exporter(tun)
+    first.read()
+    second.read()
+    first.source.close()
+    second.read(AGAIN_SECONDS)
+    sweeper = Sweeper()
+    sweeper.follow(Wanted({}, {tun.ifindex}))
+    sweeper.read()
+    assert not sweeper.done
+    second.source.close()
+    sweeper.close()
 
 
 @needs_root

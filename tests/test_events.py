@@ -18,6 +18,7 @@ from wg_exporter.events import (
     LONGEST_LINE,
     MOST,
     MOST_OF,
+    MOST_OF_PEER,
     NOT_STOPPED,
     Event,
     Kind,
@@ -58,7 +59,7 @@ def ended(wall=WALL):
 def test_the_last_thousand_are_kept_in_order_with_numbers_that_rise():
     book = Book()
     for n in range(MOST + 500):
-        book.add([state(n % 7, wall=WALL + n)])
+        book.add([state(n % 77, wall=WALL + n)])
     assert len(book) == MOST
     assert [one.number for one in book.all] == list(range(501, MOST + 501))
     assert [one.time for one in book.all] == [WALL + n for n in range(500, MOST + 500)]
@@ -87,6 +88,22 @@ def test_what_something_repeats_on_and_on_does_not_push_out_the_night():
     }
     assert [one.number for one in book.all] == sorted(one.number for one in book.all)
     assert kinds[-1] is Kind.RELOAD
+
+
+def test_a_peer_that_goes_up_and_down_all_night_pushes_out_nobody_else():
+    book = Book()
+    book.add([state(2)])
+    for n in range(3000):
+        book.add([state(1, "down" if n % 2 else "up"), *([state(3 + n)] if n % 10 == 0 else [])])
+    names = [one.name for one in book.all]
+    assert len(names) == MOST
+    assert names[0] == "peer 2"
+    assert names.count("peer 1") == MOST - 301
+    for n in range(499):
+        book.add([state(4000 + n)])
+    names = [one.name for one in book.all]
+    assert (names[0], names.count("peer 1"), len(names)) == ("peer 2", MOST_OF_PEER, MOST)
+    assert [one.number for one in book.all] == sorted(one.number for one in book.all)
 
 
 def test_ten_thousand_peers_to_which_the_same_happened_are_one_event_that_names_the_first():

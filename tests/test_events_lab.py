@@ -238,8 +238,9 @@ def test_a_night_is_told_by_the_terminal_over_http_and_by_the_page_and_by_the_lo
         rows = told(tmp_path, pair.hub.name, "spoke")
         (roamed,) = [row for row in rows if row["kind"] == "roaming"]
         assert roamed["after"].endswith(":50123")
-        states = [(row["before"], row["after"]) for row in rows if row["kind"] == "state"]
-        assert states[0] == ("up", "down")
+        # On a busy machine it may be unhealthy when it is first judged, which has no state before it.
+        states = [(row.get("before"), row["after"]) for row in rows if row["kind"] == "state"]
+        assert ("up", "down") in states
         assert states[-1][1] == "up"
         down = next(row for row in rows if row.get("after") == "down")
         assert down["reason"] in exporter.logged('msg="peer changed"', "after=down")[0]

@@ -9,7 +9,16 @@ from wg_exporter.config import Config, Fast, PeerConfig, ProbeSettings, Probing
 from wg_exporter.config.fast import MOST_FAST
 from wg_exporter.history.devices import changes
 from wg_exporter.model import FailedDevice, Failure, Outcome, Peers, SourceName
-from wg_exporter.plan.fast import NO_ENDPOINT, NO_INTERFACE, NOT_READ, NOT_THERE, TOO_MANY, FastPlanner, Unasked
+from wg_exporter.plan.fast import (
+    MOST_MET,
+    NO_ENDPOINT,
+    NO_INTERFACE,
+    NOT_READ,
+    NOT_THERE,
+    TOO_MANY,
+    FastPlanner,
+    Unasked,
+)
 from wg_exporter.probed import FastPeer
 
 ADDRESSES = ("10.0.0.254/24",)
@@ -150,3 +159,16 @@ def test_an_entry_that_means_too_many_peers_is_for_the_first_of_them():
         host.links.append(link(f"x{number}", addresses=ADDRESSES))
     plan = host.plan()
     assert (len(plan.peers), list(plan.unasked.values())) == (MOST_FAST, [Unasked(down=False, why=TOO_MANY)])
+
+
+def test_interfaces_that_come_and_go_under_ever_other_names_do_not_make_ever_more_peers():
+    host = Host(peer(1))
+    for number in range(MOST_MET + 9):
+        host.devices = [device(peer(1)), device(peer(1), name=f"x{number}")]
+        host.links = [link(addresses=ADDRESSES), link(f"x{number}", addresses=ADDRESSES)]
+        host.plan()
+    plan = host.vanish().plan()
+    gone = [interface for _, interface, _ in plan.unasked]
+    assert len(gone) == MOST_MET
+    assert {"wg0", f"x{number}", "x10"} <= set(gone)
+    assert "x0" not in gone

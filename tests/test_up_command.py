@@ -103,8 +103,8 @@ def test_a_peer_in_another_namespace_is_asked_for_there(tmp_path):
     [
         (("wg0", B), "fast: {}"),
         (("wg0", "hamburg"), "fast: {}"),
-        (("wg0", "munich"), "munich"),
-        (("wg7", "berlin"), "no WireGuard interface wg7"),
+        (("wg0", "munich"), "of a peer that is gone the whole key alone"),
+        (("wg7", "berlin"), "no WireGuard interface wg7 here; of one that is gone the whole key alone"),
     ],
 )
 def test_a_peer_that_has_no_fast_echoes_or_is_not_there_can_not_be_told_of(tmp_path, args, says):

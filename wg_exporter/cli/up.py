@@ -17,6 +17,7 @@ from wg_exporter.cli.common import again, drop_output, socket_option
 
 _KEY = re.compile("[A-Za-z0-9+/]{43}=")
 _SHORTEST_KEY = 4
+_WHOLE = "the whole key alone says that it is down"
 
 
 class CantTellError(click.ClickException):
@@ -33,8 +34,8 @@ class CantTellError(click.ClickException):
 def up(interface: str, peer: str, netns: str | None, socket_path: str) -> None:
     """Say whether PEER on INTERFACE is up by its fast echoes (`fast` in the configuration).
 
-    PEER is its key, its name or the start of its key; only the key is answered within milliseconds, however many peers
-    there are.
+    PEER is its key, its name or the start of its key. Scripts give the whole key: it alone is answered within
+    milliseconds, however many peers there are, and it alone is known to be down while the interface or peer is gone.
 
     The exit code is 0 if it is up, 1 if it is down, and 2 if that can't be told: no exporter runs here, the peer has no
     fast echoes, or nothing is known yet. Whoever takes every failure for an outage takes 2 for one.
@@ -78,11 +79,11 @@ def _named(interface: str, peer: str, netns: str, socket_path: str) -> tuple[str
     overview = ask.status(socket_path)
     devices = tuple(row for row in overview.devices if whose(row) == (netns, interface))
     if not devices:
-        raise CantTellError(f"no WireGuard interface {words.plain(interface)} here")
+        raise CantTellError(f"no WireGuard interface {words.plain(interface)} here; of one that is gone {_WHOLE}")
     try:
         found = select(overview._replace(devices=devices), interface, peer, shortest_key=_SHORTEST_KEY)
     except NothingSelected as nothing:
-        raise CantTellError(str(nothing)) from None
+        raise CantTellError(f"{nothing}; of a peer that is gone {_WHOLE}") from None
     keys = [(*whose(row), one.peer.public_key) for row in found.devices for one in row.peers]
     if len(keys) != 1:
         raise CantTellError(f"{len(keys)} peers are called {words.plain(peer)}; give the key of one")

@@ -43,6 +43,10 @@ MOST_OF = {Kind.ROAMING: 500, Kind.FAST: 200, Kind.PROCESS: 200, Kind.QUIET: 200
 """How many of a kind are kept, of those that somebody or something may repeat on and on: a phone that wanders, a
 link that flaps ten times a second, or a process that dies every minute must not push out what happened last night."""
 
+MOST_OF_PEER = 200
+"""How many events of one peer are kept where others have to go for it: one that goes up and down all night is no reason
+to forget the rest. A host that has only the one keeps all of them."""
+
 
 class Process(StrEnum):
     """The processes of the exporter that may die."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from wg_exporter.events import ALIKE, MOST, MOST_OF, Kind
+from wg_exporter.events import ALIKE, MOST, MOST_OF, MOST_OF_PEER, Kind
 from wg_exporter.quiet import plain
 
 if TYPE_CHECKING:
@@ -63,7 +63,25 @@ class Book:
         every = [*self._events, *events]
         numbers = Counter(one.kind for one in every)
         spare = {kind: numbers[kind] - most for kind, most in MOST_OF.items() if numbers[kind] > most}
-        self._events = [one for one in every if not _spared(one, spare)][-MOST:] if spare else every[-MOST:]
+        self._events = _last([one for one in every if not _spared(one, spare)] if spare else every)
+
+
+def _last(every: list[Event]) -> list[Event]:
+    """The last `MOST`, or more of those before them and fewer of the peers that have more than `MOST_OF_PEER`."""
+    excess = len(every) - MOST
+    if excess <= 0:
+        return every
+    numbers = Counter([one.public_key for one in every if one.public_key])
+    kept: list[Event] = []
+    for at, one in enumerate(every):
+        if not excess:
+            return kept + every[at:]
+        if numbers[one.public_key] > MOST_OF_PEER:
+            numbers[one.public_key] -= 1
+            excess -= 1
+        else:
+            kept.append(one)
+    return kept[-MOST:]
 
 
 def _spared(one: Event, spare: dict[Kind, int]) -> bool:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 NOT_THERE = "its interface is not there, or the interface has no such peer"
 NO_ENDPOINT = "it has no endpoint, so nothing can be sent to it"
 NO_INTERFACE = "the addresses of its interface are not known"
+MOST_MET = 16 * MOST_FAST
+"""Peers that were there once: an entry without an interface means one on each that ever comes and goes."""
+
 TOO_MANY = f"more than {MOST_FAST} peers of this host have fast echoes"
 NOT_READ = "the interfaces could not be read yet"
 
@@ -82,6 +85,8 @@ class FastPlanner:
                 unasked[key] = Unasked(down=False, why=TOO_MANY)
             else:
                 peers.append(row)
+        while len(self._met) > MOST_MET:
+            del self._met[next(iter(self._met))]
         there = {*unasked, *(peer.key for peer in peers)}
         unasked |= {key: row for key, row in self._gone(snapshot).items() if key not in there}
         found = FastPlan(tuple(peers), unasked)
@@ -112,7 +117,8 @@ class FastPlanner:
                 if fast is not None:
                     key = (device.netns, device.name, public_key)
                     row = self._row(seen, key, fast)
-                    self._met[key] = row.target or self._met.get(key, "")
+                    before = self._met.pop(key, "")
+                    self._met[key] = row.target or before  # behind those that are gone
                     yield key, row
 
     def _row(self, seen: _Seen, key: PeerKey, fast: Fast) -> FastPeer | Unasked:

@@ -17,6 +17,7 @@ from wg_exporter.linux.netlink import open_socket
 from wg_exporter.reader.accounting.counter import DeviceCounter
 from wg_exporter.reader.accounting.hooks import Found, Hooks
 from wg_exporter.reader.accounting.program import KEY
+from wg_exporter.reader.accounting.seat import Seat
 from wg_exporter.reader.accounting.wanted import Wanted
 
 if TYPE_CHECKING:
@@ -36,8 +37,9 @@ ANOTHER = "another wg-exporter counts packets here; stop one of the two, or turn
 class _Counted:
     """One device."""
 
-    def __init__(self, counter: DeviceCounter, now: float) -> None:
+    def __init__(self, counter: DeviceCounter, seat: Seat, now: float) -> None:
         self.counter = counter
+        self.seat = seat
         self.attached: Programs | None = None
         self.numbers: frozenset[int] = frozenset()  # of all programs that it has attached so far
         self.checked = now
@@ -127,7 +129,8 @@ class AccountingSource:
             raise SourceError(ANOTHER)
         self._hooks.check(ifindex)
         counter = DeviceCounter(self._bpf, int.from_bytes(os.urandom(6)), os.cpu_count() or 1)
-        counted = self._counted[ifindex] = _Counted(counter, now)
+        counted = self._counted[ifindex] = _Counted(counter, Seat(ifindex), now)
+        counted.seat.take()  # unless the reader of before a reload has it still
         counter.follow(peers)  # before the first packet
         self._attach(ifindex, counted)
         self._troubles.pop(ifindex, None)
@@ -141,6 +144,7 @@ class AccountingSource:
 
     def _check(self, ifindex: int, counted: _Counted, now: float) -> None:
         """Raise SourceError if it can't be relied upon that every packet comes by."""
+        counted.seat.take()
         self._hooks.check(ifindex)
         found = self._hooks.look(ifindex, counted.numbers)
         if found is Found.OTHERS and counted.replaced:
@@ -158,3 +162,4 @@ class AccountingSource:
         with suppress(SourceError):
             self._hooks.remove(ifindex, counted.numbers)
         counted.counter.close()
+        counted.seat.leave()
