@@ -14,13 +14,13 @@ import posixpath
 import re
 import threading
 import zlib
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wg_exporter import __version__, shipped
 from wg_exporter.log import Log
 from wg_exporter.shipped.links import relinked
+from wg_exporter.web.html import escape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
