@@ -53,7 +53,7 @@ USES = {
     "h11": Use("import h11", "`serve`: HTTP"),
     "isal": Use("from isal import isal_zlib", "`serve`: gzip"),
     "prometheus-client": Use("import prometheus_client", "`wg_exporter.collector`, for a registry of your own"),
-    "bcrypt": Use("import bcrypt", "`serve`, for passwords"),
+    "bcrypt": Use("import bcrypt", "`serve --web.config.file`, for passwords"),
     "markdown-it-py": Use("import markdown_it", "`serve`, once somebody asks for a page below `/docs/`"),
     "cryptography": Use(
         "from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey",

@@ -106,6 +106,22 @@ def test_neither_help_nor_a_bad_flag_loads_what_only_the_commands_need():
     assert done.stdout == b"[]\n"
 
 
+def test_a_command_loads_none_of_the_others():
+    program = """
+        import sys
+        from wg_exporter.cli import main
+        main.commands["serve"]
+        print(*sorted(name for name in sys.modules if name.startswith("wg_exporter.cli.")))
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], cwd=ROOT, capture_output=True, check=True)
+    assert done.stdout.split() == [b"wg_exporter.cli.common", b"wg_exporter.cli.program", b"wg_exporter.cli.serve"]
+
+
+def test_each_command_goes_by_the_name_by_which_it_is_found():
+    assert {name: command.name for name, command in main.commands.items()} == {name: name for name in main.commands}
+    assert "nonsense" not in main.commands
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

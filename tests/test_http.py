@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from email.utils import formatdate
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from wg_exporter.web.http import LONGEST_HEAD, MOST_FIELDS, BadRequestError, Exchange
+from wg_exporter.web.http import LONGEST_HEAD, MOST_FIELDS, BadRequestError, Exchange, date
 
 GET = b"GET /metrics?a=1&b=%C3%BC HTTP/1.1\r\nHost: gw1\r\nAccept: text/plain\r\nAccept: */*\r\n\r\n"
 
@@ -16,6 +18,11 @@ def fed(*pieces: bytes) -> Exchange:
     for piece in pieces:
         exchange.receive(piece)
     return exchange
+
+
+@given(st.integers(0, 253_402_300_799))
+def test_a_time_is_written_as_in_mail_and_all_headers(seconds):
+    assert date(seconds) == formatdate(seconds, usegmt=True)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, len(GET)])

@@ -12,6 +12,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -194,6 +195,28 @@ def test_a_dump_that_its_reader_gives_up_closes_the_socket() -> None:
     dump.close()
     assert kernel.sockets[0].closed
     assert len(ask(netlink)) == 3
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda netlink: list(netlink.dump(KIND, b"")),
+        lambda netlink: netlink.command(KIND, b""),
+        lambda netlink: netlink.ask(KIND, [b""]),
+    ],
+    ids=["dump", "command", "ask"],
+)
+def test_the_buffer_is_there_only_while_somebody_asks(use: Callable[[Netlink], object]) -> None:
+    """A reader has seven of these for months, and each asks for a millisecond every few seconds."""
+    kernel, netlink = kernel_that(lambda n: [done(n)])
+    tracemalloc.start()
+    try:
+        use(netlink)
+        assert len(kernel.buffer) == RECEIVE_BUFFER
+        kernel.buffer = bytearray()
+        assert tracemalloc.get_traced_memory()[0] < RECEIVE_BUFFER // 2
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("failure", [None, *FAILURES])

@@ -7,23 +7,48 @@ before the end (`show | head`) 141, as with other tools. Each problem is one lin
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from wg_exporter import __version__
-from wg_exporter.cli.check.command import check
 from wg_exporter.cli.common import drop_output
-from wg_exporter.cli.demo.command import demo
-from wg_exporter.cli.diagnose.command import diagnose
-from wg_exporter.cli.drift.command import drift
-from wg_exporter.cli.events.command import events
-from wg_exporter.cli.export import export
-from wg_exporter.cli.mtu.command import mtu
-from wg_exporter.cli.quiet import quiet
-from wg_exporter.cli.serve import serve
-from wg_exporter.cli.show.command import show
-from wg_exporter.cli.up import up
 from wg_exporter.linux.scarcity import scarce
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MODULES: Final = {
+    "serve": "serve",
+    "show": "show.command",
+    "events": "events.command",
+    "mtu": "mtu.command",
+    "diagnose": "diagnose.command",
+    "drift": "drift.command",
+    "quiet": "quiet",
+    "up": "up",
+    "check": "check.command",
+    "export": "export",
+    "demo": "demo.command",
+}
+
+
+class _Commands(Mapping[str, click.Command]):
+    """All commands by name. Each is imported when it is asked for: what the others need is nothing that all processes
+    of `serve` should keep for months.
+    """
+
+    def __getitem__(self, name: str) -> click.Command:
+        found: click.Command = getattr(import_module(f"wg_exporter.cli.{_MODULES[name]}"), name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_MODULES)
+
+    def __len__(self) -> int:
+        return len(_MODULES)
 
 
 class Program(click.Group):
@@ -45,11 +70,11 @@ class Program(click.Group):
             raise click.ClickException(problem) from None
 
 
-@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Program,
+    commands=_Commands(),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="wg-exporter")
 def main() -> None:
     """Prometheus exporter and health monitor for WireGuard tunnels."""
-
-
-for command in (serve, show, events, mtu, diagnose, drift, quiet, up, check, export, demo):
-    main.add_command(command)

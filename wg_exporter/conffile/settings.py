@@ -8,7 +8,6 @@ Sources: wg(8), wg-quick(8), systemd.netdev(5); of AmneziaWG: amneziawg-tools, c
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -46,6 +45,8 @@ def unknown(section: str, key: str) -> str:
     known = _SETTINGS.get(section)
     if known is None or key in known or key.startswith("x-"):
         return ""
+    from difflib import get_close_matches  # noqa: PLC0415 - only where there is a mistake
+
     meant = get_close_matches(key, known, 1, _ALIKE) if len(key) <= _LONGEST else []
     if meant:
         return f"unknown setting, did you mean {known[meant[0]]}?"

@@ -12,7 +12,6 @@ goes on. (Checks across fields look only at the parts that are right in themselv
 
 from __future__ import annotations
 
-import difflib
 import re
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -71,6 +70,8 @@ class _TooManyValues(Exception):  # noqa: N818  never leaves this file: it ends 
 
 def resembling(word: str, known: Iterable[str]) -> str:
     """The one of `known` that the user probably meant, or empty."""
+    import difflib  # noqa: PLC0415 - only where there is a mistake
+
     return next(iter(difflib.get_close_matches(word[:64], known, 1)), "")
 
 

@@ -134,7 +134,7 @@ class Netlink:
         self._open_socket = open_socket
         self._socket: socket.socket | None = None
         self._sequence = 0
-        self._buffer = bytearray(RECEIVE_BUFFER)
+        self._buffer = bytearray()  # there is one while somebody asks
         self._room = RECEIVE_BUFFER
 
     def close(self) -> None:
@@ -168,7 +168,7 @@ class Netlink:
             self.close()
             raise
         finally:
-            self._buffer[:] = bytes(RECEIVE_BUFFER)
+            self._let_go()
         if interrupted:
             raise InterruptedDumpError("changed while it was read")
 
@@ -184,6 +184,8 @@ class Netlink:
         except BaseException:
             self.close()
             raise
+        finally:
+            self._let_go()
         return found
 
     def command(self, message_type: int, payload: bytes, flags: int = 0) -> None:
@@ -195,6 +197,13 @@ class Netlink:
         except BaseException:
             self.close()
             raise
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Wipe the buffer, which may hold keys, and have none: it is wanted for a moment every few seconds."""
+        self._buffer[:] = bytes(len(self._buffer))
+        self._buffer = bytearray()
 
     def _ask_some(self, message_type: int, payloads: Sequence[bytes]) -> list[bytes | int]:
         first = self._sequence + 1
@@ -224,6 +233,8 @@ class Netlink:
         return self._sequence
 
     def _transmit(self, datagram: bytes) -> None:
+        if not self._buffer:
+            self._buffer = bytearray(RECEIVE_BUFFER)
         try:
             if self._socket is None:
                 self._socket = self._open_socket(self._protocol)

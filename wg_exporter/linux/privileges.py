@@ -162,8 +162,7 @@ def readable_by_all(path: Path) -> bool:
 class _Libc:
     """The system calls that Python has no functions for. Both raise OSError."""
 
-    def __init__(self) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
+    _libc = ctypes.CDLL(None, use_errno=True)
 
     def prctl(self, option: int, argument: int) -> int:
         result: int = self._libc.prctl(option, *(ctypes.c_ulong(value) for value in (argument, 0, 0, 0)))

@@ -23,6 +23,12 @@ def be_frugal() -> None:
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
+def give_back() -> None:
+    """Give the kernel back what this process has freed (malloc_trim(3)). Some of it would stay for ever."""
+    with contextlib.suppress(AttributeError):  # it is glibc's
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def scarce(error: BaseException) -> str:
     """In one line what there is too little of; empty if the error is another one."""
     unmapped = isinstance(error, ImportError) and "map segment" in str(error)

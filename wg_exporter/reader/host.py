@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from wg_exporter.linux.namespaces import Entrance
 from wg_exporter.model import Backend, SourceName
 from wg_exporter.reader.conf import DEFAULT_PATTERNS, ConfSource
+from wg_exporter.reader.counting import Counting, counters
 from wg_exporter.reader.dns.service import HostNames
 from wg_exporter.reader.dns.setter import Setter
 from wg_exporter.reader.kernel.source import KernelSource
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from wg_exporter.config import Config
-    from wg_exporter.reader.counting import Counting
     from wg_exporter.sources import Clock
 
 # Names change rarely, and looking through directories of files takes longer than reading most devices.
@@ -71,8 +71,6 @@ def reader_of(
 
 def _counting(config: Config, clock: Clock) -> Counting:
     """What counts packets or, where that is off, takes away what a killed exporter has left, once."""
-    from wg_exporter.reader.counting import Counting, counters  # noqa: PLC0415 - not for the commands that only look
-
     count = config.accounting.enabled
     places: list[tuple[str, Entrance | None]] = [("", None)]
     places += [(place.name, Entrance(place.name, place.path)) for place in config.namespaces]

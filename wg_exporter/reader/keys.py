@@ -15,7 +15,7 @@ What differs is told as `compared.KeysDiffer`, and no more crosses to the export
 from __future__ import annotations
 
 import hashlib
-import secrets
+import os
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -66,7 +66,7 @@ class KeyDigests:
     """
 
     def __init__(self) -> None:
-        self._begun = hashlib.sha256(secrets.token_bytes(64))  # a whole block
+        self._begun = hashlib.sha256(os.urandom(64))  # a whole block
 
     def of_raw(self, key: bytearray | memoryview, *, private: bool = False) -> bytes:
         """The digest of 32 bytes."""

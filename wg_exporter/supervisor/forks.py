@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from typing import TYPE_CHECKING, Final
 
-from wg_exporter.linux.scarcity import scarce
+import msgspec
+
+from wg_exporter.linux.scarcity import give_back, scarce
 from wg_exporter.log import Log, place
 from wg_exporter.messages.packets import close_all
+from wg_exporter.messages.prober import FromProber, ToProber
+from wg_exporter.messages.reader import FromReader, ToReader
+from wg_exporter.messages.resolver import FromResolver, ToResolver
+from wg_exporter.messages.supervisor import FromSupervisor, ToSupervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 HEEDED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 """The signals for which the supervisor has handlers."""
+
+_MESSAGES: Final = (
+    *(ToSupervisor, FromSupervisor, ToReader, FromReader),
+    *(ToProber, FromProber, ToResolver, FromResolver),
+)
+
+
+def prepare() -> None:
+    """Make what all processes need before the first of them is forked: what is there by then, they share."""
+    for messages in _MESSAGES:
+        msgspec.msgpack.Decoder(messages)  # what it finds out about a type it keeps with the type
+    gc.collect()
+    give_back()
+    gc.freeze()  # a collection in a child would write to what all of them share
 
 
 def fork(body: Callable[[], int | None], private: Iterable[int], *, ignore: bool) -> int:

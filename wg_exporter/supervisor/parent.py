@@ -7,7 +7,6 @@ the end of a child, and never for anything else.
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import select
 import signal
@@ -39,7 +38,7 @@ from wg_exporter.messages.supervisor import (
     ToSupervisor,
 )
 from wg_exporter.supervisor.copies import MOST_PROBLEMS, holding, web_material
-from wg_exporter.supervisor.forks import HEEDED, fork, name
+from wg_exporter.supervisor.forks import HEEDED, fork, name, prepare
 from wg_exporter.supervisor.outbox import Outbox
 from wg_exporter.supervisor.resolvers import Resolvers
 from wg_exporter.web.files import LOOK_EVERY
@@ -125,8 +124,7 @@ class Parent:
         signal.set_wakeup_fd(wakes)
         before = {number: signal.signal(number, lambda *_: None) for number in HEEDED}
         self._open = (ours.fileno(), self._wake, wakes)
-        gc.collect()
-        gc.freeze()  # a collection in a child would write to what all of them share
+        prepare()
         try:
             self._web = self._fork(lambda: exporter(theirs), ignore=False)
             for one in (theirs, *handed_over):

@@ -49,6 +49,8 @@ def run(asked: Asked) -> int:
 
         if doors.track_files:
             import_module("wg_exporter.daemon.tracking")  # which few hosts need
+        if asked.web_file:
+            import_module("bcrypt")  # users may come at any time
 
         docs = Docs()
         if not all(map(readable_by_all, docs.needs())):

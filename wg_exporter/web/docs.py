@@ -2,7 +2,7 @@
 
 What an alert says leads to /docs/alerts/NAME, and every link from there leads to a page that is served too; what is no
 page, such as the alert rules, is below /docs/files/. The texts are read at the start: an upgrade replaces the files
-under a program that runs on. They are kept compressed, 150 kB, and made HTML when somebody asks, once each.
+under a program that runs on. They are kept compressed, 170 kB, and made HTML when somebody asks, once each.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import posixpath
 import re
 import threading
 import zlib
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wg_exporter import __version__, shipped
 from wg_exporter.log import Log
 from wg_exporter.shipped.links import relinked
+from wg_exporter.web.html import escape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,7 +79,7 @@ class Docs:
 
     def _read(self, name: str) -> None:
         text = shipped.read(name)
-        self._texts[name] = zlib.compress(text.encode(), 1)
+        self._texts[name] = zlib.compress(text.encode(), 6)
         if name.endswith(".md"):
             title = re.search(r"^# (.+)$", text, re.MULTILINE)
             self._titles[name] = title[1] if title else name

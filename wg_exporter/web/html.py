@@ -10,12 +10,14 @@ jinja2 would do it too, but both sides need the bare parts, and then there is no
 from __future__ import annotations
 
 import re
-from html import escape
 from string import Formatter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+# `html.escape` does the same, but its module knows all names of HTML's entities: 0.4 MB that stay in memory.
+_ESCAPED = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
 
 _TEMPLATE = re.compile(r'(<template id="([a-z]+)">)(.*?)(</template>)', re.DOTALL)
 
@@ -41,6 +43,11 @@ class Templates:
     def part(self, name: str, /, **texts: str) -> Html:
         """A part with these texts."""
         return fill(self._parts[name], **texts)
+
+
+def escape(text: str) -> str:
+    """The text as HTML, also as the value of an attribute."""
+    return text.translate(_ESCAPED)
 
 
 def fill(template: Html, /, **texts: str) -> Html:

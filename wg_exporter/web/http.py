@@ -7,7 +7,7 @@ request of ours has one.
 from __future__ import annotations
 
 import re
-from email.utils import formatdate
+import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 LONGEST_HEAD = 16 * 1024  # bytes of a request before its body; what Prometheus sends has 400
 MOST_FIELDS = 100  # header fields; what 16 KiB can hold takes h11 5 ms, a hundred times as long as a usual request
 MOST_PARAMETERS = 32
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 
@@ -102,7 +105,7 @@ class Exchange:
         """
         fields = [(name, value) for name, value in headers.items()]
         fields += [] if length is None else [("Content-Length", str(length))]
-        fields += [("Date", _date()), ("Server", "wg-exporter")]
+        fields += [("Date", date(time.time())), ("Server", "wg-exporter")]
         if close:
             fields.append(("Connection", "close"))
         response = h11.Response(status_code=status, headers=fields, reason=HTTPStatus(status).phrase)
@@ -159,5 +162,10 @@ class Exchange:
         return Request(event.method.decode("latin-1"), path, query, list(event.headers), self._local, self._address)
 
 
-def _date() -> str:
-    return formatdate(usegmt=True)
+def date(at: float) -> str:
+    """A time in seconds since the epoch, as headers have it (RFC 9110, 5.6.7).
+
+    `email.utils.formatdate` does the same, and brings half of a mail program: 0.4 MB that stay in memory.
+    """
+    year, month, day, hour, minute, second, weekday, *_ = time.gmtime(at)
+    return f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04} {hour:02}:{minute:02}:{second:02} GMT"

@@ -11,11 +11,11 @@ to read them any more.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
+import zlib
 from collections import Counter
 from dataclasses import dataclass
-from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter import __version__
@@ -44,6 +44,7 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
+_GZIP = 31  # the format of gzip(1), without a time (zlib.h, deflateInit2)
 _KEPT = "max-age=31536000, immutable"
 
 _LEVELS = {Level.INFO: "dull", Level.WARN: "odd", Level.ERROR: "bad"}
@@ -91,7 +92,7 @@ class Headline(NamedTuple):
 
 
 def _read(name: str) -> bytes:
-    return (resources.files("wg_exporter.web") / "static" / name).read_bytes()
+    return (Path(__file__).parent / "static" / name).read_bytes()
 
 
 def _asset(name: str, content_type: str) -> Asset:
@@ -103,7 +104,7 @@ def _asset(name: str, content_type: str) -> Asset:
         "X-Content-Type-Options": "nosniff",
         "Vary": "Accept-Encoding",
     }
-    plain, compressed = (Body((body,), len(body)) for body in (data, gzip.compress(data, mtime=0)))
+    plain, compressed = (Body((body,), len(body)) for body in (data, zlib.compress(data, wbits=_GZIP)))
     return Asset(f"/static/{stem}.{hashlib.sha256(data).hexdigest()[:12]}.{ending}", headers, plain, compressed)
 
 

@@ -20,8 +20,6 @@ from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, ip_address, ip_network
 from typing import TYPE_CHECKING
 
-import bcrypt
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -45,9 +43,7 @@ class Passwords:
 
     def __init__(self, users: Mapping[str, str]) -> None:
         self._users = {name: found.encode() for name, found in users.items()}
-        cost = max((int(found.split("$")[2]) for found in users.values()), default=10)
-        # Of nobody: with the cost of the most expensive hash there is.
-        self._nobody = bcrypt.hashpw(os.urandom(16).hex().encode(), bcrypt.gensalt(cost)) if users else b""
+        self._nobody = _hash_of_nobody(max(int(found.split("$")[2]) for found in users.values())) if users else b""
         self._key = os.urandom(32)
         self._right: OrderedDict[bytes, None] = OrderedDict()
         self._waiting: Counter[str] = Counter()  # by address, also the one that is being checked
@@ -134,9 +130,18 @@ class Passwords:
                 turn.set_result(None)
 
     def _check(self, name: str, password: bytes) -> bool:
+        import bcrypt  # noqa: PLC0415 - only where there are users
+
         found = self._users.get(name)
         right = bcrypt.checkpw(password[:LONGEST], found or self._nobody)
         return right and found is not None and len(password) <= LONGEST
+
+
+def _hash_of_nobody(cost: int) -> bytes:
+    """A hash that no password has. `cost` is that of the most expensive hash there is."""
+    import bcrypt  # noqa: PLC0415 - only where there are users
+
+    return bcrypt.hashpw(os.urandom(16).hex().encode(), bcrypt.gensalt(cost))
 
 
 def _network(address: str) -> str:

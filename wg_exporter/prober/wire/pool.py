@@ -5,7 +5,7 @@ Otherwise the sockets of a fwmark or namespace that is no longer configured woul
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -36,7 +36,7 @@ class SocketPool:
         self._by_fd: dict[int, ProbeSocket] = {}
         self._failed: dict[SocketKey, tuple[float, SendError]] = {}  # when to try again, and why it failed
         self._holders: Counter[SocketKey] = Counter()
-        self.tag = secrets.randbits(16)
+        self.tag = int.from_bytes(os.urandom(2))
 
     def __len__(self) -> int:
         return len(self._open)
@@ -61,7 +61,7 @@ class SocketPool:
         if time.monotonic() < retry_at:
             return failure
         try:
-            opened = ProbeSocket(key, self.tag, FIRST_PORT + secrets.randbelow(PORTS), self._open_socket)
+            opened = ProbeSocket(key, self.tag, FIRST_PORT + int.from_bytes(os.urandom(2)) % PORTS, self._open_socket)
         except OSError as error:
             failure = reason(error)
             self._failed[key] = time.monotonic() + REOPEN_AFTER, failure
