@@ -27,6 +27,7 @@ NO_ENDPOINT = "it has no endpoint, so nothing can be sent to it"
 NO_INTERFACE = "the addresses of its interface are not known"
 TOO_MANY = f"more than {MOST_FAST} peers of this host have fast echoes"
 NOT_READ = "the interfaces could not be read yet"
+NO_ANSWER_YET = "its echoes have not said yet"
 
 
 class Unasked(NamedTuple):

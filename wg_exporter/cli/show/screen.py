@@ -24,7 +24,9 @@ from rich.text import Text
 
 from wg_exporter.cli.show.overview import (
     Standing,
+    fast_of,
     fix_for,
+    not_asked,
     probing_of,
     quiet_line,
     reason_when_empty,
@@ -93,6 +95,7 @@ class _Screen:
         unused |= {"reason"} - {"reason" for line in every if line.row.health.reason}
         unused |= {"cause"} if all(line.row.cause is None for line in every) else set()
         unused |= {"rx_packets", "tx_packets"} if all(line.row.packets is None for line in every) else set()
+        unused |= {"fast"} if all(line.row.fast is None for line in every) else set()
         unused |= {"rtt", "loss"} if all(line.row.window is None for line in every) else set()
         unused |= {"mtu"} if all(line.row.mtu is None for line in every) else set()
         columns = {name: column for name, column in COLUMNS.items() if name not in unused}
@@ -175,6 +178,9 @@ def _peers_verdict(overview: Overview, encoding: str) -> Iterator[tuple[Text, ..
         yield say(f"! {words.count(len(doubts), 'peer')} {what}: {words.first_of(doubts)}", "yellow")
     for reason, names in islice(unprobed(overview).items(), REASONS):
         yield say(f"! {words.count(len(names), 'peer')} can't be probed: {words.first_of(names)}: {reason}", "yellow")
+    for reason, names in islice(not_asked(overview).items(), REASONS):
+        who = f"{words.count(len(names), 'peer')} without fast echoes: {words.first_of(names)}"
+        yield say(f"! {who}: {reason}", "yellow")
     if degraded:
         yield say(f"! {words.count(len(degraded), 'peer')} degraded", "yellow", degraded)
     if overview.quiet:
@@ -255,9 +261,8 @@ def _closer(row: DeviceRow, peer: PeerRow, config_file: str, wall: float, encodi
             yield Text(words.plain(f"  {line}", encoding))
     if peer.cause:
         yield from _cause(peer.cause, encoding)
-    if peer.fast_up is not None:
-        state, style = ("up", "") if peer.fast_up else ("down", "yellow")
-        yield Text(f"  {state} by fast echoes", style)
+    if fast := fast_of(peer):
+        yield Text(words.plain(f"  {fast}", encoding), "" if peer.fast and peer.fast.up else "yellow")
     if peer.host_name:
         device = whose(row)[1]
         if found := host_name.told(peer.host_name, device, peer.peer.public_key):
