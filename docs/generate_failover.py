@@ -198,10 +198,10 @@ router bgp 65001
 
 - Gateways that share one key have [WireGuardAllPathsDown](alerts/WireGuardAllPathsDown.md), and WireGuardPeerDown holds
   back for them by itself; but see above why they can't have fast echoes.
-- An outage that fast echoes find makes no alert of its own: a metric that is scraped every 15 s misses most of what they
-  find, and what lasts is an outage of the state. Only where a peer is down by them for minutes and its state is not,
-  there is [WireGuardFastEchoesUnanswered](alerts/WireGuardFastEchoesUnanswered.md), for then nobody else would tell that
-  the address stays away. Who moved, and when, is in the log of the exporter and of keepalived, and in
+- An outage that fast echoes find makes no alert of its own: a metric that is scraped every 15 s misses most of what
+  they find, and what lasts is an outage of the state. Only where a peer is down by them for minutes and its state is
+  not, there is [WireGuardFastEchoesUnanswered](alerts/WireGuardFastEchoesUnanswered.md), for then nobody else would say
+  that the address stays away. Who moved, and when, is in the log of the exporter and of keepalived, and in
   [what happened](events.md). A peer that goes up and down again and again is
   [WireGuardPeerFlapping](alerts/WireGuardPeerFlapping.md) by its usual states.
 - While you work on one of the two, [quiet](health.md#while-you-work-on-it) holds its alerts back; the address moves
