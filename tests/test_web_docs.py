@@ -205,7 +205,7 @@ def test_all_that_is_kept_of_all_pages_is_small():
     docs = Docs()
     for path in docs.paths:
         docs.body(path)
-    assert sum(map(len, [*docs._texts.values(), *docs._made.values()])) < 350_000
+    assert sum(map(len, [*docs._texts.values(), *docs._made.values()])) < 400_000
 
 
 def test_pages_are_those_of_the_program_that_runs_though_their_files_are_gone(monkeypatch, tmp_path):
