@@ -53,7 +53,9 @@ peers:
 - At most {most} peers of a host have them, and all together at most {echoes:.0f} a second. {most} peers at 100 ms took
   {cost} of a core ({date}, loopback, Python {python}). An echo is 48 bytes, or 64 over IPv6, inside the tunnel, and
   some 108 outside: at 100 ms 9 kbit/s each way. They keep the session, NAT and phones awake.
-- Each change is a line of the log, `down by fast echoes`, and one of [what happened](events.md).
+- Each change is a line of the log, `down by fast echoes`, and one of [what happened](events.md). How peers are by them
+  is in `wg-exporter show`, on the page at `/` and on the [dashboards](dashboards.md). `wg-exporter check` says who gets
+  none and why, and whether track files can be written.
 
 ## How often chance looks like an outage
 

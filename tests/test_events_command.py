@@ -15,6 +15,7 @@ from tests.hosts import NOW, device, host, peer
 from tests.serving import App, eventually, running
 from wg_exporter.cli import ask, main
 from wg_exporter.cli.events.when import since
+from wg_exporter.cli.show.events import last_events
 from wg_exporter.events import Kind, Level, Life, Process, event
 from wg_exporter.events.book import Book
 from wg_exporter.events.file import NAME, encode
@@ -309,6 +310,12 @@ def test_show_of_several_peers_of_one_without_events_and_in_json_has_none(export
     assert "last of" not in shown(exporter)
     assert "last of" not in shown(exporter, "wg0")
     assert json.loads(shown(exporter, "--json", "berlin"))["devices"][0]["peers"][0]["label"] == "berlin"
+
+
+@pytest.mark.parametrize("rows", [(), (peer("berlin"), peer("lyon", key="B"))], ids=["none", "two"])
+def test_of_no_peer_or_of_several_nobody_is_asked_what_happened(rows, monkeypatch):
+    monkeypatch.setattr(ask, "events", lambda _path, _query: pytest.fail("it was asked"))
+    assert last_events("s", host(device(*rows))._replace(teller=Teller("1", "gw1", "", NOW - 99))) == ()
 
 
 def test_show_of_an_exporter_that_knows_no_events_shows_the_peer(exporter, monkeypatch):

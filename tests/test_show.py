@@ -554,3 +554,4 @@ def test_peers_without_the_fast_echoes_that_they_should_have_are_named_with_the_
     waiting = peer("hamburg", key="B", age=1)._replace(fast=FastFound("10.0.0.2", None, NO_ANSWER_YET))
     shown = text(host(device(without, waiting)))
     assert "! 1 peer without fast echoes: berlin: no single address; give it a `target`" in shown
+    assert NO_ANSWER_YET not in shown
