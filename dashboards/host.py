@@ -16,6 +16,7 @@ from promql import (
     PEER,
     PROBES,
     cause,
+    fast_up,
     handshake_age,
     in_state,
     loss,
@@ -30,6 +31,7 @@ from promql import (
     unread,
 )
 from shared import (
+    FAST_WORDS,
     HOST_UID,
     PEER_LEGEND,
     QUIET_WORDS,
@@ -147,7 +149,8 @@ def _peers() -> Panel:
         "Peers",
         "Every configured peer. Handshake: how long ago; a tunnel that carries data has one every two minutes, an idle "
         "one needs none. Receive and transmit are this host's view, round trip and loss those of five minutes. Quiet: "
-        "it pages nobody, for somebody works on it. Click on a name for all there is about the peer.",
+        "it pages nobody, for somebody works on it. Fast: whether it answers fast echoes, by which traffic is moved. "
+        "Click on a name for all there is about the peer.",
         [
             f"max by ({NAMED}) ({HOST('wireguard_peer_expected_up')})",
             state_number(HOST, PEER),
@@ -161,6 +164,7 @@ def _peers() -> Panel:
             f"max by ({PEER}, endpoint) ({HOST('wireguard_peer_info')})",
             f"{quiet_peers(HOST)}\nand on ({PEER}) {HOST('wireguard_peer_expected_up')}",
             f"{cause(HOST)} == 1",
+            fast_up(HOST),
         ],
         [
             Column("Value #B", "State", width=90, mappings=STATE_NUMBERS, filled=True),
@@ -168,16 +172,17 @@ def _peers() -> Panel:
             Column("peer", "Peer", link=peer_link()),
             Column("interface", "Interface", width=110),
             Column("netns", "Netns", width=90),
-            Column("reason", "Reason", width=190),
-            Column("cause", "Cause", width=150),
-            Column("Value #D", "Handshake", unit="s", width=100, decimals=1),
-            Column("Value #E", "Receive", unit="bps", width=100),
-            Column("Value #F", "Transmit", unit="bps", width=100),
-            Column("Value #G", "Round trip", unit="s", width=100),
+            Column("reason", "Reason", width=180),
+            Column("cause", "Cause", width=140),
+            Column("Value #M", "Fast", width=60, mappings=FAST_WORDS),
+            Column("Value #D", "Handshake", unit="s", width=95, decimals=1),
+            Column("Value #E", "Receive", unit="bps", width=95),
+            Column("Value #F", "Transmit", unit="bps", width=95),
+            Column("Value #G", "Round trip", unit="s", width=95),
             Column("Value #H", "Loss", unit="percentunit", width=80, thresholds=LOSSY, decimals=1),
             Column("verdict", "MTU", width=150, mappings=VERDICT_WORDS),
             Column("endpoint", "Endpoint", width=190),
-            Column("Value #A", "Expected", width=90, mappings=words({"1": ("up", "text"), "0": ("no", "text")})),
+            Column("Value #A", "Expected", width=80, mappings=words({"1": ("up", "text"), "0": ("no", "text")})),
             *hidden("job", "instance", "public_key", "Value #C", "Value #I", "Value #J", "Value #L"),
         ],
         height=11,

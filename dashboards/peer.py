@@ -18,6 +18,7 @@ from promql import (
     PROBES,
     STATES,
     cause,
+    fast_up,
     handshake_age,
     last_change,
     loss,
@@ -45,6 +46,13 @@ FAULTY = f'verdict=~"{FAULTS}"'
 # Beside the states in a timeline: the peer pages nobody.
 QUIET_NUMBER = 6
 CAUSE_NUMBER = 7  # and why it is not well
+FAST_NUMBER = 8  # and how it is by fast echoes: this for down, and the next for up
+BESIDE_STATES = {
+    str(QUIET_NUMBER): ("quiet", QUIET),
+    str(CAUSE_NUMBER): ("cause", NOTICE),
+    str(FAST_NUMBER): ("down", WARN),
+    str(FAST_NUMBER + 1): ("up", GOOD),
+}
 # A session of WireGuard ends after this many seconds: with a handshake older than that, no data can pass.
 SESSION = 180
 
@@ -66,6 +74,7 @@ def dashboard() -> Json:
             ),
             events("States", state_changes(ONE_PEER), "{{state}}", PEER_ANYWHERE, NOTICE, at_value=True),
             events("Causes", f"{cause(ONE_PEER, NAMED)} == 1", "{{cause}}", PEER_ANYWHERE, WARN),
+            events("Fast echoes", f"1 - {fast_up(ONE_PEER, NAMED)}", "down by fast echoes", PEER_ANYWHERE, WARN),
             events(
                 "Roaming",
                 ONE_PEER.increase("wireguard_peer_endpoint_changes_total", NAMED),
@@ -175,14 +184,16 @@ def _states() -> Panel:
     return timeline(
         "State and reason",
         "The state over time, and below it each reason and each cause for as long as it held: by what it is seen, and "
-        "why that is so. Quiet: the peer paged nobody, for somebody worked on it; its state is the true one.",
+        "why that is so. Fast echoes move traffic before the state changes; only where the configuration has `fast`. "
+        "Quiet: the peer paged nobody, for somebody worked on it; its state is the true one.",
         [
             over_time(state_number(ONE_PEER), PEER_ANYWHERE),
+            over_time(f"{FAST_NUMBER} + {fast_up(ONE_PEER, NAMED)}", "{{peer}}: fast echoes"),
             over_time(reason_number(ONE_PEER, f"{NAMED}, reason"), "{{peer}}: {{reason}}"),
             over_time(f"{CAUSE_NUMBER} * {cause(ONE_PEER, NAMED)}", "{{peer}}: {{cause}}"),
             over_time(f"{QUIET_NUMBER} * {quiet_peers(ONE_PEER, NAMED)}", "{{peer}}: quiet"),
         ],
-        [*STATE_NUMBERS, *words({str(QUIET_NUMBER): ("quiet", QUIET), str(CAUSE_NUMBER): ("cause", NOTICE)})],
+        [*STATE_NUMBERS, *words(BESIDE_STATES)],
         width=24,
         height=6,
     )
@@ -237,7 +248,9 @@ def _packets() -> list[Panel]:
         graph(
             "Average packet",
             "WireGuard's bytes for each packet, received upwards, sent downwards: what users send, 32 to 47 on top, "
-            "and keepalives. Large: bulk data. Small and many: acknowledgements, speech, or somebody who scans.",
+            "and handshakes and keepalives, which weigh where little is sent. Large: bulk data. Small and many: "
+            "acknowledgements, speech, or somebody who scans. Sent and close to 0: WireGuard drops them, as while it "
+            "waits for a handshake.",
             [
                 over_time(ONE_PEER.packet_size("receive", NAMED), f"{PEER_ANYWHERE} in"),
                 over_time(ONE_PEER.packet_size("transmit", NAMED), f"{PEER_ANYWHERE} out"),

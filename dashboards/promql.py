@@ -124,6 +124,14 @@ def reloads() -> str:
     return f"1000 * max by ({EXPORTER}) ({when})"
 
 
+def fast_up(scope: Scope, by: str = PEER) -> str:
+    """1 for each peer that answers its fast echoes, 0 for one that does not; absent where it has none, or nobody knows.
+
+    A target that changed leaves the series of the one before for a while, and the worse of both is shown.
+    """
+    return f"min by ({by}) ({scope('wireguard_probe_fast_up')})"
+
+
 # What pages nobody, as somebody works on it: present only while that is so
 
 

@@ -25,6 +25,8 @@ STATE_WORDS = words(
 )
 # What somebody works on pages nobody: `wg-exporter quiet`.
 QUIET_WORDS = words({"1": ("quiet", QUIET)})
+# By fast echoes, for failover. Not red: a peer that stays down is down by its state a moment later.
+FAST_WORDS = words({"1": ("up", GOOD), "0": ("down", WARN)})
 VERDICT_WORDS = words(
     {
         "ok": ("ok", GOOD),

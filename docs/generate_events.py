@@ -31,7 +31,7 @@ wg-exporter events --follow
 The same events are
 
 - at [`/api/v1/events`](api.md#get-apiv1events), as lines of JSON, at once or as they happen;
-- on the page at `/`, the last 20 of them;
+- on the page at `/`, the last 20 of them, and in `wg-exporter show wg0 berlin`, the last five of that peer;
 - in the log, as far as its column says. The log has the same rows, and more: sources that fail, files with mistakes;
 - on the dashboards of a host and of a peer, as marks on the graphs. Grafana takes these from Prometheus, so they are
   there for all hosts and for as long as Prometheus keeps them, and hold what metrics can hold:
@@ -67,7 +67,9 @@ once a second, with one fsync for all that came meanwhile, and nothing is writte
 - A kill of the exporter at any point of a write loses the line that was being written, and no other. A crash of the
   host can lose the last second too.
 - A line that is none of ours is left out, the file is set aside as `{NAME}.bad`, and the log says so.
-- Without `--storage.path`, or where nothing can be written there, events are known until the exporter ends.
+- Without `--storage.path`, or where nothing can be written there, events are known until the exporter ends. The log and
+  `wg-exporter check` say so, and `storage_problem` in the [status document](api.md#exporterpart). It has no alert, for
+  nothing is down by it; a full disk is for whoever watches the host.
 - Where no exporter runs, `wg-exporter events` reads that file, as root. The last event then says how it ended: one that
   was stopped says so, and one that was killed is told by the next one that is started.
 

@@ -53,7 +53,9 @@ peers:
 - At most {most} peers of a host have them, and all together at most {echoes:.0f} a second. {most} peers at 100 ms took
   {cost} of a core ({date}, loopback, Python {python}). An echo is 48 bytes, or 64 over IPv6, inside the tunnel, and
   some 108 outside: at 100 ms 9 kbit/s each way. They keep the session, NAT and phones awake.
-- Each change is a line of the log, `down by fast echoes`, and one of [what happened](events.md).
+- Each change is a line of the log, `down by fast echoes`, and one of [what happened](events.md). How peers are by them
+  is in `wg-exporter show`, on the page at `/` and on the [dashboards](dashboards.md). `wg-exporter check` says who gets
+  none and why, and whether track files can be written.
 
 ## How often chance looks like an outage
 
@@ -199,8 +201,11 @@ router bgp 65001
 
 - Gateways that share one key have [WireGuardAllPathsDown](alerts/WireGuardAllPathsDown.md), and WireGuardPeerDown holds
   back for them by itself; but see above why they can't have fast echoes.
-- Fast echoes make no alert: a metric that is scraped every 15 s misses most of what they find. Who moved, and when, is
-  in the log of the exporter and of keepalived. A peer that goes up and down again and again is
+- An outage that fast echoes find makes no alert of its own: a metric that is scraped every 15 s misses most of what
+  they find, and what lasts is an outage of the state. Only where a peer is down by them for minutes and its state is
+  not, there is [WireGuardFastEchoesUnanswered](alerts/WireGuardFastEchoesUnanswered.md), for then nobody else would say
+  that the address stays away. Who moved, and when, is in the log of the exporter and of keepalived, and in
+  [what happened](events.md). A peer that goes up and down again and again is
   [WireGuardPeerFlapping](alerts/WireGuardPeerFlapping.md) by its usual states.
 - While you work on one of the two, [quiet](health.md#while-you-work-on-it) holds its alerts back; the address moves
   nevertheless.

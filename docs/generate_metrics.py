@@ -92,6 +92,14 @@ sum by (job, instance, netns, interface, public_key) (rate(wireguard_peer_receiv
 max by (job, instance, netns, interface, public_key, endpoint) (wireguard_peer_info)
 ```
 
+The average size of the packets from each peer, where [they are counted](accounting.md), in bytes of WireGuard's
+messages:
+
+```promql
+sum by (job, instance, netns, interface, public_key) (rate(wireguard_peer_receive_bytes_total[5m]))
+/ (sum by (job, instance, netns, interface, public_key) (rate(wireguard_peer_receive_packets_total[5m])) > 0)
+```
+
 Peers that are down or degraded, and why:
 
 ```promql
@@ -123,6 +131,12 @@ wireguard_mtu_verdict{{verdict!~"ok|unknown|unreachable|inconclusive|filtered_la
 
 ```promql
 wireguard_mtu_recommended_bytes < on (job, instance, netns, interface) group_left () wireguard_interface_mtu_bytes
+```
+
+Peers that machines keep away from, by [fast echoes](failover.md):
+
+```promql
+wireguard_probe_fast_up == 0
 ```
 
 Anything that could not be read in the last five minutes:

@@ -96,18 +96,19 @@ class Peer(NamedTuple):
     host: str = ""
     resolves_to: str = ""
     packets: tuple[float, float] | None = None
+    fast: int | None = None  # 1 = up by fast echoes
 
 
 HUB = (
     Peer(
         "alice", "wg0", "up", receive=1000, transmit=250, handshake=30, handshakes=1 / 30, endpoint="192.0.2.1:51820",
-        host="alice.example", packets=(1.25, 5),
+        host="alice.example", packets=(1.25, 5), fast=1,
         mtu=Mtu("ok", 1420, 1500, 1480, 1421, 1422, 600),
         probes=Probes(1, 0, 0.02, (0.5, 1, 1, 1), shortest=0.0125, jitter=0.001),
     ),
     Peer(
         "bob", "wg0", "down", "unreachable", transmit=40, handshake=400, endpoint="192.0.2.2:51820", changed=DOWN,
-        host="bob.example", resolves_to="192.0.2.99", packets=(0, 0),
+        host="bob.example", resolves_to="192.0.2.99", packets=(0, 0), fast=0,
         mtu=Mtu("unreachable"),
         probes=Probes(1, 1), cause="silent",
     ),
@@ -295,6 +296,8 @@ def _peer(where: dict[str, str], peer: Peer) -> Iterator[Series]:
         yield one("peer_state_last_change_timestamp_seconds", END - changed)
     if peer.probes:
         yield from (one(name, value, target="10.0.0.2", **more) for name, more, value in _probes(peer.probes))
+    if peer.fast is not None:
+        yield one("probe_fast_up", peer.fast, target="10.0.0.2")
     if peer.mtu:
         yield from (one(f"mtu_{name}", value, **more) for name, more, value in _mtu(peer.mtu))
 

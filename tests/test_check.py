@@ -37,7 +37,7 @@ from wg_exporter.cli.check.facts import (
 )
 from wg_exporter.cli.check.finding import Finding, NotKnown, Report, Severity, Where
 from wg_exporter.cli.check.look.exporter import read_flags
-from wg_exporter.cli.check.look.system import read_unit
+from wg_exporter.cli.check.look.system import read_unit, track_files_problem
 from wg_exporter.conffile import parse_wg_quick
 from wg_exporter.conffile.secrets import secrets_in
 from wg_exporter.config import Config, ConfigError, fingerprint, parse
@@ -46,7 +46,10 @@ from wg_exporter.drift.kinds import Drift
 from wg_exporter.drift.kinds import Kind as DriftKind
 from wg_exporter.hostnames import EndpointName, LookupFailure
 from wg_exporter.model import ConfFile, ConfPeer, Failure, SourceName
+from wg_exporter.plan.fast import NO_ANSWER_YET, NOT_READ, TOO_MANY
+from wg_exporter.plan.fast import NO_ENDPOINT as FAST_NO_ENDPOINT
 from wg_exporter.plan.planner import NO_ENDPOINT, Aim
+from wg_exporter.probed import FastFound
 from wg_exporter.status.rows import Teller
 
 DAY = 86400.0
@@ -145,11 +148,41 @@ COUNTS = parse("expect: [{interface: wg0, state: up}]\naccounting: {enabled: tru
 
 def counting(*, unit="cap_bpf", **more):
     """An exporter that counts packets, with this right in its unit."""
-    told = overview(teller=TELLER._replace(fingerprint=fingerprint(COUNTS)), **more)
+    told = overview(**{"teller": TELLER._replace(fingerprint=fingerprint(COUNTS))} | more)
     unit = UnitFacts("active", "enabled", capabilities=frozenset({"cap_net_admin", unit}))
     return config(here(exporter=EXPORTER._replace(overview=told), unit=unit), config=COUNTS)
 
 
+FAST = parse(
+    "expect: [{interface: wg0, state: up}]\ntrack_files: /var/lib/wg-exporter/track\n"
+    f"peers: [{{public_key: {'B' * 42}A=, fast: {{}}}}]\n",
+    "x",
+)
+TRACKED = TELLER._replace(fingerprint=fingerprint(FAST), track_files="/var/lib/wg-exporter/track")
+STRICT = UnitFacts("active", "enabled", writable=("/var/lib/wg-exporter", "/run/wg-exporter"))
+
+
+def failing_over(*devices, facts=FAST, unit=STRICT, problem="", **changes):
+    """An exporter that sends fast echoes, and tells them by files."""
+    told = overview(*devices, **{"teller": TRACKED} | changes)
+    found = here(exporter=EXPORTER._replace(overview=told), unit=unit, track_files_problem=problem)
+    return config(found, config=facts)
+
+
+def echoed(fast, *more):
+    """A device whose first peer is so by fast echoes."""
+    return device(BERLIN._replace(fast=fast), PHONE, *more)
+
+
+def tracking(directory):
+    """The same configuration with another directory."""
+    return Config(peers=FAST.peers, expect=FAST.expect, track_files=directory)
+
+
+NOBODYS = Config(expect=FAST.expect, track_files="/var/lib/wg-exporter/track")
+
+
+NO_TARGET = "it has no single address among its allowed IPs; give it a `target`"
 BLIND = Aim("", "none", "no endpoint yet: WireGuard does not know where to send to", wanted=True)
 QUIET = Aim("", "none", "the configuration turns probing off for it", wanted=False)
 
@@ -289,7 +322,59 @@ CASES = [
          ("source-unread", "interface-absent")),
     Case("they can't be counted on one device",
          counting(notes=("wg0: packets are not counted: a filter is first; move it",)), ("packets-not-counted",)),
+    Case("a kernel that can't count them, and no exporter to say so",
+         config(here(exporter=NOBODY_RUNS, listen=(), unit=None, kernel=KernelFacts(True, True, "5.4.0-187-generic")),
+                config=COUNTS), ("exporter-not-asked", "packets-not-counted")),
+    Case("a kernel that can count them, and no exporter",
+         config(here(exporter=NOBODY_RUNS, listen=(), unit=None, kernel=KernelFacts(True, True, "5.7.0")),
+                config=COUNTS),
+         ("exporter-not-asked",)),
+    # Failover
+    Case("fast echoes that are answered", failing_over(echoed(FastFound("10.8.0.2", True)))),
+    Case("fast echoes that are not answered", failing_over(echoed(FastFound("10.8.0.2", False)))),
+    Case("fast echoes of which nothing is known yet", failing_over(echoed(FastFound("10.8.0.2", None, NO_ANSWER_YET)))),
+    Case("fast echoes to a device that was not read yet", failing_over(echoed(FastFound("", None, NOT_READ)))),
+    Case("fast echoes without a target", failing_over(echoed(FastFound("", None, NO_TARGET))), ("fast-not-sent",)),
+    Case("fast echoes to more peers than there may be", failing_over(echoed(FastFound("", None, TOO_MANY))),
+         ("fast-not-sent",)),
+    Case("fast echoes to a peer without an endpoint", failing_over(echoed(FastFound("", False, FAST_NO_ENDPOINT))),
+         ("fast-not-sent",)),
+    Case("fast echoes to two peers that have no target",
+         failing_over(echoed(FastFound("", None, NO_TARGET),
+                             peer("lyon", key="C", aim=QUIET)._replace(fast=FastFound("", None, NO_TARGET)))),
+         ("fast-not-sent",)),
+    Case("no right to send fast echoes, and nobody to be probed",
+         failing_over(device(BERLIN._replace(aim=QUIET)), capabilities=(("net_raw", False),)),
+         ("no-net-raw", "probing-off")),
+    Case("track files of nobody", failing_over(
+        facts=NOBODYS, teller=TRACKED._replace(fingerprint=fingerprint(NOBODYS))), ("track-files-unused",)),
+    Case("track files that go with the service", failing_over(
+        facts=tracking("/run/wg-exporter/track"), teller=TRACKED._replace(
+            fingerprint=fingerprint(tracking("/run/wg-exporter/track")), track_files="/run/wg-exporter/track")),
+        ("track-files-removed",)),
+    Case("track files that can't be written", failing_over(teller=TRACKED._replace(
+        track_files_problem="No space left on device")), ("track-files-unwritable",)),
+    Case("track files where the unit may not write", failing_over(
+        facts=tracking("/etc/keepalived/track"), teller=TRACKED._replace(
+            fingerprint=fingerprint(tracking("/etc/keepalived/track")), track_files="/etc/keepalived/track",
+            track_files_problem="/etc/keepalived/track: Read-only file system")), ("unit-no-track-files",)),
+    Case("track files where the unit may write by a name that only begins alike", failing_over(
+        unit=UnitFacts("active", "enabled", writable=("/var/lib/wg",))), ("unit-no-track-files",)),
+    Case("track files where a drop-in of the unit allows them", failing_over(
+        unit=UnitFacts("active", "enabled", writable=("/var/lib/wg-exporter/track/",)))),
+    Case("track files and a unit that may write anywhere", failing_over(unit=UnitFacts("active", "enabled"))),
+    Case("track files that were moved by a reload", failing_over(teller=TRACKED._replace(track_files="/srv/track")),
+         ("track-files-elsewhere",)),
+    Case("track files that were taken out by a reload", seen(teller=TELLER._replace(track_files="/srv/track")),
+         ("track-files-elsewhere",)),
+    Case("track files that nobody can write, and no exporter yet",
+         here(failing_over(problem="there is no directory /srv; make it"), exporter=NOBODY_RUNS, listen=()),
+         ("track-files-unwritable", "exporter-not-asked")),
+    Case("track files of an older exporter", here(failing_over(), exporter=EXPORTER._replace(
+        version="0.0.1", overview=overview(teller=TELLER))), ("exporter-version",)),
     # The exporter
+    Case("events that can't be written down", seen(teller=TELLER._replace(
+        storage_problem="there is no directory /var/lib/wg-exporter; make it")), ("storage-unwritable",)),
     Case("no exporter", here(exporter=NOBODY_RUNS, listen=()), ("exporter-not-asked",)),
     Case("an exporter that is not ready", exporter(running=Running(1, 0, "the reader died; wait")),
          ("exporter-not-ready",)),
@@ -462,8 +547,16 @@ def test_an_older_exporter_does_not_say_which_configuration_it_goes_by():
         (config(unseen="it is in a container"), "configuration"),
         (seen(capabilities=()), "the right to probe"),
         (exporter(overview=None), "devices"),
+        (failing_over(teller=None), "fast echoes"),
+        (failing_over(teller=None), "track files"),
+        (failing_over(echoed(FastFound("10.8.0.2", None, NO_ANSWER_YET))), "fast echoes"),
+        (failing_over(echoed(FastFound("", None, NOT_READ))), "fast echoes"),
+        (here(failing_over(), exporter=EXPORTER._replace(version="0.0.1")), "track files"),
+        (counting(teller=None), "packets of peers"),
+        (exporter(overview=None), "whether events survive a restart"),
     ],
-    ids=["kernel", "clock", "files", "namespace", "tls", "config", "capability", "host"],
+    ids=["kernel", "clock", "files", "namespace", "tls", "config", "capability", "host", "fast", "track", "soon",
+         "unread", "older", "packets", "storage"],
 )  # fmt: skip
 def test_what_could_not_be_found_out_is_said(facts, subject):
     assert subject in unknown(facts)
@@ -596,8 +689,25 @@ def test_the_unit_is_read_in_the_words_of_systemctl():
         "failed", "enabled", "exit-code", 2, frozenset({"cap_net_raw", "cap_kill"})
     )
     assert read_unit(text).capabilities is None
+    strict = "ProtectSystem=strict\nReadWritePaths=-/srv/track /var/log\n"
+    strict += "StateDirectory=wg-exporter:alias\nRuntimeDirectory=x\n"
+    writable = read_unit(text + strict).writable
+    assert {"/srv/track", "/var/log", "/var/lib/wg-exporter", "/run/x"} <= set(writable)
+    assert read_unit(text + strict.replace("strict", "full")).writable is None
     assert read_unit("LoadState=not-found\nActiveState=inactive\n") is None
     assert read_unit("") is None
+
+
+def test_what_speaks_against_a_directory_of_track_files_is_seen_before_an_exporter_runs(tmp_path):
+    assert track_files_problem(str(tmp_path / "track")) == ""
+    assert not (tmp_path / "track").exists()
+    assert track_files_problem(str(tmp_path / "none" / "track")).startswith(f"there is no directory {tmp_path}/none; ")
+    (tmp_path / "track").mkdir()
+    assert track_files_problem(str(tmp_path / "track")) == ""
+    (tmp_path / "link").symlink_to("track")
+    (tmp_path / "file").touch()
+    for name in ("link", "file"):
+        assert "no directory; remove it" in track_files_problem(str(tmp_path / name))
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_each_mistake_is_a_line_with_its_number_and_the_exit_code_is_2(tmp_path:
     assert out.splitlines() == [
         f"error config-unusable {path}:1: probe.intervall: is not a known key; fix: did you mean interval?",
         f'error config-unusable {path}:2: expect: must be a list, not "up"; fix: {LIST}',
-        "2 errors: 5 checks",
+        "2 errors: 6 checks",
     ]
 
 
@@ -304,6 +304,34 @@ def test_the_exporter_that_runs_is_asked_and_each_fault_is_found(
     stale = found()["socket-stale"]
     assert stale["where"]["file"].endswith(f"/{pair.hub.name}.sock")
     assert Severity(stale["severity"]) is Severity.WARNING
+
+
+@pytest.mark.lab
+def test_failover_and_storage_that_do_not_work_are_found(pair: Tunnel, tmp_path: Path) -> None:
+    key, track = json.dumps(pair.spoke_keys.public), tmp_path / "none" / "track"
+    entry = f"peers: [{{public_key: {key}, name: berlin, fast: {{}}}}]\n"
+    path = written(tmp_path / "c.yml", f"{config(pair)}{entry}track_files: {track}\n")
+    asked = (f"--web.unix-socket={tmp_path / 's'}", f"--storage.path={tmp_path / 'nowhere'}")
+    with start_exporter(*asked, directory=tmp_path, config=path, namespace=pair.hub.namespace) as exporter:
+        until(exporter, "wireguard_probe_fast_up", 1, within=60)
+
+        def found() -> dict[str, dict[str, Any]]:
+            return findings(f"--socket={tmp_path / 's'}")
+
+        faults = found()
+        assert faults.keys() - ELSEWHERE == {"track-files-unwritable", "storage-unwritable"}
+        assert faults["track-files-unwritable"]["where"]["file"] == str(track)
+        assert faults["track-files-unwritable"]["what"] == f"there is no directory {tmp_path / 'none'}"
+        kept = faults["storage-unwritable"]["what"]
+        assert kept == f"events are not kept across restarts: there is no directory {tmp_path / 'nowhere'}"
+
+        # Another directory is no matter of a reload; and a peer whose allowed IPs name no host has no target.
+        written(path, f"{config(pair)}{entry}track_files: {tmp_path / 'track'}\n")
+        narrow = ["wg", "set", pair.hub.name, "peer", pair.spoke_keys.public, "allowed-ips", "10.9.0.0/16"]
+        pair.hub.namespace.run(narrow)
+        exporter.reload()
+        eventually(lambda: {"track-files-elsewhere", "fast-not-sent"} <= found().keys(), within=30, every=0.5)
+        assert found()["fast-not-sent"]["where"]["peer"] == "berlin"
 
 
 def reachable(path: Path) -> bool:

@@ -41,18 +41,18 @@ def test_an_exporter_that_is_silent_is_said_not_to_answer(grafana: Grafana) -> N
 
 def test_peers_are_listed_from_down_to_up_with_their_numbers(grafana: Grafana) -> None:
     head, *rows = grafana.table("host", "Peers")
-    assert head[:7] == ("State", "Peer", "Interface", "Netns", "Reason", "Cause", "Handshake")
-    assert [row[:7] for row in rows] == [
-        ("down red", "bob", "wg0", "-", "unreachable", "silent", "400.0 s"),
-        ("degraded orange", "carol", "wg0", "-", "lossy", "-", "60.0 s"),
-        ("never #6e7680", "erin", "wg0", "-", "-", "-", "-"),
-        ("idle blue", "dave", "wg0", "-", "-", "-", "1000.0 s"),
-        ("up green", "alice", "wg0", "-", "-", "-", "30.0 s"),
-        ("up green", "frank", "wg1", "blue", "-", "-", "10.0 s"),
-        ("-", "gil", "wg0", "-", "-", "-", "-"),
+    assert head[:8] == ("State", "Peer", "Interface", "Netns", "Reason", "Cause", "Fast", "Handshake")
+    assert [row[:8] for row in rows] == [
+        ("down red", "bob", "wg0", "-", "unreachable", "silent", "down orange", "400.0 s"),
+        ("degraded orange", "carol", "wg0", "-", "lossy", "-", "-", "60.0 s"),
+        ("never #6e7680", "erin", "wg0", "-", "-", "-", "-", "-"),
+        ("idle blue", "dave", "wg0", "-", "-", "-", "-", "1000.0 s"),
+        ("up green", "alice", "wg0", "-", "-", "-", "up green", "30.0 s"),
+        ("up green", "frank", "wg1", "blue", "-", "-", "-", "10.0 s"),
+        ("-", "gil", "wg0", "-", "-", "-", "-", "-"),
     ]
-    assert head[7:] == ("Receive", "Transmit", "Round trip", "Loss", "MTU", "Endpoint", "Expected")
-    assert [row[7:] for row in rows] == [
+    assert head[8:] == ("Receive", "Transmit", "Round trip", "Loss", "MTU", "Endpoint", "Expected")
+    assert [row[8:] for row in rows] == [
         ("0 bit/s", "320 bit/s", "-", "100.0 % red", "unreachable", "192.0.2.2:51820", "up text"),
         (
             "2400 bit/s", "4800 bit/s", "0.08 s", "25.0 % orange", "fragmented_path orange", "[2001:db8::3]:51820",

@@ -82,18 +82,21 @@ def test_the_table_of_what_is_broken_has_everything_that_is_broken(scene: Scene)
     assert ("interface", "not read", f"{scene.network.lab.prefix}rubbish") in found
     assert ("source", "not read", "") in found
     assert ("exporter", "no answer", "") in found
-    assert [row["interface"] for row in rows.values() if row["what"] == "peer"] == [hub]
+    assert ("peer", "degraded", "hub", "mtu_fragmented_local") in rows
+    peers = [row["interface"] for row in rows.values() if row["what"] == "peer"]
+    assert sorted(peers) == sorted([hub, scene.network.near.name])
     # Since when is known of the peer, the interface and the exporter.
     begun = scene.prometheus.ask(since)
     assert {labels.get("interface", "") for labels in begun} == {hub, far, ""}
     assert len(begun) == 3
     rubbish = f"{scene.network.lab.prefix}rubbish"
-    assert [labels["interface"] for labels in scene.prometheus.ask(quiet)] == [rubbish]
-    assert {labels["interface"] for labels in scene.prometheus.ask(cause)} <= {hub, far}
+    quieted = {labels["interface"] for labels in scene.prometheus.ask(quiet)}
+    assert quieted == {rubbish, scene.network.near.name}
+    assert {labels["interface"] for labels in scene.prometheus.ask(cause)} <= {hub, far, scene.network.near.name}
 
 
 def test_numbers_say_how_much_is_broken(scene: Scene) -> None:
-    expected = {"Peers down": 1, "Interfaces down": 1, "Exporters silent": 1, "Peers degraded": 0}
+    expected = {"Peers down": 1, "Interfaces down": 1, "Exporters silent": 1, "Peers degraded": 1}
     for query in _fleet():
         if query.panel in expected:
             ((_, value),) = scene.prometheus.server.query(filled_in(query.expr, VALUES))
@@ -202,6 +205,41 @@ def test_traffic_is_eight_times_what_the_counters_of_bytes_grew_and_most_of_it_c
     assert number(dict(now.grafana.graph("host", "Receive"))[f"near centre {hub}"]) == shown["peer"][0]
     assert number(dict(now.grafana.graph("host", "Transmit"))[f"near centre {hub}"]) == shown["peer"][1]
     assert shown["interface"][1] < 0
+
+
+def test_packets_and_their_average_size_are_what_both_counters_grew(scene: Scene) -> None:
+    """Datagrams of 528 bytes come in, and errors of 556 bytes go out for a few of them: ICMP errors are limited."""
+    now, hub, host = scene.moment(), scene.network.hub.name, f"127.0.0.1:{scene.exporter.port}"
+    packets, sizes = (dict(now.grafana.graph("peer", title)) for title in ("Packets", "Average packet"))
+    rates = {}
+    for side, way, sign in (("receive", "in", 1), ("transmit", "out", -1)):
+        octets, count = (
+            now.grown(f"wireguard_peer_{side}_{what}_total", VALUES["__rate_interval"], peer="near", interface=hub)
+            for what in ("bytes", "packets")
+        )
+        rates[way] = count
+        assert number(packets[f"near on {host} {way}"]) == pytest.approx(sign * count, rel=0.02)
+        assert number(sizes[f"near on {host} {way}"]) == pytest.approx(sign * octets / count, rel=0.02)
+    assert rates["in"] > 2 * rates["out"] > 0
+    # 500 bytes of data, 28 of headers, and what WireGuard adds; probes between them are smaller, a few are larger.
+    assert 300 < number(sizes[f"near on {host} in"]) < 700
+    for title, way in (("Packets received", "in"), ("Packets sent", "out")):
+        assert number(dict(now.grafana.graph("host", title))[f"near centre {hub}"]) == abs(
+            number(packets[f"near on {host} {way}"])
+        )
+    # Nothing comes from a peer that is cut off, and nothing has no size.
+    assert number(packets[f"far on {host} in"]) == 0
+    assert f"far on {host} in" not in sizes
+
+
+def test_fast_echoes_are_shown_beside_the_states_and_what_they_found_is_marked(scene: Scene) -> None:
+    now, host = scene.moment(), f"127.0.0.1:{scene.exporter.port}"
+    rows = table(now.grafana.table("host", "Peers"), "Peer")
+    assert {name: rows[name]["Fast"] for name in ("near", "far")} == {"near": "up green", "far": "down orange"}
+    shown = dict(now.grafana.timeline("peer", "State and reason"))
+    assert (shown["near: fast echoes"], shown["far: fast echoes"]) == ("up green", "down orange")
+    marks = [text for title, text, _ in now.grafana.events("peer") if title == "down by fast echoes"]
+    assert marks == [f"far on {host}"]
 
 
 def test_states_reasons_and_times_are_those_that_the_exporter_told(scene: Scene) -> None:

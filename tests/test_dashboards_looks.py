@@ -171,6 +171,7 @@ def test_of_a_table_only_what_says_how_bad_it_is_has_a_colour_and_what_matters_m
         "Peers": {
             "State": "color-background",
             "Quiet": "color-text",
+            "Fast": "color-text",
             "Loss": "color-text",
             "MTU": "color-text",
             "Expected": "color-text",

@@ -51,10 +51,15 @@ def test_reason_and_verdict_are_words_in_the_colour_of_how_bad_they_are(grafana:
 
 
 def test_below_the_states_are_the_reasons_in_the_colours_of_the_states(grafana: Grafana) -> None:
-    *states, bob, carol, why = grafana.timeline("peer", "State and reason")
+    *states, _alice_fast, _bob_fast, bob, carol, why = grafana.timeline("peer", "State and reason")
     assert [f"{name}: {text}" for name, text in states] == grafana.stat("peer", "State")
     assert (bob, carol) == (("bob: unreachable", "down red"), ("carol: lossy", "degraded orange"))
     assert why == ("bob: silent", "cause yellow")
+
+
+def test_peers_with_fast_echoes_have_a_row_for_them_beside_their_state(grafana: Grafana) -> None:
+    shown = [row for row in grafana.timeline("peer", "State and reason") if row[0].endswith("fast echoes")]
+    assert shown == [("alice: fast echoes", "up green"), ("bob: fast echoes", "down orange")]
 
 
 def test_handshakes_are_shown_by_age_in_seconds_and_by_number(grafana: Grafana) -> None:
@@ -184,6 +189,7 @@ def test_what_happened_to_these_peers_is_marked_on_their_graphs(grafana: Grafana
         ("WireGuardPeerDown", "bob", "red"),
         ("down", "bob on hub, 90 s ago", "yellow"),
         ("silent", "bob on hub", "orange"),
+        ("down by fast echoes", "bob on hub", "orange"),
     ]
     carol = grafana._replace(values={"peer": {**grafana.values["peer"], "peer": "CAROL.+"}})
     marks = carol.events("peer")

@@ -15,6 +15,7 @@ from tests.hosts import NOW, device, host, peer
 from tests.serving import App, eventually, running
 from wg_exporter.cli import ask, main
 from wg_exporter.cli.events.when import since
+from wg_exporter.cli.show.events import last_events
 from wg_exporter.events import Kind, Level, Life, Process, event
 from wg_exporter.events.book import Book
 from wg_exporter.events.file import NAME, encode
@@ -284,3 +285,44 @@ def test_too_many_that_follow_are_told_so(exporter, monkeypatch):
     code, _, err = run(f"--socket={exporter.path}", "--follow")
     assert code == 1
     assert "too many follow the events" in err
+
+
+# --- in `show` --------------------------------------------------------------------------------------------------------
+
+
+def shown(exporter, *arguments):
+    done = CliRunner().invoke(main, ["show", f"--socket={exporter.path}", *arguments])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_show_has_the_last_events_of_one_peer_and_of_its_interface_and_says_how_to_see_more(exporter):
+    exporter.journal.add([state(after=f"down{n}", at=n) for n in range(3)])
+    lines = [line for line in shown(exporter, "wg0", "berlin").splitlines() if "  " in line]
+    begin = lines.index("  last of `wg-exporter events wg0 berlin`:")
+    said = lines[begin + 1 : begin + 6]
+    assert [line.split("  ")[3].split(" ")[0] for line in said] == ["differs", "down", "down0", "down1", "down2"]
+    assert said[-1] == ("    2025-10-09 08:53:22  down2 (was up): one_way: 3 initiations came from it")
+    assert "twin" not in "".join(lines[begin:])
+
+
+def test_show_of_several_peers_of_one_without_events_and_in_json_has_none(exporter):
+    assert "last of" not in shown(exporter)
+    assert "last of" not in shown(exporter, "wg0")
+    assert json.loads(shown(exporter, "--json", "berlin"))["devices"][0]["peers"][0]["label"] == "berlin"
+
+
+@pytest.mark.parametrize("rows", [(), (peer("berlin"), peer("lyon", key="B"))], ids=["none", "two"])
+def test_of_no_peer_or_of_several_nobody_is_asked_what_happened(rows, monkeypatch):
+    monkeypatch.setattr(ask, "events", lambda _path, _query: pytest.fail("it was asked"))
+    assert last_events("s", host(device(*rows))._replace(teller=Teller("1", "gw1", "", NOW - 99))) == ()
+
+
+def test_show_of_an_exporter_that_knows_no_events_shows_the_peer(exporter, monkeypatch):
+    def refuse(_path, _query):
+        raise ask.RefusedError("404")
+
+    monkeypatch.setattr(ask, "events", refuse)
+    out = shown(exporter, "berlin")
+    assert "berlin" in out
+    assert "last of" not in out

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from tests.lab import eventually
 from tests.rigs import found, labelled
-from tests.rows import key, link
+from tests.rows import device, key, link, peer
 from tests.test_exporter_probing import FakeProber
 from wg_exporter.config import Config, Fast, PeerConfig
-from wg_exporter.daemon.fast import NO_ANSWER_YET
 from wg_exporter.daemon.tracking import DOWN, UP, file_name
 from wg_exporter.events import Kind, Level
 from wg_exporter.events.words import sentence
+from wg_exporter.linux.storage import open_storage
 from wg_exporter.linux.trackfiles import open_track_files
-from wg_exporter.plan.fast import NOT_THERE
+from wg_exporter.plan.fast import NO_ANSWER_YET, NO_ENDPOINT, NOT_THERE
 
 FAST = Config(peers=(PeerConfig(key(1), name="berlin", fast=Fast()),))
 PEER = ("", "wg0", key(1))
@@ -82,6 +82,57 @@ def test_a_peer_whose_interface_is_gone_is_down_and_one_that_is_not_wanted_any_m
     assert exporter.fast.standing(PEER) == (False, NOT_THERE)
     assert found(exporter, METRIC) == {labelled(interface="wg0", peer="berlin", target="10.0.0.1"): 0}
     assert prober.asked == ()
+
+
+def test_why_a_peer_has_no_fast_echoes_is_in_the_status_document(rig):
+    here = Config(peers=(PeerConfig(key(1), fast=Fast()), PeerConfig(key(2), fast=Fast())))
+    prober, exporter = asking(rig, here)
+    rig.host.devices = [device(peer(1), peer(2, endpoint=""), peer(3))]
+    exporter.tick()
+    keys = ("fast_up", "fast_target", "fast_reason")
+
+    def told():
+        return [tuple(one[name] for name in keys) for one in status(exporter)["devices"][0]["peers"]]
+
+    without = (False, "10.0.0.2", NO_ENDPOINT)
+    assert told() == [(None, "10.0.0.1", NO_ANSWER_YET), without, (None, None, None)]
+    prober.say(state=False)
+    assert told() == [(False, "10.0.0.1", None), without, (None, None, None)]
+
+
+def test_where_track_files_are_and_why_they_can_not_be_written_is_in_the_status_document(rig, tmp_path):
+    prober, exporter = asking(rig, track_files=open_track_files(str(tmp_path / "track")))
+    exporter.tick()
+    assert tracked(exporter) == (str(tmp_path / "track"), None)
+    Path(tmp_path, "track").rmdir()
+    prober.say(state=True)
+    eventually(lambda: tracked(exporter)[1] == "No such file or directory", within=5)
+
+
+def test_a_directory_of_track_files_that_can_not_be_had_is_in_the_status_document(rig, tmp_path):
+    _prober, exporter = asking(rig, track_files=open_track_files(str(tmp_path / "none" / "track")))
+    exporter.tick()
+    directory, problem = tracked(exporter)
+    assert directory == str(tmp_path / "none" / "track")
+    assert problem.startswith(f"there is no directory {tmp_path}/none; make it")
+
+
+def test_why_nothing_survives_a_restart_is_in_the_status_document(rig, tmp_path):
+    _prober, exporter = asking(rig, storage=open_storage(str(tmp_path / "none")))
+    exporter.tick()
+    assert status(exporter)["exporter"]["storage_problem"].startswith(f"there is no directory {tmp_path}/none; make it")
+    _prober, exporter = asking(rig)
+    exporter.tick()
+    assert status(exporter)["exporter"]["storage_problem"] is None
+
+
+def status(exporter):
+    return json.loads(exporter.document(private=True))
+
+
+def tracked(exporter):
+    found = status(exporter)["exporter"]
+    return found["track_files"], found["track_files_problem"]
 
 
 def test_track_files_follow_and_the_end_leaves_those_that_say_down(rig, tmp_path):

@@ -27,6 +27,7 @@ from wg_exporter.history.counts import PeerCounts
 from wg_exporter.hostnames import EndpointName
 from wg_exporter.metric import Kind, Metric, Scope
 from wg_exporter.names.identity import PeerMeta
+from wg_exporter.probed import FastFound
 from wg_exporter.quiet import Quiet, QuietNow
 
 
@@ -174,7 +175,7 @@ BUSY = view(
     scheduling_delay=0.002,
     causes={("", "wg0"): {key(1): Finding(Cause.MTU, Confidence.CERTAIN)}},
     drifts={("", "wg0"): Drift("/etc/wireguard/wg0.conf", ((DriftKind.MTU, 1), (DriftKind.ADDRESS, 0)))},
-    fast={("", "wg0"): {key(1): ("10.0.0.1", True)}},
+    fast={("", "wg0"): {key(1): FastFound("10.0.0.1", True)}},
     quiet=QuietNow(
         [Quiet("", "wg0", "", "", WALL, WALL + 60, ""), Quiet("blue", "wg0", key(1), "1", WALL, WALL + 60, "")]
     ),

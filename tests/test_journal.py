@@ -109,6 +109,14 @@ def test_without_a_directory_it_is_known_until_the_end_of_the_process(tmp_path):
     found.add([down()])
     assert names(found) == [key(1)]
     assert found._writer is None
+    assert found.problem().startswith(f"there is no directory {tmp_path}/none; make it")
+    found.stop()
+
+
+def test_where_nobody_asked_for_a_directory_it_is_no_problem_that_there_is_none():
+    found = Journal(FakeTime().clock, open_storage(""))
+    found.add([down()])
+    assert found.problem() == ""
     found.stop()
 
 
@@ -334,6 +342,7 @@ def test_a_full_disk_is_one_line_and_all_is_written_once_there_is_room(kept, fil
         found.add([down(n)])
         written(found)
     assert len(told(caplog, "events are not kept across restarts")) == 1
+    assert "No space left on device" in found.problem()
     assert names(found) == [key(1), key(2), key(3)]
     monkeypatch.undo()
     monkeypatch.setattr(journals, "PACE", 0.0)
@@ -341,6 +350,7 @@ def test_a_full_disk_is_one_line_and_all_is_written_once_there_is_room(kept, fil
     found.add([down(4)])
     written(found)
     assert len(told(caplog, "events are kept across restarts")) == 1
+    assert found.problem() == ""
     assert names(kept()) == [key(n) for n in (1, 2, 3, 4)]
 
 

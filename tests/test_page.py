@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import time
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,7 +26,7 @@ from wg_exporter.history.round_trips import Line
 from wg_exporter.hostnames import EndpointName, LookupFailure
 from wg_exporter.model import SOME_TIME
 from wg_exporter.plan.planner import Aim
-from wg_exporter.probed import MtuReport, Verdict
+from wg_exporter.probed import FastFound, MtuReport, Verdict
 from wg_exporter.quiet import Quiet
 from wg_exporter.status.document import document, encode
 from wg_exporter.status.rows import Echoes, Teller
@@ -258,6 +259,32 @@ def test_who_is_quiet_is_told_alike_with_and_without_the_script(browser):
             assert "<b>new router</b>" in row(page, "lyon")
             page.locator("#text").fill("quiet")
             assert sorted(texts(page, NAMES)) == ["berlin", "lost", "lyon", "new", "oslo"]
+
+
+def test_how_peers_are_by_fast_echoes_is_told_alike_with_and_without_the_script(browser):
+    found = night(time.time())
+    first, *others = found.devices
+    fast = (
+        FastFound("10.8.0.2", True),
+        FastFound("10.8.0.3", False),
+        FastFound("", False, "<b>it has no endpoint</b>"),
+        FastFound("", None, "no target; give it a `target`"),
+    )
+    peers = [peer._replace(fast=one) for peer, one in zip_longest(first.peers, fast)]
+    with running(Host(found._replace(devices=(first._replace(peers=tuple(peers)), *others)))) as server:
+        with opened(browser, url(server), java_script_enabled=False) as page:
+            without, names = contents(page), texts(page, NAMES)
+        with opened(browser, url(server)) as page:
+            page.wait_for_selector("#search:not([hidden])")
+            assert contents(page) == without
+            assert texts(page, NAMES) == names
+            bodies = [
+                page.locator("#peers tbody", has=page.locator(f".peer b:text-is('{peer.name}')")) for peer in peers
+            ]
+            said = [body.text_content() for body in bodies[:4]]
+            assert ["down by fast echoes" in text for text in said] == [False, True, True, False]
+            lines = [f"fast echoes: {one.why}".replace("`", "") in text for one, text in zip(fast, said, strict=True)]
+            assert lines == [False, False, True, True]
 
 
 def test_without_the_script_it_is_a_plain_table_that_asks_for_itself_again(browser, served):

@@ -19,6 +19,7 @@ from wg_exporter.metric import Scope
 from wg_exporter.model import Backend, FailedDevice
 from wg_exporter.names.identity import PeerMeta
 from wg_exporter.names.tunnel import tunnel_name
+from wg_exporter.probed import FastFound
 from wg_exporter.quiet import Quiet, QuietNow
 
 ROW = peer(1, last_handshake_ns=int(WALL) * SECOND + 500_000_000, allowed_ips=("10.0.0.1/32", "fd00::/64"))
@@ -231,10 +232,16 @@ def test_fast_echoes_are_told_of_peers_that_are_there_that_are_gone_and_that_are
     gone = GoneDevice("blue", "wg9", (key(1),), (meta,), (JUDGED,))
     lacking = GoneDevice("", "wg0", (key(2),), (meta,), (JUDGED,))
     states = {
-        ("blue", "wg9"): {key(1): ("10.0.0.1", False)},
-        ("", "wg0"): {key(1): ("10.0.0.2", True), key(2): ("10.0.0.3", False), key(99): ("10.0.0.4", True)},
+        ("blue", "wg9"): {key(1): FastFound("10.0.0.1", False)},
+        ("", "wg0"): {
+            key(1): FastFound("10.0.0.2", True),
+            key(2): FastFound("10.0.0.3", False),
+            key(99): FastFound("10.0.0.4", True),
+            key(3): FastFound("10.0.0.5", None, "its echoes have not said yet"),
+            key(4): FastFound("", False, "nobody knows where to send to"),
+        },
     }
-    shown = view(device_view(device(peer(1))), gone=(gone,), lacking=(lacking,), fast=states)
+    shown = view(device_view(device(peer(1), peer(3), peer(4))), gone=(gone,), lacking=(lacking,), fast=states)
     told = {
         (row["interface"], row["public_key"], row["target"], row.get("netns", "")): value
         for labels, value in found(shown, "wireguard_probe_fast_up").items()
@@ -256,7 +263,7 @@ def test_all_families_of_the_catalogue_come_each_in_one_piece_and_in_its_order()
     )
     probes = {("", "wg0"): {key(1): probed()}, ("", "wg1"): {key(2): probed()}}
     more = {"quiet": QUIET, "drifts": DRIFTS, "causes": {("", "wg0"): {key(1): SILENT}}}
-    more["fast"] = {("", "wg0"): {key(1): ("10.0.0.1", True)}}
+    more["fast"] = {("", "wg0"): {key(1): FastFound("10.0.0.1", True)}}
     names = [sample.metric for sample in samples(view(*devices, probes=probes, scheduling_delay=0.1, **more))]
     assert list(dict.fromkeys(names)) == list(METRICS)
     pieces = [metric for metric, before in zip(names, [None, *names], strict=False) if metric is not before]

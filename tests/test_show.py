@@ -24,8 +24,9 @@ from wg_exporter.cli.show import screen as show
 from wg_exporter.cli.show.overview import reason_when_empty, select
 from wg_exporter.health.quality import Window
 from wg_exporter.health.states import PeerHealth, Reason, State
+from wg_exporter.plan.fast import NO_ANSWER_YET, NO_ENDPOINT
 from wg_exporter.plan.planner import Aim
-from wg_exporter.probed import MtuReport, Verdict
+from wg_exporter.probed import FastFound, MtuReport, Verdict
 from wg_exporter.status.rows import Echoes, Teller
 
 
@@ -528,9 +529,29 @@ def test_a_terminal_of_a_new_size_is_redrawn_without_waiting_for_the_next_readin
     assert "no room at 60 columns" in file.getvalue()
 
 
-@pytest.mark.parametrize(("up", "says"), [(True, "up by fast echoes"), (False, "down by fast echoes")])
-def test_a_peer_alone_on_the_screen_has_what_its_fast_echoes_say(up, says):
-    berlin = peer("berlin", age=1)._replace(fast_up=up)
+@pytest.mark.parametrize(
+    ("fast", "says", "cell"),
+    [
+        (FastFound("10.0.0.1", True), "up by fast echoes to 10.0.0.1", "up"),
+        (FastFound("10.0.0.1", False), "down by fast echoes to 10.0.0.1", "down"),
+        (FastFound("", False, NO_ENDPOINT), f"down by fast echoes: {NO_ENDPOINT}", "down"),
+        (FastFound("", None, "no single address"), "not known by fast echoes: no single address", "?"),
+    ],
+)
+def test_what_fast_echoes_say_is_in_a_column_and_in_a_line_of_a_peer_alone_on_the_screen(fast, says, cell):
+    berlin, hamburg = peer("berlin", age=2 * 86400)._replace(fast=fast), peer("hamburg", key="B", age=2 * 86400)
     assert says in text(host(device(berlin)))
-    assert "fast echoes" not in text(host(device(peer("berlin", age=1))))
-    assert "fast echoes" not in text(host(device(berlin, peer("hamburg", key="B", age=1))))
+    assert "fast" not in text(host(device(hamburg)))
+    shown = text(host(device(berlin, hamburg)))
+    assert says not in shown
+    head, first, second = (line for line in shown.splitlines() if any(x in line for x in ("handshake", "days ago")))
+    at = head.index("fast")
+    assert (first[at:].split()[0], second[at:].split()[0]) == (cell, "-")
+
+
+def test_peers_without_the_fast_echoes_that_they_should_have_are_named_with_the_reason():
+    without = peer("berlin", age=1)._replace(fast=FastFound("", None, "no single address; give it a `target`"))
+    waiting = peer("hamburg", key="B", age=1)._replace(fast=FastFound("10.0.0.2", None, NO_ANSWER_YET))
+    shown = text(host(device(without, waiting)))
+    assert "! 1 peer without fast echoes: berlin: no single address; give it a `target`" in shown
+    assert NO_ANSWER_YET not in shown

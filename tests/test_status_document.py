@@ -30,7 +30,7 @@ from wg_exporter.health.quality import FEWEST_PROBES, Window
 from wg_exporter.health.states import PeerHealth, Reason, State
 from wg_exporter.model import SOME_TIME
 from wg_exporter.plan.planner import Aim
-from wg_exporter.probed import MtuReport, Probed, Verdict
+from wg_exporter.probed import FastFound, MtuReport, Probed, Verdict
 from wg_exporter.status.document import VERSION, Document, encode, to_json
 from wg_exporter.status.reading import DocumentError, decode
 from wg_exporter.status.rows import Echoes, Teller
@@ -83,7 +83,13 @@ def test_whoever_reads_it_sees_what_the_exporter_sees():
 
 
 def test_whoever_checks_the_host_learns_which_configuration_is_in_use_and_what_matches_nothing():
-    teller = TELLER._replace(fingerprint="0123456789abcdef", reload_successful=False)
+    teller = TELLER._replace(
+        fingerprint="0123456789abcdef",
+        reload_successful=False,
+        storage_problem="there is no directory /x",
+        track_files="/y/track",
+        track_files_problem="Read-only file system",
+    )
     overview = office()._replace(
         teller=teller,
         capabilities=(("net_admin", True), ("net_raw", False)),
@@ -94,6 +100,21 @@ def test_whoever_checks_the_host_learns_which_configuration_is_in_use_and_what_m
     seen = there_and_back(overview)
     for name in ("teller", "capabilities", "unmatched_entries", "doubles", "notes"):
         assert getattr(seen, name) == getattr(overview, name), name
+
+
+@pytest.mark.parametrize(
+    "fast",
+    [
+        FastFound("10.8.0.2", True),
+        FastFound("10.8.0.2", False),
+        FastFound("", False, "it has no endpoint"),
+        FastFound("10.8.0.2", None, "its echoes have not said yet"),
+        FastFound("", None, "no target; give it one"),
+    ],
+)
+def test_how_a_peer_is_by_fast_echoes_is_read_as_it_was_told(fast):
+    rows = peers_of(there_and_back(host(device(peer("berlin")._replace(fast=fast), peer("lyon", key="B")))))
+    assert [row.fast for row in rows] == [fast, None]
 
 
 def test_a_document_of_an_older_exporter_is_read_and_what_it_lacks_is_not_known():

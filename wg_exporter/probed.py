@@ -118,6 +118,16 @@ class FastPeer(NamedTuple):
     multiplier: int
 
 
+class FastFound(NamedTuple):
+    """How a peer with fast echoes is by them: where they go or last went, empty if that is not known; whether it is up,
+    None = not known; and why it is not up, empty if its echoes say so.
+    """
+
+    target: str
+    up: bool | None
+    why: str = ""
+
+
 class Probed(NamedTuple):
     """What is known of one probed peer: its echoes at `target`, and its MTU, None before the first verdict."""
 

@@ -3,6 +3,7 @@
 Three gateways, each a network namespace with an exporter inside, and the hosts that dial them:
 
     berlin   office (loaded)   warehouse (14 % loss)   branch (its cable is pulled, put back, pulled)
+             packets are counted, and office and branch have fast echoes
     paris    store (full-size packets vanish)   phone (idle, roams)   laptop (never came)
     oslo     hq   backup (both well)
 
@@ -34,6 +35,7 @@ GATEWAYS = {
     "oslo": ("hq", "backup"),
 }
 ROAMING = ("phone", "laptop")  # nobody expects them
+FAST = ("office", "branch")  # machines move their traffic
 
 
 class Site(NamedTuple):
@@ -81,6 +83,9 @@ class Network:
                 conf = _site_conf(site, keys)
                 self.devices[site.name] = self.lab.wireguard(site.namespace, site.name, conf, [f"{site.inside}/24"])
         config = f"interfaces: {{include: [{device.name}]}}\nnames: [{device.conf}]\nhealth: {{down_after: 25s}}\n"
+        config += "accounting: {enabled: true}\n"
+        fast = [{"public_key": site.keys.public, "fast": {}} for site in made if site.name in FAST]
+        config += f"peers: {json.dumps(fast)}\n"  # JSON is YAML
         command = [
             sys.executable,
             "-m",

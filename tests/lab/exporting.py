@@ -83,7 +83,7 @@ def scrape(exporter: Exporter, path: str = "/metrics") -> Metrics:
     return Metrics(answer.text)
 
 
-def until(exporter: Exporter, name: str, value: float, *, within: float = 30, **labels: str) -> Metrics:
+def until(exporter: Exporter, name: str, value: float, /, *, within: float = 30, **labels: str) -> Metrics:
     """The first scrape in which the only such sample has this value; fails after `within` seconds."""
 
     def look() -> Metrics | None:

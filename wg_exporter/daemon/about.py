@@ -13,6 +13,7 @@ from wg_exporter.linux.privileges import CAP_NET_RAW, effective
 from wg_exporter.status.rows import Teller
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from wg_exporter.config import Config
@@ -21,8 +22,18 @@ if TYPE_CHECKING:
 class About:
     """Times are seconds since the epoch."""
 
-    def __init__(self, config_path: Path | None, started: float, net_raw: bool | None) -> None:  # noqa: FBT001
-        """`net_raw` says whether probes can be sent, None = as this process may."""
+    def __init__(
+        self,
+        config_path: Path | None,
+        started: float,
+        net_raw: bool | None,  # noqa: FBT001
+        storage: Callable[[], str],
+        track_files: Callable[[], tuple[str, str]],
+    ) -> None:
+        """`net_raw` says whether probes can be sent, None = as this process may. `storage` says why nothing survives a
+        restart, `track_files` where these are, and why they can't be written: each empty if there is nothing to say.
+        """
+        self._storage, self._track_files = storage, track_files
         held = effective()
         self._net_raw = CAP_NET_RAW in held if net_raw is None and held is not None else net_raw
         path = os.path.abspath(str(config_path)) if config_path else ""  # noqa: PTH100 - links stay as they are
@@ -40,7 +51,14 @@ class About:
 
     def teller(self, config: Config) -> Teller:
         """For the status document; `config` is in use."""
-        return self._teller._replace(fingerprint=fingerprint(config), reload_successful=self._reload_successful)
+        directory, problem = self._track_files()
+        return self._teller._replace(
+            fingerprint=fingerprint(config),
+            reload_successful=self._reload_successful,
+            storage_problem=self._storage(),
+            track_files=directory,
+            track_files_problem=problem,
+        )
 
     def facts(self, capabilities: tuple[tuple[str, bool], ...], clock_steps: int) -> ExporterFacts:
         """For the metrics; `capabilities` are those of whoever reads."""

@@ -109,7 +109,7 @@ class Exporter:
         self._happened = Happened()
         self.quiets = Quiets(clock, storage, self.journal.add)
         self.fast = FastPeers(prober, track_files, self.journal.add, self.quiets.now, clock.wall)
-        self._about = About(config_path, clock.wall(), net_raw)
+        self._about = About(config_path, clock.wall(), net_raw, self.journal.problem, self.fast.track_files)
         self._reloading = Reloading(config_path, read_config, self._about, self.journal)
         self._views = Views(self._history, self._probes, self.quiets, self._causes, self.fast, self._about)
         self._setup = Setup(config, clock, sources)

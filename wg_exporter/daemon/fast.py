@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wg_exporter.events import Kind, Level, event
 from wg_exporter.log import Log
-from wg_exporter.plan.fast import FastPlan
+from wg_exporter.plan.fast import NO_ANSWER_YET, FastPlan
+from wg_exporter.probed import FastFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from wg_exporter.quiet import QuietNow
 
 _WORDS = {True: "up", False: "down"}
-
-NO_ANSWER_YET = "its echoes have not said yet"
 
 
 class Standing(NamedTuple):
@@ -54,6 +53,7 @@ class FastPeers:
         self._prober = prober
         self._tell, self._quiet, self._wall = tell, quiet, wall
         self._directory = files.path if files is not None else ""
+        self._refused = files.problem if files is not None else ""
         self._tracking = _tracking(files)
         self._log = Log(__name__)
         self._plan = FastPlan()
@@ -100,18 +100,22 @@ class FastPeers:
         up = self._told().get(key)
         return Standing(up, NO_ANSWER_YET if up is None else "")
 
-    def now(self) -> Mapping[DeviceKey, Mapping[str, tuple[str, bool]]]:
-        """Where the echoes of each peer go or last went, and whether it is up, by device and public key; without those
-        of whom that is not known.
-        """
+    def now(self) -> Mapping[DeviceKey, Mapping[str, FastFound]]:
+        """How each peer that should have fast echoes is by them, by device and public key."""
         plan, told = self._plan, self._told()
-        rows = [(peer.key, peer.target, told.get(peer.key)) for peer in plan.peers]
-        rows += [(key, row.target, False if row.down and row.target else None) for key, row in plan.unasked.items()]
-        found: dict[DeviceKey, dict[str, tuple[str, bool]]] = {}
-        for (netns, interface, public_key), target, up in rows:
-            if up is not None:
-                found.setdefault((netns, interface), {})[public_key] = target, up
+        found: dict[DeviceKey, dict[str, FastFound]] = {}
+        rows = [(peer.key, FastFound(peer.target, told.get(peer.key))) for peer in plan.peers]
+        rows = [(key, row if row.up is not None else row._replace(why=NO_ANSWER_YET)) for key, row in rows]
+        rows += [
+            (key, FastFound(row.target, False if row.down else None, row.why)) for key, row in plan.unasked.items()
+        ]
+        for (netns, interface, public_key), row in rows:
+            found.setdefault((netns, interface), {})[public_key] = row
         return found
+
+    def track_files(self) -> tuple[str, str]:
+        """The directory of track files, empty = there is none, and why nothing can be written there, empty = it can."""
+        return self._directory, self._tracking.problem if self._tracking is not None else self._refused
 
     def stop(self) -> None:
         """Nothing is known from now on."""

@@ -43,6 +43,7 @@ class Journal:
         self._written = 0  # lines of the file
         self._anew = True  # the file is to be written whole, as nobody knows how it ends
         self._unread = False  # there is a file of before that could not be read
+        self._failed = ""  # why the last write failed
         self._writer: threading.Thread | None = None
         self._stopping = threading.Event()
         self._started = False
@@ -52,6 +53,10 @@ class Journal:
         """The events with a higher number, the oldest first; and the number up to which was looked."""
         with self._lock:
             return self._book.after(after), self._book.last
+
+    def problem(self) -> str:
+        """Why events do not survive the exporter; empty if they do, and where nobody asked for it."""
+        return self._storage.problem or self._failed if self._storage.path else ""
 
     def listen(self, call: Callable[[], object]) -> None:
         """Have this called whenever there are new events, in the thread that adds them. It must not wait."""
@@ -168,6 +173,7 @@ class Journal:
                 self._storage.append(NAME, data)
         except StorageError as error:
             problem = str(error)
+        self._failed = problem
         if self._seen.changed("write", problem):
             if problem:
                 self._log.warn("events are not kept across restarts", problem=problem)

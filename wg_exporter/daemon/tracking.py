@@ -67,7 +67,8 @@ class Tracking:
         self._wake = threading.Event()
         self._states: Mapping[PeerKey, bool | None] | None = None  # nobody has told yet
         self._there: dict[str, bytes] | None = None  # not read yet
-        self._problem = ""
+        self.problem = ""
+        """Why not all files could be written the last time; empty if they could."""
         self._stopping = False
         self._thread: threading.Thread | None = None
 
@@ -90,17 +91,17 @@ class Tracking:
 
     def _run(self) -> None:
         while True:
-            self._wake.wait(AGAIN if self._problem else None)
+            self._wake.wait(AGAIN if self.problem else None)
             self._wake.clear()
             last = self._stopping
             problem = self._write(self._states or {})
             if last:
                 problem = self._write(dict.fromkeys(self._states or ())) or problem
-            if problem and problem != self._problem:
+            if problem and problem != self.problem:
                 self._log.error("track files not written", directory=self._files.path, problem=problem)
-            elif self._problem and not problem:
+            elif self.problem and not problem:
                 self._log.info("track files are written again", directory=self._files.path)
-            self._problem = problem
+            self.problem = problem
             if last:
                 return
 

@@ -20,10 +20,10 @@ def fast_samples(view: View) -> Iterator[Sample]:
     """Those of the peers that are there, that are gone with their devices, and that their devices lack."""
     for (netns, name), states in view.fast.items():
         metas = dict(_metas(view, netns, name, states.keys()))
-        for key, (target, up) in states.items():
-            if (meta := metas.get(key)) is not None:
-                labels = echo_labels(name, key, meta, target)
-                yield Sample(c.PROBE_FAST_UP, (*labels, ("netns", netns)) if netns else labels, int(up))
+        for key, row in states.items():
+            if row.up is not None and row.target and (meta := metas.get(key)) is not None:
+                labels = echo_labels(name, key, meta, row.target)
+                yield Sample(c.PROBE_FAST_UP, (*labels, ("netns", netns)) if netns else labels, int(row.up))
 
 
 def _metas(view: View, netns: str, name: str, wanted: Set[str]) -> Iterator[tuple[str, PeerMeta]]:

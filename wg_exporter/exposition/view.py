@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from wg_exporter.hostnames import EndpointName
     from wg_exporter.model import Device, DeviceKey, FailedDevice, Link, Outcome
     from wg_exporter.names.identity import PeerMeta
-    from wg_exporter.probed import Probed
+    from wg_exporter.probed import FastFound, Probed
 
 
 class DeviceView(NamedTuple):
@@ -59,8 +59,7 @@ class View(NamedTuple):
     None where nothing is probed. `unmatched` are lines about entries of the configuration that match nothing. `quiet`
     is who pages nobody at the moment. `causes` are those that were found, by device and public key: perhaps of peers
     that are well again by now. `drifts` are how devices differ from the files that describe them. `fast` has the
-    peers with fast echoes, by device and public key: where these go, and whether the peer is up; without those of whom
-    that is not known.
+    peers that should have fast echoes, by device and public key.
     """
 
     devices: tuple[DeviceView, ...]
@@ -78,4 +77,4 @@ class View(NamedTuple):
     quiet: QuietNow = NOBODY
     causes: Mapping[DeviceKey, Mapping[str, Finding]] = MappingProxyType({})
     drifts: Mapping[DeviceKey, Drift] = MappingProxyType({})
-    fast: Mapping[DeviceKey, Mapping[str, tuple[str, bool]]] = MappingProxyType({})
+    fast: Mapping[DeviceKey, Mapping[str, FastFound]] = MappingProxyType({})

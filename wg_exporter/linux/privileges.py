@@ -32,7 +32,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS, _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 4, 8, 23, 24, 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 _PR_SET_NAME = 15
-_MARK_BY_NET_RAW, _CAP_BPF_SINCE = (5, 17), (5, 8)
+_MARK_BY_NET_RAW, _CAP_BPF_SINCE, _COUNTS_SINCE = (5, 17), (5, 8), (5, 7)
 
 
 class User(NamedTuple):
@@ -86,6 +86,11 @@ def to_probe(namespaces: Iterable[str], release: str) -> set[int]:
 def to_count(release: str) -> set[int]:
     """The capabilities that counting packets takes beside CAP_NET_ADMIN on a kernel of this release (uname -r)."""
     return {CAP_BPF if _since(release, _CAP_BPF_SINCE) else CAP_SYS_ADMIN}
+
+
+def can_count(release: str) -> bool:
+    """Whether a kernel of this release (uname -r) is new enough for it."""
+    return _since(release, _COUNTS_SINCE)
 
 
 def _since(release: str, first: tuple[int, int]) -> bool:

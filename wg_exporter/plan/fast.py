@@ -30,6 +30,7 @@ MOST_MET = 16 * MOST_FAST
 
 TOO_MANY = f"more than {MOST_FAST} peers of this host have fast echoes"
 NOT_READ = "the interfaces could not be read yet"
+NO_ANSWER_YET = "its echoes have not said yet"
 
 
 class Unasked(NamedTuple):

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from wg_exporter.health.states import Reason, State  # noqa: TC001 - msgspec reads the annotations
-from wg_exporter.history.round_trips import STEP_SECONDS
 from wg_exporter.model import Backend, SourceName  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.probed import Verdict  # noqa: TC001 - msgspec reads the annotations
 from wg_exporter.status.cause import CausePart, cause_part
@@ -24,21 +23,22 @@ from wg_exporter.status.mtu import told
 from wg_exporter.status.plain import endpoint as _endpoint
 from wg_exporter.status.plain import text as _text
 from wg_exporter.status.plain import texts as _texts
+from wg_exporter.status.probe import ProbePart, probe_part
 from wg_exporter.status.rows import whose
 from wg_exporter.status.todo import what_to_do
 
 if TYPE_CHECKING:
-    from wg_exporter.health.quality import Window
-    from wg_exporter.history.round_trips import Line
     from wg_exporter.probed import MtuReport
     from wg_exporter.quiet import Quiet
-    from wg_exporter.status.rows import DeviceRow, Echoes, Overview, PeerRow
+    from wg_exporter.status.rows import DeviceRow, Overview, PeerRow
 
 VERSION = 1
 
 
 class ExporterPart(msgspec.Struct, frozen=True, kw_only=True):
-    """Who says this: the exporter that runs on the host. `started` is in seconds since the epoch."""
+    """Who says this: the exporter that runs on the host. `started` is in seconds since the epoch. `track_files` is the
+    directory of them.
+    """
 
     version: str
     host: str
@@ -46,31 +46,9 @@ class ExporterPart(msgspec.Struct, frozen=True, kw_only=True):
     started: float
     config_fingerprint: str | None = None
     config_reload_success: bool | None = None
-
-
-class RoundTripsPart(msgspec.Struct, frozen=True, kw_only=True):
-    """The last ten minutes in steps of equal length, the oldest first: of each the mean round trip in seconds, null
-    where nothing was answered, and the number of probes that were lost. `until` is when the last one ended.
-    """
-
-    until: float
-    step_seconds: float
-    mean_seconds: list[float | None]
-    lost: list[int]
-
-
-class ProbePart(msgspec.Struct, frozen=True, kw_only=True):
-    """What the probes to a peer show. Counts are since the exporter started. `loss_ratio` (0 to 1) and
-    `round_trip_seconds` are the means of the last minutes (`health.window`), and null where they are not of now.
-    """
-
-    up: bool
-    sent: int
-    lost: int
-    late: int
-    loss_ratio: float | None
-    round_trip_seconds: float | None
-    round_trips: RoundTripsPart | None = None
+    storage_problem: str | None = None
+    track_files: str | None = None
+    track_files_problem: str | None = None
 
 
 class MtuPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,6 +112,8 @@ class PeerPart(msgspec.Struct, frozen=True, kw_only=True):
     cause: CausePart | None = None
     endpoint_name: EndpointNamePart | None = None
     fast_up: bool | None = None
+    fast_target: str | None = None
+    fast_reason: str | None = None
     receive_packets: int | None = None
     transmit_packets: int | None = None
 
@@ -225,6 +205,9 @@ def document(overview: Overview, endpoints: str = "full") -> Document:
             started=teller.started,
             config_fingerprint=teller.fingerprint or None,
             config_reload_success=teller.reload_successful,
+            storage_problem=_text(teller.storage_problem) or None,
+            track_files=_text(teller.track_files) or None,
+            track_files_problem=_text(teller.track_files_problem) or None,
         ),
         unasked=_text(overview.unasked) or None,
         time=overview.wall,
@@ -306,14 +289,16 @@ def _peer(row: PeerRow, device: DeviceRow, wall: float, endpoints: str, config_f
         target_origin=aim.origin if aim and aim.target else None,
         target_reason=(_text(aim.reason) or None) if aim else None,
         target_wanted=aim.wanted if aim else None,
-        probe=_probe(row.echoes, row.window, row.line) if row.echoes else None,
+        probe=probe_part(row.echoes, row.window, row.line) if row.echoes else None,
         mtu=_mtu(row.mtu, row, device, endpoints) if row.mtu else None,
         quiet=_quiet(row.quiet) if row.quiet else None,
         cause=cause_part(row.cause, _text, full=endpoints == "full") if row.cause else None,
         endpoint_name=(
             endpoint_name_part(row.host_name, whose(device)[1], peer.public_key, endpoints) if row.host_name else None
         ),
-        fast_up=row.fast_up,
+        fast_up=row.fast.up if row.fast else None,
+        fast_target=(row.fast.target or None) if row.fast else None,
+        fast_reason=(_text(row.fast.why) or None) if row.fast else None,
         receive_packets=row.packets.rx_packets if row.packets else None,
         transmit_packets=row.packets.tx_packets if row.packets else None,
     )
@@ -334,21 +319,6 @@ def _quiet(quiet: Quiet) -> QuietPart:
 def quiet_to_json(overview: Overview) -> str:
     """What is quiet alone, as JSON in many lines."""
     return json.dumps({"quiet": msgspec.to_builtins([_quiet(quiet) for quiet in overview.quiet.all])}, indent=2)
-
-
-def _probe(echoes: Echoes, window: Window | None, line: Line | None) -> ProbePart:
-    return ProbePart(
-        up=echoes.up,
-        sent=echoes.sent,
-        lost=echoes.lost,
-        late=echoes.late,
-        loss_ratio=window.loss if window else None,
-        round_trip_seconds=window.rtt if window else None,
-        round_trips=line
-        and RoundTripsPart(
-            until=line.until, step_seconds=STEP_SECONDS, mean_seconds=list(line.means), lost=list(line.lost)
-        ),
-    )
 
 
 def _mtu(report: MtuReport, row: PeerRow, device: DeviceRow, endpoints: str) -> MtuPart:

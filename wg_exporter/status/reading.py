@@ -70,9 +70,16 @@ def _overview(found: Document) -> Overview:
 
 
 def _teller(part: ExporterPart) -> Teller:
-    fingerprint = part.config_fingerprint or ""
     return Teller(
-        part.version, part.host, part.config_file or "", part.started, fingerprint, part.config_reload_success
+        part.version,
+        part.host,
+        part.config_file or "",
+        part.started,
+        part.config_fingerprint or "",
+        part.config_reload_success,
+        part.storage_problem or "",
+        part.track_files or "",
+        part.track_files_problem or "",
     )
 
 
@@ -146,9 +153,14 @@ def _peer_row(part: PeerPart) -> PeerRow:
         cause=finding(part.cause) if part.cause else None,
         line=Line(trips.until, trips.mean_seconds, trips.lost) if trips else None,
         host_name=endpoint_name(part.endpoint_name) if part.endpoint_name else None,
-        fast_up=part.fast_up,
+        fast=_fast(part),
         packets=_packets(part),
     )
+
+
+def _fast(part: PeerPart) -> probed.FastFound | None:
+    target, up, why = part.fast_target, part.fast_up, part.fast_reason
+    return None if up is None and not why else probed.FastFound(target or "", up, why or "")
 
 
 def _packets(part: PeerPart) -> PeerPackets | None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from wg_exporter.history.round_trips import Line
     from wg_exporter.hostnames import EndpointName
     from wg_exporter.plan.planner import Aim
+    from wg_exporter.probed import FastFound
     from wg_exporter.quiet import Quiet
 
 
@@ -46,6 +47,9 @@ class Teller(NamedTuple):
     `fingerprint` is that of the configuration in use (`config.fingerprint`), `reload_successful` whether the last
     reload was: else that configuration is older than its file. Both are empty and None where an older version does not
     say.
+
+    `storage_problem` is why nothing survives a restart, empty if all does or nobody asked for it. `track_files` is the
+    directory of track files that is in use, empty = none, and `track_files_problem` why nothing can be written there.
     """
 
     version: str
@@ -54,6 +58,9 @@ class Teller(NamedTuple):
     started: float
     fingerprint: str = ""
     reload_successful: bool | None = None
+    storage_problem: str = ""
+    track_files: str = ""
+    track_files_problem: str = ""
 
 
 class Echoes(NamedTuple):
@@ -75,7 +82,7 @@ class PeerRow(NamedTuple):
     peer that is `gone`, with its device or from it, `peer` has only the key. `quiet`: it pages nobody, as somebody
     works on it or its interface. `line` are its round trips of the last ten minutes, None also where nobody asked for
     them. `cause` is why it is down or degraded, None where nothing was found. `host_name` is what is known of the host
-    name in its file; None if it has none. `fast_up`: it answers fast echoes; None if it has none, or that is not known.
+    name in its file; None if it has none. `fast` is how it is by fast echoes; None if it should have none.
     `packets` are counted where `accounting` is on; None = not known.
     """
 
@@ -93,7 +100,7 @@ class PeerRow(NamedTuple):
     line: Line | None = None
     cause: Finding | None = None
     host_name: EndpointName | None = None
-    fast_up: bool | None = None
+    fast: FastFound | None = None
     packets: PeerPackets | None = None
 
 
@@ -223,14 +230,10 @@ def from_view(
     )
 
 
-def _with_fast(row: DeviceRow, fast: Mapping[str, tuple[str, bool]]) -> DeviceRow:
+def _with_fast(row: DeviceRow, fast: Mapping[str, FastFound]) -> DeviceRow:
     if not fast:
         return row
-    peers = (
-        peer._replace(fast_up=fast[peer.peer.public_key][1]) if peer.peer.public_key in fast else peer
-        for peer in row.peers
-    )
-    return row._replace(peers=tuple(peers))
+    return row._replace(peers=tuple(peer._replace(fast=fast.get(peer.peer.public_key)) for peer in row.peers))
 
 
 def _with_quiet(row: DeviceRow, quiet: QuietNow) -> DeviceRow:

@@ -2,7 +2,7 @@
 
 What an alert says leads to /docs/alerts/NAME, and every link from there leads to a page that is served too; what is no
 page, such as the alert rules, is below /docs/files/. The texts are read at the start: an upgrade replaces the files
-under a program that runs on. They are kept compressed, 170 kB, and made HTML when somebody asks, once each.
+under a program that runs on. They are kept compressed, 180 kB, and made HTML when somebody asks, once each.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 
     from wg_exporter.status.cause import CausePart
-    from wg_exporter.status.document import DevicePart, Document, PeerPart, RoundTripsPart
+    from wg_exporter.status.document import DevicePart, Document, PeerPart
+    from wg_exporter.status.probe import RoundTripsPart
 
 NOT_KNOWN = "not known"
 NOTHING = "-"
@@ -91,6 +92,7 @@ def row_of(peer: PeerPart, device: DevicePart, now: float, age: float, twice: Co
     endpoint = f", {peer.endpoint}" if peer.endpoint else ""
     key = f", key {peer.public_key[:8]}" if peer.label in twice else ""
     since = [words.ago(int(now - peer.state_since))] if peer.state_since else []
+    since += ["down by fast echoes"] if peer.fast_up is False else []
     since += ["quiet"] if peer.quiet else []
     summary, lines = more(peer, now)
     return Row(
@@ -128,6 +130,9 @@ def more(peer: PeerPart, now: float) -> tuple[str, tuple[str, ...]]:
     if peer.target_wanted and peer.target_reason:
         summary = summary or "can't be probed"
         lines.append(f"can't be probed: {peer.target_reason}")
+    if peer.fast_reason:
+        summary = summary or "fast echoes"
+        lines.append(f"fast echoes: {peer.fast_reason}")
     if peer.quiet:
         summary = summary or "pages nobody"
         why = f": {peer.quiet.reason}" if peer.quiet.reason else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wg_exporter.cli.check import clock, config, host, paging, service, web, wireguard
+from wg_exporter.cli.check import clock, config, failover, host, paging, service, web, wireguard
 from wg_exporter.cli.check.finding import Check, Report, run
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ SUBJECTS: Mapping[str, Sequence[Check]] = {
     "The exporter": service.CHECKS,
     "Clock": clock.CHECKS,
     "Paging": paging.CHECKS,
+    "Failover": failover.CHECKS,
 }
 _UNUSABLE = (config.UNUSABLE.id, web.UNUSABLE.id)
 

@@ -114,13 +114,17 @@ class ExporterFacts(NamedTuple):
 
 
 class UnitFacts(NamedTuple):
-    """The systemd unit, in its own words (systemctl(1), show). `capabilities` is its bounding set in lower case."""
+    """The systemd unit, in its own words (systemctl(1), show). `capabilities` is its bounding set in lower case.
+
+    `writable` are the directories that it may write to, None = all that its user may, or not known.
+    """
 
     active: str
     enabled: str
     result: str = "success"
     exit_code: int = 0
     capabilities: frozenset[str] | None = None
+    writable: tuple[str, ...] | None = None
 
 
 class ConfFact(NamedTuple):
@@ -140,10 +144,13 @@ class NamespaceFact(NamedTuple):
 
 
 class KernelFacts(NamedTuple):
-    """Whether the kernel has the netlink family of WireGuard, and whether a module that has it could be loaded."""
+    """Whether the kernel has the netlink family of WireGuard, and whether a module that has it could be loaded; its
+    release (uname -r), empty = not known.
+    """
 
     family: bool | None
     loadable: bool | None
+    release: str = ""
 
 
 class ClockFacts(NamedTuple):
@@ -157,7 +164,10 @@ class ClockFacts(NamedTuple):
 
 
 class HostFacts(NamedTuple):
-    """What is known of this host. `flags_unseen`: why it is not known with which flags the exporter runs."""
+    """What is known of this host. `flags_unseen`: why it is not known with which flags the exporter runs.
+    `track_files_problem` is why an exporter could not write track files, empty if nothing is seen that speaks against
+    it.
+    """
 
     exporter: ExporterFacts
     kernel: KernelFacts
@@ -169,6 +179,7 @@ class HostFacts(NamedTuple):
     namespaces: tuple[NamespaceFact, ...] = ()
     missing_users: tuple[str, ...] = ()
     socket_directory: bool = True
+    track_files_problem: str = ""
 
 
 class Facts(NamedTuple):

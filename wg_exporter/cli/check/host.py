@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from wg_exporter.accounted import NO_COUNTS
 from wg_exporter.cli.check.finding import NOWHERE, Check, Judged, Kind, NotKnown, Severity, Where
 from wg_exporter.cli.show.overview import fix_for
+from wg_exporter.linux.privileges import can_count
 from wg_exporter.model import Failure
 from wg_exporter.status.rows import whose
 from wg_exporter.status.words import first_of
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from wg_exporter.cli.check.facts import Facts
-    from wg_exporter.status.rows import Overview
+    from wg_exporter.status.rows import Overview, PeerRow
 
 SOURCE_UNREAD = Kind(
     "source-unread",
@@ -29,8 +30,7 @@ NO_NET_RAW = Kind(
     "no-net-raw",
     Severity.WARNING,
     "The exporter lacks `CAP_NET_RAW` and can't probe: a tunnel that dies is found by its age, minutes later, and "
-    "there "
-    "is no latency, loss or MTU.",
+    "there is no latency, loss or MTU, and no fast echo is sent.",
     "Grant `CAP_NET_RAW` (the unit does), or set `probe: {enabled: false}`.",
 )
 NO_MODULE = Kind(
@@ -87,8 +87,8 @@ NO_NAMESPACE = Kind(
 NOT_COUNTED = Kind(
     "packets-not-counted",
     Severity.WARNING,
-    "The configuration has `accounting`, and the packets of a device can't be counted exactly: so its metrics of them "
-    "are absent.",
+    "The configuration has `accounting`, and the packets of a device, or of all, can't be counted exactly: so its "
+    "metrics of them are absent.",
     "What is in the way is said beside it; docs/accounting.md has more.",
 )
 UNIT_COUNTS_NOT = Kind(
@@ -105,6 +105,7 @@ UNIT_LACKS = Kind(
     "Install the drop-in `namespaces.conf` (docs/install.md), `systemctl daemon-reload`, and restart the service.",
 )
 
+NEEDS_KERNEL = "use a newer kernel, or turn `accounting` off"
 _NOT_LOOKED = "the host was not looked at"
 
 
@@ -135,8 +136,18 @@ def _probes(facts: Facts) -> Iterator[Judged]:
     able = dict(overview.capabilities).get("net_raw")
     if able is None:
         yield NotKnown("the right to probe", "the exporter does not say")
-    elif not able and any(peer.aim and peer.aim.wanted for device in overview.devices for peer in device.peers):
+    elif not able and (_echoed(facts) or any(peer.aim and peer.aim.wanted for peer in _peers(overview))):
         yield NO_NET_RAW.at(NOWHERE, "the exporter has no CAP_NET_RAW, so nothing is probed")
+
+
+def _peers(overview: Overview) -> Iterator[PeerRow]:
+    return (peer for device in overview.devices for peer in device.peers)
+
+
+def _echoed(facts: Facts) -> bool:
+    """Whether anybody should have fast echoes."""
+    config = facts.config.config
+    return config is not None and any(peer.fast for peer in config.peers)
 
 
 def _kernel(facts: Facts) -> Iterator[Judged]:
@@ -238,7 +249,11 @@ def _accounting(facts: Facts) -> Iterator[Judged]:
     if unit and unit.capabilities is not None and not unit.capabilities & able:
         yield UNIT_COUNTS_NOT.at(Where("wg-exporter.service"), "its CapabilityBoundingSet lacks CAP_BPF")
     if overview is None or overview.teller is None:
-        yield NotKnown("packets of peers", "no exporter was asked")
+        release = facts.host.kernel.release
+        if release and not can_count(release):
+            yield NOT_COUNTED.at(NOWHERE, f"this kernel is {release}, and counting takes Linux 5.7", NEEDS_KERNEL)
+        else:
+            yield NotKnown("packets of peers", "no exporter was asked")
         return
     for note in overview.notes:
         interface, counted, why = note.partition(NO_COUNTS)

@@ -98,6 +98,16 @@ NO_DIRECTORY = Kind(
 )
 
 
+NOT_KEPT = Kind(
+    "storage-unwritable",
+    Severity.WARNING,
+    "Nothing can be written down below `--storage.path`: what happened (`wg-exporter events`) is lost when the "
+    "exporter ends, and what is quiet pages again.",
+    "What is wrong is said beside it. The systemd unit makes the directory; elsewhere `install -d -m 0700 "
+    "/var/lib/wg-exporter`, and restart the exporter.",
+)
+
+
 def _asked(facts: Facts) -> Iterator[Judged]:
     assert facts.host is not None  # noqa: S101 - for the type checker
     exporter = facts.host.exporter
@@ -190,11 +200,22 @@ def _place(facts: Facts) -> Iterator[Judged]:
         yield NO_DIRECTORY.at(Where(directory), "there is no such directory", fix)
 
 
+def _kept(facts: Facts) -> Iterator[Judged]:
+    assert facts.host is not None  # noqa: S101
+    overview = facts.host.exporter.overview
+    if overview is None or overview.teller is None:
+        yield NotKnown("whether events survive a restart", "no exporter was asked")
+    elif overview.teller.storage_problem:
+        what, _, fix = overview.teller.storage_problem.partition("; ")
+        yield NOT_KEPT.at(NOWHERE, f"events are not kept across restarts: {what}", fix)
+
+
 CHECKS = (
     Check("the exporter that runs", (NOT_ASKED, NOT_READY), _asked),
     Check("the version that runs", (VERSION,), _version),
     Check("the configuration in use", (OTHER_CONFIG, NOT_RELOADED, RELOAD_FAILED), _config),
     Check("the systemd unit", (UNIT_FAILED, UNIT_DISABLED), _unit),
     Check("addresses and ports", (PORT_TAKEN, NO_ADDRESS), _addresses),
+    Check("what survives a restart", (NOT_KEPT,), _kept),
     Check("users and directories", (NO_USERS, NO_DIRECTORY), _place),
 )

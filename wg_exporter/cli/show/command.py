@@ -45,7 +45,7 @@ def show(  # noqa: PLR0917 - click passes them by name
 
     It asks the exporter that runs here, so it says what `/metrics` and a page say. Where none runs, or one with another
     `--config.file` than is given, it looks for itself, and says so. One look can't tell whether a peer is up: its state
-    is `?` (null in JSON). With --watch, what goes unanswered tells that.
+    is `?` (null in JSON). With --watch, what goes unanswered tells that. Of one PEER it shows the last events as well.
 
     The exit code is 1 if there is nothing to show, or no device of it could be read.
     """
@@ -59,6 +59,7 @@ def show(  # noqa: PLR0917 - click passes them by name
     from wg_exporter import log
     from wg_exporter.cli.show import overview
     from wg_exporter.cli.show import screen as view
+    from wg_exporter.cli.show.events import last_events
     from wg_exporter.cli.show.looking import Looks
     from wg_exporter.status import document
 
@@ -76,7 +77,7 @@ def show(  # noqa: PLR0917 - click passes them by name
             elif first.devices and watch:
                 view.watch(look, view.console(), interval, lambda: False)
             elif first.devices:
-                view.console().print(view.render(first))
+                view.console().print(view.render(first, events=last_events(socket_path, first)))
     finally:
         looks.close()
     reason = overview.reason_when_empty(first) if watch else overview.reason_for_failure(first)

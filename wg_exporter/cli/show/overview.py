@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from wg_exporter.config.tree import resembling
 from wg_exporter.health.states import State
 from wg_exporter.model import Failure, SourceName
+from wg_exporter.plan.fast import NO_ANSWER_YET
 from wg_exporter.quiet import QuietNow
 from wg_exporter.status import words
 from wg_exporter.status.rows import DeviceRow, Overview, PeerRow, whose
@@ -186,6 +187,26 @@ def unprobed(overview: Overview) -> dict[str, list[str]]:
             if row.aim and row.aim.wanted and row.aim.reason:
                 found.setdefault(row.aim.reason, []).append(row.name)
     return found
+
+
+def not_asked(overview: Overview) -> dict[str, list[str]]:
+    """The names of the peers that should have fast echoes and get none, by the reason."""
+    found: dict[str, list[str]] = {}
+    for device in overview.devices:
+        for row in device.peers:
+            if row.fast and row.fast.why and row.fast.why != NO_ANSWER_YET:
+                found.setdefault(row.fast.why, []).append(row.name)
+    return found
+
+
+def fast_of(row: PeerRow) -> str:
+    """One line about the fast echoes to a peer: how it is by them, or why there are none; empty if it has none."""
+    if row.fast is None:
+        return ""
+    state = "not known" if row.fast.up is None else "up" if row.fast.up else "down"
+    if row.fast.why:
+        return f"{state} by fast echoes: {row.fast.why}"
+    return f"{state} by fast echoes to {row.fast.target}"
 
 
 def reason_when_empty(overview: Overview, command: str = "show") -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import shutil
 import sys
 import time
@@ -22,28 +21,26 @@ from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 
+from wg_exporter.cli.show.closer import closer
 from wg_exporter.cli.show.overview import (
     Standing,
     fix_for,
-    probing_of,
+    not_asked,
     quiet_line,
     reason_when_empty,
     standing,
     unprobed,
 )
 from wg_exporter.cli.show.tables import COLUMNS, Line, draw, layout
-from wg_exporter.health.advice import advice
 from wg_exporter.health.states import State
-from wg_exporter.status import host_name, words
-from wg_exporter.status.cause import in_a_line
-from wg_exporter.status.mtu import told
+from wg_exporter.status import words
 from wg_exporter.status.rows import whose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from wg_exporter import model
-    from wg_exporter.causes.cause import Finding
+    from wg_exporter.events import Event
     from wg_exporter.status.rows import DeviceRow, Overview, PeerRow
 
 REASONS = 5
@@ -59,11 +56,19 @@ PIPE_WIDTH = 400
 class _Screen:
     """An overview as rich prints it: in full or, with a `heading` (`--watch`), cut to the height of the terminal."""
 
-    def __init__(self, overview: Overview, previous: Overview | None, width: int | None, heading: str) -> None:
+    def __init__(
+        self,
+        overview: Overview,
+        previous: Overview | None,
+        width: int | None,
+        heading: str,
+        events: Sequence[Event] = (),
+    ) -> None:
         self._overview = overview
         self._previous = previous
         self._width = width
         self._heading = heading
+        self._events = events
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         height = options.size.height if self._heading else None
@@ -93,6 +98,7 @@ class _Screen:
         unused |= {"reason"} - {"reason" for line in every if line.row.health.reason}
         unused |= {"cause"} if all(line.row.cause is None for line in every) else set()
         unused |= {"rx_packets", "tx_packets"} if all(line.row.packets is None for line in every) else set()
+        unused |= {"fast"} if all(line.row.fast is None for line in every) else set()
         unused |= {"rtt", "loss"} if all(line.row.window is None for line in every) else set()
         unused |= {"mtu"} if all(line.row.mtu is None for line in every) else set()
         columns = {name: column for name, column in COLUMNS.items() if name not in unused}
@@ -105,7 +111,7 @@ class _Screen:
                 )
             if len(every) == 1 and lines:
                 config_file = self._overview.teller.config_file if self._overview.teller else ""
-                yield from _closer(row, every[0].row, config_file, self._overview.wall, encoding)
+                yield from closer(row, every[0].row, config_file, self._overview.wall, encoding, self._events)
             yield Text("")
         left_out = [column.title for name, column in columns.items() if name not in widths]
         if every and left_out:
@@ -175,6 +181,9 @@ def _peers_verdict(overview: Overview, encoding: str) -> Iterator[tuple[Text, ..
         yield say(f"! {words.count(len(doubts), 'peer')} {what}: {words.first_of(doubts)}", "yellow")
     for reason, names in islice(unprobed(overview).items(), REASONS):
         yield say(f"! {words.count(len(names), 'peer')} can't be probed: {words.first_of(names)}: {reason}", "yellow")
+    for reason, names in islice(not_asked(overview).items(), REASONS):
+        who = f"{words.count(len(names), 'peer')} without fast echoes: {words.first_of(names)}"
+        yield say(f"! {who}: {reason}", "yellow")
     if degraded:
         yield say(f"! {words.count(len(degraded), 'peer')} degraded", "yellow", degraded)
     if overview.quiet:
@@ -240,56 +249,6 @@ def _why(row: DeviceRow, peer: PeerRow, wall: float) -> str:
     return f"{peer.name} on {_label(row)}: {health.state}, {health.reason}: {health.evidence}{since}{cause}"
 
 
-def _closer(row: DeviceRow, peer: PeerRow, config_file: str, wall: float, encoding: str) -> Iterator[Text]:
-    """More lines about a peer that is the only one on the screen."""
-    health = peer.health
-    if health.reason:
-        # What was seen is told as it was then: "34 s ago" is not of now.
-        since = f" ({words.seen(at, wall)})" if (at := health.reason_at or health.changed_at) else ""
-        yield Text(words.plain(f"  {health.reason}: {health.evidence}{since}", encoding), "bold")
-        name = peer.name if peer.named else peer.peer.public_key
-        todo = advice(health.reason, whose(row)[1], name, config_file, row.entry)
-        # That is the command which was given, perhaps in other words.
-        todo = todo.replace(f"`wg-exporter show {shlex.quote(whose(row)[1])} {shlex.quote(name)}`", "this output")
-        for line in () if peer.cause and peer.cause.fix else (todo,):
-            yield Text(words.plain(f"  {line}", encoding))
-    if peer.cause:
-        yield from _cause(peer.cause, encoding)
-    if peer.fast_up is not None:
-        state, style = ("up", "") if peer.fast_up else ("down", "yellow")
-        yield Text(f"  {state} by fast echoes", style)
-    if peer.host_name:
-        device = whose(row)[1]
-        if found := host_name.told(peer.host_name, device, peer.peer.public_key):
-            yield Text(words.plain(f"  {found}", encoding), "yellow")
-        elif peer.host_name.addresses:
-            line = f"  the host name in its file, {peer.host_name.name}, resolves to the endpoint in use"
-            yield Text(words.plain(line, encoding), "dim")
-    if peer.quiet:
-        since = words.ago(int(wall - peer.quiet.since))
-        whole = "" if peer.quiet.public_key else "with the whole interface, "
-        why = f": {peer.quiet.reason}" if peer.quiet.reason else ""
-        line = f"  quiet, {whole}until {words.until(peer.quiet.until, wall)}, begun {since}{why}"
-        yield Text(words.plain(line, encoding), "cyan")
-    if peer.mtu:
-        found = told(peer.mtu, whose(row)[1], peer.aim.target if peer.aim else "", row.entry)
-        yield Text(words.plain(f"  {found}", encoding))
-    if probing := probing_of(peer):
-        yield Text(words.plain(f"  {probing}", encoding), "dim")
-
-
-def _cause(found: Finding, encoding: str) -> Iterator[Text]:
-    line = in_a_line(found.cause, found.confidence, found.evidence, found.also)
-    yield Text(words.plain(f"  {line}", encoding), "bold")
-    for fix in found.fix:
-        yield Text(words.plain(f"  {fix}", encoding))
-    if found.uncertain:
-        yield Text(words.plain(f"  {found.uncertain}", encoding), "dim")
-    if found.excluded:
-        excluded = "; ".join(f"{cause}: {why}" for cause, why in found.excluded)
-        yield Text(words.plain(f"  excluded: {excluded}", encoding), "dim")
-
-
 def _heading(row: DeviceRow, encoding: str) -> Iterator[Text]:
     """What is known of a device itself: a line, and more for its key and its counters."""
     device, failed, link = row.device, row.failed, row.link
@@ -336,9 +295,17 @@ def _counters(link: model.Link) -> Iterator[Text]:
         yield text
 
 
-def render(overview: Overview, *, width: int | None = None, previous: Overview | None = None) -> _Screen:
-    """What rich prints for an overview: in `width` columns (by default the console's), with rates since `previous`."""
-    return _Screen(overview, previous, width, "")
+def render(
+    overview: Overview,
+    *,
+    width: int | None = None,
+    previous: Overview | None = None,
+    events: Sequence[Event] = (),
+) -> _Screen:
+    """What rich prints for an overview: in `width` columns (by default the console's), with rates since `previous`, and
+    with the last `events` of the only peer.
+    """
+    return _Screen(overview, previous, width, "", events)
 
 
 class _Console(Console):

@@ -123,6 +123,13 @@ def _loss(line: Line, _: int) -> tuple[str, str]:
     return words.loss(window.loss), "yellow" if window.loss else ""
 
 
+def _fast(line: Line, _: int) -> tuple[str, str]:
+    fast = line.row.fast
+    if fast is None or fast.up is None:
+        return (_UNKNOWN if fast is None else _OPEN), "dim"
+    return ("up", "green") if fast.up else ("down", "yellow")
+
+
 def _mtu(line: Line, _: int) -> tuple[str, str]:
     mtu = line.row.mtu
     if mtu is None:
@@ -141,8 +148,8 @@ _ALARM = {
     Standing.BROKEN: "bold red",
 }
 
-# In the order on the screen. Rates are shown only with `--watch`, reasons, causes, packets and what probes show only if
-# a peer has one.
+# In the order on the screen. Rates are shown only with `--watch`, reasons, causes, packets, fast echoes and what probes
+# show only if a peer has one.
 # Round trip and loss are those of now: a peer that is down or silent has none.
 COLUMNS: Mapping[str, Column] = {
     "mark": Column("", _mark),
@@ -171,6 +178,7 @@ COLUMNS: Mapping[str, Column] = {
     ),
     "rtt": Column("round trip", _round_trip, right=True),
     "loss": Column("loss", _loss, right=True),
+    "fast": Column("fast", _fast),
     "mtu": Column("MTU", _mtu),
     "keepalive": Column("keepalive", _keepalive, right=True),
     "expected": Column("expected", lambda line, _: ("up", "") if line.row.expected_up else ("any", "dim")),
@@ -182,6 +190,7 @@ _NEEDED_FIRST = (
     "quiet",
     "handshake",
     "reason",
+    "fast",
     "rx_rate",
     "tx_rate",
     "expected",

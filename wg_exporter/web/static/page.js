@@ -85,7 +85,11 @@
     return {
       kind: level === 0 ? "bad" : level <= 3 ? "odd" : peer.state === "up" ? "good" : "dull",
       state: peer.state ?? NOT_KNOWN,
-      since: [peer.state_since && ago(now - peer.state_since), peer.quiet && "quiet"].filter(Boolean).join(", "),
+      since: [
+        peer.state_since && ago(now - peer.state_since),
+        peer.fast_up === false && "down by fast echoes",
+        peer.quiet && "quiet",
+      ].filter(Boolean).join(", "),
       name: peer.label,
       place:
         placeOf(device) +
@@ -122,6 +126,10 @@
     if (peer.target_wanted && peer.target_reason) {
       summary ||= "can't be probed";
       lines.push(`can't be probed: ${peer.target_reason}`);
+    }
+    if (peer.fast_reason) {
+      summary ||= "fast echoes";
+      lines.push(`fast echoes: ${peer.fast_reason}`);
     }
     if (peer.quiet) {
       summary ||= "pages nobody";

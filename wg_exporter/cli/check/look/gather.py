@@ -15,6 +15,7 @@ from wg_exporter.cli.check.look.system import (
     listen_facts,
     missing_users,
     namespace_facts,
+    track_files_problem,
     unit_facts,
 )
 from wg_exporter.cli.check.look.web import web_facts
@@ -50,6 +51,7 @@ def of_host(wish: Wish) -> Facts:
             tuple(namespace_facts(config.config)) if config.config else (),
             missing_users(),
             not wish.socket or Path(wish.socket).parent.is_dir(),
+            track_files_problem(config.config.track_files) if config.config and config.config.track_files else "",
         ),
         os.geteuid(),
     )

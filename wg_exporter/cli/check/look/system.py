@@ -8,6 +8,7 @@ import platform
 import pwd
 import shutil
 import socket
+import stat
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,13 +22,14 @@ from wg_exporter.supervisor.roles import PROBER, RESOLVER, WEB
 from wg_exporter.web.listen import ListenError, parse_listen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from wg_exporter.config import Config
     from wg_exporter.web.listen import Listen
 
 SYSTEMCTL_SECONDS = 5.0
-_PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "Result", "ExecMainStatus", "CapabilityBoundingSet")
+_PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "Result", "ExecMainStatus", "CapabilityBoundingSet",
+    "ProtectSystem", "ReadWritePaths", "StateDirectory", "RuntimeDirectory")  # fmt: skip
 _FAMILY = "wireguard"
 
 
@@ -37,10 +39,11 @@ def kernel_facts() -> KernelFacts:
     try:
         family = Families(netlink).get(_FAMILY) is not None
     except SourceError:
-        return KernelFacts(None, None)
+        return KernelFacts(None, None, platform.release())
     finally:
         netlink.close()
-    return KernelFacts(family, True if family else _loadable(Path("/lib/modules", platform.release())))
+    release = platform.release()
+    return KernelFacts(family, True if family else _loadable(Path("/lib/modules", release)), release)
 
 
 def _loadable(modules: Path) -> bool | None:
@@ -82,7 +85,16 @@ def read_unit(text: str) -> UnitFacts | None:
         found.get("Result", ""),
         int(code) if code.isdigit() else 0,
         None if bounds is None else frozenset(bounds.lower().split()),
+        _writable(found) if found.get("ProtectSystem") == "strict" else None,
     )
+
+
+def _writable(found: Mapping[str, str]) -> tuple[str, ...]:
+    """What ProtectSystem=strict leaves writable that may hold track files (systemd.exec(5))."""
+    own = {"StateDirectory": "/var/lib/", "RuntimeDirectory": "/run/"}
+    paths = [path.lstrip("-+") for path in found.get("ReadWritePaths", "").split()]
+    paths += [f"{above}{name.partition(':')[0]}" for key, above in own.items() for name in found.get(key, "").split()]
+    return (*paths, "/dev", "/proc", "/sys")
 
 
 def missing_users() -> tuple[str, ...]:
@@ -96,6 +108,18 @@ def missing_users() -> tuple[str, ...]:
         return False
 
     return tuple(filter(missing, (WEB, PROBER, RESOLVER)))
+
+
+def track_files_problem(directory: str) -> str:
+    """Why an exporter could not have this directory for track files; empty if nothing speaks against it. Makes none."""
+    above = directory.rpartition("/")[0]
+    if not os.path.isdir(above):  # noqa: PTH112 - text from a file
+        return f"there is no directory {above}; make it, or name another with track_files"
+    try:
+        mode = os.lstat(directory).st_mode
+    except OSError:  # it is made by the exporter; or we may not look
+        return ""
+    return "" if stat.S_ISDIR(mode) else "it is no directory; remove it, or name another with track_files"
 
 
 def namespace_facts(config: Config) -> Iterator[NamespaceFact]:
