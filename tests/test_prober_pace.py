@@ -28,7 +28,6 @@ class Still:
     def __init__(self, wakes):
         self.wakes, self.sleeps, self.changed, self.now, self.fast = list(wakes), [], 0, 1000.0, NoFast()
         self.watcher = SimpleNamespace(open=False, changed=0, problem="")
-        self.fast = SimpleNamespace(changed=0)
 
     def add_reader(self, fd, callback):
         pass
