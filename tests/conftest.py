@@ -12,7 +12,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests import lanes, surroundings
 from tests.lab import Lab, lab_prefix, missing
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from tests.lab.anyone import Anyone
 
 
-# 0.2 s for an example is little where others work too.
-settings.register_profile("any machine", settings(), deadline=None)
+# 0.2 s for an example is little where others work too, and so is a second for the input of the first ones.
+settings.register_profile("any machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
 

@@ -6,7 +6,7 @@ import string
 from math import inf
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.rows import key
@@ -881,7 +881,6 @@ _facts = st.builds(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])  # the row is wide, and the machine may be busy
 @given(_facts)
 def test_any_facts_have_one_finding_and_always_the_same(known):
     found = decide(known)
@@ -892,14 +891,12 @@ def test_any_facts_have_one_finding_and_always_the_same(known):
     assert all(isinstance(line, str) and line for line in (*found.evidence, *found.fix))
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])  # the row is wide, and the machine may be busy
 @given(_facts)
 def test_no_fault_is_ever_named_for_a_peer_that_is_up_or_idle_and_asked_for_nothing(known):
     assert decide(known._replace(state=State.UP)).cause is Cause.FINE
     assert decide(known._replace(state=State.IDLE, provoked=None)).cause in {Cause.FINE, Cause.IDLE}
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])  # the row is wide, and the machine may be busy
 @given(_facts)
 def test_nothing_is_said_of_what_nobody_knows(known):
     """A fault needs something that was seen: with the peer's name alone nothing is named."""

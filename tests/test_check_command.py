@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.lab import SOCKETS, eventually, start_exporter, tunnel
+from tests.lab import SOCKETS, eventually, free_port, start_exporter, tunnel
 from tests.lab.anyone import NOBODY
 from tests.lab.exporting import until
 from tests.lab.paging import alertmanager, inbox
@@ -469,8 +469,7 @@ def test_a_test_page_reaches_the_pager_and_a_silence_is_told(tmp_path: Path) -> 
 
 
 def test_an_alertmanager_that_is_not_there_is_one_line_without_the_password() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = free_port()
     code, out, err = run(f"--page=http://anna:{SECRET.replace(' ', '%20')}@127.0.0.1:{port}/alert")
     assert (code, out) == (1, "")
     assert err == (

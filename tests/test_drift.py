@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.rows import device, key, link, peer, snapshot
@@ -426,7 +426,6 @@ def changed(row, drawn):
     return row._replace(peers=row.peers.of(rows)), kind
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(DEVICES, st.data())
 def test_a_file_made_from_a_device_never_differs_and_one_change_is_one_difference(row, drawn):
     file = parse_wg_quick(shown(row), PATH)

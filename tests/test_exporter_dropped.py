@@ -35,6 +35,11 @@ def made():
     return Exporter(Config(), None, host.sources, FakeTime().clock, every=0.01)
 
 
+def of_exporters(told):
+    """A thread of an earlier test that ends meanwhile may drop something else."""
+    return [str(one.message) for one in told if "Exporter" in str(one.message)]
+
+
 def all_ended(threads):
     end = time.monotonic() + 30
     while threads() and time.monotonic() < end:
@@ -51,7 +56,7 @@ def test_one_that_is_dropped_while_it_ticks_says_so_and_its_threads_end(threads)
         warnings.simplefilter("always")
         del exporter
         assert all_ended(threads)
-    assert [str(one.message) for one in told] == ["Exporter was dropped without being stopped"]
+    assert of_exporters(told) == ["Exporter was dropped without being stopped"]
 
 
 def test_one_that_never_ticked_says_so_too(threads):
@@ -70,7 +75,7 @@ def test_one_that_was_stopped_says_nothing(threads):
         warnings.simplefilter("always")
         del exporter
         assert all_ended(threads)
-    assert not told
+    assert not of_exporters(told)
 
 
 def test_one_that_could_not_be_made_says_nothing_but_why():
@@ -86,4 +91,4 @@ def test_one_that_could_not_be_made_says_nothing_but_why():
             Exporter(Config(), None, sources)
         gc.collect()
     assert not unraisable
-    assert not told
+    assert not of_exporters(told)

@@ -448,7 +448,7 @@ def test_the_kernel_keeps_from_us_what_has_not_our_tag(strangers):
     assert kinds == [(IcmpKind.REPLY, 0x1234, 0), (IcmpKind.REPLY, 0xFFFF, 0), (IcmpKind.TOO_BIG, 0x1235, 1300)]
     assert found[3] is None
     assert found[0] is not None
-    assert abs(found[0].stamp - time.time()) < 1
+    assert abs(found[0].stamp - time.time()) < 60
     assert found[0].ifindex == LOOPBACK
 
 

