@@ -59,7 +59,7 @@ def test_the_peers_with_fast_in_their_entry_get_fast_echoes_and_no_others(enable
 
 def test_without_fast_echoes_there_is_nothing_to_plan():
     host = Host(peer(1), fast=())
-    assert host.plan() == ((), {})
+    assert host.plan() == ((), {}, frozenset())
     assert host.plan() is host.plan()
 
 
@@ -131,7 +131,7 @@ def test_a_peer_that_never_was_there_is_down_if_its_entry_says_where_it_should_b
     assert Host(fast=(PeerConfig(key(1), interface="wg0", fast=Fast()),)).vanish().plan().unasked == {
         ("", "wg0", key(1)): Unasked(down=True, why=NOT_THERE)
     }
-    assert Host(fast=(PeerConfig(key(1), fast=Fast()),)).vanish().plan() == ((), {})
+    assert Host(fast=(PeerConfig(key(1), fast=Fast()),)).vanish().plan() == ((), {}, {("", key(1))})
 
 
 def test_what_can_not_be_read_stays_as_it_was_and_is_not_known_before_the_first_time():

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _WORDS = {True: "up", False: "down"}
 
 NO_ANSWER_YET = "its echoes have not said yet"
+NOT_MET = "no such peer was met here yet"
 
 
 class Standing(NamedTuple):
@@ -69,7 +70,7 @@ class FastPeers:
         """Ask these from now on. `metas` gives what the peers of a device are called."""
         if self._prober is None or (plan == FastPlan() and not self._listening):
             if self._tracking is not None:
-                self._tracking.tell({})  # files of before are nobody's any more
+                self._tracking.tell({}, plan.configured)  # files of before may be nobody's any more
             return
         if plan is not self._plan:
             self._asked = frozenset(peer.key for peer in plan.peers)
@@ -96,7 +97,8 @@ class FastPeers:
         if unasked is not None:
             return Standing(False if unasked.down else None, unasked.why)
         if key not in self._asked:
-            return None
+            configured = {key[1:], ("", key[2])} & self._plan.configured
+            return Standing(None, NOT_MET) if configured else None
         up = self._told().get(key)
         return Standing(up, NO_ANSWER_YET if up is None else "")
 
@@ -132,7 +134,7 @@ class FastPeers:
         with self._lock:
             states = self._states()
             if self._tracking is not None:
-                self._tracking.tell(states)
+                self._tracking.tell(states, self._plan.configured)
             known = {key: up for key, up in states.items() if up is not None}
             before, self._known = self._known, {key: self._known[key] for key in states if key in self._known} | known
         # What is found out first is no change, unless it is bad news.

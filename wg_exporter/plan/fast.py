@@ -43,10 +43,13 @@ class Unasked(NamedTuple):
 
 
 class FastPlan(NamedTuple):
-    """Whom to send fast echoes to, and whom not. All of them are peers with `fast` in the configuration."""
+    """Whom to send fast echoes to, and whom not. All of them are peers with `fast` in the configuration, which are
+    `configured` by interface, empty for any, and public key: some of them may not have been met yet.
+    """
 
     peers: tuple[FastPeer, ...] = ()
     unasked: Mapping[PeerKey, Unasked] = {}
+    configured: frozenset[tuple[str, str]] = frozenset()
 
 
 class _Seen(NamedTuple):
@@ -89,7 +92,7 @@ class FastPlanner:
             del self._met[next(iter(self._met))]
         there = {*unasked, *(peer.key for peer in peers)}
         unasked |= {key: row for key, row in self._gone(snapshot).items() if key not in there}
-        found = FastPlan(tuple(peers), unasked)
+        found = FastPlan(tuple(peers), unasked, frozenset(self._fast))
         if found != self._plan:
             # The prober compares nothing while it is the same object.
             self._plan = found._replace(peers=self._plan.peers) if found.peers == self._plan.peers else found
