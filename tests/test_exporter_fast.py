@@ -124,6 +124,7 @@ def test_a_file_that_says_down_stays_while_its_peer_was_not_met_since_the_start_
     eventually(lambda: file.read_bytes() == DOWN, within=5)
     assert exporter.reload() == ""
     exporter.tick()
+    assert exporter.fast.standing(PEER) == (False, NOT_THERE), "it was met before the reload"
     exporter.stop()
     assert file.read_bytes() == DOWN
 

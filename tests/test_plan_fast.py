@@ -172,3 +172,21 @@ def test_interfaces_that_come_and_go_under_ever_other_names_do_not_make_ever_mor
     assert len(gone) == MOST_MET
     assert {"wg0", f"x{number}", "x10"} <= set(gone)
     assert "x0" not in gone
+
+
+@pytest.mark.parametrize(
+    ("fast", "gone"),
+    [
+        (ENTRY, ["wg0"]),
+        ((PeerConfig(key(1), interface="wg0", fast=Fast()),), ["wg0"]),
+        ((PeerConfig(key(1), interface="wg1", fast=Fast()),), ["wg1"]),
+        ((PeerConfig(key(2), fast=Fast()),), []),
+        ((), []),
+    ],
+)
+def test_after_a_reload_a_peer_that_was_met_is_known_to_be_gone_if_it_is_still_wanted(fast, gone):
+    host = Host(peer(1))
+    host.plan()
+    before, host.planner = host.planner, FastPlanner(Config(peers=fast))
+    host.planner.follow(before)
+    assert [interface for _, interface, _ in host.vanish().plan().unasked] == gone

@@ -68,11 +68,20 @@ class FastPlanner:
             (peer.interface or "", peer.public_key): peer.fast for peer in config.peers if peer.fast is not None
         }
         self._keys = frozenset(key for _, key in self._fast)
+        self._namespaces = frozenset({"", *(place.name for place in config.namespaces)})
         self._aims = _aims(config.peers)
         self._targets = Targets()
         self._seen: dict[DeviceKey, _Seen] = {}
         self._met: dict[PeerKey, str] = {}  # the peers that were there once, and where they were aimed at
         self._plan = FastPlan()
+
+    def follow(self, before: FastPlanner) -> None:
+        """Go on with the peers that the planner of the configuration before has met, as far as they are in this one."""
+        self._met = {
+            (netns, interface, key): target
+            for (netns, interface, key), target in before._met.items()
+            if netns in self._namespaces and not self._fast.keys().isdisjoint({(interface, key), ("", key)})
+        }
 
     def plan(self, devices: Sequence[DeviceChange], snapshot: Snapshot) -> FastPlan:
         """Whom to ask after this look at `devices`; the same object again while nothing about it changed."""
