@@ -152,13 +152,14 @@ def test_a_device_whose_link_could_not_be_read_is_asked_as_before():
     assert host.plan() == before
 
 
-def test_an_entry_that_means_too_many_peers_is_for_the_first_of_them():
-    host = Host(peer(1))
-    for number in range(MOST_FAST):
+@pytest.mark.parametrize(("interval", "most"), [(0.1, MOST_FAST), (0.05, MOST_FAST // 2), (10.0, MOST_FAST)])
+def test_an_entry_that_means_too_many_peers_or_echoes_is_for_the_first_of_them(interval, most):
+    host = Host(peer(1), fast=(PeerConfig(key(1), fast=Fast(interval)),))
+    for number in range(most):
         host.devices.append(device(peer(1), name=f"x{number}"))
         host.links.append(link(f"x{number}", addresses=ADDRESSES))
     plan = host.plan()
-    assert (len(plan.peers), list(plan.unasked.values())) == (MOST_FAST, [Unasked(down=False, why=TOO_MANY)])
+    assert (len(plan.peers), list(plan.unasked.values())) == (most, [Unasked(down=False, why=TOO_MANY)])
 
 
 def test_interfaces_that_come_and_go_under_ever_other_names_do_not_make_ever_more_peers():

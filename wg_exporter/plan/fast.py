@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.config.fast import MOST_FAST
+from wg_exporter.config.fast import MOST_ECHOES, MOST_FAST, too_many
 from wg_exporter.model import SourceName
 from wg_exporter.plan.targets import Targets
 from wg_exporter.probed import FastPeer
@@ -28,7 +28,7 @@ NO_INTERFACE = "the addresses of its interface are not known"
 MOST_MET = 16 * MOST_FAST
 """Peers that were there once: an entry without an interface means one on each that ever comes and goes."""
 
-TOO_MANY = f"more than {MOST_FAST} peers of this host have fast echoes"
+TOO_MANY = f"others have the {MOST_FAST} places, or the {MOST_ECHOES:.0f} fast echoes a second, that a host has"
 NOT_READ = "the interfaces could not be read yet"
 
 
@@ -90,13 +90,15 @@ class FastPlanner:
         self._look(devices)
         peers: list[FastPeer] = []
         unasked: dict[PeerKey, Unasked] = {}
+        echoes = 0.0  # a second
         for key, row in self._rows():
             if isinstance(row, Unasked):
                 unasked[key] = row
-            elif len(peers) == MOST_FAST:  # an entry without an interface may mean many peers
+            elif too_many(len(peers) + 1, echoes + 1 / row.interval):  # an entry without an interface may mean many
                 unasked[key] = Unasked(down=False, why=TOO_MANY)
             else:
                 peers.append(row)
+                echoes += 1 / row.interval
         while len(self._met) > MOST_MET:
             del self._met[next(iter(self._met))]
         there = {*unasked, *(peer.key for peer in peers)}
