@@ -11,7 +11,7 @@ from tests.rigs import found, labelled
 from tests.rows import key, link
 from tests.test_exporter_probing import FakeProber
 from wg_exporter.config import Config, Fast, PeerConfig
-from wg_exporter.daemon.fast import NO_ANSWER_YET, NOT_MET
+from wg_exporter.daemon.fast import NO_ANSWER_YET
 from wg_exporter.daemon.tracking import DOWN, UP, file_name
 from wg_exporter.events import Kind, Level
 from wg_exporter.events.words import sentence
@@ -113,7 +113,7 @@ def test_a_file_that_says_down_stays_while_its_peer_was_not_met_since_the_start_
     there, rig.host.devices, rig.host.links = (rig.host.devices, rig.host.links), [], []
     exporter.tick()
     eventually(lambda: [path.name for path in file.parent.iterdir()] == [file.name], within=5)
-    assert exporter.fast.standing(PEER) == (None, NOT_MET)
+    assert exporter.fast.standing(PEER) == (None, "no such peer was met here yet")
     assert exporter.fast.standing(("", "wg0", key(2))) is None
     rig.host.devices, rig.host.links = there
     exporter.tick()

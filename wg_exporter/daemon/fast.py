@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 _WORDS = {True: "up", False: "down"}
 
 NO_ANSWER_YET = "its echoes have not said yet"
-NOT_MET = "no such peer was met here yet"
 
 
 class Standing(NamedTuple):
@@ -97,8 +96,8 @@ class FastPeers:
         if unasked is not None:
             return Standing(False if unasked.down else None, unasked.why)
         if key not in self._asked:
-            configured = {key[1:], ("", key[2])} & self._plan.configured
-            return Standing(None, NOT_MET) if configured else None
+            unmet = self._plan.unmet(key)
+            return unmet and Standing(None, unmet.why)
         up = self._told().get(key)
         return Standing(up, NO_ANSWER_YET if up is None else "")
 

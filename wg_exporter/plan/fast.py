@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 NOT_THERE = "its interface is not there, or the interface has no such peer"
 NO_ENDPOINT = "it has no endpoint, so nothing can be sent to it"
+NOT_MET = "no such peer was met here yet"
 NO_INTERFACE = "the addresses of its interface are not known"
 MOST_MET = 16 * MOST_FAST
 """Peers that were there once: an entry without an interface means one on each that ever comes and goes."""
@@ -50,6 +51,10 @@ class FastPlan(NamedTuple):
     peers: tuple[FastPeer, ...] = ()
     unasked: Mapping[PeerKey, Unasked] = {}
     configured: frozenset[tuple[str, str]] = frozenset()
+
+    def unmet(self, key: PeerKey) -> Unasked | None:
+        """The row of a peer that is configured and was not met here; None if it is not configured."""
+        return None if self.configured.isdisjoint({key[1:], ("", key[2])}) else Unasked(down=False, why=NOT_MET)
 
 
 class _Seen(NamedTuple):
