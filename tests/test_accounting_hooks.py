@@ -29,6 +29,7 @@ from wg_exporter.model import Peers
 from wg_exporter.reader.accounting import filters
 from wg_exporter.reader.accounting.counter import Programs
 from wg_exporter.reader.accounting.hooks import Found, Hooks
+from wg_exporter.reader.accounting.seat import Seat
 from wg_exporter.reader.accounting.source import AGAIN_SECONDS, ANOTHER, AccountingSource
 from wg_exporter.reader.accounting.sweeper import Sweeper
 from wg_exporter.reader.accounting.wanted import Wanted
@@ -326,6 +327,22 @@ def test_what_an_exporter_that_runs_has_put_there_is_swept_by_nobody_before_it_e
     sweeper.read()
     assert (sweeper.done, there(tun)) == (True, before)
     sweeper.close()
+
+
+def test_a_seat_has_one_owner_and_where_there_are_no_names_nobody_is_kept_from_counting(monkeypatch) -> None:
+    number = secrets.randbits(30) | 1 << 30
+    first, second = Seat(number), Seat(number)
+    assert (first.take(), first.take(), second.take(), Seat(number + 1).take()) == (True, True, False, True)
+    first.leave()
+    assert second.take()
+    second.leave()
+    second.leave()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    assert Seat(number).take()
 
 
 @needs_root

@@ -155,6 +155,31 @@ def test_files_of_an_exporter_before_that_are_nobodys_any_more_are_removed(rig, 
     eventually(lambda: not list(Path(tmp_path, "track").iterdir()), within=30)
 
 
+def test_a_file_that_says_down_stays_while_its_peer_was_not_met_since_the_start_or_a_reload(rig, tmp_path):
+    files = open_track_files(str(tmp_path / "track"))
+    files.write(file_name(PEER), DOWN)
+    files.write(file_name(("", "wg0", key(2))), DOWN)
+    file = Path(tmp_path, "track", file_name(PEER))
+    prober, exporter = asking(rig, track_files=files, path=tmp_path / "c.yml", read_config=lambda _path: FAST)
+    there, rig.host.devices, rig.host.links = (rig.host.devices, rig.host.links), [], []
+    exporter.tick()
+    eventually(lambda: [path.name for path in file.parent.iterdir()] == [file.name], within=5)
+    assert exporter.fast.standing(PEER) == (None, "no such peer was met here yet")
+    assert exporter.fast.standing(("", "wg0", key(2))) is None
+    rig.host.devices, rig.host.links = there
+    exporter.tick()
+    prober.say(state=True)
+    eventually(lambda: file.read_bytes() == UP, within=5)
+    rig.host.devices, rig.host.links = [], []
+    exporter.tick()
+    eventually(lambda: file.read_bytes() == DOWN, within=5)
+    assert exporter.reload() == ""
+    exporter.tick()
+    assert exporter.fast.standing(PEER) == (False, NOT_THERE), "it was met before the reload"
+    exporter.stop()
+    assert file.read_bytes() == DOWN
+
+
 def test_each_change_is_a_line_of_the_log_and_to_be_up_at_the_start_is_none(rig, caplog):
     caplog.set_level(logging.INFO, "wg_exporter")
     prober, exporter = asking(rig)

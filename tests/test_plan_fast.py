@@ -59,7 +59,7 @@ def test_the_peers_with_fast_in_their_entry_get_fast_echoes_and_no_others(enable
 
 def test_without_fast_echoes_there_is_nothing_to_plan():
     host = Host(peer(1), fast=())
-    assert host.plan() == ((), {})
+    assert host.plan() == ((), {}, frozenset())
     assert host.plan() is host.plan()
 
 
@@ -131,7 +131,7 @@ def test_a_peer_that_never_was_there_is_down_if_its_entry_says_where_it_should_b
     assert Host(fast=(PeerConfig(key(1), interface="wg0", fast=Fast()),)).vanish().plan().unasked == {
         ("", "wg0", key(1)): Unasked(down=True, why=NOT_THERE)
     }
-    assert Host(fast=(PeerConfig(key(1), fast=Fast()),)).vanish().plan() == ((), {})
+    assert Host(fast=(PeerConfig(key(1), fast=Fast()),)).vanish().plan() == ((), {}, {("", key(1))})
 
 
 def test_what_can_not_be_read_stays_as_it_was_and_is_not_known_before_the_first_time():
@@ -152,13 +152,14 @@ def test_a_device_whose_link_could_not_be_read_is_asked_as_before():
     assert host.plan() == before
 
 
-def test_an_entry_that_means_too_many_peers_is_for_the_first_of_them():
-    host = Host(peer(1))
-    for number in range(MOST_FAST):
+@pytest.mark.parametrize(("interval", "most"), [(0.1, MOST_FAST), (0.05, MOST_FAST // 2), (10.0, MOST_FAST)])
+def test_an_entry_that_means_too_many_peers_or_echoes_is_for_the_first_of_them(interval, most):
+    host = Host(peer(1), fast=(PeerConfig(key(1), fast=Fast(interval)),))
+    for number in range(most):
         host.devices.append(device(peer(1), name=f"x{number}"))
         host.links.append(link(f"x{number}", addresses=ADDRESSES))
     plan = host.plan()
-    assert (len(plan.peers), list(plan.unasked.values())) == (MOST_FAST, [Unasked(down=False, why=TOO_MANY)])
+    assert (len(plan.peers), list(plan.unasked.values())) == (most, [Unasked(down=False, why=TOO_MANY)])
 
 
 def test_interfaces_that_come_and_go_under_ever_other_names_do_not_make_ever_more_peers():
@@ -172,3 +173,21 @@ def test_interfaces_that_come_and_go_under_ever_other_names_do_not_make_ever_mor
     assert len(gone) == MOST_MET
     assert {"wg0", f"x{number}", "x10"} <= set(gone)
     assert "x0" not in gone
+
+
+@pytest.mark.parametrize(
+    ("fast", "gone"),
+    [
+        (ENTRY, ["wg0"]),
+        ((PeerConfig(key(1), interface="wg0", fast=Fast()),), ["wg0"]),
+        ((PeerConfig(key(1), interface="wg1", fast=Fast()),), ["wg1"]),
+        ((PeerConfig(key(2), fast=Fast()),), []),
+        ((), []),
+    ],
+)
+def test_after_a_reload_a_peer_that_was_met_is_known_to_be_gone_if_it_is_still_wanted(fast, gone):
+    host = Host(peer(1))
+    host.plan()
+    before, host.planner = host.planner, FastPlanner(Config(peers=fast))
+    host.planner.follow(before)
+    assert [interface for _, interface, _ in host.vanish().plan().unasked] == gone

@@ -17,7 +17,7 @@ import pytest
 
 from tests.lab import eventually
 from wg_exporter.daemon import tracking
-from wg_exporter.daemon.tracking import DOWN, UP, Tracking, file_name, wanted
+from wg_exporter.daemon.tracking import DOWN, UP, Tracking, file_name, is_of, wanted
 from wg_exporter.linux.privileges import User
 from wg_exporter.linux.trackfiles import TrackFiles, open_track_files
 
@@ -71,6 +71,21 @@ def test_a_file_says_what_is_known_and_what_is_not_known_moves_no_address(up, no
 
 def test_files_of_peers_that_are_not_watched_any_more_are_removed_whatever_they_say():
     assert wanted({}, {"a": UP, "b": DOWN}) == {"a": None, "b": None}
+
+
+@pytest.mark.parametrize(
+    ("configured", "right"),
+    [
+        ({("wg0", A[2])}, True),
+        ({("", A[2])}, True),
+        ({("wg1", A[2])}, False),
+        ({("wg0", B[2])}, False),
+        (set(), False),
+    ],
+)
+def test_a_file_is_of_a_peer_by_its_key_and_its_interface_whatever_the_namespace(configured, right):
+    for netns in ("", "blue", "a:b.c"):
+        assert is_of(file_name((netns, "wg0", A[2])), configured) is right
 
 
 def test_each_change_is_in_its_file_at_once(files):

@@ -136,6 +136,21 @@ def test_who_asks_for_them_in_ever_other_ways_keeps_one_thread_busy_and_no_more(
     assert max(most) == 1
 
 
+def test_a_list_of_targets_that_takes_long_does_not_keep_events_waiting(server, follow):
+    server.app.list_gate.clear()
+    listing = threading.Thread(target=server.get, args=("/sd?port=9100",))
+    listing.start()
+    try:
+        assert server.app.begun.wait(5)
+        server.happen(roamed(1))
+        assert numbers(server.get("/api/v1/events").body) == [1]
+        assert numbers(follow().part()) == [1]
+        assert listing.is_alive()
+    finally:
+        server.app.list_gate.set()
+        listing.join()
+
+
 # --- as it happens ----------------------------------------------------------------------------------------------------
 
 

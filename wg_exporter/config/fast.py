@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 MOST_FAST: Final = 64
 """Peers with fast echoes on a host."""
 
-MOST_ECHOES: Final = 640.0  # a second, of all of them together
+MOST_ECHOES: Final = 640.0
+"""Fast echoes a second, of all of them together."""
+
+_ROUNDING = 1 + 1e-9
 
 
 def _text(description: str) -> Meta:
@@ -43,6 +46,11 @@ class Fast(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 6
 
 
+def too_many(peers: int, echoes: float) -> bool:
+    """Whether a host sends no fast echoes to so many peers, or not so many a second."""
+    return peers > MOST_FAST or echoes > MOST_ECHOES * _ROUNDING
+
+
 def check_fast(document: Document, found: Sequence[tuple[str, Fast]]) -> None:
     """Hold all of them, with their key paths, against the budget of the host."""
     if len(found) > MOST_FAST:
@@ -51,7 +59,7 @@ def check_fast(document: Document, found: Sequence[tuple[str, Fast]]) -> None:
         document.wrong(path, what, "take it out where probe.interval is soon enough")
         return
     echoes = sum(1 / one.interval for _, one in found)
-    if echoes > MOST_ECHOES * (1 + 1e-9):
+    if too_many(len(found), echoes):
         path, _ = max(found, key=lambda item: 1 / item[1].interval)
         what = (
             f"makes {echoes:,.0f} fast echoes a second with the others, and {MOST_ECHOES:,.0f} are the most on a host"

@@ -261,6 +261,7 @@ class Exporter:
             with self._lock:
                 before = self._setup
                 setup.names.use(before.names.conf)
+                setup.fast.follow(before.fast)
                 take_over = self._history.reconsider(config, setup.names)
                 self._probes.configure(config)
                 take_over()

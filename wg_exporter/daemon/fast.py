@@ -69,7 +69,7 @@ class FastPeers:
         """Ask these from now on. `metas` gives what the peers of a device are called."""
         if self._prober is None or (plan == FastPlan() and not self._listening):
             if self._tracking is not None:
-                self._tracking.tell({})  # files of before are nobody's any more
+                self._tracking.tell({}, plan.configured)  # files of before may be nobody's any more
             return
         if plan is not self._plan:
             self._asked = frozenset(peer.key for peer in plan.peers)
@@ -96,7 +96,8 @@ class FastPeers:
         if unasked is not None:
             return Standing(False if unasked.down else None, unasked.why)
         if key not in self._asked:
-            return None
+            unmet = self._plan.unmet(key)
+            return unmet and Standing(None, unmet.why)
         up = self._told().get(key)
         return Standing(up, NO_ANSWER_YET if up is None else "")
 
@@ -136,7 +137,7 @@ class FastPeers:
         with self._lock:
             states = self._states()
             if self._tracking is not None:
-                self._tracking.tell(states)
+                self._tracking.tell(states, self._plan.configured)
             known = {key: up for key, up in states.items() if up is not None}
             before, self._known = self._known, {key: self._known[key] for key in states if key in self._known} | known
         # What is found out first is no change, unless it is bad news.

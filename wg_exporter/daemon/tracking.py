@@ -6,7 +6,8 @@ there counts as 0 there.
 
 **What is not known moves no address.** Of a peer of which nothing is known a 0 is taken away, which keepalived takes
 for 0 as well, and a 1 stays: an exporter that is restarted while a tunnel is down must not draw traffic back into it.
-So a file that says 1 is there when the exporter has ended, and the next one decides what becomes of it.
+So a file that says 1 is there when the exporter has ended, and the next one decides what becomes of it, once it has met
+the peer; unless the peer has no fast echoes any more.
 
 The files are written by a thread of its own: a disk that hangs must not keep anybody from being told by other means.
 """
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 from wg_exporter.log import Log
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from wg_exporter.linux.trackfiles import TrackFiles
     from wg_exporter.model import PeerKey
@@ -28,7 +29,7 @@ UP, DOWN = b"0\n", b"1\n"
 AGAIN = 1.0  # seconds until a file is tried again that could not be written
 STOP_TIMEOUT = 2.0  # seconds for what is being written
 
-_KEY_IN_NAME = str.maketrans("+/", "-_")
+_KEY_IN_NAME, _KEY_OF_NAME = str.maketrans("+/", "-_"), str.maketrans("-_", "+/")
 
 
 def file_name(key: PeerKey) -> str:
@@ -41,6 +42,13 @@ def file_name(key: PeerKey) -> str:
         if netns
         else (f"{interface}.{public_key.translate(_KEY_IN_NAME)}")
     )
+
+
+def is_of(name: str, configured: Collection[tuple[str, str]]) -> bool:
+    """Whether a file is of one of these peers, by interface, empty for any, and public key."""
+    place, _, in_name = name.rpartition(".")
+    interface, public_key = place.rpartition(":")[2], in_name.translate(_KEY_OF_NAME)
+    return (interface, public_key) in configured or ("", public_key) in configured
 
 
 def wanted(states: Mapping[str, bool | None], there: Mapping[str, bytes]) -> dict[str, bytes | None]:
@@ -66,17 +74,21 @@ class Tracking:
         self._log = Log(__name__)
         self._wake = threading.Event()
         self._states: Mapping[PeerKey, bool | None] | None = None  # nobody has told yet
+        self._configured: Collection[tuple[str, str]] = ()
         self._there: dict[str, bytes] | None = None  # not read yet
         self.problem = ""
         """Why not all files could be written the last time; empty if they could."""
         self._stopping = False
         self._thread: threading.Thread | None = None
 
-    def tell(self, states: Mapping[PeerKey, bool | None]) -> None:
-        """This is how all peers are now: up, down, or not known. Waits for nothing."""
-        if self._stopping or (states == self._states and not self._files.gone):
+    def tell(self, states: Mapping[PeerKey, bool | None], configured: Collection[tuple[str, str]] = ()) -> None:
+        """This is how all peers are now: up, down, or not known. Nothing is known of others that are `configured`, by
+        interface, empty for any, and public key. Waits for nothing.
+        """
+        told = (states, configured)
+        if self._stopping or (told == (self._states, self._configured) and not self._files.gone):
             return
-        self._states = states
+        self._states, self._configured = told
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="track", daemon=True)
             self._thread.start()
@@ -113,7 +125,9 @@ class Tracking:
         except OSError as error:
             return error.strerror or str(error)
         self._there = there
-        for name, data in wanted({file_name(key): up for key, up in states.items()}, there).items():
+        known = {file_name(key): up for key, up in states.items()}
+        unmet = {name: None for name in there if is_of(name, self._configured)}
+        for name, data in wanted(unmet | known, there).items():
             try:
                 if data is None:
                     self._files.remove(name)

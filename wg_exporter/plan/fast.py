@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from wg_exporter.config.fast import MOST_FAST
+from wg_exporter.config.fast import MOST_ECHOES, MOST_FAST, too_many
 from wg_exporter.model import SourceName
 from wg_exporter.plan.targets import Targets
 from wg_exporter.probed import FastPeer
@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
 NOT_THERE = "its interface is not there, or the interface has no such peer"
 NO_ENDPOINT = "it has no endpoint, so nothing can be sent to it"
+NOT_MET = "no such peer was met here yet"
 NO_INTERFACE = "the addresses of its interface are not known"
 MOST_MET = 16 * MOST_FAST
 """Peers that were there once: an entry without an interface means one on each that ever comes and goes."""
 
-TOO_MANY = f"more than {MOST_FAST} peers of this host have fast echoes"
+TOO_MANY = f"others have the {MOST_FAST} places, or the {MOST_ECHOES:.0f} fast echoes a second, that a host has"
 NOT_READ = "the interfaces could not be read yet"
 NO_ANSWER_YET = "its echoes have not said yet"
 
@@ -44,10 +45,17 @@ class Unasked(NamedTuple):
 
 
 class FastPlan(NamedTuple):
-    """Whom to send fast echoes to, and whom not. All of them are peers with `fast` in the configuration."""
+    """Whom to send fast echoes to, and whom not. All of them are peers with `fast` in the configuration, which are
+    `configured` by interface, empty for any, and public key: some of them may not have been met yet.
+    """
 
     peers: tuple[FastPeer, ...] = ()
     unasked: Mapping[PeerKey, Unasked] = {}
+    configured: frozenset[tuple[str, str]] = frozenset()
+
+    def unmet(self, key: PeerKey) -> Unasked | None:
+        """The row of a peer that is configured and was not met here; None if it is not configured."""
+        return None if self.configured.isdisjoint({key[1:], ("", key[2])}) else Unasked(down=False, why=NOT_MET)
 
 
 class _Seen(NamedTuple):
@@ -66,11 +74,20 @@ class FastPlanner:
             (peer.interface or "", peer.public_key): peer.fast for peer in config.peers if peer.fast is not None
         }
         self._keys = frozenset(key for _, key in self._fast)
+        self._namespaces = frozenset({"", *(place.name for place in config.namespaces)})
         self._aims = _aims(config.peers)
         self._targets = Targets()
         self._seen: dict[DeviceKey, _Seen] = {}
         self._met: dict[PeerKey, str] = {}  # the peers that were there once, and where they were aimed at
         self._plan = FastPlan()
+
+    def follow(self, before: FastPlanner) -> None:
+        """Go on with the peers that the planner of the configuration before has met, as far as they are in this one."""
+        self._met = {
+            (netns, interface, key): target
+            for (netns, interface, key), target in before._met.items()
+            if netns in self._namespaces and not self._fast.keys().isdisjoint({(interface, key), ("", key)})
+        }
 
     def plan(self, devices: Sequence[DeviceChange], snapshot: Snapshot) -> FastPlan:
         """Whom to ask after this look at `devices`; the same object again while nothing about it changed."""
@@ -79,18 +96,20 @@ class FastPlanner:
         self._look(devices)
         peers: list[FastPeer] = []
         unasked: dict[PeerKey, Unasked] = {}
+        echoes = 0.0  # a second
         for key, row in self._rows():
             if isinstance(row, Unasked):
                 unasked[key] = row
-            elif len(peers) == MOST_FAST:  # an entry without an interface may mean many peers
+            elif too_many(len(peers) + 1, echoes + 1 / row.interval):  # an entry without an interface may mean many
                 unasked[key] = Unasked(down=False, why=TOO_MANY)
             else:
                 peers.append(row)
+                echoes += 1 / row.interval
         while len(self._met) > MOST_MET:
             del self._met[next(iter(self._met))]
         there = {*unasked, *(peer.key for peer in peers)}
         unasked |= {key: row for key, row in self._gone(snapshot).items() if key not in there}
-        found = FastPlan(tuple(peers), unasked)
+        found = FastPlan(tuple(peers), unasked, frozenset(self._fast))
         if found != self._plan:
             # The prober compares nothing while it is the same object.
             self._plan = found._replace(peers=self._plan.peers) if found.peers == self._plan.peers else found

@@ -132,7 +132,8 @@ class Server:
         self._log = Log(__name__)
         self._bodies = Bodies([page.path for page in pages], self._limits.scrape)
         self._lists = Bodies((), self._limits.scrape, workers=1)  # so that they are not in the way of scrapes
-        self._events = events.Events(app, self._lists)
+        self._journal = Bodies((), self._limits.scrape, workers=1)  # and these wait for nothing, not even for lists
+        self._events = events.Events(app, self._journal)
         self._reloading = 0
         self._clients: Clients | None = None
         self._owner: socket.socket | None = None
@@ -208,6 +209,7 @@ class Server:
             await self._clients.stop()
         self._bodies.close()
         self._lists.close()
+        self._journal.close()
 
     # Requests
 
