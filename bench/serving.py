@@ -1,7 +1,7 @@
 """What it costs to be served by several processes and over TLS: `python -m bench.serving` (root, wireguard-go; about
 three minutes).
 
-    at rest     10 peers of which one is probed and answers: memory (PSS) and CPU of all processes, nobody scrapes
+    at rest     10 peers of which one is probed and answers: memory and CPU of all processes, nobody scrapes
     over TLS    1,000 peers: a scrape over TLS with a password, beside a plain one; both keep their connection
     apart       1,000 peers: a scrape of the usual processes, beside one process (`--no-privsep`)
 
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import bcrypt
 
-from bench.contestants import Client, memory
+from bench.contestants import Client, memory_together
 from bench.native import DEVICE, userspace_device
 from tests.certificates import certificate
 from tests.lab import Lab, LabError, eventually, free_port, keypair, start_exporter, tunnel
@@ -66,7 +66,7 @@ def at_rest(directory: Path) -> dict[str, float]:
             before, began = _cpu(exporter), time.monotonic()
             time.sleep(WATCHED)
             share = (_cpu(exporter) - before) / (time.monotonic() - began)
-            return {"cpu": share, "pss": sum(map(memory, exporter.processes().values()))}
+            return {"cpu": share, "memory": memory_together(exporter.processes().values())}
 
 
 def in_pairs(directory: Path) -> dict[str, dict[str, list[float]]]:
@@ -145,7 +145,7 @@ def verdicts(figures: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
     """Each limit, what was measured, and whether it holds."""
     rest = figures["rest"]
     what = f"{PEERS_AT_REST} peers, one of them probed, nobody scrapes"
-    memory_used, share = rest["pss"] / MIB, 100 * rest["cpu"]
+    memory_used, share = rest["memory"] / MIB, 100 * rest["cpu"]
     yield f"{what}: at most 61 MB over all processes", f"{memory_used:.0f} MB", memory_used <= 61
     yield f"{what}: at most 0.25 % of a core", f"{share:.2f} %", share <= 0.25
     for name, words, limit in (

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
 import statistics
+import subprocess
+import sys
 import time
 from collections import Counter
 
 import pytest
 
-from bench import accounting, alone, binaries, diagnosis, faults, native, sessions, watcher
+from bench import accounting, alone, binaries, contestants, diagnosis, faults, native, sessions, watcher
 from bench.binaries import OTHERS, find
 from tests import rows
 from wg_exporter.causes.cause import Cause, Confidence, Finding
@@ -76,6 +79,33 @@ def test_peers_whose_state_never_shows_are_not_waited_for_for_ever(monkeypatch):
     Host(monkeypatch, known_after=1e9)
     with pytest.raises(TimeoutError, match="did not settle"):
         native._until_states_are_steady(9586, 2)
+
+
+HOLD = """
+import mmap, os, sys
+file = mmap.mmap(os.open(sys.argv[1], os.O_RDONLY), 0, prot=mmap.PROT_READ)
+sum(file[::4096])
+own = bytearray(b"x") * (8 << 20)
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_memory_of_several_processes_has_each_page_of_a_file_once_whoever_else_has_it(tmp_path):
+    """Three processes map one file of 16 MiB, and have 8 MiB each that are their own; the third is not ours."""
+    large = tmp_path / "large"
+    large.write_bytes(bytes(16 << 20))
+    with contextlib.ExitStack() as stack:
+        command = [sys.executable, "-I", "-S", "-c", HOLD, str(large)]
+        both = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        made = [stack.enter_context(subprocess.Popen(command, **both)) for _ in range(3)]
+        for process in made:
+            process.stdout.readline()
+        one, two = (contestants.memory_together([process.pid for process in made[:many]]) for many in (1, 2))
+        assert 24 << 10 < one < 48 << 10  # KiB
+        assert 8 << 10 < two - one < 16 << 10
+        for process in made:
+            process.stdin.close()
 
 
 @pytest.mark.parametrize("size", [0, 1, 32, 64])

@@ -15,6 +15,7 @@ import sys
 import textwrap
 import time
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,19 @@ def test_what_a_process_finds_out_about_the_types_of_messages_it_has_from_the_su
     looked, *named = done.stdout.decode().split()
     assert len(named) == 8
     assert looked == "0"
+
+
+@pytest.mark.parametrize(
+    ("module", "function"),
+    [("wg_exporter.supervisor.forks", "prepare"), ("wg_exporter.daemon.serve", "_spare_collector")],
+)
+def test_what_imports_have_freed_is_given_back_before_the_rest_is_left_alone(module, function, monkeypatch):
+    module, done = import_module(module), []
+    for name in ("collect", "freeze", "set_threshold"):
+        monkeypatch.setattr(module.gc, name, lambda *_, name=name: done.append(name))
+    monkeypatch.setattr(module, "give_back", lambda: done.append("give back"))
+    getattr(module, function)()
+    assert done[:3] == ["collect", "give back", "freeze"]
 
 
 def test_what_was_freed_goes_back_to_the_kernel():

@@ -119,6 +119,18 @@ def test_those_who_ask_at_once_share_a_pass(played):
     assert played.host.reads[SourceName.CONF] == before + 1
 
 
+def test_what_the_start_has_freed_is_given_back_once_and_what_lasts_is_left_alone_by_the_collector(played, monkeypatch):
+    done: list[str] = []
+    monkeypatch.setattr(process, "give_back", lambda: done.append("give back"))
+    monkeypatch.setattr(process.gc, "freeze", lambda: done.append("freeze"))
+    for _ in range(process.STEADY - 1):
+        played.reader.read()
+    assert not done
+    for _ in range(3):
+        played.reader.read()
+    assert done == ["give back", "freeze"]
+
+
 def test_routes_are_asked_for_with_the_next_pass_and_again_of_a_new_process(played):
     question = (3, "10.0.0.2")
     played.host.routes = {question: "leads into eth0"}

@@ -21,6 +21,7 @@ from wg_exporter import __version__
 from wg_exporter.daemon.reloads import Reloads
 from wg_exporter.events.told import OWNER, Audience, lines, told
 from wg_exporter.linux import signals
+from wg_exporter.linux.scarcity import give_back
 from wg_exporter.linux.systemd import notify
 from wg_exporter.log import Log, catch_loop
 from wg_exporter.quiet.asked import AskedError
@@ -205,5 +206,6 @@ def _spare_collector() -> None:
     Rows are tuples of numbers and text, which form no cycles: a collection would go through tens of thousands in vain.
     """
     gc.collect()
+    give_back()
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)

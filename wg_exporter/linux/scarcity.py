@@ -11,6 +11,8 @@ import threading
 STACK = 1 << 20
 _M_ARENA_MAX = -8
 
+_LIBC = ctypes.CDLL(None)
+
 FIX = "raise the limits of the service (MemoryMax, LimitAS, TasksMax, LimitNPROC of the unit)"
 
 
@@ -20,13 +22,13 @@ def be_frugal() -> None:
     """
     threading.stack_size(STACK)
     with contextlib.suppress(AttributeError):  # it is glibc's
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+        _LIBC.mallopt(_M_ARENA_MAX, 1)
 
 
 def give_back() -> None:
     """Give the kernel back what this process has freed (malloc_trim(3)). Some of it would stay for ever."""
     with contextlib.suppress(AttributeError):  # it is glibc's
-        ctypes.CDLL(None).malloc_trim(0)
+        _LIBC.malloc_trim(0)
 
 
 def scarce(error: BaseException) -> str:

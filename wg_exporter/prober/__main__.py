@@ -20,6 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from wg_exporter.linux import privileges
+from wg_exporter.linux.scarcity import give_back
 from wg_exporter.linux.usage import Meter
 from wg_exporter.messages.channel import Connection, ConnectionEndedError
 from wg_exporter.messages.prober import (
@@ -77,6 +78,7 @@ class Child:
             if time.monotonic() >= self._steady_at:
                 # Otherwise the garbage collector goes through 10,000 peers every minute, which takes 0.2 s.
                 self._steady_at = NEVER
+                give_back()
                 gc.freeze()
 
     @property

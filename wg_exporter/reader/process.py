@@ -10,6 +10,7 @@ import gc
 import select
 from typing import TYPE_CHECKING
 
+from wg_exporter.linux.scarcity import give_back
 from wg_exporter.linux.usage import Meter
 from wg_exporter.messages.channel import Connection, ConnectionEndedError
 from wg_exporter.messages.reader import Ask, Inspect, Inspections, Read, ToReader, Unwell
@@ -54,6 +55,7 @@ def _answer(connection: Connection[ToReader], sources: Sources) -> None:
             connection.send(packer.pack(snapshot, usage))
             passes += 1
             if passes == STEADY:
+                give_back()
                 gc.freeze()  # rows of peers form no cycles
         elif isinstance(message, Ask):
             sources.ask(message.questions)

@@ -36,7 +36,7 @@ class SocketPool:
         self._by_fd: dict[int, ProbeSocket] = {}
         self._failed: dict[SocketKey, tuple[float, SendError]] = {}  # when to try again, and why it failed
         self._holders: Counter[SocketKey] = Counter()
-        self.tag = int.from_bytes(os.urandom(2))
+        self.tag = _sixteen_bits()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -61,7 +61,7 @@ class SocketPool:
         if time.monotonic() < retry_at:
             return failure
         try:
-            opened = ProbeSocket(key, self.tag, FIRST_PORT + int.from_bytes(os.urandom(2)) % PORTS, self._open_socket)
+            opened = ProbeSocket(key, self.tag, FIRST_PORT + _sixteen_bits() % PORTS, self._open_socket)
         except OSError as error:
             failure = reason(error)
             self._failed[key] = time.monotonic() + REOPEN_AFTER, failure
@@ -92,3 +92,8 @@ class SocketPool:
             del self._by_fd[known.fileno()]
             self._epoll.unregister(known.fileno())
             known.close()
+
+
+def _sixteen_bits() -> int:
+    """That nobody can guess. `secrets` would do, but brings `random`, whose state is made anew in each process."""
+    return int.from_bytes(os.urandom(2))
