@@ -88,7 +88,7 @@ def test_without_its_marks_the_shipped_configuration_is_the_example(shipped, tmp
     ("typed", "expected"),
     [
         ("sh", ["show"]),
-        ("", ["check", "demo", "diagnose", "drift", "export", "mtu", "quiet", "serve", "show"]),
+        ("", ["check", "demo", "diagnose", "drift", "events", "export", "mtu", "quiet", "serve", "show", "up"]),
         ("serve --web.l", ["--web.listen-address"]),
     ],
     ids=["a-command", "nothing", "a-flag"],
