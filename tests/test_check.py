@@ -339,6 +339,10 @@ CASES = [
          ("fast-not-sent",)),
     Case("fast echoes to a peer without an endpoint", failing_over(echoed(FastFound("", False, FAST_NO_ENDPOINT))),
          ("fast-not-sent",)),
+    Case("fast echoes without a target, and no exporter yet",
+         here(failing_over(), exporter=NOBODY_RUNS._replace(overview=overview(
+             echoed(FastFound("", None, NO_TARGET)), teller=None)), listen=()),
+         ("fast-not-sent", "exporter-not-asked")),
     Case("fast echoes to two peers that have no target",
          failing_over(echoed(FastFound("", None, NO_TARGET),
                              peer("lyon", key="C", aim=QUIET)._replace(fast=FastFound("", None, NO_TARGET)))),

@@ -349,6 +349,11 @@ def test_where_no_exporter_runs_it_looks_for_itself_by_the_file_that_is_given(pa
     code, out, _ = run(*mine, wrapper=pair.hub.namespace.inside)
     assert code == 1
     assert "not known who reaches the port: no exporter was asked" in out
+    # Fast echoes have nowhere to go: a network of many hosts is no target.
+    narrow = ["wg", "set", pair.hub.name, "peer", pair.spoke_keys.public, "allowed-ips", "10.9.0.0/16"]
+    pair.hub.namespace.run(narrow)
+    written(path, f"{config(pair)}peers: [{{public_key: {json.dumps(pair.spoke_keys.public)}, fast: {{}}}}]\n")
+    assert "no fast echoes" in findings(*mine, wrapper=pair.hub.namespace.inside)["fast-not-sent"]["what"]
     # By another name for the interface nobody is expected up, and the entry matches nothing.
     written(path, config(pair).replace(f"interface: {pair.hub.name},", "interface: other,"))
     found = findings(*mine, wrapper=pair.hub.namespace.inside)

@@ -285,6 +285,8 @@ def test_how_peers_are_by_fast_echoes_is_told_alike_with_and_without_the_script(
             assert ["down by fast echoes" in text for text in said] == [False, True, True, False]
             lines = [f"fast echoes: {one.why}".replace("`", "") in text for one, text in zip(fast, said, strict=True)]
             assert lines == [False, False, True, True]
+            page.locator("#text").fill("by fast echoes")
+            assert sorted(texts(page, NAMES)) == sorted(peer.name for peer in peers[1:3])
 
 
 def test_without_the_script_it_is_a_plain_table_that_asks_for_itself_again(browser, served):

@@ -534,6 +534,7 @@ def test_a_terminal_of_a_new_size_is_redrawn_without_waiting_for_the_next_readin
     [
         (FastFound("10.0.0.1", True), "up by fast echoes to 10.0.0.1", "up"),
         (FastFound("10.0.0.1", False), "down by fast echoes to 10.0.0.1", "down"),
+        (FastFound("", True), "up by fast echoes\n", "up"),  # as an older exporter says it
         (FastFound("", False, NO_ENDPOINT), f"down by fast echoes: {NO_ENDPOINT}", "down"),
         (FastFound("", None, "no single address"), "not known by fast echoes: no single address", "?"),
     ],

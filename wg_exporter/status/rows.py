@@ -233,7 +233,10 @@ def from_view(
 def _with_fast(row: DeviceRow, fast: Mapping[str, FastFound]) -> DeviceRow:
     if not fast:
         return row
-    return row._replace(peers=tuple(peer._replace(fast=fast.get(peer.peer.public_key)) for peer in row.peers))
+    peers = (
+        peer._replace(fast=fast[peer.peer.public_key]) if peer.peer.public_key in fast else peer for peer in row.peers
+    )
+    return row._replace(peers=tuple(peers))
 
 
 def _with_quiet(row: DeviceRow, quiet: QuietNow) -> DeviceRow:

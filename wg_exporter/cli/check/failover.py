@@ -73,6 +73,7 @@ def _sent(facts: Facts) -> Iterator[Judged]:
         return
     if overview is None or overview.teller is None:
         yield NotKnown("fast echoes", "no exporter was asked")
+    if overview is None:
         return
     found = not_asked(overview)
     unread = [name for reason in _LATER & found.keys() for name in found.pop(reason)]

@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING
 from wg_exporter.cli import ask
 from wg_exporter.cli.common import planned
 from wg_exporter.daemon.exporter import Exporter
+from wg_exporter.history.devices import changes
+from wg_exporter.plan.fast import FastPlanner
 from wg_exporter.plan.planner import Planner
+from wg_exporter.probed import FastFound
 from wg_exporter.reader.host import host_sources
 from wg_exporter.status.rows import from_view
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from wg_exporter.config import Config
+    from wg_exporter.model import DeviceKey
+    from wg_exporter.plan.fast import FastPlan
     from wg_exporter.status.rows import Overview
 
 
@@ -27,7 +33,7 @@ class Looks:
         self._config_file = config_file
         self._socket_path = socket_path
         self._again = again
-        self._own: tuple[Exporter, Planner] | None = None
+        self._own: tuple[Exporter, Planner, FastPlanner] | None = None
 
     def look(self) -> Overview:
         """How the host is now."""
@@ -43,8 +49,19 @@ class Looks:
 
     def _look(self) -> Overview:
         if self._own is None:
-            self._own = Exporter(self._config, self._config_file, host_sources), Planner(self._config)
-        exporter, planner = self._own
+            exporter = Exporter(self._config, self._config_file, host_sources)
+            self._own = exporter, Planner(self._config), FastPlanner(self._config)
+        exporter, planner, fast = self._own
         snapshot, view, in_use = exporter.observe() if self._again else exporter.look()
         planned(planner, snapshot, view)
+        view = view._replace(fast=_unasked(fast.plan(changes({}, snapshot), snapshot)))
         return from_view(snapshot, view, in_use, planner.aims())
+
+
+def _unasked(plan: FastPlan) -> Mapping[DeviceKey, Mapping[str, FastFound]]:
+    """The peers that an exporter would send no fast echoes to. Of the others nobody knows how they are."""
+    found: dict[DeviceKey, dict[str, FastFound]] = {}
+    for (netns, interface, public_key), row in plan.unasked.items():
+        fast = FastFound(row.target, False if row.down else None, row.why)
+        found.setdefault((netns, interface), {})[public_key] = fast
+    return found

@@ -206,7 +206,7 @@ def fast_of(row: PeerRow) -> str:
     state = "not known" if row.fast.up is None else "up" if row.fast.up else "down"
     if row.fast.why:
         return f"{state} by fast echoes: {row.fast.why}"
-    return f"{state} by fast echoes to {row.fast.target}"
+    return f"{state} by fast echoes" + (f" to {row.fast.target}" if row.fast.target else "")
 
 
 def reason_when_empty(overview: Overview, command: str = "show") -> str:

@@ -431,6 +431,7 @@
   function wordsOf({ device, peer }) {
     const parts = [peer.label, placeOf(device), peer.public_key, peer.endpoint, ...(peer.allowed_ips ?? [])];
     parts.push(peer.state ?? NOT_KNOWN, peer.reason, peer.cause?.cause, peer.target, peer.mtu?.verdict, peer.quiet && "quiet");
+    parts.push(peer.fast_up === false && "down by fast echoes", peer.fast_reason);
     return parts.filter(Boolean).join("\n").toLowerCase();
   }
 
