@@ -163,16 +163,16 @@ def test_a_file_that_says_down_stays_while_its_peer_was_not_met_since_the_start_
     prober, exporter = asking(rig, track_files=files, path=tmp_path / "c.yml", read_config=lambda _path: FAST)
     there, rig.host.devices, rig.host.links = (rig.host.devices, rig.host.links), [], []
     exporter.tick()
-    eventually(lambda: [path.name for path in file.parent.iterdir()] == [file.name], within=5)
+    eventually(lambda: [path.name for path in file.parent.iterdir()] == [file.name], within=30)
     assert exporter.fast.standing(PEER) == (None, "no such peer was met here yet")
     assert exporter.fast.standing(("", "wg0", key(2))) is None
     rig.host.devices, rig.host.links = there
     exporter.tick()
     prober.say(state=True)
-    eventually(lambda: file.read_bytes() == UP, within=5)
+    eventually(lambda: file.read_bytes() == UP, within=30)
     rig.host.devices, rig.host.links = [], []
     exporter.tick()
-    eventually(lambda: file.read_bytes() == DOWN, within=5)
+    eventually(lambda: file.read_bytes() == DOWN, within=30)
     assert exporter.reload() == ""
     exporter.tick()
     assert exporter.fast.standing(PEER) == (False, NOT_THERE), "it was met before the reload"

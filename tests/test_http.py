@@ -38,6 +38,12 @@ def test_a_request_is_the_same_in_whatever_pieces_it_comes(size):
     assert not request.local
 
 
+def test_a_parameter_without_a_value_is_one_all_the_same():
+    """Who would mean a peer by an empty variable must not be understood to mean none."""
+    request = fed(b"GET /q?a=&b HTTP/1.1\r\nHost: x\r\n\r\n").next()
+    assert dict(request.query) == {"a": "", "b": ""}
+
+
 @pytest.mark.parametrize(
     ("target", "path"),
     [

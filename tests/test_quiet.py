@@ -344,6 +344,7 @@ def test_a_request_is_a_peer_or_an_interface_and_a_time():
         (ASK | {"seconds": "inf"}, "seconds must be a number"),
         (ASK | {"seconds": "2h"}, "seconds must be a number"),
         (ASK | {"public_key": "x"}, "public_key must be"),
+        pytest.param(ASK | {"public_key": ""}, "public_key is empty; without it, the whole", id="a variable not set"),
         (ASK | {"interface": "a" * 16}, "interface must be"),
         (ASK | {"reason": "x" * 201}, "reason has at most 200"),
         (ASK | {"reason": "a\x1b"}, "the reason must be one line"),

@@ -186,7 +186,8 @@ def _granted(path: str, found: int, body: bytes) -> None:
 
 
 def _quiet(path: str, method: str, key: PeerKey, more: dict[str, str], within: float) -> Answer:
-    asked = {**dict(zip(("netns", "interface", "public_key"), key, strict=True)), **more}
+    whom = zip(("netns", "interface", "public_key"), key, strict=True)
+    asked = {name: value for name, value in whom if value} | more
     found, body = _ask(path, method, f"{_QUIET}?{urlencode(asked, quote_via=quote)}", within)
     _granted(path, found, body)
     try:

@@ -78,6 +78,8 @@ Asked = TypeVar("Asked", bound=_Whom)
 def _checked(parameters: Mapping[str, str], kind: type[Asked]) -> Asked:
     # A + that was not escaped arrives as a blank, which no key has.
     given = {name: value.replace(" ", "+") if name == "public_key" else value for name, value in parameters.items()}
+    if given.get("public_key") == "":  # of a script whose variable is empty, it would be quiet for a whole interface
+        raise AskedError("public_key is empty; without it, the whole interface is meant")
     try:
         return msgspec.convert(given, kind, strict=False)
     except (msgspec.ValidationError, OverflowError) as error:

@@ -156,7 +156,7 @@ class Exchange:
         try:
             parts = urlsplit(target if target.startswith("/") is False else f"//host{target}")
             path = unquote(parts.path, errors="strict") if parts.path else "/"
-            query = dict(parse_qsl(parts.query, max_num_fields=MOST_PARAMETERS))
+            query = dict(parse_qsl(parts.query, keep_blank_values=True, max_num_fields=MOST_PARAMETERS))
         except ValueError:
             path, query = target, {}
         return Request(event.method.decode("latin-1"), path, query, list(event.headers), self._local, self._address)
