@@ -180,7 +180,7 @@ class Soak:
         device = self._devices.pop(name)
         self._hub.ip("link", "delete", device.name)
         assert device.process is not None
-        device.process.wait(10)
+        device.process.wait(30)
         self._make(name)
 
     def a_daemon_is_killed(self, exporter: Exporter) -> None:
@@ -189,7 +189,7 @@ class Soak:
         device = self._devices.pop(name)
         assert device.process is not None
         device.process.kill()
-        device.process.wait(10)
+        device.process.wait(30)
         eventually(
             lambda: not scrape(exporter).all("wireguard_peer_receive_bytes_total", interface=device.name), within=30
         )

@@ -127,6 +127,6 @@ def test_a_test_page_as_it_is_documented_reaches_the_pager(tmp_path: Path) -> No
         command = [sys.executable, "-m", "wg_exporter.cli", *words]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
         assert done.returncode == 0, done.stderr
-        page = pager.wait("WireGuardTestPage", within=15)
+        page = pager.wait("WireGuardTestPage", within=60)
     assert page.receiver == "pager"
     assert page.annotations["description"]

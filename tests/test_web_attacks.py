@@ -43,7 +43,14 @@ def _many_files() -> Iterator[None]:
 @pytest.fixture
 def exporter(tmp_path: Path) -> Iterator[Exporter]:
     with start_exporter(directory=tmp_path, config=NOTHING) as exporter:
+        exporter.alone = max(scrape_seconds(exporter) for _ in range(3))
         yield exporter
+
+
+def scrape_seconds(exporter: Exporter) -> float:
+    begun = time.monotonic()
+    assert exporter.get("/metrics").status == 200
+    return time.monotonic() - begun
 
 
 def processes(exporter: Exporter) -> list[int]:
@@ -72,10 +79,9 @@ def connect(exporter: Exporter, receive_buffer: int = 0) -> socket.socket:
 
 
 def scraped_within(exporter: Exporter, seconds: float, times: int = 1, every: float = 0.0) -> None:
+    """And ten times what a scrape took alone, as it is slow by itself on a busy machine."""
     for number in range(times):
-        begun = time.monotonic()
-        assert exporter.get("/metrics").status == 200, number
-        assert time.monotonic() - begun < seconds, number
+        assert scrape_seconds(exporter) < seconds + 10 * getattr(exporter, "alone", 0.0), number
         time.sleep(every)
 
 
