@@ -136,6 +136,7 @@ which one is dead:
 # Routes to the site by all tunnels that are up; runs as root, waits for a change of a track file (inotify-tools).
 set -u
 cd /var/lib/wg-exporter/track || exit 1
+command -v inotifywait >/dev/null || exit 1
 while :; do
     hops=""
     for at in wg0:10.1.0.1:JRI8Xc0zKP9kXk8qP84NdUQA04h6DLfFbwJn4g+/PFs= \\
