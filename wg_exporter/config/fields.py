@@ -191,19 +191,18 @@ def _span(low: str, high: str) -> Meta:
     """A duration from `low` to `high`."""
     least, most = seconds(low), seconds(high)
 
-    def _meant(bare: str) -> str:
-        """The number with the units that give what may stand here; with seconds if none does."""
-        of_use = [
-            f"{bare}{unit}" for unit in ("ms", "s") if (least or 0) <= (seconds(f"{bare}{unit}") or 0) <= (most or 0)
-        ]
-        return " or ".join(of_use) or f"{bare}s"
+    def meant(bare: str) -> str:
+        """The number with the units that it may have meant: the small ones, or else the first that may stand here."""
+        fits = [unit for unit in ("ms", "s", "m", "h") if (least or 0) <= (seconds(bare + unit) or 0) <= (most or 0)]
+        likely = [unit for unit in fits if unit in {"ms", "s"}] or fits[:1] or ["s"]
+        return " or ".join(bare + unit for unit in likely)
 
     def check(text: str) -> float:
         found = seconds(text)
         if found is None:
             bare = re.fullmatch("[0-9]{1,9}", text) and text.strip("0")
             raise FieldError(
-                "is not a duration", f"write {_meant(text)}" if bare else "write it like 5s, 500ms or 1m30s"
+                "is not a duration", f"write {meant(text)}" if bare else "write it like 5s, 500ms or 1m30s"
             )
         if least is not None and found < least:
             raise FieldError(f"must be at least {low}", f"write {low} or more")
