@@ -229,6 +229,9 @@ def test_who_is_judged_by_one_look_is_told_what_that_can_not_see():
     assert "looked for itself: no exporter runs here; one look can't tell whether a peer is up (?): start the" in screen
     assert "1 peer expected up, 0 not, 1 not known" in screen
     assert re.search(r"berlin +A+= +\? +1 second ago", screen)
+    again = text(unknown._replace(by_one_look=True), 200, previous=unknown)
+    assert "shows within half a minute" in again
+    assert "--watch" not in again, "it is on"
 
 
 def test_what_was_seen_while_watching_is_told_with_its_age():
