@@ -99,8 +99,9 @@ vrrp_instance site {{
 ```
 
 - **The file** of a peer is `INTERFACE.KEY` with `-` and `_` in the key in place of `+` and `/`, in another
-  network namespace `NETNS:INTERFACE.KEY`. It holds `0` while the peer is up and `1` while it is down. A new version
-  replaces it whole, so nobody reads half of one; keepalived is told by inotify, at once.
+  network namespace `NETNS:INTERFACE.KEY`; `ls /var/lib/wg-exporter/track` lists those of the peers whose state is
+  known. It holds `0` while the peer is up and `1` while it is down. A new version replaces it whole, so nobody reads
+  half of one; keepalived is told by inotify, at once.
 - **`weight 0`** makes 1 a fault: the gateway gives the address up, whatever the other one has. If the tunnels of both
   are down, nobody has it. With `weight -60` and priorities 150 and 100, 1 lowers the priority to 90: then one of the
   two keeps the address even while both tunnels are down, which is right where it is good for more than this tunnel.
@@ -111,13 +112,26 @@ vrrp_instance site {{
   VRRP goes by the hosts alone.
 - **The directory** is made by the exporter and is its own; it must not be one with other files. With the systemd unit
   it may be below `/var/lib/wg-exporter`; elsewhere the unit needs a drop-in with `ReadWritePaths=`. Not below
-  `/run/wg-exporter`, which systemd removes whenever the service ends: keepalived watches the directory that it found at
-  its start. So it has to be there before keepalived starts; start the exporter once before. If it can't be had, the log
-  says `no track files`, and all else works. One that is removed later is an error in the log within 5 s: restart the
-  exporter, and then keepalived.
+  `/run/wg-exporter`, which systemd removes whenever the service ends. If it can't be had, the log and
+  `wg-exporter show` say `no track files`, and all else works.
+- **The exporter first, then keepalived**, the first time: keepalived watches the directory that it found at its
+  start. Where it found none, its log has `Track file directory for tunnel does not exist - removing`, and it follows
+  no tunnel until it is restarted. A directory that is removed later is an error in the exporter's log within 5 s:
+  restart the exporter, and then keepalived.
 - A change of `track_files` takes a restart of the exporter; which peers are in it, a reload.
 - Not `vrrp_script` with `wg-exporter up`: a process each time, and exit code 2, which says that nothing is known, is
   a fault to keepalived.
+
+**To try it**, on the gateway that has the address: cut the tunnel, and look at the second gateway. The track file then
+says 1, and the address is gone from `eth1`; the last line takes the cut away:
+
+```
+nft 'add table inet cut; add chain inet cut out {{ type filter hook output priority 0; }}'
+nft add rule inet cut out udp sport 51820 drop     # the ListenPort of wg0: all of its tunnels are cut
+sleep 1; cat /var/lib/wg-exporter/track/wg0.*; ip -brief address show dev eth1
+wg-exporter events --since 1m wg0 berlin
+nft delete table inet cut
+```
 
 Real keepalived (2.2.7), `advert_int 0.1`, a tunnel cut by a packet filter: the address was at the other gateway
 after {moved}.

@@ -39,9 +39,10 @@ def test_a_peer_has_fast_echoes_if_its_entry_says_so_and_that_is_enough_to_say()
     [
         ("{interval: 10ms}", "fast.interval: must be at least 50ms"),
         ("{interval: 11s}", "fast.interval: must be at most 10s"),
-        ("{interval: 100}", "write 100s"),
-        ("{multiplier: 1}", "fast.multiplier: must be at least 2"),
-        ("{multiplier: 51}", "fast.multiplier: must be at most 50"),
+        ("{interval: 100}", 'is not a duration ("100"); write 100ms'),
+        ("{interval: 5}", 'is not a duration ("5"); write 5s'),
+        ("{multiplier: 1}", "fast.multiplier: must be at least 2 (1); write 2 or more"),
+        ("{multiplier: 51}", "fast.multiplier: must be at most 50 (51); write 50 or less"),
         ("{multiplyer: 6}", "did you mean multiplier?"),
         ("true", "must be keys and values"),
         ("", "fast: must be keys and values, not nothing; write it like {interval: ...}"),

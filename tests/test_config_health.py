@@ -42,3 +42,8 @@ def test_a_limit_is_refused_where_it_would_be_a_guess_or_never_hold(setting, val
 def test_limits_are_read_as_they_are_meant():
     limits = parse("health: {down_after: 1m, window: 10m, loss: 0.2, slow_factor: 4}", "f.yml").health
     assert (limits.down_after, limits.window, limits.loss, limits.slow_factor) == (60.0, 600.0, 0.2, 4.0)
+
+
+def test_a_number_without_a_unit_is_met_with_one_that_may_stand_there():
+    with pytest.raises(ConfigError, match=r'window: is not a duration \("10"\); write 10m'):
+        parse("health: {window: 10}", "f.yml")

@@ -126,6 +126,8 @@ def test_an_interval_below_the_suspect_interval_of_the_default_is_fine():
         ("interval: 2h", 'interval: must be at most 1h ("2h"); write 1h or less'),
         ("interval: 5", 'interval: is not a duration ("5"); write 5s'),
         ("interval: '5'", 'interval: is not a duration ("5"); write 5s'),
+        ("interval: 500", 'interval: is not a duration ("500"); write 500ms or 500s'),
+        ("mtu: {inner_interval: 100000}", 'mtu.inner_interval: is not a duration ("100000"); write 100000ms'),
         ("interval: 0", 'interval: is not a duration ("0"); write it like 5s, 500ms or 1m30s'),
         ("interval: 1.5s", 'interval: is not a duration ("1.5s"); write it like 5s, 500ms or 1m30s'),
         ("interval: 1:30", 'interval: is not a duration ("1:30"); write it like 5s, 500ms or 1m30s'),

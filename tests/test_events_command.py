@@ -223,7 +223,7 @@ def test_where_there_is_nothing_to_read_it_says_both(tmp_path):
 def test_nobody_can_be_followed_who_does_not_run(left):
     code, out, err = run("--socket=/nowhere", f"--storage.path={left}", "--follow")
     assert (code, out) == (1, "")
-    assert "so there is nobody to follow" in err
+    assert "so there is nobody to follow; start it (systemctl start wg-exporter)" in err
 
 
 def test_an_exporter_that_is_older_is_told_from_one_that_is_none(tmp_path, monkeypatch):

@@ -131,6 +131,38 @@ def test_packets_have_columns_where_they_are_counted():
     assert re.search(r"bert .* - .* - ", screen)
 
 
+def test_packets_of_one_direction_alone_are_never_shown():
+    found = device(peer("anna", age=1, expected=True), peer("bert", key="B", age=1))
+    counted = host(found._replace(peers=tuple(row._replace(packets=PeerPackets(5, 6)) for row in found.peers)))
+    for width in range(60, 250):
+        titles = next(line for line in text(counted, width).split("\n") if "latest handshake" in line)
+        assert ("packets in" in titles) == ("packets out" in titles)
+
+
+def test_what_the_only_peer_has_no_column_for_stands_below_it():
+    found = device(peer("anna", age=1, expected=True))
+    screen = text(host(found._replace(peers=(found.peers[0]._replace(packets=PeerPackets(5, 6)),))), 80)
+    assert "packets in 5, packets out 6" in " ".join(screen.split())
+    assert "no room" not in screen
+
+
+def test_peers_of_a_userspace_device_are_shown_by_name_as_it_gives_them_in_another_order_each_time():
+    found = device(peer("b-10"), peer("a", key="B"), peer("b-2", key="C"))
+    userspace = found._replace(device=found.device._replace(backend=model.Backend.USERSPACE))
+    kernel = found._replace(device=found.device._replace(backend=model.Backend.KERNEL))
+
+    def names(row):
+        return [one.name for one in select(host(row)).devices[0].peers]
+
+    assert names(userspace) == ["a", "b-2", "b-10"]
+    assert names(kernel) == ["b-10", "a", "b-2"]
+
+
+def test_track_files_that_can_not_be_written_are_said_for_traffic_is_moved_by_them():
+    teller = Teller("0.1.0", "gw1", "", 0.0, track_files="/t", track_files_problem="there is no directory /t")
+    assert "! no track files: there is no directory /t" in text(host(device(peer("anna")))._replace(teller=teller))
+
+
 def test_round_trip_loss_and_the_verdict_on_the_mtu_have_columns_where_there_are_any():
     found = device(peer("anna", age=1, expected=True), peer("bert", key="B", age=1))
     assert "round trip" not in text(host(found), 250)
@@ -197,6 +229,9 @@ def test_who_is_judged_by_one_look_is_told_what_that_can_not_see():
     assert "looked for itself: no exporter runs here; one look can't tell whether a peer is up (?): start the" in screen
     assert "1 peer expected up, 0 not, 1 not known" in screen
     assert re.search(r"berlin +A+= +\? +1 second ago", screen)
+    again = text(unknown._replace(by_one_look=True), 200, previous=unknown)
+    assert "shows within half a minute" in again
+    assert "--watch" not in again, "it is on"
 
 
 def test_what_was_seen_while_watching_is_told_with_its_age():
@@ -266,7 +301,8 @@ def test_reasons_have_a_column_where_there_is_one_and_room():
     assert "reason" in text(host(device(peer("paris", expected=True)))).splitlines()[3]
     assert "reason" not in text(host(device(peer("paris", age=1))))
     narrow = text(host(device(peer("paris", expected=True))), 60)
-    assert "received, sent" in line_with("no room", host(device(peer("paris", expected=True))), 60), "they go first"
+    two = host(device(peer("paris", expected=True), peer("rome", key="B")))
+    assert "received, sent" in line_with("no room", two, 60), "they go first"
     assert "never_heard: never heard" in narrow
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -152,6 +153,17 @@ def test_another_user_without_any_right_writes_there_and_nobody_else_gets_in(tmp
     once_more = open_storage(str(tmp_path), User(65534, 65534))  # somebody made the user meanwhile
     assert (tmp_path / BELOW).stat().st_gid == 65534
     once_more.close()
+
+
+def test_a_directory_that_may_not_be_entered_is_a_problem_that_says_what_to_do(tmp_path, monkeypatch):
+    def denied(*_args: object, **_more: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", denied)
+    found = open_storage(str(tmp_path))
+    assert found.problem == (
+        f"{tmp_path}: permission denied; run as root, or name a directory of your own with --storage.path"
+    )
 
 
 @root

@@ -103,8 +103,8 @@ def test_a_peer_in_another_namespace_is_asked_for_there(tmp_path):
     [
         (("wg0", B), "fast: {}"),
         (("wg0", "hamburg"), "fast: {}"),
-        (("wg0", "munich"), "of a peer that is gone the whole key alone"),
-        (("wg7", "berlin"), "no WireGuard interface wg7 here; of one that is gone the whole key alone"),
+        (("wg0", "munich"), "if the peer may be gone, give its whole key"),
+        (("wg7", "berlin"), "no WireGuard interface wg7 here; if it may be gone, give the whole key of the peer"),
     ],
 )
 def test_a_peer_that_has_no_fast_echoes_or_is_not_there_can_not_be_told_of(tmp_path, args, says):
@@ -119,6 +119,7 @@ def test_without_an_exporter_or_with_something_else_there_nothing_can_be_told(tm
     result = up(str(tmp_path / "none"), "wg0", A)
     assert (result.exit_code, result.output.count("\n")) == (2, 1)
     assert "no exporter runs here" in result.output
+    assert "start it (systemctl start wg-exporter)" in result.output
     assert up("", "wg0", A).exit_code == 2
     with office(tmp_path) as (app, socket):
         app.fast["", "wg0", A] = True, ""

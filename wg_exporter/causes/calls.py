@@ -12,6 +12,9 @@ from wg_exporter.health.states import Reason
 if TYPE_CHECKING:
     from wg_exporter.causes.facts import Facts, Opened
 
+# One sentence for all, for several of these causes may be possible at once.
+_OPENED = "`wg-exporter diagnose` opens the message, and says whose key it is and what the clock there shows."
+
 
 def _old_key(facts: Facts) -> Judgement:
     sighting = facts.sighting
@@ -64,14 +67,14 @@ def _unknown(facts: Facts) -> Judgement:
     if _ignored(facts):
         return possible(
             _ignored_line(facts),
-            apart="Whose key it is and what its clock says stand in the message: `wg-exporter diagnose` has it opened.",
+            apart=_OPENED,
         )
     strangers_for_us = [one for one in facts.callers.callers if one.for_us] if facts.callers else []
     if strangers_for_us and (not facts.endpoint or seen.silent_endpoint(facts)):
         where = ", ".join(f"{one.sender.address}:{one.sender.port}" for one in strangers_for_us[:3])
         return possible(
             f"somebody calls with messages for our key from {where}, and WireGuard does not answer",
-            apart="Whose key it is stands in the message: `wg-exporter diagnose` has it opened.",
+            apart=_OPENED,
         )
     return None
 
@@ -87,7 +90,7 @@ def _clock(facts: Facts) -> Judgement:
     mine = [one for one in facts.opened or () if one.key == facts.key[2]]
     if not mine:
         if facts.opened is None and _ignored(facts):
-            return possible(_ignored_line(facts), apart="`wg-exporter diagnose` reads the stamp in the message.")
+            return possible(_ignored_line(facts), apart=_OPENED)
         return None
     last = mine[-1]
     if facts.sighting and facts.sighting.taken_at:

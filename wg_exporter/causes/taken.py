@@ -174,7 +174,7 @@ def _roamed(facts: Facts) -> Judgement:
     return possible(
         f"nothing comes from {facts.endpoint}, while somebody calls with messages for our key from {where},"
         " and WireGuard does not answer",
-        apart="Who calls is in the message: `wg-exporter diagnose` has it opened.",
+        apart="`wg-exporter diagnose` opens the message, and says who calls.",
     )
 
 

@@ -52,6 +52,10 @@ class NotAskedError(Exception):
     """Nobody could be asked. The message says why, as the rest of a sentence that begins with "looked once, as"."""
 
 
+class NobodyThereError(NotAskedError):
+    """No exporter runs here."""
+
+
 class NotPermittedError(NotAskedError):
     """Somebody may be there, and we may not ask."""
 
@@ -164,8 +168,7 @@ def follow(path: str, query: Mapping[str, str]) -> Iterator[Event]:
                 while line := file.readline(LONGEST_LINE):
                     yield from events_of(line).events
         except OSError as error:
-            kind = NotPermittedError if isinstance(error, PermissionError) else NotAskedError
-            raise kind(_why(path, error)) from None
+            raise _kind(error)(_why(path, error)) from None
 
 
 def _head(path: str, file: BufferedReader) -> int:
@@ -206,8 +209,7 @@ def _ask(path: str, method: str, target: str, within: float) -> tuple[int, bytes
     except TimeoutError:
         raise NotAskedError(f"the exporter at {path} did not answer within {within:g} s") from None
     except OSError as error:
-        kind = NotPermittedError if isinstance(error, PermissionError) else NotAskedError
-        raise kind(_why(path, error)) from None
+        raise _kind(error)(_why(path, error)) from None
     try:
         response = HTTPResponse(cast("socket.socket", _Received(data)))
         response.begin()
@@ -248,6 +250,12 @@ class _Received:
 
     def makefile(self, _mode: str) -> BytesIO:
         return BytesIO(self._data)
+
+
+def _kind(error: OSError) -> type[NotAskedError]:
+    if isinstance(error, FileNotFoundError | ConnectionRefusedError):
+        return NobodyThereError
+    return NotPermittedError if isinstance(error, PermissionError) else NotAskedError
 
 
 def _why(path: str, error: OSError) -> str:

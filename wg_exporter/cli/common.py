@@ -63,6 +63,9 @@ config_option = click.option(
 )
 
 
+START_IT = "start it (systemctl start wg-exporter), or name its socket with --socket"
+"""What to do where no exporter answers, and nothing can be found out without one."""
+
 socket_option = click.option(
     "--socket",
     "socket_path",

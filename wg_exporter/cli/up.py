@@ -11,13 +11,12 @@ import sys
 
 import click
 
-from wg_exporter.cli.common import again, drop_output, socket_option
+from wg_exporter.cli.common import START_IT, again, drop_output, socket_option
 
 # ruff: noqa: PLC0415 - imported where they are used: `--help` answers at once, the daemon stays small
 
 _KEY = re.compile("[A-Za-z0-9+/]{43}=")
 _SHORTEST_KEY = 4
-_WHOLE = "the whole key alone says that it is down"
 
 
 class CantTellError(click.ClickException):
@@ -65,6 +64,8 @@ def _ask(interface: str, peer: str, netns: str, socket_path: str) -> tuple[bool 
         return ask.up(socket_path, key)
     except ask.NotPermittedError as error:
         raise CantTellError(words.plain(f"{error}; run: {again()}")) from None
+    except ask.NobodyThereError as error:
+        raise CantTellError(words.plain(f"{error}; {START_IT}")) from None
     except (ask.NotAskedError, ask.RefusedError) as error:
         raise CantTellError(words.plain(str(error))) from None
 
@@ -79,11 +80,13 @@ def _named(interface: str, peer: str, netns: str, socket_path: str) -> tuple[str
     overview = ask.status(socket_path)
     devices = tuple(row for row in overview.devices if whose(row) == (netns, interface))
     if not devices:
-        raise CantTellError(f"no WireGuard interface {words.plain(interface)} here; of one that is gone {_WHOLE}")
+        raise CantTellError(
+            f"no WireGuard interface {words.plain(interface)} here; if it may be gone, give the whole key of the peer"
+        )
     try:
         found = select(overview._replace(devices=devices), interface, peer, shortest_key=_SHORTEST_KEY)
     except NothingSelected as nothing:
-        raise CantTellError(f"{nothing}; of a peer that is gone {_WHOLE}") from None
+        raise CantTellError(f"{nothing}; if the peer may be gone, give its whole key") from None
     keys = [(*whose(row), one.peer.public_key) for row in found.devices for one in row.peers]
     if len(keys) != 1:
         raise CantTellError(f"{len(keys)} peers are called {words.plain(peer)}; give the key of one")

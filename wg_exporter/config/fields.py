@@ -191,11 +191,19 @@ def _span(low: str, high: str) -> Meta:
     """A duration from `low` to `high`."""
     least, most = seconds(low), seconds(high)
 
+    def meant(bare: str) -> str:
+        """The number with the units that it may have meant: the small ones, or else the first that may stand here."""
+        fits = [unit for unit in ("ms", "s", "m", "h") if (least or 0) <= (seconds(bare + unit) or 0) <= (most or 0)]
+        likely = [unit for unit in fits if unit in {"ms", "s"}] or fits[:1] or ["s"]
+        return " or ".join(bare + unit for unit in likely)
+
     def check(text: str) -> float:
         found = seconds(text)
         if found is None:
             bare = re.fullmatch("[0-9]{1,9}", text) and text.strip("0")
-            raise FieldError("is not a duration", f"write {text}s" if bare else "write it like 5s, 500ms or 1m30s")
+            raise FieldError(
+                "is not a duration", f"write {meant(text)}" if bare else "write it like 5s, 500ms or 1m30s"
+            )
         if least is not None and found < least:
             raise FieldError(f"must be at least {low}", f"write {low} or more")
         if most is not None and found > most:

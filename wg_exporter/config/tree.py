@@ -283,9 +283,9 @@ def _truth(text: str) -> str:
 
 def _within(number: float, low: float | None, high: float | None) -> None:
     if low is not None and number < low:
-        raise FieldError(f"must be at least {low} ({number})")
+        raise FieldError(f"must be at least {low} ({number})", f"write {low} or more")
     if high is not None and number > high:
-        raise FieldError(f"must be at most {high} ({number})")
+        raise FieldError(f"must be at most {high} ({number})", f"write {high} or less")
 
 
 def _bare(kind: mi.Type) -> tuple[mi.Type, dict[str, Any]]:

@@ -138,6 +138,13 @@ def read_kept(path: str, name: str, longest: int) -> bytes | None:
         os.close(below)
 
 
+def _why(error: OSError) -> str:
+    why = error.strerror or str(error)
+    if isinstance(error, PermissionError):
+        return f"{why[:1].lower()}{why[1:]}; run as root, or name a directory of your own with --storage.path"
+    return why
+
+
 def open_storage(path: str, user: User | None = None) -> Storage:
     """The storage below `path`, for this `user` to write to, None = for this process. Never fails: it may have a
     problem. An empty path: there is none.
@@ -150,11 +157,11 @@ def open_storage(path: str, user: User | None = None) -> Storage:
         fix = "make it (the systemd unit does), or name another with --storage.path"
         return Storage(path, problem=f"there is no directory {path}; {fix}")
     except OSError as error:
-        return Storage(path, problem=f"{path}: {error.strerror or error}")
+        return Storage(path, problem=f"{path}: {_why(error)}")
     try:
         below = open_below(handle, BELOW, _MODE, user.gid if user else os.getegid())
     except OSError as error:
-        return Storage(path, problem=f"{path}/{BELOW}: {error.strerror or error}")
+        return Storage(path, problem=f"{path}/{BELOW}: {_why(error)}")
     finally:
         os.close(handle)
     try:
@@ -162,7 +169,7 @@ def open_storage(path: str, user: User | None = None) -> Storage:
         lock(below, _HELD)
     except OSError as error:
         os.close(below)
-        return Storage(path, problem=f"{path}/{BELOW}: {error.strerror or error}")
+        return Storage(path, problem=f"{path}/{BELOW}: {_why(error)}")
     return Storage(path, below)
 
 

@@ -37,7 +37,7 @@ async def answer(app: Application, request: Request) -> Response:
     if found is None and (problem := app.ready()):  # nobody knows yet who is here
         found = None, problem
     if found is None:
-        return line(404, "no such peer here has fast echoes; give it `fast: {}` in the configuration\n")
+        return line(404, "no such peer of this interface has fast echoes; give it `fast: {}` in the configuration\n")
     is_up, why = found
     state = "up" if is_up else "not known" if is_up is None else "down"
     return line(200 if is_up else 503, f"{state}: {why}\n" if why else f"{state}\n", {"Cache-Control": "no-store"})

@@ -295,6 +295,7 @@ def run(
 
 def _introduction(plan: DemoPlan, url: str) -> str:
     return f"""\
-A hub with four peers over {plan.backend}: healthy, idle, dead, never connected. Open {url}/metrics or {url}/
+A hub with four peers over {plan.backend}: healthy, idle, dead, never connected.
+Open {url}/ for the page of the exporter, {url}/metrics for its metrics.
 In another terminal: {sys.argv[0]} show --socket {plan.socket}
 To compare: ip netns exec {plan.netns} wg show {plan.interface}   (Ctrl-C here removes everything)"""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from wg_exporter.cli.common import UsageProblem, config_option, load_config, output, socket_option
+from wg_exporter.cli.common import UsageProblem, config_option, load_config, output, socket_option, with_arguments
 
 # ruff: noqa: PLC0415 - imported where they are used: `--help` answers at once, the daemon stays small
 
@@ -107,7 +107,7 @@ def diagnose(  # noqa: PLR0917 - click passes them by name
             warn=lambda line: click.echo(line, err=True),
         )
     except (choice.ChoiceError, CaptureError) as error:
-        raise CouldNotLook(f"Error: {error}") from None
+        raise CouldNotLook(f"Error: {with_arguments(str(error))}") from None
     finally:
         exporter.stop()
     with output():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wg_exporter.cli.common import STORAGE, UsageProblem, again, output, socket_option
+from wg_exporter.cli.common import START_IT, STORAGE, UsageProblem, again, output, socket_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +78,7 @@ def events(  # noqa: PLR0917 - click passes them by name
         raise click.ClickException(words.plain(str(error))) from None
     except ask.NotAskedError as error:
         if follow:
-            raise click.ClickException(words.plain(f"{error}, so there is nobody to follow")) from None
+            raise click.ClickException(words.plain(f"{error}, so there is nobody to follow; {START_IT}")) from None
         found = _kept(storage_path, str(error), start)
         choice = _choice(interface, peer, netns, found, None)
     else:

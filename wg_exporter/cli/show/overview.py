@@ -4,13 +4,14 @@ be nothing.
 
 from __future__ import annotations
 
+import re
 import shlex
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from wg_exporter.config.tree import resembling
 from wg_exporter.health.states import State
-from wg_exporter.model import Failure, SourceName
+from wg_exporter.model import Backend, Failure, SourceName
 from wg_exporter.plan.fast import NO_ANSWER_YET
 from wg_exporter.quiet import QuietNow
 from wg_exporter.status import words
@@ -71,7 +72,7 @@ def select(
     Without `peer`, `interface` may be the name or the key of one peer too. The start of a key has at least
     `shortest_key` characters. Raises NothingSelected where nothing matches, or several peers do.
     """
-    devices = overview.devices
+    devices = tuple(_in_order(row) for row in overview.devices)
     if not devices:
         raise NothingSelected(reason_when_empty(overview))
     if interface is not None and peer is None and all(whose(row)[1] != interface for row in devices):
@@ -84,6 +85,21 @@ def select(
     if peer is not None:
         devices = _with_peer(devices, peer, shortest_key)
     return _of(overview, devices)
+
+
+def _in_order(row: DeviceRow) -> DeviceRow:
+    """The device with its peers by name, `branch-2` before `branch-10`, where they have no order of their own:
+    wireguard-go gives them in another one each time it is asked. Those of a kernel device are as they were added.
+    """
+    if row.device is None or row.device.backend is not Backend.USERSPACE:
+        return row
+    return row._replace(peers=tuple(sorted(row.peers, key=lambda peer: _natural(peer.name))))
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    """To sort by, with numbers as numbers. Longer ones than 18 digits, which int() may refuse, are text."""
+    parts = re.split("([0-9]{1,18})", name.casefold())
+    return [(0, int(part), "") if index % 2 else (1, 0, part) for index, part in enumerate(parts)]
 
 
 def selected(overview: Overview, interface: str | None = None, peer: str | None = None) -> Overview:
@@ -177,6 +193,12 @@ def probing_of(row: PeerRow) -> str:
     if row.aim.reason:
         return f"not probed: {row.aim.reason}"
     return f"probes go to {row.aim.target}, {_ORIGINS.get(row.aim.origin, row.aim.origin)}"
+
+
+def problems(overview: Overview) -> tuple[str, ...]:
+    """What is wrong with the configuration, and with the exporter's track files, by which traffic is moved."""
+    unwritten = overview.teller.track_files_problem if overview.teller else ""
+    return (*overview.problems, *([f"no track files: {unwritten}"] if unwritten else []))
 
 
 def unprobed(overview: Overview) -> dict[str, list[str]]:

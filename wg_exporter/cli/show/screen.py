@@ -26,12 +26,13 @@ from wg_exporter.cli.show.overview import (
     Standing,
     fix_for,
     not_asked,
+    problems,
     quiet_line,
     reason_when_empty,
     standing,
     unprobed,
 )
-from wg_exporter.cli.show.tables import COLUMNS, Line, draw, layout
+from wg_exporter.cli.show.tables import COLUMNS, Line, beneath, draw, layout
 from wg_exporter.health.states import State
 from wg_exporter.status import words
 from wg_exporter.status.rows import whose
@@ -110,11 +111,12 @@ class _Screen:
                     lines, {name: (c, widths[name]) for name, c in columns.items() if name in widths}, encoding
                 )
             if len(every) == 1 and lines:
+                yield from beneath(every[0], [c for name, c in columns.items() if name not in widths], encoding)
                 config_file = self._overview.teller.config_file if self._overview.teller else ""
                 yield from closer(row, every[0].row, config_file, self._overview.wall, encoding, self._events)
             yield Text("")
         left_out = [column.title for name, column in columns.items() if name not in widths]
-        if every and left_out:
+        if len(every) > 1 and left_out:
             yield Text(f"no room at {width} columns for: {', '.join(left_out)}", "dim")
 
     def _lines(self, row: DeviceRow, limit: int | None) -> list[Line]:
@@ -133,7 +135,7 @@ class _Screen:
         def say(text: str, style: str) -> tuple[Text]:
             return (Text(words.plain(text, encoding), style),)
 
-        for problem in overview.problems:
+        for problem in problems(overview):
             yield say(f"! {problem}", "yellow")
         if not overview.devices:
             yield say(reason_when_empty(overview), "bold yellow")
@@ -152,10 +154,10 @@ class _Screen:
             if row.drift and row.drift.total:
                 what = f"{_label(row)} differs from {row.drift.path} in {words.count(row.drift.total, 'place')}"
                 yield say(f"! {what}: wg-exporter drift {whose(row)[1]}", "yellow")
-        yield from _peers_verdict(overview, encoding)
+        yield from _peers_verdict(overview, encoding, watching=bool(self._heading or self._previous))
 
 
-def _peers_verdict(overview: Overview, encoding: str) -> Iterator[tuple[Text, ...]]:
+def _peers_verdict(overview: Overview, encoding: str, *, watching: bool) -> Iterator[tuple[Text, ...]]:
     """The peers to look at, a tuple of lines for each group; those expected up come last."""
 
     def say(text: str, style: str, items: Sequence[str] = ()) -> tuple[Text, ...]:
@@ -191,7 +193,7 @@ def _peers_verdict(overview: Overview, encoding: str) -> Iterator[tuple[Text, ..
         what = "1 is quiet" if len(names) == 1 else f"{len(names):,} are quiet"
         yield say(f"~ {what}", "cyan", names)
     if overview.teller or overview.unasked or overview.by_one_look:
-        yield say(_source(overview), "dim")
+        yield say(_source(overview, watching=watching), "dim")
     every = sum(len(row.peers) for row in overview.devices)
     total = f"{words.count(expected, 'peer')} expected up, {len(broken):,} not"
     if not expected:
@@ -206,13 +208,15 @@ def _peers_verdict(overview: Overview, encoding: str) -> Iterator[tuple[Text, ..
     yield say(f"! {total}", "bold red", broken) if broken else say(total, style)
 
 
-def _source(overview: Overview) -> str:
+def _source(overview: Overview, *, watching: bool) -> str:
     """Who says all this, and what that leaves open."""
     if overview.teller:
         return f"as the exporter on {overview.teller.host} sees it, which has run for {_since(overview)}"
     who = f"looked for itself: {overview.unasked}" if overview.unasked else "looked for itself"
     if not overview.by_one_look:
         return who
+    if watching:
+        return f"{who}; whether a peer is up shows within half a minute, until then it is ?"
     return f"{who}; one look can't tell whether a peer is up (?): start the exporter, or use --watch for half a minute"
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
+from rich.text import Text
 
 from wg_exporter.cli.show.overview import Standing
 from wg_exporter.health.states import State
@@ -19,7 +20,7 @@ from wg_exporter.status import words
 from wg_exporter.status.mtu import in_short
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from wg_exporter import model
     from wg_exporter.status.rows import PeerRow
@@ -209,6 +210,10 @@ _NEEDED_FIRST = (
 )
 
 
+# The second is there wherever the first is: one direction alone would look like all there is.
+_TOGETHER = {"rx_packets": "tx_packets"}
+
+
 def layout(lines: list[Line], columns: Mapping[str, Column], width: int, encoding: str) -> dict[str, int]:
     """The width in cells of each column that has room."""
     natural = {
@@ -224,7 +229,9 @@ def layout(lines: list[Line], columns: Mapping[str, Column], width: int, encodin
     order = _NEEDED_FIRST if len(names) == len(lines) else (*_NEEDED_FIRST[:2], "key", *_NEEDED_FIRST[2:-1])
     for name in (name for name in order if name in columns):
         need = min(natural[name], columns[name].low or natural[name])
-        if widths and sum(widths.values()) + _GAP * len(widths) + need > width:
+        other = _TOGETHER.get(name, "")  # it has no low: numbers can't be cut
+        room = need + (_GAP + natural[other] if other in columns else 0)
+        if widths and sum(widths.values()) + _GAP * len(widths) + room > width:
             break
         widths[name] = need
     spare = width - sum(widths.values()) - _GAP * (len(widths) - 1)
@@ -243,6 +250,14 @@ def _fit(text: str, width: int, encoding: str) -> str:
         return text
     end = "…" if encoding == "utf-8" else "~"
     return set_cell_size(text, max(width - 1, 0)).rstrip() + end
+
+
+def beneath(line: Line, columns: Sequence[Column], encoding: str) -> Iterator[Text]:
+    """What the columns that have no room say of the only peer, as a line; none if they say nothing."""
+    cells = ((column.title, column.cell(line, column.high)[0]) for column in columns)
+    said = [f"{title} {text}" for title, text in cells if text not in {"", _UNKNOWN}]
+    if said:
+        yield Text(words.plain(f"  {', '.join(said)}", encoding), "dim")
 
 
 def draw(lines: list[Line], columns: Mapping[str, tuple[Column, int]], encoding: str) -> Iterator[list[Segment]]:
