@@ -40,7 +40,7 @@ EXIT_CODES = (
             "`up`: it can't be told"
         ),
     ),
-    ("130", "stopped with Ctrl-C"),
+    ("130", "stopped with Ctrl-C; `show --watch`, which is left that way, gives 0"),
     ("141", "the reader of the output left before its end, as in `wg-exporter show | head`"),
 )
 

@@ -86,6 +86,7 @@ def test_a_directory_that_is_nobodys_own_is_none(path, what):
 
 
 def test_a_number_in_place_of_true_or_false_gets_no_advice_on_numbers():
+    assert problem("accounting: on").endswith("; write it like {enabled: true}")
     assert problem("accounting: {enabled: 1}") == 'f:1: accounting.enabled: must be true or false ("1")'
     assert problem(f"peers: [{{public_key: {KEY}, fast: {{multiplier: 010}}}}]").endswith(
         "write it in decimal, without leading zeros"

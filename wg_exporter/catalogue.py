@@ -107,14 +107,15 @@ PEER_TRANSMIT_BYTES = _peer(
 )
 PEER_RECEIVE_PACKETS = _peer(
     "receive_packets_total",
-    "Packets received from the peer, as they came out of the tunnel: no handshakes and keepalives, but our probes. "
-    "Since the exporter started; absent unless `accounting` is on, and where not every packet can be counted.",
+    "Packets received from the peer, as they came out of the tunnel: our probes are among them, handshakes and "
+    "keepalives are not. Since the exporter started; absent unless `accounting` is on, and where not every packet can "
+    "be counted.",
 )
 PEER_TRANSMIT_PACKETS = _peer(
     "transmit_packets_total",
-    "Packets for the peer, as WireGuard was handed them: no handshakes and keepalives, but our probes, and those that "
-    "WireGuard drops, as while it waits for a handshake. Since the exporter started; absent unless `accounting` is on, "
-    "and where not every packet can be counted.",
+    "Packets for the peer, as WireGuard was handed them: our probes are among them, and those that it then drops, as "
+    "while it waits for a handshake; handshakes and keepalives are not. Since the exporter started; absent unless "
+    "`accounting` is on, and where not every packet can be counted.",
 )
 PEER_LAST_HANDSHAKE = _peer(
     "last_handshake_timestamp_seconds",

@@ -22,7 +22,7 @@ import yaml
 from wg_exporter.config.text import CONTROL, KEY_LIKE, LOADER, MAX_NODES, YamlProblem, compose, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     import msgspec
 
@@ -155,8 +155,7 @@ class Document:
     def _struct(self, node: yaml.Node, kind: mi.StructType, path: str) -> object:
         fields = {field.encode_name: field for field in kind.fields}
         if not isinstance(node, yaml.MappingNode) or node.tag != _MAP:
-            first = next((key for key, field in fields.items() if field.required), next(iter(fields)))
-            self.wrong(path, f"must be keys and values, not {_what(node)}", f"write it like {{{first}: ...}}")
+            self.wrong(path, f"must be keys and values, not {_what(node)}", f"write it like {_like(fields)}")
             return INVALID
         values: dict[str, object] = {}
         seen: dict[str, int] = {}
@@ -308,6 +307,12 @@ def _may_be_empty(kind: mi.Type) -> bool:
 
 def _is_null(node: yaml.Node) -> bool:
     return isinstance(node, yaml.ScalarNode) and node.tag == _NULL
+
+
+def _like(fields: Mapping[str, mi.Field]) -> str:
+    """How to write a mapping, with the key that it can't do without, or that turns it on."""
+    first = next((key for key, field in fields.items() if field.required), next(iter(fields)))
+    return "{enabled: true}" if "enabled" in fields else f"{{{first}: ...}}"
 
 
 def _what(node: yaml.Node) -> str:
