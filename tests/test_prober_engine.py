@@ -386,14 +386,24 @@ def test_an_order_carries_its_mark(path, caught):
 
 
 def test_the_time_of_an_answer_is_when_the_kernel_got_it_not_when_it_was_read(caught):
-    sent = time.monotonic()
-    caught.engine.send(Order("", ip_address("127.0.0.1").packed, 100, 1, TOKEN))
-    ready, _, _ = select.select(caught.sockets, [], [], 5)
-    arrived = time.monotonic()
-    assert ready
-    time.sleep(0.2)
-    caught.run(lambda: caught.answers)
-    assert sent <= caught.answers[0][1] < arrived + 0.1
+    """The kernel begins to stamp a moment after it was asked to (net/core/dev.c, netstamp_work); on a busy machine the
+    first answers arrive before that, and get their stamp when they are read.
+    """
+
+    def late(sequence: int) -> float:
+        """By how much the time of an answer is behind its arrival."""
+        del caught.answers[:]
+        sent = time.monotonic()
+        caught.engine.send(Order("", ip_address("127.0.0.1").packed, 100, sequence, TOKEN))
+        ready, _, _ = select.select(caught.sockets, [], [], 30)
+        arrived = time.monotonic()
+        assert ready
+        time.sleep(0.2)
+        caught.run(lambda: caught.answers)
+        assert sent <= caught.answers[0][1]
+        return caught.answers[0][1] - arrived
+
+    assert any(late(sequence) < 0.1 for sequence in range(1, 20))
 
 
 def test_an_impossible_size_is_refused(caught):
