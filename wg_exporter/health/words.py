@@ -69,8 +69,8 @@ def _heard(seen: Evidence, now: float) -> str:
         return "heard once, not known when"
     if seen.data_since is None or seen.shaken != seen.heard:
         return f"last heard {_span(now - seen.heard)} ago"
-    before = "none" if seen.heard_data is None else f"last {_span(now - seen.heard_data)} ago"
-    return f"last handshake {_span(now - seen.heard)} ago, but data from it {before}"
+    data = "no data from it" if seen.heard_data is None else f"its last data {_span(now - seen.heard_data)} ago"
+    return f"last handshake {_span(now - seen.heard)} ago, but {data}"
 
 
 def _listed(words: Sequence[str]) -> str:
