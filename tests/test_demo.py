@@ -134,7 +134,7 @@ def test_each_of_the_four_peers_looks_as_it_is_called(lab: Lab) -> None:
 def test_a_signal_ends_it_and_removes_everything(lab: Lab, start: Start, number: signal.Signals) -> None:
     process = start()
     introduction = wait_until_serving(process)
-    assert len(introduction) == 3
+    assert len(introduction) == 4, introduction
     whole = len(traces(lab.prefix))
     assert whole >= 5
     process.send_signal(number)
