@@ -64,8 +64,14 @@ def place(lab: Lab) -> Iterator[Place]:
     # The first address of a network stays: with it all others would go (ip-address(8), secondary).
     lab.link(near, far, "192.0.2.2/24", f"{SERVER}/24")
     far.ip("address", "add", f"{OLD}/24", "dev", "to-near")
+    answers_from(far, OLD)
     with dns_server(far, SERVER) as dns, resolv_conf(near, SERVER) as resolv:
         yield Place(near, far, dns, resolv)
+
+
+def answers_from(far: Namespace, address: str) -> None:
+    """Of its addresses, send from this one: wireguard-go of 2023 does not answer from where it was asked."""
+    far.ip("route", "replace", "192.0.2.0/24", "dev", "to-near", "src", address)
 
 
 class Resolver:
@@ -171,6 +177,7 @@ class Moving(NamedTuple):
         self.hub.process.terminate()
         self.hub.process.wait(30)
         self.place.far.ip("address", "add", f"{NEW}/24", "dev", "to-near")
+        answers_from(self.place.far, NEW)
         self.place.far.ip("address", "del", f"{OLD}/24", "dev", "to-near")
         self.place.far.lab.wireguard(self.place.far, "new", self.hub.conf.read_text(), ["10.0.0.1/24"])
         self.place.dns.names[NAME] = [NEW]
