@@ -212,8 +212,12 @@ def test_pings_bulk_tcp_and_udp_are_counted_packet_by_packet(lab: Lab, counting:
     assert client.sent > 20_000
     at_hub, at_spoke = after[0].since(before[0]), after[1].since(before[1])
     # What passes while a side has no full socket (a request, TIME-WAIT) its TCP does not count; the other's may.
-    more = [*map(sub, at_spoke, client), *map(sub, at_hub, server)]
+    more = [*map(sub, at_spoke, client), at_hub.sent - server.sent]
+    # wireguard-go of 2023 hands many segments up as one and says their size, not their number: TCP counts one then.
+    if server.received > client.sent // 2:
+        more.append(at_hub.received - server.received)
     assert all(number in {0, 1, 2} for number in more)
+    assert (30 << 20) // 1368 <= at_hub.received <= client.sent + 2, "all of 30 MiB arrived, and no more than was sent"
 
     serving(lab, hub, UDP_SINK, address, "UDP")
     _, start = counting.settled()
