@@ -8,7 +8,6 @@ import os
 import shutil
 import stat
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -236,7 +235,7 @@ def test_a_directory_that_somebody_else_made_is_not_taken_by_one_process_either(
 
 
 @root
-def test_the_process_without_rights_may_write_into_the_open_directory_and_nobody_else(tmp_path):
+def test_the_process_without_rights_may_write_into_the_open_directory_and_nobody_else(tmp_path, anyone):
     tmp_path.chmod(0o700)  # it could not get there by a path
     found = open_track_files(str(tmp_path / "track"), STRANGER)
     about = (tmp_path / "track").stat()
@@ -245,13 +244,14 @@ def test_the_process_without_rights_may_write_into_the_open_directory_and_nobody
     code += "Files('x', int(sys.argv[1])).write('a', b'1')"
     handle = found._handle
     subprocess.run(
-        [sys.executable, "-c", code, str(handle)],
+        [anyone.python, "-c", code, str(handle)],
         pass_fds=(handle,),
         user=STRANGER.uid,
         group=STRANGER.gid,
         extra_groups=(),
+        cwd="/",
         check=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={**os.environ, **anyone.env},
     )
     assert (tmp_path / "track" / "a").read_bytes() == b"1"
     found.close()

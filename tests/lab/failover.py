@@ -99,6 +99,11 @@ class Gateway(NamedTuple):
         """The track file of its tunnel."""
         return self.track / file_name(("", self.device.name, self.peer))
 
+    @property
+    def keepalived(self) -> Path:
+        """What its keepalived has logged."""
+        return self.namespace.lab.directory / f"keepalived-{self.namespace.short}.log"
+
     def has_address(self) -> bool:
         return ADDRESS in self.namespace.ip("-4", "-o", "address", "show", "dev", self.lan)
 
@@ -133,7 +138,11 @@ class Site(NamedTuple):
 
     def moved(self, to: Gateway, within: float = 20.0) -> float:
         """When the address was seen at this gateway (monotonic seconds), and then at no other."""
-        eventually(to.has_address, within=within, every=0.005)
+        try:
+            eventually(to.has_address, within=within, every=0.005)
+        except AssertionError as error:
+            said = [gateway.keepalived.read_text()[-3000:] for gateway in (self.one, self.two)]
+            raise AssertionError("\n\n".join([str(error), *said])) from None
         when = time.monotonic()
         other = self.one if to is self.two else self.two
         eventually(lambda: not other.has_address(), within=30)
@@ -201,6 +210,8 @@ def _keepalived(lab: Lab, directory: Path, gateway: Gateway, priority: int) -> N
     name = gateway.namespace.short
     text = _KEEPALIVED.format(name=name, file=gateway.file, interface=gateway.lan, priority=priority, address=ADDRESS)
     config = lab.write(f"keepalived-{name}.conf", text)
-    files = [f"--pid={directory / name}.pid", f"--vrrp_pid={directory / name}.vrrp.pid"]
+    # Of all its parts, also of those that are not used: it takes a file that is locked for another one that runs.
+    parts = ("pid", "vrrp_pid", "checkers_pid", "bfd_pid")
+    files = [f"--{part}={directory / name}.{part}" for part in parts]
     command = ["keepalived", "--dont-fork", "--log-console", "--log-detail", "--vrrp", f"--use-file={config}", *files]
     lab.start(command, log=f"keepalived-{name}.log", namespace=gateway.namespace)
