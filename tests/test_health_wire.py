@@ -309,11 +309,27 @@ def test_it_is_up_as_soon_as_a_handshake_is_made_and_an_echo_answered():
     assert watched.tunnel.state is State.UP
 
 
+def test_it_stays_up_when_what_was_seen_before_is_told_after_it_answered_on_its_old_session():
+    """That session lasts for three minutes, and the peer calls again only up to 5 s after the mending."""
+    watched = Watched(seconds=-1.0)  # nothing is told at first
+    watched.breaks(
+        lambda since: (watched.is_called(since, answers=True), watched.tunnel.rx(KEEPALIVE)),
+        seconds=40,
+    )
+    assert watched.tunnel.state is State.DOWN
+    begun, watched.until = len(watched.named), watched.tunnel.now + 20
+    watched.breaks(lambda _since: watched.tunnel.rx(KEEPALIVE), seconds=15, answered=True)
+    assert len(watched.tunnel.sighting.taken_at) >= 3
+    assert [state for _, state, _ in watched.named[begun:]] == [State.UP]
+
+
 def test_one_that_is_not_probed_is_found_too_once_it_is_watched():
     watched = Watched(probes=False)
     watched.open(watched.tunnel.now)
     watched.breaks(bulk_from(watched, answers=True, count=False), seconds=45)
     assert watched.tunnel.reason is Reason.ONE_WAY
+    evidence = watched.tunnel.judged.evidence
+    assert evidence.endswith("it starts handshakes again and again, 4 responses seen leaving this host")
 
 
 def test_a_device_that_was_made_anew_is_not_judged_by_what_was_seen_of_the_old_one():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import resource
 
 import pytest
@@ -63,9 +64,10 @@ def test_a_process_measures_itself_as_others_see_it_and_not_at_every_look(monkey
     assert abs(found.virtual - seen["process_virtual_memory_bytes"]) < 20 << 20
     assert abs(found.files - seen["process_open_fds"]) <= 2
     monkeypatch.setattr("wg_exporter.linux.usage.FRESH", 1000.0)
-    fat = bytearray(50 << 20)
+    fat = mmap.mmap(-1, 50 << 20)  # what was freed before would serve a bytearray, and nothing would grow
+    fat.write(bytes(50 << 20))
     assert meter.read()._replace(cpu=0) == found._replace(cpu=0)
     monkeypatch.setattr("wg_exporter.linux.usage.FRESH", 0.0)
     assert meter.read().resident > found.resident + (40 << 20)
     assert meter.read().cpu > found.cpu
-    del fat
+    fat.close()

@@ -51,6 +51,7 @@ class Evidence:
         "data_asked",  # when data, or a probe that is unanswered, was last found
         "data_since",  # since when data or a probe has no answer
         "echo_since",  # since when an echo is missing that is due at once, as its target used to answer
+        "echoed_at",  # when an echo was last found to be answered
         "expected",  # whether it should be up
         "expected_since",
         "first_seen",  # when it appeared, or its device was made anew
@@ -99,6 +100,7 @@ class Evidence:
     left_at: float
     lost_at: float
     echo_since: float | None
+    echoed_at: float
     initiations: int
     inbound_initiations: int
     data: int
@@ -138,7 +140,7 @@ class Evidence:
         if peer.last_handshake_ns == SOME_TIME:
             self.heard = self.shaken = -inf
         self.heard_data = None
-        self.left_at = self.lost_at = -inf
+        self.left_at = self.lost_at = self.echoed_at = -inf
         self.lost_total = self.answered = 0
         self.calls = self.woken = ()
         self.wire = Wire()
@@ -298,6 +300,7 @@ class Evidence:
         answered = stats.sent + stats.extra_sent + stats.late - lost
         if answered > self.answered > 0 and stats.silent_since is None:
             self.hear(now)  # an echo is as good as what the counters tell, and never mistaken
+            self.echoed_at = now
         self.answered = answered
         if lost > self.lost_total:
             self.lost_at = now

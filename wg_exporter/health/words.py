@@ -37,8 +37,8 @@ def in_words(seen: Evidence, now: float) -> str:
             parts.append(f"{_number(seen.inbound_initiations, 'initiation')} came from it")
     elif seen.silent_since is not None and seen.reason in {Reason.ONE_WAY, Reason.TARGET_SILENT}:
         parts.append(f"probes unanswered{_for(now - seen.silent_since)}")
-        if seen.reason is Reason.ONE_WAY:
-            parts.append("it starts handshakes again and again")
+    if seen.reason is Reason.ONE_WAY and seen.unanswered_since is None:
+        parts.append("it starts handshakes again and again")
     parts += _on_the_wire(seen)
     measured = seen.quality if seen.state is not State.DOWN else None  # what was measured before is not of now
     if measured is not None and measured.lossy:
@@ -52,6 +52,8 @@ def _on_the_wire(seen: Evidence) -> list[str]:
     """What the watcher saw that decides, or that tells whether it was this host."""
     row = seen.wire.row
     asked = seen.target_silent_since if seen.unanswered_since is None else seen.unanswered_since
+    if asked is None and seen.reason is Reason.ONE_WAY:  # told by the wire alone, of one that is heard
+        asked = -inf
     if row is None or seen.state is not State.DOWN or asked is None or row.began + row.seconds < asked:
         return []
     if seen.reason is Reason.NOT_SENT and seen.wire.unsent_at is not None:

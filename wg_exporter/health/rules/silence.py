@@ -85,7 +85,9 @@ def _deaf_on_wire(seen: Evidence, limits: HealthLimits) -> Span:
     needs no probes where no handshake comes of them, and no data hides them.
     """
     silent = seen.target_silent_since
-    proven, since = _called(seen.wire.taken, -inf if seen.shaken is None else seen.shaken)
+    # Whoever answers an echo hears, also before it calls again: what was seen earlier may be told later.
+    heard_us = max(-inf if seen.shaken is None else seen.shaken, seen.echoed_at)
+    proven, since = _called(seen.wire.taken, heard_us)
     if silent is not None:
         proven, since = max(proven, _woken(seen.wire.taken, silent)), min(since, silent)
     if proven == -inf:
@@ -97,13 +99,13 @@ def _deaf_on_wire(seen: Evidence, limits: HealthLimits) -> Span:
     return begin, proven + SETTLED_SECONDS
 
 
-def _called(taken: tuple[float, ...], shaken: float) -> tuple[float, float]:
-    """The last `CALLS` calls without a handshake that came as those of one that hears nothing: when the latest of them
-    came, and the first; (-inf, inf) if there were none.
+def _called(taken: tuple[float, ...], heard_us: float) -> tuple[float, float]:
+    """The last `CALLS` calls, later than the peer heard anything from here, that came as those of one that hears
+    nothing: when the latest of them came, and the first; (-inf, inf) if there were none.
     """
     for end in range(len(taken), CALLS - 1, -1):
         first, last = taken[end - CALLS], taken[end - 1]
-        if first > shaken and last - first <= CALLS_WITHIN:
+        if first > heard_us and last - first <= CALLS_WITHIN:
             return last, first
     return -inf, inf
 
