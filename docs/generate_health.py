@@ -146,12 +146,14 @@ tell it, for WireGuard answers:
 - **It hears nothing**: probes go unanswered, and the peer starts handshakes at the pace of one that hears nothing:
   three initiations within {calls}, or two handshakes of its own within {woken}. Then it is `down` (`one_way`) though
   its data still comes in. Without that proof an address that falls silent is `target_silent`, and pages nobody. Bulk
-  data hides the sizes by which initiations are told; there the wire tells.
+  data hides the sizes by which initiations are told; there the wire tells. Initiations that come 15 s apart, of a peer
+  whose data does not come, are those of one that hears our responses: `data_unanswered`.
 - **On the wire**: while a peer is in doubt, the [watcher](probing.md#what-is-seen-on-the-wire) sees its handshake
   messages. Initiations that WireGuard answers, as the responses that leave show, decide as above that it hears
   nothing, whatever data comes beside them; without probes too, if three came within {calls} and no handshake of
   them. If WireGuard makes handshake messages, by its counters or because data has gone unanswered for
-  {overdue}, and none is seen leaving, nothing leaves: `not_sent`. The kernel counts what its own output filter
+  {overdue} since it was sent or the peer last began a handshake itself, and none is seen leaving, nothing leaves:
+  `not_sent`. The kernel counts what its own output filter
   then drops, so that counters can't tell. What anybody may have sent decides nothing.
 - While an answer is overdue a peer that is expected up keeps the state it had: a dying tunnel is not called `up` on its
   way from `degraded` to `down`.
@@ -162,7 +164,8 @@ tell it, for WireGuard answers:
   of so many peers that looking would take more than a twentieth of a processor. So a peer that is probed is `down`
   {down_after} to {latest} after the cut, for the [prober](probing.md) sends it a small echo every few seconds. Where
   only other data is sent, it is {acknowledged} later, and {acknowledgements} later where handshakes pass: then only
-  acknowledgements tell, of which some are lost on a bad line. Where nothing is sent, see
+  acknowledgements tell, of which some are lost on a bad line. A probed peer gets time for a second one after a
+  handshake, {again}, if echoes were lost before. Where nothing is sent, see
   [the prober is off](#special-cases).
 - Lost echoes alone never make a peer `down`: whoever drops echoes and sends anything else is alive.
 - **Age** decides only for a peer that has persistent keepalive K: {stale} + K without a sign is `down`
@@ -237,6 +240,7 @@ def page() -> str:
         attempts=timing.ATTEMPTS,
         acknowledged=_seconds(timing.ACKNOWLEDGED_SECONDS),
         acknowledgements=_seconds(timing.ACKNOWLEDGEMENTS_SECONDS),
+        again=_seconds(timing.AGAIN_ACKNOWLEDGED_SECONDS),
         tick=_seconds(TICK_SECONDS),
         suspect="second" if SUSPECT_TICK_SECONDS == 1 else _seconds(SUSPECT_TICK_SECONDS),
         stale=_seconds(timing.STALE_SECONDS),

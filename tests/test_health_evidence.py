@@ -217,6 +217,7 @@ def test_lost_probes_and_what_the_counters_saw_are_the_same_attempts():
     [
         pytest.param({}, 40, 1, 40, 40, id="one-lost-since-it-was-heard"),
         pytest.param({}, 30, 1, 30, 30, id="at-the-very-moment"),
+        pytest.param({}, 26, 1, 26, 26, id="since-the-look-before-it-was-heard"),
         pytest.param({}, 40, 0, None, None, id="a-prober-that-stands-still"),
         pytest.param({"data_since": 35.0}, 40, 0, 35, 40, id="bytes-asked-earlier"),
         pytest.param({"data_since": 45.0}, 40, 0, 40, 40, id="bytes-asked-later"),
@@ -231,7 +232,7 @@ def test_lost_probes_and_what_the_counters_saw_are_the_same_attempts():
 def test_a_silence_is_dated_by_its_first_probe_if_that_was_sent_after_the_peer_was_heard(
     before, silent, lost, asked, called
 ):
-    found = ask(heard(30.0), at=30)
+    found = ask(heard(30.0, heard_from=START + 25.0), at=30)
     for name, value in before.items():
         setattr(found, name, START + value)
     ask(found, lost=lost, silent=silent)

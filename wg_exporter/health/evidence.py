@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 from wg_exporter.health import traffic
 from wg_exporter.health.quality import Quality
 from wg_exporter.health.states import UNKNOWN, Reason, State
-from wg_exporter.health.timing import ANSWER_SECONDS, MORE_CALLS, MORE_WOKEN, SETTLED_SECONDS, STALE_SECONDS
+from wg_exporter.health.timing import (
+    ANSWER_SECONDS,
+    LOOK_SECONDS,
+    MORE_CALLS,
+    MORE_WOKEN,
+    SETTLED_SECONDS,
+    STALE_SECONDS,
+)
 from wg_exporter.health.wire import Wire
 from wg_exporter.model import SOME_TIME
 from wg_exporter.probed import SendError
@@ -56,7 +63,8 @@ class Evidence:
         "expected_since",
         "first_seen",  # when it appeared, or its device was made anew
         "heard",  # when something last came that only a working session sends, or a handshake was made
-        "heard_data",  # when data or a keepalive last came
+        "heard_data",  # when data or a keepalive was last found to have come
+        "heard_from",  # the earliest time at which that may have come: the look before
         "inbound_initiations",  # how many came from the peer, without a session after them
         "initiations",  # how many of ours are unanswered
         "judged",  # whether it was heard or given a state since it appeared
@@ -91,6 +99,7 @@ class Evidence:
     keepalive: int
     heard: float | None
     heard_data: float | None
+    heard_from: float
     shaken: float | None
     answered: int
     called_at: float
@@ -140,6 +149,7 @@ class Evidence:
         if peer.last_handshake_ns == SOME_TIME:
             self.heard = self.shaken = -inf
         self.heard_data = None
+        self.heard_from = now
         self.left_at = self.lost_at = self.echoed_at = -inf
         self.lost_total = self.answered = 0
         self.calls = self.woken = ()
@@ -189,9 +199,10 @@ class Evidence:
             self.expected_since = now
         self.expected = expected
 
-    def hear(self, now: float) -> None:
-        """Data or a keepalive came from the peer, which only a working session sends."""
+    def hear(self, now: float, seconds: float = LOOK_SECONDS) -> None:
+        """Data or a keepalive came from the peer within `seconds`, which only a working session sends."""
         self.heard = self.heard_data = now
+        self.heard_from = now - seconds
         self.judged = True
         self._wait_for_nothing()
 
@@ -230,7 +241,7 @@ class Evidence:
         if sent > 0:
             self.left_at = now
         if self.place.opaque:
-            return self._move_opaque(received, handshake=handshake, now=now)
+            return self._move_opaque(received, handshake=handshake, now=now, seconds=seconds)
         if traffic.shook(sent):
             self.wire.make(now - seconds, now)
         self.lapse(now)
@@ -240,7 +251,7 @@ class Evidence:
         elif came.initiations:
             self.calls = (*self.calls, *(now,) * came.initiations)[-MORE_CALLS:]
         if came.data:
-            self.hear(now)
+            self.hear(now, seconds)
             return not self.renewed
         more = int(self._lately(self.shaken, now, seconds)) + int(self._lately(self.heard_data, now, seconds))
         went = traffic.sent(sent, seconds, self.keepalive, came, more)
@@ -250,12 +261,12 @@ class Evidence:
         """Whether a keepalive for what came then may have been sent since the last look, which was `seconds` ago."""
         return moment is not None and now - moment <= seconds + ANSWER_SECONDS
 
-    def _move_opaque(self, received: int, *, handshake: bool, now: float) -> bool:
+    def _move_opaque(self, received: int, *, handshake: bool, now: float, seconds: float) -> bool:
         """The same where sizes tell nothing. What comes with a handshake may be no more than that."""
         if handshake:
             self.shake(now, by_peer=False)
         elif received > 0:
-            self.hear(now)
+            self.hear(now, seconds)
         return (handshake or received > 0) and not self.renewed
 
     def _ask(self, came: traffic.Received, went: traffic.Sent, now: float, *, handshake: bool) -> bool:
@@ -315,8 +326,8 @@ class Evidence:
         if self.probes > before:
             self.data_asked = now
         asked = self.unanswered_since
-        # The prober knows to the millisecond when it asked; the counters are read up to 5 s later.
-        if silent >= (self.first_seen if self.heard_data is None else self.heard_data):
+        # The prober knows to the millisecond when it asked. What the counters tell may have come up to a look earlier.
+        if silent >= self.heard_from:
             if self.probes or asked is not None:
                 self.data_since = silent if self.data_since is None else min(self.data_since, silent)
                 if stats.rtt_last is not None and (self.echo_since is None or silent < self.echo_since):

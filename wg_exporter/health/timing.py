@@ -40,6 +40,11 @@ WOKEN = 2
 WOKEN_LEAST = 8.0
 WOKEN_MOST = 25.0
 
+# If so many calls take longer than this, they are those of a peer that hears our responses, and calls every 15 s.
+# Others call every 5 s. Looks are 5 s apart, and one that hears nothing pauses after 90 s, for some 20 s; so four of
+# its calls take 35 s at most.
+HEARS_WITHIN = {2: 12.5, 3: 20.0, 4: 40.0}
+
 # In a silence that began less than this ago probes are frequent, and whoever hears starts no handshake. Later the only
 # thing that a peer hears may be a keepalive every 10 s, of which some are lost: then it takes more to prove the same.
 FRESH_SECONDS = 50.0
@@ -50,6 +55,10 @@ MORE_WOKEN = 4
 # after data, and each that is lost is followed by a handshake, which puts the next off: one every 20 s. Four of them
 # are lost in a row once in 160,000 times where one in twenty is lost. So many are waited for, with `down_after` in it.
 ACKNOWLEDGEMENTS_SECONDS = 50.0
+
+# Where echoes were lost lately, the first acknowledgement may have been lost as well: the next comes 10 s after data
+# that follows the handshake.
+AGAIN_ACKNOWLEDGED_SECONDS = 12.0
 
 # Between two looks at the counters, mostly: what happened may have been seen this much later.
 LOOK_SECONDS = 5.0
@@ -63,5 +72,6 @@ RETRIED_SECONDS = 11.0
 RETRIES_SECONDS = 90.0
 CALLS_LEFT_SECONDS = 22.0
 
-# A peer that hears no data calls every 15 s: whoever did not within this time, while it was watched, does so no more.
-WATCHED_SECONDS = 18.0
+# A peer that hears no data calls every 15 s, one that hears nothing every 5 s but for a pause of some 20 s after 90 s:
+# whoever did not within this time, while it was watched, does so no more.
+WATCHED_SECONDS = 24.0

@@ -53,7 +53,8 @@ class Wire:
         quiet = max(row.began, row.out_from, left_at)
         until = min(row.began + row.seconds, row.out_to)
         made = sum(earliest >= quiet and latest <= until for earliest, latest in self._made)
-        if made >= MADE or until - quiet >= _overdue(quiet, until, data_since, data_asked, shaken):
+        put_off = max(-inf if shaken is None else shaken, _put_off(row, quiet, data_since))
+        if made >= MADE or until - quiet >= _overdue(quiet, until, data_since, data_asked, put_off):
             self.unsent_at = until
 
     def refutes(self, proven: float) -> bool:
@@ -62,14 +63,28 @@ class Wire:
         return row is not None and row.began >= proven and row.seconds >= WATCHED_SECONDS and not row.taken_at
 
 
-def _overdue(quiet: float, until: float, data_since: float | None, data_asked: float, shaken: float | None) -> float:
+def _put_off(row: Sighting, quiet: float, data_since: float | None) -> float:
+    """When the peer may last have put off our initiation, by one of its own that WireGuard accepted before `quiet`.
+
+    One that it accepted later would have had a response. What came before the window is unknown: a peer that hears no
+    data calls from 15 s on.
+    """
+    before = [at for at in row.received_at if at <= quiet]
+    if not before and len(row.received_at) == LAST:  # the last ones alone are known
+        return quiet
+    late = [row.began] if data_since is not None and row.began > data_since + ANSWER_SECONDS else []
+    return max((*row.taken_at[-1:], *before[-1:], *late), default=-inf)
+
+
+def _overdue(quiet: float, until: float, data_since: float | None, data_asked: float, put_off: float) -> float:
     """How many seconds after `quiet` an initiation of ours would certainly have left by `until`; inf if none is due.
 
-    While data goes unanswered WireGuard starts a handshake 15 s after it was sent or after the last handshake, and then
-    every 5.0 to 5.3 s, for 90 s. Then it waits for more data, and for 15 s again (paper, 6.1, 6.4).
+    While data goes unanswered WireGuard starts a handshake 15 s after it was sent, or after the last handshake message
+    from the peer, and then every 5.0 to 5.3 s, for 90 s. Then it waits for more data, and for 15 s again (paper, 6.1,
+    6.4).
     """
     if data_since is None or data_asked < until - LOOK_SECONDS - 1:
         return inf
-    begun = max(data_since, -inf if shaken is None else shaken) + ANSWER_SECONDS + 1
+    begun = max(data_since, put_off) + ANSWER_SECONDS + 1
     patience = RETRIED_SECONDS if until < data_since + RETRIES_SECONDS else CALLS_LEFT_SECONDS
     return max(begun - quiet, 0.0) + patience

@@ -11,12 +11,14 @@ from wg_exporter.health.states import Reason, State
 from wg_exporter.health.timing import (
     ACKNOWLEDGED_SECONDS,
     ACKNOWLEDGEMENTS_SECONDS,
+    AGAIN_ACKNOWLEDGED_SECONDS,
     ANSWER_SECONDS,
     ATTEMPTS,
     CALLS,
     CALLS_WITHIN,
     FIRST_ATTEMPTS,
     FRESH_SECONDS,
+    HEARS_WITHIN,
     JUDGED_SECONDS,
     LOOK_SECONDS,
     MORE_CALLS,
@@ -48,18 +50,36 @@ def unanswered(seen: Evidence, limits: HealthLimits) -> Span:
         left = seen.first_seen + JUDGED_SECONDS - asked
         return asked + min(limits.down_after, max(left, ANSWER_SECONDS)), seen.lapses
     # An answer to an initiation, or to a probe of a target that answers, is due at once; one to other data later.
-    overdue, handshakes_pass = seen.overdue_since, seen.shaken is not None and seen.shaken > asked
+    overdue, handshakes_pass = seen.overdue_since, _handshakes_pass(seen)
     due = asked + (ACKNOWLEDGEMENTS_SECONDS if handshakes_pass else ACKNOWLEDGED_SECONDS)
-    return (due if overdue is None or overdue > due else overdue) + limits.down_after, seen.lapses
+    begin = (due if overdue is None or overdue > due else overdue) + limits.down_after
+    if handshakes_pass and seen.shaken is not None and seen.quality is not None and seen.quality.loss > 0.0:
+        begin = max(begin, seen.shaken + AGAIN_ACKNOWLEDGED_SECONDS)
+    return begin, seen.lapses
+
+
+def _handshakes_pass(seen: Evidence) -> bool:
+    """Whether a handshake was made since something is unanswered."""
+    return seen.shaken is not None and seen.unanswered_since is not None and seen.shaken > seen.unanswered_since
 
 
 def _one_way(seen: Evidence, limits: HealthLimits) -> Span:
     """No session comes of its initiations; or one does, and it goes on calling like one that hears nothing."""
     spans = [_deaf(seen, limits), _deaf_on_wire(seen, limits)]
-    if seen.inbound_initiations >= 2:
+    if seen.inbound_initiations >= 2 and not _hears_handshakes(seen):
         spans.append(unanswered(seen, limits))
-    spans = [span for span in spans if span != NO_TIME]
-    return (min(begin for begin, _ in spans), max(end for _, end in spans)) if spans else NO_TIME
+    return _any_of(spans)
+
+
+def _hears_handshakes(seen: Evidence) -> bool:
+    """Whether our responses reach it, though no session comes of its initiations: its data is what does not come. It
+    starts a handshake 15 s after the last one then, and not after 5 s.
+    """
+    if _handshakes_pass(seen):
+        return True
+    number = max(HEARS_WITHIN) if seen.reason is Reason.ONE_WAY else min(len(seen.calls), 3)
+    called = seen.calls[-number:]
+    return len(called) == number >= 2 and called[-1] - called[0] > HEARS_WITHIN[number]
 
 
 def _deaf(seen: Evidence, limits: HealthLimits) -> Span:
@@ -73,10 +93,12 @@ def _deaf(seen: Evidence, limits: HealthLimits) -> Span:
         _pace(seen.calls, silent, (CALLS, MORE_CALLS), 0.0, CALLS_WITHIN / (CALLS - 1)),
         _pace(seen.woken, silent, (WOKEN, MORE_WOKEN), WOKEN_LEAST, WOKEN_MOST),
     )
+    # Once it is down for this, it is so until it is heard to answer, or does not call for long.
+    found = seen.state is State.DOWN and seen.reason is Reason.ONE_WAY and silent < seen.since
+    if found and (latest := max((*seen.calls[-1:], *seen.woken[-1:]), default=-inf)) > silent:
+        proven = max(proven, latest)
     if proven == -inf:
         return NO_TIME
-    # Once it is down for this, it is so until it is heard to answer, or nothing like that was seen for long.
-    found = seen.state is State.DOWN and seen.reason is Reason.ONE_WAY
     return max(silent + limits.down_after, proven), proven + (STALE_SECONDS if found else SETTLED_SECONDS)
 
 
@@ -89,13 +111,15 @@ def _deaf_on_wire(seen: Evidence, limits: HealthLimits) -> Span:
     heard_us = max(-inf if seen.shaken is None else seen.shaken, seen.echoed_at)
     proven, since = _called(seen.wire.taken, heard_us)
     if silent is not None:
-        proven, since = max(proven, _woken(seen.wire.taken, silent)), min(since, silent)
+        # Where its data does not come either, it is not one way that is dead.
+        woken = _woken(seen.wire.taken, silent) if seen.heard_from > silent else -inf
+        proven, since = max(proven, woken), min(since, silent)
     if proven == -inf:
         return NO_TIME
+    if seen.state is State.DOWN and seen.reason is Reason.ONE_WAY:  # until a later window shows something else
+        return seen.since, -inf if seen.wire.refutes(proven) else inf
     asked = seen.unanswered_since
     begin = max(min(since, inf if asked is None else asked) + limits.down_after, proven)
-    if seen.state is State.DOWN and seen.reason is Reason.ONE_WAY:  # until a later window shows something else
-        return begin, -inf if seen.wire.refutes(proven) else inf
     return begin, proven + SETTLED_SECONDS
 
 
@@ -172,13 +196,25 @@ def _not_sent(seen: Evidence, limits: HealthLimits) -> Span:
 def _unseen(seen: Evidence, limits: HealthLimits) -> Span:
     """WireGuard sends, by its counters or as it must by now, and the watcher saw nothing leave."""
     unsent, asked, silent = seen.wire.unsent_at, seen.unanswered_since, seen.target_silent_since
-    if unsent is None:
-        return NO_TIME
-    if asked is not None and unsent >= asked and (span := unanswered(seen, limits)) != NO_TIME:
-        return span
-    if silent is not None and unsent >= silent:  # it is heard all the while
-        return max(silent + limits.down_after, unsent), unsent + STALE_SECONDS
-    return NO_TIME
+    spans = []
+    if unsent is not None and asked is not None and unsent >= asked:
+        spans.append(unanswered(seen, limits))
+    if unsent is not None and silent is not None and unsent >= silent:  # it may be heard all the while
+        # Once it is down for this, it is so until something is seen leaving: in the next window.
+        found = seen.state is State.DOWN and seen.reason is Reason.NOT_SENT and silent < seen.since
+        spans.append((max(silent + limits.down_after, unsent), inf if found else unsent + STALE_SECONDS))
+    return _any_of(spans)
+
+
+def _any_of(spans: list[Span]) -> Span:
+    """From the first of these spans to the end of the last."""
+    spans = [span for span in spans if span != NO_TIME]
+    return (min(begin for begin, _ in spans), max(end for _, end in spans)) if spans else NO_TIME
+
+
+def _handshake_unanswered(seen: Evidence, limits: HealthLimits) -> Span:
+    """Where others passed since, two may have met with the peer's own, and come to nothing."""
+    return unanswered(seen, limits) if seen.initiations >= (4 if _handshakes_pass(seen) else 2) else NO_TIME
 
 
 def _data_unanswered(seen: Evidence, limits: HealthLimits) -> Span:
@@ -233,7 +269,7 @@ RULES = (
         "Is the peer running, and has it this interface's public key? Then compare its endpoint and port "
         "(`wg-exporter show {interface} {peer}`) with where it is, and look for a firewall that drops UDP, here "
         "too, unless the evidence says that it was seen leaving this host.",
-        lambda seen, limits: unanswered(seen, limits) if seen.initiations >= 2 else NO_TIME,
+        _handshake_unanswered,
         Given.UNANSWERED,
     ),
     Rule(
