@@ -66,6 +66,7 @@ class Story(NamedTuple):
     loss: float  # each way
     latency: float  # likewise
     told_after: float  # what the watcher saw is told so late
+    interval: float  # of echoes
     busy: bool  # so much leaves this host that it is looked at in turns only
     calm: float = 150.0  # how long it goes on after the mending
 
@@ -90,6 +91,7 @@ def story(seed: int) -> Story:
         loss=rng.choice((0.0, 0.0, 0.02, 0.05)),
         latency=rng.choice((0.005, 0.04, 0.3)),
         told_after=rng.choice((0.1, 1.0, 6.0, 25.0)),
+        interval=rng.choice((1.0, 5.0, 5.0)),
         busy=rng.random() < 0.3,
     )
 
@@ -262,7 +264,11 @@ class _Play:
         self.said: list[Said] = []
         self.meta = PeerMeta("berlin", True, True)
         self.row = peer(1, persistent_keepalive=told.keepalive)
-        self.pinger = Pinger(self.loop, self.rng, self.here, "10.0.0.1", deaf=False) if told.probed else None
+        self.pinger = (
+            Pinger(self.loop, self.rng, self.here, "10.0.0.1", deaf=False, interval=told.interval)
+            if told.probed
+            else None
+        )
 
     def play(self) -> Told:
         loop, told = self.loop, self.story

@@ -134,6 +134,13 @@ def test_no_reason_is_named_of_which_the_fault_is_another(long: list[Lived], rea
     assert not (found := [one for one in named if one.story.fault not in TRUE_OF[reason]]), those(found)
 
 
+def test_no_loss_is_found_after_an_outage_on_a_path_that_loses_nothing(long: list[Lived]) -> None:
+    def wrong(one: Lived) -> bool:
+        return any(row.reason == "lossy" for row in one.said)
+
+    assert not (found := [one for one in long if wrong(one)]), those(found)
+
+
 def test_whoever_is_down_stays_so_until_it_is_mended(long: list[Lived]) -> None:
     """But where it is heard, and users alone send what it does not get: that is not known then."""
 

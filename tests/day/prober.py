@@ -23,7 +23,10 @@ FINE = MtuReport(Verdict.OK, 1420, 1420, 1500, 0, 1480, 1420, None, "", 0.0)
 class Pinger:
     """Pings one peer through our end. A deaf one takes the echo and answers nothing."""
 
-    def __init__(self, loop: Loop, rng: Random, here: End, target: str, *, deaf: bool) -> None:
+    def __init__(
+        self, loop: Loop, rng: Random, here: End, target: str, *, deaf: bool, interval: float = SETTINGS.interval
+    ) -> None:
+        self.interval = interval
         self.loop, self.rng, self.here, self.target, self.deaf = loop, rng, here, target, deaf
         self._due = inf  # when the next one leaves
         self._life = 0
@@ -31,7 +34,7 @@ class Pinger:
 
     def start(self) -> None:
         """A prober is started, or told of the peer: nothing is known of it."""
-        self._track = Track(EchoTarget(self.target, "", 7, self.target), len(RTT_BUCKETS))
+        self._track = Track(EchoTarget(self.target, "", 7, self.target, self.interval), len(RTT_BUCKETS))
         self._life += 1
         self._found = None
         self._received = self.here.rx
@@ -68,7 +71,9 @@ class Pinger:
     def _ping(self, due: float) -> None:
         if due != self._due:
             return
-        waiting = [self._life, due]
+        slot = int(due / self._track.target.interval)
+        extra, self._track.slot = slot == self._track.slot, slot
+        waiting = [self._life, due, extra]
         if not self.here.on:
             self._track.count_error(SendError.NO_DEVICE, due)
             self._found = None
@@ -81,25 +86,31 @@ class Pinger:
         self._plan(self._track.wait(SETTINGS.suspect_interval))
 
     def _answered(self, waiting: list[float]) -> None:
-        """`waiting` is the life of the prober that sent it, and when; a third item once its fate is known."""
+        """`waiting` is the life of the prober that sent it, when, and whether it is extra, as another was sent in the
+        same interval; a fourth item once its fate is known.
+        """
         if waiting[0] != self._life:
             return
         self._found = None
         self._track.break_silence(self.loop.now)
-        if len(waiting) > 2:
-            self._track.late += 1
+        rtt, extra = self.loop.now - waiting[1], bool(waiting[2])
+        if len(waiting) > 3:
+            self._track.count_late(rtt, extra=extra)
             return
         waiting.append(1)
-        self._track.count_answer(self.loop.now - waiting[1], 5)
+        if extra:
+            self._track.count_extra_answer(rtt)
+        else:
+            self._track.count_answer(rtt, 5)
         if not self._track.clean:
             self._hasten()
 
     def _lost(self, waiting: list[float]) -> None:
-        if waiting[0] != self._life or len(waiting) > 2:
+        if waiting[0] != self._life or len(waiting) > 3:
             return
         waiting.append(0)
         self._found = None
-        self._track.count_loss(waiting[1])
+        self._track.count_loss(waiting[1], extra=bool(waiting[2]))
         self._hasten()
 
     def _hasten(self) -> None:
