@@ -68,6 +68,7 @@ class Story(NamedTuple):
     told_after: float  # what the watcher saw is told so late
     interval: float  # of echoes
     busy: bool  # so much leaves this host that it is looked at in turns only
+    starts: float  # when the exporter does
     calm: float = 150.0  # how long it goes on after the mending
 
     @property
@@ -93,6 +94,7 @@ def story(seed: int) -> Story:
         told_after=rng.choice((0.1, 1.0, 6.0, 25.0)),
         interval=rng.choice((1.0, 5.0, 5.0)),
         busy=rng.random() < 0.3,
+        starts=rng.uniform(130, 200),  # the first keepalive may take two minutes
     )
 
 
@@ -272,7 +274,7 @@ class _Play:
 
     def play(self) -> Told:
         loop, told = self.loop, self.story
-        loop.at(self.rng.uniform(130, 200), self._start)  # the first keepalive takes up to two minutes
+        loop.at(told.starts, self._start)
         loop.at(self.rng.uniform(0, 5), self._use)
         loop.at(BREAKS_AT, self._break)
         loop.at(told.mended, self._mend)

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from wg_exporter.sighted import Sighting
 
 
-# What probes find that is no loss of the tunnel's, and not counted as that afterwards. So is `down`.
+# What probes find that is no loss of the tunnel's, and not counted as that afterwards. So is `down`, and what was lost
+# before a target answered for the first time.
 _OUTAGES = frozenset({Reason.TARGET_SILENT, Reason.PROBES_BLOCKED, Reason.NOT_ROUTED})
 
 
@@ -298,7 +299,7 @@ class Evidence:
         self._take_unanswered(stats, now)
         if self.quality is None:
             self.quality = Quality()
-        if self.state is State.DOWN or self.reason in _OUTAGES:
+        if self.state is State.DOWN or self.reason in _OUTAGES or stats.rtt_last is None:
             self.quality.forget()
         self.quality.take(stats, now, limits)
 
