@@ -8,15 +8,15 @@ a crash of the exporter the line that was being written, and a disk that hangs n
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from typing import TYPE_CHECKING
 
+from wg_exporter.daemon.kept import KeptFile
 from wg_exporter.events import MOST, NOT_STOPPED, Event, Kind, Level, Life, Process, event
 from wg_exporter.events.book import Book
 from wg_exporter.events.file import LONGEST_FILE, MOST_LINES, NAME, decode, encode
 from wg_exporter.linux.storage import Storage, StorageError, WrongFileError
-from wg_exporter.log import Log, OnChange
+from wg_exporter.log import Log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -35,15 +35,13 @@ class Journal:
         self._clock = clock
         self._storage = storage or Storage()
         self._log = Log(__name__)
-        self._seen = OnChange()
+        self._file = KeptFile(self._storage, NAME, "events are", self._log)
         self._lock = threading.Lock()
         self._book = Book()
         self._listeners: list[Callable[[], object]] = []
         self._unwritten: list[Event] = []
         self._written = 0  # lines of the file
         self._anew = True  # the file is to be written whole, as nobody knows how it ends
-        self._unread = False  # there is a file of before that could not be read
-        self._failed = ""  # why the last write failed
         self._writer: threading.Thread | None = None
         self._stopping = threading.Event()
         self._started = False
@@ -56,7 +54,7 @@ class Journal:
 
     def problem(self) -> str:
         """Why events do not survive the exporter; empty if they do, and where nobody asked for it."""
-        return self._storage.problem or self._failed if self._storage.path else ""
+        return self._storage.problem or self._file.failed if self._storage.path else ""
 
     def listen(self, call: Callable[[], object]) -> None:
         """Have this called whenever there are new events, in the thread that adds them. It must not wait."""
@@ -150,7 +148,7 @@ class Journal:
                 anew = self._anew or self._written + len(lines) > MOST_LINES
                 if anew:
                     lines = list(self._book.all)
-            problem = self._put(encode(lines), anew=anew)
+            problem = self._file.write(encode(lines), append=not anew)
             with self._lock:
                 self._anew = bool(problem)
                 self._written = len(lines) if anew else self._written + len(lines)
@@ -158,28 +156,6 @@ class Journal:
                     self._writer = None
                     return
             self._stopping.wait(PACE)
-
-    def _put(self, data: bytes, *, anew: bool) -> str:
-        """Write lines into the file. Returns why that failed."""
-        problem = ""
-        try:
-            if self._unread:  # what nobody could read is not written over
-                with contextlib.suppress(StorageError):  # it is gone; or nothing can be written either
-                    self._storage.set_aside(NAME)
-                self._unread = False
-            if anew:
-                self._storage.write(NAME, data)
-            else:
-                self._storage.append(NAME, data)
-        except StorageError as error:
-            problem = str(error)
-        self._failed = problem
-        if self._seen.changed("write", problem):
-            if problem:
-                self._log.warn("events are not kept across restarts", problem=problem)
-            else:
-                self._log.info("events are kept across restarts")
-        return problem
 
     def _load(self) -> None:
         storage = self._storage
@@ -192,7 +168,7 @@ class Journal:
             return
         except StorageError as error:  # of the disk, or who may read it: it can be a good file
             self._log.warn("events of before are not known, their file can't be read", problem=str(error))
-            self._unread = True
+            self._file.spare()
             return
         if data is None:
             return

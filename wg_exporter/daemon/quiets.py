@@ -7,7 +7,6 @@ whether what he asked for will survive a restart.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYetError
@@ -15,9 +14,10 @@ from datetime import UTC, datetime
 from math import inf
 from typing import TYPE_CHECKING
 
+from wg_exporter.daemon.kept import KeptFile
 from wg_exporter.events import Kind, event
 from wg_exporter.linux.storage import Storage, StorageError, WrongFileError
-from wg_exporter.log import Log, OnChange
+from wg_exporter.log import Log
 from wg_exporter.quiet import MOST, Quiet, plain
 from wg_exporter.quiet.asked import Answer, AskedError, begin, end
 from wg_exporter.quiet.book import WRITE_EVERY, Book, Moment
@@ -53,12 +53,11 @@ class Quiets:
         self._tell = tell
         self._storage = storage or Storage()
         self._log = Log(__name__)
-        self._seen = OnChange()
+        self._file = KeptFile(self._storage, NAME, "quiet is", self._log)
         self._lock = threading.Lock()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="quiet")
         self._writing: Future[str] | None = None
         self._write_at = inf  # monotonic
-        self._unread = False  # whether there is a file of before that could not be read
         self._book = Book(self._moment())
         self._load()
 
@@ -145,22 +144,10 @@ class Quiets:
             self._write(moment)
 
     def _put(self, data: bytes) -> str:
-        problem = ""
-        try:
-            if self._unread:  # what nobody could read is not written over
-                with contextlib.suppress(StorageError):  # it is gone; or nothing can be written either
-                    self._storage.set_aside(NAME)
-                self._unread = False
-            self._storage.write(NAME, data)
-        except StorageError as error:
-            problem = str(error)
+        problem = self._file.write(data)
+        if problem:
             with self._lock:  # also where nothing is quiet: the file has still what was ended by hand
                 self._write_at = min(self._write_at, self._clock.monotonic() + WRITE_EVERY)
-        if self._seen.changed("write", problem):
-            if problem:
-                self._log.warn("quiet is not kept across restarts", problem=problem)
-            else:
-                self._log.info("quiet is kept across restarts")
         return problem
 
     def _answer(self, quiet: Quiet, writing: Future[str] | None) -> Answer:
@@ -196,7 +183,7 @@ class Quiets:
             return
         except StorageError as error:  # of the disk, or who may read it: it can be a good file
             self._log.warn("quiet is forgotten, its file can't be read", problem=str(error))
-            self._unread = True
+            self._file.spare()
             return
         moment = self._moment()
         for quiet in self._book.restore(kept, moment):
