@@ -3,29 +3,24 @@
 `python -m bench.accounting` measures a tunnel of wireguard-go on this machine, and one of the kernel in a virtual
 machine. Each end has 1,000 peers. TCP goes through the tunnel as fast as it can, which takes all of the processor. The
 programs are at the hooks of both ends, or not, in slices of time whose order is drawn by lot; each round gives a ratio.
-What is compared, and why, is as in `bench.watcher`. What one packet costs is measured by itself (BPF_PROG_TEST_RUN).
+What is compared, and why, is in `bench.tunnel`. What one packet costs is measured by itself (BPF_PROG_TEST_RUN).
 Needs root, wireguard-go, and for the kernel what tests/vm needs.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import datetime
-import json
 import random
 import statistics
-import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.watcher import DRAWS, PORT, SETTLED, Slice, Stream
+from bench.tunnel import SETTLED, Measured, Slice, Stream, built, cost, measured
 from tests.bpf import TCP, nanoseconds, packet
 from tests.lab import lab_prefix
 from tests.rows import peer as row
-from tests.vm.harness import Vm
 from wg_exporter.cli.netlab import Lab, keypair
 from wg_exporter.linux.bpf import Bpf
 from wg_exporter.linux.namespaces import Entrance
@@ -68,13 +63,6 @@ EMULATED = "The kernel's tunnel is in an emulated machine: its ratio counts, not
 UNMEASURED = "A tunnel of the kernel was not measured."
 
 
-class Measured(NamedTuple):
-    """One tunnel: its slices by form, round by round."""
-
-    tunnel: str
-    slices: dict[str, list[Slice]]
-
-
 def peers(number: int) -> Peers:
     """So many, with an IPv4 and an IPv6 prefix each."""
     return Peers.of(row(n, allowed_ips=(f"10.{n >> 8}.{n & 255}.0/24", f"fd00:{n:x}::/64")) for n in range(number))
@@ -112,36 +100,19 @@ def counting(ends: Sequence[End]) -> Iterator[None]:
 def measure(directory: Path, rounds: int, seconds: float) -> Measured:
     """The tunnel that this machine can have: the kernel's, or wireguard-go."""
     with Lab(lab_prefix(), directory / "lab") as lab:
-        namespaces = lab.namespace("a"), lab.namespace("b")
-        lab.link(*namespaces, "192.0.2.1/30", "192.0.2.2/30")
-        keys = keypair(), keypair()
-        others = [keypair().public for _ in range(PEERS - 1)]
-        devices = []
-        for number, namespace in enumerate(namespaces):
-            conf = f"[Interface]\nPrivateKey = {keys[number].private}\nListenPort = {PORT}\n[Peer]\n"
-            conf += f"PublicKey = {keys[1 - number].public}\nAllowedIPs = 10.0.0.0/24\n"
-            conf += f"Endpoint = 192.0.2.{2 - number}:{PORT}\n"
-            rows = zip(others, list(peers(PEERS))[1:], strict=True)
-            conf += "".join(
-                f"[Peer]\nPublicKey = {key}\nAllowedIPs = {','.join(one.allowed_ips)}\n" for key, one in rows
-            )
-            devices.append(lab.wireguard(namespace, "ab"[number], conf, [f"10.0.0.{number + 1}/24"]))
+        others = zip([keypair().public for _ in range(PEERS - 1)], list(peers(PEERS))[1:], strict=True)
+        more = (f"[Peer]\nPublicKey = {key}\nAllowedIPs = {','.join(one.allowed_ips)}\n" for key, one in others)
+        tunnel = built(lab, directory, "".join(more))
         ends = [
             End(namespace, device, int(namespace.run(["cat", f"/sys/class/net/{device.name}/ifindex"])))
-            for namespace, device in zip(namespaces, devices, strict=True)
+            for namespace, device in zip(tunnel.namespaces, tunnel.devices, strict=True)
         ]
-        stream = Stream(lab, *namespaces, directory)
-        for device in devices:
-            if device.process:
-                stream.carry(device.process.pid)
-        stream.wait(60)
-        time.sleep(2)
         slices: dict[str, list[Slice]] = {form: [] for form in FORMS}
         for _ in range(rounds):
             for form in random.sample(FORMS, len(FORMS)):
                 with counting(ends) if form == WITH else contextlib.nullcontext():
-                    slices[form].append(_slice(stream, seconds))
-        return Measured("wireguard-go" if devices[0].process else "kernel", slices)
+                    slices[form].append(_slice(tunnel.stream, seconds))
+        return Measured(tunnel.kind, slices)
 
 
 def _slice(stream: Stream, seconds: float) -> Slice:
@@ -152,19 +123,11 @@ def _slice(stream: Stream, seconds: float) -> Slice:
     return Slice((stream.received() - before) / took, (stream.cpu() - cpu) / took)
 
 
-def cost(found: Measured) -> tuple[float, float, float]:
-    """The cost in percent: its median, and the interval of 95 %."""
-    rounds = zip(found.slices[WITHOUT], found.slices[WITH], strict=True)
-    ratios = [100 * (1 - bare.price / counted.price) for bare, counted in rounds if bare.received * counted.received]
-    drawn = sorted(statistics.median(random.choices(ratios, k=len(ratios))) for _ in range(DRAWS))
-    return statistics.median(ratios), drawn[DRAWS // 40], drawn[-DRAWS // 40]
-
-
 def line(found: Measured) -> str:
     """The row of one tunnel."""
     without = found.slices[WITHOUT]
     speed = statistics.median(one.received for one in without) * 8 / 1e6
-    middle, least, most = cost(found)
+    middle, least, most = cost(found, WITHOUT, WITH)
     return f"| {found.tunnel} | {len(without)} | {speed:.0f} | {middle:.1f} % ({least:.1f} to {most:.1f}) |\n"
 
 
@@ -183,42 +146,16 @@ def packet_lines() -> str:
     return found
 
 
-def in_guest(series: str, rounds: int, seconds: float) -> Measured:
-    """The tunnel of a kernel in a virtual machine. Raises tests.vm.kernels.Unavailable."""
-    with Vm(series, cpus=2) as vm:
-        result = vm.shared / "result.json"
-        script = f"modprobe wireguard veth\n{sys.executable} -m bench.accounting --here {result} --rounds {rounds}"
-        told = vm.run(f"{script} --seconds {seconds}", timeout=600 + 8 * rounds * (seconds + 1))
-        if told.rc:
-            raise RuntimeError(str(told))
-        kind, slices = json.loads(result.read_text())
-    rows = {form: [Slice(*one) for one in found] for form, found in slices.items()}
-    return Measured(f"{kind} {vm.kernel.release}, in a virtual machine", rows)
-
-
 def main() -> None:
     """Measure, and write the page."""
-    parser = argparse.ArgumentParser(prog="python -m bench.accounting", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=200, help="of two slices (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=0.5, help="of a slice (default: %(default)s)")
-    parser.add_argument("--kernel", default="6.1", help="of the virtual machine; empty: none (default: %(default)s)")
-    parser.add_argument("--here", type=Path, help="measure here alone, and write the slices to this file")
-    parser.add_argument("--output", type=Path, default=HERE / "ACCOUNTING.md", help="where the results go")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="wg-exporter-bench-") as name:
-        found = measure(Path(name), options.rounds, options.seconds)
-    if options.here:
-        options.here.write_text(json.dumps(found))
-        print(line(found), end="")
-        return
-    rows = line(found)
-    kernel = EMULATED if options.kernel else UNMEASURED
-    if options.kernel:
-        rows += line(in_guest(options.kernel, max(options.rounds // 4, 10), options.seconds * 4))
-    date = datetime.datetime.now(datetime.UTC).date()
-    page = PAGE.format(date=date, goal=GOAL, peers=f"{PEERS:,}", rows=rows, packets=packet_lines(), kernel=kernel)
-    options.output.write_text(page)
-    print(page)
+    found = measured("bench.accounting", __doc__, HERE / "ACCOUNTING.md", measure, line)
+    if found is not None:
+        output, rows, kernel = found
+        date = datetime.datetime.now(datetime.UTC).date()
+        said = EMULATED if kernel else UNMEASURED
+        page = PAGE.format(date=date, goal=GOAL, peers=f"{PEERS:,}", rows=rows, packets=packet_lines(), kernel=said)
+        output.write_text(page)
+        print(page)
 
 
 if __name__ == "__main__":
