@@ -239,6 +239,21 @@ def test_a_silence_is_dated_by_its_first_probe_if_that_was_sent_after_the_peer_w
     assert waiting(found) == tuple(None if value is None else START + value for value in (asked, called))
 
 
+@pytest.mark.parametrize(
+    ("pause", "silent", "since"),
+    [
+        pytest.param(5.0, 96, (96, 96), id="a-look-ago"),
+        pytest.param(60.0, 96, (96, 96), id="a-moment-ago-whatever-the-pause"),
+        pytest.param(60.0, 60, (104, None), id="in-the-pause-data-may-have-come-after-it"),
+    ],
+)
+def test_what_was_heard_in_a_look_may_have_come_before_the_silence_but_not_long_before(pause, silent, since):
+    found = ask(heard(), at=90)
+    found.hear(START + 100, pause)
+    ask(ask(found, lost=1, silent=silent, at=101), lost=4, silent=silent, at=104)
+    assert waiting(found) == tuple(None if at is None else START + at for at in since)
+
+
 def test_an_echo_that_was_answered_is_heard_whatever_the_counters_say():
     found = move(ask(heard(30.0), sent=100, lost=0, at=35), received=INITIATION, at=40)
     assert ask(found, sent=100, lost=0, at=40).heard_data == START + 30

@@ -203,7 +203,8 @@ class Evidence:
     def hear(self, now: float, seconds: float = LOOK_SECONDS) -> None:
         """Data or a keepalive came from the peer within `seconds`, which only a working session sends."""
         self.heard = self.heard_data = now
-        self.heard_from = now - seconds
+        # After a longer pause it would prove nothing that an echo was sent since, for data may have come after that.
+        self.heard_from = now - min(seconds, LOOK_SECONDS + 1)
         self.judged = True
         self._wait_for_nothing()
 
