@@ -93,6 +93,28 @@ def test_lost_probes_alone_never_make_down_while_anything_else_is_heard():
     assert State.DOWN not in {change.after for change in tunnel.changes}
 
 
+@pytest.mark.parametrize(("lost", "down"), [(5, False), (0, True)], ids=["lost-one-before", "lost-none-before"])
+def test_a_second_acknowledgement_is_waited_for_where_echoes_were_lost_before(lost, down):
+    """The host behind the peer is off, the first acknowledgement is lost, and the handshake puts off the second one."""
+    tunnel = lively()
+    echoes = Echoes(tunnel)
+    echoes.lose = lambda number: number == lost
+    tunnel.go(130, echoes)
+    echoes.lose = lambda _: True
+    off, states = tunnel.now, set()
+
+    def acknowledged(second):
+        echoes(second)
+        if second == off + 17:
+            tunnel.shake()
+        if second == off + 28:
+            tunnel.rx(KEEPALIVE)
+        states.add(tunnel.state)
+
+    tunnel.go(35, acknowledged)
+    assert (State.DOWN in states) is down
+
+
 def test_a_peer_that_never_answered_probes_is_up_by_its_counters():
     tunnel = lively()
     echoes = Echoes(tunnel)

@@ -203,6 +203,17 @@ def test_wireguard_gives_up_after_90_s_and_its_pause_is_not_taken_for_nothing_le
     assert Reason.NOT_SENT not in watched.reasons()
 
 
+def test_a_call_of_before_the_window_may_have_put_ours_off():
+    """Ours is due 15 s after the peer's last one, which nobody saw, and not when the window has been open for 11 s."""
+    watched = Watched(seconds=-1.0)
+    watched.breaks(lambda _since: watched.tunnel.tx(BULK), seconds=40)
+    watched.open(watched.tunnel.now)
+    watched.until = watched.tunnel.now + 25
+    watched.breaks(lambda _since: watched.tunnel.tx(BULK), seconds=25)
+    assert watched.tunnel.sighting.seconds > 20
+    assert Reason.NOT_SENT not in watched.reasons()
+
+
 def test_the_reason_stays_between_two_windows():
     watched = Watched()
     watched.breaks(lambda since: watched.begins(since, leaves=False), seconds=600)
@@ -331,6 +342,21 @@ def test_one_that_is_not_probed_is_found_too_once_it_is_watched():
     assert watched.tunnel.reason is Reason.ONE_WAY
     evidence = watched.tunnel.judged.evidence
     assert evidence.endswith("it starts handshakes again and again, 4 responses seen leaving this host")
+
+
+def test_one_that_is_down_stays_so_when_it_calls_again_after_a_pause():
+    """It gives up after 90 s, and begins again when there is more to send."""
+    watched = Watched(probes=False, seconds=100.0)
+    watched.open(watched.tunnel.now)
+
+    def call(since):
+        if not 40 < since < 65:
+            watched.is_called(since, answers=True, count=False)
+        watched.tunnel.rx(BULK)
+
+    watched.breaks(call, seconds=90)
+    states = [state for _, state, _ in watched.named]
+    assert states[states.index(State.DOWN) :] == [State.DOWN]
 
 
 def test_a_device_that_was_made_anew_is_not_judged_by_what_was_seen_of_the_old_one():
