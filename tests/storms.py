@@ -69,6 +69,7 @@ class Story(NamedTuple):
     interval: float  # of echoes
     busy: bool  # so much leaves this host that it is looked at in turns only
     starts: float  # when the exporter does
+    off: bool = False  # whether the host that is probed is off too, from the fault on and after it
     calm: float = 150.0  # how long it goes on after the mending
 
     @property
@@ -290,7 +291,7 @@ class _Play:
         fault = self.wire.fault = self.story.fault
         if fault is Fault.DEAD:
             self.there.on = False
-        elif fault is Fault.TARGET and self.pinger:
+        if self.pinger and (fault is Fault.TARGET or self.story.off):
             self.pinger.deaf = True
 
     def _mend(self) -> None:
@@ -300,7 +301,7 @@ class _Play:
         self.wire.fault = Fault.NOTHING
         self.wire.mended = True
         if self.pinger:
-            self.pinger.deaf = False
+            self.pinger.deaf = self.story.off
 
     def _use(self) -> None:
         rng, here, there = self.rng, self.here, self.there

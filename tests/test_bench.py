@@ -13,7 +13,7 @@ from collections import Counter
 
 import pytest
 
-from bench import accounting, alone, binaries, contestants, diagnosis, faults, native, sessions, watcher
+from bench import accounting, alone, binaries, contestants, diagnosis, faults, native, sessions, tunnel, watcher
 from bench.binaries import OTHERS, find
 from tests import rows
 from wg_exporter.causes.cause import Cause, Confidence, Finding
@@ -194,22 +194,22 @@ def test_where_nothing_is_to_be_named_it_is_listened_to_for_a_while(monkeypatch)
 
 
 def test_what_watching_costs_is_the_median_of_rounds_and_the_mean_goes_by_the_turns():
-    closed = [watcher.Slice(100.0, 0.0), watcher.Slice(200.0, 0.0), watcher.Slice(50.0, 0.0)]
-    slower = [watcher.Slice(one.received * 0.9, 0.0) for one in closed]
-    found = watcher.Measured("kernel", {watcher.CLOSED: closed, watcher.ARRIVING: closed, watcher.ALL: slower})
-    assert [round(number, 6) for number in watcher.cost(found, watcher.ALL)] == [10.0, 10.0, 10.0]
+    closed = [tunnel.Slice(100.0, 0.0), tunnel.Slice(200.0, 0.0), tunnel.Slice(50.0, 0.0)]
+    slower = [tunnel.Slice(one.received * 0.9, 0.0) for one in closed]
+    found = tunnel.Measured("kernel", {watcher.CLOSED: closed, watcher.ARRIVING: closed, watcher.ALL: slower})
+    assert [round(number, 6) for number in tunnel.cost(found, watcher.CLOSED, watcher.ALL)] == [10.0, 10.0, 10.0]
     assert "| 0.0 % (0.0 to 0.0) | 10.0 % (10.0 to 10.0) | 4.0 % |" in watcher.line(found)
 
 
 def test_a_byte_that_takes_more_of_the_processor_costs_as_much_throughput():
-    closed, opened = [watcher.Slice(100.0, 1.0)], [watcher.Slice(130.0, 1.3 / 0.8)]
-    found = watcher.Measured("wireguard-go", {watcher.CLOSED: closed, watcher.ALL: opened})
-    assert round(watcher.cost(found, watcher.ALL)[0], 6) == 20.0
+    closed, opened = [tunnel.Slice(100.0, 1.0)], [tunnel.Slice(130.0, 1.3 / 0.8)]
+    found = tunnel.Measured("wireguard-go", {watcher.CLOSED: closed, watcher.ALL: opened})
+    assert round(tunnel.cost(found, watcher.CLOSED, watcher.ALL)[0], 6) == 20.0
 
 
 def test_what_counting_costs_is_the_median_of_rounds():
-    bare = [watcher.Slice(100.0, 1.0), watcher.Slice(200.0, 1.0), watcher.Slice(50.0, 1.0)]
-    counted = [watcher.Slice(95.0, 1.0), watcher.Slice(160.0, 1.0), watcher.Slice(50.0, 1.0)]
-    found = accounting.Measured("wireguard-go", {accounting.WITHOUT: bare, accounting.WITH: counted})
-    assert round(accounting.cost(found)[0], 6) == 5.0
+    bare = [tunnel.Slice(100.0, 1.0), tunnel.Slice(200.0, 1.0), tunnel.Slice(50.0, 1.0)]
+    counted = [tunnel.Slice(95.0, 1.0), tunnel.Slice(160.0, 1.0), tunnel.Slice(50.0, 1.0)]
+    found = tunnel.Measured("wireguard-go", {accounting.WITHOUT: bare, accounting.WITH: counted})
+    assert round(tunnel.cost(found, accounting.WITHOUT, accounting.WITH)[0], 6) == 5.0
     assert accounting.line(found).startswith("| wireguard-go | 3 | 0 | 5.0 % (")

@@ -306,7 +306,6 @@ def test_it_stays_down_between_windows_until_one_sees_no_call():
     watched.seconds = 20.0
     watched.breaks(still, seconds=30)
     assert watched.named[-1][:2] == (30.0, State.DOWN)
-    watched.seconds = 30.0
     watched.open(watched.tunnel.now)
     watched.breaks(lambda _since: watched.tunnel.rx(BULK), seconds=30)
     assert watched.tunnel.state is not State.DOWN

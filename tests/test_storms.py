@@ -134,6 +134,15 @@ def test_whoever_was_down_is_not_so_ten_seconds_after_data_passes_both_ways(live
     assert not (found := [one for one in lived if wrong(one)]), those(found)
 
 
+def test_it_is_so_too_if_its_target_stays_silent(long: list[Lived]) -> None:
+    """Then it may be handshakes alone that tell, by not coming any more: within 200 s."""
+    drawn = [one.story for one in long if one.story.probed and one.story.fault in DEAF]
+    lives = [Lived(one._replace(off=True, calm=400.0)) for one in drawn if one.users is not Users.NOBODY]
+    assert len(lives) > 50
+    late = [one for one in lives if [row.state for row in one.said if row.at < one.well_at + 210][-1:] == ["down"]]
+    assert not late, those(late)
+
+
 def is_late(one: Lived, since: float) -> bool:
     first = next((row.at for row in one.while_broken() if row.state == "down"), since + 999)
     return not since + 20 <= first <= since + 32

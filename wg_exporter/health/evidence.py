@@ -211,6 +211,7 @@ class Evidence:
     def shake(self, now: float, *, by_peer: bool) -> None:
         """A handshake was made; `by_peer`: the peer began it. It proves nothing about data that was sent."""
         self.heard = self.shaken = now
+        self.wire.pass_handshake(now)
         if by_peer:
             self.woken = (*self.woken, now)[-MORE_WOKEN:]
         self.called_since = None

@@ -39,11 +39,16 @@ CALLS_WITHIN = 17.0
 WOKEN = 2
 WOKEN_LEAST = 8.0
 WOKEN_MOST = 25.0
+WOKEN_LASTS_SECONDS = 60.0  # without such a handshake, whose stamp nothing hides, it hears again
 
 # If so many calls take longer than this, they are those of a peer that hears our responses, and calls every 15 s.
 # Others call every 5 s. Looks are 5 s apart, and one that hears nothing pauses after 90 s, for some 20 s; so four of
 # its calls take 35 s at most.
 HEARS_WITHIN = {2: 12.5, 3: 20.0, 4: 40.0}
+
+# Two calls or handshakes of a peer that hears nothing are no farther apart, its pause included. Others make one every
+# 120 s.
+CALLING_SECONDS = 30.0
 
 # In a silence that began less than this ago probes are frequent, and whoever hears starts no handshake. Later the only
 # thing that a peer hears may be a keepalive every 10 s, of which some are lost: then it takes more to prove the same.
@@ -72,6 +77,9 @@ RETRIED_SECONDS = 11.0
 RETRIES_SECONDS = 90.0
 CALLS_LEFT_SECONDS = 22.0
 
-# A peer that hears no data calls every 15 s, one that hears nothing every 5 s but for a pause of some 20 s after 90 s:
-# whoever did not within this time, while it was watched, does so no more.
-WATCHED_SECONDS = 24.0
+# A peer that hears no data calls every 15 s: whoever did not within this time, while it was watched, does so no more.
+WATCHED_SECONDS = 18.0
+
+# What the watcher saw is believed until a later window, of which one comes every 10 minutes while there is a doubt; and
+# no longer, for it may have been switched off.
+BELIEVED_SECONDS = 800.0

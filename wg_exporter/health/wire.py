@@ -39,6 +39,11 @@ class Wire:
         """By its counters, WireGuard made a handshake message for the peer between these times."""
         self._made = (*self._made, (earliest, latest))[-LAST:]
 
+    def pass_handshake(self, now: float) -> None:
+        """A handshake was made since the last look: one of its messages left."""
+        if self.unsent_at is not None and self.unsent_at < now - LOOK_SECONDS - 1:
+            self.unsent_at = None
+
     def take(self, row: Sighting, data_since: float | None, data_asked: float, shaken: float | None) -> None:
         """Take in what was seen. Data was sent last at `data_asked`, and was not answered since `data_since`; a
         handshake was last made at `shaken`.

@@ -14,6 +14,8 @@ from wg_exporter.health.timing import (
     AGAIN_ACKNOWLEDGED_SECONDS,
     ANSWER_SECONDS,
     ATTEMPTS,
+    BELIEVED_SECONDS,
+    CALLING_SECONDS,
     CALLS,
     CALLS_WITHIN,
     FIRST_ATTEMPTS,
@@ -27,6 +29,7 @@ from wg_exporter.health.timing import (
     SHAKEN_ATTEMPTS,
     STALE_SECONDS,
     WOKEN,
+    WOKEN_LASTS_SECONDS,
     WOKEN_LEAST,
     WOKEN_MOST,
 )
@@ -94,9 +97,11 @@ def _deaf(seen: Evidence, limits: HealthLimits) -> Span:
         _pace(seen.woken, silent, (WOKEN, MORE_WOKEN), WOKEN_LEAST, WOKEN_MOST),
     )
     # Once it is down for this, it is so until it is heard to answer, or does not call for long.
-    found = seen.state is State.DOWN and seen.reason is Reason.ONE_WAY and silent < seen.since
-    if found and (latest := max((*seen.calls[-1:], *seen.woken[-1:]), default=-inf)) > silent:
-        proven = max(proven, latest)
+    found = seen.state is State.DOWN and seen.reason is Reason.ONE_WAY
+    if found and silent < seen.since and silent < seen.heard_from:
+        moments = pairwise(moment for moment in sorted((*seen.calls, *seen.woken)) if moment > silent)
+        calling = [second for first, second in moments if second - first <= CALLING_SECONDS]
+        proven = max((proven, *calling))
     if proven == -inf:
         return NO_TIME
     return max(silent + limits.down_after, proven), proven + (STALE_SECONDS if found else SETTLED_SECONDS)
@@ -106,21 +111,24 @@ def _deaf_on_wire(seen: Evidence, limits: HealthLimits) -> Span:
     """The same as the watcher saw it: by our responses, which only an initiation from the peer itself brings about. It
     needs no probes where no handshake comes of them, and no data hides them.
     """
-    silent = seen.target_silent_since
+    silent, taken = seen.target_silent_since, seen.wire.taken
+    shaken = -inf if seen.shaken is None else seen.shaken
     # Whoever answers an echo hears, also before it calls again: what was seen earlier may be told later.
-    heard_us = max(-inf if seen.shaken is None else seen.shaken, seen.echoed_at)
-    proven, since = _called(seen.wire.taken, heard_us)
-    if silent is not None:
-        # Where its data does not come either, it is not one way that is dead.
-        woken = _woken(seen.wire.taken, silent) if seen.heard_from > silent else -inf
-        proven, since = max(proven, woken), min(since, silent)
-    if proven == -inf:
-        return NO_TIME
-    if seen.state is State.DOWN and seen.reason is Reason.ONE_WAY:  # until a later window shows something else
-        return seen.since, -inf if seen.wire.refutes(proven) else inf
-    asked = seen.unanswered_since
-    begin = max(min(since, inf if asked is None else asked) + limits.down_after, proven)
-    return begin, proven + SETTLED_SECONDS
+    called, since = _called(taken, max(shaken, seen.echoed_at))
+    proofs = []
+    if called > -inf:
+        proofs.append((called, since if silent is None else min(since, silent), taken[-1] + BELIEVED_SECONDS))
+    # Where its data does not come either, it is not one way that is dead.
+    if silent is not None and silent < seen.heard_from and (woken := _woken(taken, silent)) > -inf:
+        proofs.append((woken, silent, max(woken, shaken) + WOKEN_LASTS_SECONDS))
+    spans = []
+    for proven, begun, end in proofs:
+        if seen.state is State.DOWN and seen.reason is Reason.ONE_WAY:  # until a later window shows something else
+            spans.append((seen.since, -inf if seen.wire.refutes(proven) else end))
+        else:
+            asked = inf if seen.unanswered_since is None else seen.unanswered_since
+            spans.append((max(min(begun, asked) + limits.down_after, proven), proven + SETTLED_SECONDS))
+    return _any_of(spans)
 
 
 def _called(taken: tuple[float, ...], heard_us: float) -> tuple[float, float]:
@@ -202,7 +210,7 @@ def _unseen(seen: Evidence, limits: HealthLimits) -> Span:
     if unsent is not None and silent is not None and unsent >= silent:  # it may be heard all the while
         # Once it is down for this, it is so until something is seen leaving: in the next window.
         found = seen.state is State.DOWN and seen.reason is Reason.NOT_SENT and silent < seen.since
-        spans.append((max(silent + limits.down_after, unsent), inf if found else unsent + STALE_SECONDS))
+        spans.append((max(silent + limits.down_after, unsent), unsent + (BELIEVED_SECONDS if found else STALE_SECONDS)))
     return _any_of(spans)
 
 
